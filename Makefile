@@ -1,0 +1,43 @@
+# The commands of the project; "make" alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= digits
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test test-slow check bench lock clean
+help:            ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(STAMP)  ## the virtual environment, rebuilt only when the lock file or pyproject.toml changed
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fashion-mnist with NNGP_DATA set
+	$(BIN)/nngp-prior demo --data $(DATA)
+
+test: setup      ## the fast suite
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: setup ## calibration over hundreds of seeds
+	$(BIN)/pytest -m slow --timeout 3600
+
+check: setup     ## lint, format, types, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
+	$(BIN)/python -m benchmarks
+
+lock: setup      ## requirements.lock from pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra plots --group dev \
+	  pyproject.toml -o requirements.lock
+
+clean:           ## remove what the targets made
+	rm -rf .venv .venv-gpy demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

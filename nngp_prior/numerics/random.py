@@ -1,0 +1,83 @@
+"""Seeds derived by name, and scrambled Sobol points."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import numpy as np
+from jaxtyping import Float, UInt32
+from scipy.stats import qmc
+
+_SOBOL_DIMENSIONS = 21_201  # as far as the direction numbers of Joe and Kuo (2008) go
+_BITS = 32
+
+
+def generator(seed: int, *names: object) -> np.random.Generator:
+    """A random generator for one named purpose.
+
+    Args:
+        seed: the user's one integer.
+        *names: what the numbers are for; different names give independent streams. Bytes are taken as they are.
+
+    Returns:
+        the same stream for the same seed and names, on any machine.
+    """
+    digest = hashlib.sha256(str(seed).encode())
+    for name in names:
+        digest.update(b"\0" + (name if isinstance(name, bytes) else str(name).encode()))
+    return np.random.default_rng(np.frombuffer(digest.digest(), dtype=np.uint32))
+
+
+@functools.lru_cache(maxsize=8)
+def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count dimensions"]:
+    """The first direction numbers of Sobol's sequence, read off SciPy's unscrambled points.
+
+    SciPy lists its points in Gray-code order, so that the point whose Gray code is 2ʲ is the j-th direction number.
+    """
+    points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
+    index = np.arange(2**count)
+    place_of_code = np.argsort(index ^ (index >> 1))
+    return (points[place_of_code[2 ** np.arange(count)]] * 2.0**_BITS).astype(np.uint32)
+
+
+def scrambled_sobol(
+    dimensions: int, count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "dimensions count"]:
+    """Scrambled Sobol points: each uniform in the open cube, together more even than random ones.
+
+    Matoušek's affine scrambling (J. Complexity 14, 1998): every direction number is multiplied by a random lower
+    triangular matrix over GF(2), and all points are shifted by one random number (bitwise). A point then is uniform on a grid of
+    2⁻³²; a further uniform number inside its cell makes it continuous, so that 0 never occurs and nothing is clipped.
+    Done here and not by SciPy because scrambling there costs 25 µs a dimension, more than a particle's own work.
+
+    Args:
+        dimensions: coordinates; those beyond 21,201 are filled with random numbers.
+        count: points.
+        rng: a fresh scrambling is drawn from it.
+
+    Returns:
+        the points as columns.
+    """
+    leading = min(dimensions, _SOBOL_DIMENSIONS)
+    doublings = max(count - 1, 0).bit_length()
+    grid = np.empty((leading, count), dtype=np.uint32)
+    grid[:, 0] = rng.integers(0, 2**_BITS, leading, dtype=np.uint32)
+    if doublings:
+        directions = _direction_numbers(leading, doublings)
+        columns = []  # of the scrambling matrices: a one on the diagonal, random bits below
+        for j in range(doublings):
+            diagonal = np.uint32(1 << (_BITS - 1 - j))
+            columns.append(diagonal | rng.integers(0, int(diagonal), leading, dtype=np.uint32))
+            scrambled = np.zeros(leading, dtype=np.uint32)
+            for k, column in enumerate(columns):
+                bit = (directions[j] >> np.uint32(_BITS - 1 - k)) & np.uint32(1)
+                scrambled ^= column * bit
+            half = 2**j
+            grid[:, half : 2 * half] = grid[:, : min(half, count - half)] ^ scrambled[:, None]
+    points = rng.random((dimensions, count))
+    # (0, 1) stays open: 1 - random() is never 0.
+    points[:leading] = (grid + (1 - points[:leading])) * 2.0**-_BITS
+    np.minimum(points, 1 - 2.0**-53, out=points)
+    np.maximum(points, 2.0**-60, out=points)
+    return points

@@ -1,0 +1,190 @@
+"""log P of a labelling from a kernel matrix: sees K and labels only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior import progress as _progress
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
+from nngp_prior.probability.prepare import PreparedKernel, check_labels, memory_needed, prepare
+from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.estimate import Estimate, Exact
+from nngp_prior.schemas.estimator import EP, SMC, Estimator, Sampling
+
+__all__ = ["Cost", "PreparedKernel", "compute", "estimate_cost", "log_probabilities", "log_probability", "prepare"]
+
+_METHODS = {parameters.model_fields["kind"].default: parameters for parameters in ESTIMATORS}
+
+
+def estimator_of(method: str, **options: Any) -> Estimator:
+    """The parameters of an estimator, from its name.
+
+    Args:
+        method: ``smc``, ``ep``, ``closed-form`` or ``sampling``.
+        **options: its fields.
+
+    Returns:
+        validated parameters.
+
+    Raises:
+        InvalidInput: unknown method or field, or a value out of range.
+    """
+    if method not in _METHODS:
+        raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
+    return _METHODS[method](**options)
+
+
+def log_probability(
+    K: ArrayLike,
+    labels: ArrayLike,
+    *,
+    method: str = "smc",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> Estimate:
+    r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
+
+    Args:
+        K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
+        labels: (n,) integers -1/+1 or booleans.
+        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``closed-form``, ``sampling``.
+        seed: of all random numbers; the same seed gives the same value on the same machine.
+        progress: called with ``Progress`` events.
+        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``, ``replicates``,
+            ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the mean diagonal).
+
+    Returns:
+        the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
+
+    Raises:
+        InvalidInput: K, labels or an option cannot be used.
+        ResourceLimit: n is too large for the memory.
+    """  # noqa: DOC502
+    estimator = estimator_of(method, **options)
+    return compute(prepare(K, estimator), labels, estimator, seed, progress)
+
+
+@overload
+def log_probabilities(
+    K: ArrayLike, Y: ArrayLike, *, as_completed: Literal[False] = False, **options: Any
+) -> list[Estimate]: ...
+@overload
+def log_probabilities(
+    K: ArrayLike, Y: ArrayLike, *, as_completed: Literal[True], **options: Any
+) -> Iterator[tuple[int, Estimate]]: ...
+def log_probabilities(
+    K: ArrayLike,
+    Y: ArrayLike,
+    *,
+    method: str = "smc",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+    as_completed: bool = False,
+    **options: Any,
+) -> list[Estimate] | Iterator[tuple[int, Estimate]]:
+    """log P of many labellings of the same inputs; the kernel is checked and factored once.
+
+    Args:
+        K: (n, n) covariance matrix.
+        Y: (L, n) labels, one labelling a row; all are checked before the first is computed.
+        method: as for :func:`log_probability`.
+        seed: as there; each labelling's own random numbers follow from it and the labels, so that a labelling has the same value in any batch.
+        progress: as there.
+        as_completed: give pairs (row, estimate) as they finish, instead of a list at the end.
+        **options: as there.
+
+    Returns:
+        a list in the order of Y, or an iterator of pairs.
+
+    Raises:
+        InvalidInput: K, a labelling or an option cannot be used.
+        ResourceLimit: n is too large for the memory.
+    """  # noqa: DOC502
+    estimator = estimator_of(method, **options)
+    kernel = prepare(K, estimator)
+    rows = [check_labels(labels, kernel.n) for labels in Y]
+    results = ((i, compute(kernel, labels, estimator, seed, progress)) for i, labels in enumerate(rows))
+    return results if as_completed else [estimate for _, estimate in results]
+
+
+def compute(
+    kernel: PreparedKernel,
+    labels: ArrayLike,
+    estimator: Estimator,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> Estimate:
+    """log P of one labelling on a prepared kernel.
+
+    Args:
+        kernel: from :func:`prepare`, with the same estimator.
+        labels: (n,) integers -1/+1 or booleans.
+        estimator: the parameters.
+        seed: of all random numbers.
+        progress: called with ``Progress`` events.
+
+    Returns:
+        the estimate.
+    """
+    y = check_labels(labels, kernel.n)
+    reduced = kernel.reduce(y)
+    if reduced is None:
+        first, second = kernel.contradiction(y)
+        return Estimate(
+            value=-np.inf,
+            stderr=0.0,
+            n=kernel.n,
+            method=estimator.kind,
+            status="impossible",
+            message=f"inputs {first} and {second} determine each other's label, and theirs contradict: P = 0",
+            evidence=Exact(log_p=-np.inf),
+        )
+    own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
+    return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some work would take: peak memory beside the kernel matrix, and time on two cores."""
+
+    bytes: int
+    seconds: float
+
+
+def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: Any) -> Cost:
+    """Memory and time of an estimate before it is started.
+
+    Args:
+        n: number of inputs.
+        method: as for :func:`log_probability`.
+        labellings: how many on the same kernel.
+        **options: as there.
+
+    Returns:
+        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of 2020s hardware.
+    """
+    estimator = estimator_of(method, **options)
+    return Cost(memory_needed(n, estimator), labellings * _seconds(n, estimator))
+
+
+def _seconds(n: int, estimator: Estimator) -> float:
+    """Operations over the rates that two cores reached in the benchmark."""
+    match estimator:
+        case SMC():
+            particles = estimator.particles * (estimator.replicates + 8)
+            return 0.1 + 16 * n**3 / 1.5e11 + 4 * n * n * particles / 1.5e11 + n * particles * 3.5e-7
+        case EP():
+            return 0.05 + 8 * n**3 / 1.5e11
+        case Sampling():
+            return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
+        case _:
+            return 1e-8 * n * n

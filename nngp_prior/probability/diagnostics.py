@@ -1,0 +1,62 @@
+"""How far weights can be trusted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+
+_SMALLEST_TAIL = 20
+
+
+def effective_sample_size(log_weights: Float[np.ndarray, " *shape"]) -> float:
+    """Kish's (Σw)²/Σw², between 0 (all weights zero) and the number of weights."""
+    flat = log_weights.ravel()
+    if np.all(np.isneginf(flat)):
+        return 0.0
+    return math.exp(2 * float(logsumexp(flat)) - float(logsumexp(2 * flat)))
+
+
+def largest_share(log_weights: Float[np.ndarray, " *shape"]) -> float:
+    """The largest weight's part of the sum of squared deviations from the mean weight, that is, of the variance estimate."""
+    peak = log_weights.max()
+    if np.isneginf(peak):
+        return 0.0
+    squared = np.square(np.exp(log_weights - peak) - np.exp(log_weights - peak).mean())
+    total = float(squared.sum())
+    return float(squared.max()) / total if total > 0 else 0.0
+
+
+def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
+    """Shape k̂ of a generalised Pareto distribution fitted to the largest weights.
+
+    The fit is Zhang and Stephens' (Technometrics 51, 2009) with the weak prior of Vehtari et al. (Pareto smoothed
+    importance sampling, 2024, appendix G): moments of order below 1/k exist, above k̂ ≈ 0.7 means of thousands of weights cannot be trusted.
+
+    Args:
+        log_weights: logarithms of the weights, in any shape.
+
+    Returns:
+        k̂, or None where the tail is too small to tell (fewer than 20 distinct weights in it).
+    """
+    flat = np.sort(log_weights.ravel())
+    size = int(min(0.2 * len(flat), 3 * math.sqrt(len(flat))))
+    if size < _SMALLEST_TAIL or np.isneginf(flat[-size - 1]):
+        return None
+    threshold = flat[-size - 1]
+    x = np.expm1(flat[-size:] - threshold)  # exceedances in units of the threshold
+    x = x[x > 0]
+    n = len(x)
+    if n < _SMALLEST_TAIL:
+        return None
+    x = x / x[-1]
+    candidates = 30 + int(math.sqrt(n))
+    b = 1 - np.sqrt(candidates / (np.arange(1, candidates + 1) - 0.5))
+    theta = 1 + b / (3 * x[int(n / 4 + 0.5) - 1])
+    k = np.mean(np.log1p(-theta[:, None] * x), axis=1)
+    log_likelihood = n * (np.log(-theta / k) - k - 1)
+    weight = np.exp(log_likelihood - logsumexp(log_likelihood))
+    k_hat = float(np.mean(np.log1p(-(weight @ theta) * x)))
+    return (n * k_hat + 10 * 0.5) / (n + 10)

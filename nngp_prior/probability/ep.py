@@ -1,0 +1,258 @@
+r"""Expectation propagation for Gaussian orthant probabilities, block-sequential.
+
+Each constraint g_i > 0 is approximated by a Gaussian site t_i(g) = exp(-½ s_i g² + ν_i g). With the cavity
+τ₋ = 1/Σ_ii - s_i, ν₋ = μ_i/Σ_ii - ν_i and z = ν₋/√τ₋, matching moments gives (Rasmussen & Williams 2006, sec. 3.6;
+Cunningham, Hennig, Lacoste-Julien 2011, with h, r, V, D of :mod:`nngp_prior.numerics.gaussian`)
+
+.. math:: s = τ₋ r/V, \qquad ν = \sqrt{τ₋}\, h D/V .
+
+Updating all sites at once oscillates on the simple labellings that matter most; one after another is stable but
+n rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a block's total change
+goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed of matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import lapack
+from scipy.special import log_ndtr
+
+from nngp_prior.numerics.gaussian import half_line_moments
+from nngp_prior.numerics.linalg import matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
+from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import EP, SMC
+
+_BLOCK = 128
+# Where the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
+_DRIFT_ALLOWED = 0.02
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Gaussian factors exp(-½ s g² + ν g), one an input."""
+
+    precision: Float[np.ndarray, " m"]
+    shift: Float[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class EPResult:
+    """Sites at the end of EP, and the Gaussian they make of the prior, in float64.
+
+    Attributes:
+        sites: s and ν.
+        L: factor of Σ, lower trapezoidal.
+        mean: μ.
+        log_z: EP's approximation of log P.
+        sweeps: how many were made.
+        converged: whether the last one changed less than the tolerance.
+        change: what it changed, in standard deviations.
+        precision: the floating point type of the sweeps that counted.
+    """
+
+    sites: Sites
+    L: Float[np.ndarray, "m rank"]
+    mean: Float[np.ndarray, " m"]
+    log_z: float
+    sweeps: int
+    converged: bool
+    change: float
+    precision: str
+
+
+def expectation_propagation(
+    kernel: PreparedKernel, labels: Float[np.ndarray, " m"], parameters: EP | SMC, progress: ProgressCallback
+) -> EPResult:
+    """Run EP to convergence; in float64 where float32 turns out not to be enough.
+
+    Args:
+        kernel: a prepared kernel.
+        labels: ±1 for the inputs kept, in the order of visits.
+        parameters: precision, tolerance and the largest number of sweeps.
+        progress: told of each sweep.
+
+    Returns:
+        the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
+    """
+    factor = kernel.signed_factor(labels)
+    result = None
+    for precision in dict.fromkeys((parameters.precision, "float64")):
+        Sigma = kernel.signed_correlation(labels, np.dtype(precision))
+        sites, mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
+        spread = np.sqrt(np.maximum(Sigma.diagonal(), np.finfo(np.float32).tiny))
+        del Sigma
+        L, log_determinant = posterior_factor(factor, sites.precision)
+        exact_mean = L @ (L.T @ sites.shift)
+        log_z = log_normaliser(L, exact_mean, log_determinant, sites)
+        result = EPResult(
+            sites, L, exact_mean, log_z, sweeps, change < parameters.tolerance, change, precision
+        )
+        if np.isfinite(log_z) and float(np.max(np.abs(mean - exact_mean) / spread)) < _DRIFT_ALLOWED:
+            break
+    assert result is not None
+    return result
+
+
+def log_normaliser(
+    L: Float[np.ndarray, "m rank"], mean: Float[np.ndarray, " m"], log_determinant: float, sites: Sites
+) -> float:
+    r"""EP's log Z for given sites, in nats.
+
+    .. math:: \sum_i \log Φ(z_i) + ½ \sum_i \log(1 + s_i/τ₋_i)
+        - ½ \sum_i \Big[\frac{(ν₋_i + ν_i)^2}{τ₋_i + s_i} - \frac{ν₋_i^2}{τ₋_i}\Big] - ½ \log|B| + ½ ν^T μ
+
+    It is stationary in the sites at a fixed point: an error of 1e-4 there is one of about 1e-8 here.
+
+    Args:
+        L: factor of Σ.
+        mean: μ.
+        log_determinant: log |B|, B = I + S½ K' S½.
+        sites: s and ν.
+
+    Returns:
+        log Z; NaN if a cavity is improper.
+    """
+    s, nu = sites.precision, sites.shift
+    variance = np.einsum("ij,ij->i", L, L)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tau = 1 / variance - s
+        nu_cavity = mean / variance - nu
+        terms = (
+            log_ndtr(nu_cavity / np.sqrt(tau))
+            + 0.5 * np.log1p(s / tau)
+            - 0.5 * ((nu_cavity + nu) ** 2 / (tau + s) - nu_cavity**2 / tau)
+        )
+        return float(terms.sum() - 0.5 * log_determinant + 0.5 * nu @ mean)
+
+
+def _sweep_until_converged(
+    Sigma: np.ndarray, parameters: EP | SMC, progress: ProgressCallback
+) -> tuple[Sites, np.ndarray, int, float]:
+    """Sweeps over all blocks; Sigma (lower triangle) is K' at first and overwritten."""
+    m = len(Sigma)
+    s, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
+    change = math.inf
+    sweep = 0
+    while sweep < parameters.max_sweeps and change >= parameters.tolerance:
+        change = 0.0
+        for start in range(0, m, _BLOCK):
+            stop = min(start + _BLOCK, m)
+            change = max(change, _update_block(Sigma, mean, s, nu, start, stop))
+        sweep += 1
+        if not np.isfinite(change):
+            break
+        progress(Progress("EP sweeps", sweep, sweep if change < parameters.tolerance else sweep + 1))
+    return Sites(s, nu), mean, sweep, change
+
+
+def _update_block(
+    Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray, start: int, stop: int
+) -> float:
+    r"""Sequential EP inside one block, then its total change to everything; all arguments change in place.
+
+    With ΔS, Δν the changes of the block's sites, u the block's new mean and I the block:
+
+    .. math:: M = ΔS (I + Σ_{II} ΔS)^{-1}, \qquad μ \mathrel{+}= Σ_{:,I} (Δν - ΔS u), \qquad
+        Σ \mathrel{-}= Σ_{:,I} M Σ_{I,:}
+    """
+    block = slice(start, stop)
+    columns = symmetric_columns(Sigma, start, stop)
+    Sigma_II = columns[block].astype(np.float64)
+    s_before, nu_before = s[block].copy(), nu[block].copy()
+    change = _sequential_ep(Sigma_II, mean[block], s[block], nu[block])
+    delta_s, delta_nu = s[block] - s_before, nu[block] - nu_before
+    system = np.eye(stop - start) + Sigma_II * delta_s
+    # One factorisation for both: (I + Σ ΔS)⁻¹ [μ + Σ Δν, I].
+    right_hand_sides = np.column_stack([mean[block] + Sigma_II @ delta_nu, np.eye(stop - start)])
+    solution = lapack.dgesv(system, right_hand_sides)[2]
+    u, M = solution[:, 0], delta_s[:, None] * solution[:, 1:]
+    mean += matrix_vector(columns, delta_nu - delta_s * u)
+    subtract_congruence(Sigma, columns, (M + M.T) / 2)
+    return change
+
+
+def _sequential_ep(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray) -> float:
+    """One sweep of exact sequential EP over a small matrix; s and nu change in place.
+
+    Rank-one updates are not carried out on Sigma but kept, C diag(c) Cᵀ, and applied to the one column that comes next.
+
+    Returns:
+        the largest change of a site, as the change it makes to its marginal: of the mean in standard deviations, or
+        of the variance as a fraction. Infinite if a number was not finite.
+    """
+    b = len(mean)
+    mean = mean.copy()
+    C, c = np.zeros((b, b)), np.zeros(b)
+    largest = 0.0
+    for k in range(b):
+        column = Sigma[:, k] - C[:, :k] @ (c[:k] * C[k, :k])
+        variance = float(column[k])
+        if not variance > 0:
+            if math.isnan(variance):
+                return math.inf
+            continue
+        tau = 1 / variance - s[k]
+        if not tau > 0:
+            continue
+        root = math.sqrt(tau)
+        h, r, V, D = half_line_moments(float((mean[k] / variance - nu[k]) / root))
+        delta_s = tau * r / V - s[k]
+        delta_nu = root * h * D / V - nu[k]
+        s[k] += delta_s
+        nu[k] += delta_nu
+        weight = delta_s / (1 + delta_s * variance)
+        gain = float((delta_nu - delta_s * mean[k]) / (1 + delta_s * variance))
+        mean += column * gain
+        C[:, k] = column
+        c[k] = weight
+        largest = max(largest, abs(gain) * math.sqrt(variance), abs(weight) * variance)
+    return largest
+
+
+@ESTIMATORS.register(EP)
+def estimate_ep(
+    kernel: PreparedKernel, labels: np.ndarray, parameters: EP, seed: int, progress: ProgressCallback
+) -> Estimate:
+    """EP's log Z as an estimate of log P. It has no error statement."""
+    del seed
+    began = time.perf_counter()
+    result = expectation_propagation(kernel, labels, parameters, progress)
+    message = kernel.note()
+    status = "ok"
+    if not np.isfinite(result.log_z):
+        status = "numerical-failure"
+        message = "a cavity variance is not positive; pass jitter=1e-8, or use smc"
+    elif not result.converged:
+        status = "not-converged"
+        message = f"the last of {result.sweeps} sweeps moved a mean by {result.change:.1g} standard deviations; raise max_sweeps"
+    return Estimate(
+        value=min(result.log_z, 0.0) if np.isfinite(result.log_z) else -math.inf,
+        stderr=None,
+        n=kernel.n,
+        method="ep",
+        status=status,
+        message=message,
+        diagnostics=ep_diagnostics(kernel, result),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def ep_diagnostics(kernel: PreparedKernel, result: EPResult) -> dict[str, float | int | str]:
+    """What is worth knowing of an EP run."""
+    return {
+        "log_z_ep": result.log_z,
+        "ep_sweeps": result.sweeps,
+        "ep_change": result.change,
+        "ep_precision": result.precision,
+        "distinct_inputs": kernel.m,
+        "rank": kernel.rank,
+        "smallest_conditional_variance": kernel.smallest_conditional_variance,
+    }

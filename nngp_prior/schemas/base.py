@@ -1,0 +1,54 @@
+"""What all specifications share: frozen, strict, and identified by a hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nngp_prior.errors import InvalidInput
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> InvalidInput:
+    """Turn pydantic's report into one error that names the field, the value and the remedy.
+
+    Args:
+        error: what pydantic raised.
+        model: the class that was asked for; its fields are listed when an unknown one was given.
+
+    Returns:
+        an error for the first problem found.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "specification"
+    if first["type"] == "extra_forbidden":
+        known = f"It has: {', '.join(model.model_fields)}" if model else "Leave it out"
+        name = model.__name__ if model else "this specification"
+        return InvalidInput(field, f"{name} has no such field (got {first['input']!r})", f"{known}.")
+    if first["type"] == "missing":
+        return InvalidInput(field, "is required", "Give it a value.")
+    message = first["msg"].removeprefix("Value error, ")
+    return InvalidInput(field, f"got {first['input']!r}", f"{message}.")
+
+
+class Specification(BaseModel):
+    """A frozen description of one thing, equal to another exactly if their content hashes are equal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain(error, type(self)) from None
+
+    # Tells pydantic that nested specifications need not go through __init__, so that theirs errors keep their place.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256, in hexadecimal, of the content as canonical JSON."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,211 @@
+"""An estimate of log P, with all that can be said about its error."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from scipy.special import betaincinv, logsumexp, stdtrit
+
+from nngp_prior.schemas.base import Specification
+
+# Scales of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
+_BETS = 2.0 ** -np.arange(10)
+
+
+class _Evidence(Specification):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings"
+    )
+
+
+class Exact(_Evidence):
+    """A value without statistical error."""
+
+    kind: Literal["exact"] = "exact"
+    log_p: float
+
+    def value(self) -> float:
+        """The value itself, nats."""
+        return self.log_p
+
+    def stderr(self) -> float:
+        """Nothing is random."""
+        return 0.0
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The value twice, whatever the level."""
+        del level
+        return self.log_p, self.log_p
+
+    def lower_bound(self, delta: float) -> float:
+        """The value, whatever δ."""
+        del delta
+        return self.log_p
+
+
+class Replicates(_Evidence):
+    """Independent, non-negative, unbiased estimates Ẑ_r of P, given by their logarithms."""
+
+    kind: Literal["replicates"] = "replicates"
+    log_estimates: Annotated[tuple[float, ...], Field(min_length=2)]
+
+    def value(self) -> float:
+        """log mean_r Ẑ_r."""
+        return float(logsumexp(self.log_estimates)) - math.log(len(self.log_estimates))
+
+    def stderr(self) -> float:
+        """Jackknife standard error of the logarithm of the mean; infinite if one replicate carries it all."""
+        log_z = np.array(self.log_estimates)
+        if np.all(np.isneginf(log_z)):
+            return math.inf
+        z = np.exp(log_z - log_z.max())
+        count = len(z)
+        left_out = (z.sum() - z) / (count - 1)
+        if left_out.min() <= 0:
+            return math.inf
+        logs = np.log(left_out)
+        return float(math.sqrt((count - 1) / count * np.sum((logs - logs.mean()) ** 2)))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom."""
+        value = self.value()
+        if math.isinf(value):
+            return -math.inf, 0.0
+        t = float(stdtrit(len(self.log_estimates) - 1, (1 + level) / 2))
+        half_width = t * self.stderr()
+        return value - half_width, min(value + half_width, 0.0)
+
+    def lower_bound(self, delta: float) -> float:
+        r"""A number that log P exceeds with probability at least 1 - δ, whatever the Ẑ_r's distribution.
+
+        The larger of two bounds, each at δ/2; both hold for any rule of when to stop adding replicates, since
+        the products are non-negative martingales of mean 1 at p = P (Ville's inequality):
+
+        .. math:: \frac1R \sum_r \log Ẑ_r + \frac{\log δ}{R}, \qquad
+            \sup\Big\{\log p : \tfrac1{10} \sum_k \prod_r (1 - λ_k + λ_k Ẑ_r/p) \ge 1/δ\Big\}, \; λ_k = 2^{-k}
+
+        The second survives replicates that are zero.
+        """
+        log_z = np.array(self.log_estimates)
+        if np.all(np.isneginf(log_z)):
+            return -math.inf
+        log_delta = math.log(delta / 2)
+        product = float(np.mean(log_z)) + log_delta / len(log_z)
+        return min(max(product, _betting_bound(log_z, -log_delta)), 0.0)
+
+
+def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
+    with np.errstate(divide="ignore"):
+        log_rest = np.log1p(-_BETS)[:, None]
+
+    def log_wealth(log_p: float) -> float:
+        factors = np.logaddexp(log_rest, np.log(_BETS)[:, None] + log_z - log_p)
+        return float(logsumexp(factors.sum(axis=1)) - math.log(len(_BETS)))
+
+    # Wealth falls in p: at the largest Ẑ no factor exceeds 1; far below the smallest non-zero one every bet wins.
+    high = float(log_z.max())
+    low = high - 1.0
+    while log_wealth(low) < log_threshold:
+        low = high - 2 * (high - low)
+        if high - low > 1e6:
+            return -math.inf
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if log_wealth(middle) >= log_threshold else (low, middle)
+    return low
+
+
+class Counts(_Evidence):
+    """Hits among independent draws."""
+
+    kind: Literal["counts"] = "counts"
+    hits: Annotated[int, Field(ge=0)]
+    draws: Annotated[int, Field(ge=1)]
+
+    def value(self) -> float:
+        """log of the frequency."""
+        return math.log(self.hits / self.draws) if self.hits else -math.inf
+
+    def stderr(self) -> float:
+        """Binomial standard error of the logarithm (delta method); infinite without hits."""
+        return math.sqrt((1 - self.hits / self.draws) / self.hits) if self.hits else math.inf
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Clopper and Pearson's exact interval (1934), as logarithms."""
+        tail = (1 - level) / 2
+        if self.hits == self.draws:
+            return self.lower_bound(tail), 0.0
+        return self.lower_bound(tail), math.log(betaincinv(self.hits + 1, self.draws - self.hits, 1 - tail))
+
+    def lower_bound(self, delta: float) -> float:
+        """Clopper and Pearson's one-sided bound, as a logarithm."""
+        if self.hits == 0:
+            return -math.inf
+        return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
+
+
+Evidence = Annotated[Exact | Replicates | Counts, Field(discriminator="kind")]
+
+Status = Literal[
+    "ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "numerical-failure"
+]
+
+
+class Estimate(Specification):
+    """log P of one labelling, in nats.
+
+    Attributes:
+        value: the estimate of log P; -inf where P is 0 or nothing was hit (the status tells which).
+        stderr: standard error of ``value``; None where the method has none.
+        n: number of inputs.
+        method: the estimator's name.
+        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP); ``heavy-tailed`` (the weights' tail makes the error bar
+            untrustworthy); ``target-not-met``; ``no-hits`` (every weight was 0); ``numerical-failure``.
+        message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
+        diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
+        seconds: wall time.
+        evidence: what interval and bound are computed from; None where the method has no error statement.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    value: float
+    stderr: float | None
+    n: int
+    method: str
+    status: Status = "ok"
+    message: str = ""
+    diagnostics: dict[str, Any] = {}
+    seconds: float = 0.0
+    evidence: Evidence | None = None
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """A confidence interval for log P.
+
+        Args:
+            level: its coverage.
+
+        Returns:
+            its ends in nats (Student's t over replicates for ``smc``, Clopper-Pearson for ``sampling``), or None
+            where the method has no error statement.
+        """
+        return None if self.evidence is None else self.evidence.interval(level)
+
+    def lower_bound(self, delta: float = 0.01) -> float | None:
+        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+
+        Args:
+            delta: δ, over the estimator's own randomness.
+
+        Returns:
+            the bound in nats, or None where the method has none.
+        """
+        return None if self.evidence is None else self.evidence.lower_bound(delta)
+
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        note = "" if self.status == "ok" else f" [{self.status}]"
+        return f"log P = {self.value:.6g}{error} nats ({self.method}, n = {self.n}){note}"

@@ -1,0 +1,87 @@
+"""Estimators of log P and their parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nngp_prior.schemas.base import Specification
+
+
+class _Estimator(Specification):
+    """What every estimator takes.
+
+    Attributes:
+        noise_variance: v; the estimate is then of K + vI.
+        jitter: c; the estimate is then of K + c m I, m the mean of K's diagonal.
+    """
+
+    noise_variance: Annotated[float, Field(ge=0)] = 0.0
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+
+
+class _WithEP(_Estimator):
+    """Attributes of those that run expectation propagation.
+
+    Attributes:
+        precision: of the sweeps; the value is computed in float64 from the sites either way.
+        tolerance: sweeps end when no marginal mean moved by more than this part of its standard deviation.
+        max_sweeps: after which EP stops unconverged.
+    """
+
+    precision: Literal["float32", "float64"] = "float32"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    max_sweeps: Annotated[int, Field(ge=1)] = 50
+
+
+class SMC(_WithEP):
+    """EP-twisted sequential Monte Carlo: unbiased for P, with standard error, interval and rigorous lower bound.
+
+    Attributes:
+        particles: of one replicate; powers of two are best, since the points are Sobol's.
+        replicates: independent ones; the error bar comes from their spread.
+        target_stderr: replicates are doubled until the standard error is at most this.
+        max_replicates: where doubling ends; the status says so.
+        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened to a half, to a fifth);
+            chosen by a pilot run when absent.
+    """
+
+    kind: Literal["smc"] = "smc"
+    particles: Annotated[int, Field(ge=4)] = 128
+    replicates: Annotated[int, Field(ge=2)] = 32
+    target_stderr: Annotated[float, Field(gt=0)] | None = None
+    max_replicates: Annotated[int, Field(ge=2)] = 1024
+    shares: tuple[float, float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _shares_are_a_distribution(self) -> SMC:
+        if self.shares is not None and (min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9):
+            raise ValueError("shares must not be negative and must sum to 1")
+        return self
+
+
+class EP(_WithEP):
+    """Expectation propagation: fast, without an error statement, biased, never a bound."""
+
+    kind: Literal["ep"] = "ep"
+
+
+class ClosedForm(_Estimator):
+    """Exact: n ≤ 3, and product correlation (equicorrelated is one) at any n."""
+
+    kind: Literal["closed-form"] = "closed-form"
+
+
+class Sampling(_Estimator):
+    """Draws of f from N(0, K), with an exact binomial interval; for P above about 1e-5.
+
+    Attributes:
+        draws: number of draws.
+    """
+
+    kind: Literal["sampling"] = "sampling"
+    draws: Annotated[int, Field(ge=1)] = 100_000
+
+
+Estimator = Annotated[SMC | EP | ClosedForm | Sampling, Field(discriminator="kind")]
