@@ -1,0 +1,52 @@
+"""How probable is this labelling under a neural network's prior?
+
+The public names load what they need when they are first used; importing the package loads no JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nngp_prior.kernels import kernel
+    from nngp_prior.prior import PacBayesBound, log_prior, pac_bayes_bound
+    from nngp_prior.probability import Cost, estimate_cost, log_probabilities, log_probability
+    from nngp_prior.schemas.architecture import FullyConnected
+    from nngp_prior.schemas.estimate import Estimate
+
+_HOMES = {
+    "Cost": "nngp_prior.probability",
+    "Estimate": "nngp_prior.schemas.estimate",
+    "FullyConnected": "nngp_prior.schemas.architecture",
+    "PacBayesBound": "nngp_prior.prior.pac_bayes",
+    "estimate_cost": "nngp_prior.probability",
+    "kernel": "nngp_prior.kernels",
+    "log_prior": "nngp_prior.prior.function_prior",
+    "log_probabilities": "nngp_prior.probability",
+    "log_probability": "nngp_prior.probability",
+    "pac_bayes_bound": "nngp_prior.prior.pac_bayes",
+}
+
+__all__ = [
+    "Cost",
+    "Estimate",
+    "FullyConnected",
+    "PacBayesBound",
+    "estimate_cost",
+    "kernel",
+    "log_prior",
+    "log_probabilities",
+    "log_probability",
+    "pac_bayes_bound",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nngp_prior' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

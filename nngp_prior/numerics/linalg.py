@@ -1,7 +1,9 @@
 """Factorisations and updates of symmetric matrices, in place where LAPACK and BLAS allow it.
 
-Matrices are in Fortran order, and symmetric ones keep their lower triangle only. Large products go through SciPy's BLAS as the
-factorisations do: NumPy brings a BLAS of its own, and where the two alternate, the threads of each wait for the other's.
+Matrices are in Fortran order, and symmetric ones keep their lower triangle only. Large products go through SciPy's
+BLAS as the
+factorisations do: NumPy brings a BLAS of its own, and where the two alternate, the threads of each wait for the
+other's.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.linalg import blas, lapack
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 
 class PivotedCholesky(NamedTuple):
@@ -35,7 +37,8 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"]) -> PivotedCholesky:
         which is far above rounding where C is not positive semi-definite.
     """
     diagonal = C.diagonal().copy()
-    L, pivots, rank, _ = lapack.dpstrf(C, lower=1, overwrite_a=1)
+    (pstrf,) = get_lapack_funcs(("pstrf",), dtype=C.dtype)
+    L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1)
     order = pivots - 1
     # pstrf leaves the strict upper triangle as it was: what the rows not factored should have been.
     rest = order[rank:]
@@ -68,23 +71,23 @@ def posterior_factor(
     Returns:
         L R⁻ᵀ, and log |I + Lᵀ S L| = log |I + S½ C S½|.
     """
+    syrk, trsm = get_blas_funcs(("syrk", "trsm"), dtype=L.dtype)
+    (potrf,) = get_lapack_funcs(("potrf",), dtype=L.dtype)
     # Reversing the columns of L turns the upper triangular R into a lower one, as LAPACK's potrf wants it.
     reversed_L = np.asfortranarray(L[:, ::-1])
     weighted = reversed_L * np.sqrt(precision)[:, None]
-    gram = blas.dsyrk(1.0, weighted, trans=1, lower=1)
+    gram = syrk(1.0, weighted, trans=1, lower=1)
     del weighted
     gram[np.diag_indices_from(gram)] += 1.0
-    R, _ = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+    R, _ = potrf(gram, lower=1, overwrite_a=1)
     log_determinant = 2 * float(np.log(R.diagonal()).sum())
-    factor = blas.dtrsm(1.0, R, reversed_L, side=1, lower=1, trans_a=1, overwrite_b=1)
+    factor = trsm(1.0, R, reversed_L, side=1, lower=1, trans_a=1, overwrite_b=1)
     factor = np.asfortranarray(factor[:, ::-1])
     _zero_above_diagonal(factor)
     return factor, log_determinant
 
 
-def symmetric_columns(
-    A: Float[np.ndarray, "n n"], start: int, stop: int
-) -> Float[np.ndarray, "n {stop-start}"]:
+def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Float[np.ndarray, "n {stop-start}"]:
     """Columns start … stop of a symmetric matrix of which only the lower triangle is valid."""
     columns = np.empty((len(A), stop - start), dtype=A.dtype, order="F")
     columns[:start] = A[start:stop, :start].T
@@ -96,19 +99,19 @@ def symmetric_columns(
 
 def matrix_vector(A: Float[np.ndarray, "n b"], x: Float[np.ndarray, " b"]) -> Float[np.ndarray, " n"]:
     """A x, in A's precision, for A in Fortran order."""
-    return (blas.sgemv if A.dtype == np.float32 else blas.dgemv)(1.0, A, x)
+    (gemv,) = get_blas_funcs(("gemv",), dtype=A.dtype)
+    return gemv(1.0, A, x)
 
 
-def subtract_congruence(
-    A: Float[np.ndarray, "n n"], W: Float[np.ndarray, "n b"], M: Float[np.ndarray, "b b"]
-) -> None:
+def subtract_congruence(A: Float[np.ndarray, "n n"], W: Float[np.ndarray, "n b"], M: Float[np.ndarray, "b b"]) -> None:
     """A ← A - W M Wᵀ in place, on the lower triangle of A only.
 
     M is symmetric but may be indefinite. Splitting it by the signs of its eigenvalues makes two ``syrk`` products of
     half a matrix product's work together.
     """
-    gemm, syrk = (blas.sgemm, blas.ssyrk) if A.dtype == np.float32 else (blas.dgemm, blas.dsyrk)
-    eigenvalues, Q, _ = lapack.dsyevd(M)
+    gemm, syrk = get_blas_funcs(("gemm", "syrk"), dtype=A.dtype)
+    (syevd,) = get_lapack_funcs(("syevd",), dtype=M.dtype)
+    eigenvalues, Q, _ = syevd(M)
     negligible = np.finfo(M.dtype).eps * np.abs(eigenvalues).max(initial=0.0)
     for sign in (1.0, -1.0):
         chosen = sign * eigenvalues > negligible

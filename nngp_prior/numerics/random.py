@@ -34,6 +34,9 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
     """The first direction numbers of Sobol's sequence, read off SciPy's unscrambled points.
 
     SciPy lists its points in Gray-code order, so that the point whose Gray code is 2ʲ is the j-th direction number.
+
+    Returns:
+        the numbers, as binary fractions of 32 bits.
     """
     points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
     index = np.arange(2**count)
@@ -41,13 +44,12 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
     return (points[place_of_code[2 ** np.arange(count)]] * 2.0**_BITS).astype(np.uint32)
 
 
-def scrambled_sobol(
-    dimensions: int, count: int, rng: np.random.Generator
-) -> Float[np.ndarray, "dimensions count"]:
+def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Float[np.ndarray, "dimensions count"]:
     """Scrambled Sobol points: each uniform in the open cube, together more even than random ones.
 
     Matoušek's affine scrambling (J. Complexity 14, 1998): every direction number is multiplied by a random lower
-    triangular matrix over GF(2), and all points are shifted by one random number (bitwise). A point then is uniform on a grid of
+    triangular matrix over GF(2), and all points are shifted by one random number (bitwise). A point then is uniform
+    on a grid of
     2⁻³²; a further uniform number inside its cell makes it continuous, so that 0 never occurs and nothing is clipped.
     Done here and not by SciPy because scrambling there costs 25 µs a dimension, more than a particle's own work.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -56,11 +56,14 @@ def log_probability(
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
         labels: (n,) integers -1/+1 or booleans.
-        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``closed-form``, ``sampling``.
+        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``closed-form``,
+            ``sampling``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: called with ``Progress`` events.
-        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``, ``replicates``,
-            ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the mean diagonal).
+        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
+            ``replicates``,
+            ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the
+            mean diagonal).
 
     Returns:
         the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
@@ -68,22 +71,22 @@ def log_probability(
     Raises:
         InvalidInput: K, labels or an option cannot be used.
         ResourceLimit: n is too large for the memory.
-    """  # noqa: DOC502
+    """
     estimator = estimator_of(method, **options)
     return compute(prepare(K, estimator), labels, estimator, seed, progress)
 
 
 @overload
 def log_probabilities(
-    K: ArrayLike, Y: ArrayLike, *, as_completed: Literal[False] = False, **options: Any
+    K: ArrayLike, Y: Sequence[ArrayLike] | np.ndarray, *, as_completed: Literal[False] = False, **options: Any
 ) -> list[Estimate]: ...
 @overload
 def log_probabilities(
-    K: ArrayLike, Y: ArrayLike, *, as_completed: Literal[True], **options: Any
+    K: ArrayLike, Y: Sequence[ArrayLike] | np.ndarray, *, as_completed: Literal[True], **options: Any
 ) -> Iterator[tuple[int, Estimate]]: ...
 def log_probabilities(
     K: ArrayLike,
-    Y: ArrayLike,
+    Y: Sequence[ArrayLike] | np.ndarray,
     *,
     method: str = "smc",
     seed: int = 0,
@@ -97,7 +100,8 @@ def log_probabilities(
         K: (n, n) covariance matrix.
         Y: (L, n) labels, one labelling a row; all are checked before the first is computed.
         method: as for :func:`log_probability`.
-        seed: as there; each labelling's own random numbers follow from it and the labels, so that a labelling has the same value in any batch.
+        seed: as there; each labelling's own random numbers follow from it and the labels, so that a labelling has
+            the same value in any batch.
         progress: as there.
         as_completed: give pairs (row, estimate) as they finish, instead of a list at the end.
         **options: as there.
@@ -108,7 +112,7 @@ def log_probabilities(
     Raises:
         InvalidInput: K, a labelling or an option cannot be used.
         ResourceLimit: n is too large for the memory.
-    """  # noqa: DOC502
+    """
     estimator = estimator_of(method, **options)
     kernel = prepare(K, estimator)
     rows = [check_labels(labels, kernel.n) for labels in Y]
@@ -170,7 +174,8 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
         **options: as there.
 
     Returns:
-        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of 2020s hardware.
+        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of
+        2020s hardware.
     """
     estimator = estimator_of(method, **options)
     return Cost(memory_needed(n, estimator), labellings * _seconds(n, estimator))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.errors import InvalidKernel
@@ -19,6 +19,7 @@ from nngp_prior.schemas.estimator import ClosedForm
 
 _STRUCTURE_TOLERANCE = 1e-10
 _NEGLIGIBLE = 60.0  # nats under the integrand's peak
+_CHUNK = 2**20  # values of log Φ at a time
 
 
 @ESTIMATORS.register(ClosedForm)
@@ -26,6 +27,9 @@ def estimate_closed_form(
     kernel: PreparedKernel, labels: np.ndarray, parameters: ClosedForm, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """Exact log P of up to three distinct inputs, or of any number with product correlation.
+
+    Returns:
+        an estimate without error.
 
     Raises:
         InvalidKernel: K has neither form.
@@ -96,10 +100,8 @@ def product_loadings(C: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " m"] | N
     # The third of the triple λ_i² = C_ij C_ik / C_jk: the one with the largest products.
     strength = np.minimum(off_diagonal[i], off_diagonal[j])
     k = int(np.argmax(strength))
-    if strength[k] == 0:
-        squared = off_diagonal[i, j]  # only one pair is correlated
-    else:
-        squared = C[i, j] * C[i, k] / C[j, k]
+    only_pair = strength[k] <= _STRUCTURE_TOLERANCE
+    squared = off_diagonal[i, j] if only_pair else C[i, j] * C[i, k] / C[j, k]
     if not 0 < squared < 1:
         return None
     loadings = C[i] / math.sqrt(squared)
@@ -116,7 +118,8 @@ def log_orthant_product(loadings: Float[np.ndarray, " m"]) -> float:
 
     .. math:: P = \int φ(x) \prod_i Φ\Big(\frac{λ_i x}{\sqrt{1 - λ_i^2}}\Big) dx
 
-    The integrand is log-concave, so that the trapezoidal rule on the interval where it matters converges faster than any power.
+    The integrand is log-concave, so that the trapezoidal rule on the interval where it matters converges faster than
+    any power.
 
     Args:
         loadings: λ, |λ_i| < 1.
@@ -127,7 +130,9 @@ def log_orthant_product(loadings: Float[np.ndarray, " m"]) -> float:
     slopes, multiplicity = np.unique(loadings / np.sqrt((1 - loadings) * (1 + loadings)), return_counts=True)
 
     def log_integrand(x: np.ndarray) -> np.ndarray:
-        return multiplicity @ log_ndtr(np.outer(slopes, x)) - 0.5 * x * x - 0.5 * math.log(2 * math.pi)
+        parts = np.array_split(x, math.ceil(len(x) * len(slopes) / _CHUNK))
+        log_phis = [multiplicity @ log_ndtr(np.outer(slopes, part)) for part in parts]
+        return np.concatenate(log_phis) - 0.5 * x * x - 0.5 * math.log(2 * math.pi)
 
     def value(x: float) -> float:
         return float(log_integrand(np.array([x]))[0])
@@ -135,19 +140,19 @@ def log_orthant_product(loadings: Float[np.ndarray, " m"]) -> float:
     bound = 1.0
     while max(value(bound), value(-bound)) > value(0.0) - 1.0:
         bound *= 2
-    peak = float(minimize_scalar(lambda x: -value(x), bounds=(-bound, bound), method="bounded").x)
+    grid = np.linspace(-bound, bound, 2**12)
+    peak = float(grid[np.argmax(log_integrand(grid))])
     left, right = (_where_negligible(value, peak, direction) for direction in (-1, 1))
     points, previous = 129, math.inf
     while True:
         x = np.linspace(left, right, points)
-        log_p = float(logsumexp(np.concatenate([log_integrand(part) for part in np.array_split(x, 64)])))
-        log_p += math.log(x[1] - x[0])
+        log_p = float(logsumexp(log_integrand(x))) + math.log(x[1] - x[0])
         if abs(log_p - previous) < 1e-13 * max(1.0, abs(log_p)) or points > 2**20:
             return log_p
         points, previous = 2 * points - 1, log_p
 
 
-def _where_negligible(value, peak: float, direction: int) -> float:  # noqa: ANN001
+def _where_negligible(value: Callable[[float], float], peak: float, direction: int) -> float:
     step = 1e-3
     while value(peak + direction * step) > value(peak) - _NEGLIGIBLE:
         step *= 1.25

@@ -20,11 +20,12 @@ def effective_sample_size(log_weights: Float[np.ndarray, " *shape"]) -> float:
 
 
 def largest_share(log_weights: Float[np.ndarray, " *shape"]) -> float:
-    """The largest weight's part of the sum of squared deviations from the mean weight, that is, of the variance estimate."""
+    """The largest weight's part of the variance estimate, the sum of squared deviations from the mean weight."""
     peak = log_weights.max()
     if np.isneginf(peak):
         return 0.0
-    squared = np.square(np.exp(log_weights - peak) - np.exp(log_weights - peak).mean())
+    weights = np.exp(log_weights - peak)
+    squared = np.square(weights - weights.mean())
     total = float(squared.sum())
     return float(squared.max()) / total if total > 0 else 0.0
 
@@ -33,7 +34,8 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
     """Shape k̂ of a generalised Pareto distribution fitted to the largest weights.
 
     The fit is Zhang and Stephens' (Technometrics 51, 2009) with the weak prior of Vehtari et al. (Pareto smoothed
-    importance sampling, 2024, appendix G): moments of order below 1/k exist, above k̂ ≈ 0.7 means of thousands of weights cannot be trusted.
+    importance sampling, 2024, appendix G): moments of order below 1/k exist, above k̂ ≈ 0.7 means of thousands of
+    weights cannot be trusted.
 
     Args:
         log_weights: logarithms of the weights, in any shape.

@@ -7,8 +7,10 @@ Cunningham, Hennig, Lacoste-Julien 2011, with h, r, V, D of :mod:`nngp_prior.num
 .. math:: s = τ₋ r/V, \qquad ν = \sqrt{τ₋}\, h D/V .
 
 Updating all sites at once oscillates on the simple labellings that matter most; one after another is stable but
-n rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a block's total change
-goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed of matrix products.
+n rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a
+block's total change
+goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed of matrix
+products.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 from scipy.special import log_ndtr
 
 from nngp_prior.numerics.gaussian import half_line_moments
@@ -92,9 +94,7 @@ def expectation_propagation(
         L, log_determinant = posterior_factor(factor, sites.precision)
         exact_mean = L @ (L.T @ sites.shift)
         log_z = log_normaliser(L, exact_mean, log_determinant, sites)
-        result = EPResult(
-            sites, L, exact_mean, log_z, sweeps, change < parameters.tolerance, change, precision
-        )
+        result = EPResult(sites, L, exact_mean, log_z, sweeps, change < parameters.tolerance, change, precision)
         if np.isfinite(log_z) and float(np.max(np.abs(mean - exact_mean) / spread)) < _DRIFT_ALLOWED:
             break
     assert result is not None
@@ -153,15 +153,16 @@ def _sweep_until_converged(
     return Sites(s, nu), mean, sweep, change
 
 
-def _update_block(
-    Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray, start: int, stop: int
-) -> float:
+def _update_block(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray, start: int, stop: int) -> float:
     r"""Sequential EP inside one block, then its total change to everything; all arguments change in place.
 
     With ΔS, Δν the changes of the block's sites, u the block's new mean and I the block:
 
     .. math:: M = ΔS (I + Σ_{II} ΔS)^{-1}, \qquad μ \mathrel{+}= Σ_{:,I} (Δν - ΔS u), \qquad
         Σ \mathrel{-}= Σ_{:,I} M Σ_{I,:}
+
+    Returns:
+        the largest change of a site, as :func:`_sequential_ep` measures it.
     """
     block = slice(start, stop)
     columns = symmetric_columns(Sigma, start, stop)
@@ -172,7 +173,8 @@ def _update_block(
     system = np.eye(stop - start) + Sigma_II * delta_s
     # One factorisation for both: (I + Σ ΔS)⁻¹ [μ + Σ Δν, I].
     right_hand_sides = np.column_stack([mean[block] + Sigma_II @ delta_nu, np.eye(stop - start)])
-    solution = lapack.dgesv(system, right_hand_sides)[2]
+    (gesv,) = get_lapack_funcs(("gesv",), dtype=system.dtype)
+    solution = gesv(system, right_hand_sides)[2]
     u, M = solution[:, 0], delta_s[:, None] * solution[:, 1:]
     mean += matrix_vector(columns, delta_nu - delta_s * u)
     subtract_congruence(Sigma, columns, (M + M.T) / 2)
@@ -232,7 +234,10 @@ def estimate_ep(
         message = "a cavity variance is not positive; pass jitter=1e-8, or use smc"
     elif not result.converged:
         status = "not-converged"
-        message = f"the last of {result.sweeps} sweeps moved a mean by {result.change:.1g} standard deviations; raise max_sweeps"
+        message = (
+            f"the last of {result.sweeps} sweeps moved a mean by {result.change:.1g} standard deviations; "
+            "raise max_sweeps"
+        )
     return Estimate(
         value=min(result.log_z, 0.0) if np.isfinite(result.log_z) else -math.inf,
         stderr=None,

@@ -86,9 +86,7 @@ class PreparedKernel:
         second = int(np.flatnonzero(labels != self.sign * kept_labels[self.group])[0])
         return int(self.kept[self.group[second]]), second
 
-    def signed_correlation(
-        self, labels: Float[np.ndarray, " m"], dtype: np.dtype
-    ) -> Float[np.ndarray, "m m"]:
+    def signed_correlation(self, labels: Float[np.ndarray, " m"], dtype: np.dtype) -> Float[np.ndarray, "m m"]:
         """K' = diag(y) C diag(y) of the inputs kept, in Fortran order."""
         return _correlation(self.K, self.kept, self.scale * labels, self.added * self.scale**2, dtype)
 
@@ -106,6 +104,9 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
 
     Returns:
         the prepared kernel.
+
+    Raises:
+        InvalidKernel: as for :func:`check_kernel`, or not positive semi-definite.
     """
     K = check_kernel(K)
     n = len(K)
@@ -138,7 +139,8 @@ def check_kernel(K: ArrayLike) -> Float[np.ndarray, "n n"]:
         the same array if it was one of float64 already.
 
     Raises:
-        InvalidKernel: not a square matrix, empty, not finite, not symmetric, a variance not positive, or a correlation above 1.
+        InvalidKernel: not a square matrix, empty, not finite, not symmetric, a variance not positive, or a
+            correlation above 1.
     """
     try:
         K = np.asarray(K, dtype=np.float64)
@@ -241,9 +243,7 @@ def _row_blocks(n: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
 
-def _correlation(
-    K: np.ndarray, kept: np.ndarray, scale: np.ndarray, added: np.ndarray, dtype: np.dtype
-) -> np.ndarray:
+def _correlation(K: np.ndarray, kept: np.ndarray, scale: np.ndarray, added: np.ndarray, dtype: np.dtype) -> np.ndarray:
     C = np.empty((len(kept), len(kept)), dtype=dtype, order="F")
     for columns in _row_blocks(len(kept)):
         # K is symmetric: its rows are read, the columns of C written, both contiguous.
@@ -256,6 +256,9 @@ def _tied_to(K: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each input the first one with correlation ±1 to it (maybe itself), and the sign of that correlation.
 
     Noise on the diagonal is in ``scale``, so that inputs with noise are tied to none but themselves.
+
+    Returns:
+        indices and signs.
     """
     n = len(K)
     first, sign = np.arange(n), np.ones(n)

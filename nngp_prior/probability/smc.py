@@ -1,6 +1,7 @@
 """The default estimator: sequential Monte Carlo whose proposals are EP's, defended by a mixture.
 
-Lineage: separation of variables (Genz 1992; Geweke, Hajivassiliou, Keane); SMC for orthants (Ridgway 2016); twisting with deterministic
+Lineage: separation of variables (Genz 1992; Geweke, Hajivassiliou, Keane); SMC for orthants (Ridgway 2016); twisting
+    with deterministic
 approximations (Lindsten, Helske, Vihola 2018); defensive mixtures (Hesterberg 1995; Owen & Zhou 2000).
 """
 
@@ -30,7 +31,8 @@ from nngp_prior.schemas.estimator import SMC
 
 _COLUMNS = 1024  # particles side by side: enough for matrix products, few enough for the cache
 _PILOT_REPLICATES = 8
-# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. Either alone misleads:
+# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. Either
+# alone misleads:
 # k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
 _LARGEST_SHARE_TRUSTED = 0.05
@@ -44,6 +46,9 @@ def estimate_smc(
     """EP, a pilot that chooses the mixture, then independent replicates until the target is met.
 
     The pilot's particles are not used again: given the mixture, each replicate is an unbiased estimate of P.
+
+    Returns:
+        the estimate.
     """
     began = time.perf_counter()
     ep = expectation_propagation(kernel, labels, parameters, progress)

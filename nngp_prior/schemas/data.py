@@ -113,6 +113,4 @@ class Explicit(_Labelling):
     values: tuple[Literal[-1, 1], ...]
 
 
-Labelling = Annotated[
-    Threshold | Parity | OneVsRest | RandomLabels | Constant | Explicit, Field(discriminator="kind")
-]
+Labelling = Annotated[Threshold | Parity | OneVsRest | RandomLabels | Constant | Explicit, Field(discriminator="kind")]

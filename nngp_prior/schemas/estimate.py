@@ -16,9 +16,7 @@ _BETS = 2.0 ** -np.arange(10)
 
 
 class _Evidence(Specification):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
 
 
 class Exact(_Evidence):
@@ -88,6 +86,9 @@ class Replicates(_Evidence):
             \sup\Big\{\log p : \tfrac1{10} \sum_k \prod_r (1 - λ_k + λ_k Ẑ_r/p) \ge 1/δ\Big\}, \; λ_k = 2^{-k}
 
         The second survives replicates that are zero.
+
+        Returns:
+            the larger bound, in nats.
         """
         log_z = np.array(self.log_estimates)
         if np.all(np.isneginf(log_z)):
@@ -149,9 +150,7 @@ class Counts(_Evidence):
 
 Evidence = Annotated[Exact | Replicates | Counts, Field(discriminator="kind")]
 
-Status = Literal[
-    "ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "numerical-failure"
-]
+Status = Literal["ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "numerical-failure"]
 
 
 class Estimate(Specification):
@@ -162,7 +161,8 @@ class Estimate(Specification):
         stderr: standard error of ``value``; None where the method has none.
         n: number of inputs.
         method: the estimator's name.
-        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP); ``heavy-tailed`` (the weights' tail makes the error bar
+        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP); ``heavy-tailed`` (the weights' tail
+            makes the error bar
             untrustworthy); ``target-not-met``; ``no-hits`` (every weight was 0); ``numerical-failure``.
         message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
         diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
@@ -178,7 +178,7 @@ class Estimate(Specification):
     method: str
     status: Status = "ok"
     message: str = ""
-    diagnostics: dict[str, Any] = {}
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0.0
     evidence: Evidence | None = None
 

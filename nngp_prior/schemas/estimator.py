@@ -43,8 +43,8 @@ class SMC(_WithEP):
         replicates: independent ones; the error bar comes from their spread.
         target_stderr: replicates are doubled until the standard error is at most this.
         max_replicates: where doubling ends; the status says so.
-        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened to a half, to a fifth);
-            chosen by a pilot run when absent.
+        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened to a half, to a
+            fifth); chosen by a pilot run when absent.
     """
 
     kind: Literal["smc"] = "smc"

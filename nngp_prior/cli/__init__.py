@@ -1,0 +1,38 @@
+"""The command line: ``nngp-prior estimate | demo | doctor``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from pydantic import ValidationError
+
+from nngp_prior.cli import output
+from nngp_prior.cli.demo import demo
+from nngp_prior.cli.doctor import doctor
+from nngp_prior.cli.estimate import estimate
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.schemas.base import explain
+
+app = typer.Typer(
+    name="nngp-prior",
+    help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(estimate)
+app.command()(demo)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is told in one line, without a traceback."""
+    try:
+        app()
+    except NngpPriorError as error:
+        output.fail(str(error))
+    except ValidationError as error:
+        output.fail(str(explain(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,97 @@
+"""``nngp-prior demo``: the main job on real data, with a table and a plot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nngp_prior.cli import output
+from nngp_prior.cli.estimate import problem_from_data
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
+from nngp_prior.schemas.estimate import Estimate
+
+_DELTA = 0.05
+
+
+def demo(
+    data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist")] = "digits",
+    n: Annotated[int, typer.Option("-n", "--n", help="number of inputs")] = 1000,
+    folder: Annotated[Path, typer.Option(help="where the plot and its data go")] = Path("demo"),
+    json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot."""
+    from nngp_prior.cli.estimate import _DATASET, versions
+    from nngp_prior.prior.pac_bayes import pac_bayes_bound
+    from nngp_prior.probability import compute, estimator_of, prepare
+
+    began = time.perf_counter()
+    labellings: list[Labelling] = [Threshold(at=5), OneVsRest(label=3), RandomLabels(seed=1), Constant()]
+    architecture, estimator = FullyConnected(), estimator_of("smc")
+    dataset = _DATASET.validate_python({"kind": data, "n": n})
+    with output.ProgressBars() as bars:
+        problem = problem_from_data(dataset, labellings, architecture, bars)
+        prepared = prepare(problem.K, estimator)
+        results = {
+            name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings.items()
+        }
+    bounds = {name: pac_bayes_bound(result, _DELTA) for name, result in results.items()}
+    title = f"{n:,} {data}, fully connected, depth {architecture.depth}, {architecture.activation}"
+    document = {
+        "units": "nats",
+        "n": n,
+        **problem.source,
+        "estimator": estimator.model_dump(mode="json"),
+        "versions": versions(),
+        "results": [
+            output.estimate_as_json(i, name, result, 0.95, _DELTA) | {"pac_bayes": bounds[name].model_dump(mode="json")}
+            for i, (name, result) in enumerate(results.items())
+        ],
+    }
+    plot = _write(folder, data, title, document, results, {name: bound.value for name, bound in bounds.items()})
+    if json:
+        output.print_json(document)
+        return
+    table = output.table(
+        "log P ± s.e.\n(nats)", "EP\n(nats)", "lower bound*\n(nats)", "PAC-Bayes\nbound*", "\nseconds", title=title
+    )
+    for name, result in results.items():
+        table.add_row(
+            name,
+            output.nats(result.value, result.stderr),
+            f"{result.diagnostics['log_z_ep']:.2f}",
+            output.nats(result.lower_bound(_DELTA)),
+            f"{bounds[name].value:.3f}",
+            f"{result.seconds:.1f}",
+        )
+    output.console.print(table)
+    for name, result in results.items():
+        if result.message:
+            output.note(f"{name}: {result.message}")
+    output.console.print(
+        f"* holds with probability {1 - _DELTA:g}; PAC-Bayes: on the error of the posterior given the labels"
+    )
+    output.console.print(f"Plot: {plot}   ({time.perf_counter() - began:.0f} s in all)")
+
+
+def _write(
+    folder: Path,
+    data: str,
+    title: str,
+    document: dict,
+    results: dict[str, Estimate],
+    bounds: dict[str, float],
+) -> Path:
+    """Write the plot and, beside it, its data; returns the plot's path."""
+    import json
+
+    from nngp_prior.cli.plot import plot_labellings
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{data}.json").write_text(json.dumps(document, indent=2))
+    path = folder / f"{data}.png"
+    plot_labellings(path, title, results, bounds, _DELTA)
+    return path

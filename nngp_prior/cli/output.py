@@ -1,0 +1,124 @@
+"""Results go to standard output; progress, notes and errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from nngp_prior.progress import Progress
+from nngp_prior.schemas.estimate import Estimate
+
+console = Console()
+notes = Console(stderr=True)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and end with status 2."""
+    notes.print(f"[bold red]error[/]: {_plain(message)}", soft_wrap=True, highlight=False)
+    sys.exit(2)
+
+
+def note(message: str) -> None:
+    """Say something beside the result."""
+    notes.print(_plain(message), soft_wrap=True, highlight=False)
+
+
+def table(*headings: str, title: str | None = None) -> Table:
+    """A table whose rows are labellings."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
+    made.add_column("\nlabelling", no_wrap=True)
+    for heading in headings:
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON document and nothing else."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+class ProgressBars:
+    """One bar a piece of work; its label tells the stage that it is in."""
+
+    def __init__(self) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description:<34}"),
+            BarColumn(30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[stage]:<14}"),
+            TimeElapsedColumn(),
+            console=notes,
+            disable=not notes.is_terminal and not notes.is_jupyter and not sys.stderr.isatty(),
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def bar(self, description: str) -> Callable[[Progress], None]:
+        """A callback that draws what it is told on a line of its own."""
+        task = self._bars.add_task(_plain(description), total=None, stage="")
+
+        def update(event: Progress) -> None:
+            self._bars.update(task, completed=event.done, total=event.total, stage=event.stage)
+
+        return update
+
+
+def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, delta: float) -> dict[str, Any]:
+    """One result as the HTTP interface has it; infinities as the strings that JSON lacks numbers for."""
+    interval, bound = estimate.interval(level), estimate.lower_bound(delta)
+    stored = estimate.model_dump(mode="json", include={"stderr", "status", "message", "diagnostics", "seconds"})
+    return {
+        "labelling": index,
+        "name": name,
+        "method": estimate.method,
+        "log_p": _number(estimate.value),
+        "stderr": stored["stderr"],
+        "interval": None if interval is None else {"level": level, "log_p": [_number(end) for end in interval]},
+        "lower_bound": None if bound is None else {"delta": delta, "log_p": _number(bound)},
+        "status": stored["status"],
+        "message": stored["message"],
+        "diagnostics": stored["diagnostics"],
+        "seconds": round(estimate.seconds, 3),
+    }
+
+
+def _number(value: float) -> float | str:
+    return value if abs(value) != float("inf") else ("Infinity" if value > 0 else "-Infinity")
+
+
+def nats(value: float | None, stderr: float | None = None) -> str:
+    """A log probability for people, with as many digits as its error warrants."""
+    if value is None:
+        return "–"
+    if abs(value) == float("inf"):
+        return "-∞" if value < 0 else "∞"
+    if stderr is None:
+        return f"{value:.2f}"
+    if stderr == 0:
+        return f"{value:.6f}"
+    if stderr == float("inf"):
+        return f"{value:.2f} ± ∞"
+    digits = 2
+    while stderr < 10.0 ** (1 - digits) and digits < 8:
+        digits += 1
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"

@@ -1,0 +1,19 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What the environment says; read anew wherever it is needed.
+
+    Attributes:
+        data: ``NNGP_DATA``, the folder with ``mnist/`` and ``fashion-mnist/``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="NNGP_", extra="ignore")
+
+    data: Path | None = None
