@@ -67,7 +67,7 @@ def demo(
             f"{bounds[name].value:.3f}",
             f"{result.seconds:.1f}",
         )
-    output.console.print(table)
+    output.print_table(table)
     for name, result in results.items():
         if result.message:
             output.note(f"{name}: {result.message}")
@@ -86,12 +86,10 @@ def _write(
     bounds: dict[str, float],
 ) -> Path:
     """Write the plot and, beside it, its data; returns the plot's path."""
-    import json
-
     from nngp_prior.cli.plot import plot_labellings
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{data}.json").write_text(json.dumps(document, indent=2))
+    (folder / f"{data}.json").write_text(output.json_text(document), encoding="utf-8")
     path = folder / f"{data}.png"
     plot_labellings(path, title, results, bounds, _DELTA)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 from pathlib import Path
@@ -135,7 +136,7 @@ def estimate(
             result.status,
             f"{result.seconds:.1f}",
         )
-    output.console.print(table)
+    output.print_table(table)
     output.console.print(f"* holds with probability {1 - delta:g}")
     for name, result in results.items():
         if result.message:
@@ -183,10 +184,10 @@ def versions() -> dict[str, str]:
 
 def _parse(text: str, **fields: Any) -> dict[str, Any]:
     kind, colon, value = text.partition(":")
-    if colon and kind in _SHORTHAND:
-        fields[_SHORTHAND[kind]] = int(value) if value.lstrip("+-").isdigit() else value
-    elif colon:
-        raise InvalidInput("labelling", f"got {text!r}", f"{kind} takes no value.")
+    if colon:
+        with contextlib.suppress(ValueError):  # the specification refuses what is no integer, and kinds without a value
+            value = int(value)
+        fields[_SHORTHAND.get(kind, "value")] = value
     return {"kind": kind, **fields}
 
 
@@ -208,8 +209,9 @@ def _problem_from_inputs(
 
 def _array_from(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise DataUnavailable(f"{path}: is no .npy file that can be read ({error}).") from None
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -41,9 +43,34 @@ def table(*headings: str, title: str | None = None) -> Table:
     return made
 
 
+def print_table(table: Table) -> None:
+    """Print all of a table: where the screen is too narrow for it, lines wrap and no number is cut off."""
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, needed)).print(table)
+
+
 def print_json(value: Any) -> None:
     """Print a JSON document and nothing else."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON, with infinities and NaN as the strings that JSON lacks numbers for."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case float() if math.isnan(value):
+            return "NaN"
+        case float() if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        case _:
+            return value
 
 
 def _plain(text: str) -> str:
@@ -64,7 +91,7 @@ class ProgressBars:
             disable=not notes.is_terminal and not notes.is_jupyter and not sys.stderr.isatty(),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProgressBars:
         self._bars.start()
         return self
 
@@ -84,26 +111,22 @@ class ProgressBars:
 
 
 def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, delta: float) -> dict[str, Any]:
-    """One result as the HTTP interface has it; infinities as the strings that JSON lacks numbers for."""
+    """One result as the HTTP interface has it."""
     interval, bound = estimate.interval(level), estimate.lower_bound(delta)
     stored = estimate.model_dump(mode="json", include={"stderr", "status", "message", "diagnostics", "seconds"})
     return {
         "labelling": index,
         "name": name,
         "method": estimate.method,
-        "log_p": _number(estimate.value),
+        "log_p": estimate.value,
         "stderr": stored["stderr"],
-        "interval": None if interval is None else {"level": level, "log_p": [_number(end) for end in interval]},
-        "lower_bound": None if bound is None else {"delta": delta, "log_p": _number(bound)},
+        "interval": None if interval is None else {"level": level, "log_p": list(interval)},
+        "lower_bound": None if bound is None else {"delta": delta, "log_p": bound},
         "status": stored["status"],
         "message": stored["message"],
         "diagnostics": stored["diagnostics"],
         "seconds": round(estimate.seconds, 3),
     }
-
-
-def _number(value: float) -> float | str:
-    return value if abs(value) != float("inf") else ("Infinity" if value > 0 else "-Infinity")
 
 
 def nats(value: float | None, stderr: float | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_idx(path: Path) -> np.ndarray:
     dimensions = content[3]
     header = 4 + 4 * dimensions
     shape = struct.unpack(f">{dimensions}I", content[4:header]) if len(content) >= header else None
-    expected = header + int(np.prod(shape, dtype=np.int64)) if shape else header
+    expected = header if shape is None else header + math.prod(shape)
     if shape is None or len(content) != expected:
         raise DataUnavailable(
             f"{path}: has {len(content):,} bytes where its header says {expected:,}. Download it again."

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int8, Integer
 
 from nngp_prior.errors import InvalidLabels
+from nngp_prior.numerics.random import generator
 from nngp_prior.registry import Registry
 from nngp_prior.schemas.data import (
     Constant,
@@ -80,7 +81,7 @@ def _explicit(labelling: Explicit, classes: np.ndarray) -> np.ndarray:
 
 
 def _corrupt(labels: np.ndarray, corruption: Corruption) -> np.ndarray:
-    rng = np.random.default_rng(corruption.seed)
+    rng = generator(corruption.seed, "corruption")  # not the stream of RandomLabels with the same seed
     match corruption:
         case Randomise(probability=probability):
             redrawn = rng.random(len(labels)) < probability

@@ -68,6 +68,8 @@ def kernel(
 
 def _inputs(name: str, X: ArrayLike) -> np.ndarray:
     try:
+        if np.iscomplexobj(X):
+            raise TypeError("complex numbers")
         X = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row an input.") from None

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
@@ -38,10 +38,12 @@ class PacBayesBound(Specification):
         log_p_lower: the rigorous lower bound on log P(S) that went in, nats, at δ/2.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
     value: Annotated[float, Field(ge=0, le=1)]
     delta: float
     m: int
-    log_p_lower: float
+    log_p_lower: Annotated[float, Field(allow_inf_nan=True)]
 
 
 def pac_bayes_bound(estimate: Estimate, delta: float = 0.05) -> PacBayesBound:

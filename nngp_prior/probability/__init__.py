@@ -13,7 +13,7 @@ from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
-from nngp_prior.probability.prepare import PreparedKernel, check_labels, memory_needed, prepare
+from nngp_prior.probability.prepared import PreparedKernel, check_labels, memory_needed, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact

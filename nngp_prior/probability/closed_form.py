@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.errors import InvalidKernel
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact

@@ -26,7 +26,7 @@ from scipy.special import log_ndtr
 
 from nngp_prior.numerics.gaussian import half_line_moments
 from nngp_prior.numerics.linalg import matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
@@ -201,17 +201,17 @@ def _sequential_ep(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.nd
             if math.isnan(variance):
                 return math.inf
             continue
-        tau = 1 / variance - s[k]
+        marginal_mean, old_s, old_nu = float(mean[k]), float(s[k]), float(nu[k])
+        tau = 1 / variance - old_s
         if not tau > 0:
             continue
         root = math.sqrt(tau)
-        h, r, V, D = half_line_moments(float((mean[k] / variance - nu[k]) / root))
-        delta_s = tau * r / V - s[k]
-        delta_nu = root * h * D / V - nu[k]
-        s[k] += delta_s
-        nu[k] += delta_nu
+        h, r, V, D = half_line_moments((marginal_mean / variance - old_nu) / root)
+        s[k] = tau * r / V
+        nu[k] = root * h * D / V
+        delta_s, delta_nu = float(s[k]) - old_s, float(nu[k]) - old_nu
         weight = delta_s / (1 + delta_s * variance)
-        gain = float((delta_nu - delta_s * mean[k]) / (1 + delta_s * variance))
+        gain = (delta_nu - delta_s * marginal_mean) / (1 + delta_s * variance)
         mean += column * gain
         C[:, k] = column
         c[k] = weight

@@ -21,7 +21,7 @@ from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.numerics.gaussian import draw_half_line
 from nngp_prior.numerics.random import scrambled_sobol
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import Proposal
 
 _BLOCK = 64

@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from nngp_prior.numerics.linalg import posterior_factor
 from nngp_prior.probability.ep import EPResult
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 
 WIDENINGS = (0.5, 0.2)
 DEFENSIVE_SHARE = 1 / 16
@@ -108,16 +108,16 @@ def optimal_shares(
     if np.all(np.isneginf(log_target)):
         return _PRIOR_SHARES
     shares = np.full(count, 1 / count)
+    smallest = np.array([floor] + [1e-12] * (count - 1))  # a share of 0 would never come back
     importance = np.zeros(0)
     for _ in range(100):
-        log_mixture = logsumexp(log_proposal, axis=0, b=shares[:, None])
+        log_mixture = logsumexp(log_proposal + np.log(shares)[:, None], axis=0)
         log_second_moment = 2 * log_target - log_mixture - log_drawn
         importance = np.exp(log_second_moment - log_second_moment.max())
         importance /= importance.sum()
         responsibility = np.exp(log_proposal - log_mixture) @ importance
         shares = shares * np.sqrt(responsibility)
-        shares /= shares.sum()
-        shares = np.maximum(shares, [floor] + [0.0] * (count - 1))
+        shares = np.maximum(shares / shares.sum(), smallest)
         shares /= shares.sum()
     effective = 1 / float(np.sum(importance**2))
     trust = effective / (effective + _PRIOR_EFFECTIVE_SAMPLES)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.registry import Registry
 from nngp_prior.schemas.estimate import Estimate

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Counts, Estimate

@@ -22,7 +22,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.ep import ep_diagnostics, expectation_propagation
 from nngp_prior.probability.particles import Mixture, Outcome, make_mixture, run_replicates
-from nngp_prior.probability.prepare import PreparedKernel
+from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import DEFENSIVE_SHARE, allocate, build_proposals, optimal_shares
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback

@@ -23,9 +23,14 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> Inv
     """
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "specification"
+    if first["type"] == "union_tag_invalid":
+        context = first.get("ctx", {})
+        kind = ".".join(str(part) for part in (*first["loc"], context["discriminator"].strip("'")))
+        return InvalidInput(kind, f"got {context['tag']!r}", f"Choose one of {context['expected_tags']}.")
     if first["type"] == "extra_forbidden":
-        known = f"It has: {', '.join(model.model_fields)}" if model else "Leave it out"
-        name = model.__name__ if model else "this specification"
+        whole = model if len(first["loc"]) == 1 else None  # the fields of a part are not known here
+        known = f"It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
+        name = whole.__name__ if whole else "this specification"
         return InvalidInput(field, f"{name} has no such field (got {first['input']!r})", f"{known}.")
     if first["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from scipy.special import betaincinv, logsumexp, stdtrit
 
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
 
 # Scales of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
@@ -192,6 +193,7 @@ class Estimate(Specification):
             its ends in nats (Student's t over replicates for ``smc``, Clopper-Pearson for ``sampling``), or None
             where the method has no error statement.
         """
+        _require_probability("level", level)
         return None if self.evidence is None else self.evidence.interval(level)
 
     def lower_bound(self, delta: float = 0.01) -> float | None:
@@ -203,9 +205,15 @@ class Estimate(Specification):
         Returns:
             the bound in nats, or None where the method has none.
         """
+        _require_probability("delta", delta)
         return None if self.evidence is None else self.evidence.lower_bound(delta)
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         note = "" if self.status == "ok" else f" [{self.status}]"
         return f"log P = {self.value:.6g}{error} nats ({self.method}, n = {self.n}){note}"
+
+
+def _require_probability(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InvalidInput(name, f"got {value}", "Choose a probability between 0 and 1.")

@@ -88,7 +88,7 @@ class PreparedKernel:
 
     def signed_correlation(self, labels: Float[np.ndarray, " m"], dtype: np.dtype) -> Float[np.ndarray, "m m"]:
         """K' = diag(y) C diag(y) of the inputs kept, in Fortran order."""
-        return _correlation(self.K, self.kept, self.scale * labels, self.added * self.scale**2, dtype)
+        return _correlation(self.K, self.kept, self.scale * labels, dtype)
 
     def signed_factor(self, labels: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m rank"]:
         """The factor of K', with a positive diagonal."""
@@ -115,8 +115,7 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     scale = 1 / np.sqrt(K.diagonal() + added)
     first, sign = _tied_to(K, scale)
     kept = np.flatnonzero(first == np.arange(n))
-    share = added * scale[kept] ** 2
-    factor = pivoted_cholesky(_correlation(K, kept, scale[kept], share, np.dtype(np.float64)))
+    factor = pivoted_cholesky(_correlation(K, kept, scale[kept], np.dtype(np.float64)))
     if factor.residual > _INDEFINITENESS_ALLOWED:
         raise InvalidKernel(
             "K",
@@ -243,12 +242,12 @@ def _row_blocks(n: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
 
-def _correlation(K: np.ndarray, kept: np.ndarray, scale: np.ndarray, added: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def _correlation(K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> np.ndarray:
     C = np.empty((len(kept), len(kept)), dtype=dtype, order="F")
     for columns in _row_blocks(len(kept)):
         # K is symmetric: its rows are read, the columns of C written, both contiguous.
         C[:, columns] = (K[kept[columns]][:, kept] * (scale[columns, None] * scale)).T
-    C[np.diag_indices_from(C)] += added
+    np.fill_diagonal(C, 1.0)  # noise included; exact, so that rounding does not decide the order of visits
     return C
 
 

@@ -1,0 +1,21 @@
+"""Shapes and types of all annotated functions are checked while tests run; real images are used where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("nngp_prior", "beartype.beartype")
+
+_BESIDE = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def image_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with MNIST and Fashion-MNIST, also set as NNGP_DATA; the test is skipped where there is none."""
+    folder = Path(os.environ.get("NNGP_DATA", _BESIDE))
+    if not (folder / "mnist").is_dir():
+        pytest.skip("no MNIST: set NNGP_DATA to a folder with mnist/")
+    monkeypatch.setenv("NNGP_DATA", str(folder))
+    return folder

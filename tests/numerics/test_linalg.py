@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from nngp_prior.numerics.linalg import (
+    matrix_vector,
+    pivoted_cholesky,
+    posterior_factor,
+    subtract_congruence,
+    symmetric_columns,
+)
+
+
+def _covariance(n: int, rank: int, seed: int = 0) -> np.ndarray:
+    A = np.random.default_rng(seed).standard_normal((n, rank))
+    return A @ A.T / rank
+
+
+@pytest.mark.parametrize("rank", [1, 7, 40])
+def test_pivoted_cholesky(rank: int) -> None:
+    C = _covariance(40, rank)
+    L, order, residual = pivoted_cholesky(np.asfortranarray(C.copy()))
+    assert L.shape == (40, rank)
+    assert residual < 1e-13
+    np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-13)
+    np.testing.assert_array_equal(L, np.tril(L))
+    assert np.all(np.diff(np.diagonal(L)) <= 0)
+
+
+def test_pivoted_cholesky_reports_what_it_could_not_factor() -> None:
+    C = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.9], [0.1, 0.9, 1.0]])  # smallest eigenvalue -0.22
+    assert pivoted_cholesky(np.asfortranarray(C)).residual > 0.1
+
+
+@pytest.mark.parametrize("rank", [7, 40])
+def test_posterior_factor_is_that_of_gaussian_conditioning(rank: int) -> None:
+    C = _covariance(40, rank)
+    L, order, _ = pivoted_cholesky(np.asfortranarray(C.copy()))
+    C = C[np.ix_(order, order)]
+    s = np.random.default_rng(1).gamma(0.3, size=40)
+    factor, log_determinant = posterior_factor(L, s)
+    S_root = np.sqrt(s)
+    B = np.eye(40) + S_root[:, None] * C * S_root
+    Sigma = C - C @ (S_root[:, None] * np.linalg.solve(B, S_root[:, None] * C))
+    np.testing.assert_allclose(factor @ factor.T, Sigma, atol=1e-12)
+    np.testing.assert_array_equal(factor, np.tril(factor))
+    assert np.all(np.diagonal(factor) > 0)
+    assert log_determinant == pytest.approx(np.linalg.slogdet(B)[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_updates_of_the_lower_triangle(dtype: type) -> None:
+    rng = np.random.default_rng(2)
+    A = _covariance(30, 30).astype(dtype)
+    lower = np.asfortranarray(np.tril(A) + np.triu(np.full((30, 30), np.nan, dtype), 1))
+    W = symmetric_columns(lower, 8, 20)
+    np.testing.assert_array_equal(W, A[:, 8:20])
+    M = rng.standard_normal((12, 12))
+    M = M + M.T  # indefinite
+    subtract_congruence(lower, W, M)
+    tolerance = 1e-12 if dtype is np.float64 else 1e-4
+    np.testing.assert_allclose(np.tril(lower), np.tril(A - W @ M @ W.T), atol=tolerance)
+    x = rng.standard_normal(12)
+    np.testing.assert_allclose(matrix_vector(W, x), W @ x, rtol=1e-4)

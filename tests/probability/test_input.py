@@ -1,0 +1,114 @@
+"""What cannot be used is refused, by name, with a remedy, before any work."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nngp_prior.probability.prepared
+from nngp_prior import estimate_cost, log_probabilities, log_probability
+from nngp_prior.errors import InvalidInput, InvalidKernel, InvalidLabels, ResourceLimit
+from tests.cases import equicorrelated
+
+_GOOD = equicorrelated(3, 0.5)
+
+
+def _with(i: int, j: int, value: float) -> np.ndarray:
+    K = _GOOD.copy()
+    K[i, j] = value
+    return K
+
+
+@pytest.mark.parametrize(
+    ("K", "message"),
+    [
+        (np.ones((2, 3)), r"K: has shape \(2, 3\)\. Pass a square matrix"),
+        (np.ones(3), r"K: has shape \(3,\)"),
+        (np.ones((0, 0)), r"K: has shape \(0, 0\)"),
+        ([["a"]], "K: is not a matrix of real numbers"),
+        (_with(1, 2, np.nan), r"K\[1, 2\] is nan"),
+        (_with(2, 0, -np.inf), r"K\[2, 0\] is -inf"),
+        (_with(0, 2, 0.4), r"not symmetric: K\[0, 2\] = 0.4 but K\[2, 0\] = 0.5"),
+        (_with(1, 1, 0.0), "the variance K.* of input 1 is 0, so that its label is undefined. Leave the input out"),
+        (_with(1, 1, -1.0), "of input 1 is -1"),
+        (_with(0, 0, 0.1), "inputs 0 and 1 have correlation 1.58"),
+        (equicorrelated(3, -0.6), r"not positive semi-definite.*pass jitter="),
+    ],
+)
+def test_kernels(K: np.ndarray, message: str) -> None:
+    with pytest.raises(InvalidKernel, match=message):
+        log_probability(K, [1, 1, 1])
+
+
+def test_the_jitter_proposed_is_enough() -> None:
+    """A smooth kernel that rounding to float32 made indefinite."""
+    x = np.linspace(0, 1, 300)
+    rounded = np.exp(-0.5 * (x[:, None] - x) ** 2 / 0.3**2).astype(np.float32)
+    labels = np.where(x > 0.4, 1, -1)
+    with pytest.raises(InvalidKernel, match="jitter") as caught:
+        log_probability(rounded, labels)
+    jitter = float(re.findall(r"jitter=([\d.e+-]*\d)", str(caught.value))[0])
+    assert log_probability(rounded, labels, jitter=jitter).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 1], r"are 0 and 1 \(labels\[0\] is 0\)\. Pass 2 \* labels - 1"),
+        ([1, 2, -1], r"labels\[1\] is 2"),
+        ([1.0, np.nan, 1.0], r"labels\[1\] is nan"),
+        ([1, -1], r"have shape \(2,\) where K has 3 inputs"),
+        ([[1, 1, -1]], r"have shape \(1, 3\)"),
+        (["1", "1", "1"], "are of type <U1"),
+    ],
+)
+def test_labels(labels: list, message: str) -> None:
+    with pytest.raises(InvalidLabels, match=message):
+        log_probability(_GOOD, labels)
+
+
+def test_booleans_and_floats_are_labels() -> None:
+    values = {log_probability(_GOOD, y).value for y in ([1, -1, 1], [1.0, -1.0, 1.0], [True, False, True])}
+    assert len(values) == 1
+
+
+def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
+    with pytest.raises(InvalidLabels, match=r"labels\[2\] is 3"):
+        log_probabilities(_GOOD, np.array([[1, 1, 1], [1, 1, 3]]), as_completed=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "magic"}, "method: got 'magic'. Choose one of closed-form, ep, sampling, smc"),
+        ({"particles": 0}, "particles: got 0"),
+        ({"replicates": 1}, "replicates: got 1"),
+        ({"sweeps": 3}, "sweeps: SMC has no such field .*It has: .*max_sweeps"),
+        ({"method": "ep", "particles": 10}, "particles: EP has no such field"),
+        ({"noise_variance": -1}, "noise_variance: got -1"),
+        ({"jitter": float("nan")}, "jitter: got nan"),
+        ({"shares": (1.0, 1.0, 0.0, 0.0)}, "shares must not be negative and must sum to 1"),
+    ],
+)
+def test_options(options: dict, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        log_probability(_GOOD, [1, 1, 1], **options)
+
+
+def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = estimate_cost(1000).bytes
+    monkeypatch.setattr(
+        nngp_prior.probability.prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=free)
+    )
+    log_probability(equicorrelated(1000, 0.5), np.ones(1000, dtype=int), method="ep")
+    with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs needs .* Use at most 1,000 inputs"):
+        log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int))
+
+
+def test_cost_grows_as_it_should() -> None:
+    for method in ("smc", "ep", "sampling", "closed-form"):
+        small, large = estimate_cost(1000, method), estimate_cost(4000, method)
+        assert large.bytes == pytest.approx(16 * small.bytes, rel=0.2)
+        assert large.seconds > small.seconds
+    assert estimate_cost(1000, labellings=3).seconds == pytest.approx(3 * estimate_cost(1000).seconds)

@@ -1,0 +1,80 @@
+"""Duplicated inputs and kernels without full rank, which are normal and have exact answers."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from nngp_prior import log_probabilities, log_probability
+from nngp_prior.schemas.data import Threshold
+from tests.cases import digits
+from tests.probability.oracles import all_labellings
+
+
+def test_duplicates_with_equal_labels_do_not_count() -> None:
+    K, labels = digits(40, Threshold(at=5))
+    twice = np.concatenate([np.arange(40), np.arange(0, 40, 2)])
+    single = log_probability(K, labels)
+    doubled = log_probability(K[np.ix_(twice, twice)], labels[twice])
+    assert doubled.diagnostics["distinct_inputs"] == 40
+    assert abs(doubled.value - single.value) < 4 * math.hypot(single.stderr or 0, doubled.stderr or 0)
+
+
+@pytest.mark.parametrize("method", ["smc", "ep", "sampling", "closed-form"])
+def test_contradictory_duplicates_are_impossible(method: str) -> None:
+    K = np.array([[1.0, 0.5, 1.0], [0.5, 1.0, 0.5], [1.0, 0.5, 1.0]])
+    estimate = log_probability(K, [1, 1, -1], method=method)
+    assert estimate.value == -math.inf
+    assert estimate.status == "impossible"
+    assert "inputs 0 and 2" in estimate.message
+    assert log_probability(K, [1, 1, 1], method="closed-form").value == pytest.approx(math.log(1 / 3), abs=1e-10)
+
+
+def test_opposite_inputs_have_opposite_labels() -> None:
+    """The perceptron without bias: f(-2x) = -2 f(x)."""
+    X = np.array([[1.0, 0.0], [-2.0, 0.0], [0.6, 0.8]])
+    assert log_probability(X @ X.T, [1, 1, 1]).value == -math.inf
+    possible = log_probability(X @ X.T, [1, -1, 1])
+    truth = math.log(0.25 + math.asin(0.6) / (2 * math.pi))
+    assert abs(possible.value - truth) < 4 * (possible.stderr or 0) + 1e-12
+
+
+def test_arcs_of_the_circle() -> None:
+    """Inputs in the plane: a labelling's probability is its arc of directions over 2π; without an arc it is 0."""
+    angles = np.array([0.1, 0.7, 1.5, 2.9])
+    X = np.column_stack([np.cos(angles), np.sin(angles)]) * [[1.0], [3.0], [0.5], [2.0]]
+    estimates = log_probabilities(X @ X.T, all_labellings(4), seed=1)
+    boundaries = np.sort(np.concatenate([angles + np.pi / 2, angles - np.pi / 2]) % (2 * np.pi))
+    arcs = np.diff(np.append(boundaries, boundaries[0] + 2 * np.pi))
+    middle = boundaries + arcs / 2
+    truths = {tuple(np.sign(X @ [math.cos(t), math.sin(t)]).astype(int)): a for t, a in zip(middle, arcs, strict=True)}
+    for labels, estimate in zip(all_labellings(4), estimates, strict=True):
+        if tuple(labels) in truths:
+            truth = math.log(truths[tuple(labels)] / (2 * math.pi))
+            assert abs(estimate.value - truth) < 4 * (estimate.stderr or 0)
+            assert estimate.diagnostics["rank"] == 2
+        else:
+            assert estimate.value == -math.inf
+            assert estimate.status == "no-hits"
+
+
+@pytest.mark.parametrize("rank", [3, 5])
+def test_labellings_of_a_low_rank_kernel_sum_to_one(rank: int) -> None:
+    A = np.random.default_rng(rank).standard_normal((7, rank))
+    estimates = log_probabilities(A @ A.T, all_labellings(7), particles=256, replicates=16)
+    values = np.array([e.value for e in estimates])
+    error = math.sqrt(sum((math.exp(e.value) * e.stderr) ** 2 for e in estimates if e.stderr and e.value > -math.inf))
+    assert abs(math.exp(logsumexp(values)) - 1) < 4 * error + 1e-12
+    assert error < 0.02
+    # Cover (1965): 2 Σ_{k<rank} C(n-1, k) labellings can be had by a linear function of rank features.
+    assert np.isfinite(values).sum() <= 2 * sum(math.comb(6, k) for k in range(rank))
+
+
+def test_nearly_singular_kernel_is_right() -> None:
+    """Conditional variances of 1e-9: float32 proposals would not do, and are not used."""
+    x = np.linspace(0, 1, 60)
+    K = np.exp(-0.5 * (x[:, None] - x) ** 2 / 0.3**2) + 1e-9 * np.eye(60)
+    estimate = log_probability(K, np.where(x > 0.4, 1, -1))
+    counted = log_probability(K, np.where(x > 0.4, 1, -1), method="sampling", draws=400_000)
+    assert abs(estimate.value - counted.value) < 4 * math.hypot(estimate.stderr or 0, counted.stderr or 0)
