@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("nngp_prior", "beartype.beartype")
+# All rooms but numerics.gaussian, whose functions are called for each site and coordinate.
+_CHECKED = ["numerics.linalg", "numerics.random", "schemas", "architectures", "data", "kernels", "probability", "prior"]
+install_import_hook([f"nngp_prior.{room}" for room in _CHECKED], "beartype.beartype")
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
 

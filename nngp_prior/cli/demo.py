@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nngp_prior.cli import output
-from nngp_prior.cli.estimate import problem_from_data
+from nngp_prior.cli.problems import parse_dataset, problem_from_data
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 from nngp_prior.schemas.estimate import Estimate
@@ -24,20 +24,17 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot."""
-    from nngp_prior.cli.estimate import _DATASET, versions
     from nngp_prior.prior.pac_bayes import pac_bayes_bound
     from nngp_prior.probability import compute, estimator_of, prepare
 
     began = time.perf_counter()
     labellings: list[Labelling] = [Threshold(at=5), OneVsRest(label=3), RandomLabels(seed=1), Constant()]
     architecture, estimator = FullyConnected(), estimator_of("smc")
-    dataset = _DATASET.validate_python({"kind": data, "n": n})
+    dataset = parse_dataset({"kind": data, "n": n})
     with output.ProgressBars() as bars:
         problem = problem_from_data(dataset, labellings, architecture, bars)
         prepared = prepare(problem.K, estimator)
-        results = {
-            name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings.items()
-        }
+        results = {name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings}
     bounds = {name: pac_bayes_bound(result, _DELTA) for name, result in results.items()}
     title = f"{n:,} {data}, fully connected, depth {architecture.depth}, {architecture.activation}"
     document = {
@@ -45,7 +42,7 @@ def demo(
         "n": n,
         **problem.source,
         "estimator": estimator.model_dump(mode="json"),
-        "versions": versions(),
+        "versions": output.versions(),
         "results": [
             output.estimate_as_json(i, name, result, 0.95, _DELTA) | {"pac_bayes": bounds[name].model_dump(mode="json")}
             for i, (name, result) in enumerate(results.items())

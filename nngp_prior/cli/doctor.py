@@ -98,8 +98,8 @@ def _estimator() -> str:
 
 
 def _data(kind: str) -> str:
-    from nngp_prior.data import load
+    from nngp_prior.data.datasets import DATASETS
     from nngp_prior.schemas.data import FashionMnist, Mnist
 
-    data = load({"mnist": Mnist, "fashion-mnist": FashionMnist}[kind]())
-    return f"{len(data.X):,} training images"
+    dataset = {"mnist": Mnist, "fashion-mnist": FashionMnist}[kind]()
+    return f"{len(DATASETS[dataset](dataset).images):,} training images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import sys
@@ -110,6 +111,12 @@ class ProgressBars:
         return update
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that the numbers depend on."""
+    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents")
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
 def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, delta: float) -> dict[str, Any]:
     """One result as the HTTP interface has it."""
     interval, bound = estimate.interval(level), estimate.lower_bound(delta)
@@ -120,7 +127,7 @@ def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, de
         "method": estimate.method,
         "log_p": estimate.value,
         "stderr": stored["stderr"],
-        "interval": None if interval is None else {"level": level, "log_p": list(interval)},
+        "interval": None if interval is None else list(interval),
         "lower_bound": None if bound is None else {"delta": delta, "log_p": bound},
         "status": stored["status"],
         "message": stored["message"],

@@ -55,6 +55,13 @@ def _zero_above_diagonal(L: Float[np.ndarray, "n rank"]) -> None:
         L[: min(j, len(L)), j] = 0.0
 
 
+def _reverse_columns(A: Float[np.ndarray, "n k"]) -> None:
+    """In place, so that no second matrix is needed."""
+    last = A.shape[1] - 1
+    for j in range((last + 1) // 2):
+        A[:, [j, last - j]] = A[:, [last - j, j]]
+
+
 def posterior_factor(
     L: Float[np.ndarray, "n rank"], precision: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "n rank"], float]:
@@ -74,15 +81,15 @@ def posterior_factor(
     syrk, trsm = get_blas_funcs(("syrk", "trsm"), dtype=L.dtype)
     (potrf,) = get_lapack_funcs(("potrf",), dtype=L.dtype)
     # Reversing the columns of L turns the upper triangular R into a lower one, as LAPACK's potrf wants it.
-    reversed_L = np.asfortranarray(L[:, ::-1])
-    weighted = reversed_L * np.sqrt(precision)[:, None]
+    weighted = np.asfortranarray(L[:, ::-1])
+    weighted *= np.sqrt(precision)[:, None]
     gram = syrk(1.0, weighted, trans=1, lower=1)
-    del weighted
+    del weighted  # one matrix less at the peak, for one copy more
     gram[np.diag_indices_from(gram)] += 1.0
     R, _ = potrf(gram, lower=1, overwrite_a=1)
     log_determinant = 2 * float(np.log(R.diagonal()).sum())
-    factor = trsm(1.0, R, reversed_L, side=1, lower=1, trans_a=1, overwrite_b=1)
-    factor = np.asfortranarray(factor[:, ::-1])
+    factor = trsm(1.0, R, np.asfortranarray(L[:, ::-1]), side=1, lower=1, trans_a=1, overwrite_b=1)
+    _reverse_columns(factor)
     _zero_above_diagonal(factor)
     return factor, log_determinant
 

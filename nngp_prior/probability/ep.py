@@ -25,7 +25,7 @@ from scipy.linalg import get_lapack_funcs
 from scipy.special import log_ndtr
 
 from nngp_prior.numerics.gaussian import half_line_moments
-from nngp_prior.numerics.linalg import matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
+from nngp_prior.numerics.linalg import matrix_vector, subtract_congruence, symmetric_columns
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
@@ -84,14 +84,13 @@ def expectation_propagation(
     Returns:
         the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
     """
-    factor = kernel.signed_factor(labels)
     result = None
     for precision in dict.fromkeys((parameters.precision, "float64")):
         Sigma = kernel.signed_correlation(labels, np.dtype(precision))
         sites, mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
         spread = np.sqrt(np.maximum(Sigma.diagonal(), np.finfo(np.float32).tiny))
         del Sigma
-        L, log_determinant = posterior_factor(factor, sites.precision)
+        L, log_determinant = kernel.signed_posterior_factor(labels, sites.precision)
         exact_mean = L @ (L.T @ sites.shift)
         log_z = log_normaliser(L, exact_mean, log_determinant, sites)
         result = EPResult(sites, L, exact_mean, log_z, sweeps, change < parameters.tolerance, change, precision)

@@ -64,7 +64,7 @@ def make_mixture(
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
     if len(used) == 1:
         used.append(1)
-    determined = kernel.signed_factor(labels)[kernel.rank :]
+    determined = kernel.signed_factor(labels, slice(kernel.rank, None))
     return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], determined)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel, InvalidLabels, ResourceLimit
-from nngp_prior.numerics.linalg import pivoted_cholesky
+from nngp_prior.numerics.linalg import pivoted_cholesky, posterior_factor
 from nngp_prior.schemas.estimator import Estimator
 
 _ASYMMETRY_ALLOWED = 1e-8  # of correlations
@@ -90,9 +90,22 @@ class PreparedKernel:
         """K' = diag(y) C diag(y) of the inputs kept, in Fortran order."""
         return _correlation(self.K, self.kept, self.scale * labels, dtype)
 
-    def signed_factor(self, labels: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m rank"]:
-        """The factor of K', with a positive diagonal."""
-        return np.asfortranarray(labels[:, None] * self.L * labels[: self.rank])
+    def signed_factor(
+        self, labels: Float[np.ndarray, " m"], rows: slice = slice(None)
+    ) -> Float[np.ndarray, "rows rank"]:
+        """Rows of the factor of K', which has a positive diagonal: diag(y) L diag(y), in row-major order."""
+        signed = np.multiply(self.L[rows], labels[rows, None], order="C")
+        signed *= labels[: self.rank]
+        return signed
+
+    def signed_posterior_factor(
+        self, labels: Float[np.ndarray, " m"], precision: Float[np.ndarray, " m"]
+    ) -> tuple[Float[np.ndarray, "m rank"], float]:
+        """Factor of (K'⁻¹ + S)⁻¹ and log |I + S½ K' S½|, as :func:`posterior_factor`, which the signs pass through."""
+        factor, log_determinant = posterior_factor(self.L, precision)
+        factor *= labels[:, None]
+        factor *= labels[: self.rank]
+        return factor, log_determinant
 
 
 def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
@@ -142,7 +155,9 @@ def check_kernel(K: ArrayLike) -> Float[np.ndarray, "n n"]:
             correlation above 1.
     """
     try:
-        K = np.asarray(K, dtype=np.float64)
+        K = np.asarray(K)
+        # A complex matrix would lose its imaginary part with no more than a warning.
+        K = K.astype(np.float64, casting="same_kind" if K.dtype.kind == "c" else "unsafe", copy=False)
     except (TypeError, ValueError) as error:
         raise InvalidKernel("K", f"is not a matrix of real numbers ({error})", "Pass an n × n array.") from None
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0:

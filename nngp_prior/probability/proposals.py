@@ -22,7 +22,6 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.special import logsumexp
 
-from nngp_prior.numerics.linalg import posterior_factor
 from nngp_prior.probability.ep import EPResult
 from nngp_prior.probability.prepared import PreparedKernel
 
@@ -68,7 +67,6 @@ def build_proposals(kernel: PreparedKernel, labels: Float[np.ndarray, " m"], ep:
         the proposals; the first is in float64 and exactly the prior (weights need its density), the others in float32
         where the kernel is conditioned well enough.
     """
-    prior = kernel.signed_factor(labels)
     rank = kernel.rank
     dtype = np.float32 if kernel.smallest_conditional_variance > _FLOAT32_VARIANCE else np.float64
     s, nu, mean = ep.sites.precision, ep.sites.shift, ep.mean
@@ -77,12 +75,13 @@ def build_proposals(kernel: PreparedKernel, labels: Float[np.ndarray, " m"], ep:
         # Row-major: the loop over particles reads rows of L.
         return Proposal(np.ascontiguousarray(L[:rank], dtype=dtype), mean[:rank], precision[:rank], shift[:rank])
 
-    zeros = np.zeros(rank)
-    proposals = [Proposal(np.ascontiguousarray(prior[:rank]), zeros, zeros, zeros), proposal(ep.L, s, nu)]
+    proposals = [proposal(ep.L, s, nu)]
     for beta in WIDENINGS:
-        L, _ = posterior_factor(prior, beta * s)
+        L, _ = kernel.signed_posterior_factor(labels, beta * s)
         proposals.append(proposal(L, beta * s, nu - (1 - beta) * s * mean))
-    return proposals
+        del L
+    zeros = np.zeros(rank)
+    return [Proposal(kernel.signed_factor(labels, slice(rank)), zeros, zeros, zeros), *proposals]
 
 
 def optimal_shares(

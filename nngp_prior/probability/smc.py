@@ -53,6 +53,8 @@ def estimate_smc(
     began = time.perf_counter()
     ep = expectation_propagation(kernel, labels, parameters, progress)
     proposals = build_proposals(kernel, labels, ep)
+    diagnostics = ep_diagnostics(kernel, ep)
+    del ep  # and its factor
     shares = parameters.shares
     if shares is None:
         equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
@@ -85,7 +87,7 @@ def estimate_smc(
         status=status,
         message="; ".join(part for part in (message, kernel.note()) if part),
         diagnostics={
-            **ep_diagnostics(kernel, ep),
+            **diagnostics,
             "replicates": len(evidence.log_estimates),
             "particles": parameters.particles,
             "shares": [float(f"{share:.3g}") for share in shares],

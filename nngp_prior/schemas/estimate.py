@@ -105,7 +105,7 @@ def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
 
     def log_wealth(log_p: float) -> float:
         factors = np.logaddexp(log_rest, np.log(_BETS)[:, None] + log_z - log_p)
-        return float(logsumexp(factors.sum(axis=1)) - math.log(len(_BETS)))
+        return float(np.logaddexp.reduce(factors.sum(axis=1))) - math.log(len(_BETS))
 
     # Wealth falls in p: at the largest Ẑ no factor exceeds 1; far below the smallest non-zero one every bet wins.
     high = float(log_z.max())

@@ -1,0 +1,133 @@
+"""The kernel matrix and the labellings that a command is about: of a data set, or from files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from nngp_prior.cli import output
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.data import Dataset, Labelling
+
+_DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
+_LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
+# The one field that may follow a kind after a colon, as in threshold:5.
+_SHORTHAND = {
+    "threshold": "at",
+    "one-vs-rest": "label",
+    "random": "seed",
+    "constant": "value",
+    "randomise": "probability",
+    "flip": "count",
+}
+
+
+class Problem(NamedTuple):
+    """A kernel matrix, named labellings of its inputs, and where they came from."""
+
+    K: np.ndarray
+    labellings: list[tuple[str, np.ndarray]]
+    source: dict[str, Any]
+
+
+def parse_dataset(fields: dict[str, Any]) -> Dataset:
+    """A data set from its fields, ``kind`` among them."""
+    return _DATASET.validate_python(fields)
+
+
+def parse_labelling(text: str, corruption: str | None, corruption_seed: int) -> Labelling:
+    """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
+    corrupted = None if corruption is None else _fields(corruption) | {"seed": corruption_seed}
+    return _LABELLING.validate_python(_fields(text) | {"corruption": corrupted})
+
+
+def _fields(text: str) -> dict[str, Any]:
+    kind, colon, value = text.partition(":")
+    fields: dict[str, Any] = {"kind": kind}
+    if colon:
+        with contextlib.suppress(ValueError):  # the specification refuses what is no integer, and kinds without a value
+            value = int(value)
+        fields[_SHORTHAND.get(kind, "value")] = value
+    return fields
+
+
+def describe(labelling: Labelling) -> str:
+    """A short name of a labelling, as the command line takes it."""
+    field = _SHORTHAND.get(labelling.kind)
+    name = labelling.kind if field is None else f"{labelling.kind}:{getattr(labelling, field)}"
+    if labelling.corruption is None:
+        return name
+    corruption = labelling.corruption
+    return f"{name}, {corruption.kind}:{getattr(corruption, _SHORTHAND[corruption.kind])}"
+
+
+def problem_from_data(
+    dataset: Dataset,
+    labellings: list[Labelling],
+    architecture: FullyConnected,
+    bars: output.ProgressBars,
+    labels_file: Path | None = None,
+) -> Problem:
+    """The kernel of an architecture on a data set, and labellings of it.
+
+    Args:
+        dataset: its specification.
+        labellings: their specifications.
+        architecture: of the network.
+        bars: draw the kernel's progress.
+        labels_file: labels that take the place of ``labellings``.
+
+    Returns:
+        the problem.
+    """
+    from nngp_prior.data import label, load
+    from nngp_prior.kernels import kernel
+
+    loaded = load(dataset)
+    if labels_file is not None:
+        named = _labels_from(labels_file)
+    else:
+        named = [(describe(labelling), label(labelling, loaded.classes)) for labelling in labellings]
+    K = kernel(architecture, loaded.X, progress=bars.bar(f"kernel of {len(loaded.X):,} {dataset.kind}"))
+    source = {"architecture": architecture.model_dump(mode="json"), "dataset": dataset.model_dump(mode="json")}
+    identity = hashlib.sha256((architecture.content_hash + dataset.content_hash).encode()).hexdigest()
+    return Problem(K, named, {"kernel": identity, **source})
+
+
+def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
+    """A kernel matrix and labels, both from ``.npy`` files."""
+    K = _array_from(kernel_file)
+    return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
+
+
+def problem_from_inputs(
+    inputs_file: Path, labels_file: Path | None, architecture: FullyConnected, bars: output.ProgressBars
+) -> Problem:
+    """The kernel of an architecture on inputs from a ``.npy`` file, and labels from another."""
+    from nngp_prior.kernels import kernel
+
+    X, labellings = _array_from(inputs_file), _labels_from(labels_file)
+    K = kernel(architecture, X, progress=bars.bar("kernel"))
+    identity = hashlib.sha256(architecture.content_hash.encode() + X.tobytes()).hexdigest()
+    return Problem(K, labellings, {"kernel": identity, "architecture": architecture.model_dump(mode="json")})
+
+
+def _array_from(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataUnavailable(f"{path}: is no .npy file that can be read ({error}).") from None
+
+
+def _labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
+    if path is None:
+        raise InvalidInput("labels-file", "is missing", "Give the labels of your inputs as a .npy file of -1 and +1.")
+    labels = np.atleast_2d(_array_from(path))
+    return [(f"{path.name}[{i}]" if len(labels) > 1 else path.name, row) for i, row in enumerate(labels)]

@@ -1,0 +1,154 @@
+"""What the user can mend: status 2 and one line that says what and where."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cases import equicorrelated
+from tests.cli.conftest import Ended
+from tests.data.idx_files import write_image_data
+
+GOOD = equicorrelated(4, 0.5)
+
+
+def assert_refused(ended: Ended, *parts: str) -> None:
+    assert ended.code == 2
+    assert ended.out == ""
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert ended.err.endswith("\n")
+    assert [part for part in parts if part not in ended.err] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--data cifar", ["kind", "'cifar'", "digits", "fashion-mnist"]),
+        ("--labelling typo", ["kind", "'typo'", "threshold", "one-vs-rest"]),
+        ("--labelling typo:5", ["kind", "'typo'", "threshold", "one-vs-rest"]),
+        ("--labelling threshold", ["threshold.at", "required"]),
+        ("--labelling threshold:five", ["threshold.at", "'five'", "integer"]),
+        ("--labelling threshold:--5", ["threshold.at", "'--5'", "integer"]),
+        ("--labelling parity:3", ["parity.value", "(got 3)", "Leave it out"]),
+        ("--labelling constant:2", ["constant.value", "2"]),
+        ("--corrupt typo:1", ["corruption.kind", "'typo'", "randomise", "flip"]),
+        ("--corrupt randomise:2", ["corruption.randomise.probability", "2"]),
+        ("--corrupt flip:61 -n 60", ["corruption.count", "61", "60"]),
+        ("--method mcmc", ["method", "'mcmc'", "smc"]),
+        ("--depth -1", ["depth", "-1", "0"]),
+        ("--activation tanh", ["activation", "'tanh'", "relu", "erf"]),
+        ("--weight-std 0", ["weight_std", "greater than 0"]),
+        ("--bias-std nan", ["bias_std", "nan"]),
+        ("--preprocessing typo", ["preprocessing", "'typo'", "unit-interval"]),
+        ("--split typo", ["split", "'typo'", "train"]),
+        ("-n 0", ["n", "0"]),
+        ("-n 1438", ["n", "1,438", "1,437"]),
+        ("--particles 3", ["particles", "3"]),
+        ("--method ep --particles 64", ["particles", "EP"]),
+        ("--noise-variance -1", ["noise_variance", "-1"]),
+        ("--delta 2", ["delta", "2"]),
+        ("--data mnist", ["mnist", "NNGP_DATA"]),
+    ],
+)
+def test_an_option(run, arguments: str, parts: list[str]) -> None:
+    assert_refused(run("estimate", *arguments.split()), *parts)
+
+
+def broken(i: int, j: int, value: float) -> np.ndarray:
+    K = GOOD.copy()
+    K[i, j] = value
+    return K
+
+
+@pytest.mark.parametrize(
+    ("K", "y", "parts"),
+    [
+        (broken(1, 2, np.nan), [1, 1, 1, 1], ["K[1, 2] is nan"]),
+        (broken(1, 2, np.inf), [1, 1, 1, 1], ["K[1, 2] is inf"]),
+        (broken(1, 2, 0.6), [1, 1, 1, 1], ["not symmetric", "K[1, 2]", "K[2, 1]"]),
+        (broken(2, 2, 0.0), [1, 1, 1, 1], ["K[2, 2]", "input 2"]),
+        (equicorrelated(4, -0.5), [1, 1, 1, 1], ["K: is not positive semi-definite"]),
+        (equicorrelated(4, 1.5), [1, 1, 1, 1], ["K: is not positive semi-definite"]),
+        (GOOD[:3], [1, 1, 1, 1], ["K: has shape (3, 4)"]),
+        (GOOD[0], [1, 1, 1, 1], ["K: has shape (4,)"]),
+        (GOOD + 0j, [1, 1, 1, 1], ["K", "real"]),
+        (GOOD, [0, 1, 1, 0], ["labels", "are 0 and 1", "2 * labels - 1"]),
+        (GOOD, [1, 1, 2, 1], ["labels[2] is 2"]),
+        (GOOD, [1, 1, 1], ["labels", "(3,)", "4 inputs"]),
+        (GOOD, [np.nan, 1, 1, 1], ["labels[0] is nan"]),
+        (GOOD, ["a", "b", "c", "d"], ["labels"]),
+    ],
+    ids=["nan", "infinite", "asymmetric", "no variance", "indefinite", "correlation above 1", "rectangular", "one axis",
+         "complex", "0 and 1", "2", "too few", "nan label", "text"],
+)  # fmt: skip
+def test_a_kernel_or_labels(run, tmp_path: Path, K: np.ndarray, y: list, parts: list[str]) -> None:
+    np.save(tmp_path / "K.npy", K)
+    np.save(tmp_path / "y.npy", np.array(y))
+    assert_refused(run("estimate", "--kernel-file", tmp_path / "K.npy", "--labels-file", tmp_path / "y.npy"), *parts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"hello\nworld\n", b"PK\x03\x04 no archive", "npz", "cut off", "objects"],
+    ids=["missing", "empty", "text", "zip", "npz", "cut off", "objects"],
+)
+@pytest.mark.parametrize("option", ["--kernel-file", "--inputs-file", "--labels-file"])
+def test_a_file(run, tmp_path: Path, option: str, content: bytes | str | None) -> None:
+    np.save(tmp_path / "good.npy", GOOD)
+    path = tmp_path / "file.npy"
+    match content:
+        case bytes():
+            path.write_bytes(content)
+        case "npz":
+            with path.open("wb") as file:
+                np.savez(file, K=GOOD)
+        case "cut off":
+            path.write_bytes((tmp_path / "good.npy").read_bytes()[:-9])
+        case "objects":
+            np.save(path, np.array([{}]))
+    files = {"--kernel-file": tmp_path / "good.npy", "--labels-file": tmp_path / "good.npy"}
+    if option == "--inputs-file":
+        del files["--kernel-file"]
+    files[option] = path
+    assert_refused(run("estimate", *(part for pair in files.items() for part in pair)), str(path))
+
+
+def test_labels_are_needed_where_inputs_come_from_a_file(run, tmp_path: Path) -> None:
+    np.save(tmp_path / "K.npy", GOOD)
+    for option in ("--kernel-file", "--inputs-file"):
+        assert_refused(run("estimate", option, tmp_path / "K.npy"), "labels-file")
+
+
+def test_a_corrupt_image_file(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image_data(tmp_path, "mnist", np.ones((5, 28, 28)), np.arange(5))
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(b"")[:-4] + b"????")
+    monkeypatch.setenv("NNGP_DATA", str(tmp_path))
+    assert_refused(run("estimate", "--data", "mnist", "-n", 5), str(path), "Download it again")
+    path.unlink()
+    assert_refused(run("demo", "--data", "mnist", "-n", 5, "--folder", tmp_path / "demo"), str(path))
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_demo_refuses_what_the_estimate_refuses(run, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    assert_refused(run("demo", "--data", "cifar", "--folder", folder), "kind", "'cifar'", "digits")
+    assert_refused(run("demo", "-n", 0, "--folder", folder), "n", "0")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--kernel-file", "K.npy", "--labels-file", "y.npy", "-n", "5"), "--n: means nothing beside --kernel-file"),
+        (("--kernel-file", "K.npy", "--inputs-file", "X.npy"), "--inputs-file: means nothing beside --kernel-file"),
+        (("--inputs-file", "X.npy", "--data", "mnist"), "--data: means nothing beside --inputs-file"),
+        (("--labels-file", "y.npy", "--labelling", "parity"), "--labelling: means nothing beside --labels-file"),
+    ],
+)
+def test_options_that_would_be_ignored(run, arguments: tuple[str, ...], message: str) -> None:
+    ended = run("estimate", *arguments)
+    assert ended.code == 2
+    assert message in ended.err

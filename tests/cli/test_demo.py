@@ -1,0 +1,42 @@
+import struct
+from pathlib import Path
+
+import pytest
+
+from nngp_prior import log_probability
+from nngp_prior.schemas.data import Digits, OneVsRest
+from tests.cases import digits
+from tests.cli.strict_json import parse
+
+NAMES = ["threshold:5", "one-vs-rest:3", "random:1", "constant:1"]
+
+
+def test_writes_a_plot_and_its_data_and_prints_a_table(run, tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "here"
+    ended = run("demo", "-n", 50, "--folder", folder)
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+    assert [name for name in NAMES if name not in ended.out] == []
+    assert str(folder / "digits.png") in ended.out.replace("\n", "")
+    image = (folder / "digits.png").read_bytes()
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", image[16:24])
+    assert width > 800
+    assert height > 300
+    document = parse((folder / "digits.json").read_text(encoding="utf-8"))
+    assert document["dataset"] == Digits(n=50).model_dump(mode="json")
+    assert [result["name"] for result in document["results"]] == NAMES
+    by_name = {result["name"]: result for result in document["results"]}
+    expected = log_probability(*digits(50, OneVsRest(label=3)))
+    assert by_name["one-vs-rest:3"]["log_p"] == pytest.approx(expected.value, abs=1e-9)
+    for result in document["results"]:
+        assert result["lower_bound"]["log_p"] < result["log_p"] < 0
+        assert 0 < result["pac_bayes"]["value"] < 1
+        assert f"{result['pac_bayes']['value']:.3f}" in ended.out
+    assert by_name["random:1"]["pac_bayes"]["value"] == max(r["pac_bayes"]["value"] for r in document["results"])
+
+
+def test_prints_json_where_it_is_asked_to(run, tmp_path: Path) -> None:
+    ended = run("demo", "-n", 30, "--folder", tmp_path, "--json")
+    assert ended.code == 0
+    assert parse(ended.out) == parse((tmp_path / "digits.json").read_text(encoding="utf-8"))

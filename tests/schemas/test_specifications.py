@@ -1,0 +1,163 @@
+"""What all specifications share."""
+
+import math
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from nngp_prior.data.datasets import DATASETS
+from nngp_prior.data.labellings import LABELLINGS
+from nngp_prior.errors import InvalidInput
+from nngp_prior.probability import estimator_of
+from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.registry import Registry
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.data import (
+    Constant,
+    Dataset,
+    Digits,
+    Explicit,
+    FashionMnist,
+    Flip,
+    Labelling,
+    Mnist,
+    Parity,
+    Randomise,
+    RandomLabels,
+    Threshold,
+)
+from nngp_prior.schemas.estimator import EP, SMC, ClosedForm, Estimator, Sampling
+
+# A specification, and for each of its fields but the kind a value that it does not have.
+OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
+    (FullyConnected(), {"depth": 3, "width": 100, "activation": "erf", "weight_std": 1.5, "bias_std": 0.0}),
+    (Digits(), {"n": 5, "split": "test", "seed": 1, "preprocessing": "none"}),
+    (Threshold(at=5), {"at": 4, "corruption": Flip(count=1)}),
+    (Threshold(at=5, corruption=Flip(count=1)), {"at": 4, "corruption": Flip(count=2)}),
+    (Explicit(values=(1, -1)), {"values": (-1, 1), "corruption": Flip(count=1)}),
+    (Randomise(probability=0.5), {"probability": 0.25, "seed": 1}),
+    (Flip(count=3), {"count": 4, "seed": 1}),
+    (Sampling(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
+    (
+        SMC(),
+        {
+            "particles": 256,
+            "replicates": 64,
+            "target_stderr": 0.1,
+            "max_replicates": 64,
+            "shares": (0.5, 0.5, 0.0, 0.0),
+            "noise_variance": 0.1,
+            "jitter": 1e-6,
+            "precision": "float64",
+            "tolerance": 1e-4,
+            "max_sweeps": 5,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("specification", "other"), OTHER_VALUES, ids=lambda x: type(x).__name__)
+def test_every_field_is_in_the_content_hash(specification: Specification, other: dict[str, object]) -> None:
+    assert set(other) == set(type(specification).model_fields) - {"kind"}
+    fields = dict(specification)
+    changed = {name: type(specification)(**fields | {name: value}) for name, value in other.items()}
+    hashes = {specification.content_hash, *(one.content_hash for one in changed.values())}
+    assert len(hashes) == 1 + len(changed)
+    assert type(specification)(**fields).content_hash == specification.content_hash
+
+
+def test_kinds_with_the_same_fields_have_different_hashes() -> None:
+    alike = [
+        Digits(n=5),
+        Mnist(n=5),
+        FashionMnist(n=5),
+        EP(),
+        SMC(),
+        ClosedForm(),
+        Parity(),
+        Constant(),
+        RandomLabels(),
+    ]
+    assert len({specification.content_hash for specification in alike}) == len(alike)
+
+
+def test_content_hash_is_the_same_everywhere_and_always() -> None:
+    assert FullyConnected().content_hash == "bee48bcaf8da3cd034ab1c70ca4b00a7a8ef7ac117665ad05ce5c728a6e43f2a"
+
+
+def test_content_hash_survives_a_round_trip_and_does_not_depend_on_how_a_number_is_written() -> None:
+    labelling = Threshold(at=5, corruption=Randomise(probability=0.1))
+    assert Threshold.model_validate_json(labelling.model_dump_json()).content_hash == labelling.content_hash
+    assert FullyConnected(weight_std=2).content_hash == FullyConnected(weight_std=2.0).content_hash
+
+
+def test_specifications_are_frozen_and_serve_as_keys() -> None:
+    architecture = FullyConnected()
+    with pytest.raises(ValidationError, match="frozen"):
+        architecture.depth = 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert {architecture: 1}[FullyConnected()] == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "parts"),
+    [
+        (lambda: FullyConnected(depth=-1), "depth", ["-1", "greater than or equal to 0"]),
+        (lambda: FullyConnected(depth=1.5), "depth", ["1.5", "integer"]),
+        (lambda: FullyConnected(activation="tanh"), "activation", ["'tanh'", "'relu'", "'erf'"]),
+        (lambda: FullyConnected(weight_std=0), "weight_std", ["0", "greater than 0"]),
+        (lambda: FullyConnected(bias_std=math.nan), "bias_std", ["nan", "finite"]),
+        (lambda: FullyConnected(bias_std=math.inf), "bias_std", ["inf", "finite"]),
+        (lambda: FullyConnected(dept=3), "dept", ["3", "FullyConnected", "depth", "width", "activation", "bias_std"]),
+        (lambda: Threshold(), "at", ["required"]),
+        (lambda: Digits(split="validation"), "split", ["'validation'", "'train'", "'test'"]),
+        (lambda: Constant(value=0), "value", ["0", "-1 or 1"]),
+        (lambda: Randomise(probability=1.5), "probability", ["1.5", "less than or equal to 1"]),
+        (lambda: SMC(replicates=1), "replicates", ["1", "greater than or equal to 2"]),
+        (lambda: SMC(shares=(0.5, 0.5, 0.5, 0.5)), "specification", ["(0.5, 0.5, 0.5, 0.5)", "sum to 1"]),
+        (lambda: Threshold(at=5, corruption={"kind": "flip", "count": -1}), "corruption.flip.count", ["-1"]),
+        (lambda: estimator_of("mcmc"), "method", ["'mcmc'", "smc", "ep", "closed-form", "sampling"]),
+        (lambda: estimator_of("ep", particles=5), "particles", ["5", "EP", "tolerance"]),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_value_and_a_remedy(make, field: str, parts: list[str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        make()
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_an_unknown_field_of_a_part_is_not_answered_with_the_fields_of_the_whole() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Threshold(at=5, corruption={"kind": "flip", "count": 1, "many": 3})
+    assert caught.value.field == "corruption.flip.many"
+    assert "It has" not in caught.value.remedy or "count" in caught.value.remedy
+
+
+def test_an_unknown_kind_is_named_with_those_there_are() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Threshold(at=5, corruption={"kind": "typo", "count": 1})
+    assert caught.value.field == "corruption.kind"
+    assert "'typo'" in caught.value.problem
+    assert "'randomise', 'flip'" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("union", "registry"),
+    [(Estimator, ESTIMATORS), (Dataset, DATASETS), (Labelling, LABELLINGS)],
+    ids=["estimators", "datasets", "labellings"],
+)
+def test_what_can_be_asked_for_is_what_is_implemented(union: object, registry: Registry) -> None:
+    members = get_args(get_args(union)[0])
+    assert set(members) == set(registry)
+    assert len({member.model_fields["kind"].default for member in members}) == len(members)
+
+
+def test_a_registry_takes_one_implementation_of_each() -> None:
+    registry: Registry = Registry()
+    registry.register(Flip)(len)
+    with pytest.raises(KeyError, match="Flip"):
+        registry.register(Flip)(len)
+    assert registry[Flip(count=1)] is len

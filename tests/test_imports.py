@@ -1,0 +1,61 @@
+"""What importing the package loads, and what it leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import nngp_prior
+
+
+def in_a_new_process(code: str) -> dict:
+    """Run code that prints one JSON object last."""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize(
+    "module", ["nngp_prior", "nngp_prior.schemas.estimate", "nngp_prior.probability", "nngp_prior.data"]
+)
+def test_loads_no_jax(module: str) -> None:
+    loaded = in_a_new_process(f"import json, sys, {module}; print(json.dumps(dict.fromkeys(sys.modules)))")
+    assert module in loaded
+    assert {"jax", "neural_tangents", "tensorflow"} & set(loaded) == set()
+
+
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    loaded = in_a_new_process("import json, sys, nngp_prior; print(json.dumps(dict.fromkeys(sys.modules)))")
+    assert {"numpy", "scipy", "pydantic", "sklearn", "matplotlib"} & set(loaded) == set()
+
+
+def test_neural_tangents_leaves_jax_as_it_was_and_needs_no_tensorflow() -> None:
+    code = """
+import importlib.util, json, sys
+import jax.core, jax.extend.core
+from jax.interpreters import ad
+names = ("Jaxpr", "JaxprEqn", "Literal", "Var", "Primitive")
+state = lambda: [[hasattr(jax.core, name) for name in names], hasattr(ad, "zeros_like_p"), "jax.util" in sys.modules]
+before = state()
+import nngp_prior
+K = nngp_prior.kernel(nngp_prior.FullyConnected(), [[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]])
+print(json.dumps({
+    "before": before, "after": state(), "shape": K.shape, "adapted": "neural_tangents" in sys.modules,
+    "tensorflow": "tensorflow" in sys.modules, "x64": bool(jax.config.jax_enable_x64),
+}))
+"""
+    found = in_a_new_process(code)
+    assert found["after"] == found["before"]
+    assert found["shape"] == [3, 3]
+    assert found["adapted"]
+    assert not found["tensorflow"]
+    assert not found["x64"]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in nngp_prior.__all__:
+        assert getattr(nngp_prior, name).__name__ == name
+    assert dir(nngp_prior) == sorted(nngp_prior.__all__) == sorted(nngp_prior._HOMES)
+    with pytest.raises(AttributeError, match="no attribute 'kernels_'"):
+        nngp_prior.kernels_  # noqa: B018
