@@ -35,7 +35,7 @@ _PILOT_REPLICATES = 8
 # alone misleads:
 # k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
-_LARGEST_SHARE_TRUSTED = 0.05
+_LARGEST_SHARE_TRUSTED = 0.06
 _EVEN_REPLICATES = 1 / 3  # effective number of replicates, as a part, below which their spread says little
 
 
