@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ import typer
 
 from nngp_prior.cli import output
 from nngp_prior.cli.problems import parse_dataset, problem_from_data
+from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 from nngp_prior.schemas.estimate import Estimate
@@ -28,11 +31,12 @@ def demo(
     from nngp_prior.probability import compute, estimator_of, prepare
 
     began = time.perf_counter()
+    _require_plots(folder)
     labellings: list[Labelling] = [Threshold(at=5), OneVsRest(label=3), RandomLabels(seed=1), Constant()]
     architecture, estimator = FullyConnected(), estimator_of("smc")
     dataset = parse_dataset({"kind": data, "n": n})
     with output.ProgressBars() as bars:
-        problem = problem_from_data(dataset, labellings, architecture, bars)
+        problem = problem_from_data(dataset, labellings, architecture, estimator, bars)
         prepared = prepare(problem.K, estimator)
         results = {name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings}
     bounds = {name: pac_bayes_bound(result, _DELTA) for name, result in results.items()}
@@ -72,6 +76,15 @@ def demo(
         f"* holds with probability {1 - _DELTA:g}; PAC-Bayes: on the error of the posterior given the labels"
     )
     output.console.print(f"Plot: {plot}   ({time.perf_counter() - began:.0f} s in all)")
+
+
+def _require_plots(folder: Path) -> None:
+    """Find out before the work whether its plot can be made."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InvalidInput("--folder", f"{existing} is no folder that can be written to", "Name another one.")
 
 
 def _write(

@@ -82,13 +82,13 @@ def estimate(
         if kernel_file is not None:
             problem = problem_from_kernel(kernel_file, labels_file)
         elif inputs_file is not None:
-            problem = problem_from_inputs(inputs_file, labels_file, architecture, bars)
+            problem = problem_from_inputs(inputs_file, labels_file, architecture, estimator, bars)
         else:
             dataset = parse_dataset(
                 {"kind": data, "n": n, "split": split, "seed": data_seed, "preprocessing": preprocessing}
             )
             specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or ["threshold:5"]]
-            problem = problem_from_data(dataset, specifications, architecture, bars, labels_file)
+            problem = problem_from_data(dataset, specifications, architecture, estimator, bars, labels_file)
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
             check_labels(labels, prepared.n)

@@ -14,6 +14,7 @@ from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Dataset, Labelling
+from nngp_prior.schemas.estimator import Estimator
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
@@ -71,6 +72,7 @@ def problem_from_data(
     dataset: Dataset,
     labellings: list[Labelling],
     architecture: FullyConnected,
+    estimator: Estimator,
     bars: output.ProgressBars,
     labels_file: Path | None = None,
 ) -> Problem:
@@ -80,6 +82,7 @@ def problem_from_data(
         dataset: its specification.
         labellings: their specifications.
         architecture: of the network.
+        estimator: whose memory is asked for before the kernel is made.
         bars: draw the kernel's progress.
         labels_file: labels that take the place of ``labellings``.
 
@@ -88,8 +91,10 @@ def problem_from_data(
     """
     from nngp_prior.data import label, load
     from nngp_prior.kernels import kernel
+    from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
+    require_memory(len(loaded.X), estimator, with_kernel=True)
     if labels_file is not None:
         named = _labels_from(labels_file)
     else:
@@ -107,12 +112,18 @@ def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
 
 
 def problem_from_inputs(
-    inputs_file: Path, labels_file: Path | None, architecture: FullyConnected, bars: output.ProgressBars
+    inputs_file: Path,
+    labels_file: Path | None,
+    architecture: FullyConnected,
+    estimator: Estimator,
+    bars: output.ProgressBars,
 ) -> Problem:
     """The kernel of an architecture on inputs from a ``.npy`` file, and labels from another."""
-    from nngp_prior.kernels import kernel
+    from nngp_prior.kernels import check_inputs, kernel
+    from nngp_prior.probability import require_memory
 
-    X, labellings = _array_from(inputs_file), _labels_from(labels_file)
+    X, labellings = check_inputs("X", _array_from(inputs_file)), _labels_from(labels_file)
+    require_memory(len(X), estimator, with_kernel=True)
     K = kernel(architecture, X, progress=bars.bar("kernel"))
     identity = hashlib.sha256(architecture.content_hash.encode() + X.tobytes()).hexdigest()
     return Problem(K, labellings, {"kernel": identity, "architecture": architecture.model_dump(mode="json")})

@@ -1,5 +1,5 @@
 """Kernel matrices of architectures on data."""
 
-from nngp_prior.kernels.analytic import kernel
+from nngp_prior.kernels.analytic import check_inputs, kernel
 
-__all__ = ["kernel"]
+__all__ = ["check_inputs", "kernel"]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.numerics.arrays import real_array
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 
@@ -38,9 +39,9 @@ def kernel(
         InvalidInput: inputs that are not finite numbers, or of different dimension.
         ResourceLimit: the matrix does not fit into memory.
     """
-    X = _inputs("X", X)
+    X = check_inputs("X", X)
     symmetric = X2 is None
-    X2 = X if X2 is None else _inputs("X2", X2)
+    X2 = X if X2 is None else check_inputs("X2", X2)
     if X.shape[1] != X2.shape[1]:
         raise InvalidInput("X2", f"has {X2.shape[1]} features where X has {X.shape[1]}", "Give both the same features.")
     _require_memory(len(X), len(X2))
@@ -66,11 +67,21 @@ def kernel(
     return K
 
 
-def _inputs(name: str, X: ArrayLike) -> np.ndarray:
+def check_inputs(name: str, X: ArrayLike) -> Float[np.ndarray, "n d"]:
+    """Inputs as a matrix of float64, one a row.
+
+    Args:
+        name: of the argument, for the error.
+        X: (n, …) real numbers.
+
+    Returns:
+        all axes but the first flattened.
+
+    Raises:
+        InvalidInput: not real, not finite, empty, or of fewer than two axes.
+    """
     try:
-        if np.iscomplexobj(X):
-            raise TypeError("complex numbers")
-        X = np.asarray(X, dtype=np.float64)
+        X = real_array(X)
     except (TypeError, ValueError) as error:
         raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row an input.") from None
     if X.ndim < 2 or X.size == 0:

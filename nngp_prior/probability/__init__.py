@@ -13,13 +13,23 @@ from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
-from nngp_prior.probability.prepared import PreparedKernel, check_labels, memory_needed, prepare
+from nngp_prior.probability.prepared import PreparedKernel, check_labels, memory_needed, prepare, require_memory
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator, Sampling
 
-__all__ = ["Cost", "PreparedKernel", "compute", "estimate_cost", "log_probabilities", "log_probability", "prepare"]
+__all__ = [
+    "Cost",
+    "PreparedKernel",
+    "check_labels",
+    "compute",
+    "estimate_cost",
+    "log_probabilities",
+    "log_probability",
+    "prepare",
+    "require_memory",
+]
 
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in ESTIMATORS}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +12,15 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel, InvalidLabels, ResourceLimit
+from nngp_prior.numerics.arrays import real_array
 from nngp_prior.numerics.linalg import pivoted_cholesky, posterior_factor
-from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
 _ASYMMETRY_ALLOWED = 1e-8  # of correlations
 _INDEFINITENESS_ALLOWED = 1e-8  # of a unit diagonal; what is smaller is rounding in K
 _TIED = 64 * np.finfo(np.float64).eps  # 1 - |correlation| of inputs whose labels determine each other
 _ROWS = 512  # of K looked at at a time
+COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
 
 
 @dataclass(frozen=True)
@@ -155,9 +159,7 @@ def check_kernel(K: ArrayLike) -> Float[np.ndarray, "n n"]:
             correlation above 1.
     """
     try:
-        K = np.asarray(K)
-        # A complex matrix would lose its imaginary part with no more than a warning.
-        K = K.astype(np.float64, casting="same_kind" if K.dtype.kind == "c" else "unsafe", copy=False)
+        K = real_array(K)
     except (TypeError, ValueError) as error:
         raise InvalidKernel("K", f"is not a matrix of real numbers ({error})", "Pass an n × n array.") from None
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0:
@@ -227,26 +229,43 @@ def check_labels(labels: ArrayLike, n: int) -> Float[np.ndarray, " n"]:
     return y.astype(np.float64)
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def memory_needed(n: int, estimator: Estimator) -> int:
     """Peak bytes of one estimate on an n × n matrix, the matrix itself not counted."""
-    matrices = {"smc": 5.0, "ep": 4.0, "sampling": 2.0, "closed-form": 1.0}[estimator.kind]
-    return int(8 * n * n * matrices)
+    match estimator:
+        case SMC(particles=particles):
+            # L, EP's factor and the two matrices of a further one, three proposals in float32; then the particles of
+            # each thread: uniform numbers and whitened variables under four proposals.
+            return int(8 * n * n * 5.5) + cores() * max(COLUMNS, particles) * n * 5 * 8
+        case EP():
+            return int(8 * n * n * 4)
+        case _:
+            return int(8 * n * n * 4) + 2**27
 
 
-def require_memory(n: int, estimator: Estimator) -> None:
+def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> None:
     """Refuse work that does not fit before it starts.
 
     Args:
         n: the number of inputs.
         estimator: what will be run.
+        with_kernel: whether the matrix itself is still to be made.
 
     Raises:
         ResourceLimit: names the largest n that would fit.
     """
     available = psutil.virtual_memory().available
-    needed = memory_needed(n, estimator)
+
+    def needed_for(n: int) -> int:
+        return memory_needed(n, estimator) + with_kernel * 8 * n * n
+
+    needed = needed_for(n)
     if needed > available:
-        largest = int(n * np.sqrt(available / needed))
+        largest = bisect.bisect_right(range(n), available, key=needed_for) - 1
         raise ResourceLimit(
             f"n: {estimator.kind} on n = {n:,} inputs needs {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB "
             f"are free. Use at most {largest:,} inputs, or a machine with more memory."

@@ -8,7 +8,6 @@ approximations (Lindsten, Helske, Vihola 2018); defensive mixtures (Hesterberg 1
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,14 +21,13 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.ep import ep_diagnostics, expectation_propagation
 from nngp_prior.probability.particles import Mixture, Outcome, make_mixture, run_replicates
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.prepared import COLUMNS, PreparedKernel, cores
 from nngp_prior.probability.proposals import DEFENSIVE_SHARE, allocate, build_proposals, optimal_shares
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Replicates, Status
 from nngp_prior.schemas.estimator import SMC
 
-_COLUMNS = 1024  # particles side by side: enough for matrix products, few enough for the cache
 _PILOT_REPLICATES = 8
 # A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. Either
 # alone misleads:
@@ -122,16 +120,18 @@ def _run(
     progress: ProgressCallback,
 ) -> list[Outcome]:
     """Replicates first … last - 1, in groups, one group a core at a time; each has a generator of its own."""
-    size = max(1, _COLUMNS // parameters.particles)
+    size = max(1, COLUMNS // parameters.particles)
     groups = [range(start, min(start + size, last)) for start in range(first, last, size)]
     rank = len(mixture.proposals[0].mean)
-    done, total, lock = 0, rank * len(groups), threading.Lock()
+    done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()
 
     def run_group(group: range) -> Outcome:
         visited_before = 0
 
         def step(visited: int) -> None:
             nonlocal done, visited_before
+            if stop.is_set():
+                raise InterruptedError("another group of replicates failed, or the run was interrupted")
             with lock:
                 done += visited - visited_before
                 visited_before = visited
@@ -139,9 +139,13 @@ def _run(
 
         return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, step)
 
-    workers = min(len(groups), os.cpu_count() or 1)
+    workers = min(len(groups), cores())
     with threadpool_limits(1 if workers > 1 else None, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(run_group, groups))
+        try:
+            return list(pool.map(run_group, groups))
+        except BaseException:
+            stop.set()  # the pool waits for its threads: let them end at their next block
+            raise
 
 
 def _verdict(evidence: Replicates, heavy_tail: bool, parameters: SMC) -> tuple[Status, str]:

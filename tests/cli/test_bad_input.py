@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,3 +153,20 @@ def test_options_that_would_be_ignored(run, arguments: tuple[str, ...], message:
     ended = run("estimate", *arguments)
     assert ended.code == 2
     assert message in ended.err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(run, tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("in the way")
+    ended = run("demo", "-n", "20", "--folder", taken)
+    assert ended.code == 2
+    assert "--folder" in ended.err
+    assert taken.read_text() == "in the way"
+
+
+def test_too_many_inputs_are_refused_before_the_kernel_is_made(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
+    monkeypatch.setattr("nngp_prior.kernels.kernel", lambda *_, **__: pytest.fail("the kernel was made"))
+    ended = run("estimate", "-n", "1000")
+    assert ended.code == 2
+    assert "Use at most" in ended.err

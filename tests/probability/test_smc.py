@@ -147,3 +147,18 @@ def test_diagnostics() -> None:
     assert sum(diagnostics["shares"]) == pytest.approx(1, abs=0.01)
     assert diagnostics["shares"][0] > 0
     assert diagnostics["rank"] == diagnostics["distinct_inputs"] == 100
+
+
+def test_an_interruption_ends_all_groups() -> None:
+    """What the callback raises comes out at once, whichever thread called it."""
+    K, labels = digits(300, RandomLabels())
+    stages: list[str] = []
+
+    def interrupt(event: Progress) -> None:
+        stages.append(event.stage)
+        if event.stage == "replicates":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        log_probability(K, labels, progress=interrupt)
+    assert stages.count("replicates") <= 2  # one block in each of the groups under way
