@@ -32,8 +32,8 @@ def network(architecture: FullyConnected) -> Network:
     Returns:
         initialiser, forward pass and kernel, with the same variances.
     """
-    # "standard" parametrisation: the variances are in the weights themselves, as in the specification. Its kernel is
-    # that of "ntk" parametrisation divided by nothing: for NNGP the two agree.
+    # In "standard" parametrisation the variances are those of the weights themselves, as in the specification. The NNGP
+    # kernel is the same in either.
     variances = {"W_std": architecture.weight_std, "b_std": architecture.bias_std or None}
     activation = {"relu": stax.Relu, "erf": stax.Erf}[architecture.activation]
     hidden = []

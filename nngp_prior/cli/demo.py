@@ -57,7 +57,7 @@ def demo(
         output.print_json(document)
         return
     table = output.table(
-        "log P ± s.e.\n(nats)", "EP\n(nats)", "lower bound*\n(nats)", "PAC-Bayes\nbound*", "\nseconds", title=title
+        "log P ± s.e.\n(nats)", "EP\n(nats)", "lower bound*\n(nats)", "PAC-Bayes\nbound*", "\ns", title=title
     )
     for name, result in results.items():
         table.add_row(

@@ -111,9 +111,7 @@ def estimate(
             }
         )
         return
-    table = output.table(
-        "log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\nseconds"
-    )
+    table = output.table("log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\ns")
     for name, result in results:
         interval = result.interval(_INTERVAL_LEVEL)
         table.add_row(

@@ -1,9 +1,8 @@
 """Factorisations and updates of symmetric matrices, in place where LAPACK and BLAS allow it.
 
 Matrices are in Fortran order, and symmetric ones keep their lower triangle only. Large products go through SciPy's
-BLAS as the
-factorisations do: NumPy brings a BLAS of its own, and where the two alternate, the threads of each wait for the
-other's.
+BLAS as the factorisations do: NumPy brings a BLAS of its own, and where the two alternate, the threads of each wait
+for the other's.
 """
 
 from __future__ import annotations

@@ -49,9 +49,8 @@ def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Fl
 
     Matoušek's affine scrambling (J. Complexity 14, 1998): every direction number is multiplied by a random lower
     triangular matrix over GF(2), and all points are shifted by one random number (bitwise). A point then is uniform
-    on a grid of
-    2⁻³²; a further uniform number inside its cell makes it continuous, so that 0 never occurs and nothing is clipped.
-    Done here and not by SciPy because scrambling there costs 25 µs a dimension, more than a particle's own work.
+    on a grid of 2⁻³²; a further uniform number inside its cell makes it continuous (clipping the grid's 0 instead would
+    bias). Done here and not by SciPy because scrambling there costs 25 µs a dimension, more than the particles do.
 
     Args:
         dimensions: coordinates; those beyond 21,201 are filled with random numbers.
@@ -78,8 +77,6 @@ def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Fl
             half = 2**j
             grid[:, half : 2 * half] = grid[:, : min(half, count - half)] ^ scrambled[:, None]
     points = rng.random((dimensions, count))
-    # (0, 1) stays open: 1 - random() is never 0.
-    points[:leading] = (grid + (1 - points[:leading])) * 2.0**-_BITS
-    np.minimum(points, 1 - 2.0**-53, out=points)
-    np.maximum(points, 2.0**-60, out=points)
-    return points
+    points[:leading] = (grid + points[:leading]) * 2.0**-_BITS
+    # Inside the open interval, whatever rounding did.
+    return np.clip(points, 2.0**-60, 1 - 2.0**-53, out=points)

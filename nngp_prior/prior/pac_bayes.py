@@ -1,10 +1,10 @@
 r"""PAC-Bayes bounds from log P of the training labels.
 
-The realizable bound. Let S be m examples drawn independently, P a prior on functions that does not depend on S, Q
-the prior restricted to
-the functions consistent with S (zero training error), P(S) their prior mass, and ε_f the error of f. For every f,
-E_S[1(f consistent with S) (1 - ε_f)^{-m}] = 1, since f is consistent with probability (1 - ε_f)^m. So, by Fubini,
-E_S E_P[1(f consistent) (1 - ε_f)^{-m}] ≤ 1, and by Markov's inequality, with probability at least 1 - δ over S,
+The realizable bound. Let S be m examples drawn independently, P a prior on functions that does not depend on S, Q the
+prior restricted to the functions consistent with S (zero training error), P(S) their prior mass, and ε_f the error of
+f. For every f with ε_f < 1, E_S[1(f consistent with S) (1 - ε_f)^{-m}] = 1, since f is consistent with probability (1 - ε_f)^m.
+So, by Fubini, E_S E_P[1(f consistent) (1 - ε_f)^{-m}] ≤ 1, and by Markov's inequality, with probability at least 1 -
+δ over S,
 
 .. math:: P(S)\, E_Q[(1 - ε_f)^{-m}] \le 1/δ .
 
@@ -12,8 +12,8 @@ Jensen's inequality, once for exp and once for the convex -ln(1 - ε), gives wit
 
 .. math:: -\ln(1 - E_Q ε) \le E_Q[-\ln(1 - ε_f)] \le (L + \ln 1/δ)/m .
 
-No ln m enters. A bound needs a lower bound on P(S): the rigorous one of the estimate at δ/2 and the inequality at
-δ/2 hold together with probability at least 1 - δ.
+No ln m enters. A bound needs a lower bound on P(S): the rigorous one of the estimate at δ/2 and the inequality at δ/2
+hold together with probability at least 1 - δ.
 """
 
 from __future__ import annotations

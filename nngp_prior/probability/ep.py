@@ -1,16 +1,15 @@
 r"""Expectation propagation for Gaussian orthant probabilities, block-sequential.
 
-Each constraint g_i > 0 is approximated by a Gaussian site t_i(g) = exp(-½ s_i g² + ν_i g). With the cavity
-τ₋ = 1/Σ_ii - s_i, ν₋ = μ_i/Σ_ii - ν_i and z = ν₋/√τ₋, matching moments gives (Rasmussen & Williams 2006, sec. 3.6;
+Each constraint g_i > 0 is approximated by a Gaussian site t_i(g) = exp(-½ s_i g² + ν_i g). With the cavity τ₋ =
+1/Σ_ii - s_i, ν₋ = μ_i/Σ_ii - ν_i and z = ν₋/√τ₋, matching moments gives (Rasmussen & Williams 2006, sec. 3.6;
 Cunningham, Hennig, Lacoste-Julien 2011, with h, r, V, D of :mod:`nngp_prior.numerics.gaussian`)
 
 .. math:: s = τ₋ r/V, \qquad ν = \sqrt{τ₋}\, h D/V .
 
-Updating all sites at once oscillates on the simple labellings that matter most; one after another is stable but
-n rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a
-block's total change
-goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed of matrix
-products.
+Updating all sites at once oscillates on the simple labellings that matter most; one after another is stable but n
+rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a block's
+total change goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed
+of matrix products.
 """
 
 from __future__ import annotations

@@ -1,17 +1,15 @@
 r"""Gaussian proposals for the orthant, and the mixture of them that particles are drawn from.
 
-A proposal visits g_1, g_2, … in turn. Its Gaussian q(g) ∝ N(g; 0, K') Π_i exp(-½ s_i g_i² + ν_i g_i) gives g_i,
-given the past,
-a mean m and a variance v (from the Cholesky factor of its covariance: v = L_ii²), which hold the sites' messages
-from the future. Its own site is taken out and the exact constraint put in:
+A proposal visits g_1, g_2, … in turn. Its Gaussian q(g) ∝ N(g; 0, K') Π_i exp(-½ s_i g_i² + ν_i g_i) gives g_i, given
+the past, a mean m and a variance v (from the Cholesky factor of its covariance: v = L_ii²), which hold the sites'
+messages from the future. Its own site is taken out and the exact constraint put in:
 
-.. math:: d = 1 - s_i v, \quad v' = v/d, \quad m' = (m - ν_i v)/d, \qquad g_i ~ N(m', v') \text{ restricted to } g_i
-> 0 .
+.. math:: d = 1 - s_i v, \quad v' = v/d, \quad m' = (m - ν_i v)/d, \quad g_i ~ N(m', v') \text{ given } g_i > 0 .
 
 Four sets of sites are used: none (the untwisted proposal of Geweke, Hajivassiliou and Keane, whose weights are at
-most 1), EP's, and EP's widened twice. Widening keeps the mean μ and multiplies the sites' precision by β:
-(s, ν) → (β s, ν - (1 - β) s μ), since (K'⁻¹ + β S) μ = ν - (1 - β) S μ. It gives the tails that EP's Gaussian lacks
-along the leading directions, where the true posterior has the prior's.
+most 1), EP's, and EP's widened twice. Widening keeps the mean μ and multiplies the sites' precision by β: (s, ν) → (β
+s, ν - (1 - β) s μ), since (K'⁻¹ + β S) μ = ν - (1 - β) S μ. It gives the tails that EP's Gaussian lacks along the
+leading directions, where the true posterior has the prior's.
 """
 
 from __future__ import annotations
@@ -27,8 +25,7 @@ from nngp_prior.probability.prepared import PreparedKernel
 
 WIDENINGS = (0.5, 0.2)
 DEFENSIVE_SHARE = 1 / 16
-# Shares that the pilot's are shrunk towards where its weights say little: simple and hard labellings both live with
-# them.
+# What the pilot's shares are shrunk towards where its weights say little; simple and hard labellings live with them.
 _PRIOR_SHARES = np.array([DEFENSIVE_SHARE, 0.7, 0.2, 1 - DEFENSIVE_SHARE - 0.9])
 _PRIOR_EFFECTIVE_SAMPLES = 50
 # Below this conditional variance float32 rounding of the means would be felt in the weights.

@@ -1,8 +1,8 @@
 """The default estimator: sequential Monte Carlo whose proposals are EP's, defended by a mixture.
 
 Lineage: separation of variables (Genz 1992; Geweke, Hajivassiliou, Keane); SMC for orthants (Ridgway 2016); twisting
-    with deterministic
-approximations (Lindsten, Helske, Vihola 2018); defensive mixtures (Hesterberg 1995; Owen & Zhou 2000).
+with deterministic approximations (Lindsten, Helske, Vihola 2018); defensive mixtures (Hesterberg 1995; Owen & Zhou
+2000).
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ from nngp_prior.schemas.estimate import Estimate, Replicates, Status
 from nngp_prior.schemas.estimator import SMC
 
 _PILOT_REPLICATES = 8
-# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. Either
-# alone misleads:
-# k̂ is large on weights that hardly vary, whatever their size.
+# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
+# alone misleads: k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
 _LARGEST_SHARE_TRUSTED = 0.06
 _EVEN_REPLICATES = 1 / 3  # effective number of replicates, as a part, below which their spread says little

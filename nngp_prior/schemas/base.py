@@ -49,7 +49,7 @@ class Specification(BaseModel):
         except ValidationError as error:
             raise explain(error, type(self)) from None
 
-    # Tells pydantic that nested specifications need not go through __init__, so that theirs errors keep their place.
+    # Tells pydantic that nested specifications need not go through __init__, so that their errors keep their place.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
     @property
