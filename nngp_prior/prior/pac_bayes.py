@@ -1,10 +1,10 @@
 r"""PAC-Bayes bounds from log P of the training labels.
 
-The realizable bound. Let S be m examples drawn independently, P a prior on functions that does not depend on S, Q the
-prior restricted to the functions consistent with S (zero training error), P(S) their prior mass, and ε_f the error of
-f. For every f with ε_f < 1, E_S[1(f consistent with S) (1 - ε_f)^{-m}] = 1, since f is consistent with probability (1 - ε_f)^m.
-So, by Fubini, E_S E_P[1(f consistent) (1 - ε_f)^{-m}] ≤ 1, and by Markov's inequality, with probability at least 1 -
-δ over S,
+The realizable bound. Let S be m examples drawn independently, P a prior on functions that does not depend on S, Q
+the prior restricted to the functions consistent with S (zero training error), P(S) their prior mass, and ε_f the
+error of f. For every f with ε_f < 1, E_S[1(f consistent with S) (1 - ε_f)^{-m}] = 1, since f is consistent with
+probability (1 - ε_f)^m. So, by Fubini, E_S E_P[1(f consistent) (1 - ε_f)^{-m}] ≤ 1, and by Markov's inequality,
+with probability at least 1 - δ over S,
 
 .. math:: P(S)\, E_Q[(1 - ε_f)^{-m}] \le 1/δ .
 

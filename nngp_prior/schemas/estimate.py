@@ -163,7 +163,8 @@ class Estimate(Specification):
         n: number of inputs.
         method: the estimator's name.
         status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP); ``heavy-tailed`` (the weights' tail
-            makes the error bar untrustworthy); ``target-not-met``; ``no-hits`` (every weight was 0); ``numerical-failure``.
+            makes the error bar untrustworthy); ``target-not-met``; ``no-hits`` (every weight was 0);
+            ``numerical-failure``.
         message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
         diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
         seconds: wall time.
