@@ -14,6 +14,6 @@ class Settings(BaseSettings):
         data: ``NNGP_DATA``, the folder with ``mnist/`` and ``fashion-mnist/``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="NNGP_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="NNGP_", env_ignore_empty=True, extra="ignore")
 
     data: Path | None = None

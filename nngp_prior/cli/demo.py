@@ -37,6 +37,7 @@ def demo(
     dataset = parse_dataset({"kind": data, "n": n})
     with output.ProgressBars() as bars:
         problem = problem_from_data(dataset, labellings, architecture, estimator, bars)
+        _make(folder)
         prepared = prepare(problem.K, estimator)
         results = {name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings}
     bounds = {name: pac_bayes_bound(result, _DELTA) for name, result in results.items()}
@@ -78,6 +79,13 @@ def demo(
     output.console.print(f"Plot: {plot}   ({time.perf_counter() - began:.0f} s in all)")
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput("--folder", f"{folder} cannot be made ({error})", "Name another one.") from None
+
+
 def _require_plots(folder: Path) -> None:
     """Find out before the work whether its plot can be made."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -98,7 +106,6 @@ def _write(
     """Write the plot and, beside it, its data; returns the plot's path."""
     from nngp_prior.cli.plot import plot_labellings
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{data}.json").write_text(output.json_text(document), encoding="utf-8")
     path = folder / f"{data}.png"
     plot_labellings(path, title, results, bounds, _DELTA)

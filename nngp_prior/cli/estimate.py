@@ -117,13 +117,14 @@ def estimate(
         table.add_row(
             name,
             output.nats(result.value, result.stderr),
-            "–" if interval is None else f"{output.nats(interval[0])} … {output.nats(interval[1])}",
+            "–" if interval is None else " … ".join(output.nats(end, result.stderr, False) for end in interval),
             output.nats(result.lower_bound(delta)),
             result.status,
             f"{result.seconds:.1f}",
         )
     output.print_table(table)
-    output.console.print(f"* holds with probability {1 - delta:g}")
+    if any(result.stderr for _, result in results):
+        output.console.print(f"* holds with probability {1 - delta:g}")
     for name, result in results:
         if result.message:
             output.note(f"{name}: {result.message}")

@@ -136,19 +136,17 @@ def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, de
     }
 
 
-def nats(value: float | None, stderr: float | None = None) -> str:
-    """A log probability for people, with as many digits as its error warrants."""
+def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:
+    """A log probability for people, with as many digits as its error warrants, and the error if it shall be shown."""
     if value is None:
         return "–"
     if abs(value) == float("inf"):
         return "-∞" if value < 0 else "∞"
-    if stderr is None:
-        return f"{value:.2f}"
+    if stderr is None or stderr == float("inf"):
+        return f"{value:.2f}" + (" ± ∞" if stderr is not None and show_error else "")
     if stderr == 0:
         return f"{value:.6f}"
-    if stderr == float("inf"):
-        return f"{value:.2f} ± ∞"
     digits = 2
     while stderr < 10.0 ** (1 - digits) and digits < 8:
         digits += 1
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+    return f"{value:.{digits}f}" + (f" ± {stderr:.{digits}f}" if show_error else "")

@@ -133,6 +133,8 @@ def _array_from(path: Path) -> np.ndarray:
     try:
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataUnavailable(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         raise DataUnavailable(f"{path}: is no .npy file that can be read ({error}).") from None
 

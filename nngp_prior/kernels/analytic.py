@@ -39,6 +39,8 @@ def kernel(
         InvalidInput: inputs that are not finite numbers, or of different dimension.
         ResourceLimit: the matrix does not fit into memory.
     """
+    if not isinstance(architecture, Architecture):
+        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…).")
     X = check_inputs("X", X)
     symmetric = X2 is None
     X2 = X if X2 is None else check_inputs("X2", X2)
@@ -64,6 +66,11 @@ def kernel(
             elif symmetric:
                 K[i : i + height, j : j + width] = np.triu(block) + np.triu(block, 1).T
             report(Progress("kernel tiles", done, len(tiles)))
+    if not np.isfinite(K).all():
+        i = int(np.argmin(np.isfinite(K).all(axis=1)))
+        raise InvalidInput(
+            "X", f"the kernel of input {i} overflows (its largest value is {np.abs(X[i]).max():.1e})", "Scale X down."
+        )
     return K
 
 

@@ -80,14 +80,15 @@ def posterior_factor(
     syrk, trsm = get_blas_funcs(("syrk", "trsm"), dtype=L.dtype)
     (potrf,) = get_lapack_funcs(("potrf",), dtype=L.dtype)
     # Reversing the columns of L turns the upper triangular R into a lower one, as LAPACK's potrf wants it.
-    weighted = np.asfortranarray(L[:, ::-1])
+    # Copies, made as such: a single column reversed is itself, and what follows writes in place.
+    weighted = L[:, ::-1].copy(order="F")
     weighted *= np.sqrt(precision)[:, None]
     gram = syrk(1.0, weighted, trans=1, lower=1)
     del weighted  # one matrix less at the peak, for one copy more
     gram[np.diag_indices_from(gram)] += 1.0
     R, _ = potrf(gram, lower=1, overwrite_a=1)
     log_determinant = 2 * float(np.log(R.diagonal()).sum())
-    factor = trsm(1.0, R, np.asfortranarray(L[:, ::-1]), side=1, lower=1, trans_a=1, overwrite_b=1)
+    factor = trsm(1.0, R, L[:, ::-1].copy(order="F"), side=1, lower=1, trans_a=1, overwrite_b=1)
     _reverse_columns(factor)
     _zero_above_diagonal(factor)
     return factor, log_determinant

@@ -62,6 +62,8 @@ def pac_bayes_bound(estimate: Estimate, delta: float = 0.05) -> PacBayesBound:
     Raises:
         InvalidInput: the estimate has no lower bound, or δ is not in (0, 1).
     """
+    if not isinstance(estimate, Estimate):
+        raise InvalidInput("estimate", f"got {estimate!r}", "Pass what log_probability returned.")
     if not 0 < delta < 1:
         raise InvalidInput("delta", f"got {delta}", "Choose a probability between 0 and 1.")
     log_p_lower = estimate.lower_bound(delta / 2)

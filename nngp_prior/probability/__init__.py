@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior import progress as _progress
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
 from nngp_prior.probability.prepared import PreparedKernel, check_labels, memory_needed, prepare, require_memory
@@ -120,11 +120,14 @@ def log_probabilities(
         a list in the order of Y, or an iterator of pairs.
 
     Raises:
+        InvalidLabels: Y is one labelling, not a list of them.
         InvalidInput: K, a labelling or an option cannot be used.
         ResourceLimit: n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
     kernel = prepare(K, estimator)
+    if isinstance(Y, np.ndarray) and Y.ndim == 1:
+        raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
     rows = [check_labels(labels, kernel.n) for labels in Y]
     results = ((i, compute(kernel, labels, estimator, seed, progress)) for i, labels in enumerate(rows))
     return results if as_completed else [estimate for _, estimate in results]
@@ -148,7 +151,12 @@ def compute(
 
     Returns:
         the estimate.
+
+    Raises:
+        InvalidInput: labels or seed cannot be used.
     """
+    if not isinstance(seed, int | np.integer):
+        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
     y = check_labels(labels, kernel.n)
     reduced = kernel.reduce(y)
     if reduced is None:
@@ -159,7 +167,10 @@ def compute(
             n=kernel.n,
             method=estimator.kind,
             status="impossible",
-            message=f"inputs {first} and {second} determine each other's label, and theirs contradict: P = 0",
+            message=(
+                f"inputs {first} and {second} have correlation ±1 to rounding and determine each other's label; "
+                "theirs contradict: P = 0"
+            ),
             evidence=Exact(log_p=-np.inf),
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
@@ -186,7 +197,12 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
     Returns:
         bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of
         2020s hardware.
+
+    Raises:
+        InvalidInput: n is no positive integer, or an option cannot be used.
     """
+    if not isinstance(n, int) or n < 1:
+        raise InvalidInput("n", f"got {n!r}", "Pass a positive integer.")
     estimator = estimator_of(method, **options)
     return Cost(memory_needed(n, estimator), labellings * _seconds(n, estimator))
 

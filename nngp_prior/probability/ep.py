@@ -237,7 +237,7 @@ def estimate_ep(
             "raise max_sweeps"
         )
     return Estimate(
-        value=min(result.log_z, 0.0) if np.isfinite(result.log_z) else -math.inf,
+        value=result.log_z if np.isfinite(result.log_z) else -math.inf,
         stderr=None,
         n=kernel.n,
         method="ep",

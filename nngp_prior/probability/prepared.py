@@ -18,7 +18,9 @@ from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
 _ASYMMETRY_ALLOWED = 1e-8  # of correlations
 _INDEFINITENESS_ALLOWED = 1e-8  # of a unit diagonal; what is smaller is rounding in K
+_ROUNDING_OF_FLOAT32 = 1e-3  # more is no rounding of a covariance matrix
 _TIED = 64 * np.finfo(np.float64).eps  # 1 - |correlation| of inputs whose labels determine each other
+_SMALLEST_VARIANCE = 1e-290  # whose inverse and products with its like are still normal numbers
 _ROWS = 512  # of K looked at at a time
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
 
@@ -125,19 +127,19 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     Raises:
         InvalidKernel: as for :func:`check_kernel`, or not positive semi-definite.
     """
-    K = check_kernel(K)
+    K = check_kernel(K, estimator)
     n = len(K)
-    require_memory(n, estimator)
     added = estimator.noise_variance + estimator.jitter * float(np.mean(K.diagonal()))
     scale = 1 / np.sqrt(K.diagonal() + added)
     first, sign = _tied_to(K, scale)
     kept = np.flatnonzero(first == np.arange(n))
     factor = pivoted_cholesky(_correlation(K, kept, scale[kept], np.dtype(np.float64)))
     if factor.residual > _INDEFINITENESS_ALLOWED:
+        remedy = "Check how it was computed."
+        if factor.residual < _ROUNDING_OF_FLOAT32:
+            remedy += f" If in float32, pass jitter={max(1e-6, 10 * factor.residual):.0e}."
         raise InvalidKernel(
-            "K",
-            f"is not positive semi-definite (relative to its diagonal, by {factor.residual:.1e})",
-            f"Check how it was computed; if in float32, pass jitter={max(1e-6, 10 * factor.residual):.0e}.",
+            "K", f"is not positive semi-definite (relative to its diagonal, by {factor.residual:.1e})", remedy
         )
     kept = kept[factor.order]
     place = np.empty(n, dtype=np.intp)
@@ -145,11 +147,12 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     return PreparedKernel(K, kept, scale[kept], added, factor.L, place[first], sign)
 
 
-def check_kernel(K: ArrayLike) -> Float[np.ndarray, "n n"]:
-    """K as a float64 array.
+def check_kernel(K: ArrayLike, estimator: Estimator) -> Float[np.ndarray, "n n"]:
+    """K as a float64 array, if what will be done with it fits into memory.
 
     Args:
         K: (n, n) covariance matrix.
+        estimator: what will be run.
 
     Returns:
         the same array if it was one of float64 already.
@@ -164,13 +167,14 @@ def check_kernel(K: ArrayLike) -> Float[np.ndarray, "n n"]:
         raise InvalidKernel("K", f"is not a matrix of real numbers ({error})", "Pass an n × n array.") from None
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0:
         raise InvalidKernel("K", f"has shape {K.shape}", "Pass a square matrix, one row and column an input.")
+    require_memory(len(K), estimator)
     diagonal = K.diagonal()
     for rows in _row_blocks(len(K)):
         if not np.isfinite(K[rows]).all():
             i, j = np.argwhere(~np.isfinite(K[rows]))[0]
             i += rows.start
             raise InvalidKernel("K", f"K[{i}, {j}] is {K[i, j]}", "Remove the input or mend the kernel.")
-    if diagonal.min() <= 0:
+    if diagonal.min() < _SMALLEST_VARIANCE:
         i = int(np.argmin(diagonal))
         raise InvalidKernel(
             "K",

@@ -20,7 +20,8 @@ class FullyConnected(Specification):
     Finite networks have weights N(0, σ_w²/fan-in) and biases N(0, σ_b²).
 
     Attributes:
-        depth: number of hidden layers; 784-40-40-1 is 2, the perceptron is 0.
+        depth: number of hidden layers; 784-40-40-1 is 2, the perceptron is 0. At most 100: the kernel is
+            compiled as a whole, which takes half a minute there.
         width: units of each hidden layer of a finite network; the kernel does not depend on it.
         activation: φ.
         weight_std: σ_w.
@@ -28,7 +29,7 @@ class FullyConnected(Specification):
     """
 
     kind: Literal["fully-connected"] = "fully-connected"
-    depth: Annotated[int, Field(ge=0, le=1000)] = 2
+    depth: Annotated[int, Field(ge=0, le=100)] = 2
     width: Annotated[int, Field(ge=1)] = 512
     activation: Literal["relu", "erf"] = "relu"
     weight_std: Annotated[float, Field(gt=0)] = math.sqrt(2)

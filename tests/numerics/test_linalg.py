@@ -61,3 +61,14 @@ def test_updates_of_the_lower_triangle(dtype: type) -> None:
     np.testing.assert_allclose(np.tril(lower), np.tril(A - W @ M @ W.T), atol=tolerance)
     x = rng.standard_normal(12)
     np.testing.assert_allclose(matrix_vector(W, x), W @ x, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_posterior_factor_leaves_its_argument_alone(rank: int) -> None:
+    """A single column, reversed, is itself: nothing may be written into it."""
+    L = np.asfortranarray(np.tril(np.ones((3, rank))))
+    before = L.copy()
+    factor, _ = posterior_factor(L, np.array([1.75, 0.0, 0.5]))
+    np.testing.assert_array_equal(L, before)
+    if rank == 1:
+        assert factor[0, 0] == pytest.approx(1 / np.sqrt(1 + 1.75 + 0.5))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from nngp_prior import log_probability
+from nngp_prior import log_probabilities, log_probability
 from nngp_prior.schemas.data import Constant, OneVsRest, Parity, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, mnist
 from tests.probability.oracles import sequential_ep
@@ -72,3 +72,11 @@ def test_says_when_it_has_not_converged() -> None:
     estimate = log_probability(K, labels, method="ep", max_sweeps=1)
     assert estimate.status == "not-converged"
     assert "raise max_sweeps" in estimate.message
+
+
+@pytest.mark.parametrize("K", [np.array([[3.0]]), np.ones((5, 5))], ids=["one input", "five equal ones"])
+def test_is_exact_for_one_distinct_input_however_often(K: np.ndarray) -> None:
+    estimates = log_probabilities(K, np.ones((4, len(K)), dtype=int), method="ep")
+    for estimate in estimates:
+        assert estimate.value == pytest.approx(-math.log(2), abs=1e-12)
+        assert estimate.diagnostics["smallest_conditional_variance"] == 1

@@ -33,7 +33,8 @@ def _with(i: int, j: int, value: float) -> np.ndarray:
         (_with(1, 1, 0.0), "the variance K.* of input 1 is 0, so that its label is undefined. Leave the input out"),
         (_with(1, 1, -1.0), "of input 1 is -1"),
         (_with(0, 0, 0.1), "inputs 0 and 1 have correlation 1.58"),
-        (equicorrelated(3, -0.6), r"not positive semi-definite.*pass jitter="),
+        (equicorrelated(3, -0.6), r"not positive semi-definite.*Check how it was computed\.$"),
+        (_GOOD * 1e-320, "the variance .* of input 0 is 9.99.*e-321"),
     ],
 )
 def test_kernels(K: np.ndarray, message: str) -> None:
@@ -112,3 +113,20 @@ def test_cost_grows_as_it_should() -> None:
         assert small.bytes < large.bytes < 17 * small.bytes
         assert large.seconds > small.seconds
     assert estimate_cost(1000, labellings=3).seconds == pytest.approx(3 * estimate_cost(1000).seconds)
+
+
+def test_memory_is_asked_for_before_the_matrix_is_read() -> None:
+    """Reading 320 GB of a matrix that is all one number would take minutes."""
+    n = 200_000
+    with pytest.raises(ResourceLimit, match="Use at most"):
+        log_probability(np.broadcast_to(np.float64(1), (n, n)), np.ones(n, dtype=int))
+
+
+def test_one_labelling_is_no_list_of_labellings() -> None:
+    with pytest.raises(InvalidLabels, match=r"Y: has shape \(3,\)\. Pass \(L, n\)"):
+        log_probabilities(_GOOD, np.ones(3, dtype=int))
+
+
+def test_sizes_are_positive() -> None:
+    with pytest.raises(InvalidInput, match="n: got -1"):
+        estimate_cost(-1)
