@@ -41,8 +41,12 @@ def estimate_closed_form(
         log_p = -math.log(2)
     elif kernel.m == 2:
         log_p = math.log(orthant_2(C[0, 1]))
-    elif kernel.m == 3:
+    elif kernel.m == 3 and kernel.rank == 3:
         log_p = math.log(orthant_3(C))
+    elif kernel.m == 3:
+        # Three lines through the origin of a plane: the orthant is an arc, or nothing.
+        arc = (orthant_2(C[0, 1]) + orthant_2(C[0, 2]) + orthant_2(C[1, 2]) - 0.5) / 2
+        log_p = math.log(arc) if arc > _STRUCTURE_TOLERANCE else -math.inf
     else:
         loadings = product_loadings(C)
         if loadings is None:
@@ -57,6 +61,7 @@ def estimate_closed_form(
         stderr=0.0,
         n=kernel.n,
         method="closed-form",
+        status="ok" if log_p > -math.inf else "impossible",
         message=kernel.note(),
         seconds=time.perf_counter() - began,
         evidence=Exact(log_p=log_p),

@@ -41,18 +41,18 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
         log_weights: logarithms of the weights, in any shape.
 
     Returns:
-        k̂, or None where the tail is too small to tell (fewer than 20 distinct weights in it).
+        k̂ (infinite where weights are hundreds of nats apart), or None where the tail is too small to tell (fewer than 20 distinct weights in it).
     """
     flat = np.sort(log_weights.ravel())
     size = int(min(0.2 * len(flat), 3 * math.sqrt(len(flat))))
     if size < _SMALLEST_TAIL or np.isneginf(flat[-size - 1]):
         return None
     threshold = flat[-size - 1]
-    x = np.expm1(flat[-size:] - threshold)  # exceedances in units of the threshold
+    x = np.exp(flat[-size:] - flat[-1]) - np.exp(threshold - flat[-1])  # exceedances, in units of the largest weight
     x = x[x > 0]
     n = len(x)
-    if n < _SMALLEST_TAIL:
-        return None
+    if n < _SMALLEST_TAIL:  # all alike, or so far apart that they underflow beside the largest
+        return math.inf if np.sum(flat[-size:] > threshold) >= _SMALLEST_TAIL else None
     x = x / x[-1]
     candidates = 30 + int(math.sqrt(n))
     b = 1 - np.sqrt(candidates / (np.arange(1, candidates + 1) - 0.5))

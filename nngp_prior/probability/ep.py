@@ -54,8 +54,9 @@ class EPResult:
         mean: μ.
         log_z: EP's approximation of log P.
         sweeps: how many were made.
-        converged: whether the last one changed less than the tolerance.
-        change: what it changed, in standard deviations.
+        converged: whether the last one changed less than the tolerance, and rounding did not spoil the sweeps.
+        change: what the last one changed, in standard deviations.
+        drift: how far the sweeps' means are from those that their sites have in float64, in standard deviations.
         precision: the floating point type of the sweeps that counted.
     """
 
@@ -66,6 +67,7 @@ class EPResult:
     sweeps: int
     converged: bool
     change: float
+    drift: float
     precision: str
 
 
@@ -92,8 +94,11 @@ def expectation_propagation(
         L, log_determinant = kernel.signed_posterior_factor(labels, sites.precision)
         exact_mean = L @ (L.T @ sites.shift)
         log_z = log_normaliser(L, exact_mean, log_determinant, sites)
-        result = EPResult(sites, L, exact_mean, log_z, sweeps, change < parameters.tolerance, change, precision)
-        if np.isfinite(log_z) and float(np.max(np.abs(mean - exact_mean) / spread)) < _DRIFT_ALLOWED:
+        drift = float(np.max(np.abs(mean - exact_mean) / spread))
+        sound = bool(np.isfinite(log_z)) and drift < _DRIFT_ALLOWED
+        converged = sound and change < parameters.tolerance
+        result = EPResult(sites, L, exact_mean, log_z, sweeps, converged, change, drift, precision)
+        if sound:
             break
     assert result is not None
     return result
@@ -230,6 +235,12 @@ def estimate_ep(
     if not np.isfinite(result.log_z):
         status = "numerical-failure"
         message = "a cavity variance is not positive; pass jitter=1e-8, or use smc"
+    elif not result.drift < _DRIFT_ALLOWED:
+        status = "not-converged"
+        message = (
+            f"rounding spoilt the sweeps (means off by {result.drift:.1g} standard deviations): K is nearly singular; "
+            "pass jitter, or use smc and heed its status"
+        )
     elif not result.converged:
         status = "not-converged"
         message = (
@@ -254,6 +265,7 @@ def ep_diagnostics(kernel: PreparedKernel, result: EPResult) -> dict[str, float 
         "log_z_ep": result.log_z,
         "ep_sweeps": result.sweeps,
         "ep_change": result.change,
+        "ep_drift": result.drift,
         "ep_precision": result.precision,
         "distinct_inputs": kernel.m,
         "rank": kernel.rank,

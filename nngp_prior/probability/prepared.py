@@ -129,7 +129,7 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     """
     K = check_kernel(K, estimator)
     n = len(K)
-    added = estimator.noise_variance + estimator.jitter * float(np.mean(K.diagonal()))
+    added = added_variance(K, estimator)
     scale = 1 / np.sqrt(K.diagonal() + added)
     first, sign = _tied_to(K, scale)
     kept = np.flatnonzero(first == np.arange(n))
@@ -145,6 +145,11 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     place = np.empty(n, dtype=np.intp)
     place[kept] = np.arange(len(kept))
     return PreparedKernel(K, kept, scale[kept], added, factor.L, place[first], sign)
+
+
+def added_variance(K: Float[np.ndarray, "n n"], estimator: Estimator) -> float:
+    """c where the estimate is of K + cI."""
+    return estimator.noise_variance + estimator.jitter * float(np.mean(K.diagonal()))
 
 
 def check_kernel(K: ArrayLike, estimator: Estimator) -> Float[np.ndarray, "n n"]:
@@ -181,7 +186,7 @@ def check_kernel(K: ArrayLike, estimator: Estimator) -> Float[np.ndarray, "n n"]
             f"the variance K[{i}, {i}] of input {i} is {diagonal[i]:g}, so that its label is undefined",
             "Leave the input out (a zero vector has no label without biases), or give the network a bias.",
         )
-    deviation = np.sqrt(diagonal)
+    deviation = np.sqrt(diagonal + added_variance(K, estimator))
     for rows in _row_blocks(len(K)):
         unit = deviation[rows, None] * deviation
         asymmetry = np.abs(K[rows] - K[:, rows].T) / unit
@@ -199,7 +204,7 @@ def check_kernel(K: ArrayLike, estimator: Estimator) -> Float[np.ndarray, "n n"]
             raise InvalidKernel(
                 "K",
                 f"is not positive semi-definite: inputs {i + rows.start} and {j} have correlation {excess[i, j]:.10g}",
-                "Check how it was computed.",
+                "Check how it was computed; if in float32, pass jitter=1e-5.",
             )
     return K
 

@@ -132,5 +132,5 @@ def allocate(shares: Float[np.ndarray, " proposals"], particles: int) -> Integer
     """
     counts = np.floor(shares * particles + 0.5).astype(np.intp)
     counts[0] = max(counts[0], int(shares[0] > 0))
-    counts[np.argmax(counts[1:]) + 1] += particles - counts.sum()
+    counts[np.argmax(counts)] += particles - counts.sum()
     return counts

@@ -28,6 +28,11 @@ def test_pareto_k_is_silent_where_it_cannot_tell() -> None:
     assert pareto_k(np.where(np.arange(5000) < 10, 0.0, -np.inf)) is None
 
 
+def test_pareto_k_sees_weights_beyond_any_exponent() -> None:
+    log_weights = np.concatenate([np.random.default_rng(0).standard_normal(2000), [800.0, 900.0]])
+    assert (pareto_k(log_weights) or 0) > 0.7
+
+
 def test_largest_share() -> None:
     assert largest_share(np.log([1.0, 1.0, 4.0])) == pytest.approx(4 / 6)
     assert largest_share(np.zeros(7)) == 0
@@ -59,4 +64,5 @@ def test_allocation_uses_every_particle_and_keeps_the_defence() -> None:
             assert counts.sum() == particles
             assert counts.min() >= 0
             assert counts[0] >= 1
+    assert allocate(np.array([0.625, 0.125, 0.125, 0.125]), 4).min() >= 0
     assert allocate(np.array([1.0, 0, 0, 0]), 7).tolist() == [7, 0, 0, 0]

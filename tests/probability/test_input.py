@@ -130,3 +130,10 @@ def test_one_labelling_is_no_list_of_labellings() -> None:
 def test_sizes_are_positive() -> None:
     with pytest.raises(InvalidInput, match="n: got -1"):
         estimate_cost(-1)
+
+
+def test_jitter_serves_near_duplicates_of_a_float32_kernel() -> None:
+    K = np.array([[1, 1.0000001, 0.5], [1.0000001, 1, 0.5], [0.5, 0.5, 1]])
+    with pytest.raises(InvalidKernel, match=r"have correlation 1.0000001.*pass jitter"):
+        log_probability(K, [1, 1, 1])
+    assert log_probability(K, [1, 1, 1], jitter=1e-5).status == "ok"

@@ -59,6 +59,25 @@ def test_arcs_of_the_circle() -> None:
             assert estimate.status == "no-hits"
 
 
+@pytest.mark.parametrize("labels", [[1, 1, 1], [1, -1, 1], [1, 1, -1], [-1, 1, 1]])
+def test_three_inputs_in_a_plane_have_a_closed_form(labels: list[int]) -> None:
+    angles = np.array([0.1, 0.7, 1.5])
+    X = np.column_stack([np.cos(angles), np.sin(angles)])
+    exact, counted = (log_probability(X @ X.T, labels, method=m) for m in ("closed-form", "sampling"))
+    if exact.value == -math.inf:
+        assert exact.status == "impossible"
+        assert counted.status == "no-hits"
+    else:
+        assert abs(exact.value - counted.value) < 4 * (counted.stderr or 0)
+
+
+def test_ep_says_when_rounding_spoilt_it() -> None:
+    """A nearly singular Markov kernel on which even float64 updates of Σ lose all digits."""
+    x = np.linspace(0, 1, 100)
+    estimate = log_probability(np.exp(-1e-6 * np.abs(x[:, None] - x)), np.where(x > 0.5, 1, -1), method="ep")
+    assert estimate.status in ("not-converged", "numerical-failure")
+
+
 @pytest.mark.parametrize("rank", [3, 5])
 def test_labellings_of_a_low_rank_kernel_sum_to_one(rank: int) -> None:
     A = np.random.default_rng(rank).standard_normal((7, rank))
