@@ -41,7 +41,8 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
         log_weights: logarithms of the weights, in any shape.
 
     Returns:
-        k̂ (infinite where weights are hundreds of nats apart), or None where the tail is too small to tell (fewer than 20 distinct weights in it).
+        k̂ (infinite where weights are hundreds of nats apart), or None where the tail is too small to tell (fewer than
+        20 distinct weights in it).
     """
     flat = np.sort(log_weights.ravel())
     size = int(min(0.2 * len(flat), 3 * math.sqrt(len(flat))))
