@@ -83,14 +83,16 @@ class PreparedKernel:
         Returns:
             None if tied inputs have contradictory labels.
         """
-        kept_labels = labels[self.kept]
-        return None if np.any(labels != self.sign * kept_labels[self.group]) else kept_labels
+        return None if np.any(self._contradicted(labels)) else labels[self.kept]
 
     def contradiction(self, labels: Float[np.ndarray, " n"]) -> tuple[int, int]:
         """Two tied inputs whose labels contradict each other; there must be some."""
-        kept_labels = labels[self.kept]
-        second = int(np.flatnonzero(labels != self.sign * kept_labels[self.group])[0])
+        second = int(np.argmax(self._contradicted(labels)))
         return int(self.kept[self.group[second]]), second
+
+    def _contradicted(self, labels: np.ndarray) -> np.ndarray:
+        """Which inputs have another label than the one kept for them implies."""
+        return labels != self.sign * labels[self.kept][self.group]
 
     def signed_correlation(self, labels: Float[np.ndarray, " m"], dtype: np.dtype) -> Float[np.ndarray, "m m"]:
         """K' = diag(y) C diag(y) of the inputs kept, in Fortran order."""
