@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
+_FEWEST_ROWS, _PANELS = 128, 16  # solved for together: their zeros cost work, more panels cost time
+
 
 class PivotedCholesky(NamedTuple):
     """C[order][:, order] = L Lᵀ up to ``residual``; L is n × rank and lower trapezoidal with a positive diagonal."""
@@ -54,44 +56,90 @@ def _zero_above_diagonal(L: Float[np.ndarray, "n rank"]) -> None:
         L[: min(j, len(L)), j] = 0.0
 
 
-def _reverse_columns(A: Float[np.ndarray, "n k"]) -> None:
-    """In place, so that no second matrix is needed."""
-    last = A.shape[1] - 1
-    for j in range((last + 1) // 2):
-        A[:, [j, last - j]] = A[:, [last - j, j]]
+def _flip(A: Float[np.ndarray, "n n"]) -> None:
+    """Reverse the order of rows and columns, in place, so that no second matrix is needed."""
+    last = len(A) - 1
+    for j in range((last + 2) // 2):
+        A[:, [j, last - j]] = A[::-1, [last - j, j]]
+
+
+def cholesky(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
+    """Lower Cholesky factor, without pivoting.
+
+    Args:
+        C: symmetric, in Fortran order; overwritten.
+
+    Returns:
+        the factor, or None if C is not positive definite in its precision.
+    """
+    (potrf,) = get_lapack_funcs(("potrf",), dtype=C.dtype)
+    L, info = potrf(C, lower=1, clean=1, overwrite_a=1)
+    return None if info else L
 
 
 def posterior_factor(
-    L: Float[np.ndarray, "n rank"], precision: Float[np.ndarray, " n"]
+    L: Float[np.ndarray, "n rank"], precision: Float[np.ndarray, " n"], dtype: type[np.floating] = np.float64
 ) -> tuple[Float[np.ndarray, "n rank"], float]:
     r"""Cholesky factor of a Gaussian's covariance after Gaussian factors of the given precisions.
 
     .. math:: Σ = (C^{-1} + S)^{-1} = L R^{-T} R^{-1} L^T, \qquad R R^T = I + L^T S L, \quad R \text{ upper triangular}
 
-    so that the factor L R⁻ᵀ is lower trapezoidal as L is, and neither C⁻¹ nor Σ is formed (C may be singular).
+    so that the factor L R⁻ᵀ is lower trapezoidal as L is, and neither C⁻¹ nor Σ is formed (C may be singular). Each
+    of the three steps uses the triangles and costs n³/3 operations at full rank.
 
     Args:
-        L: factor of C, in Fortran order.
+        L: factor of C, lower trapezoidal.
         precision: the diagonal of S, not negative.
+        dtype: of the work and the result.
 
     Returns:
-        L R⁻ᵀ, and log |I + Lᵀ S L| = log |I + S½ C S½|.
+        L R⁻ᵀ in Fortran order, and log |I + Lᵀ S L| = log |I + S½ C S½|; the latter is NaN, and the factor of no use,
+        if the precision of ``dtype`` did not suffice.
     """
-    syrk, trsm = get_blas_funcs(("syrk", "trsm"), dtype=L.dtype)
-    (potrf,) = get_lapack_funcs(("potrf",), dtype=L.dtype)
-    # Reversing the columns of L turns the upper triangular R into a lower one, as LAPACK's potrf wants it.
-    # Copies, made as such: a single column reversed is itself, and what follows writes in place.
-    weighted = L[:, ::-1].copy(order="F")
-    weighted *= np.sqrt(precision)[:, None]
-    gram = syrk(1.0, weighted, trans=1, lower=1)
-    del weighted  # one matrix less at the peak, for one copy more
+    (syrk,) = get_blas_funcs(("syrk",), dtype=dtype)
+    lauum, potrf = get_lapack_funcs(("lauum", "potrf"), dtype=dtype)
+    rank = L.shape[1]
+    root = np.sqrt(precision)
+    gram, _ = lauum(_scaled(L[:rank], root[:rank], dtype), lower=1, overwrite_c=1)
+    if len(L) > rank:
+        gram = syrk(1.0, _scaled(L[rank:], root[rank:], dtype), trans=1, lower=1, beta=1.0, c=gram, overwrite_c=1)
     gram[np.diag_indices_from(gram)] += 1.0
-    R, _ = potrf(gram, lower=1, overwrite_a=1)
-    log_determinant = 2 * float(np.log(R.diagonal()).sum())
-    factor = trsm(1.0, R, L[:, ::-1].copy(order="F"), side=1, lower=1, trans_a=1, overwrite_b=1)
-    _reverse_columns(factor)
-    _zero_above_diagonal(factor)
+    # LAPACK factors into lower times upper; with rows and columns reversed that is upper times lower.
+    _flip(gram)
+    R, info = potrf(gram, lower=0, clean=1, overwrite_a=1)
+    _flip(R)  # now Rᵀ
+    log_determinant = 2 * float(np.log(R.diagonal(), dtype=np.float64).sum()) if info == 0 else np.nan
+    factor = np.empty(L.shape, dtype=dtype, order="F")
+    factor[...] = L
+    if len(L) > rank:
+        (trsm,) = get_blas_funcs(("trsm",), dtype=dtype)
+        factor[rank:] = trsm(1.0, R, factor[rank:].copy(order="F"), side=1, lower=1, overwrite_b=1)
+    _divide_triangles(factor[:rank], R)
     return factor, log_determinant
+
+
+def _scaled(A: np.ndarray, scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+    """diag(scale) A, in Fortran order."""
+    return np.multiply(A, scale[:, None], dtype=dtype, order="F", casting="same_kind")
+
+
+def _divide_triangles(X: Float[np.ndarray, "k k"], T: Float[np.ndarray, "k k"]) -> None:
+    """X ← X T⁻¹ in place for lower triangular matrices; T is destroyed.
+
+    Row i of X involves the leading i × i part of T only. So rows are solved for from the last ones up, some at a time,
+    and T is cut down to its leading part, moved together in its own memory, as BLAS wants it.
+    """
+    (trsm,) = get_blas_funcs(("trsm",), dtype=X.dtype)
+    k = len(T)
+    size = max(_FEWEST_ROWS, -(-k // _PANELS))
+    memory = T.reshape(-1, order="F")
+    for stop in range(k, 0, -size):
+        start = max(stop - size, 0)
+        leading = memory[: stop * stop].reshape((stop, stop), order="F")
+        rows = X[start:stop, :stop].copy(order="F")
+        X[start:stop, :stop] = trsm(1.0, leading, rows, side=1, lower=1, overwrite_b=1)
+        for j in range(start):
+            memory[j * start : (j + 1) * start] = leading[:start, j]
 
 
 def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Float[np.ndarray, "n {stop-start}"]:
@@ -104,10 +152,12 @@ def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Flo
     return columns
 
 
-def matrix_vector(A: Float[np.ndarray, "n b"], x: Float[np.ndarray, " b"]) -> Float[np.ndarray, " n"]:
-    """A x, in A's precision, for A in Fortran order."""
+def matrix_vector(
+    A: Float[np.ndarray, "n b"], x: Float[np.ndarray, " k"], transposed: bool = False
+) -> Float[np.ndarray, " l"]:
+    """A x, or Aᵀ x, in A's precision, for A in Fortran order."""
     (gemv,) = get_blas_funcs(("gemv",), dtype=A.dtype)
-    return gemv(1.0, A, x)
+    return gemv(1.0, A, x, trans=int(transposed))
 
 
 def subtract_congruence(A: Float[np.ndarray, "n n"], W: Float[np.ndarray, "n b"], M: Float[np.ndarray, "b b"]) -> None:

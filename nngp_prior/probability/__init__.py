@@ -13,7 +13,9 @@ from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
-from nngp_prior.probability.prepared import PreparedKernel, check_labels, memory_needed, prepare, require_memory
+from nngp_prior.probability.checks import check_labels
+from nngp_prior.probability.memory import memory_needed, require_memory
+from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact

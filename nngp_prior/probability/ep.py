@@ -24,7 +24,7 @@ from scipy.linalg import get_lapack_funcs
 from scipy.special import log_ndtr
 
 from nngp_prior.numerics.gaussian import half_line_moments
-from nngp_prior.numerics.linalg import matrix_vector, subtract_congruence, symmetric_columns
+from nngp_prior.numerics.linalg import matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
@@ -50,13 +50,13 @@ class EPResult:
 
     Attributes:
         sites: s and ν.
-        L: factor of Σ, lower trapezoidal.
+        L: lower trapezoidal factor of diag(y) Σ diag(y), as the prepared kernel's is of the correlations.
         mean: μ.
-        log_z: EP's approximation of log P.
+        log_z: EP's approximation of log P, as exact as ``L`` is.
         sweeps: how many were made.
         converged: whether the last one changed less than the tolerance, and rounding did not spoil the sweeps.
         change: what the last one changed, in standard deviations.
-        drift: how far the sweeps' means are from those that their sites have in float64, in standard deviations.
+        drift: how far the sweeps' means are from those that their sites have, in standard deviations.
         precision: the floating point type of the sweeps that counted.
     """
 
@@ -72,15 +72,20 @@ class EPResult:
 
 
 def expectation_propagation(
-    kernel: PreparedKernel, labels: Float[np.ndarray, " m"], parameters: EP | SMC, progress: ProgressCallback
+    kernel: PreparedKernel,
+    labels: Float[np.ndarray, " m"],
+    parameters: EP | SMC,
+    progress: ProgressCallback,
+    dtype: type[np.floating] = np.float64,
 ) -> EPResult:
-    """Run EP to convergence; in float64 where float32 turns out not to be enough.
+    """Run EP until it converges or ``max_sweeps`` are made; in float64 where float32 turns out not to be enough.
 
     Args:
         kernel: a prepared kernel.
         labels: ±1 for the inputs kept, in the order of visits.
         parameters: precision, tolerance and the largest number of sweeps.
         progress: told of each sweep.
+        dtype: of the Gaussian that the sites make of the prior.
 
     Returns:
         the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
@@ -88,16 +93,18 @@ def expectation_propagation(
     result = None
     for precision in dict.fromkeys((parameters.precision, "float64")):
         Sigma = kernel.signed_correlation(labels, np.dtype(precision))
-        sites, mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
-        spread = np.sqrt(np.maximum(Sigma.diagonal(), np.finfo(np.float32).tiny))
+        sites, swept_mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
         del Sigma
-        L, log_determinant = kernel.signed_posterior_factor(labels, sites.precision)
-        exact_mean = L @ (L.T @ sites.shift)
-        log_z = log_normaliser(L, exact_mean, log_determinant, sites)
-        drift = float(np.max(np.abs(mean - exact_mean) / spread))
+        L, log_determinant = posterior_factor(
+            kernel.L, sites.precision, np.float64 if precision == "float64" else dtype
+        )
+        mean = labels * matrix_vector(L, matrix_vector(L, labels * sites.shift, transposed=True)).astype(np.float64)
+        variance = np.einsum("ij,ij->i", L, L).astype(np.float64)
+        log_z = log_normaliser(variance, mean, log_determinant, sites)
+        drift = float(np.max(np.abs(swept_mean - mean) / np.sqrt(variance)))
         sound = bool(np.isfinite(log_z)) and drift < _DRIFT_ALLOWED
         converged = sound and change < parameters.tolerance
-        result = EPResult(sites, L, exact_mean, log_z, sweeps, converged, change, drift, precision)
+        result = EPResult(sites, L, mean, log_z, sweeps, converged, change, drift, precision)
         if sound:
             break
     assert result is not None
@@ -105,7 +112,7 @@ def expectation_propagation(
 
 
 def log_normaliser(
-    L: Float[np.ndarray, "m rank"], mean: Float[np.ndarray, " m"], log_determinant: float, sites: Sites
+    variance: Float[np.ndarray, " m"], mean: Float[np.ndarray, " m"], log_determinant: float, sites: Sites
 ) -> float:
     r"""EP's log Z for given sites, in nats.
 
@@ -115,7 +122,7 @@ def log_normaliser(
     It is stationary in the sites at a fixed point: an error of 1e-4 there is one of about 1e-8 here.
 
     Args:
-        L: factor of Σ.
+        variance: the diagonal of Σ.
         mean: μ.
         log_determinant: log |B|, B = I + S½ K' S½.
         sites: s and ν.
@@ -124,7 +131,6 @@ def log_normaliser(
         log Z; NaN if a cavity is improper.
     """
     s, nu = sites.precision, sites.shift
-    variance = np.einsum("ij,ij->i", L, L)
     with np.errstate(invalid="ignore", divide="ignore"):
         tau = 1 / variance - s
         nu_cavity = mean / variance - nu
@@ -152,7 +158,8 @@ def _sweep_until_converged(
         sweep += 1
         if not np.isfinite(change):
             break
-        progress(Progress("EP sweeps", sweep, sweep if change < parameters.tolerance else sweep + 1))
+        last = change < parameters.tolerance or sweep == parameters.max_sweeps
+        progress(Progress("EP sweeps", sweep, sweep if last else sweep + 1))
     return Sites(s, nu), mean, sweep, change
 
 

@@ -2,7 +2,8 @@ r"""Particles through the orthant: sequential Monte Carlo under a mixture of pro
 
 A trajectory g drawn from the mixture Σ_j α_j π_j has weight N(g; 0, K') 1[g > 0] / Σ_j α_j π_j(g), whose mean is P
 for any proposals. Densities under all proposals are needed for every trajectory: each proposal's whitened variables
-ε_j = L_j⁻¹ (g - μ_j) are followed along. Where weights have become uneven, particles are resampled and the next
+ε_j = L_j⁻¹ (g - μ_j) are followed along. Factors are without the labels' signs, so that all labellings share
+the prior's: with L' = diag(y) L diag(y), what is kept are the rows y_i ε_i. Where weights have become uneven, particles are resampled and the next
 segment is drawn from the mixture afresh; the intermediate target is then a proposal's own, N(g_≤i; 0, K') 1[g_≤i > 0]
 ψ(g_≤i), ψ its sites' message from the future.
 """
@@ -15,17 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import logsumexp
 
-from nngp_prior.numerics.gaussian import draw_half_line
 from nngp_prior.numerics.random import scrambled_sobol
+from nngp_prior.probability.host import HostParticles
 from nngp_prior.probability.prepared import PreparedKernel
-from nngp_prior.probability.proposals import Proposal
+from nngp_prior.probability.proposals import Proposal, block_of
 
-_BLOCK = 64
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _RESAMPLE_BELOW = 0.5  # effective sample size as a part of the particles
-_SMALLEST_OWN_PART = 1e-10  # of d = 1 - s v, which rounding could make 0 or negative
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,13 @@ class Mixture:
     Attributes:
         proposals: at least two.
         counts: particles for each.
+        labels: ±1, of all coordinates.
         determined: rows of the prior's factor for the coordinates that the first ones determine.
     """
 
     proposals: list[Proposal]
     counts: list[int]
+    labels: Float[np.ndarray, " m"]
     determined: Float[np.ndarray, "rest rank"]
 
     @property
@@ -62,8 +62,7 @@ def make_mixture(
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
     if len(used) == 1:
         used.append(1)
-    determined = kernel.signed_factor(labels, slice(kernel.rank, None))
-    return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], determined)
+    return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], labels, kernel.L[kernel.rank :])
 
 
 @dataclass
@@ -114,21 +113,21 @@ class _Run:
         self.rank = len(proposals[0].mean)
         self.replicates, self.particles = len(generators), mixture.particles
         columns = self.replicates * self.particles
+        drawn_by = np.repeat(np.arange(len(counts)), [self.replicates * count for count in counts])
         ends = np.cumsum([self.replicates * count for count in counts])
-        self.drawn_by = [slice(end - self.replicates * count, end) for end, count in zip(ends, counts, strict=True)]
         self.of_replicate = np.hstack(
             [
-                np.arange(own.start, own.stop).reshape(self.replicates, count)
-                for own, count in zip(self.drawn_by, counts, strict=True)
+                np.arange(end - self.replicates * count, end).reshape(self.replicates, count)
+                for end, count in zip(ends, counts, strict=True)
             ]
         )
-        self.log_u = np.empty((self.rank, columns))
+        log_u = np.empty((self.rank, columns))
         for rng, own in zip(generators, self.of_replicate, strict=True):
-            self.log_u[:, own] = scrambled_sobol(self.rank, self.particles, rng)
-        np.log(self.log_u, out=self.log_u)
+            log_u[:, own] = scrambled_sobol(self.rank, self.particles, rng)
+        np.log(log_u, out=log_u)
+        self.state = HostParticles(proposals, drawn_by, log_u)
         with np.errstate(divide="ignore"):
             self.log_shares = np.log(np.array(counts) / self.particles)[:, None]
-        self.epsilon = [np.empty((self.rank, columns), dtype=proposal.L.dtype) for proposal in proposals]
         self.log_target = np.zeros(columns)
         self.log_proposal = np.zeros((len(proposals), columns))
         self.log_message = np.zeros(columns)  # log γ - log π of the guide
@@ -137,14 +136,19 @@ class _Run:
         self.resamplings = 0
 
     def go(self, resample: bool, step: Callable[[int], None]) -> Outcome:
-        for start in range(0, self.rank, _BLOCK):
-            stop = min(start + _BLOCK, self.rank)
-            self.advance(start, stop)
-            if resample and stop < self.rank:
-                self.resample_where_uneven(stop)
-            step(stop)
-        if len(self.mixture.determined):
-            self.log_target[self.violates_determined()] = -np.inf
+        mixture = self.mixture
+        for start in range(0, self.rank, self.state.block):
+            coordinates = slice(start, min(start + self.state.block, self.rank))
+            y = mixture.labels[coordinates]
+            changes = self.state.follow(block_of(mixture.proposals, coordinates, y), y, mixture.guide)
+            for total, change in zip((self.log_target, self.log_proposal, self.log_message), changes, strict=True):
+                total += change
+            if resample and coordinates.stop < self.rank:
+                self.resample_where_uneven()
+            step(coordinates.stop)
+        if len(mixture.determined):
+            broken = self.state.violates(mixture.determined, mixture.labels[self.rank :])
+            self.log_target[broken > 0] = -np.inf
         log_weights = (self.log_target - self.log_start - self.log_mixture())[self.of_replicate]
         log_weights += self.log_z[:, None]
         return Outcome(
@@ -155,46 +159,6 @@ class _Run:
             self.log_proposal,
         )
 
-    def advance(self, start: int, stop: int) -> None:
-        """Draw coordinates start … stop of all particles and follow their densities."""
-        proposals, guide = self.mixture.proposals, self.mixture.guide
-        count, columns = len(proposals), self.log_target.shape[0]
-        block = slice(start, stop)
-        means = np.empty((count, stop - start, columns))
-        for j, proposal in enumerate(proposals):
-            means[j] = proposal.L[block, :start] @ self.epsilon[j][:start]
-            means[j] += proposal.mean[block, None]
-        L = np.stack([proposal.L[block, block] for proposal in proposals]).astype(np.float64)
-        precision = np.stack([proposal.precision[block] for proposal in proposals])
-        shift = np.stack([proposal.shift[block] for proposal in proposals])
-        deviation = np.diagonal(L, axis1=1, axis2=2)
-        variance = deviation**2
-        own_part = np.maximum(1 - precision * variance, _SMALLEST_OWN_PART)
-        own_deviation = deviation / np.sqrt(own_part)  # √v'
-        log_density_constant = -np.log(own_deviation) - _HALF_LOG_2PI
-        epsilon = np.empty((count, stop - start, columns))
-        g = np.empty(columns)
-        for k in range(stop - start):
-            m = means[:, k]
-            if k:
-                m += (L[:, None, k, :k] @ epsilon[:, :k])[:, 0]
-            sd = own_deviation[:, k, None]
-            # z = m'/√v'
-            z = (m - (shift[:, k] * variance[:, k])[:, None]) / (own_part[:, k, None] * sd)
-            log_phi = log_ndtr(z)
-            for j, own in enumerate(self.drawn_by):
-                if own.start < own.stop:
-                    g[own] = sd[j] * draw_half_line(z[j, own], log_phi[j, own], self.log_u[start + k, own])
-            epsilon[:, k] = (g - m) / deviation[:, k, None]
-            self.log_proposal += log_density_constant[:, k, None] - 0.5 * (g / sd - z) ** 2 - log_phi
-            self.log_target -= 0.5 * epsilon[0, k] ** 2 + (math.log(deviation[0, k]) + _HALF_LOG_2PI)
-            s, nu, v, d = precision[guide, k], shift[guide, k], variance[guide, k], own_part[guide, k]
-            m = m[guide]
-            self.log_message += log_phi[guide] - 0.5 * math.log(d)
-            self.log_message += (0.5 / d) * (s * m * m - 2 * nu * m + nu * nu * v)
-        for j in range(count):
-            self.epsilon[j][block] = epsilon[j]
-
     def log_mixture(self) -> np.ndarray:
         return logsumexp(self.log_proposal + self.log_shares, axis=0)
 
@@ -202,7 +166,7 @@ class _Run:
         """The guide's intermediate target, up to a constant that cancels at the next resampling or never enters."""
         return self.log_message + self.log_proposal[self.mixture.guide]
 
-    def resample_where_uneven(self, visited: int) -> None:
+    def resample_where_uneven(self) -> None:
         """Systematic resampling of the replicates whose effective sample size has fallen under the threshold."""
         log_gamma = self.log_gamma()
         log_weights = (log_gamma - self.log_start - self.log_mixture())[self.of_replicate]
@@ -218,15 +182,7 @@ class _Run:
             ancestors = np.minimum(np.searchsorted(cumulative, grid), self.particles - 1)
             # Which proposal continues a trajectory must not depend on its place among the ancestors.
             parents = own[rng.permutation(ancestors)]
-            for epsilon in self.epsilon:
-                epsilon[:visited, own] = epsilon[:visited, parents]
+            self.state.reorder(own, parents)
             self.log_target[own] = self.log_target[parents]
             self.log_start[own] = self.log_message[own] = log_gamma[parents]
             self.log_proposal[:, own] = 0.0
-
-    def violates_determined(self) -> np.ndarray:
-        """Which particles break a constraint on a coordinate that the others determine."""
-        violated = np.zeros(self.log_target.shape, dtype=bool)
-        for start in range(0, len(self.mixture.determined), 1024):
-            violated |= (self.mixture.determined[start : start + 1024] @ self.epsilon[0] <= 0).any(axis=0)
-        return violated

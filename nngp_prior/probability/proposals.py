@@ -6,10 +6,10 @@ messages from the future. Its own site is taken out and the exact constraint put
 
 .. math:: d = 1 - s_i v, \quad v' = v/d, \quad m' = (m - ν_i v)/d, \quad g_i ~ N(m', v') \text{ given } g_i > 0 .
 
-Four sets of sites are used: none (the untwisted proposal of Geweke, Hajivassiliou and Keane, whose weights are at
-most 1), EP's, and EP's widened twice. Widening keeps the mean μ and multiplies the sites' precision by β: (s, ν) → (β
-s, ν - (1 - β) s μ), since (K'⁻¹ + β S) μ = ν - (1 - β) S μ. It gives the tails that EP's Gaussian lacks along the
-leading directions, where the true posterior has the prior's.
+Three sets of sites are used: none (the untwisted proposal of Geweke, Hajivassiliou and Keane, whose weights are at
+most 1), EP's, and EP's widened. Widening keeps the mean μ and multiplies the sites' precision by β: (s, ν) → (β s, ν -
+(1 - β) s μ), since (K'⁻¹ + β S) μ = ν - (1 - β) S μ. It gives the tails that EP's Gaussian lacks along the leading
+directions, where the true posterior has the prior's.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.special import logsumexp
 
+from nngp_prior.numerics.linalg import posterior_factor
 from nngp_prior.probability.ep import EPResult
 from nngp_prior.probability.prepared import PreparedKernel
 
-WIDENINGS = (0.5, 0.2)
+# β for labellings that the prior reaches by itself, whose tails matter, and for all others, where most is gained nearer
+# EP's own Gaussian.
+_WIDENING_SIMPLE, _WIDENING = 0.12, 0.5
+_SIMPLE_ABOVE = -8.0  # of EP's log P
 DEFENSIVE_SHARE = 1 / 16
 # What the pilot's shares are shrunk towards where its weights say little; simple and hard labellings live with them.
-_PRIOR_SHARES = np.array([DEFENSIVE_SHARE, 0.7, 0.2, 1 - DEFENSIVE_SHARE - 0.9])
+USUAL_SHARES = np.array([DEFENSIVE_SHARE, 0.7, 0.3 - DEFENSIVE_SHARE])
 _PRIOR_EFFECTIVE_SAMPLES = 50
-# Below this conditional variance float32 rounding of the means would be felt in the weights.
-_FLOAT32_VARIANCE = 1e-6
+_SMALLEST_OWN_PART = 1e-10  # of d = 1 - s v, which rounding could make 0 or negative
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Proposal:
     they give.
 
     Attributes:
-        L: factor of the covariance.
+        L: factor of diag(y) Σ diag(y), the covariance without the labels' signs.
         mean: of the Gaussian.
         precision: s of the own sites.
         shift: ν of the own sites.
@@ -52,39 +55,95 @@ class Proposal:
     shift: Float[np.ndarray, " rank"]
 
 
-def build_proposals(kernel: PreparedKernel, labels: Float[np.ndarray, " m"], ep: EPResult) -> list[Proposal]:
-    """The untwisted proposal, EP's, and the widened ones.
+def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
+    """The untwisted proposal, EP's, and EP's widened.
 
     Args:
         kernel: a prepared kernel.
-        labels: ±1 for the inputs kept.
         ep: sites, factor and mean of EP.
 
     Returns:
-        the proposals; the first is in float64 and exactly the prior (weights need its density), the others in float32
-        where the kernel is conditioned well enough.
+        the proposals; the first is exactly the prior, in float64 (weights need its density) and the kernel's own
+        array, the others are in EP's precision.
     """
     rank = kernel.rank
-    dtype = np.float32 if kernel.smallest_conditional_variance > _FLOAT32_VARIANCE else np.float64
     s, nu, mean = ep.sites.precision, ep.sites.shift, ep.mean
-
-    def proposal(L: np.ndarray, precision: np.ndarray, shift: np.ndarray) -> Proposal:
-        # Row-major: the loop over particles reads rows of L.
-        return Proposal(np.ascontiguousarray(L[:rank], dtype=dtype), mean[:rank], precision[:rank], shift[:rank])
-
-    proposals = [proposal(ep.L, s, nu)]
-    for beta in WIDENINGS:
-        L, _ = kernel.signed_posterior_factor(labels, beta * s)
-        proposals.append(proposal(L, beta * s, nu - (1 - beta) * s * mean))
-        del L
+    beta = _WIDENING_SIMPLE if ep.log_z > _SIMPLE_ABOVE else _WIDENING
+    widened, _ = posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
     zeros = np.zeros(rank)
-    return [Proposal(kernel.signed_factor(labels, slice(rank)), zeros, zeros, zeros), *proposals]
+    return [
+        Proposal(kernel.L[:rank], zeros, zeros, zeros),
+        Proposal(ep.L[:rank], mean[:rank], s[:rank], nu[:rank]),
+        Proposal(widened[:rank], mean[:rank], beta * s[:rank], (nu - (1 - beta) * s * mean)[:rank]),
+    ]
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a block of coordinates has that does not depend on the particles, for every proposal; rows are proposals.
+
+    With d = 1 - s v, z = m'/√v' = (m - ν v)/(d √v') = slope · m - offset.
+
+    Attributes:
+        coordinates: which.
+        L: the block on the diagonal of the factor, with the labels' signs.
+        conditional_deviation: √v.
+        deviation: √v'.
+        slope: as above.
+        offset: as above.
+        quadratic: of the message from the future, ½ (s m² - 2 ν m + ν² v)/d - ½ log d, the coefficient of m².
+        linear: of m.
+        constant: the rest, summed over the block.
+    """
+
+    coordinates: slice
+    L: Float[np.ndarray, "proposals size size"]
+    conditional_deviation: Float[np.ndarray, "proposals size"]
+    deviation: Float[np.ndarray, "proposals size"]
+    slope: Float[np.ndarray, "proposals size"]
+    offset: Float[np.ndarray, "proposals size"]
+    quadratic: Float[np.ndarray, "proposals size"]
+    linear: Float[np.ndarray, "proposals size"]
+    constant: Float[np.ndarray, " proposals"]
+
+
+def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray, " size"]) -> Block:
+    """Cut one block out of all proposals.
+
+    Args:
+        proposals: all of them.
+        coordinates: which.
+        y: their labels.
+
+    Returns:
+        the block.
+    """
+    L = np.stack([proposal.L[coordinates, coordinates] for proposal in proposals]).astype(np.float64)
+    L *= np.multiply.outer(y, y)
+    precision = np.stack([proposal.precision[coordinates] for proposal in proposals])
+    shift = np.stack([proposal.shift[coordinates] for proposal in proposals])
+    conditional_deviation = np.diagonal(L, axis1=1, axis2=2)
+    variance = conditional_deviation**2
+    part = np.maximum(1 - precision * variance, _SMALLEST_OWN_PART)
+    deviation = conditional_deviation / np.sqrt(part)
+    slope = 1 / (part * deviation)
+    return Block(
+        coordinates,
+        L,
+        conditional_deviation,
+        deviation,
+        slope,
+        shift * variance * slope,
+        precision / (2 * part),
+        -shift / part,
+        (0.5 * shift**2 * variance / part - 0.5 * np.log(part)).sum(axis=1),
+    )
 
 
 def optimal_shares(
     log_target: Float[np.ndarray, " particles"],
     log_proposal: Float[np.ndarray, "proposals particles"],
-    floor: float,
+    usual: Float[np.ndarray, " proposals"],
 ) -> Float[np.ndarray, " proposals"]:
     r"""Shares α of a mixture that minimise the variance of its weights, from a pilot drawn with equal shares.
 
@@ -94,17 +153,18 @@ def optimal_shares(
     Args:
         log_target: log γ of the pilot's trajectories.
         log_proposal: log π_j of the same.
-        floor: least share of the first proposal, which bounds the weights.
+        usual: shares to shrink towards where the pilot's weights are too uneven to tell; that of the first proposal,
+            which bounds the weights, is also its least.
 
     Returns:
-        the shares, shrunk towards fixed ones where the pilot's weights are too uneven to tell.
+        the shares.
     """
     count = len(log_proposal)
     log_drawn = logsumexp(log_proposal, axis=0) - np.log(count)
     if np.all(np.isneginf(log_target)):
-        return _PRIOR_SHARES
+        return usual
     shares = np.full(count, 1 / count)
-    smallest = np.array([floor] + [1e-12] * (count - 1))  # a share of 0 would never come back
+    smallest = np.array([usual[0]] + [1e-12] * (count - 1))  # a share of 0 would never come back
     importance = np.zeros(0)
     for _ in range(100):
         log_mixture = logsumexp(log_proposal + np.log(shares)[:, None], axis=0)
@@ -117,7 +177,7 @@ def optimal_shares(
         shares /= shares.sum()
     effective = 1 / float(np.sum(importance**2))
     trust = effective / (effective + _PRIOR_EFFECTIVE_SAMPLES)
-    return trust * shares + (1 - trust) * _PRIOR_SHARES
+    return trust * shares + (1 - trust) * usual
 
 
 def allocate(shares: Float[np.ndarray, " proposals"], particles: int) -> Integer[np.ndarray, " proposals"]:

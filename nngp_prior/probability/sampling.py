@@ -23,12 +23,12 @@ def estimate_sampling(
     """The frequency of the labelling among draws from the prior, with Clopper and Pearson's exact interval."""
     began = time.perf_counter()
     rng = generator(seed, "sampling")
-    factor = kernel.signed_factor(labels)
     chunk = max(1, min(parameters.draws, _CHUNK_BYTES // (8 * kernel.m)))
     hits = done = 0
     while done < parameters.draws:
         count = min(chunk, parameters.draws - done)
-        hits += int(np.all(factor @ rng.standard_normal((kernel.rank, count)) > 0, axis=0).sum())
+        f = kernel.L @ rng.standard_normal((kernel.rank, count))
+        hits += int(np.all(f * labels[:, None] > 0, axis=0).sum())
         done += count
         progress(Progress("draws", done, parameters.draws))
     evidence = Counts(hits=hits, draws=parameters.draws)

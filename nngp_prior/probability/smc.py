@@ -20,9 +20,10 @@ from threadpoolctl import threadpool_limits
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.ep import ep_diagnostics, expectation_propagation
+from nngp_prior.probability.memory import COLUMNS, cores
 from nngp_prior.probability.particles import Mixture, Outcome, make_mixture, run_replicates
-from nngp_prior.probability.prepared import COLUMNS, PreparedKernel, cores
-from nngp_prior.probability.proposals import DEFENSIVE_SHARE, allocate, build_proposals, optimal_shares
+from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
+from nngp_prior.probability.proposals import USUAL_SHARES, allocate, build_proposals, optimal_shares
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Replicates, Status
@@ -48,8 +49,9 @@ def estimate_smc(
         the estimate.
     """
     began = time.perf_counter()
-    ep = expectation_propagation(kernel, labels, parameters, progress)
-    proposals = build_proposals(kernel, labels, ep)
+    dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
+    ep = expectation_propagation(kernel, labels, parameters, progress, dtype)
+    proposals = build_proposals(kernel, ep)
     diagnostics = ep_diagnostics(kernel, ep)
     del ep  # and its factor
     shares = parameters.shares
@@ -60,7 +62,7 @@ def estimate_smc(
         shares = optimal_shares(
             np.concatenate([o.log_target for o in pilot]),
             np.concatenate([o.log_proposal for o in pilot], axis=1),
-            DEFENSIVE_SHARE,
+            USUAL_SHARES,
         )
     mixture = make_mixture(kernel, labels, proposals, allocate(np.array(shares), parameters.particles))
     del proposals

@@ -43,8 +43,10 @@ class SMC(_WithEP):
         replicates: independent ones; the error bar comes from their spread.
         target_stderr: replicates are doubled until the standard error is at most this.
         max_replicates: where doubling ends; the status says so.
-        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened to a half, to a
-            fifth); chosen by a pilot run when absent.
+        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
+            run when absent.
+        tolerance: as for EP; a proposal need not have converged.
+        max_sweeps: as for EP; a proposal is as good after three.
     """
 
     kind: Literal["smc"] = "smc"
@@ -52,7 +54,9 @@ class SMC(_WithEP):
     replicates: Annotated[int, Field(ge=2)] = 32
     target_stderr: Annotated[float, Field(gt=0)] | None = None
     max_replicates: Annotated[int, Field(ge=2)] = 1024
-    shares: tuple[float, float, float, float] | None = None
+    shares: tuple[float, float, float] | None = None
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    max_sweeps: Annotated[int, Field(ge=1)] = 3
 
     @model_validator(mode="after")
     def _shares_are_a_distribution(self) -> SMC:

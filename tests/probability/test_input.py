@@ -89,7 +89,7 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
         ({"method": "ep", "particles": 10}, "particles: EP has no such field"),
         ({"noise_variance": -1}, "noise_variance: got -1"),
         ({"jitter": float("nan")}, "jitter: got nan"),
-        ({"shares": (1.0, 1.0, 0.0, 0.0)}, "shares must not be negative and must sum to 1"),
+        ({"shares": (1.0, 1.0, 0.0)}, "shares must not be negative and must sum to 1"),
     ],
 )
 def test_options(options: dict, message: str) -> None:
@@ -100,7 +100,7 @@ def test_options(options: dict, message: str) -> None:
 def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     free = estimate_cost(1000).bytes
     monkeypatch.setattr(
-        nngp_prior.probability.prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=free)
+        nngp_prior.probability.memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free)
     )
     log_probability(equicorrelated(1000, 0.5), np.ones(1000, dtype=int), method="ep")
     with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs needs .* Use at most 1,000 inputs"):

@@ -1,0 +1,133 @@
+"""Whether a matrix is a kernel and labels are labels, with errors that name what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidKernel, InvalidLabels
+from nngp_prior.numerics.arrays import real_array
+
+_ASYMMETRY_ALLOWED = 1e-8  # of correlations
+INDEFINITENESS_ALLOWED = 1e-8  # of a unit diagonal; what is smaller is rounding in K
+_SMALLEST_VARIANCE = 1e-290  # whose inverse and products with its like are still normal numbers
+_TILE = 512
+
+
+def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
+    """K as a square float64 array, the same one if it was that already.
+
+    Args:
+        K: (n, n) real numbers.
+
+    Returns:
+        the array; its content is not looked at.
+
+    Raises:
+        InvalidKernel: not a square matrix of real numbers, or empty.
+    """
+    try:
+        K = real_array(K)
+    except (TypeError, ValueError) as error:
+        raise InvalidKernel("K", f"is not a matrix of real numbers ({error})", "Pass an n × n array.") from None
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0:
+        raise InvalidKernel("K", f"has shape {K.shape}", "Pass a square matrix, one row and column an input.")
+    return K
+
+
+def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
+    """Refuse a matrix that is no covariance on the face of it. One pass over K; positive definiteness is not tested.
+
+    Args:
+        K: a square matrix.
+        added: what is added to the diagonal before use.
+
+    Raises:
+        InvalidKernel: not finite, not symmetric, or a variance that is not positive.
+    """
+    n, diagonal = len(K), K.diagonal()
+    tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
+    if np.isfinite(diagonal).all() and diagonal.min() < _SMALLEST_VARIANCE:
+        i = int(np.argmin(diagonal))
+        raise InvalidKernel(
+            "K",
+            f"the variance K[{i}, {i}] of input {i} is {diagonal[i]:g}, so that its label is undefined",
+            "Leave the input out (a zero vector has no label without biases), or give the network a bias.",
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        deviation = np.sqrt(diagonal + added)
+        for rows in tiles:
+            for columns in tiles[: rows.start // _TILE + 1]:
+                allowed = _ASYMMETRY_ALLOWED * deviation[rows].min() * deviation[columns].min()
+                if not np.abs(K[rows, columns] - K[columns, rows].T).max() <= allowed:  # or NaN
+                    _refuse_tile(K, rows, columns, deviation)
+
+
+def _refuse_tile(K: np.ndarray, rows: slice, columns: slice, deviation: np.ndarray) -> None:
+    """Raise the error that a tile and its mirror image deserve; the tile was looked at by a stricter rule."""
+    for part in (K[rows, columns], K[columns, rows].T):
+        if not np.isfinite(part).all():
+            i, j = np.argwhere(~np.isfinite(part))[0]
+            i, j = i + rows.start, j + columns.start
+            i, j = (i, j) if not np.isfinite(K[i, j]) else (j, i)
+            raise InvalidKernel("K", f"K[{i}, {j}] is {K[i, j]}", "Remove the input or mend the kernel.")
+    asymmetry = np.abs(K[rows, columns] - K[columns, rows].T) / (deviation[rows, None] * deviation[columns])
+    if asymmetry.max() > _ASYMMETRY_ALLOWED:
+        i, j = np.unravel_index(np.argmax(asymmetry), asymmetry.shape)
+        i, j = sorted((int(i) + rows.start, int(j) + columns.start))
+        raise InvalidKernel(
+            "K",
+            f"is not symmetric: K[{i}, {j}] = {K[i, j]:.10g} but K[{j}, {i}] = {K[j, i]:.10g}",
+            "Pass (K + K.T) / 2 if the difference is rounding.",
+        )
+
+
+def check_correlations(K: Float[np.ndarray, "n n"], scale: Float[np.ndarray, " n"]) -> None:
+    """Refuse correlations above 1.
+
+    Args:
+        K: a symmetric matrix.
+        scale: 1/standard deviation of each input, with what is added to the diagonal.
+
+    Raises:
+        InvalidKernel: names the pair.
+    """
+    for start in range(0, len(K), _TILE):
+        excess = np.abs(K[start : start + _TILE]) * (scale[start : start + _TILE, None] * scale)
+        if excess.max() > 1 + INDEFINITENESS_ALLOWED:
+            i, j = np.unravel_index(np.argmax(excess), excess.shape)
+            raise InvalidKernel(
+                "K",
+                f"is not positive semi-definite: inputs {i + start} and {j} have correlation {excess[i, j]:.10g}",
+                "Check how it was computed; if in float32, pass jitter=1e-5.",
+            )
+
+
+def check_labels(labels: ArrayLike, n: int) -> Float[np.ndarray, " n"]:
+    """Labels as ±1.0.
+
+    Args:
+        labels: n integers -1 or +1, or n booleans (True is +1).
+        n: the number of inputs.
+
+    Returns:
+        an array of -1.0 and +1.0.
+
+    Raises:
+        InvalidLabels: other values, or another number of them.
+    """
+    y = np.asarray(labels)
+    if y.ndim != 1 or len(y) != n:
+        raise InvalidLabels("labels", f"have shape {y.shape} where K has {n} inputs", "Pass one label an input.")
+    if y.dtype == np.bool_:
+        return np.where(y, 1.0, -1.0)
+    if y.dtype.kind not in "iuf":
+        raise InvalidLabels("labels", f"are of type {y.dtype}", "Pass integers -1 and +1, or booleans.")
+    wrong = np.flatnonzero((y != 1) & (y != -1))
+    if len(wrong):
+        i = int(wrong[0])
+        if np.isin(y, (0, 1)).all():
+            raise InvalidLabels("labels", f"are 0 and 1 (labels[{i}] is {y[i]})", "Pass 2 * labels - 1, or booleans.")
+        raise InvalidLabels("labels", f"labels[{i}] is {y[i]}", "Labels are -1 or +1, or booleans.")
+    return y.astype(np.float64)
