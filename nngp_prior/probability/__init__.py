@@ -12,14 +12,22 @@ from numpy.typing import ArrayLike
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability import closed_form, ep, sampling, smc  # noqa: F401  importing registers them
+from nngp_prior.probability import (  # noqa: F401  importing registers them
+    bernstein_yue,
+    closed_form,
+    ep,
+    ep2,
+    laplace,
+    sampling,
+    smc,
+)
 from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.memory import memory_needed, require_memory
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, Estimator, Sampling
+from nngp_prior.schemas.estimator import EP, SMC, BernsteinYue, Estimator, Laplace, Sampling
 
 __all__ = [
     "Cost",
@@ -40,7 +48,7 @@ def estimator_of(method: str, **options: Any) -> Estimator:
     """The parameters of an estimator, from its name.
 
     Args:
-        method: ``smc``, ``ep``, ``closed-form`` or ``sampling``.
+        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
         **options: its fields.
 
     Returns:
@@ -68,8 +76,9 @@ def log_probability(
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
         labels: (n,) integers -1/+1 or booleans.
-        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``closed-form``,
-            ``sampling``.
+        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most
+            of its error corrected, no error statement), ``laplace`` (fast, needs noise, no error statement),
+            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: called with ``Progress`` events.
         **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
@@ -217,6 +226,10 @@ def _seconds(n: int, estimator: Estimator) -> float:
             return 0.1 + 16 * n**3 / 1.5e11 + 4 * n * n * particles / 1.5e11 + n * particles * 3.5e-7
         case EP():
             return 0.05 + 8 * n**3 / 1.5e11
+        case Laplace():
+            return 0.05 + 8 * n**3 / 1.5e11
+        case BernsteinYue():
+            return 0.05 + (n**3 + n * n * estimator.draws) / 1.5e11 + n * estimator.draws * 4e-8
         case Sampling():
             return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
         case _:

@@ -59,7 +59,8 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
     b = 1 - np.sqrt(candidates / (np.arange(1, candidates + 1) - 0.5))
     theta = 1 + b / (3 * x[int(n / 4 + 0.5) - 1])
     k = np.mean(np.log1p(-theta[:, None] * x), axis=1)
-    log_likelihood = n * (np.log(-theta / k) - k - 1)
+    theta_over_k = np.divide(-theta, k, out=np.full(candidates, 1 / np.mean(x)), where=theta != 0)  # its limit at 0
+    log_likelihood = n * (np.log(theta_over_k) - k - 1)
     weight = np.exp(log_likelihood - logsumexp(log_likelihood))
     k_hat = float(np.mean(np.log1p(-(weight @ theta) * x)))
     return (n * k_hat + 10 * 0.5) / (n + 10)

@@ -34,9 +34,7 @@ class HostParticles:
 
     def follow(
         self, block: Block, y: Float[np.ndarray, " size"], guide: int
-    ) -> tuple[
-        Float[np.ndarray, " columns"], Float[np.ndarray, "proposals columns"], Float[np.ndarray, " columns"]
-    ]:
+    ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, "proposals columns"], Float[np.ndarray, " columns"]]:
         """Draw a block's coordinates one after another and follow their densities.
 
         Args:
@@ -87,9 +85,7 @@ class HostParticles:
         self.visited = stop
         return log_target, log_proposal, log_message
 
-    def _means(
-        self, coordinates: slice, y: Float[np.ndarray, " size"]
-    ) -> Float[np.ndarray, "proposals size columns"]:
+    def _means(self, coordinates: slice, y: Float[np.ndarray, " size"]) -> Float[np.ndarray, "proposals size columns"]:
         """Means of the next coordinates as far as the past decides them."""
         means = np.empty((len(self.proposals), len(y), len(self.columns)))
         for own, epsilon, proposal in zip(means, self.epsilon, self.proposals, strict=True):

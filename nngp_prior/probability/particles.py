@@ -2,10 +2,10 @@ r"""Particles through the orthant: sequential Monte Carlo under a mixture of pro
 
 A trajectory g drawn from the mixture Σ_j α_j π_j has weight N(g; 0, K') 1[g > 0] / Σ_j α_j π_j(g), whose mean is P
 for any proposals. Densities under all proposals are needed for every trajectory: each proposal's whitened variables
-ε_j = L_j⁻¹ (g - μ_j) are followed along. Factors are without the labels' signs, so that all labellings share
-the prior's: with L' = diag(y) L diag(y), what is kept are the rows y_i ε_i. Where weights have become uneven, particles are resampled and the next
-segment is drawn from the mixture afresh; the intermediate target is then a proposal's own, N(g_≤i; 0, K') 1[g_≤i > 0]
-ψ(g_≤i), ψ its sites' message from the future.
+ε_j = L_j⁻¹ (g - μ_j) are followed along. Factors are without the labels' signs, so that all labellings share the
+prior's: L' = diag(y) L diag(y), and what is kept are y_i ε_i. Where weights have become uneven, particles are
+resampled and the next segment is drawn from the mixture afresh; the intermediate target is then a proposal's own,
+N(g_≤i; 0, K') 1[g_≤i > 0] ψ(g_≤i), ψ its sites' message from the future.
 """
 
 from __future__ import annotations

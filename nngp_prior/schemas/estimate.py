@@ -46,10 +46,16 @@ class Exact(_Evidence):
 
 
 class Replicates(_Evidence):
-    """Independent, non-negative, unbiased estimates Ẑ_r of P, given by their logarithms."""
+    """Independent, non-negative, unbiased estimates Ẑ_r of P, given by their logarithms.
+
+    Attributes:
+        log_estimates: log Ẑ_r, nats.
+        certain: a number that log P is known to exceed whatever the Ẑ_r, if there is one.
+    """
 
     kind: Literal["replicates"] = "replicates"
     log_estimates: Annotated[tuple[float, ...], Field(min_length=2)]
+    certain: float | None = None
 
     def value(self) -> float:
         """log mean_r Ẑ_r."""
@@ -69,13 +75,21 @@ class Replicates(_Evidence):
         return float(math.sqrt((count - 1) / count * np.sum((logs - logs.mean()) ** 2)))
 
     def interval(self, level: float) -> tuple[float, float]:
-        """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom."""
+        """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom.
+
+        What lies under the certain bound is cut off; if that is all of it, the bound and 0 are what is known.
+
+        Returns:
+            its ends, in nats.
+        """
+        certain = -math.inf if self.certain is None else self.certain
         value = self.value()
         if math.isinf(value):
-            return -math.inf, 0.0
+            return certain, 0.0
         t = float(stdtrit(len(self.log_estimates) - 1, (1 + level) / 2))
         half_width = t * self.stderr()
-        return value - half_width, min(value + half_width, 0.0)
+        high = min(value + half_width, 0.0)
+        return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
 
     def lower_bound(self, delta: float) -> float:
         r"""A number that log P exceeds with probability at least 1 - δ, whatever the Ẑ_r's distribution.
@@ -86,17 +100,18 @@ class Replicates(_Evidence):
         .. math:: \frac1R \sum_r \log Ẑ_r + \frac{\log δ}{R}, \qquad
             \sup\Big\{\log p : \tfrac1{10} \sum_k \prod_r (1 - λ_k + λ_k Ẑ_r/p) \ge 1/δ\Big\}, \; λ_k = 2^{-k}
 
-        The second survives replicates that are zero.
+        The second survives replicates that are zero. A certain bound needs no share of δ.
 
         Returns:
-            the larger bound, in nats.
+            the largest bound, in nats.
         """
+        certain = -math.inf if self.certain is None else self.certain
         log_z = np.array(self.log_estimates)
         if np.all(np.isneginf(log_z)):
-            return -math.inf
+            return certain
         log_delta = math.log(delta / 2)
         product = float(np.mean(log_z)) + log_delta / len(log_z)
-        return min(max(product, _betting_bound(log_z, -log_delta)), 0.0)
+        return min(max(product, _betting_bound(log_z, -log_delta), certain), 0.0)
 
 
 def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
@@ -162,9 +177,9 @@ class Estimate(Specification):
         stderr: standard error of ``value``; None where the method has none.
         n: number of inputs.
         method: the estimator's name.
-        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP); ``heavy-tailed`` (the weights' tail
-            makes the error bar untrustworthy); ``target-not-met``; ``no-hits`` (every weight was 0);
-            ``numerical-failure``.
+        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP, its correction, or Newton's method);
+            ``heavy-tailed`` (the weights' tail makes the error bar untrustworthy); ``target-not-met``; ``no-hits``
+            (every weight was 0); ``numerical-failure``.
         message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
         diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
         seconds: wall time.
@@ -190,7 +205,8 @@ class Estimate(Specification):
             level: its coverage.
 
         Returns:
-            its ends in nats (Student's t over replicates for ``smc``, Clopper-Pearson for ``sampling``), or None
+            its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
+            ``sampling``), or None
             where the method has no error statement.
         """
         _require_probability("level", level)

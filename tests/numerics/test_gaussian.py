@@ -1,9 +1,17 @@
+import math
+
 import mpmath
 import numpy as np
 import pytest
 from scipy.stats import kstest, truncnorm
 
-from nngp_prior.numerics.gaussian import draw_half_line, half_line_moments, log_ndtr
+from nngp_prior.numerics.gaussian import (
+    draw_half_line,
+    half_line_cumulants,
+    half_line_moments,
+    half_line_moments_array,
+    log_ndtr,
+)
 
 _FAR = [-1e8, -1e6, -1e4, -1e3, -300.0, -50.0, -20.0, -10.0, -5.001]
 _NEAR = [-4.999, -3.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 3.0, 8.0, 20.0, 37.0]
@@ -28,6 +36,37 @@ def test_moments_have_ten_digits(z: float) -> None:
 
 def test_moments_beyond_underflow() -> None:
     assert half_line_moments(40.0) == (0.0, 0.0, 1.0, 1601.0)
+
+
+def test_moments_of_many_numbers_have_ten_digits() -> None:
+    z = np.array(_FAR + _NEAR)
+    exact = np.array([_exact(x) for x in z]).T
+    np.testing.assert_allclose(half_line_moments_array(z), exact, rtol=1e-10)
+    np.testing.assert_array_equal(np.array(half_line_moments_array(np.array([40.0, 1e8])))[:3].T, [[0, 0, 1]] * 2)
+    assert half_line_moments_array(np.array([]))[0].shape == (0,)
+
+
+@pytest.mark.parametrize("z", [-1e4, -300.0, -30.0, -5.0, -3.001, -2.999, -2.0, -1.0, 0.0, 0.7, 3.0, 8.0, 20.0, 36.0])
+def test_cumulants_are_derivatives_of_log_phi(z: float) -> None:
+    """Taylor's series of log Φ, with the digits that 1 - Φ and differences need on the right."""
+    factorials = np.array([math.factorial(order - 1) for order in range(3, 9)])
+    with mpmath.workdps(120 if z < 8 else 800):
+        c = [t * mpmath.factorial(order) for order, t in enumerate(mpmath.taylor(_log_phi, mpmath.mpf(z), 8))]
+        exact = [float(c[order] / (1 + c[2]) ** (mpmath.mpf(order) / 2)) for order in range(3, 9)]
+    ours = half_line_cumulants(np.array([z]), 8)[:, 0]
+    np.testing.assert_allclose(ours / factorials, exact / factorials, rtol=0, atol=2e-10)
+    np.testing.assert_allclose(ours[0], exact[0], rtol=1e-10)
+
+
+def _log_phi(x: mpmath.mpf) -> mpmath.mpf:
+    root = mpmath.sqrt(2)
+    return mpmath.log1p(-mpmath.erfc(x / root) / 2) if x > 0 else mpmath.log(mpmath.erfc(-x / root) / 2)
+
+
+def test_cumulants_far_out_are_the_exponential_distributions_or_none() -> None:
+    z = np.array([-1e9, 50.0])
+    np.testing.assert_allclose(half_line_cumulants(z, 8).T, [[2, 6, 24, 120, 720, 5040], [0] * 6], rtol=1e-10)
+    assert half_line_cumulants(z, 3).shape == (1, 2)
 
 
 @pytest.mark.parametrize("z", [-2e4, -1.9e3, -100.0, -3.0, 0.0, 4.0, 9.0])

@@ -67,3 +67,11 @@ def test_allocation_uses_every_particle_and_keeps_the_defence() -> None:
             assert counts[0] >= 1
     assert allocate(np.array([0.625, 0.125, 0.125, 0.125]), 4).min() >= 0
     assert allocate(np.array([1.0, 0, 0, 0]), 7).tolist() == [7, 0, 0, 0]
+
+
+def test_pareto_k_of_weights_that_differ_by_rounding() -> None:
+    """Exceedances in whole steps put a candidate of the fit at exactly 0, where it is the exponential distribution."""
+    steps = np.repeat([-3.0, -2.0, -1.0, 0.0], [80, 10, 5, 5])
+    k_hat = pareto_k(steps * 2.0**-53)
+    assert k_hat is not None
+    assert k_hat < 0.3

@@ -82,7 +82,10 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "method: got 'magic'. Choose one of closed-form, ep, sampling, smc"),
+        (
+            {"method": "magic"},
+            "method: got 'magic'. Choose one of bernstein-yue, closed-form, ep, ep2, laplace, sampling, smc",
+        ),
         ({"particles": 0}, "particles: got 0"),
         ({"replicates": 1}, "replicates: got 1"),
         ({"sweeps": 3}, "sweeps: SMC has no such field .*It has: .*max_sweeps"),
@@ -99,17 +102,15 @@ def test_options(options: dict, message: str) -> None:
 
 def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     free = estimate_cost(1000).bytes
-    monkeypatch.setattr(
-        nngp_prior.probability.memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free)
-    )
+    monkeypatch.setattr(nngp_prior.probability.memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     log_probability(equicorrelated(1000, 0.5), np.ones(1000, dtype=int), method="ep")
     with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs needs .* Use at most 1,000 inputs"):
         log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int))
 
 
 def test_cost_grows_as_it_should() -> None:
-    for method in ("smc", "ep", "sampling", "closed-form"):
-        small, large = estimate_cost(1000, method), estimate_cost(4000, method)
+    for method in ("smc", "ep", "ep2", "laplace", "bernstein-yue", "sampling", "closed-form"):
+        small, large = (estimate_cost(n, method, noise_variance=1.0) for n in (1000, 4000))
         assert small.bytes < large.bytes < 17 * small.bytes
         assert large.seconds > small.seconds
     assert estimate_cost(1000, labellings=3).seconds == pytest.approx(3 * estimate_cost(1000).seconds)

@@ -21,7 +21,7 @@ def test_duplicates_with_equal_labels_do_not_count() -> None:
     assert abs(doubled.value - single.value) < 4 * math.hypot(single.stderr or 0, doubled.stderr or 0)
 
 
-@pytest.mark.parametrize("method", ["smc", "ep", "sampling", "closed-form"])
+@pytest.mark.parametrize("method", ["smc", "ep", "ep2", "bernstein-yue", "sampling", "closed-form"])
 def test_contradictory_duplicates_are_impossible(method: str) -> None:
     K = np.array([[1.0, 0.5, 1.0], [0.5, 1.0, 0.5], [1.0, 0.5, 1.0]])
     estimate = log_probability(K, [1, 1, -1], method=method)

@@ -189,3 +189,20 @@ def test_an_estimate_survives_json_infinities_included() -> None:
 def test_estimates_are_written_with_unit_error_and_status() -> None:
     estimate = Estimate(value=-163.81, stderr=0.0213, n=1000, method="smc", status="heavy-tailed")
     assert str(estimate) == "log P = -163.81 ± 0.021 nats (smc, n = 1000) [heavy-tailed]"
+
+
+def test_a_certain_bound_cuts_off_what_lies_under_it() -> None:
+    free = lognormal(16, 0.5)
+    low, high = free.interval(0.9)
+    for certain in (low - 1, (low + high) / 2, high + 0.01):
+        evidence = Replicates(log_estimates=free.log_estimates, certain=certain)
+        assert evidence.value() == free.value()
+        assert evidence.stderr() == free.stderr()
+        assert evidence.interval(0.9) == ((max(low, certain), high) if certain < high else (certain, 0.0))
+        assert evidence.lower_bound(0.01) == max(certain, free.lower_bound(0.01))
+
+
+def test_a_certain_bound_survives_replicates_that_are_all_zero() -> None:
+    nothing = Replicates(log_estimates=(-INF, -INF), certain=-5.0)
+    assert nothing.lower_bound(0.01) == -5.0
+    assert nothing.interval(0.95) == (-5.0, 0.0)

@@ -28,7 +28,7 @@ from nngp_prior.schemas.data import (
     RandomLabels,
     Threshold,
 )
-from nngp_prior.schemas.estimator import EP, SMC, ClosedForm, Estimator, Sampling
+from nngp_prior.schemas.estimator import EP, EP2, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
 # A specification, and for each of its fields but the kind a value that it does not have.
 OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
@@ -40,6 +40,19 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
     (Randomise(probability=0.5), {"probability": 0.25, "seed": 1}),
     (Flip(count=3), {"count": 4, "seed": 1}),
     (Sampling(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
+    (BernsteinYue(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
+    (Laplace(noise_variance=1), {"link": "logistic", "max_iterations": 5, "noise_variance": 0.1, "jitter": 1e-6}),
+    (
+        EP2(),
+        {
+            "highest_cumulant": 4,
+            "noise_variance": 0.1,
+            "jitter": 1e-6,
+            "precision": "float64",
+            "tolerance": 1e-4,
+            "max_sweeps": 5,
+        },
+    ),
     (
         SMC(),
         {
@@ -74,6 +87,9 @@ def test_kinds_with_the_same_fields_have_different_hashes() -> None:
         Mnist(n=5),
         FashionMnist(n=5),
         EP(),
+        EP2(),
+        BernsteinYue(),
+        Sampling(),
         SMC(),
         ClosedForm(),
         Parity(),
@@ -117,7 +133,8 @@ def test_specifications_are_frozen_and_serve_as_keys() -> None:
         (lambda: SMC(replicates=1), "replicates", ["1", "greater than or equal to 2"]),
         (lambda: SMC(shares=(0.5, 0.5, 0.5)), "specification", ["(0.5, 0.5, 0.5)", "sum to 1"]),
         (lambda: Threshold(at=5, corruption={"kind": "flip", "count": -1}), "corruption.flip.count", ["-1"]),
-        (lambda: estimator_of("mcmc"), "method", ["'mcmc'", "smc", "ep", "closed-form", "sampling"]),
+        (lambda: Laplace(), "noise_variance", ["0.0", "pass noise_variance > 0"]),
+        (lambda: estimator_of("mcmc"), "method", ["'mcmc'", "smc", "ep", "ep2", "laplace", "closed-form", "sampling"]),
         (lambda: estimator_of("ep", particles=5), "particles", ["5", "EP", "tolerance"]),
     ],
 )

@@ -1,0 +1,145 @@
+r"""Bernstein and Yue's estimate of an orthant probability, and their bound without randomness.
+
+With g = √α u the orthant integral becomes a mean over u, a vector of independent half-normal variables
+(arXiv 2103.01045, 2021):
+
+.. math:: P = 2^{-n} \sqrt{α^n/|K'|}\; E_u \exp\big(½ u^T (I - α K'^{-1}) u\big) .
+
+The mean over draws is their C0. Since log E exp ≥ E (Jensen), and E u_i² = 1, E u_i u_j = 2/π,
+
+.. math:: \log P \ge -n \log 2 - ½ \log|K'| + \frac n2 \log α + \frac{n - α a}2, \qquad
+    a = \big(1 - \tfrac2π\big) \operatorname{tr} K'^{-1} + \tfrac2π 1^T K'^{-1} 1
+
+for every α > 0. Their C1 takes α = |K'|^{1/n} (and rounds n (log 2 - ½) up to n/5). The right-hand side is largest
+at α = n/a:
+
+.. math:: \log P \ge -n \log 2 - ½ \log|K'| - \frac n2 \log\frac an .
+
+C0 is unbiased for P and nearly useless for large n: along a direction e of the orthant the weights have a tail of
+index k = 1 - α eᵀ K'⁻¹ e, close to 1 where K' has a large eigenvalue, and from k = ½ on their variance is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import get_blas_funcs, get_lapack_funcs
+
+from nngp_prior.errors import InvalidKernel
+from nngp_prior.numerics.random import generator
+from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
+from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.estimate import Estimate, Replicates
+from nngp_prior.schemas.estimator import BernsteinYue
+
+_CHUNK_BYTES = 2**26
+_REPLICATES = 256  # many small ones make the lower bound tight
+_PARETO_K_TRUSTED = 0.5  # above, the variance is infinite
+_LARGEST_SHARE_TRUSTED = 0.06
+_FEWEST_EFFECTIVE_DRAWS = 100
+
+
+@ESTIMATORS.register(BernsteinYue)
+def estimate_bernstein_yue(
+    kernel: PreparedKernel, labels: np.ndarray, parameters: BernsteinYue, seed: int, progress: ProgressCallback
+) -> Estimate:
+    """C0 with its spread over replicates, and the bounds; those hold whatever the draws, up to rounding.
+
+    Everything is of the correlations of the distinct inputs: P is the same, the bounds depend on the scale of each
+    input, and a unit diagonal is the natural choice.
+
+    Returns:
+        an estimate whose ``lower_bound`` is the best of the certain bound and the replicates'; ``diagnostics`` hold
+        ``c1`` (their -C1) and ``c1_optimal_scale`` (with the best α) as lower bounds on log P, in nats.
+
+    Raises:
+        InvalidKernel: K is singular.
+    """
+    began = time.perf_counter()
+    if kernel.rank < kernel.m:
+        raise InvalidKernel(
+            "K",
+            f"is singular (rank {kernel.rank} of {kernel.m} distinct inputs), and bernstein-yue needs its inverse",
+            "Pass jitter, such as jitter=1e-6, or use method='smc'.",
+        )
+    log_determinant = 2 * float(np.log(np.diagonal(kernel.L)).sum())
+    a = _mean_quadratic_form(kernel.L, labels)
+    alpha = math.exp(log_determinant / kernel.m)
+    certain = jensen_bound(kernel.m, log_determinant, a, kernel.m / a)
+    log_weights = _draw_log_weights(kernel.L, labels, alpha, parameters.draws, seed, progress)
+    # Their prefactor is 2⁻ⁿ: with this α the determinant is gone.
+    parts = np.array_split(log_weights, min(_REPLICATES, parameters.draws))
+    evidence = Replicates(
+        log_estimates=tuple(float(np.logaddexp.reduce(p)) - math.log(len(p)) - kernel.m * math.log(2) for p in parts),
+        certain=certain,
+    )
+    k_hat, share, effective = pareto_k(log_weights), largest_share(log_weights), effective_sample_size(log_weights)
+    heavy_tail = k_hat is not None and k_hat > _PARETO_K_TRUSTED and share > _LARGEST_SHARE_TRUSTED
+    heavy_tail = heavy_tail or effective < _FEWEST_EFFECTIVE_DRAWS or evidence.value() < certain
+    message = (
+        f"{effective:.3g} effective draws carry the value: it and its standard error cannot be trusted, the lower "
+        "bound can; use smc"
+    )
+    return Estimate(
+        value=evidence.value(),
+        stderr=evidence.stderr(),
+        n=kernel.n,
+        method="bernstein-yue",
+        status="heavy-tailed" if heavy_tail else "ok",
+        message="; ".join(part for part in (message if heavy_tail else "", kernel.note()) if part),
+        diagnostics={
+            "c1": jensen_bound(kernel.m, log_determinant, a, alpha),
+            "c1_optimal_scale": certain,
+            "draws": parameters.draws,
+            "effective_sample_size": effective,
+            "pareto_k": k_hat,
+            "largest_share_of_variance": share,
+            "distinct_inputs": kernel.m,
+        },
+        seconds=time.perf_counter() - began,
+        evidence=evidence,
+    )
+
+
+def jensen_bound(n: int, log_determinant: float, a: float, alpha: float) -> float:
+    """The lower bound on log P for a given α, in nats: -n log 2 - ½ log |K'| + ½ n log α + ½ (n - α a)."""
+    return -n * math.log(2) - 0.5 * log_determinant + 0.5 * n * math.log(alpha) + 0.5 * (n - alpha * a)
+
+
+def _mean_quadratic_form(L: Float[np.ndarray, "m m"], labels: Float[np.ndarray, " m"]) -> float:
+    """a = E uᵀ K'⁻¹ u = (1 - 2/π) tr K'⁻¹ + (2/π) 1ᵀ K'⁻¹ 1, from the factor of C, K' = diag(y) C diag(y)."""
+    (trtri,) = get_lapack_funcs(("trtri",), dtype=L.dtype)
+    inverse, _ = trtri(L.copy(order="F"), lower=1, overwrite_c=1)
+    (nrm2, trsv) = get_blas_funcs(("nrm2", "trsv"), dtype=L.dtype)
+    trace = float(nrm2(inverse.ravel(order="K"))) ** 2
+    along_labels = float(nrm2(trsv(L, labels, lower=1))) ** 2
+    return (1 - 2 / math.pi) * trace + 2 / math.pi * along_labels
+
+
+def _draw_log_weights(
+    L: Float[np.ndarray, "m m"],
+    labels: Float[np.ndarray, " m"],
+    alpha: float,
+    draws: int,
+    seed: int,
+    progress: ProgressCallback,
+) -> Float[np.ndarray, " draws"]:
+    """½ uᵀ (I - α K'⁻¹) u = ½ (|u|² - α |L⁻¹ diag(y) u|²) for half-normal u."""
+    rng = generator(seed, "bernstein-yue")
+    (trsm,) = get_blas_funcs(("trsm",), dtype=L.dtype)
+    chunk = max(1, min(draws, _CHUNK_BYTES // (8 * len(L))))
+    log_weights = np.empty(draws)
+    for start in range(0, draws, chunk):
+        stop = min(start + chunk, draws)
+        u = np.abs(rng.standard_normal((stop - start, len(L)))).T  # in Fortran order
+        squared = np.einsum("ij,ij->j", u, u)
+        u *= labels[:, None]
+        whitened = trsm(1.0, L, u, lower=1, overwrite_b=1)
+        log_weights[start:stop] = 0.5 * (squared - alpha * np.einsum("ij,ij->j", whitened, whitened))
+        progress(Progress("draws", stop, draws))
+    return log_weights
