@@ -51,10 +51,17 @@ def estimate(
     activation: Annotated[str, typer.Option(help="relu or erf")] = "relu",
     weight_std: Annotated[float, typer.Option(help="standard deviation of weights, times √fan-in")] = 2**0.5,
     bias_std: Annotated[float, typer.Option(help="standard deviation of biases")] = 0.1,
-    method: Annotated[str, typer.Option(help="smc, ep, ep2, laplace, bernstein-yue, closed-form or sampling")] = "smc",
-    particles: Annotated[int | None, typer.Option(help="smc: particles of a replicate [128]")] = None,
-    replicates: Annotated[int | None, typer.Option(help="smc: independent replicates [32]")] = None,
-    target_stderr: Annotated[float | None, typer.Option(help="smc: add replicates until this is met")] = None,
+    method: Annotated[
+        str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
+    ] = "smc",
+    particles: Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, 128]")] = None,
+    replicates: Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")] = None,
+    target_stderr: Annotated[
+        float | None, typer.Option(help="smc: add particles and replicates until this is met")
+    ] = None,
+    max_replicates: Annotated[int | None, typer.Option(help="smc: where adding ends [1024]")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="ep, ep2, smc: sweeps of EP [50, 50, 2]")] = None,
+    link: Annotated[str | None, typer.Option(help="laplace: probit or logistic [probit]")] = None,
     draws: Annotated[int | None, typer.Option(help="sampling, bernstein-yue: draws [100000, 10000]")] = None,
     noise_variance: Annotated[float, typer.Option(help="v: of K + vI instead")] = 0.0,
     jitter: Annotated[float, typer.Option(help="c: of K + c·mean(diag K)·I instead")] = 0.0,
@@ -67,7 +74,15 @@ def estimate(
 
     if not 0 < delta < 1:
         raise InvalidInput("delta", f"got {delta}", "Choose a probability between 0 and 1.")
-    chosen = {"particles": particles, "replicates": replicates, "target_stderr": target_stderr, "draws": draws}
+    chosen = {
+        "particles": particles,
+        "replicates": replicates,
+        "target_stderr": target_stderr,
+        "max_replicates": max_replicates,
+        "max_sweeps": max_sweeps,
+        "link": link,
+        "draws": draws,
+    }
     estimator = estimator_of(
         method,
         noise_variance=noise_variance,

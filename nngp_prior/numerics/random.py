@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 
 import numpy as np
 from jaxtyping import Float, UInt32
@@ -11,6 +12,7 @@ from scipy.stats import qmc
 
 _SOBOL_DIMENSIONS = 21_201  # as far as the direction numbers of Joe and Kuo (2008) go
 _BITS = 32
+_LOCK = threading.Lock()
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
@@ -35,10 +37,18 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
 
     SciPy lists its points in Gray-code order, so that the point whose Gray code is 2ʲ is the j-th direction number.
 
+    SciPy reads its tables at the first call, and two threads that do so at once leave them empty without an error.
+
     Returns:
         the numbers, as binary fractions of 32 bits.
+
+    Raises:
+        RuntimeError: that has happened, by other calls of SciPy.
     """
-    points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
+    with _LOCK:
+        points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
+    if np.any(points[1] != 0.5):  # the point after the origin, in every dimension
+        raise RuntimeError("SciPy's Sobol points are wrong: its tables were not read. Start a new process.")
     index = np.arange(2**count)
     place_of_code = np.argsort(index ^ (index >> 1))
     return (points[place_of_code[2 ** np.arange(count)]] * 2.0**_BITS).astype(np.uint32)

@@ -17,17 +17,18 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     closed_form,
     ep,
     ep2,
+    ghk,
     laplace,
     sampling,
     smc,
 )
 from nngp_prior.probability.checks import check_labels
-from nngp_prior.probability.memory import memory_needed, require_memory
+from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, BernsteinYue, Estimator, Laplace, Sampling
+from nngp_prior.schemas.estimator import Estimator
 
 __all__ = [
     "Cost",
@@ -48,7 +49,7 @@ def estimator_of(method: str, **options: Any) -> Estimator:
     """The parameters of an estimator, from its name.
 
     Args:
-        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
+        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
         **options: its fields.
 
     Returns:
@@ -215,22 +216,4 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
     if not isinstance(n, int) or n < 1:
         raise InvalidInput("n", f"got {n!r}", "Pass a positive integer.")
     estimator = estimator_of(method, **options)
-    return Cost(memory_needed(n, estimator), labellings * _seconds(n, estimator))
-
-
-def _seconds(n: int, estimator: Estimator) -> float:
-    """Operations over the rates that two cores reached in the benchmark."""
-    match estimator:
-        case SMC():
-            particles = estimator.particles * (estimator.replicates + 8)
-            return 0.1 + 16 * n**3 / 1.5e11 + 4 * n * n * particles / 1.5e11 + n * particles * 3.5e-7
-        case EP():
-            return 0.05 + 8 * n**3 / 1.5e11
-        case Laplace():
-            return 0.05 + 8 * n**3 / 1.5e11
-        case BernsteinYue():
-            return 0.05 + (n**3 + n * n * estimator.draws) / 1.5e11 + n * estimator.draws * 4e-8
-        case Sampling():
-            return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
-        case _:
-            return 1e-8 * n * n
+    return Cost(memory_needed(n, estimator), labellings * seconds_needed(n, estimator))

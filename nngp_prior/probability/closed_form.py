@@ -36,7 +36,7 @@ def estimate_closed_form(
     """
     del parameters, seed, progress
     began = time.perf_counter()
-    C = kernel.signed_correlation(labels, np.dtype(np.float64))
+    C = kernel.signed_correlation(labels, whole=True)
     if kernel.m == 1:
         log_p = -math.log(2)
     elif kernel.m == 2:

@@ -17,7 +17,11 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class HostParticles:
-    """The whitened variables of all coordinates visited, without signs, under each proposal."""
+    """The whitened variables of all coordinates visited, without signs, under each proposal.
+
+    What a block does to them is written twice, as compiled code and for NumPy. The compiled one is several times as
+    fast, since threads do not wait for each other in it, and takes a second or two to compile once a process.
+    """
 
     block = BLOCK
 
@@ -26,9 +30,10 @@ class HostParticles:
         proposals: list[Proposal],
         drawn_by: Int[np.ndarray, " columns"],
         log_u: Float[np.ndarray, "rank columns"],
+        compiled: bool,
     ) -> None:
-        self.proposals, self.drawn_by, self.log_u = proposals, drawn_by, log_u
-        self.columns = np.arange(len(drawn_by))
+        self.proposals, self.drawn_by, self.log_u, self.compiled = proposals, drawn_by, log_u, compiled
+        self.columns = len(drawn_by)
         self.epsilon = [np.empty(log_u.shape, dtype=proposal.L.dtype) for proposal in proposals]
         self.visited = 0
 
@@ -45,57 +50,22 @@ class HostParticles:
         Returns:
             what is added to the logarithms of the prior's density, of each proposal's density, and of the message.
         """
-        start, stop = block.coordinates.start, block.coordinates.stop
-        count, size, columns = len(self.proposals), stop - start, len(self.columns)
+        draw = _draw_compiled if self.compiled else _draw
         means = self._means(block.coordinates, y)
-        epsilon = np.empty((count, size, columns))
-        z, log_phi, r = (np.empty((count, columns)) for _ in range(3))
-        log_proposal, log_phi_guide = np.zeros((count, columns)), np.zeros(columns)
-        for k in range(size):
-            part = k - k % _PART
-            if k and k == part:
-                means[:, part : part + _PART] += block.L[:, part : part + _PART, :part] @ epsilon[:, :part]
-            m = means[:, k]
-            if k > part:
-                m += (block.L[:, None, k, part:k] @ epsilon[:, part:k])[:, 0]
-            np.multiply(m, block.slope[:, k, None], out=z)
-            z -= block.offset[:, k, None]
-            log_ndtr(z, out=log_phi)
-            g = block.deviation[self.drawn_by, k] * draw_half_line(
-                self._own(z), self._own(log_phi), self.log_u[start + k]
-            )
-            np.subtract(g, m, out=epsilon[:, k])
-            epsilon[:, k] /= block.conditional_deviation[:, k, None]
-            # log N(g; m', v') - log Φ(z), without constants
-            np.divide(g, block.deviation[:, k, None], out=r)
-            r -= z
-            r *= r
-            r *= 0.5
-            log_proposal -= r
-            log_proposal -= log_phi
-            log_phi_guide += log_phi[guide]
-        log_proposal -= (np.log(block.deviation) + _HALF_LOG_2PI).sum(axis=1)[:, None]
-        log_target = -0.5 * np.einsum("kc,kc->c", epsilon[0], epsilon[0])
-        log_target -= np.log(block.conditional_deviation[0]).sum() + size * _HALF_LOG_2PI
-        m = means[guide]
-        log_message = log_phi_guide + block.linear[guide] @ m + block.constant[guide]
-        log_message += block.quadratic[guide] @ np.square(m, out=m)
+        log_u = self.log_u[block.coordinates]
+        epsilon, log_target, log_proposal, log_message = draw(block, means, self.drawn_by, guide, log_u)
         for own, new in zip(self.epsilon, epsilon, strict=True):
-            np.multiply(y[:, None], new, out=own[start:stop], casting="same_kind")
-        self.visited = stop
+            np.multiply(y[:, None], new, out=own[block.coordinates], casting="same_kind")
+        self.visited = block.coordinates.stop
         return log_target, log_proposal, log_message
 
     def _means(self, coordinates: slice, y: Float[np.ndarray, " size"]) -> Float[np.ndarray, "proposals size columns"]:
         """Means of the next coordinates as far as the past decides them."""
-        means = np.empty((len(self.proposals), len(y), len(self.columns)))
+        means = np.empty((len(self.proposals), len(y), self.columns))
         for own, epsilon, proposal in zip(means, self.epsilon, self.proposals, strict=True):
             np.multiply(y[:, None], proposal.L[coordinates, : self.visited] @ epsilon[: self.visited], out=own)
             own += proposal.mean[coordinates, None]
         return means
-
-    def _own(self, values: Float[np.ndarray, "proposals columns"]) -> Float[np.ndarray, " columns"]:
-        """Of numbers for every proposal, those of the one that draws each column."""
-        return values[self.drawn_by, self.columns]
 
     def reorder(self, columns: Integer[np.ndarray, " some"], parents: Integer[np.ndarray, " some"]) -> None:
         """Replace some columns by others."""
@@ -106,8 +76,96 @@ class HostParticles:
         self, L: Float[np.ndarray, "rest rank"], y: Float[np.ndarray, " rest"]
     ) -> Integer[np.ndarray, " columns"]:
         """How many constraints on coordinates that those visited determine each particle breaks."""
-        broken = np.zeros(len(self.columns), dtype=np.int64)
+        broken = np.zeros(self.columns, dtype=np.int64)
         for start in range(0, len(L), 1024):
             g = L[start : start + 1024] @ self.epsilon[0]
             broken += (g * y[start : start + 1024, None] <= 0).sum(axis=0)
         return broken
+
+
+def _draw(
+    block: Block, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """ε and the changes of :meth:`HostParticles.follow`; the means are overwritten."""
+    count, size, columns = means.shape
+    column = np.arange(columns)
+    epsilon = np.empty((count, size, columns))
+    z, log_phi, r = (np.empty((count, columns)) for _ in range(3))
+    log_proposal, log_phi_guide = np.zeros((count, columns)), np.zeros(columns)
+    for k in range(size):
+        part = k - k % _PART
+        if k and k == part:
+            means[:, part : part + _PART] += block.L[:, part : part + _PART, :part] @ epsilon[:, :part]
+        m = means[:, k]
+        if k > part:
+            m += (block.L[:, None, k, part:k] @ epsilon[:, part:k])[:, 0]
+        np.multiply(m, block.slope[:, k, None], out=z)
+        z -= block.offset[:, k, None]
+        log_ndtr(z, out=log_phi)
+        own = drawn_by, column
+        g = block.deviation[drawn_by, k] * draw_half_line(z[own], log_phi[own], log_u[k])
+        np.subtract(g, m, out=epsilon[:, k])
+        epsilon[:, k] /= block.conditional_deviation[:, k, None]
+        # log N(g; m', v') - log Φ(z), without constants
+        np.divide(g, block.deviation[:, k, None], out=r)
+        r -= z
+        r *= r
+        r *= 0.5
+        log_proposal -= r
+        log_proposal -= log_phi
+        log_phi_guide += log_phi[guide]
+    log_proposal -= (np.log(block.deviation) + _HALF_LOG_2PI).sum(axis=1)[:, None]
+    log_target = -0.5 * np.einsum("kc,kc->c", epsilon[0], epsilon[0])
+    log_target -= np.log(block.conditional_deviation[0]).sum() + size * _HALF_LOG_2PI
+    m = means[guide]
+    log_message = log_phi_guide + block.linear[guide] @ m + block.constant[guide]
+    log_message += block.quadratic[guide] @ np.square(m, out=m)
+    return epsilon, log_target, log_proposal, log_message
+
+
+def _draw_compiled(
+    block: Block, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same, compiled.
+
+    A block that is not full is filled up with independent coordinates, whose constraint has probability ½, and columns
+    with particles of no consequence, so that few shapes have to be compiled.
+
+    Returns:
+        as :func:`_draw`.
+    """
+    import jax
+
+    from nngp_prior.probability.follow import BlockArrays, follow_block
+
+    _, size, columns = means.shape
+    more_rows, more_columns = BLOCK - size, _compiled_columns(columns) - columns
+    if more_rows or more_columns:
+        means = np.pad(means, ((0, 0), (0, more_rows), (0, more_columns)))
+        log_u = np.pad(log_u, ((0, more_rows), (0, more_columns)), constant_values=math.log(0.5))
+        drawn_by = np.pad(drawn_by, (0, more_columns))
+    numbers = [getattr(block, name) for name in BlockArrays._fields]
+    if more_rows:
+        fill = {"L": None, "offset": 0.0, "quadratic": 0.0, "linear": 0.0}
+        numbers = [
+            _filled(value, more_rows, fill.get(name, 1.0)) if value.ndim > 1 else value
+            for name, value in zip(BlockArrays._fields, numbers, strict=True)
+        ]
+    with jax.enable_x64(True):
+        followed = follow_block(BlockArrays(*numbers), means, drawn_by.astype(np.int32), guide, log_u)
+        epsilon, log_target, log_proposal, log_message = (np.asarray(part)[..., :columns] for part in followed)
+    return epsilon[:, :size], log_target + more_rows * math.log(2), log_proposal, log_message
+
+
+def _filled(values: np.ndarray, more: int, with_: float | None) -> np.ndarray:
+    """Numbers of a block with those of independent coordinates behind them; None stands for the identity matrix."""
+    if with_ is not None:
+        return np.pad(values, ((0, 0), (0, more)), constant_values=with_)
+    values = np.pad(values, ((0, 0), (0, more), (0, more)))
+    values[:, range(-more, 0), range(-more, 0)] = 1.0
+    return values
+
+
+def _compiled_columns(columns: int) -> int:
+    """512 or 1,024, or a multiple of 1,024."""
+    return 512 if columns <= 512 else -(-columns // 1024) * 1024

@@ -94,7 +94,7 @@ def estimate_laplace(
             f"Pass at least {_SMALLEST_NOISE * kernel.m / kernel.scale.min() ** 2:.1g}, or use method='smc', which "
             "needs none.",
         )
-    K = kernel.signed_correlation(labels, np.dtype(np.float64))
+    K = kernel.signed_correlation(labels)
     # The prepared kernel's diagonal has the noise in it; jitter stays part of the prior.
     jitter = kernel.added - parameters.noise_variance
     K[np.diag_indices_from(K)] = (kernel.K.diagonal()[kernel.kept] + jitter) * kernel.scale**2

@@ -33,7 +33,7 @@ class Mixture:
     The first proposal is the prior's: it carries the target density, so that it is followed even if it draws none.
 
     Attributes:
-        proposals: at least two.
+        proposals: at least one.
         counts: particles for each.
         labels: ±1, of all coordinates.
         determined: rows of the prior's factor for the coordinates that the first ones determine.
@@ -51,16 +51,16 @@ class Mixture:
 
     @property
     def guide(self) -> int:
-        """The proposal whose message from the future guides resampling: the one that draws most."""
-        return int(np.argmax(self.counts[1:])) + 1
+        """The proposal whose message from the future guides resampling: the one with sites that draws most."""
+        return int(np.argmax(self.counts[1:])) + 1 if len(self.counts) > 1 else 0
 
 
 def make_mixture(
     kernel: PreparedKernel, labels: Float[np.ndarray, " m"], proposals: list[Proposal], counts: np.ndarray
 ) -> Mixture:
-    """A mixture without the proposals that draw nothing (the prior and at least one other stay)."""
+    """A mixture without the proposals that draw nothing; the prior stays, and one other if there is one, as guide."""
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
-    if len(used) == 1:
+    if len(used) == 1 < len(proposals):
         used.append(1)
     return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], labels, kernel.L[kernel.rank :])
 
@@ -88,6 +88,7 @@ def run_replicates(
     mixture: Mixture,
     generators: list[np.random.Generator],
     resample: bool = True,
+    compiled: bool = False,
     step: Callable[[int], None] = lambda _: None,
 ) -> Outcome:
     """Run independent replicates side by side, as columns of the same matrices.
@@ -96,18 +97,19 @@ def run_replicates(
         mixture: what trajectories are drawn from.
         generators: one a replicate.
         resample: False gives plain importance sampling.
+        compiled: worth a second or two of compiling, once a process.
         step: told how many coordinates have been visited.
 
     Returns:
         log Ẑ of each replicate, and its weights.
     """
-    return _Run(mixture, generators).go(resample, step)
+    return _Run(mixture, generators, compiled).go(resample, step)
 
 
 class _Run:
     """The state of some replicates' particles. Columns are ordered by proposal, then replicate, then particle."""
 
-    def __init__(self, mixture: Mixture, generators: list[np.random.Generator]) -> None:
+    def __init__(self, mixture: Mixture, generators: list[np.random.Generator], compiled: bool) -> None:
         self.mixture, self.generators = mixture, generators
         proposals, counts = mixture.proposals, mixture.counts
         self.rank = len(proposals[0].mean)
@@ -125,7 +127,7 @@ class _Run:
         for rng, own in zip(generators, self.of_replicate, strict=True):
             log_u[:, own] = scrambled_sobol(self.rank, self.particles, rng)
         np.log(log_u, out=log_u)
-        self.state = HostParticles(proposals, drawn_by, log_u)
+        self.state = HostParticles(proposals, drawn_by, log_u, compiled)
         with np.errstate(divide="ignore"):
             self.log_shares = np.log(np.array(counts) / self.particles)[:, None]
         self.log_target = np.zeros(columns)

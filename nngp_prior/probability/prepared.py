@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.linalg import cholesky, pivoted_cholesky
 from nngp_prior.probability.checks import INDEFINITENESS_ALLOWED, as_matrix, check_correlations, check_entries
-from nngp_prior.probability.memory import require_memory
+from nngp_prior.probability.cost import require_memory
 from nngp_prior.schemas.estimator import Estimator
 
 _ROUNDING_OF_FLOAT32 = 1e-3  # more is no rounding of a covariance matrix
@@ -91,9 +91,11 @@ class PreparedKernel:
         """Which inputs have another label than the one kept for them implies."""
         return labels != self.sign * labels[self.kept][self.group]
 
-    def signed_correlation(self, labels: Float[np.ndarray, " m"], dtype: np.dtype) -> Float[np.ndarray, "m m"]:
-        """K' = diag(y) C diag(y) of the inputs kept, in Fortran order."""
-        return _correlation(self.K, self.kept, self.scale * labels, dtype)
+    def signed_correlation(
+        self, labels: Float[np.ndarray, " m"], dtype: type[np.floating] = np.float64, whole: bool = False
+    ) -> Float[np.ndarray, "m m"]:
+        """K' = diag(y) C diag(y) of the inputs kept, in Fortran order; zero above the diagonal unless ``whole``."""
+        return _correlation(self.K, self.kept, self.scale * labels, dtype, whole)
 
 
 def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
@@ -117,7 +119,7 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     n = len(K)
     scale = 1 / np.sqrt(K.diagonal() + added)
     everything = np.arange(n)
-    L = cholesky(_correlation(K, everything, scale, np.dtype(np.float64)))
+    L = cholesky(_correlation(K, everything, scale))
     if L is not None and np.square(L.diagonal()).min() > SMALL_VARIANCE:
         return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n))
     del L
@@ -129,7 +131,7 @@ def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float) -> Prepare
     check_correlations(K, scale)
     first, sign = _tied_to(K, scale)
     kept = np.flatnonzero(first == np.arange(len(K)))
-    factor = pivoted_cholesky(_correlation(K, kept, scale[kept], np.dtype(np.float64)))
+    factor = pivoted_cholesky(_correlation(K, kept, scale[kept], whole=True))
     if factor.residual > INDEFINITENESS_ALLOWED:
         remedy = "Check how it was computed."
         if factor.residual < _ROUNDING_OF_FLOAT32:
@@ -147,13 +149,20 @@ def _row_blocks(n: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
 
-def _correlation(K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    C = np.empty((len(kept), len(kept)), dtype=dtype, order="F")
+def _correlation(
+    K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: type[np.floating] = np.float64, whole: bool = False
+) -> np.ndarray:
+    """diag(scale) K diag(scale) of the inputs kept, with a unit diagonal."""
+    m = len(kept)
+    C = np.zeros((m, m), dtype=dtype, order="F")
     ordered = np.array_equal(kept, np.arange(len(K)))
-    for columns in _row_blocks(len(kept)):
+    for columns in _row_blocks(m):
         # K is symmetric: its rows are read, the columns of C written, both contiguous.
-        rows = K[columns] if ordered else K[kept[columns]][:, kept]
-        np.multiply(rows.T, scale[:, None] * scale[columns], out=C[:, columns], casting="same_kind")
+        below = slice(0 if whole else columns.start, m)
+        rows = K[columns, below] if ordered else K[kept[columns]][:, kept[below]]
+        part = C[below, columns]
+        np.multiply(rows.T, scale[below, None], out=part, casting="same_kind")
+        part *= scale[columns].astype(dtype)
     np.fill_diagonal(C, 1.0)  # noise included; exact, so that rounding does not decide the order of visits
     return C
 

@@ -14,6 +14,7 @@ directions, where the true posterior has the prior's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ class Proposal:
     shift: Float[np.ndarray, " rank"]
 
 
+def untwisted(kernel: PreparedKernel) -> Proposal:
+    """The prior's proposal, which knows nothing of the constraints to come; its factor is the kernel's own array."""
+    zeros = np.zeros(kernel.rank)
+    return Proposal(kernel.L[: kernel.rank], zeros, zeros, zeros)
+
+
 def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
     """The untwisted proposal, EP's, and EP's widened.
 
@@ -63,16 +70,15 @@ def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
         ep: sites, factor and mean of EP.
 
     Returns:
-        the proposals; the first is exactly the prior, in float64 (weights need its density) and the kernel's own
-        array, the others are in EP's precision.
+        the proposals; the first is exactly the prior, in float64, since weights need its density, the others are in
+        EP's precision.
     """
     rank = kernel.rank
     s, nu, mean = ep.sites.precision, ep.sites.shift, ep.mean
     beta = _WIDENING_SIMPLE if ep.log_z > _SIMPLE_ABOVE else _WIDENING
     widened, _ = posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
-    zeros = np.zeros(rank)
     return [
-        Proposal(kernel.L[:rank], zeros, zeros, zeros),
+        untwisted(kernel),
         Proposal(ep.L[:rank], mean[:rank], s[:rank], nu[:rank]),
         Proposal(widened[:rank], mean[:rank], beta * s[:rank], (nu - (1 - beta) * s * mean)[:rank]),
     ]
@@ -144,7 +150,7 @@ def optimal_shares(
     log_target: Float[np.ndarray, " particles"],
     log_proposal: Float[np.ndarray, "proposals particles"],
     usual: Float[np.ndarray, " proposals"],
-) -> Float[np.ndarray, " proposals"]:
+) -> tuple[Float[np.ndarray, " proposals"], float]:
     r"""Shares α of a mixture that minimise the variance of its weights, from a pilot drawn with equal shares.
 
     The second moment ∫ γ²/Σ_j α_j π_j is convex in α (He & Owen 2014). Its stationarity condition,
@@ -157,15 +163,15 @@ def optimal_shares(
             which bounds the weights, is also its least.
 
     Returns:
-        the shares.
+        the shares, and the relative variance that weights have under the best ones, infinite if none is positive.
     """
     count = len(log_proposal)
     log_drawn = logsumexp(log_proposal, axis=0) - np.log(count)
     if np.all(np.isneginf(log_target)):
-        return usual
+        return usual, math.inf
     shares = np.full(count, 1 / count)
     smallest = np.array([usual[0]] + [1e-12] * (count - 1))  # a share of 0 would never come back
-    importance = np.zeros(0)
+    importance = log_second_moment = np.zeros(0)
     for _ in range(100):
         log_mixture = logsumexp(log_proposal + np.log(shares)[:, None], axis=0)
         log_second_moment = 2 * log_target - log_mixture - log_drawn
@@ -177,7 +183,9 @@ def optimal_shares(
         shares /= shares.sum()
     effective = 1 / float(np.sum(importance**2))
     trust = effective / (effective + _PRIOR_EFFECTIVE_SAMPLES)
-    return trust * shares + (1 - trust) * usual
+    log_moments = [logsumexp(a) - np.log(len(a)) for a in (log_target - log_drawn, log_second_moment)]
+    variance = math.expm1(min(log_moments[1] - 2 * log_moments[0], 700.0))
+    return trust * shares + (1 - trust) * usual, variance
 
 
 def allocate(shares: Float[np.ndarray, " proposals"], particles: int) -> Integer[np.ndarray, " proposals"]:

@@ -41,28 +41,48 @@ class SMC(_WithEP):
     Attributes:
         particles: of one replicate; powers of two are best, since the points are Sobol's.
         replicates: independent ones; the error bar comes from their spread.
-        target_stderr: replicates are doubled until the standard error is at most this.
-        max_replicates: where doubling ends; the status says so.
+        target_stderr: particles of a replicate are doubled as the pilot says, then replicates added until the standard
+            error is at most this.
+        max_replicates: where adding ends; the status says so. At least ``replicates``.
         shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
             run when absent.
         tolerance: as for EP; a proposal need not have converged.
-        max_sweeps: as for EP; a proposal is as good after three.
+        max_sweeps: as for EP; a proposal is as good after two.
     """
 
     kind: Literal["smc"] = "smc"
-    particles: Annotated[int, Field(ge=4)] = 128
+    particles: Annotated[int, Field(ge=4)] = 32
     replicates: Annotated[int, Field(ge=2)] = 32
     target_stderr: Annotated[float, Field(gt=0)] | None = None
     max_replicates: Annotated[int, Field(ge=2)] = 1024
     shares: tuple[float, float, float] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    max_sweeps: Annotated[int, Field(ge=1)] = 3
+    max_sweeps: Annotated[int, Field(ge=1)] = 2
+
+    @model_validator(mode="after")
+    def _budget_has_room(self) -> SMC:
+        if self.target_stderr is not None and self.max_replicates < self.replicates:
+            raise ValueError(f"max_replicates must be at least replicates ({self.replicates})")
+        return self
 
     @model_validator(mode="after")
     def _shares_are_a_distribution(self) -> SMC:
         if self.shares is not None and (min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9):
             raise ValueError("shares must not be negative and must sum to 1")
         return self
+
+
+class GHK(_Estimator):
+    """Separation of variables without EP: unbiased for P, with standard error; hopeless where inputs are many.
+
+    Attributes:
+        particles: of one replicate.
+        replicates: independent ones.
+    """
+
+    kind: Literal["ghk"] = "ghk"
+    particles: Annotated[int, Field(ge=4)] = 128
+    replicates: Annotated[int, Field(ge=2)] = 32
 
 
 class EP(_WithEP):
@@ -136,4 +156,6 @@ class Sampling(_Estimator):
     draws: Annotated[int, Field(ge=1)] = 100_000
 
 
-Estimator = Annotated[SMC | EP | EP2 | Laplace | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")]
+Estimator = Annotated[
+    SMC | EP | EP2 | Laplace | GHK | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")
+]

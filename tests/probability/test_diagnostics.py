@@ -55,7 +55,9 @@ def test_optimal_shares_are_those_of_the_convex_problem() -> None:
     second_moments = [np.mean(np.exp(2 * log_target) / (np.array(g) @ np.exp(log_proposal)) / drawn) for g in grid]
     usual = np.array([0.1, 0.3, 0.3, 0.3])
     best = np.array(grid[int(np.argmin(second_moments))])
-    np.testing.assert_allclose(optimal_shares(log_target, log_proposal, usual), best, atol=0.06)
+    shares, variance = optimal_shares(log_target, log_proposal, usual)
+    assert variance == pytest.approx(min(second_moments) / np.mean(np.exp(log_target) / drawn) ** 2 - 1, rel=0.02)
+    np.testing.assert_allclose(shares, best, atol=0.06)
 
 
 def test_allocation_uses_every_particle_and_keeps_the_defence() -> None:

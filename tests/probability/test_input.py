@@ -102,7 +102,7 @@ def test_options(options: dict, message: str) -> None:
 
 def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     free = estimate_cost(1000).bytes
-    monkeypatch.setattr(nngp_prior.probability.memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr(nngp_prior.probability.cost.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     log_probability(equicorrelated(1000, 0.5), np.ones(1000, dtype=int), method="ep")
     with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs needs .* Use at most 1,000 inputs"):
         log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int))

@@ -1,4 +1,4 @@
-"""What an estimate needs of memory, and the refusal of what does not fit."""
+"""What an estimate needs of memory and time, and the refusal of what does not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import psutil
 
 from nngp_prior.errors import ResourceLimit
-from nngp_prior.schemas.estimator import EP, SMC, Estimator
+from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, Estimator, Laplace, Sampling
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
@@ -55,3 +55,24 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
             f"n: {estimator.kind} on n = {n:,} inputs needs {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB "
             f"are free. Use at most {largest:,} inputs, or a machine with more memory."
         )
+
+
+def seconds_needed(n: int, estimator: Estimator) -> float:
+    """Operations over the rates that two cores reached in the benchmark."""
+    match estimator:
+        case SMC():
+            particles = estimator.particles * (estimator.replicates + 8)
+            return 0.1 + 4 * n**3 / 1.5e11 + 2 * n * n * particles / 1.5e11 + n * particles * 2e-7
+        case GHK():
+            particles = estimator.particles * estimator.replicates
+            return 0.05 + n**3 / 3 / 1.5e11 + n * n * particles / 1.5e11 + n * particles * 1e-7
+        case EP():
+            return 0.05 + 8 * n**3 / 1.5e11
+        case Laplace():
+            return 0.05 + 8 * n**3 / 1.5e11
+        case BernsteinYue():
+            return 0.05 + (n**3 + n * n * estimator.draws) / 1.5e11 + n * estimator.draws * 4e-8
+        case Sampling():
+            return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
+        case _:
+            return 1e-8 * n * n

@@ -1,0 +1,51 @@
+"""Separation of variables without twisting: Genz; Geweke, Hajivassiliou and Keane. The classic baseline.
+
+Coordinates are drawn one after another from the prior given the past, each restricted to its half-line, on scrambled
+Sobol points (Genz, J. Comput. Graph. Stat. 1, 1992; Hajivassiliou, McFadden and Ruud, J. Econometrics 72, 1996). The
+weight of a trajectory is the product of the conditional probabilities of its constraints, at most 1, and its mean is
+P. Nothing tells a coordinate of the constraints that follow, so that the weights' relative variance grows
+exponentially with n unless inputs are nearly independent.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from nngp_prior.probability.particles import make_mixture
+from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.proposals import untwisted
+from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import GHK
+
+
+@ESTIMATORS.register(GHK)
+def estimate_ghk(
+    kernel: PreparedKernel, labels: np.ndarray, parameters: GHK, seed: int, progress: ProgressCallback
+) -> Estimate:
+    """The mean weight, with its spread over replicates. Visits are in the order of the inputs if K is not singular."""
+    began = time.perf_counter()
+    mixture = make_mixture(kernel, labels, [untwisted(kernel)], np.array([parameters.particles]))
+    outcomes = run_in_threads(mixture, range(parameters.replicates), seed, "replicate", progress, resample=False)
+    evidence = evidence_of(outcomes)
+    status, message, diagnostics = judge(outcomes)
+    return Estimate(
+        value=evidence.value(),
+        stderr=evidence.stderr(),
+        n=kernel.n,
+        method="ghk",
+        status=status,
+        message="; ".join(part for part in (message, kernel.note()) if part),
+        diagnostics={
+            **diagnostics,
+            "distinct_inputs": kernel.m,
+            "rank": kernel.rank,
+            "smallest_conditional_variance": kernel.smallest_conditional_variance,
+        },
+        seconds=time.perf_counter() - began,
+        evidence=evidence,
+    )

@@ -1,0 +1,119 @@
+"""Independent replicates of a mixture's estimate, side by side on all cores, and what their weights say of them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
+
+from nngp_prior.numerics.random import generator
+from nngp_prior.probability.cost import COLUMNS, cores
+from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
+from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.estimate import Replicates, Status
+
+_COMPILE_ABOVE = 8_000_000  # coordinates of particles, under all proposals, that make up for compiling
+# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
+# alone misleads: k̂ is large on weights that hardly vary, whatever their size.
+_PARETO_K_TRUSTED = 0.7
+_LARGEST_SHARE_TRUSTED = 0.06
+_EVEN_REPLICATES = 1 / 3  # effective number of replicates, as a part, below which their spread says little
+
+
+def run_in_threads(
+    mixture: Mixture,
+    replicates: range,
+    seed: int,
+    name: str,
+    progress: ProgressCallback,
+    resample: bool = True,
+) -> list[Outcome]:
+    """Run replicates in groups, one group a core at a time.
+
+    Args:
+        mixture: what trajectories are drawn from.
+        replicates: their numbers; each has random numbers of its own.
+        seed: the labelling's.
+        name: what the replicates are for; progress calls them so.
+        progress: told of coordinates visited.
+        resample: False gives plain importance sampling.
+
+    Returns:
+        the groups' outcomes, in the order of the numbers.
+    """
+    size = max(1, min(COLUMNS // mixture.particles, -(-len(replicates) // cores())))
+    groups = [replicates[start : start + size] for start in range(0, len(replicates), size)]
+    rank = len(mixture.proposals[0].mean)
+    compiled = rank * len(mixture.proposals) * mixture.particles * len(replicates) > _COMPILE_ABOVE
+    done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()
+
+    def run_group(group: range) -> Outcome:
+        visited_before = 0
+
+        def step(visited: int) -> None:
+            nonlocal done, visited_before
+            if stop.is_set():
+                raise InterruptedError("another group of replicates failed, or the run was interrupted")
+            with lock:
+                done += visited - visited_before
+                visited_before = visited
+                progress(Progress(f"{name}s", done, total))
+
+        return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, compiled, step)
+
+    workers = min(len(groups), cores())
+    with threadpool_limits(1 if workers > 1 else None, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        try:
+            return list(pool.map(run_group, groups))
+        except BaseException:
+            stop.set()  # the pool waits for its threads: let them end at their next block
+            raise
+
+
+def evidence_of(outcomes: list[Outcome]) -> Replicates:
+    """The replicates' estimates of P."""
+    return Replicates(log_estimates=tuple(np.concatenate([o.log_estimates for o in outcomes]).tolist()))
+
+
+def judge(outcomes: list[Outcome]) -> tuple[Status, str, dict[str, float | int | None]]:
+    """What the weights say of the error bar.
+
+    Args:
+        outcomes: of all replicates.
+
+    Returns:
+        status, message and diagnostics.
+    """
+    log_z = np.concatenate([o.log_estimates for o in outcomes])
+    log_weights = np.concatenate([o.log_weights for o in outcomes])
+    k_hat, share = pareto_k(log_weights), largest_share(log_weights)
+    diagnostics: dict[str, float | int | None] = {
+        "replicates": len(log_z),
+        "particles": log_weights.shape[1],
+        "effective_sample_size": effective_sample_size(log_weights),
+        "pareto_k": k_hat,
+        "largest_share_of_variance": share,
+        "resamplings": sum(o.resamplings for o in outcomes),
+    }
+    if np.isnan(log_z).any():
+        return "numerical-failure", "a weight is not a number: K is too close to singular; pass jitter", diagnostics
+    if np.all(np.isneginf(log_z)):
+        message = (
+            "no particle satisfied the constraints on inputs that others determine (K is singular): "
+            "P is 0 or far below what these particles resolve; try more particles"
+        )
+        return "no-hits", message, diagnostics
+    effective = math.exp(2 * float(logsumexp(log_z)) - float(logsumexp(2 * log_z)))
+    heavy_tail = k_hat is not None and k_hat > _PARETO_K_TRUSTED and share > _LARGEST_SHARE_TRUSTED
+    if heavy_tail or effective < _EVEN_REPLICATES * len(log_z):
+        message = (
+            "few particles carry the estimate: its standard error may be too small, the lower bound still holds; "
+            "use more particles a replicate"
+        )
+        return "heavy-tailed", message, diagnostics
+    return "ok", "", diagnostics
