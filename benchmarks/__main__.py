@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accuracy, cholesky, gpy, large, memory, scipy_mvn
+from benchmarks import accuracy, cholesky, gpy, labellings, large, memory, scipy_mvn
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
@@ -18,6 +18,7 @@ BUSY = 0.5  # mean number of running processes over the last minute
 PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "accuracy": accuracy.run,
     "cholesky": cholesky.run,
+    "labellings": labellings.run,
     "memory": memory.run,
     "large": large.run,
     "scipy_mvn": scipy_mvn.run,
