@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accuracy, cholesky, gpy, labellings, large, memory, scipy_mvn
+from benchmarks import accuracy, calibration, cholesky, gpy, labellings, large, memory, scipy_mvn
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
@@ -17,6 +17,7 @@ BUSY = 0.5  # mean number of running processes over the last minute
 
 PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "accuracy": accuracy.run,
+    "calibration": calibration.run,
     "cholesky": cholesky.run,
     "labellings": labellings.run,
     "memory": memory.run,
