@@ -6,25 +6,29 @@ import argparse
 import datetime
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from benchmarks import accuracy, cholesky, gpy, scipy_mvn
+from benchmarks import accuracy, calibration, cholesky, gpy, labellings, large, memory, scipy_mvn
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
 
 BUSY = 0.5  # mean number of running processes over the last minute
 
-PARTS: dict[str, Callable[[bool], list[Table]]] = {
+PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "accuracy": accuracy.run,
+    "calibration": calibration.run,
     "cholesky": cholesky.run,
+    "labellings": labellings.run,
+    "memory": memory.run,
+    "large": large.run,
     "scipy_mvn": scipy_mvn.run,
     "gpy": gpy.run,
 }
 
 
 def main() -> None:
-    """Run the parts asked for; results are written after each, so that an interrupted run keeps what it has."""
+    """Run the parts asked for; results are written after each table, so that an interrupted run keeps what it has."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append", metavar="PART", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small n: whether everything runs, not what it takes")
@@ -41,7 +45,7 @@ def main() -> None:
         for table in PARTS[part](arguments.quick):
             print(as_markdown(table), flush=True)
             tables.append(table)
-        write(stem, {"quick": arguments.quick, "timing": HOW, "machine": describe(load)}, tables)
+            write(stem, {"quick": arguments.quick, "timing": HOW, "machine": describe(load)}, tables)
     print(f"{RESULTS.name}/{stem}.json and .md, {time.perf_counter() - began:.0f} s in all")
 
 

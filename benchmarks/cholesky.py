@@ -7,24 +7,23 @@ if all of them ran at the speed of matrix products. Peak memory is that of a pro
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import log_ndtr
 
+from benchmarks.fresh import fresh
+from benchmarks.large import kernel_and_estimate
 from benchmarks.problems import ARCHITECTURE, data_note, inputs, problem, sizes
 from benchmarks.report import Column, Table, say
 from benchmarks.timing import cholesky_seconds, measure, product_rate
 from nngp_prior import Estimate, kernel, log_probability
 from nngp_prior.numerics.gaussian import draw_half_line
-from nngp_prior.probability.proposals import WIDENINGS, allocate
+from nngp_prior.probability.prepared import SMALL_VARIANCE
+from nngp_prior.probability.proposals import USUAL_SHARES, allocate
 
-_PROPOSALS = 2 + len(WIDENINGS)
+_PROPOSALS = len(USUAL_SHARES)
 _PILOT_REPLICATES = 8
 
 
@@ -46,7 +45,7 @@ class Rates(NamedTuple):
 
 def run(quick: bool) -> list[Table]:
     """Times, the floor, kernel and memory."""
-    wanted = (200, 400) if quick else (1000, 4000)
+    wanted = (200, 300) if quick else (1000, 2000, 4000)
     rates = measure_rates()
     times, floors, kernels = [], [], []
     for n in sizes(*wanted):
@@ -79,9 +78,8 @@ def run(quick: bool) -> list[Table]:
             floors.append({"n": n, "labels": name, **floor(smc, rates), "smc_s": smc_seconds})
             floors[-1]["ratio"] = smc_seconds / floors[-1]["floor_s"]
             floors[-1]["floor_ratio"] = floors[-1]["floor_s"] / unit
-    for row in kernels:
-        say(f"peak memory, n = {row['n']:,}")
-        row |= peak_memory(row["n"])
+    say("peak memory")
+    kernels = [fresh(kernel_and_estimate, row["n"]) | row for row in kernels]
     note = data_note(*wanted)
     return [_times(times, note), _floors(floors, rates), _kernels(kernels, note)]
 
@@ -103,10 +101,10 @@ def measure_rates() -> Rates:
 def floor(estimate: Estimate, rates: Rates) -> dict[str, Any]:
     """The time that the operations of one default estimate take at the rates measured; leading terms only.
 
-    In float64: the pivoted factorisation (n³/3) and a posterior factor for EP's sites and for each widening
-    (``syrk`` n³, ``potrf`` n³/3, ``trsm`` n³). EP: n³ a sweep (``syrk`` of half a product), at the rate of the
-    precision in which it ended. Particles: n² a particle and proposal followed, the prior's in float64, the others
-    counted at the rate of float32 even where the kernel makes them float64. The pilot follows all proposals.
+    The kernel's factorisation (``potrf`` n³/3) is in float64. EP: n³ a sweep (``syrk`` of half a product), at the rate
+    of the precision in which it ended. A posterior factor for each proposal but the prior's (``lauum`` n³/3, ``potrf``
+    n³/3, division of triangles n³/3), in float32 where the kernel allows. Particles: n² a particle and proposal
+    followed, the prior's in float64, the others in the precision of their factors. The pilot follows all proposals.
 
     Args:
         estimate: whose diagnostics say how many sweeps, replicates and proposals there were.
@@ -119,30 +117,30 @@ def floor(estimate: Estimate, rates: Rates) -> dict[str, Any]:
     shares = allocate(np.array(d["shares"]), d["particles"])
     followed = 1 + max(1, int(np.count_nonzero(shares[1:])))
     pilot, particles = _PILOT_REPLICATES * d["particles"], d["replicates"] * d["particles"]
-    factors = n**3 / 3 + (1 + len(WIDENINGS)) * (7 / 3) * n**3
+    in_single = d["ep_precision"] == "float32"
+    sweep_rate = rates.single if in_single else rates.double
+    in_single = in_single and d["smallest_conditional_variance"] > SMALL_VARIANCE
+    factor_rate = rates.single if in_single else rates.double
+    first_factor = n**3 / 3
     sweeps = d["ep_sweeps"] * n**3
+    posterior_factors = (_PROPOSALS - 1) * n**3
     prior_paths = n * n * (pilot + particles)
     other_paths = n * n * (pilot * (_PROPOSALS - 1) + particles * (followed - 1))
-    sweep_rate = rates.single if d["ep_precision"] == "float32" else rates.double
     evaluations = n * (pilot * _PROPOSALS + particles * followed)
     return {
         "sweeps": d["ep_sweeps"],
         "ep_precision": d["ep_precision"],
+        "factor_precision": "float32" if in_single else "float64",
         "proposals": followed,
         "sweeps_gflop": sweeps / 1e9,
-        "factors_gflop": factors / 1e9,
+        "factors_gflop": (first_factor + posterior_factors) / 1e9,
         "particles_gflop": (prior_paths + other_paths) / 1e9,
-        "floor_s": (factors + prior_paths) / rates.double + sweeps / sweep_rate + other_paths / rates.single,
-        "all_double_s": (factors + sweeps + prior_paths + other_paths) / rates.double,
+        "floor_s": (first_factor + prior_paths) / rates.double
+        + sweeps / sweep_rate
+        + (posterior_factors + other_paths) / factor_rate,
+        "all_double_s": (first_factor + posterior_factors + sweeps + prior_paths + other_paths) / rates.double,
         "special_s": evaluations / rates.log_phi + n * (pilot + particles) / rates.draws,
     }
-
-
-def peak_memory(n: int) -> dict[str, float]:
-    """Peak resident memory of a fresh process that does kernel and estimate, see :mod:`benchmarks.peak_memory`."""
-    command = [sys.executable, "-m", "benchmarks.peak_memory", str(n)]
-    root = Path(__file__).parents[1]
-    return json.loads(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout)
 
 
 def _times(rows: list[dict[str, Any]], note: str) -> Table:
@@ -152,6 +150,7 @@ def _times(rows: list[dict[str, Any]], note: str) -> Table:
             Column("n", "n"),
             Column("labels", "labels"),
             Column("log P (smc)", "log_p", error="stderr"),
+            Column("stderr", "stderr"),
             Column("status", "status"),
             Column("ep - smc, nats", "ep_minus_smc", "+.3f"),
             Column("smc, s", "smc_s"),
@@ -176,7 +175,8 @@ def _floors(rows: list[dict[str, Any]], rates: Rates) -> Table:
             Column("n", "n"),
             Column("labels", "labels"),
             Column("EP sweeps", "sweeps"),
-            Column("in", "ep_precision"),
+            Column("sweeps in", "ep_precision"),
+            Column("factors in", "factor_precision"),
             Column("proposals", "proposals"),
             Column("sweeps, Gflop", "sweeps_gflop"),
             Column("factors, Gflop", "factors_gflop"),
@@ -192,7 +192,8 @@ def _floors(rows: list[dict[str, Any]], rates: Rates) -> Table:
         [
             f"floor: leading operation counts over the measured rates of gemm, {rates.double / 1e9:.0f} Gflop/s in "
             f"float64 and {rates.single / 1e9:.0f} in float32",
-            "factors: one pivoted factorisation n³/3; for each of three sets of sites syrk n³, potrf n³/3, trsm n³",
+            f"factors: K's own, potrf n³/3; for each of {_PROPOSALS - 1} sets of sites lauum, potrf and a division of "
+            "triangles, n³/3 each; sweeps n³ each",
             "special functions, not in the floor: log Φ of every coordinate, particle and proposal, and an inversion "
             f"a draw, at {rates.log_phi / 1e6:.0f} and {rates.draws / 1e6:.0f} million a second on all cores",
         ],

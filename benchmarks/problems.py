@@ -10,7 +10,7 @@ import numpy as np
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.data import label, load
 from nngp_prior.data.datasets import Data
-from nngp_prior.schemas.data import Constant, Digits, Labelling, Mnist, RandomLabels, Threshold
+from nngp_prior.schemas.data import Constant, Digits, FashionMnist, Labelling, Mnist, RandomLabels, Threshold
 from nngp_prior.settings import Settings
 
 ARCHITECTURE = FullyConnected(depth=2)
@@ -19,6 +19,7 @@ LABELLINGS: dict[str, Labelling] = {
     "constant": Constant(),
     "random": RandomLabels(seed=1),
 }
+DATASETS = {"mnist": Mnist, "fashion-mnist": FashionMnist, "digits": Digits}
 _DIGITS = 1437  # training images
 
 
@@ -42,9 +43,14 @@ def source() -> str:
     return "mnist" if Settings().data else "digits"
 
 
+def datasets() -> list[str]:
+    """All that there are."""
+    return list(DATASETS) if Settings().data else ["digits"]
+
+
 def inputs(n: int) -> Data:
     """The first n of a random order of the training images."""
-    return load(Mnist(n=n) if source() == "mnist" else Digits(n=n))
+    return load(DATASETS[source()](n=n))
 
 
 @lru_cache(maxsize=2)
