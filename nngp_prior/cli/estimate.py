@@ -60,7 +60,7 @@ def estimate(
         float | None, typer.Option(help="smc: add particles and replicates until this is met")
     ] = None,
     max_replicates: Annotated[int | None, typer.Option(help="smc: where adding ends [1024]")] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="ep, ep2, smc: sweeps of EP [50, 50, 2]")] = None,
+    max_sweeps: Annotated[int | None, typer.Option(help="ep, ep2, smc: sweeps of EP [50, 50, 20]")] = None,
     link: Annotated[str | None, typer.Option(help="laplace: probit or logistic [probit]")] = None,
     draws: Annotated[int | None, typer.Option(help="sampling, bernstein-yue: draws [100000, 10000]")] = None,
     noise_variance: Annotated[float, typer.Option(help="v: of K + vI instead")] = 0.0,

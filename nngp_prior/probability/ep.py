@@ -16,22 +16,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import get_lapack_funcs
+from scipy.linalg import get_blas_funcs
 from scipy.special import log_ndtr
 
-from nngp_prior.numerics.gaussian import half_line_moments
-from nngp_prior.numerics.linalg import cholesky, matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
+from nngp_prior.numerics.linalg import cholesky, matrix_vector, posterior_factor
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.probability.sweeps import sweep
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import EP, SMC
 
-_BLOCK = 128
+_TINY = float(np.finfo(np.float32).tiny)
 # Where the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
 _DRIFT_ALLOWED = 0.02
 # Below this conditional variance of the prior, Σ in float32 is not factored after the sweeps have rounded it.
@@ -44,6 +45,10 @@ class Sites:
 
     precision: Float[np.ndarray, " m"]
     shift: Float[np.ndarray, " m"]
+
+    def copy(self) -> Sites:
+        """The same in arrays of their own."""
+        return Sites(self.precision.copy(), self.shift.copy())
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,12 @@ def expectation_propagation(
     parameters: EP | SMC,
     progress: ProgressCallback,
     dtype: type[np.floating] = np.float64,
+    start: Sites | None = None,
 ) -> EPResult:
-    """Run EP until it converges or ``max_sweeps`` are made; in float64 where float32 turns out not to be enough.
+    """Run EP until it converges or ``max_sweeps`` are made.
+
+    Where float32 turns out not to be enough it is run in float64, and where rounding spoils even those sweeps, in
+    float64 with Σ made anew before each.
 
     Args:
         kernel: a prepared kernel.
@@ -88,33 +97,60 @@ def expectation_propagation(
         parameters: precision, tolerance and the largest number of sweeps.
         progress: told of each sweep.
         dtype: of the Gaussian that the sites make of the prior.
+        start: sites to begin with, for the inputs kept, instead of none.
 
     Returns:
         the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
     """
     result = None
-    for precision in dict.fromkeys((parameters.precision, "float64")):
-        Sigma = kernel.signed_correlation(labels, np.dtype(precision).type)
-        sites, swept_mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
+    attempts = dict.fromkeys([(parameters.precision, False), ("float64", False), ("float64", True)])
+    for precision, rebuilt in attempts:
+        own = np.float64 if precision == "float64" else np.float32
+
+        def gaussian(sites: Sites, own: type[np.floating] = own) -> tuple[np.ndarray, np.ndarray]:
+            return _gaussian(kernel, labels, sites, own)
+
+        sites = Sites(np.zeros(kernel.m), np.zeros(kernel.m)) if start is None else start.copy()
+        if start is None:
+            Sigma, swept_mean = kernel.signed_correlation(labels, own), np.zeros(kernel.m)
+        else:
+            Sigma, swept_mean = gaussian(sites)
+        sweeps, change = _sweep_until_converged(
+            Sigma, swept_mean, sites, parameters, progress, gaussian if rebuilt else None
+        )
         L, log_determinant = None, math.nan
         if Sigma.dtype == dtype == np.float32:
             L, log_determinant = _factor_of_swept(Sigma, kernel, labels)
         del Sigma
         if L is None:
-            L, log_determinant = posterior_factor(
-                kernel.L, sites.precision, np.float64 if precision == "float64" else dtype
-            )
-        mean = labels * matrix_vector(L, matrix_vector(L, labels * sites.shift, transposed=True)).astype(np.float64)
+            L, log_determinant = posterior_factor(kernel.L, sites.precision, np.promote_types(own, dtype).type)
+        mean = _mean(L, labels, sites)
         variance = np.einsum("ij,ij->i", L, L).astype(np.float64)
         log_z = log_normaliser(variance, mean, log_determinant, sites)
         drift = float(np.max(np.abs(swept_mean - mean) / np.sqrt(variance)))
-        sound = bool(np.isfinite(log_z)) and drift < _DRIFT_ALLOWED
+        sound = bool(np.isfinite(log_z) and np.isfinite(change)) and drift < _DRIFT_ALLOWED
         converged = sound and change < parameters.tolerance
         result = EPResult(sites, L, mean, log_z, sweeps, converged, change, drift, precision)
         if sound:
             break
     assert result is not None
     return result
+
+
+def _mean(L: np.ndarray, labels: np.ndarray, sites: Sites) -> np.ndarray:
+    """μ = Σ ν, from the factor of diag(y) Σ diag(y)."""
+    return labels * matrix_vector(L, matrix_vector(L, labels * sites.shift, transposed=True)).astype(np.float64)
+
+
+def _gaussian(
+    kernel: PreparedKernel, labels: np.ndarray, sites: Sites, dtype: type[np.floating]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Σ (lower triangle) and μ that sites make of the prior."""
+    (syrk,) = get_blas_funcs(("syrk",), dtype=dtype)
+    L, _ = posterior_factor(kernel.L, sites.precision, dtype)
+    mean = _mean(L, labels, sites)
+    L *= labels[:, None].astype(dtype)
+    return syrk(1.0, L, lower=1), mean
 
 
 def _factor_of_swept(
@@ -127,7 +163,7 @@ def _factor_of_swept(
     Returns:
         factor and log |B| = log |K'| - log |Σ|, or None.
     """
-    if kernel.smallest_conditional_variance < _SWEPT_VARIANCE:
+    if kernel.rank < kernel.m or kernel.smallest_conditional_variance < _SWEPT_VARIANCE:
         return None, math.nan
     L = cholesky(Sigma)
     if L is None:
@@ -170,90 +206,35 @@ def log_normaliser(
 
 
 def _sweep_until_converged(
-    Sigma: np.ndarray, parameters: EP | SMC, progress: ProgressCallback
-) -> tuple[Sites, np.ndarray, int, float]:
-    """Sweeps over all blocks; Sigma (lower triangle) is K' at first and overwritten."""
-    m = len(Sigma)
-    s, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
-    change = math.inf
-    sweep = 0
-    while sweep < parameters.max_sweeps and change >= parameters.tolerance:
-        change = 0.0
-        for start in range(0, m, _BLOCK):
-            stop = min(start + _BLOCK, m)
-            change = max(change, _update_block(Sigma, mean, s, nu, start, stop))
-        sweep += 1
+    Sigma: np.ndarray,
+    mean: np.ndarray,
+    sites: Sites,
+    parameters: EP | SMC,
+    progress: ProgressCallback,
+    rebuild: Callable[[Sites], tuple[np.ndarray, np.ndarray]] | None,
+) -> tuple[int, float]:
+    """Sweeps over all sites; Sigma, mean and sites change in place.
+
+    With ``rebuild``, Σ and μ are made anew from the sites before each sweep but the first, so that rounding does not
+    add up: twice the work.
+
+    Returns:
+        the number of sweeps, and what the last one changed, as the tolerance is defined.
+    """
+    change, done = math.inf, 0
+    while done < parameters.max_sweeps and change >= parameters.tolerance:
+        if rebuild is not None and done:
+            Sigma[...], mean[...] = rebuild(sites)
+        before = mean.copy()
+        change = sweep(Sigma, mean, sites.precision, sites.shift)
+        done += 1
         if not np.isfinite(change):
             break
-        last = change < parameters.tolerance or sweep == parameters.max_sweeps
-        progress(Progress("EP sweeps", sweep, sweep if last else sweep + 1))
-    return Sites(s, nu), mean, sweep, change
-
-
-def _update_block(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray, start: int, stop: int) -> float:
-    r"""Sequential EP inside one block, then its total change to everything; all arguments change in place.
-
-    With ΔS, Δν the changes of the block's sites, u the block's new mean and I the block:
-
-    .. math:: M = ΔS (I + Σ_{II} ΔS)^{-1}, \qquad μ \mathrel{+}= Σ_{:,I} (Δν - ΔS u), \qquad
-        Σ \mathrel{-}= Σ_{:,I} M Σ_{I,:}
-
-    Returns:
-        the largest change of a site, as :func:`_sequential_ep` measures it.
-    """
-    block = slice(start, stop)
-    columns = symmetric_columns(Sigma, start, stop)
-    Sigma_II = columns[block].astype(np.float64)
-    s_before, nu_before = s[block].copy(), nu[block].copy()
-    change = _sequential_ep(Sigma_II, mean[block], s[block], nu[block])
-    delta_s, delta_nu = s[block] - s_before, nu[block] - nu_before
-    system = np.eye(stop - start) + Sigma_II * delta_s
-    # One factorisation for both: (I + Σ ΔS)⁻¹ [μ + Σ Δν, I].
-    right_hand_sides = np.column_stack([mean[block] + Sigma_II @ delta_nu, np.eye(stop - start)])
-    (gesv,) = get_lapack_funcs(("gesv",), dtype=system.dtype)
-    solution = gesv(system, right_hand_sides)[2]
-    u, M = solution[:, 0], delta_s[:, None] * solution[:, 1:]
-    mean += matrix_vector(columns, delta_nu - delta_s * u)
-    subtract_congruence(Sigma, columns, (M + M.T) / 2)
-    return change
-
-
-def _sequential_ep(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray) -> float:
-    """One sweep of exact sequential EP over a small matrix; s and nu change in place.
-
-    Rank-one updates are not carried out on Sigma but kept, C diag(c) Cᵀ, and applied to the one column that comes next.
-
-    Returns:
-        the largest change of a site, as the change it makes to its marginal: of the mean in standard deviations, or
-        of the variance as a fraction. Infinite if a number was not finite.
-    """
-    b = len(mean)
-    mean = mean.copy()
-    C, c = np.zeros((b, b)), np.zeros(b)
-    largest = 0.0
-    for k in range(b):
-        column = Sigma[:, k] - C[:, :k] @ (c[:k] * C[k, :k])
-        variance = float(column[k])
-        if not variance > 0:
-            if math.isnan(variance):
-                return math.inf
-            continue
-        marginal_mean, old_s, old_nu = float(mean[k]), float(s[k]), float(nu[k])
-        tau = 1 / variance - old_s
-        if not tau > 0:
-            continue
-        root = math.sqrt(tau)
-        h, r, V, D = half_line_moments((marginal_mean / variance - old_nu) / root)
-        s[k] = tau * r / V
-        nu[k] = root * h * D / V
-        delta_s, delta_nu = float(s[k]) - old_s, float(nu[k]) - old_nu
-        weight = delta_s / (1 + delta_s * variance)
-        gain = (delta_nu - delta_s * marginal_mean) / (1 + delta_s * variance)
-        mean += column * gain
-        C[:, k] = column
-        c[k] = weight
-        largest = max(largest, abs(gain) * math.sqrt(variance), abs(weight) * variance)
-    return largest
+        if isinstance(parameters, SMC):
+            change = float(np.sqrt(np.mean((mean - before) ** 2 / np.maximum(Sigma.diagonal(), _TINY))))
+        last = change < parameters.tolerance or done == parameters.max_sweeps
+        progress(Progress("EP sweeps", done, done if last else done + 1))
+    return done, change
 
 
 @ESTIMATORS.register(EP)
@@ -269,7 +250,7 @@ def estimate_ep(
     if not np.isfinite(result.log_z):
         status = "numerical-failure"
         message = "a cavity variance is not positive; pass jitter=1e-8, or use smc"
-    elif not result.drift < _DRIFT_ALLOWED:
+    elif not (result.drift < _DRIFT_ALLOWED and np.isfinite(result.change)):
         status = "not-converged"
         message = (
             f"rounding spoilt the sweeps (means off by {result.drift:.1g} standard deviations): K is nearly singular; "

@@ -46,8 +46,9 @@ class SMC(_WithEP):
         max_replicates: where adding ends; the status says so. At least ``replicates``.
         shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
             run when absent.
-        tolerance: as for EP; a proposal need not have converged.
-        max_sweeps: as for EP; a proposal is as good after two.
+        tolerance: sweeps of EP end when marginal means moved by less than this part of their standard deviations, as a
+            root mean square; a proposal need not have converged.
+        max_sweeps: after which EP stops in any case.
     """
 
     kind: Literal["smc"] = "smc"
@@ -56,8 +57,8 @@ class SMC(_WithEP):
     target_stderr: Annotated[float, Field(gt=0)] | None = None
     max_replicates: Annotated[int, Field(ge=2)] = 1024
     shares: tuple[float, float, float] | None = None
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    max_sweeps: Annotated[int, Field(ge=1)] = 2
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    max_sweeps: Annotated[int, Field(ge=1)] = 20
 
     @model_validator(mode="after")
     def _budget_has_room(self) -> SMC:
