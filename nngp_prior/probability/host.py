@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
@@ -12,8 +13,11 @@ from nngp_prior.numerics.gaussian import draw_half_line
 from nngp_prior.probability.proposals import Block, Proposal
 
 BLOCK = 64  # coordinates whose means, as far as the past decides them, are one matrix product
+_STRETCH = 4 * BLOCK
 _PART = 16  # of a block; as far as the earlier parts decide them, likewise
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_compiling = threading.Lock()
+_compiled_shapes: set[tuple[int, ...]] = set()
 
 
 class HostParticles:
@@ -35,6 +39,7 @@ class HostParticles:
         self.proposals, self.drawn_by, self.log_u, self.compiled = proposals, drawn_by, log_u, compiled
         self.columns = len(drawn_by)
         self.epsilon = [np.empty(log_u.shape, dtype=proposal.L.dtype) for proposal in proposals]
+        self.ahead: list[np.ndarray] = []  # what the coordinates before the stretch contribute to its means
         self.visited = 0
 
     def follow(
@@ -60,17 +65,36 @@ class HostParticles:
         return log_target, log_proposal, log_message
 
     def _means(self, coordinates: slice, y: Float[np.ndarray, " size"]) -> Float[np.ndarray, "proposals size columns"]:
-        """Means of the next coordinates as far as the past decides them."""
+        """Means of the next coordinates as far as the past decides them.
+
+        What the coordinates before a stretch of blocks contribute is one product for the whole stretch: tall enough
+        for BLAS to be fast.
+
+        Returns:
+            the means under each proposal, with the labels' signs.
+        """
+        start, stop = coordinates.start, coordinates.stop
+        if start % _STRETCH == 0:
+            stretch = slice(start, start + _STRETCH)
+            self.ahead = [
+                p.L[stretch, :start] @ epsilon[:start] for p, epsilon in zip(self.proposals, self.epsilon, strict=True)
+            ]
+        begin = start - start % _STRETCH
         means = np.empty((len(self.proposals), len(y), self.columns))
-        for own, epsilon, proposal in zip(means, self.epsilon, self.proposals, strict=True):
-            np.multiply(y[:, None], proposal.L[coordinates, : self.visited] @ epsilon[: self.visited], out=own)
-            own += proposal.mean[coordinates, None]
+        for own, ahead, epsilon, p in zip(means, self.ahead, self.epsilon, self.proposals, strict=True):
+            mean = ahead[start - begin : stop - begin]
+            if start > begin:
+                mean = mean + p.L[coordinates, begin:start] @ epsilon[begin:start]
+            np.multiply(y[:, None], mean, out=own)
+            own += p.mean[coordinates, None]
         return means
 
     def reorder(self, columns: Integer[np.ndarray, " some"], parents: Integer[np.ndarray, " some"]) -> None:
         """Replace some columns by others."""
         for own in self.epsilon:
             own[: self.visited, columns] = own[: self.visited, parents]
+        for ahead in self.ahead:
+            ahead[:, columns] = ahead[:, parents]
 
     def violates(
         self, L: Float[np.ndarray, "rest rank"], y: Float[np.ndarray, " rest"]
@@ -151,8 +175,14 @@ def _draw_compiled(
             _filled(value, more_rows, fill.get(name, 1.0)) if value.ndim > 1 else value
             for name, value in zip(BlockArrays._fields, numbers, strict=True)
         ]
+    arguments = BlockArrays(*numbers), means, drawn_by.astype(np.int32), guide, log_u
     with jax.enable_x64(True):
-        followed = follow_block(BlockArrays(*numbers), means, drawn_by.astype(np.int32), guide, log_u)
+        if means.shape not in _compiled_shapes:
+            with _compiling:  # else every thread would
+                followed = follow_block(*arguments)
+                _compiled_shapes.add(means.shape)
+        else:
+            followed = follow_block(*arguments)
         epsilon, log_target, log_proposal, log_message = (np.asarray(part)[..., :columns] for part in followed)
     return epsilon[:, :size], log_target + more_rows * math.log(2), log_proposal, log_message
 

@@ -17,7 +17,9 @@ from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Replicates, Status
 
-_COMPILE_ABOVE = 8_000_000  # coordinates of particles, under all proposals, that make up for compiling
+# Coordinates of particles under all proposals: less is done before the compiler is. The same for one labelling as for
+# one of many, so that it has the same value in any batch.
+_COMPILE_ABOVE = 1_500_000
 # A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
 # alone misleads: k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
@@ -32,6 +34,7 @@ def run_in_threads(
     name: str,
     progress: ProgressCallback,
     resample: bool = True,
+    together: bool = False,
 ) -> list[Outcome]:
     """Run replicates in groups, one group a core at a time.
 
@@ -42,11 +45,12 @@ def run_in_threads(
         name: what the replicates are for; progress calls them so.
         progress: told of coordinates visited.
         resample: False gives plain importance sampling.
+        together: one group, for few replicates whose compiled code is to be that of many.
 
     Returns:
         the groups' outcomes, in the order of the numbers.
     """
-    size = max(1, min(COLUMNS // mixture.particles, -(-len(replicates) // cores())))
+    size = max(1, min(COLUMNS // mixture.particles, -(-len(replicates) // (1 if together else cores()))))
     groups = [replicates[start : start + size] for start in range(0, len(replicates), size)]
     rank = len(mixture.proposals[0].mean)
     compiled = rank * len(mixture.proposals) * mixture.particles * len(replicates) > _COMPILE_ABOVE

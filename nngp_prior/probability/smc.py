@@ -95,7 +95,7 @@ def _plan(
         return np.array(parameters.shares), parameters.particles
     equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
     pilot = run_in_threads(
-        make_mixture(kernel, labels, proposals, equal), range(_PILOT_REPLICATES), seed, "pilot", progress, False
+        make_mixture(kernel, labels, proposals, equal), range(_PILOT_REPLICATES), seed, "pilot", progress, False, True
     )
     log_target = np.concatenate([o.log_target for o in pilot])
     log_proposal = np.concatenate([o.log_proposal for o in pilot], axis=1)
