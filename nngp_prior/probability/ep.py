@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -24,14 +25,14 @@ from scipy.linalg import get_lapack_funcs
 from scipy.special import log_ndtr
 
 from nngp_prior.numerics.gaussian import half_line_moments
-from nngp_prior.numerics.linalg import matrix_vector, posterior_factor, subtract_congruence, symmetric_columns
+from nngp_prior.numerics.linalg import matrix_vector, subtract_congruence, symmetric_columns
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import EP, SMC
 
-_BLOCK = 128
+BLOCK = 128
 # Where the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
 _DRIFT_ALLOWED = 0.02
 
@@ -61,7 +62,7 @@ class EPResult:
     """
 
     sites: Sites
-    L: Float[np.ndarray, "m rank"]
+    L: Float[Any, "m rank"]
     mean: Float[np.ndarray, " m"]
     log_z: float
     sweeps: int
@@ -92,14 +93,15 @@ def expectation_propagation(
     """
     result = None
     for precision in dict.fromkeys((parameters.precision, "float64")):
-        Sigma = kernel.signed_correlation(labels, np.dtype(precision))
-        sites, swept_mean, sweeps, change = _sweep_until_converged(Sigma, parameters, progress)
-        del Sigma
-        L, log_determinant = posterior_factor(
+        state = _start(kernel, labels, np.dtype(precision))
+        sweeps, change = _sweep_until_converged(state, parameters, progress)
+        sites, swept_mean = Sites(state.precision, state.shift), state.mean
+        del state
+        L, log_determinant = kernel.algebra.posterior_factor(
             kernel.L, sites.precision, np.float64 if precision == "float64" else dtype
         )
-        mean = labels * matrix_vector(L, matrix_vector(L, labels * sites.shift, transposed=True)).astype(np.float64)
-        variance = np.einsum("ij,ij->i", L, L).astype(np.float64)
+        mean = labels * kernel.algebra.covariance_vector(L, labels * sites.shift)
+        variance = kernel.algebra.row_squares(L)
         log_z = log_normaliser(variance, mean, log_determinant, sites)
         drift = float(np.max(np.abs(swept_mean - mean) / np.sqrt(variance)))
         sound = bool(np.isfinite(log_z)) and drift < _DRIFT_ALLOWED
@@ -142,25 +144,69 @@ def log_normaliser(
         return float(terms.sum() - 0.5 * log_determinant + 0.5 * nu @ mean)
 
 
-def _sweep_until_converged(
-    Sigma: np.ndarray, parameters: EP | SMC, progress: ProgressCallback
-) -> tuple[Sites, np.ndarray, int, float]:
-    """Sweeps over all blocks; Sigma (lower triangle) is K' at first and overwritten."""
-    m = len(Sigma)
-    s, nu, mean = np.zeros(m), np.zeros(m), np.zeros(m)
+@runtime_checkable
+class Sweeps(Protocol):
+    """The state of EP between sweeps."""
+
+    @property
+    def precision(self) -> np.ndarray:
+        """The sites' s."""
+        ...
+
+    @property
+    def shift(self) -> np.ndarray:
+        """The sites' ν."""
+        ...
+
+    @property
+    def mean(self) -> np.ndarray:
+        """μ, as the sweeps have it."""
+        ...
+
+    def sweep(self) -> float:
+        """One sweep over all blocks; gives the largest change of a site, as :func:`_sequential_ep` measures it."""
+        ...
+
+
+class HostSweeps:
+    """EP on the host; Sigma (lower triangle) is K' at first and overwritten."""
+
+    def __init__(self, Sigma: Float[np.ndarray, "m m"]) -> None:
+        self.Sigma = Sigma
+        self.precision, self.shift, self.mean = np.zeros((3, len(Sigma)))
+
+    def sweep(self) -> float:
+        """As the protocol says."""
+        m, change = len(self.Sigma), 0.0
+        for start in range(0, m, BLOCK):
+            stop = min(start + BLOCK, m)
+            block_change = _update_block(self.Sigma, self.mean, self.precision, self.shift, start, stop)
+            change = max(change, block_change)
+        return change
+
+
+def _start(kernel: PreparedKernel, labels: np.ndarray, dtype: np.dtype) -> Sweeps:
+    """The state before the first sweep, where the kernel's matrices are."""
+    Sigma = kernel.signed_correlation(labels, dtype)
+    if not kernel.algebra.on_device:
+        return HostSweeps(Sigma)
+    from nngp_prior.probability.device_ep import DeviceSweeps
+
+    return DeviceSweeps(Sigma, BLOCK)
+
+
+def _sweep_until_converged(state: Sweeps, parameters: EP | SMC, progress: ProgressCallback) -> tuple[int, float]:
+    """How many sweeps were made, and what the last one changed."""
     change = math.inf
     sweep = 0
     while sweep < parameters.max_sweeps and change >= parameters.tolerance:
-        change = 0.0
-        for start in range(0, m, _BLOCK):
-            stop = min(start + _BLOCK, m)
-            change = max(change, _update_block(Sigma, mean, s, nu, start, stop))
+        change = state.sweep()
         sweep += 1
         if not np.isfinite(change):
             break
         last = change < parameters.tolerance or sweep == parameters.max_sweeps
         progress(Progress("EP sweeps", sweep, sweep if last else sweep + 1))
-    return Sites(s, nu), mean, sweep, change
+    return sweep, change
 
 
 def _update_block(Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray, start: int, stop: int) -> float:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.ep import ep_diagnostics, expectation_propagation
-from nngp_prior.probability.memory import COLUMNS, cores
+from nngp_prior.probability.memory import COLUMNS, COLUMNS_ON_DEVICE, cores
 from nngp_prior.probability.particles import Mixture, Outcome, make_mixture, run_replicates
 from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
 from nngp_prior.probability.proposals import USUAL_SHARES, allocate, build_proposals, optimal_shares
@@ -121,7 +121,8 @@ def _run(
     progress: ProgressCallback,
 ) -> list[Outcome]:
     """Replicates first … last - 1, in groups, one group a core at a time; each has a generator of its own."""
-    size = max(1, COLUMNS // parameters.particles)
+    columns, threads = (COLUMNS_ON_DEVICE, 1) if mixture.on_device else (COLUMNS, cores())
+    size = max(1, columns // parameters.particles)
     groups = [range(start, min(start + size, last)) for start in range(first, last, size)]
     rank = len(mixture.proposals[0].mean)
     done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()
@@ -140,7 +141,7 @@ def _run(
 
         return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, step)
 
-    workers = min(len(groups), cores())
+    workers = min(len(groups), threads)
     with threadpool_limits(1 if workers > 1 else None, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:
             return list(pool.map(run_group, groups))

@@ -1,0 +1,227 @@
+"""Particles on a device: :class:`nngp_prior.probability.host.HostParticles` with JAX, one compiled function a block."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Int, Integer
+
+from nngp_prior.numerics.device import in_float64
+from nngp_prior.numerics.half_line import draw, log, positive_part
+from nngp_prior.probability.proposals import Block, Proposal
+
+BLOCK = 64  # coordinates whose means, as far as the past decides them, are one matrix product
+_PART = 8  # of a block; as far as the earlier parts decide them, likewise
+_ROWS = 1024  # of constraints looked at at a time
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+class _Coordinates(NamedTuple):
+    """The fields of :class:`nngp_prior.probability.proposals.Block`, and which coordinates there are (1) or not (0)."""
+
+    L: Float[Array, "proposals block block"]
+    conditional_deviation: Float[Array, "proposals block"]
+    deviation: Float[Array, "proposals block"]
+    slope: Float[Array, "proposals block"]
+    offset: Float[Array, "proposals block"]
+    quadratic: Float[Array, "proposals block"]
+    linear: Float[Array, "proposals block"]
+    constant: Float[Array, " proposals"]
+    there: Float[Array, " block"]
+
+
+class _Followed(NamedTuple):
+    """Whitened variables under each proposal, and changes of the particles' logarithms over one block."""
+
+    epsilon: Float[Array, "proposals block columns"]
+    log_target: Float[Array, " columns"]
+    log_proposal: Float[Array, "proposals columns"]
+    log_message: Float[Array, " columns"]
+
+
+class DeviceParticles:
+    """The whitened variables of all coordinates visited, without signs, under each proposal."""
+
+    block = BLOCK
+
+    @in_float64
+    def __init__(
+        self,
+        proposals: list[Proposal],
+        drawn_by: Int[np.ndarray, " columns"],
+        log_u: Float[np.ndarray, "rank columns"],
+    ) -> None:
+        self.log_u, self.drawn_by = log_u, jnp.asarray(drawn_by)
+        self.factors = [proposal.L for proposal in proposals]
+        self.means = np.stack([proposal.mean for proposal in proposals])
+        self.epsilon = [jnp.zeros(log_u.shape, L.dtype) for L in self.factors]
+
+    @in_float64
+    def follow(
+        self, block: Block, y: Float[np.ndarray, " size"], guide: int
+    ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, "proposals columns"], Float[np.ndarray, " columns"]]:
+        """As :meth:`nngp_prior.probability.host.HostParticles.follow`.
+
+        The last block is made as long as the others, so that nothing is compiled for it: with coordinates that are
+        independent of all and have no part in any sum.
+
+        Returns:
+            what is added to the logarithms of the prior's density, of each proposal's density, and of the message.
+        """
+        start, extra = block.coordinates.start, BLOCK - len(y)
+        means = _means(self.factors, self.epsilon, self.means[:, block.coordinates], y, start)
+        log_u = np.pad(self.log_u[block.coordinates], ((0, extra), (0, 0)), constant_values=math.log(0.5))
+        followed = _follow(_padded(block, extra), means, self.drawn_by, guide, log_u)
+        self.epsilon = _keep(self.epsilon, followed.epsilon, y, start)
+        return np.asarray(followed.log_target), np.asarray(followed.log_proposal), np.asarray(followed.log_message)
+
+    @in_float64
+    def reorder(self, columns: Integer[np.ndarray, " some"], parents: Integer[np.ndarray, " some"]) -> None:
+        """Replace some columns by others."""
+        self.epsilon = _reorder(self.epsilon, columns, parents)
+
+    @in_float64
+    def violates(self, L: Float[Array, "rest rank"], y: Float[np.ndarray, " rest"]) -> Integer[np.ndarray, " columns"]:
+        """How many constraints on coordinates that those visited determine each particle breaks."""
+        broken = np.zeros(len(self.drawn_by), dtype=np.int64)
+        for start in range(0, len(L), _ROWS):
+            broken += np.asarray(_violates(L[start : start + _ROWS], self.epsilon[0], y[start : start + _ROWS]))
+        return broken
+
+
+def _padded(block: Block, extra: int) -> _Coordinates:
+    """The block with coordinates added that are N(0, 1) under every proposal."""
+    size = block.L.shape[1]
+
+    def rows(x: np.ndarray, added: float) -> Array:
+        return jnp.asarray(np.pad(x, ((0, 0), (0, extra)), constant_values=added))
+
+    return _Coordinates(
+        jnp.asarray(np.pad(block.L, ((0, 0), (0, extra), (0, extra)))),
+        rows(block.conditional_deviation, 1.0),
+        rows(block.deviation, 1.0),
+        rows(block.slope, 1.0),
+        rows(block.offset, 0.0),
+        rows(block.quadratic, 0.0),
+        rows(block.linear, 0.0),
+        jnp.asarray(block.constant),
+        jnp.asarray(np.arange(size + extra) < size, dtype=np.float64),
+    )
+
+
+@jax.jit
+def _means(
+    factors: list[Float[Array, "rank rank"]],
+    epsilon: list[Float[Array, "rank columns"]],
+    means: Float[Array, "proposals size"],
+    y: Float[Array, " size"],
+    start: Int[Array, ""],
+) -> Float[Array, "proposals block columns"]:
+    """Means of a block as far as the past decides them: rows of ε from ``start`` on are 0 still."""
+    from_past = [
+        _product(lax.dynamic_slice_in_dim(L, start, len(y)), own).astype(jnp.float64)
+        for L, own in zip(factors, epsilon, strict=True)
+    ]
+    of_block = y[:, None] * jnp.stack(from_past) + means[:, :, None]
+    return jnp.pad(of_block, ((0, 0), (0, BLOCK - len(y)), (0, 0)))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _keep(
+    epsilon: list[Float[Array, "rank columns"]],
+    new: Float[Array, "proposals block columns"],
+    y: Float[Array, " size"],
+    start: Int[Array, ""],
+) -> list[Float[Array, "rank columns"]]:
+    without_signs = y[:, None] * new[:, : len(y)]
+    return [
+        lax.dynamic_update_slice_in_dim(own, changed.astype(own.dtype), start, 0)
+        for own, changed in zip(epsilon, without_signs, strict=True)
+    ]
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _reorder(
+    epsilon: list[Float[Array, "rank columns"]], columns: Int[Array, " some"], parents: Int[Array, " some"]
+) -> list[Float[Array, "rank columns"]]:
+    return [own.at[:, columns].set(own[:, parents]) for own in epsilon]
+
+
+@jax.jit
+def _violates(
+    L: Float[Array, "some rank"], epsilon: Float[Array, "rank columns"], y: Float[Array, " some"]
+) -> Int[Array, " columns"]:
+    return jnp.sum(y[:, None] * _product(L, epsilon) <= 0, axis=0)
+
+
+@jax.jit
+def _follow(
+    block: _Coordinates,
+    means: Float[Array, "proposals block columns"],
+    drawn_by: Int[Array, " columns"],
+    guide: Int[Array, ""],
+    log_u: Float[Array, "block columns"],
+) -> _Followed:
+    """Draw a block's coordinates one after another under a mixture, and follow densities under every proposal.
+
+    Args:
+        block: what does not depend on the particles.
+        means: of each coordinate, as far as the coordinates before the block decide it.
+        drawn_by: which proposal draws each column.
+        guide: which proposal's message is followed.
+        log_u: logarithms of uniform numbers.
+
+    Returns:
+        what has changed.
+    """
+    proposals, size, columns = means.shape
+
+    def of_own(values: Array) -> Array:
+        return functools.reduce(lambda own, j: jnp.where(drawn_by == j, values[j], own), range(1, proposals), values[0])
+
+    def one(k: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        offset, means_part, part, log_target, log_proposal, product, log_message = state
+        i = offset + k
+        row = lax.dynamic_slice(block.L[:, i], (0, offset), (proposals, _PART))
+        m = means_part[:, k] + jnp.einsum("jk,jkc->jc", row, part)
+        z = block.slope[:, i, None] * m - block.offset[:, i, None]
+        positive = positive_part(z)
+        g = of_own(block.deviation[:, i]) * draw(of_own(z), of_own(positive), log_u[i])
+        epsilon = (g - m) / block.conditional_deviation[:, i, None]
+        # log N(g; m', v') - log Φ(z), but for √(2π v') and ``positive``
+        t = g / block.deviation[:, i, None]
+        there = block.there[i]
+        log_proposal = log_proposal + there * (jnp.where(z < 0, t * z, (t - 0.5 * z) * z) - 0.5 * t * t)
+        log_target = log_target - 0.5 * there * epsilon[0] ** 2
+        m, z = m[guide], z[guide]
+        log_message = log_message + m * (block.quadratic[guide, i] * m + block.linear[guide, i])
+        log_message = log_message - jnp.where(z < 0, 0.5 * z * z, 0.0)
+        product = product * jnp.where(there > 0, positive, 1.0)
+        part = lax.dynamic_update_index_in_dim(part, epsilon, k, 1)
+        return offset, means_part, part, log_target, log_proposal, product, log_message
+
+    def one_part(p: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+        epsilon, log_target, log_proposal, log_message = state
+        offset = p * _PART
+        rows = lax.dynamic_slice_in_dim(block.L, offset, _PART, 1)
+        means_part = lax.dynamic_slice_in_dim(means, offset, _PART, 1) + jnp.einsum("jik,jkc->jic", rows, epsilon)
+        part, product = jnp.zeros((proposals, _PART, columns)), jnp.ones((proposals, columns))
+        start = (offset, means_part, part, log_target, log_proposal, product, log_message)
+        _, _, part, log_target, log_proposal, product, log_message = lax.fori_loop(0, _PART, one, start)
+        log_product = log(product)
+        epsilon = lax.dynamic_update_slice_in_dim(epsilon, part, offset, 1)
+        return epsilon, log_target, log_proposal - log_product, log_message + log_product[guide]
+
+    state = (jnp.zeros_like(means), jnp.zeros(columns), jnp.zeros((proposals, columns)), jnp.zeros(columns))
+    epsilon, log_target, log_proposal, log_message = lax.fori_loop(0, size // _PART, one_part, state)
+    count = block.there.sum()
+    log_target -= jnp.log(block.conditional_deviation[0]).sum() + count * _HALF_LOG_2PI
+    log_proposal -= jnp.log(block.deviation).sum(axis=1)[:, None] + count * _HALF_LOG_2PI
+    return _Followed(epsilon, log_target, log_proposal, log_message + block.constant[guide])
