@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 
-from benchmarks import accuracy, cholesky, gpy, scipy_mvn
+from benchmarks import accuracy, backends, cholesky, gpu, gpy, scipy_mvn
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
@@ -18,6 +18,8 @@ BUSY = 0.5  # mean number of running processes over the last minute
 PARTS: dict[str, Callable[[bool], list[Table]]] = {
     "accuracy": accuracy.run,
     "cholesky": cholesky.run,
+    "backends": backends.run,
+    "gpu": gpu.run,
     "scipy_mvn": scipy_mvn.run,
     "gpy": gpy.run,
 }
