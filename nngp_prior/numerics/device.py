@@ -1,17 +1,17 @@
 r"""Factorisations on an accelerator: :mod:`nngp_prior.numerics.linalg` with JAX arrays in the device's memory.
 
-Everything is cut into at most eight panels, and what a library's routine is handed is one panel: memory is counted
-below, and no routine meets more than 2³¹ numbers, where some of them count with 32 bits (n > 46,340). Matrices are
-overwritten where they are (donated), and K comes over in blocks of rows.
+Everything is cut into at most eight panels, and what a library's factorisation or solve is handed is one panel:
+memory can be counted, and no such routine meets more than 2³¹ numbers, where some count with 32 bits (n > 46,340).
+Matrices are overwritten where they are (donated), and K comes over in blocks of rows.
 
-Peaks for n = 50,000, where a float64 matrix takes 20 GB and a float32 one 10 GB, with copies of operands no larger than
-a quarter of a matrix:
+Peaks for n = 50,000, where a float64 matrix takes 20 GB and a float32 one 10 GB. The copies of operands at the end of a
+line are a panel each, or a quarter of a matrix, half a matrix together.
 
-- correlations and their factor: 20 GB in place + 5;
+- correlations and their factor: 20 GB in place + 10;
 - EP's sweeps in float32: L 20, Σ 10, a product as large as Σ 10;
 - the factor after EP in float32: L 20, I + LᵀSL and its factor in the same 10, the result 10, + 5; and 10 more for
-  the second one, as the first one stays. In float64: 3 × 20 + 5;
-- particles: L 20, two factors of 10, and 16 bytes a coordinate and particle: 3.3 GB for 4,096 particles.
+  the second one, as the first one stays. In float64: 3 × 20 + 10;
+- particles: L 20, two factors of 10, and 16 bytes a coordinate and particle: 6.6 GB for 8,192 particles.
 """
 
 from __future__ import annotations

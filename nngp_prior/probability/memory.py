@@ -48,7 +48,7 @@ def _needed_on_device(n: int, estimator: Estimator) -> int:
         case SMC():
             return 22 * n * n + _columns(estimator) * n * 16 + 2**28
         case _:
-            return 26 * n * n + 2**28
+            return 28 * n * n + 2**28
 
 
 def _needed_beside_device(n: int, estimator: Estimator) -> int:
@@ -84,15 +84,19 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
         _refuse_beyond(free, n, estimator, lambda n: memory_needed(n, estimator) + kernel * n * n)
     else:
         _refuse_beyond(free, n, estimator, lambda n: _needed_beside_device(n, estimator) + kernel * n * n)
-        _refuse_beyond(free_on_device, n, estimator, lambda n: memory_needed(n, estimator), " of the device")
+        _refuse_beyond(free_on_device, n, estimator, lambda n: memory_needed(n, estimator), device=True)
 
 
-def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[int], int], where: str = "") -> None:
+def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[int], int], device: bool = False) -> None:
     if needed(n) > free:
         largest = bisect.bisect_right(range(n), free, key=needed) - 1
+        where, remedy = "", "a machine with more memory"
+        if device:
+            where = " of the device"
+            remedy = "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 (JAX takes 0.75 of the device), or backend='numpy'"
         raise ResourceLimit(
             f"n: {estimator.kind} on n = {n:,} inputs needs {needed(n) / 2**30:.1f} GiB{where} and "
-            f"{free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, or a machine with more memory."
+            f"{free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, or {remedy}."
         )
 
 
