@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accuracy, calibration, cholesky, gpy, labellings, large, memory, scipy_mvn
+from benchmarks import accuracy, backends, calibration, cholesky, gpu, gpy, labellings, large, memory, scipy_mvn
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
@@ -22,6 +22,8 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "labellings": labellings.run,
     "memory": memory.run,
     "large": large.run,
+    "backends": backends.run,
+    "gpu": gpu.run,
     "scipy_mvn": scipy_mvn.run,
     "gpy": gpy.run,
 }

@@ -1,7 +1,7 @@
-"""Gaussians restricted to a half-line, for many particles at once: the same code on CPU and GPU.
+"""Gaussians restricted to a half-line, in JAX: what :mod:`nngp_prior.numerics.gaussian` is in NumPy.
 
-In float64, within ``jax.enable_x64``. Elementary functions are polynomials where the compiler's own are slow: most of
-the time of particles goes into these functions.
+In float64, within ``jax.enable_x64``. Elementary functions are polynomials where the compiler's own are slow: after
+products of matrices, these functions are what particles cost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _SQRT_2PI = math.sqrt(2 * math.pi)
 _MAP = 3.75  # x ↦ (x - _MAP)/(x + _MAP) takes [0, ∞] to [-1, 1]; Shepherd and Laframboise, Math. Comp. 36 (1981)
 _DEGREE = 18  # relative error 1e-13
 _ATANH_TERMS = 8
-_EXPANDED_BELOW = -5.0
+_CONTINUED_FRACTION_BELOW = -5.0
+_CONTINUED_FRACTION_TERMS = 60
 
 
 def _mills_coefficients() -> tuple[float, ...]:
@@ -33,6 +34,8 @@ def _mills_coefficients() -> tuple[float, ...]:
 
 
 _MILLS = _mills_coefficients()
+
+_EXPANDED_BELOW = -5.0
 
 
 def scaled_tail(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -53,15 +56,15 @@ def scaled_tail(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Natural logarithm, several times as fast as the compiler's in float64.
+    """Natural logarithm of normal positive numbers, to 1e-15 or one rounding; 3 times as fast as the compiler's.
 
     With x = 2ᵉ m, m between √½ and √2, and s = (m - 1)/(m + 1): log x = e log 2 + 2 artanh s.
 
     Args:
-        x: normal positive numbers.
+        x: positive, not subnormal.
 
     Returns:
-        the logarithms, to 1e-15 or one rounding.
+        log x.
     """
     bits = lax.bitcast_convert_type(x, jnp.int64)
     exponent = (bits >> 52) - 1023
@@ -82,13 +85,42 @@ def positive_part(z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(z < 0, tail, 1 - tail * jnp.exp(-0.5 * z * z))
 
 
+def moments(
+    z: Float[Array, "*shape"],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """(h, r, V, D) as in :func:`nngp_prior.numerics.gaussian.half_line_moments`, with the same formulas.
+
+    Args:
+        z: finite numbers.
+
+    Returns:
+        h, r, V and D.
+    """
+    far = z < _CONTINUED_FRACTION_BELOW
+    x = -jnp.minimum(z, _CONTINUED_FRACTION_BELOW)
+    tail = x
+    for k in range(_CONTINUED_FRACTION_TERMS, 2, -1):
+        tail = x + k / tail
+    c = 2 / tail
+    d = 1 / (x + c)
+    near = jnp.maximum(z, _CONTINUED_FRACTION_BELOW)
+    h = jnp.exp(-0.5 * jnp.square(jnp.maximum(near, 0.0))) / (_SQRT_2PI * positive_part(near))
+    r = h * (near + h)
+    return (
+        jnp.where(far, x + d, h),
+        jnp.where(far, (x + d) * d, r),
+        jnp.where(far, d * (c - d), 1 - r),
+        jnp.where(far, c * d, 1 + near * (near + h)),
+    )
+
+
 def draw(
     z: Float[Array, "*shape"], part: Float[Array, "*shape"], log_u: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
     r"""Draw t > 0 such that t - z is standard normal restricted to t > 0, by inversion: Φ(z - t) = u Φ(z).
 
-    Written as -log Φ(-x) = W for x ≥ 0, where x = t - z; or x = z - t if u Φ(z) > ½, then W is of the complement. A
-    first guess is improved by a step of Halley's method, with h = φ(x)/Φ(-x):
+    Written as -log Φ(-x) = W for x ≥ 0, where x = t - z, or x = z - t and u Φ(z) > ½ (then W is that of the
+    complement). A first guess is improved by a step of Halley's method on the logarithm, with h = φ(x)/Φ(-x):
 
     .. math:: x \mathrel{-}= \frac{δ}{1 - ½ δ (h - x)}, \qquad δ = \frac{-\log Φ(-x) - W}{h}
 
@@ -98,7 +130,7 @@ def draw(
         log_u: logarithms of uniform numbers in (0, 1).
 
     Returns:
-        t; log Φ(z - t) - log Φ(z) is log u to about 1e-9.
+        t; log Φ(z - t) - log Φ(z) is log u to 1e-11 where u is above a thousandth, and to 5e-8 down to u = 1e-15.
     """
     a, negative = jnp.abs(z), z < 0
     p = jnp.exp(log_u) * part

@@ -160,18 +160,11 @@ def matrix_vector(
     return gemv(1.0, A, x, trans=int(transposed))
 
 
-def subtract_congruence(A: Float[np.ndarray, "n n"], W: Float[np.ndarray, "n b"], M: Float[np.ndarray, "b b"]) -> None:
-    """A ← A - W M Wᵀ in place, on the lower triangle of A only.
-
-    M is symmetric but may be indefinite. Splitting it by the signs of its eigenvalues makes two ``syrk`` products of
-    half a matrix product's work together.
-    """
-    gemm, syrk = get_blas_funcs(("gemm", "syrk"), dtype=A.dtype)
-    (syevd,) = get_lapack_funcs(("syevd",), dtype=M.dtype)
-    eigenvalues, Q, _ = syevd(M)
-    negligible = np.finfo(M.dtype).eps * np.abs(eigenvalues).max(initial=0.0)
+def subtract_weighted(A: Float[np.ndarray, "n n"], G: Float[np.ndarray, "n b"], c: Float[np.ndarray, " b"]) -> None:
+    """A ← A - G diag(c) Gᵀ in place, on the lower triangle of A only, by a ``syrk`` product for each sign of c."""
+    (syrk,) = get_blas_funcs(("syrk",), dtype=A.dtype)
     for sign in (1.0, -1.0):
-        chosen = sign * eigenvalues > negligible
+        chosen = sign * c > 0
         if chosen.any():
-            root = Q[:, chosen] * np.sqrt(np.abs(eigenvalues[chosen]))
-            syrk(-sign, gemm(1.0, W, root), beta=1.0, c=A, lower=1, overwrite_c=1)
+            weighted = G[:, chosen] * np.sqrt(np.abs(c[chosen])).astype(A.dtype)
+            syrk(-sign, np.asfortranarray(weighted), beta=1.0, c=A, lower=1, overwrite_c=1)

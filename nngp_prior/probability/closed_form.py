@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.errors import InvalidKernel
+from nngp_prior.numerics.backends import correlation
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
@@ -36,7 +37,7 @@ def estimate_closed_form(
     """
     del parameters, seed, progress
     began = time.perf_counter()
-    C = kernel.signed_correlation(labels, whole=True)
+    C = correlation(kernel.K, kernel.kept, kernel.scale * labels, whole=True)
     if kernel.m == 1:
         log_p = -math.log(2)
     elif kernel.m == 2:

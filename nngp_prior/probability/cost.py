@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import bisect
 import os
+from collections.abc import Callable
 
 import psutil
 
 from nngp_prior.errors import ResourceLimit
+from nngp_prior.numerics.backends import on_device
 from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, Estimator, Laplace, Sampling
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
+COLUMNS_ON_DEVICE = 8192  # particles side by side: the default's replicates at once
 
 
 def cores() -> int:
@@ -19,8 +22,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def backend_of(estimator: Estimator) -> str:
+    """The back end that the parameters ask for; estimators without EP know the host only."""
+    return estimator.backend if isinstance(estimator, EP | SMC) else "numpy"
+
+
 def memory_needed(n: int, estimator: Estimator) -> int:
-    """Peak bytes of one estimate on an n × n matrix, the matrix itself not counted."""
+    """Peak bytes of one estimate on an n × n matrix, the matrix itself not counted, where its matrices are."""
+    if on_device(backend_of(estimator)):
+        return _needed_on_device(n, estimator)
     match estimator:
         case SMC(particles=particles):
             # L; in float32 EP's factor and the two matrices that make the widened one. Then the particles of each
@@ -30,6 +40,30 @@ def memory_needed(n: int, estimator: Estimator) -> int:
             return 24 * n * n + _FIXED
         case _:
             return 24 * n * n + 2**27 + _FIXED
+
+
+def _needed_on_device(n: int, estimator: Estimator) -> int:
+    """As :mod:`nngp_prior.numerics.device` says, with the copies of operands."""
+    match estimator:
+        case SMC():
+            return 22 * n * n + _columns(estimator) * n * 16 + 2**28
+        case _:
+            return 28 * n * n + 2**28
+
+
+def _needed_beside_device(n: int, estimator: Estimator) -> int:
+    """Bytes of the host while matrices are on a device: uniform numbers and rows of K; for ``ep2`` the factor."""
+    # A singular kernel, which nobody can tell before, is factored on the host and needs two matrices more.
+    match estimator:
+        case SMC():
+            return _columns(estimator) * n * 16 + _FIXED
+        case _:
+            return (0 if estimator.kind == "ep" else 16 * n * n) + _FIXED
+
+
+def _columns(estimator: SMC) -> int:
+    """Particles side by side on a device."""
+    return max(min(COLUMNS_ON_DEVICE, estimator.particles * estimator.max_replicates), estimator.particles)
 
 
 def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> None:
@@ -43,18 +77,35 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
     Raises:
         ResourceLimit: names the largest n that would fit.
     """
-    available = psutil.virtual_memory().available
+    kernel = with_kernel * 8
+    free = psutil.virtual_memory().available
+    free_on_device = _free_on_device() if on_device(backend_of(estimator)) else None
+    if free_on_device is None:
+        _refuse_beyond(free, n, estimator, lambda n: memory_needed(n, estimator) + kernel * n * n)
+    else:
+        _refuse_beyond(free, n, estimator, lambda n: _needed_beside_device(n, estimator) + kernel * n * n)
+        _refuse_beyond(free_on_device, n, estimator, lambda n: memory_needed(n, estimator), device=True)
 
-    def needed_for(n: int) -> int:
-        return memory_needed(n, estimator) + with_kernel * 8 * n * n
 
-    needed = needed_for(n)
-    if needed > available:
-        largest = bisect.bisect_right(range(n), available, key=needed_for) - 1
+def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[int], int], device: bool = False) -> None:
+    if needed(n) > free:
+        largest = bisect.bisect_right(range(n), free, key=needed) - 1
+        where, remedy = "", "a machine with more memory"
+        if device:
+            where = " of the device"
+            remedy = "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 (JAX takes 0.75 of the device), or backend='numpy'"
         raise ResourceLimit(
-            f"n: {estimator.kind} on n = {n:,} inputs needs {needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB "
-            f"are free. Use at most {largest:,} inputs, or a machine with more memory."
+            f"n: {estimator.kind} on n = {n:,} inputs needs {needed(n) / 2**30:.1f} GiB{where} and "
+            f"{free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, or {remedy}."
         )
+
+
+def _free_on_device() -> int | None:
+    """Bytes that JAX may still take on its device; None where that is the processor, whose memory is the host's."""
+    import jax
+
+    statistics = jax.local_devices()[0].memory_stats()
+    return statistics["bytes_limit"] - statistics["bytes_in_use"] if statistics else None
 
 
 def seconds_needed(n: int, estimator: Estimator) -> float:

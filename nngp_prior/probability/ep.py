@@ -14,20 +14,21 @@ of matrix products.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import get_blas_funcs
 from scipy.special import log_ndtr
 
-from nngp_prior.numerics.linalg import cholesky, matrix_vector, posterior_factor
+from nngp_prior.numerics.linalg import cholesky
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.sweeps import sweep
+from nngp_prior.probability.sweeps import HostSweeps, Sweeps
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import EP, SMC
@@ -45,10 +46,6 @@ class Sites:
 
     precision: Float[np.ndarray, " m"]
     shift: Float[np.ndarray, " m"]
-
-    def copy(self) -> Sites:
-        """The same in arrays of their own."""
-        return Sites(self.precision.copy(), self.shift.copy())
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class EPResult:
     """
 
     sites: Sites
-    L: Float[np.ndarray, "m rank"]
+    L: Float[Any, "m rank"]
     mean: Float[np.ndarray, " m"]
     log_z: float
     sweeps: int
@@ -103,29 +100,20 @@ def expectation_propagation(
         the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
     """
     result = None
-    attempts = dict.fromkeys([(parameters.precision, False), ("float64", False), ("float64", True)])
-    for precision, rebuilt in attempts:
+    algebra = kernel.algebra
+    for precision, rebuilt in dict.fromkeys([(parameters.precision, False), ("float64", False), ("float64", True)]):
         own = np.float64 if precision == "float64" else np.float32
-
-        def gaussian(sites: Sites, own: type[np.floating] = own) -> tuple[np.ndarray, np.ndarray]:
-            return _gaussian(kernel, labels, sites, own)
-
-        sites = Sites(np.zeros(kernel.m), np.zeros(kernel.m)) if start is None else start.copy()
-        if start is None:
-            Sigma, swept_mean = kernel.signed_correlation(labels, own), np.zeros(kernel.m)
-        else:
-            Sigma, swept_mean = gaussian(sites)
-        sweeps, change = _sweep_until_converged(
-            Sigma, swept_mean, sites, parameters, progress, gaussian if rebuilt else None
-        )
+        begin = functools.partial(_begin, kernel, labels, own)
+        state, sweeps, change = _sweep_until_converged(begin, start, rebuilt, parameters, progress)
+        sites, swept_mean = Sites(state.precision, state.shift), state.mean
         L, log_determinant = None, math.nan
-        if Sigma.dtype == dtype == np.float32:
-            L, log_determinant = _factor_of_swept(Sigma, kernel, labels)
-        del Sigma
+        if isinstance(state, HostSweeps) and own == dtype == np.float32:
+            L, log_determinant = _factor_of_swept(state.Sigma, kernel, labels)
+        del state
         if L is None:
-            L, log_determinant = posterior_factor(kernel.L, sites.precision, np.promote_types(own, dtype).type)
-        mean = _mean(L, labels, sites)
-        variance = np.einsum("ij,ij->i", L, L).astype(np.float64)
+            L, log_determinant = algebra.posterior_factor(kernel.L, sites.precision, np.promote_types(own, dtype).type)
+        mean = labels * algebra.covariance_vector(L, labels * sites.shift)
+        variance = algebra.row_squares(L)
         log_z = log_normaliser(variance, mean, log_determinant, sites)
         drift = float(np.max(np.abs(swept_mean - mean) / np.sqrt(variance)))
         sound = bool(np.isfinite(log_z) and np.isfinite(change)) and drift < _DRIFT_ALLOWED
@@ -137,20 +125,21 @@ def expectation_propagation(
     return result
 
 
-def _mean(L: np.ndarray, labels: np.ndarray, sites: Sites) -> np.ndarray:
-    """μ = Σ ν, from the factor of diag(y) Σ diag(y)."""
-    return labels * matrix_vector(L, matrix_vector(L, labels * sites.shift, transposed=True)).astype(np.float64)
+def _begin(kernel: PreparedKernel, labels: np.ndarray, dtype: type[np.floating], sites: Sites | None) -> Sweeps:
+    """The state before a sweep, where the kernel's matrices are: that of the sites, or of none."""
+    algebra = kernel.algebra
+    if sites is None:
+        Sigma = kernel.signed_correlation(labels, dtype)
+        precision, shift, mean = np.zeros((3, kernel.m))
+    else:
+        precision, shift = sites.precision.copy(), sites.shift.copy()
+        L, _ = algebra.posterior_factor(kernel.L, precision, dtype)
+        Sigma, mean = algebra.covariance(L, labels), labels * algebra.covariance_vector(L, labels * shift)
+    if not algebra.on_device:
+        return HostSweeps(Sigma, precision, shift, mean)
+    from nngp_prior.probability.device_ep import DeviceSweeps
 
-
-def _gaussian(
-    kernel: PreparedKernel, labels: np.ndarray, sites: Sites, dtype: type[np.floating]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Σ (lower triangle) and μ that sites make of the prior."""
-    (syrk,) = get_blas_funcs(("syrk",), dtype=dtype)
-    L, _ = posterior_factor(kernel.L, sites.precision, dtype)
-    mean = _mean(L, labels, sites)
-    L *= labels[:, None].astype(dtype)
-    return syrk(1.0, L, lower=1), mean
+    return DeviceSweeps(Sigma, precision, shift, mean)
 
 
 def _factor_of_swept(
@@ -206,35 +195,34 @@ def log_normaliser(
 
 
 def _sweep_until_converged(
-    Sigma: np.ndarray,
-    mean: np.ndarray,
-    sites: Sites,
+    begin: Callable[[Sites | None], Sweeps],
+    start: Sites | None,
+    rebuilt: bool,
     parameters: EP | SMC,
     progress: ProgressCallback,
-    rebuild: Callable[[Sites], tuple[np.ndarray, np.ndarray]] | None,
-) -> tuple[int, float]:
-    """Sweeps over all sites; Sigma, mean and sites change in place.
-
-    With ``rebuild``, Σ and μ are made anew from the sites before each sweep but the first, so that rounding does not
-    add up: twice the work.
+) -> tuple[Sweeps, int, float]:
+    """Sweeps over all sites, with Σ and μ made anew from the sites before each one if ``rebuilt``.
 
     Returns:
-        the number of sweeps, and what the last one changed, as the tolerance is defined.
+        the state, the number of sweeps, and what the last one changed, as the tolerance is defined.
     """
-    change, done = math.inf, 0
+    state, change, done = begin(start), math.inf, 0
     while done < parameters.max_sweeps and change >= parameters.tolerance:
-        if rebuild is not None and done:
-            Sigma[...], mean[...] = rebuild(sites)
-        before = mean.copy()
-        change = sweep(Sigma, mean, sites.precision, sites.shift)
+        if rebuilt and done:
+            sites = Sites(state.precision, state.shift)
+            del state
+            state = begin(sites)
+        before = state.mean.copy()
+        change = state.sweep()
         done += 1
         if not np.isfinite(change):
             break
         if isinstance(parameters, SMC):
-            change = float(np.sqrt(np.mean((mean - before) ** 2 / np.maximum(Sigma.diagonal(), _TINY))))
+            moved = (state.mean - before) ** 2 / np.maximum(state.variance(), _TINY)
+            change = float(np.sqrt(np.mean(moved)))
         last = change < parameters.tolerance or done == parameters.max_sweeps
         progress(Progress("EP sweeps", done, done if last else done + 1))
-    return done, change
+    return state, done, change
 
 
 @ESTIMATORS.register(EP)

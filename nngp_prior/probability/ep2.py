@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -57,7 +58,9 @@ def estimate_ep2(
     value = ep.log_z
     if np.isfinite(ep.log_z):
         # One order more than is used: the next term says whether the series falls.
-        terms, typical_correlation = correction_terms(ep, labels, max(4, parameters.highest_cumulant))
+        terms, typical_correlation = correction_terms(
+            replace(ep, L=kernel.algebra.to_host(ep.L)), labels, max(4, parameters.highest_cumulant)
+        )
         value += float(terms[: parameters.highest_cumulant - 2].sum())
     status, message = _verdict(ep, value, terms, typical_correlation)
     return Estimate(

@@ -1,4 +1,4 @@
-"""A block of coordinates of all particles, compiled: drawn under a mixture, densities followed under every proposal."""
+"""One block of coordinates of all particles, compiled: drawn under a mixture, followed under every proposal."""
 
 from __future__ import annotations
 
@@ -10,37 +10,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from nngp_prior.numerics.half_line import draw, log, positive_part
+from nngp_prior.probability.proposals import Block
 
-_PART = 8  # of a block; as far as the earlier parts decide them, likewise
+_PART = 8  # coordinates whose means, as far as the block's earlier ones decide them, are one matrix product
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class BlockArrays(NamedTuple):
-    """The numbers of a :class:`~nngp_prior.probability.proposals.Block`, named as there."""
+class Coordinates(NamedTuple):
+    """The fields of :class:`nngp_prior.probability.proposals.Block`, and which coordinates there are (1) or not (0)."""
 
-    L: Float[np.ndarray, "proposals size size"]
-    conditional_deviation: Float[np.ndarray, "proposals size"]
-    deviation: Float[np.ndarray, "proposals size"]
-    slope: Float[np.ndarray, "proposals size"]
-    offset: Float[np.ndarray, "proposals size"]
-    quadratic: Float[np.ndarray, "proposals size"]
-    linear: Float[np.ndarray, "proposals size"]
-    constant: Float[np.ndarray, " proposals"]
+    L: Float[Array, "proposals block block"]
+    conditional_deviation: Float[Array, "proposals block"]
+    deviation: Float[Array, "proposals block"]
+    slope: Float[Array, "proposals block"]
+    offset: Float[Array, "proposals block"]
+    quadratic: Float[Array, "proposals block"]
+    linear: Float[Array, "proposals block"]
+    constant: Float[Array, " proposals"]
+    there: Float[Array, " block"]
 
 
 class Followed(NamedTuple):
-    """Changes of the particles' logarithms over one block.
-
-    Attributes:
-        epsilon: whitened variables under each proposal.
-        log_target: of the prior's density.
-        log_proposal: of the density of each proposal.
-        log_message: of the guide's message from the future.
-    """
+    """Whitened variables under each proposal, and changes of the particles' logarithms over one block."""
 
     epsilon: Float[Array, "proposals block columns"]
     log_target: Float[Array, " columns"]
@@ -48,18 +42,38 @@ class Followed(NamedTuple):
     log_message: Float[Array, " columns"]
 
 
-@functools.partial(jax.jit, donate_argnums=1)
+def padded(block: Block, extra: int) -> Coordinates:
+    """The block with coordinates added that are N(0, 1) under every proposal."""
+    size = block.L.shape[1]
+
+    def rows(x: np.ndarray, added: float) -> Array:
+        return jnp.asarray(np.pad(x, ((0, 0), (0, extra)), constant_values=added))
+
+    return Coordinates(
+        jnp.asarray(np.pad(block.L, ((0, 0), (0, extra), (0, extra)))),
+        rows(block.conditional_deviation, 1.0),
+        rows(block.deviation, 1.0),
+        rows(block.slope, 1.0),
+        rows(block.offset, 0.0),
+        rows(block.quadratic, 0.0),
+        rows(block.linear, 0.0),
+        jnp.asarray(block.constant),
+        jnp.asarray(np.arange(size + extra) < size, dtype=np.float64),
+    )
+
+
+@jax.jit
 def follow_block(
-    own: BlockArrays,
+    block: Coordinates,
     means: Float[Array, "proposals block columns"],
     drawn_by: Int[Array, " columns"],
     guide: Int[Array, ""],
     log_u: Float[Array, "block columns"],
 ) -> Followed:
-    """Draw a block's coordinates one after another.
+    """Draw a block's coordinates one after another under a mixture, and follow densities under every proposal.
 
     Args:
-        own: the block.
+        block: what does not depend on the particles.
         means: of each coordinate, as far as the coordinates before the block decide it.
         drawn_by: which proposal draws each column.
         guide: which proposal's message is followed.
@@ -70,44 +84,37 @@ def follow_block(
     """
     proposals, size, columns = means.shape
 
-    def of_own(values: ArrayLike) -> Float[Array, " columns"]:
-        return sum(
-            (jnp.where(drawn_by == j, jnp.asarray(values)[j], 0.0) for j in range(proposals)), jnp.zeros(columns)
-        )
+    def of_own(values: Array) -> Array:
+        return functools.reduce(lambda own, j: jnp.where(drawn_by == j, values[j], own), range(1, proposals), values[0])
 
-    def one(k, state):
+    def one(k: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         offset, means_part, part, log_target, log_proposal, product, log_message = state
         i = offset + k
-        row = lax.dynamic_slice(own.L[:, i], (0, offset), (proposals, _PART))
+        row = lax.dynamic_slice(block.L[:, i], (0, offset), (proposals, _PART))
         m = means_part[:, k] + jnp.einsum("jk,jkc->jc", row, part)
-        z = own.slope[:, i, None] * m - own.offset[:, i, None]
+        z = block.slope[:, i, None] * m - block.offset[:, i, None]
         positive = positive_part(z)
-        g = of_own(own.deviation[:, i]) * draw(of_own(z), of_own(positive), log_u[i])
-        epsilon = (g - m) / own.conditional_deviation[:, i, None]
+        g = of_own(block.deviation[:, i]) * draw(of_own(z), of_own(positive), log_u[i])
+        epsilon = (g - m) / block.conditional_deviation[:, i, None]
         # log N(g; m', v') - log Φ(z), but for √(2π v') and ``positive``
-        t = g / own.deviation[:, i, None]
-        log_proposal = log_proposal - 0.5 * t * t + jnp.where(z < 0, t * z, (t - 0.5 * z) * z)
-        log_target = log_target - 0.5 * epsilon[0] ** 2
-        m, z_guide = m[guide], z[guide]
-        log_message = log_message + m * (own.quadratic[guide, i] * m + own.linear[guide, i])
-        log_message = log_message - jnp.where(z_guide < 0, 0.5 * z_guide * z_guide, 0.0)
+        t = g / block.deviation[:, i, None]
+        there = block.there[i]
+        log_proposal = log_proposal + there * (jnp.where(z < 0, t * z, (t - 0.5 * z) * z) - 0.5 * t * t)
+        log_target = log_target - 0.5 * there * epsilon[0] ** 2
+        m, z = m[guide], z[guide]
+        log_message = log_message + m * (block.quadratic[guide, i] * m + block.linear[guide, i])
+        log_message = log_message - jnp.where(z < 0, 0.5 * z * z, 0.0)
+        product = product * jnp.where(there > 0, positive, 1.0)
         part = lax.dynamic_update_index_in_dim(part, epsilon, k, 1)
-        return offset, means_part, part, log_target, log_proposal, product * positive, log_message
+        return offset, means_part, part, log_target, log_proposal, product, log_message
 
-    def one_part(p, state):
+    def one_part(p: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
         epsilon, log_target, log_proposal, log_message = state
         offset = p * _PART
-        rows = lax.dynamic_slice_in_dim(own.L, offset, _PART, 1)
+        rows = lax.dynamic_slice_in_dim(block.L, offset, _PART, 1)
         means_part = lax.dynamic_slice_in_dim(means, offset, _PART, 1) + jnp.einsum("jik,jkc->jic", rows, epsilon)
-        start = (
-            offset,
-            means_part,
-            jnp.zeros((proposals, _PART, columns)),
-            log_target,
-            log_proposal,
-            jnp.ones((proposals, columns)),
-            log_message,
-        )
+        part, product = jnp.zeros((proposals, _PART, columns)), jnp.ones((proposals, columns))
+        start = (offset, means_part, part, log_target, log_proposal, product, log_message)
         _, _, part, log_target, log_proposal, product, log_message = lax.fori_loop(0, _PART, one, start)
         log_product = log(product)
         epsilon = lax.dynamic_update_slice_in_dim(epsilon, part, offset, 1)
@@ -115,6 +122,7 @@ def follow_block(
 
     state = (jnp.zeros_like(means), jnp.zeros(columns), jnp.zeros((proposals, columns)), jnp.zeros(columns))
     epsilon, log_target, log_proposal, log_message = lax.fori_loop(0, size // _PART, one_part, state)
-    log_target -= jnp.log(own.conditional_deviation[0]).sum() + size * _HALF_LOG_2PI
-    log_proposal -= jnp.log(own.deviation).sum(axis=1)[:, None] + size * _HALF_LOG_2PI
-    return Followed(epsilon, log_target, log_proposal, log_message + own.constant[guide])
+    count = block.there.sum()
+    log_target -= jnp.log(block.conditional_deviation[0]).sum() + count * _HALF_LOG_2PI
+    log_proposal -= jnp.log(block.deviation).sum(axis=1)[:, None] + count * _HALF_LOG_2PI
+    return Followed(epsilon, log_target, log_proposal, log_message + block.constant[guide])

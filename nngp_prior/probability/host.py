@@ -150,33 +150,23 @@ def _draw(
 def _draw_compiled(
     block: Block, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The same, compiled.
-
-    A block that is not full is filled up with independent coordinates, whose constraint has probability ½, and columns
-    with particles of no consequence, so that few shapes have to be compiled.
+    """The same, compiled. Blocks and columns are filled up, so that few shapes have to be compiled.
 
     Returns:
         as :func:`_draw`.
     """
     import jax
 
-    from nngp_prior.probability.follow import BlockArrays, follow_block
+    from nngp_prior.probability.follow import follow_block, padded
 
     _, size, columns = means.shape
-    more_rows, more_columns = BLOCK - size, _compiled_columns(columns) - columns
-    if more_rows or more_columns:
-        means = np.pad(means, ((0, 0), (0, more_rows), (0, more_columns)))
-        log_u = np.pad(log_u, ((0, more_rows), (0, more_columns)), constant_values=math.log(0.5))
-        drawn_by = np.pad(drawn_by, (0, more_columns))
-    numbers = [getattr(block, name) for name in BlockArrays._fields]
-    if more_rows:
-        fill = {"L": None, "offset": 0.0, "quadratic": 0.0, "linear": 0.0}
-        numbers = [
-            _filled(value, more_rows, fill.get(name, 1.0)) if value.ndim > 1 else value
-            for name, value in zip(BlockArrays._fields, numbers, strict=True)
-        ]
-    arguments = BlockArrays(*numbers), means, drawn_by.astype(np.int32), guide, log_u
+    rows, more = BLOCK - size, _compiled_columns(columns) - columns
+    if rows or more:
+        means = np.pad(means, ((0, 0), (0, rows), (0, more)))
+        log_u = np.pad(log_u, ((0, rows), (0, more)), constant_values=math.log(0.5))
+        drawn_by = np.pad(drawn_by, (0, more))
     with jax.enable_x64(True):
+        arguments = padded(block, rows), means, drawn_by.astype(np.int32), guide, log_u
         if means.shape not in _compiled_shapes:
             with _compiling:  # else every thread would
                 followed = follow_block(*arguments)
@@ -184,16 +174,7 @@ def _draw_compiled(
         else:
             followed = follow_block(*arguments)
         epsilon, log_target, log_proposal, log_message = (np.asarray(part)[..., :columns] for part in followed)
-    return epsilon[:, :size], log_target + more_rows * math.log(2), log_proposal, log_message
-
-
-def _filled(values: np.ndarray, more: int, with_: float | None) -> np.ndarray:
-    """Numbers of a block with those of independent coordinates behind them; None stands for the identity matrix."""
-    if with_ is not None:
-        return np.pad(values, ((0, 0), (0, more)), constant_values=with_)
-    values = np.pad(values, ((0, 0), (0, more), (0, more)))
-    values[:, range(-more, 0), range(-more, 0)] = 1.0
-    return values
+    return epsilon[:, :size], log_target, log_proposal, log_message
 
 
 def _compiled_columns(columns: int) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from scipy.special import logsumexp
 from nngp_prior.numerics.random import scrambled_sobol
 from nngp_prior.probability.host import HostParticles
 from nngp_prior.probability.prepared import PreparedKernel
-from nngp_prior.probability.proposals import Proposal, block_of
+from nngp_prior.probability.proposals import Block, Proposal, block_of
 
 _RESAMPLE_BELOW = 0.5  # effective sample size as a part of the particles
 
@@ -42,7 +43,12 @@ class Mixture:
     proposals: list[Proposal]
     counts: list[int]
     labels: Float[np.ndarray, " m"]
-    determined: Float[np.ndarray, "rest rank"]
+    determined: Float[Any, "rest rank"]
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the factors are a device's arrays, and the particles go there too."""
+        return self.proposals[0].algebra.on_device
 
     @property
     def particles(self) -> int:
@@ -62,7 +68,8 @@ def make_mixture(
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
     if len(used) == 1 < len(proposals):
         used.append(1)
-    return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], labels, kernel.L[kernel.rank :])
+    determined = kernel.algebra.rows(kernel.L, kernel.rank, kernel.m)
+    return Mixture([proposals[j] for j in used], [int(counts[j]) for j in used], labels, determined)
 
 
 @dataclass
@@ -106,6 +113,26 @@ def run_replicates(
     return _Run(mixture, generators, compiled).go(resample, step)
 
 
+@runtime_checkable
+class _Particles(Protocol):
+    """What :class:`nngp_prior.probability.host.HostParticles` says; ``block`` coordinates are followed at a time."""
+
+    block: int
+
+    def follow(self, block: Block, y: np.ndarray, guide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def reorder(self, columns: np.ndarray, parents: np.ndarray) -> None: ...
+    def violates(self, L: Any, y: np.ndarray) -> np.ndarray: ...
+
+
+def _particles(mixture: Mixture, drawn_by: np.ndarray, log_u: np.ndarray, compiled: bool) -> _Particles:
+    """Particles where the proposals' factors are."""
+    if not mixture.on_device:
+        return HostParticles(mixture.proposals, drawn_by, log_u, compiled)
+    from nngp_prior.probability.device_particles import DeviceParticles
+
+    return DeviceParticles(mixture.proposals, drawn_by, log_u)
+
+
 class _Run:
     """The state of some replicates' particles. Columns are ordered by proposal, then replicate, then particle."""
 
@@ -127,7 +154,7 @@ class _Run:
         for rng, own in zip(generators, self.of_replicate, strict=True):
             log_u[:, own] = scrambled_sobol(self.rank, self.particles, rng)
         np.log(log_u, out=log_u)
-        self.state = HostParticles(proposals, drawn_by, log_u, compiled)
+        self.state = _particles(mixture, drawn_by, log_u, compiled)
         with np.errstate(divide="ignore"):
             self.log_shares = np.log(np.array(counts) / self.particles)[:, None]
         self.log_target = np.zeros(columns)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel
-from nngp_prior.numerics.linalg import cholesky, pivoted_cholesky
+from nngp_prior.numerics.backends import Algebra, algebra, correlation, row_blocks
+from nngp_prior.numerics.linalg import pivoted_cholesky
 from nngp_prior.probability.checks import INDEFINITENESS_ALLOWED, as_matrix, check_correlations, check_entries
-from nngp_prior.probability.cost import require_memory
+from nngp_prior.probability.cost import backend_of, require_memory
 from nngp_prior.schemas.estimator import Estimator
 
 _ROUNDING_OF_FLOAT32 = 1e-3  # more is no rounding of a covariance matrix
@@ -19,7 +21,6 @@ _TIED = 64 * np.finfo(np.float64).eps  # 1 - |correlation| of inputs whose label
 # Conditional variances below this are worth a second factorisation, which looks for duplicates and pivots. It is also
 # where float32 rounding of conditional means begins to be felt in the weights of particles.
 SMALL_VARIANCE = 1e-6
-_ROWS = 512  # of K looked at at a time
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,17 @@ class PreparedKernel:
         L: lower trapezoidal factor of the correlations of the inputs kept.
         group: for each input, the place in ``kept`` of the one it is tied to.
         sign: ±1 for each input: its label is that sign times the kept one's.
+        algebra: what handles ``L`` and the matrices made of it, on the host or on a device.
     """
 
     K: Float[np.ndarray, "n n"]
     kept: Integer[np.ndarray, " m"]
     scale: Float[np.ndarray, " m"]
     added: float
-    L: Float[np.ndarray, "m rank"]
+    L: Float[Any, "m rank"]
     group: Integer[np.ndarray, " n"]
     sign: Float[np.ndarray, " n"]
+    algebra: Algebra
 
     @property
     def n(self) -> int:
@@ -65,7 +68,7 @@ class PreparedKernel:
     @property
     def smallest_conditional_variance(self) -> float:
         """Of any input given those visited before, as a part of its variance."""
-        return float(np.min(np.square(np.diagonal(self.L))))
+        return float(np.min(np.square(self.algebra.diagonal(self.L))))
 
     def note(self) -> str:
         """What the estimate is of, where that is not K itself."""
@@ -92,10 +95,10 @@ class PreparedKernel:
         return labels != self.sign * labels[self.kept][self.group]
 
     def signed_correlation(
-        self, labels: Float[np.ndarray, " m"], dtype: type[np.floating] = np.float64, whole: bool = False
-    ) -> Float[np.ndarray, "m m"]:
-        """K' = diag(y) C diag(y) of the inputs kept, in Fortran order; zero above the diagonal unless ``whole``."""
-        return _correlation(self.K, self.kept, self.scale * labels, dtype, whole)
+        self, labels: Float[np.ndarray, " m"], dtype: type[np.floating] = np.float64
+    ) -> Float[Any, "m m"]:
+        """K' = diag(y) C diag(y) of the inputs kept, the lower triangle at least."""
+        return self.algebra.correlation(self.K, self.kept, self.scale * labels, dtype)
 
 
 def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
@@ -119,19 +122,21 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     n = len(K)
     scale = 1 / np.sqrt(K.diagonal() + added)
     everything = np.arange(n)
-    L = cholesky(_correlation(K, everything, scale))
-    if L is not None and np.square(L.diagonal()).min() > SMALL_VARIANCE:
-        return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n))
+    own = algebra(backend_of(estimator))
+    L = own.cholesky(own.correlation(K, everything, scale))
+    if L is not None and np.square(own.diagonal(L)).min() > SMALL_VARIANCE:
+        return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), own)
     del L
-    return _prepare_singular(K, scale, added)
+    return _prepare_singular(K, scale, added, own)
 
 
-def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float) -> PreparedKernel:
+def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float, own: Algebra) -> PreparedKernel:
     """The general case: tied inputs merged, the largest conditional variance visited next, a rank below n."""
     check_correlations(K, scale)
     first, sign = _tied_to(K, scale)
     kept = np.flatnonzero(first == np.arange(len(K)))
-    factor = pivoted_cholesky(_correlation(K, kept, scale[kept], whole=True))
+    # On the host in any case: pivoting looks at one column after another.
+    factor = pivoted_cholesky(correlation(K, kept, scale[kept], whole=True))
     if factor.residual > INDEFINITENESS_ALLOWED:
         remedy = "Check how it was computed."
         if factor.residual < _ROUNDING_OF_FLOAT32:
@@ -142,29 +147,7 @@ def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float) -> Prepare
     kept = kept[factor.order]
     place = np.empty(len(K), dtype=np.intp)
     place[kept] = np.arange(len(kept))
-    return PreparedKernel(K, kept, scale[kept], added, factor.L, place[first], sign)
-
-
-def _row_blocks(n: int) -> list[slice]:
-    return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
-
-
-def _correlation(
-    K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: type[np.floating] = np.float64, whole: bool = False
-) -> np.ndarray:
-    """diag(scale) K diag(scale) of the inputs kept, with a unit diagonal."""
-    m = len(kept)
-    C = np.zeros((m, m), dtype=dtype, order="F")
-    ordered = np.array_equal(kept, np.arange(len(K)))
-    for columns in _row_blocks(m):
-        # K is symmetric: its rows are read, the columns of C written, both contiguous.
-        below = slice(0 if whole else columns.start, m)
-        rows = K[columns, below] if ordered else K[kept[columns]][:, kept[below]]
-        part = C[below, columns]
-        np.multiply(rows.T, scale[below, None], out=part, casting="same_kind")
-        part *= scale[columns].astype(dtype)
-    np.fill_diagonal(C, 1.0)  # noise included; exact, so that rounding does not decide the order of visits
-    return C
+    return PreparedKernel(K, kept, scale[kept], added, own.place(factor.L), place[first], sign, own)
 
 
 def _tied_to(K: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +160,7 @@ def _tied_to(K: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     n = len(K)
     first, sign = np.arange(n), np.ones(n)
-    for rows in _row_blocks(n):
+    for rows in row_blocks(n):
         earlier = np.abs(K[rows, : rows.stop]) * (scale[rows, None] * scale[: rows.stop]) >= 1 - _TIED
         earlier &= np.arange(rows.stop) < np.arange(rows.start, rows.stop)[:, None]
         tied = np.flatnonzero(earlier.any(axis=1))

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy.special import logsumexp
 
-from nngp_prior.numerics.linalg import posterior_factor
+from nngp_prior.numerics.backends import Algebra
 from nngp_prior.probability.ep import EPResult
 from nngp_prior.probability.prepared import PreparedKernel
 
@@ -48,18 +49,20 @@ class Proposal:
         mean: of the Gaussian.
         precision: s of the own sites.
         shift: ν of the own sites.
+        algebra: what handles ``L``.
     """
 
-    L: Float[np.ndarray, "rank rank"]
+    L: Float[Any, "rank rank"]
     mean: Float[np.ndarray, " rank"]
     precision: Float[np.ndarray, " rank"]
     shift: Float[np.ndarray, " rank"]
+    algebra: Algebra
 
 
 def untwisted(kernel: PreparedKernel) -> Proposal:
     """The prior's proposal, which knows nothing of the constraints to come; its factor is the kernel's own array."""
     zeros = np.zeros(kernel.rank)
-    return Proposal(kernel.L[: kernel.rank], zeros, zeros, zeros)
+    return Proposal(kernel.algebra.rows(kernel.L, 0, kernel.rank), zeros, zeros, zeros, kernel.algebra)
 
 
 def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
@@ -76,11 +79,15 @@ def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
     rank = kernel.rank
     s, nu, mean = ep.sites.precision, ep.sites.shift, ep.mean
     beta = _WIDENING_SIMPLE if ep.log_z > _SIMPLE_ABOVE else _WIDENING
-    widened, _ = posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
+    widened, _ = kernel.algebra.posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
+
+    def leading(L: Any) -> Any:
+        return kernel.algebra.rows(L, 0, rank)
+
     return [
         untwisted(kernel),
-        Proposal(ep.L[:rank], mean[:rank], s[:rank], nu[:rank]),
-        Proposal(widened[:rank], mean[:rank], beta * s[:rank], (nu - (1 - beta) * s * mean)[:rank]),
+        Proposal(leading(ep.L), mean[:rank], s[:rank], nu[:rank], kernel.algebra),
+        Proposal(leading(widened), mean[:rank], beta * s[:rank], (nu - (1 - beta) * s * mean)[:rank], kernel.algebra),
     ]
 
 
@@ -124,7 +131,7 @@ def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray,
     Returns:
         the block.
     """
-    L = np.stack([proposal.L[coordinates, coordinates] for proposal in proposals]).astype(np.float64)
+    L = np.stack([proposal.algebra.block(proposal.L, coordinates) for proposal in proposals]).astype(np.float64)
     L *= np.multiply.outer(y, y)
     precision = np.stack([proposal.precision[coordinates] for proposal in proposals])
     shift = np.stack([proposal.shift[coordinates] for proposal in proposals])

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability.cost import COLUMNS, cores
+from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE, cores
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
 from nngp_prior.progress import Progress, ProgressCallback
@@ -50,7 +50,8 @@ def run_in_threads(
     Returns:
         the groups' outcomes, in the order of the numbers.
     """
-    size = max(1, min(COLUMNS // mixture.particles, -(-len(replicates) // (1 if together else cores()))))
+    columns, threads = (COLUMNS_ON_DEVICE, 1) if mixture.on_device else (COLUMNS, cores())
+    size = max(1, min(columns // mixture.particles, -(-len(replicates) // (1 if together else threads))))
     groups = [replicates[start : start + size] for start in range(0, len(replicates), size)]
     rank = len(mixture.proposals[0].mean)
     compiled = rank * len(mixture.proposals) * mixture.particles * len(replicates) > _COMPILE_ABOVE
@@ -70,7 +71,7 @@ def run_in_threads(
 
         return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, compiled, step)
 
-    workers = min(len(groups), cores())
+    workers = min(len(groups), threads)
     with threadpool_limits(1 if workers > 1 else None, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         try:
             return list(pool.map(run_group, groups))

@@ -51,6 +51,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
             "precision": "float64",
             "tolerance": 1e-4,
             "max_sweeps": 5,
+            "backend": "jax",
         },
     ),
     (
@@ -66,6 +67,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
             "precision": "float64",
             "tolerance": 1e-4,
             "max_sweeps": 5,
+            "backend": "jax",
         },
     ),
 ]

@@ -1,0 +1,195 @@
+"""Where the large matrices of an estimate live, and the linear algebra that goes with it: host or device.
+
+Both have the same methods; :mod:`nngp_prior.numerics.device` is imported, and JAX with it, only where it is chosen.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Integer
+from scipy.linalg import get_blas_funcs
+
+from nngp_prior.numerics import linalg
+
+_ROWS = 512  # of K looked at at a time
+
+
+@runtime_checkable
+class Algebra(Protocol):
+    """What is done with large matrices, which only these methods look into.
+
+    Matrices are NumPy arrays on the host and JAX arrays on a device; vectors and small blocks are NumPy's.
+    """
+
+    @property
+    def on_device(self) -> bool:
+        """Whether matrices are JAX arrays."""
+        ...
+
+    def correlation(
+        self, K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: type[np.floating] = np.float64
+    ) -> Any:
+        """As :func:`correlation`, the lower triangle at least."""
+        ...
+
+    def covariance(self, L: Any, signs: np.ndarray) -> Any:
+        """diag(signs) L Lᵀ diag(signs), the lower triangle at least."""
+        ...
+
+    def place(self, L: np.ndarray) -> Any:
+        """A matrix of the host, brought to where matrices live."""
+        ...
+
+    def to_host(self, A: Any) -> np.ndarray:
+        """The other way."""
+        ...
+
+    def cholesky(self, C: Any) -> Any:
+        """As :func:`nngp_prior.numerics.linalg.cholesky`."""
+        ...
+
+    def posterior_factor(
+        self, L: Any, precision: np.ndarray, dtype: type[np.floating] = np.float64
+    ) -> tuple[Any, float]:
+        """As :func:`nngp_prior.numerics.linalg.posterior_factor`."""
+        ...
+
+    def row_squares(self, L: Any) -> np.ndarray:
+        """The diagonal of L Lᵀ, in float64."""
+        ...
+
+    def covariance_vector(self, L: Any, x: np.ndarray) -> np.ndarray:
+        """L Lᵀ x, in the precision of L."""
+        ...
+
+    def diagonal(self, L: Any) -> np.ndarray:
+        """The diagonal of L."""
+        ...
+
+    def rows(self, L: Any, start: int, stop: int) -> Any:
+        """Some rows of L."""
+        ...
+
+    def block(self, L: Any, coordinates: slice) -> np.ndarray:
+        """A block on the diagonal of L."""
+        ...
+
+
+class Host:
+    """NumPy, and SciPy's BLAS and LAPACK."""
+
+    on_device = False
+    cholesky = staticmethod(linalg.cholesky)
+    posterior_factor = staticmethod(linalg.posterior_factor)
+
+    def correlation(
+        self, K: np.ndarray, kept: np.ndarray, scale: np.ndarray, dtype: type[np.floating] = np.float64
+    ) -> np.ndarray:
+        """As :func:`correlation`."""
+        return correlation(K, kept, scale, dtype)
+
+    def covariance(self, L: np.ndarray, signs: np.ndarray) -> np.ndarray:
+        """diag(signs) L Lᵀ diag(signs), the lower triangle."""
+        (syrk,) = get_blas_funcs(("syrk",), dtype=L.dtype)
+        return syrk(1.0, L * signs[:, None].astype(L.dtype), lower=1)
+
+    def place(self, L: np.ndarray) -> np.ndarray:
+        """The matrix itself."""
+        return L
+
+    def to_host(self, A: np.ndarray) -> np.ndarray:
+        """The matrix itself."""
+        return A
+
+    def row_squares(self, L: np.ndarray) -> np.ndarray:
+        """The diagonal of L Lᵀ, in float64."""
+        return np.einsum("ij,ij->i", L, L).astype(np.float64)
+
+    def covariance_vector(self, L: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """L Lᵀ x, in the precision of L."""
+        return linalg.matrix_vector(L, linalg.matrix_vector(L, x, transposed=True)).astype(np.float64)
+
+    def diagonal(self, L: np.ndarray) -> np.ndarray:
+        """The diagonal of L."""
+        return np.diagonal(L)
+
+    def rows(self, L: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Some rows of L."""
+        return L[start:stop]
+
+    def block(self, L: np.ndarray, coordinates: slice) -> np.ndarray:
+        """A block on the diagonal of L."""
+        return L[coordinates, coordinates]
+
+
+def correlation(
+    K: Float[np.ndarray, "n n"],
+    kept: Integer[np.ndarray, " m"],
+    scale: Float[np.ndarray, " m"],
+    dtype: type[np.floating] = np.float64,
+    whole: bool = False,
+) -> Float[np.ndarray, "m m"]:
+    """diag(scale) K diag(scale) of some inputs, with ones on the diagonal.
+
+    Args:
+        K: covariances.
+        kept: the inputs, in the order wanted.
+        scale: of each of them; signs are kept.
+        dtype: of the result.
+        whole: not the lower triangle only.
+
+    Returns:
+        the matrix, in Fortran order; zero above the diagonal unless ``whole``.
+    """
+    m = len(kept)
+    C = np.zeros((m, m), dtype=dtype, order="F")
+    ordered = np.array_equal(kept, np.arange(len(K)))
+    for columns in row_blocks(m):
+        # K is symmetric: its rows are read, the columns of C written, both contiguous.
+        below = slice(0 if whole else columns.start, m)
+        rows = K[columns, below] if ordered else K[kept[columns]][:, kept[below]]
+        part = C[below, columns]
+        np.multiply(rows.T, scale[below, None], out=part, casting="same_kind")
+        part *= scale[columns].astype(dtype)
+    np.fill_diagonal(C, 1.0)  # noise included; exact, so that rounding does not decide the order of visits
+    return C
+
+
+def row_blocks(n: int) -> list[slice]:
+    """Blocks of rows that are looked at at a time."""
+    return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
+
+
+def algebra(backend: str) -> Algebra:
+    """The linear algebra of a back end.
+
+    Args:
+        backend: as in the estimators' parameters.
+
+    Returns:
+        that of the host or of the device.
+    """
+    if not on_device(backend):
+        return Host()
+    from nngp_prior.numerics.device import Device
+
+    return Device()
+
+
+def on_device(backend: str) -> bool:
+    """Whether a back end is JAX; ``auto`` is where JAX has a GPU."""
+    return backend == "jax" or (backend == "auto" and _jax_has_gpu())
+
+
+@functools.cache
+def _jax_has_gpu() -> bool:
+    """JAX is asked, and imported, only where a plugin for an accelerator is installed."""
+    if not entry_points(group="jax_plugins"):
+        return False
+    import jax
+
+    return jax.default_backend() == "gpu"
