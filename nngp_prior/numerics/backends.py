@@ -143,7 +143,7 @@ def correlation(
         whole: not the lower triangle only.
 
     Returns:
-        the matrix, in Fortran order; zero above the diagonal unless ``whole``.
+        the matrix, in Fortran order; without ``whole``, what is above the diagonal means nothing.
     """
     m = len(kept)
     C = np.zeros((m, m), dtype=dtype, order="F")
