@@ -37,7 +37,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 # Where the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
 _DRIFT_ALLOWED = 0.02
 # Below this conditional variance of the prior, Σ in float32 is not factored after the sweeps have rounded it.
-_SWEPT_VARIANCE = 1e-3
+SWEPT_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _factor_of_swept(
     Returns:
         factor and log |B| = log |K'| - log |Σ|, or None.
     """
-    if kernel.rank < kernel.m or kernel.smallest_conditional_variance < _SWEPT_VARIANCE:
+    if kernel.rank < kernel.m or kernel.smallest_conditional_variance < SWEPT_VARIANCE:
         return None, math.nan
     L = cholesky(Sigma)
     if L is None:
