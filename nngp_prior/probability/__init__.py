@@ -26,15 +26,18 @@ from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.probability.warm import Start, ep_start, sites_for
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
 __all__ = [
     "Cost",
     "PreparedKernel",
+    "Start",
     "check_labels",
     "compute",
+    "ep_start",
     "estimate_cost",
     "log_probabilities",
     "log_probability",
@@ -70,6 +73,7 @@ def log_probability(
     method: str = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,
+    start: Start | None = None,
     **options: Any,
 ) -> Estimate:
     r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
@@ -82,6 +86,7 @@ def log_probability(
             ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: called with ``Progress`` events.
+        start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
         **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
             ``replicates``,
             ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the
@@ -95,7 +100,7 @@ def log_probability(
         ResourceLimit: n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
-    return compute(prepare(K, estimator), labels, estimator, seed, progress)
+    return compute(prepare(K, estimator), labels, estimator, seed, progress, start)
 
 
 @overload
@@ -114,6 +119,7 @@ def log_probabilities(
     seed: int = 0,
     progress: ProgressCallback | None = None,
     as_completed: bool = False,
+    start: Start | None = None,
     **options: Any,
 ) -> list[Estimate] | Iterator[tuple[int, Estimate]]:
     """log P of many labellings of the same inputs; the kernel is checked and factored once.
@@ -126,6 +132,7 @@ def log_probabilities(
             the same value in any batch.
         progress: as there.
         as_completed: give pairs (row, estimate) as they finish, instead of a list at the end.
+        start: as there, for all labellings.
         **options: as there.
 
     Returns:
@@ -141,7 +148,7 @@ def log_probabilities(
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
     rows = [check_labels(labels, kernel.n) for labels in Y]
-    results = ((i, compute(kernel, labels, estimator, seed, progress)) for i, labels in enumerate(rows))
+    results = ((i, compute(kernel, labels, estimator, seed, progress, start)) for i, labels in enumerate(rows))
     return results if as_completed else [estimate for _, estimate in results]
 
 
@@ -151,6 +158,7 @@ def compute(
     estimator: Estimator,
     seed: int = 0,
     progress: ProgressCallback | None = None,
+    start: Start | None = None,
 ) -> Estimate:
     """log P of one labelling on a prepared kernel.
 
@@ -160,15 +168,18 @@ def compute(
         estimator: the parameters.
         seed: of all random numbers.
         progress: called with ``Progress`` events.
+        start: sites for EP to begin with.
 
     Returns:
         the estimate.
 
     Raises:
-        InvalidInput: labels or seed cannot be used.
+        InvalidInput: labels, seed or start cannot be used.
     """
     if not isinstance(seed, int | np.integer):
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
+    if start is not None and not isinstance(estimator, EP | SMC):
+        raise InvalidInput("start", f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
     y = check_labels(labels, kernel.n)
     reduced = kernel.reduce(y)
     if reduced is None:
@@ -186,7 +197,8 @@ def compute(
             evidence=Exact(log_p=-np.inf),
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
-    return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore)
+    more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
+    return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 
 @dataclass(frozen=True)

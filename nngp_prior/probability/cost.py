@@ -10,7 +10,7 @@ import psutil
 
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.backends import on_device
-from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, Estimator, Laplace, Sampling
+from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
@@ -38,6 +38,8 @@ def memory_needed(n: int, estimator: Estimator) -> int:
             return 20 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _FIXED
         case EP():
             return 24 * n * n + _FIXED
+        case ClosedForm():
+            return 40 * n * n + _FIXED
         case _:
             return 24 * n * n + 2**27 + _FIXED
 
@@ -85,6 +87,24 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
     else:
         _refuse_beyond(free, n, estimator, lambda n: _needed_beside_device(n, estimator) + kernel * n * n)
         _refuse_beyond(free_on_device, n, estimator, lambda n: memory_needed(n, estimator), device=True)
+
+
+def require_memory_for_double(n: int) -> None:
+    """Refuse ``smc`` with float64 proposals, which only a nearly singular kernel turns out to need.
+
+    Args:
+        n: the number of inputs, whose factor is there already.
+
+    Raises:
+        ResourceLimit: three more matrices do not fit.
+    """
+    free = psutil.virtual_memory().available
+    if 24 * n * n > free:
+        raise ResourceLimit(
+            f"n: K is so close to singular that smc on n = {n:,} inputs needs float64 throughout, "
+            f"{24 * n * n / 2**30:.1f} GiB more, and {free / 2**30:.1f} GiB are free. Pass jitter=1e-5 (the estimate "
+            "is then of K + cI), or use fewer inputs."
+        )
 
 
 def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[int], int], device: bool = False) -> None:

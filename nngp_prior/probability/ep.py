@@ -227,12 +227,17 @@ def _sweep_until_converged(
 
 @ESTIMATORS.register(EP)
 def estimate_ep(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: EP, seed: int, progress: ProgressCallback
+    kernel: PreparedKernel,
+    labels: np.ndarray,
+    parameters: EP,
+    seed: int,
+    progress: ProgressCallback,
+    start: Sites | None = None,
 ) -> Estimate:
     """EP's log Z as an estimate of log P. It has no error statement."""
     del seed
     began = time.perf_counter()
-    result = expectation_propagation(kernel, labels, parameters, progress)
+    result = expectation_propagation(kernel, labels, parameters, progress, start=start)
     message = kernel.note()
     status = "ok"
     if not np.isfinite(result.log_z):

@@ -31,7 +31,7 @@ from jaxtyping import Float
 from scipy.linalg import get_blas_funcs
 
 from nngp_prior.numerics.gaussian import half_line_cumulants
-from nngp_prior.probability.ep import EPResult, ep_diagnostics, expectation_propagation
+from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
@@ -48,12 +48,17 @@ _NEGLIGIBLE_CORRECTION = 0.01  # nats
 
 @ESTIMATORS.register(EP2)
 def estimate_ep2(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: EP2, seed: int, progress: ProgressCallback
+    kernel: PreparedKernel,
+    labels: np.ndarray,
+    parameters: EP2,
+    seed: int,
+    progress: ProgressCallback,
+    start: Sites | None = None,
 ) -> Estimate:
     """EP's log Z plus the correction as an estimate of log P. It has no error statement."""
     del seed
     began = time.perf_counter()
-    ep = expectation_propagation(kernel, labels, parameters, progress)
+    ep = expectation_propagation(kernel, labels, parameters, progress, start=start)
     terms, typical_correlation = np.full(parameters.highest_cumulant - 2, np.nan), math.nan
     value = ep.log_z
     if np.isfinite(ep.log_z):

@@ -13,7 +13,8 @@ import time
 import numpy as np
 from jaxtyping import Float
 
-from nngp_prior.probability.ep import ep_diagnostics, expectation_propagation
+from nngp_prior.probability.cost import require_memory_for_double
+from nngp_prior.probability.ep import Sites, ep_diagnostics, expectation_propagation
 from nngp_prior.probability.particles import Outcome, make_mixture
 from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
 from nngp_prior.probability.proposals import USUAL_SHARES, Proposal, allocate, build_proposals, optimal_shares
@@ -30,7 +31,12 @@ _MOST_PARTICLES = 4096  # of a replicate, that a target may ask for
 
 @ESTIMATORS.register(SMC)
 def estimate_smc(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: SMC, seed: int, progress: ProgressCallback
+    kernel: PreparedKernel,
+    labels: np.ndarray,
+    parameters: SMC,
+    seed: int,
+    progress: ProgressCallback,
+    start: Sites | None = None,
 ) -> Estimate:
     """EP, a pilot that chooses the mixture, then independent replicates until the target is met.
 
@@ -41,7 +47,9 @@ def estimate_smc(
     """
     began = time.perf_counter()
     dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
-    ep = expectation_propagation(kernel, labels, parameters, progress, dtype)
+    if dtype is np.float64:
+        require_memory_for_double(kernel.m)
+    ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
     proposals = build_proposals(kernel, ep)
     diagnostics = ep_diagnostics(kernel, ep)
     del ep  # and its factor

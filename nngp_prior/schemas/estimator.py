@@ -26,7 +26,8 @@ class _WithEP(_Estimator):
 
     Attributes:
         precision: of the sweeps; the value is computed in float64 from the sites either way.
-        tolerance: sweeps end when no marginal mean moved by more than this part of its standard deviation.
+        tolerance: sweeps end when no site moved its marginal mean by more than this part of its standard deviation, nor
+            its variance by more than this part.
         max_sweeps: after which EP stops unconverged.
         backend: where the large matrices are: ``numpy`` on the processor, ``jax`` on JAX's default device; ``auto`` is
             jax where JAX has a GPU, else numpy. They give the same estimate within its error, not the same digits.

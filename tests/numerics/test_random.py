@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.stats import kstest, qmc
@@ -58,3 +61,22 @@ def test_more_coordinates_than_sobol_has() -> None:
     points = scrambled_sobol(21_205, 4, np.random.default_rng(0))
     assert points.shape == (21_205, 4)
     assert kstest(points[-4:].ravel(), "uniform").pvalue > 1e-3
+
+
+def test_sobol_tables_survive_threads_that_ask_at_once() -> None:
+    """SciPy reads its tables at the first call, and not under a lock: this is a first call, in a process of its own."""
+    script = (
+        "import threading\n"
+        "from nngp_prior.numerics.random import generator, scrambled_sobol\n"
+        "barrier, sums = threading.Barrier(8), []\n"
+        "def work():\n"
+        "    barrier.wait()\n"
+        "    sums.append(scrambled_sobol(3000, 64, generator(0, 'points')).sum())\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "assert len(sums) == 8 and len(set(sums)) == 1 and abs(sums[0] / (3000 * 64) - 0.5) < 1e-3, sums\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr
