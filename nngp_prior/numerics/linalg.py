@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
+# OpenBLAS 0.3.30's threaded potrf crashes at n = 20,000: larger matrices go through it a panel at a time.
+_PANEL = 8192
 _FEWEST_ROWS, _PANELS = 128, 16  # solved for together: their zeros cost work, more panels cost time
 
 
@@ -67,14 +69,61 @@ def cholesky(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
     """Lower Cholesky factor, without pivoting.
 
     Args:
-        C: symmetric, in Fortran order; overwritten.
+        C: symmetric, its lower triangle is read; overwritten.
 
     Returns:
-        the factor, or None if C is not positive definite in its precision.
+        the factor in C's memory, or None if C is not positive definite in its precision.
     """
+    gemm, trsm = get_blas_funcs(("gemm", "trsm"), dtype=C.dtype)
     (potrf,) = get_lapack_funcs(("potrf",), dtype=C.dtype)
-    L, info = potrf(C, lower=1, clean=1, overwrite_a=1)
-    return None if info else L
+    n = len(C)
+    if n <= _PANEL and C.flags.f_contiguous:
+        L, info = potrf(C, lower=1, clean=1, overwrite_a=1)
+        return None if info else L
+    for start, stop in _panels(n):
+        own = C[start:stop, :start].copy(order="F")
+        for top, bottom in _panels(n, start):
+            C[top:bottom, start:stop] -= gemm(1.0, C[top:bottom, :start].copy(order="F"), own, trans_b=1)
+        C[start:stop, start:stop], info = potrf(C[start:stop, start:stop].copy(order="F"), lower=1, overwrite_a=1)
+        if info:
+            return None
+        triangle = C[start:stop, start:stop].copy(order="F")
+        for top, bottom in _panels(n, stop):
+            rows = C[top:bottom, start:stop].copy(order="F")
+            C[top:bottom, start:stop] = trsm(1.0, triangle, rows, side=1, lower=1, trans_a=1, overwrite_b=1)
+        C[:start, start:stop] = 0.0
+    return C
+
+
+def _gram_of_triangle(L: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Lᵀ L for lower triangular L, its lower triangle, in L's memory (LAPACK's ``lauum``)."""
+    (gemm,) = get_blas_funcs(("gemm",), dtype=L.dtype)
+    (lauum,) = get_lapack_funcs(("lauum",), dtype=L.dtype)
+    n = len(L)
+    if n <= _PANEL:
+        return lauum(L, lower=1, overwrite_c=1)[0]
+    for start, stop in _panels(n):
+        own = np.tril(L[start:stop, start:stop]).copy(order="F")
+        below = L[stop:, start:stop].copy(order="F")
+        for left, right in _panels(start):
+            part = gemm(1.0, own, L[start:stop, left:right].copy(order="F"), trans_a=1)
+            L[start:stop, left:right] = part + gemm(1.0, below, L[stop:, left:right].copy(order="F"), trans_a=1)
+        L[start:stop, start:stop] = lauum(own, lower=1, overwrite_c=1)[0] + gemm(1.0, below, below, trans_a=1)
+    return L
+
+
+def _cholesky_of_upper(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
+    """U with C = Uᵀ U from C's upper triangle, in its memory; None if C is not positive definite in its precision."""
+    if len(C) <= _PANEL:
+        (potrf,) = get_lapack_funcs(("potrf",), dtype=C.dtype)
+        U, info = potrf(C, lower=0, clean=1, overwrite_a=1)
+        return None if info else U
+    L = cholesky(C.T)
+    return None if L is None else L.T
+
+
+def _panels(stop: int, start: int = 0) -> list[tuple[int, int]]:
+    return [(begin, min(begin + _PANEL, stop)) for begin in range(start, stop, _PANEL)]
 
 
 def posterior_factor(
@@ -97,18 +146,19 @@ def posterior_factor(
         if the precision of ``dtype`` did not suffice.
     """
     (syrk,) = get_blas_funcs(("syrk",), dtype=dtype)
-    lauum, potrf = get_lapack_funcs(("lauum", "potrf"), dtype=dtype)
     rank = L.shape[1]
     root = np.sqrt(precision)
-    gram, _ = lauum(_scaled(L[:rank], root[:rank], dtype), lower=1, overwrite_c=1)
+    gram = _gram_of_triangle(_scaled(L[:rank], root[:rank], dtype))
     if len(L) > rank:
         gram = syrk(1.0, _scaled(L[rank:], root[rank:], dtype), trans=1, lower=1, beta=1.0, c=gram, overwrite_c=1)
     gram[np.diag_indices_from(gram)] += 1.0
     # LAPACK factors into lower times upper; with rows and columns reversed that is upper times lower.
     _flip(gram)
-    R, info = potrf(gram, lower=0, clean=1, overwrite_a=1)
+    R = _cholesky_of_upper(gram)
+    if R is None:
+        return np.full(L.shape, np.nan, dtype=dtype, order="F"), np.nan
     _flip(R)  # now Rᵀ
-    log_determinant = 2 * float(np.log(R.diagonal(), dtype=np.float64).sum()) if info == 0 else np.nan
+    log_determinant = 2 * float(np.log(R.diagonal(), dtype=np.float64).sum())
     factor = np.empty(L.shape, dtype=dtype, order="F")
     factor[...] = L
     if len(L) > rank:

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from nngp_prior.numerics import linalg
 from nngp_prior.numerics.linalg import (
+    cholesky,
     matrix_vector,
     pivoted_cholesky,
     posterior_factor,
@@ -71,3 +73,30 @@ def test_posterior_factor_leaves_its_argument_alone(rank: int) -> None:
     np.testing.assert_array_equal(L, before)
     if rank == 1:
         assert factor[0, 0] == pytest.approx(1 / np.sqrt(1 + 1.75 + 0.5))
+
+
+@pytest.mark.parametrize("rank", [50, 30])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_panels_change_nothing(rank: int, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices too large for the library's threaded factorisation go through it in parts."""
+    rng = np.random.default_rng(rank)
+    L = np.asfortranarray(np.tril(rng.standard_normal((50, rank))))
+    precision = rng.random(50)
+    C = np.asfortranarray((L @ L.T + np.eye(50)).astype(dtype))
+    whole, parts = [], []
+    for panel, results in ((8192, whole), (7, parts)):
+        monkeypatch.setattr(linalg, "_PANEL", panel)
+        results += [*posterior_factor(L, precision, dtype), cholesky(C.copy(order="F"))]
+    tolerance = 1e-12 if dtype is np.float64 else 1e-4
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance)
+    np.testing.assert_allclose(parts[2] @ parts[2].T, L @ L.T + np.eye(50), atol=100 * tolerance)
+    assert not np.triu(parts[2], 1).any()
+
+
+@pytest.mark.parametrize("panel", [8192, 3])
+def test_cholesky_says_what_is_not_positive_definite(panel: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linalg, "_PANEL", panel)
+    C = np.eye(10)
+    C[7, 7] = -1.0
+    assert cholesky(np.asfortranarray(C)) is None
