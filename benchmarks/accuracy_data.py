@@ -22,7 +22,7 @@ _LABELLINGS: dict[str, Labelling] = {
 def run(quick: bool) -> list[Table]:
     """Every method on every data set, depth and labelling."""
     n, depths = (60, (1, 10)) if quick else (500, (1, 2, 5, 10))
-    particles, replicates = (128, 64) if quick else (512, 256)
+    particles, replicates = (128, 64) if quick else (512, 64)
     rows: list[dict[str, Any]] = []
     for name in datasets():
         data = load(DATASETS[name](n=n))

@@ -24,7 +24,7 @@ _METHODS = ("smc", "ep", "ep2")
 def run(quick: bool) -> list[Table]:
     """Laplace's method, ep, ep2 and smc at equal noise."""
     n = 50 if quick else 500
-    particles, replicates = (128, 64) if quick else (512, 256)
+    particles, replicates = (128, 64) if quick else (512, 64)
     rows: list[dict[str, Any]] = []
     for correlation in (0.5, 0.95):
         for kind, labels in (("positive", "all positive"), ("mixed", "2/3 positive")):

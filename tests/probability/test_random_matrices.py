@@ -18,7 +18,7 @@ Case = tuple[np.ndarray, np.ndarray]
 
 # The same examples on every run.
 _few, _many, _most = (settings(derandomize=True, database=None, deadline=None, max_examples=k) for k in (6, 25, 80))
-_SCIPY_ERROR = 3e-5  # absolute, on nearly singular matrices; 8e-6 was seen
+_SCIPY_ERROR = 3e-4  # of its cdf on nearly singular matrices, where the arcsines are right: 7e-5 has been seen
 
 
 def _correlation(partial: np.ndarray) -> np.ndarray:
