@@ -95,7 +95,11 @@ class Host:
     def covariance(self, L: np.ndarray, signs: np.ndarray) -> np.ndarray:
         """diag(signs) L Lᵀ diag(signs), the lower triangle."""
         (syrk,) = get_blas_funcs(("syrk",), dtype=L.dtype)
-        return syrk(1.0, L * signs[:, None].astype(L.dtype), lower=1)
+        Sigma = syrk(1.0, L, lower=1)
+        signs = signs.astype(L.dtype)
+        Sigma *= signs
+        Sigma *= signs[:, None]
+        return Sigma
 
     def place(self, L: np.ndarray) -> np.ndarray:
         """The matrix itself."""

@@ -13,9 +13,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
+from nngp_prior.numerics import blas
+
 # OpenBLAS 0.3.30's threaded potrf crashes at n = 20,000: larger matrices go through it a panel at a time.
 _PANEL = 8192
-_FEWEST_ROWS, _PANELS = 128, 16  # solved for together: their zeros cost work, more panels cost time
+_SMALL_PANEL = 512  # where a block on the diagonal costs more than its share
+_FEWEST_ROWS, _PARTS = 128, 16  # solved for together: their zeros cost work, more parts cost time
 
 
 class PivotedCholesky(NamedTuple):
@@ -58,72 +61,60 @@ def _zero_above_diagonal(L: Float[np.ndarray, "n rank"]) -> None:
         L[: min(j, len(L)), j] = 0.0
 
 
-def _flip(A: Float[np.ndarray, "n n"]) -> None:
-    """Reverse the order of rows and columns, in place, so that no second matrix is needed."""
-    last = len(A) - 1
-    for j in range((last + 2) // 2):
-        A[:, [j, last - j]] = A[::-1, [last - j, j]]
-
-
 def cholesky(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
     """Lower Cholesky factor, without pivoting.
 
     Args:
-        C: symmetric, its lower triangle is read; overwritten.
+        C: symmetric, in Fortran order, its lower triangle is read; overwritten.
 
     Returns:
         the factor in C's memory, or None if C is not positive definite in its precision.
     """
-    gemm, trsm = get_blas_funcs(("gemm", "trsm"), dtype=C.dtype)
-    (potrf,) = get_lapack_funcs(("potrf",), dtype=C.dtype)
     n = len(C)
-    if n <= _PANEL and C.flags.f_contiguous:
-        L, info = potrf(C, lower=1, clean=1, overwrite_a=1)
-        return None if info else L
-    for start, stop in _panels(n):
-        own = C[start:stop, :start].copy(order="F")
-        for top, bottom in _panels(n, start):
-            C[top:bottom, start:stop] -= gemm(1.0, C[top:bottom, :start].copy(order="F"), own, trans_b=1)
-        C[start:stop, start:stop], info = potrf(C[start:stop, start:stop].copy(order="F"), lower=1, overwrite_a=1)
-        if info:
+    for start, stop in _panels(n, _PANEL):
+        own, below = C[start:stop, start:stop], C[stop:, start:stop]
+        blas.syrk(-1.0, C[start:stop, :start], own)
+        if not blas.potrf(own):
             return None
-        triangle = C[start:stop, start:stop].copy(order="F")
-        for top, bottom in _panels(n, stop):
-            rows = C[top:bottom, start:stop].copy(order="F")
-            C[top:bottom, start:stop] = trsm(1.0, triangle, rows, side=1, lower=1, trans_a=1, overwrite_b=1)
-        C[:start, start:stop] = 0.0
+        blas.gemm(-1.0, C[stop:, :start], C[start:stop, :start], below, trans_b=True)
+        blas.trsm(own, below, right=True, trans=True)
+    _zero_above_diagonal(C)
     return C
 
 
-def _gram_of_triangle(L: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """Lᵀ L for lower triangular L, its lower triangle, in L's memory (LAPACK's ``lauum``)."""
-    (gemm,) = get_blas_funcs(("gemm",), dtype=L.dtype)
-    (lauum,) = get_lapack_funcs(("lauum",), dtype=L.dtype)
-    n = len(L)
-    if n <= _PANEL:
-        return lauum(L, lower=1, overwrite_c=1)[0]
-    for start, stop in _panels(n):
-        own = np.tril(L[start:stop, start:stop]).copy(order="F")
-        below = L[stop:, start:stop].copy(order="F")
-        for left, right in _panels(start):
-            part = gemm(1.0, own, L[start:stop, left:right].copy(order="F"), trans_a=1)
-            L[start:stop, left:right] = part + gemm(1.0, below, L[stop:, left:right].copy(order="F"), trans_a=1)
-        L[start:stop, start:stop] = lauum(own, lower=1, overwrite_c=1)[0] + gemm(1.0, below, below, trans_a=1)
-    return L
+def _gram_of_triangle(L: Float[np.ndarray, "n n"]) -> None:
+    """L ← Lᵀ L for lower triangular L, the lower triangle."""
+    for start, stop in _panels(len(L), _PANEL):
+        own, left = L[start:stop, start:stop], L[start:stop, :start]
+        blas.trmm(own, left, trans=True)
+        blas.gemm(1.0, L[stop:, start:stop], L[stop:, :start], left, trans_a=True)
+        blas.lauum(own)
+        blas.syrk(1.0, L[stop:, start:stop], own, trans=True)
 
 
-def _cholesky_of_upper(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
-    """U with C = Uᵀ U from C's upper triangle, in its memory; None if C is not positive definite in its precision."""
-    if len(C) <= _PANEL:
-        (potrf,) = get_lapack_funcs(("potrf",), dtype=C.dtype)
-        U, info = potrf(C, lower=0, clean=1, overwrite_a=1)
-        return None if info else U
-    L = cholesky(C.T)
-    return None if L is None else L.T
+def _reverse_cholesky(C: Float[np.ndarray, "n n"]) -> bool:
+    """C ← T, lower triangular with a positive diagonal, where C = Tᵀ T: what undoes :func:`_gram_of_triangle`.
+
+    Returns:
+        False if C is not positive definite in its precision.
+    """
+    for start, stop in reversed(_panels(len(C), _SMALL_PANEL)):
+        own, left = C[start:stop, start:stop], C[start:stop, :start]
+        blas.syrk(-1.0, C[stop:, start:stop], own, trans=True)
+        # LAPACK factors into lower times upper; with rows and columns reversed that is upper times lower.
+        whole = np.tril(own) + np.tril(own, -1).T
+        reversed_own = np.asfortranarray(whole[::-1, ::-1])
+        if not blas.potrf(reversed_own):
+            return False
+        own[...] = np.tril(reversed_own).T[::-1, ::-1]
+        blas.gemm(-1.0, C[stop:, start:stop], C[stop:, :start], left, trans_a=True)
+        blas.trsm(own, left, trans=True)
+    _zero_above_diagonal(C)
+    return True
 
 
-def _panels(stop: int, start: int = 0) -> list[tuple[int, int]]:
-    return [(begin, min(begin + _PANEL, stop)) for begin in range(start, stop, _PANEL)]
+def _panels(n: int, size: int) -> list[tuple[int, int]]:
+    return [(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def posterior_factor(
@@ -131,10 +122,10 @@ def posterior_factor(
 ) -> tuple[Float[np.ndarray, "n rank"], float]:
     r"""Cholesky factor of a Gaussian's covariance after Gaussian factors of the given precisions.
 
-    .. math:: Σ = (C^{-1} + S)^{-1} = L R^{-T} R^{-1} L^T, \qquad R R^T = I + L^T S L, \quad R \text{ upper triangular}
+    .. math:: Σ = (C^{-1} + S)^{-1} = L T^{-1} T^{-T} L^T, \qquad T^T T = I + L^T S L, \quad T \text{ lower triangular}
 
-    so that the factor L R⁻ᵀ is lower trapezoidal as L is, and neither C⁻¹ nor Σ is formed (C may be singular). Each
-    of the three steps uses the triangles and costs n³/3 operations at full rank.
+    so that the factor L T⁻¹ is lower trapezoidal as L is, and neither C⁻¹ nor Σ is formed (C may be singular). Each
+    of the three steps uses the triangles and costs n³/3 operations at full rank; all of them share one matrix.
 
     Args:
         L: factor of C, lower trapezoidal.
@@ -142,54 +133,27 @@ def posterior_factor(
         dtype: of the work and the result.
 
     Returns:
-        L R⁻ᵀ in Fortran order, and log |I + Lᵀ S L| = log |I + S½ C S½|; the latter is NaN, and the factor of no use,
+        L T⁻¹ in Fortran order, and log |I + Lᵀ S L| = log |I + S½ C S½|; the latter is NaN, and the factor of no use,
         if the precision of ``dtype`` did not suffice.
     """
-    (syrk,) = get_blas_funcs(("syrk",), dtype=dtype)
     rank = L.shape[1]
-    root = np.sqrt(precision)
-    gram = _gram_of_triangle(_scaled(L[:rank], root[:rank], dtype))
-    if len(L) > rank:
-        gram = syrk(1.0, _scaled(L[rank:], root[rank:], dtype), trans=1, lower=1, beta=1.0, c=gram, overwrite_c=1)
-    gram[np.diag_indices_from(gram)] += 1.0
-    # LAPACK factors into lower times upper; with rows and columns reversed that is upper times lower.
-    _flip(gram)
-    R = _cholesky_of_upper(gram)
-    if R is None:
-        return np.full(L.shape, np.nan, dtype=dtype, order="F"), np.nan
-    _flip(R)  # now Rᵀ
-    log_determinant = 2 * float(np.log(R.diagonal(), dtype=np.float64).sum())
-    factor = np.empty(L.shape, dtype=dtype, order="F")
-    factor[...] = L
-    if len(L) > rank:
-        (trsm,) = get_blas_funcs(("trsm",), dtype=dtype)
-        factor[rank:] = trsm(1.0, R, factor[rank:].copy(order="F"), side=1, lower=1, overwrite_b=1)
-    _divide_triangles(factor[:rank], R)
+    factor = np.multiply(L, np.sqrt(precision)[:, None], dtype=dtype, order="F", casting="same_kind")
+    T, rest = factor[:rank], factor[rank:]
+    _gram_of_triangle(T)
+    blas.syrk(1.0, rest, T, trans=True)
+    T[np.diag_indices_from(T)] += 1.0
+    if not _reverse_cholesky(T):
+        factor.fill(np.nan)
+        return factor, np.nan
+    log_determinant = 2 * float(np.log(T.diagonal(), dtype=np.float64).sum())
+    rest[...] = L[rank:]
+    blas.trsm(T, rest, right=True)
+    # Row i of L T⁻¹ involves the leading i × i part of T only: from the last rows up, they take the place of T's.
+    for start, stop in reversed(_panels(rank, max(_FEWEST_ROWS, -(-rank // _PARTS)))):
+        rows = L[start:stop, :stop].astype(dtype, order="F")
+        blas.trsm(T[:stop, :stop], rows, right=True)
+        T[start:stop, :stop] = rows
     return factor, log_determinant
-
-
-def _scaled(A: np.ndarray, scale: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
-    """diag(scale) A, in Fortran order."""
-    return np.multiply(A, scale[:, None], dtype=dtype, order="F", casting="same_kind")
-
-
-def _divide_triangles(X: Float[np.ndarray, "k k"], T: Float[np.ndarray, "k k"]) -> None:
-    """X ← X T⁻¹ in place for lower triangular matrices; T is destroyed.
-
-    Row i of X involves the leading i × i part of T only. So rows are solved for from the last ones up, some at a time,
-    and T is cut down to its leading part, moved together in its own memory, as BLAS wants it.
-    """
-    (trsm,) = get_blas_funcs(("trsm",), dtype=X.dtype)
-    k = len(T)
-    size = max(_FEWEST_ROWS, -(-k // _PANELS))
-    memory = T.reshape(-1, order="F")
-    for stop in range(k, 0, -size):
-        start = max(stop - size, 0)
-        leading = memory[: stop * stop].reshape((stop, stop), order="F")
-        rows = X[start:stop, :stop].copy(order="F")
-        X[start:stop, :stop] = trsm(1.0, leading, rows, side=1, lower=1, overwrite_b=1)
-        for j in range(start):
-            memory[j * start : (j + 1) * start] = leading[:start, j]
 
 
 def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Float[np.ndarray, "n {stop-start}"]:
@@ -212,9 +176,8 @@ def matrix_vector(
 
 def subtract_weighted(A: Float[np.ndarray, "n n"], G: Float[np.ndarray, "n b"], c: Float[np.ndarray, " b"]) -> None:
     """A ← A - G diag(c) Gᵀ in place, on the lower triangle of A only, by a ``syrk`` product for each sign of c."""
-    (syrk,) = get_blas_funcs(("syrk",), dtype=A.dtype)
     for sign in (1.0, -1.0):
         chosen = sign * c > 0
         if chosen.any():
             weighted = G[:, chosen] * np.sqrt(np.abs(c[chosen])).astype(A.dtype)
-            syrk(-sign, np.asfortranarray(weighted), beta=1.0, c=A, lower=1, overwrite_c=1)
+            blas.syrk(-sign, np.asfortranarray(weighted), A)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -26,8 +27,9 @@ from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.probability.threads import on_all_cores, one_thread_blas
 from nngp_prior.probability.warm import Start, ep_start, sites_for
-from nngp_prior.progress import ProgressCallback
+from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
@@ -45,6 +47,9 @@ __all__ = [
     "require_memory",
 ]
 
+# Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
+# alone as well as in a batch, a labelling has the same value in both.
+_SMALL = 1000
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in ESTIMATORS}
 
 
@@ -148,8 +153,29 @@ def log_probabilities(
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
     rows = [check_labels(labels, kernel.n) for labels in Y]
-    results = ((i, compute(kernel, labels, estimator, seed, progress, start)) for i, labels in enumerate(rows))
-    return results if as_completed else [estimate for _, estimate in results]
+    results = _compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
+    return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
+
+
+def _compute_all(
+    kernel: PreparedKernel,
+    rows: list[np.ndarray],
+    estimator: Estimator,
+    seed: int,
+    progress: ProgressCallback,
+    start: Start | None,
+) -> Iterator[tuple[int, Estimate]]:
+    """Estimates as they finish: small labellings side by side, one a core, others one after another on all cores."""
+    side_by_side = kernel.n <= _SMALL and len(rows) > 1 and not kernel.algebra.on_device
+    tell = _progress.ignore if side_by_side else progress
+
+    def one(labels: np.ndarray) -> Estimate:
+        return compute(kernel, labels, estimator, seed, tell, start)
+
+    for done, result in enumerate(on_all_cores(one, rows, None if side_by_side else 1), start=1):
+        if side_by_side:
+            progress(Progress("labellings", done, len(rows)))
+        yield result
 
 
 def compute(
@@ -198,7 +224,8 @@ def compute(
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
     more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
-    return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
+    with one_thread_blas() if kernel.n <= _SMALL else nullcontext():
+        return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 
 @dataclass(frozen=True)

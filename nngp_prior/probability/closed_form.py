@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.errors import InvalidKernel
-from nngp_prior.numerics.backends import correlation
+from nngp_prior.numerics.backends import correlation, row_blocks
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
@@ -99,24 +99,44 @@ def orthant_3(C: Float[np.ndarray, "3 3"]) -> float:
 def product_loadings(C: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " m"] | None:
     """λ with C_ij = λ_i λ_j for all i ≠ j and |λ_i| < 1, or None if there is none."""
     m = len(C)
-    off_diagonal = np.abs(C - np.diag(C.diagonal()))
-    i, j = np.unravel_index(np.argmax(off_diagonal), C.shape)
-    if off_diagonal[i, j] <= _STRUCTURE_TOLERANCE:
+    i = j = 0
+    largest = -1.0
+    for rows, off_diagonal in _off_diagonal(C):
+        np.abs(off_diagonal, out=off_diagonal)
+        if off_diagonal.max() > largest:
+            first, second = np.unravel_index(np.argmax(off_diagonal), off_diagonal.shape)
+            i, j, largest = rows.start + int(first), int(second), float(off_diagonal.max())
+    if largest <= _STRUCTURE_TOLERANCE:
         return np.zeros(m)
     # The third of the triple λ_i² = C_ij C_ik / C_jk: the one with the largest products.
-    strength = np.minimum(off_diagonal[i], off_diagonal[j])
+    strength = np.minimum(np.abs(C[i]), np.abs(C[j]))
+    strength[[i, j]] = 0.0
     k = int(np.argmax(strength))
     only_pair = strength[k] <= _STRUCTURE_TOLERANCE
-    squared = off_diagonal[i, j] if only_pair else C[i, j] * C[i, k] / C[j, k]
+    squared = largest if only_pair else C[i, j] * C[i, k] / C[j, k]
     if not 0 < squared < 1:
         return None
     loadings = C[i] / math.sqrt(squared)
     loadings[i] = math.sqrt(squared)
     if np.abs(loadings).max() >= 1:
         return None
-    deviation = C - np.outer(loadings, loadings)
-    np.fill_diagonal(deviation, 0.0)
-    return loadings if np.abs(deviation).max() <= _STRUCTURE_TOLERANCE else None
+    for rows, off_diagonal in _off_diagonal(C):
+        product = np.outer(loadings[rows], loadings)
+        own = np.arange(len(product))
+        product[own, rows.start + own] = 0.0
+        product -= off_diagonal
+        if np.abs(product, out=product).max() > _STRUCTURE_TOLERANCE:
+            return None
+    return loadings
+
+
+def _off_diagonal(C: Float[np.ndarray, "m m"]) -> Iterator[tuple[slice, Float[np.ndarray, "rows m"]]]:
+    """Blocks of rows, with zeros for the diagonal."""
+    for rows in row_blocks(len(C)):
+        block = C[:, rows].T.copy()  # C is symmetric and in Fortran order
+        own = np.arange(len(block))
+        block[own, rows.start + own] = 0.0
+        yield rows, block
 
 
 def log_orthant_product(loadings: Float[np.ndarray, " m"]) -> float:

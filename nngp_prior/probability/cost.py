@@ -13,6 +13,7 @@ from nngp_prior.numerics.backends import on_device
 from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
+_COMPILER = 2**27  # JAX and what it has compiled
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
 COLUMNS_ON_DEVICE = 8192  # particles side by side: the default's replicates at once
 
@@ -33,13 +34,15 @@ def memory_needed(n: int, estimator: Estimator) -> int:
         return _needed_on_device(n, estimator)
     match estimator:
         case SMC(particles=particles):
-            # L; in float32 EP's factor and the two matrices that make the widened one. Then the particles of each
-            # thread: uniform numbers and whitened variables under three proposals.
-            return 20 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _FIXED
+            # L; in float32 EP's factor and the widened one. Then the particles of each thread: uniform numbers and
+            # whitened variables under three proposals.
+            return 16 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _COMPILER + _FIXED
+        case GHK(particles=particles):
+            return 8 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _COMPILER + _FIXED
         case EP():
             return 24 * n * n + _FIXED
         case ClosedForm():
-            return 40 * n * n + _FIXED
+            return 24 * n * n + _FIXED
         case _:
             return 24 * n * n + 2**27 + _FIXED
 
@@ -96,13 +99,13 @@ def require_memory_for_double(n: int) -> None:
         n: the number of inputs, whose factor is there already.
 
     Raises:
-        ResourceLimit: three more matrices do not fit.
+        ResourceLimit: two more matrices do not fit.
     """
     free = psutil.virtual_memory().available
-    if 24 * n * n > free:
+    if 16 * n * n > free:
         raise ResourceLimit(
             f"n: K is so close to singular that smc on n = {n:,} inputs needs float64 throughout, "
-            f"{24 * n * n / 2**30:.1f} GiB more, and {free / 2**30:.1f} GiB are free. Pass jitter=1e-5 (the estimate "
+            f"{16 * n * n / 2**30:.1f} GiB more, and {free / 2**30:.1f} GiB are free. Pass jitter=1e-5 (the estimate "
             "is then of K + cI), or use fewer inputs."
         )
 

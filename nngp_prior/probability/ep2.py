@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import get_blas_funcs
 
+from nngp_prior.numerics import blas
 from nngp_prior.numerics.gaussian import half_line_cumulants
 from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
 from nngp_prior.probability.prepared import PreparedKernel
@@ -108,11 +109,12 @@ def correction_terms(
     size = np.abs(kappa[0])
     terms = np.zeros(highest - 2)
     weights = weighted = 0.0
-    gemm, gemv = get_blas_funcs(("gemm", "gemv"), dtype=ep.L.dtype)
+    (gemv,) = get_blas_funcs(("gemv",), dtype=ep.L.dtype)
     for start in range(0, len(variance), _ROWS):
         stop = min(start + _ROWS, len(variance))
         # The lower triangle, each pair once; L is lower trapezoidal.
-        rho = gemm(1.0, ep.L[start:stop, :stop], ep.L[:stop, :stop], trans_b=1)
+        rho = np.zeros((stop - start, stop), dtype=ep.L.dtype, order="F")
+        blas.gemm(1.0, ep.L[start:stop, :stop], ep.L[:stop, :stop], rho, trans_b=True)
         rho /= deviation[start:stop, None]
         rho /= deviation[:stop]
         rho *= np.arange(stop) < np.arange(start, stop)[:, None]

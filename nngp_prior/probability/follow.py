@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +22,15 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 class Coordinates(NamedTuple):
     """The fields of :class:`nngp_prior.probability.proposals.Block`, and which coordinates there are (1) or not (0)."""
 
-    L: Float[Array, "proposals block block"]
-    conditional_deviation: Float[Array, "proposals block"]
-    deviation: Float[Array, "proposals block"]
-    slope: Float[Array, "proposals block"]
-    offset: Float[Array, "proposals block"]
-    quadratic: Float[Array, "proposals block"]
-    linear: Float[Array, "proposals block"]
-    constant: Float[Array, " proposals"]
-    there: Float[Array, " block"]
+    L: Float[Any, "proposals block block"]
+    conditional_deviation: Float[Any, "proposals block"]
+    deviation: Float[Any, "proposals block"]
+    slope: Float[Any, "proposals block"]
+    offset: Float[Any, "proposals block"]
+    quadratic: Float[Any, "proposals block"]
+    linear: Float[Any, "proposals block"]
+    constant: Float[Any, " proposals"]
+    there: Float[Any, " block"]
 
 
 class Followed(NamedTuple):
@@ -43,22 +43,22 @@ class Followed(NamedTuple):
 
 
 def padded(block: Block, extra: int) -> Coordinates:
-    """The block with coordinates added that are N(0, 1) under every proposal."""
+    """The block with coordinates added that are N(0, 1) under every proposal, in NumPy's arrays."""
     size = block.L.shape[1]
 
-    def rows(x: np.ndarray, added: float) -> Array:
-        return jnp.asarray(np.pad(x, ((0, 0), (0, extra)), constant_values=added))
+    def rows(x: np.ndarray, added: float) -> np.ndarray:
+        return np.pad(x, ((0, 0), (0, extra)), constant_values=added) if extra else x
 
     return Coordinates(
-        jnp.asarray(np.pad(block.L, ((0, 0), (0, extra), (0, extra)))),
+        np.pad(block.L, ((0, 0), (0, extra), (0, extra))) if extra else block.L,
         rows(block.conditional_deviation, 1.0),
         rows(block.deviation, 1.0),
         rows(block.slope, 1.0),
         rows(block.offset, 0.0),
         rows(block.quadratic, 0.0),
         rows(block.linear, 0.0),
-        jnp.asarray(block.constant),
-        jnp.asarray(np.arange(size + extra) < size, dtype=np.float64),
+        block.constant,
+        (np.arange(size + extra) < size).astype(np.float64),
     )
 
 

@@ -17,7 +17,7 @@ from nngp_prior.probability.particles import make_mixture
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import untwisted
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads
+from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import GHK
@@ -30,7 +30,9 @@ def estimate_ghk(
     """The mean weight, with its spread over replicates. Visits are in the order of the inputs if K is not singular."""
     began = time.perf_counter()
     mixture = make_mixture(kernel, labels, [untwisted(kernel)], np.array([parameters.particles]))
-    outcomes = run_in_threads(mixture, range(parameters.replicates), seed, "replicate", progress, resample=False)
+    compiled = worth_compiling(kernel.rank, 1, parameters.particles * parameters.replicates)
+    replicates = range(parameters.replicates)
+    outcomes = run_in_threads(mixture, replicates, seed, "replicate", progress, compiled, resample=False)
     evidence = evidence_of(outcomes)
     status, message, diagnostics = judge(outcomes)
     return Estimate(

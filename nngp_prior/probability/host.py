@@ -38,7 +38,7 @@ class HostParticles:
     ) -> None:
         self.proposals, self.drawn_by, self.log_u, self.compiled = proposals, drawn_by, log_u, compiled
         self.columns = len(drawn_by)
-        self.epsilon = [np.empty(log_u.shape, dtype=proposal.L.dtype) for proposal in proposals]
+        self.epsilon = [np.empty(log_u.shape, dtype=proposal.L.dtype, order="F") for proposal in proposals]
         self.ahead: list[np.ndarray] = []  # what the coordinates before the stretch contribute to its means
         self.visited = 0
 
@@ -178,5 +178,5 @@ def _draw_compiled(
 
 
 def _compiled_columns(columns: int) -> int:
-    """512 or 1,024, or a multiple of 1,024."""
-    return 512 if columns <= 512 else -(-columns // 1024) * 1024
+    """128, or a multiple of 512."""
+    return 128 if columns <= 128 else -(-columns // 512) * 512

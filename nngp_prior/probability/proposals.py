@@ -173,19 +173,22 @@ def optimal_shares(
         the shares, and the relative variance that weights have under the best ones, infinite if none is positive.
     """
     count = len(log_proposal)
-    log_drawn = logsumexp(log_proposal, axis=0) - np.log(count)
     if np.all(np.isneginf(log_target)):
         return usual, math.inf
+    # Densities relative to the largest of each particle: a mixture is then a sum that cannot vanish.
+    largest = log_proposal.max(axis=0)
+    density = np.exp(log_proposal - largest)
+    log_drawn = largest + np.log(density.mean(axis=0))
+    log_weights = log_target - largest + log_target - log_drawn
     shares = np.full(count, 1 / count)
     smallest = np.array([usual[0]] + [1e-12] * (count - 1))  # a share of 0 would never come back
     importance = log_second_moment = np.zeros(0)
     for _ in range(100):
-        log_mixture = logsumexp(log_proposal + np.log(shares)[:, None], axis=0)
-        log_second_moment = 2 * log_target - log_mixture - log_drawn
+        mixture = shares @ density
+        log_second_moment = log_weights - np.log(mixture)
         importance = np.exp(log_second_moment - log_second_moment.max())
         importance /= importance.sum()
-        responsibility = np.exp(log_proposal - log_mixture) @ importance
-        shares = shares * np.sqrt(responsibility)
+        shares = shares * np.sqrt(density @ (importance / mixture))
         shares = np.maximum(shares / shares.sum(), smallest)
         shares /= shares.sum()
     effective = 1 / float(np.sum(importance**2))

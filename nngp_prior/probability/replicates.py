@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy.special import logsumexp
-from threadpoolctl import threadpool_limits
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE, cores
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
+from nngp_prior.probability.threads import on_all_cores
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Replicates, Status
 
-# Coordinates of particles under all proposals: less is done before the compiler is. The same for one labelling as for
-# one of many, so that it has the same value in any batch.
-_COMPILE_ABOVE = 1_500_000
 # A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
 # alone misleads: k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
 _LARGEST_SHARE_TRUSTED = 0.06
 _EVEN_REPLICATES = 1 / 3  # effective number of replicates, as a part, below which their spread says little
+
+
+def worth_compiling(rank: int, proposals: int, particles: int) -> bool:
+    """Whether a run of so many particles is worth a second or two of compiling, once a process.
+
+    That is asked of one labelling even where there are many, so that it has the same value in any batch.
+
+    Returns:
+        whether coordinates, proposals and particles multiply to enough.
+    """
+    return rank * proposals * particles > 1_500_000
 
 
 def run_in_threads(
@@ -33,8 +40,8 @@ def run_in_threads(
     seed: int,
     name: str,
     progress: ProgressCallback,
+    compiled: bool,
     resample: bool = True,
-    together: bool = False,
 ) -> list[Outcome]:
     """Run replicates in groups, one group a core at a time.
 
@@ -44,17 +51,16 @@ def run_in_threads(
         seed: the labelling's.
         name: what the replicates are for; progress calls them so.
         progress: told of coordinates visited.
+        compiled: whether what is done to a block of coordinates is.
         resample: False gives plain importance sampling.
-        together: one group, for few replicates whose compiled code is to be that of many.
 
     Returns:
         the groups' outcomes, in the order of the numbers.
     """
     columns, threads = (COLUMNS_ON_DEVICE, 1) if mixture.on_device else (COLUMNS, cores())
-    size = max(1, min(columns // mixture.particles, -(-len(replicates) // (1 if together else threads))))
+    size = max(1, min(columns // mixture.particles, -(-len(replicates) // threads)))
     groups = [replicates[start : start + size] for start in range(0, len(replicates), size)]
     rank = len(mixture.proposals[0].mean)
-    compiled = rank * len(mixture.proposals) * mixture.particles * len(replicates) > _COMPILE_ABOVE
     done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()
 
     def run_group(group: range) -> Outcome:
@@ -71,13 +77,8 @@ def run_in_threads(
 
         return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, compiled, step)
 
-    workers = min(len(groups), threads)
-    with threadpool_limits(1 if workers > 1 else None, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        try:
-            return list(pool.map(run_group, groups))
-        except BaseException:
-            stop.set()  # the pool waits for its threads: let them end at their next block
-            raise
+    outcomes = dict(on_all_cores(run_group, groups, threads, stop))
+    return [outcomes[place] for place in range(len(groups))]
 
 
 def evidence_of(outcomes: list[Outcome]) -> Replicates:

@@ -19,7 +19,7 @@ from nngp_prior.probability.particles import Outcome, make_mixture
 from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
 from nngp_prior.probability.proposals import USUAL_SHARES, Proposal, allocate, build_proposals, optimal_shares
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads
+from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Replicates
 from nngp_prior.schemas.estimator import SMC
@@ -53,13 +53,14 @@ def estimate_smc(
     proposals = build_proposals(kernel, ep)
     diagnostics = ep_diagnostics(kernel, ep)
     del ep  # and its factor
-    shares, particles = _plan(kernel, labels, proposals, parameters, seed, progress)
+    compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
+    shares, particles = _plan(kernel, labels, proposals, parameters, seed, progress, compiled)
     mixture = make_mixture(kernel, labels, proposals, allocate(shares, particles))
     del proposals
     outcomes: list[Outcome] = []
     first, last = 0, parameters.replicates
     while True:
-        outcomes += run_in_threads(mixture, range(first, last), seed, "replicate", progress)
+        outcomes += run_in_threads(mixture, range(first, last), seed, "replicate", progress, compiled)
         evidence = evidence_of(outcomes)
         first, last = last, _next_goal(evidence, parameters)
         if last <= first:
@@ -92,6 +93,7 @@ def _plan(
     parameters: SMC,
     seed: int,
     progress: ProgressCallback,
+    compiled: bool,
 ) -> tuple[Float[np.ndarray, " proposals"], int]:
     """Shares of the mixture and particles of a replicate, from a pilot with equal shares.
 
@@ -102,9 +104,8 @@ def _plan(
     if parameters.shares is not None and parameters.target_stderr is None:
         return np.array(parameters.shares), parameters.particles
     equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
-    pilot = run_in_threads(
-        make_mixture(kernel, labels, proposals, equal), range(_PILOT_REPLICATES), seed, "pilot", progress, False, True
-    )
+    mixture = make_mixture(kernel, labels, proposals, equal)
+    pilot = run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
     log_target = np.concatenate([o.log_target for o in pilot])
     log_proposal = np.concatenate([o.log_proposal for o in pilot], axis=1)
     best, variance = optimal_shares(log_target, log_proposal, USUAL_SHARES)

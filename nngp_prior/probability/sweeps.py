@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import get_blas_funcs
 
+from nngp_prior.numerics import blas
 from nngp_prior.numerics.gaussian import half_line_moments
 from nngp_prior.numerics.linalg import matrix_vector, subtract_weighted, symmetric_columns
 
@@ -81,11 +81,10 @@ class HostSweeps:
             the largest change of a site.
         """
         block = slice(start, stop)
-        columns = symmetric_columns(self.Sigma, start, stop)
-        Sigma_II = columns[block].astype(np.float64)
+        G = symmetric_columns(self.Sigma, start, stop)
+        Sigma_II = G[block].astype(np.float64)
         U, c, a, change = _sequential_ep(Sigma_II, self.mean[block], self.precision[block], self.shift[block])
-        (trmm,) = get_blas_funcs(("trmm",), dtype=columns.dtype)
-        G = trmm(1.0, U, columns, side=1, overwrite_b=1)
+        blas.trmm(U.astype(G.dtype, order="F"), G, right=True, upper=True)
         self.mean += matrix_vector(G, a)
         subtract_weighted(self.Sigma, G, c)
         return change

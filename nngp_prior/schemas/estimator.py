@@ -61,7 +61,7 @@ class SMC(_WithEP):
     target_stderr: Annotated[float, Field(gt=0)] | None = None
     max_replicates: Annotated[int, Field(ge=2)] = 1024
     shares: tuple[float, float, float] | None = None
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
     max_sweeps: Annotated[int, Field(ge=1)] = 20
 
     @model_validator(mode="after")

@@ -85,7 +85,8 @@ def test_panels_change_nothing(rank: int, dtype: type, monkeypatch: pytest.Monke
     C = np.asfortranarray((L @ L.T + np.eye(50)).astype(dtype))
     whole, parts = [], []
     for panel, results in ((8192, whole), (7, parts)):
-        monkeypatch.setattr(linalg, "_PANEL", panel)
+        for name in ("_PANEL", "_SMALL_PANEL", "_FEWEST_ROWS"):
+            monkeypatch.setattr(linalg, name, panel)
         results += [*posterior_factor(L, precision, dtype), cholesky(C.copy(order="F"))]
     tolerance = 1e-12 if dtype is np.float64 else 1e-4
     for one, other in zip(whole, parts, strict=True):

@@ -1,0 +1,85 @@
+"""Independent parts of a computation on all cores, with BLAS kept to the thread that calls it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from nngp_prior.probability.cost import cores
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_controller = functools.cache(ThreadpoolController)  # finding the libraries takes a millisecond or two
+_lock = threading.Lock()
+_users = 0
+_limits: list[Any] = []  # one, where there are users
+_worker = threading.local()
+
+
+@contextmanager
+def one_thread_blas() -> Iterator[None]:
+    """BLAS uses one thread until the last of those who asked for that has left; the limit is the whole process's."""
+    global _users
+    with _lock:
+        if _users == 0:
+            _in_own_thread(lambda: _limits.append(_controller().limit(limits=1, user_api="blas")))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _in_own_thread(_limits.pop().restore_original_limits)
+
+
+def _in_own_thread(change: Callable[[], None]) -> None:
+    """Threadpoolctl obeys the thread that set a limit first as long as it lives; here the last user may be another."""
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+
+
+def on_all_cores(
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    threads: int | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[int, _Result]]:
+    """Results of ``work`` for each item as they finish, with their places; inside a call of itself one after another.
+
+    Where one fails, or the iterator is closed, those that have not begun are dropped, and the others waited for.
+
+    Args:
+        work: called from several threads at once.
+        items: its arguments.
+        threads: how many, instead of one a core.
+        stop: set when there is no more use for what the others do.
+
+    Yields:
+        place and result.
+    """
+    if len(items) == 1 or threads == 1 or getattr(_worker, "busy", False):
+        yield from ((place, work(item)) for place, item in enumerate(items))
+        return
+
+    def run(item: _Item) -> _Result:
+        _worker.busy = True
+        with one_thread_blas():
+            return work(item)
+
+    with ThreadPoolExecutor(min(len(items), threads or cores())) as pool:
+        places = {pool.submit(run, item): place for place, item in enumerate(items)}
+        try:
+            for future in as_completed(places):
+                yield places[future], future.result()
+        finally:
+            if stop is not None:
+                stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)

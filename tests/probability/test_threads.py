@@ -1,0 +1,93 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from nngp_prior import log_probabilities, log_probability
+from nngp_prior.probability.threads import on_all_cores, one_thread_blas
+from nngp_prior.progress import Progress
+from tests.cases import equicorrelated
+
+
+def _blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_results_come_with_their_places_as_they_finish() -> None:
+    def work(seconds: float) -> float:
+        time.sleep(seconds)
+        return 2 * seconds
+
+    pairs = list(on_all_cores(work, [0.2, 0.0], threads=2))
+    assert pairs == [(1, 0.0), (0, 0.4)]
+
+
+def test_calls_within_a_call_stay_in_its_thread() -> None:
+    def inner(_: int) -> int:
+        return threading.get_ident()
+
+    def outer(_: int) -> tuple[int, list[tuple[int, int]]]:
+        return threading.get_ident(), list(on_all_cores(inner, range(3), threads=2))
+
+    for _, (own, within) in on_all_cores(outer, range(2), threads=2):
+        assert within == [(place, own) for place in range(3)]
+
+
+def test_the_limit_of_blas_ends_with_its_last_user() -> None:
+    before = _blas_threads()
+    first, second = one_thread_blas(), one_thread_blas()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert _blas_threads() == {1}
+    second.__exit__(None, None, None)
+    assert _blas_threads() == before
+
+
+def test_the_limit_of_blas_holds_whoever_asked_first() -> None:
+    """Threadpoolctl alone ignores a thread's wish while another one that lives has set a limit."""
+    before = _blas_threads()
+    with one_thread_blas():
+        pass
+    seen = []
+
+    def ask() -> None:
+        with one_thread_blas():
+            seen.append(_blas_threads())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert seen == [{1}]
+    assert _blas_threads() == before
+
+
+def test_a_failure_ends_the_rest() -> None:
+    before, stop, begun = _blas_threads(), threading.Event(), []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            raise ValueError("no")
+        stop.wait(10)
+
+    with pytest.raises(ValueError, match="no"):
+        list(on_all_cores(work, range(50), threads=2, stop=stop))
+    assert stop.is_set()
+    assert len(begun) < 50
+    assert _blas_threads() == before
+
+
+def test_a_batch_that_is_left_early_stops() -> None:
+    labels = np.where(np.random.default_rng(0).random((40, 30)) < 0.5, -1, 1)
+    events: list[Progress] = []
+    results = log_probabilities(equicorrelated(30, 0.5), labels, as_completed=True, progress=events.append)
+    place, estimate = next(results)
+    assert estimate == log_probability(equicorrelated(30, 0.5), labels[place]).model_copy(
+        update={"seconds": estimate.seconds}
+    )
+    results.close()
+    assert [event.stage for event in events] == ["labellings"]
+    assert threading.active_count() < 5
