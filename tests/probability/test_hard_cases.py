@@ -1,0 +1,109 @@
+"""Kernels and labellings on which methods break: right, or a status that says so, never a silent wrong number."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nngp_prior import log_probability
+from nngp_prior.probability.closed_form import log_orthant_product, orthant_3
+from nngp_prior.schemas.data import Constant, Flip, RandomLabels, Threshold
+from tests.cases import digits, equicorrelated, product_correlated, product_loadings
+
+_METHODS = ["smc", "ep", "ep2", "laplace", "ghk", "bernstein-yue", "sampling", "closed-form"]
+_NO_KERNEL_FOR = ("has no closed form", "is singular", "needs a kernel of full rank")
+
+
+def _nearly_opposite() -> np.ndarray:
+    """Three inputs whose sum is all but fixed: P of one class is tiny."""
+    return equicorrelated(3, -0.5 + 1e-7)
+
+
+def _scaled_apart(n: int) -> np.ndarray:
+    scale = np.logspace(-6, 6, n)
+    return product_correlated(n) * np.outer(scale, scale)
+
+
+def _cases() -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+    """K, labels, and log P."""
+    ones = np.ones(40, dtype=int)
+    flipped = ones.copy()
+    flipped[7] = -1
+    product = log_orthant_product(product_loadings(40))
+    three_times = np.repeat(np.repeat(equicorrelated(10, 0.5), 3, axis=0), 3, axis=1)
+    contradictory = np.ones(30, dtype=int)
+    contradictory[4] = -1
+    half = [math.sqrt(0.5)] * 10
+    return {
+        "one input": (np.array([[2.0]]), np.array([-1]), -math.log(2)),
+        "K of size 1e-12": (1e-12 * product_correlated(40), ones, product),
+        "K of size 1e12": (1e12 * product_correlated(40), ones, product),
+        "variances from 1e-12 to 1e12": (_scaled_apart(40), ones, product),
+        "each input three times": (three_times, np.ones(30, dtype=int), log_orthant_product(np.array(half))),
+        "contradictory duplicates": (three_times, contradictory, -math.inf),
+        "rank one": (np.outer(np.arange(1.0, 41), np.arange(1.0, 41)), ones, -math.log(2)),
+        "rank one, one flipped": (np.outer(np.arange(1.0, 41), np.arange(1.0, 41)), flipped, -math.inf),
+        "all but equal": (equicorrelated(40, 1 - 1e-7), ones, log_orthant_product(np.full(40, math.sqrt(1 - 1e-7)))),
+        "all but equal, one flipped": (
+            equicorrelated(40, 1 - 1e-7),
+            flipped,
+            log_orthant_product(math.sqrt(1 - 1e-7) * flipped.astype(float)),
+        ),
+        "all but opposite": (_nearly_opposite(), np.ones(3, dtype=int), math.log(orthant_3(_nearly_opposite()))),
+    }
+
+
+@pytest.mark.parametrize("method", _METHODS)
+@pytest.mark.parametrize("name", _cases())
+def test_right_or_a_status_that_says_so(name: str, method: str) -> None:
+    K, labels, truth = _cases()[name]
+    options = {"noise_variance": 1e-3 * float(np.mean(K.diagonal()))} if method == "laplace" else {}
+    try:
+        estimate = log_probability(K, labels, method=method, **options)
+    except ValueError as error:
+        assert method in ("closed-form", "bernstein-yue", "laplace"), error
+        return
+    assert not math.isnan(estimate.value)
+    if method == "laplace":  # of K + cI
+        assert estimate.value <= 0 or estimate.status != "ok"
+    elif estimate.status in ("ok", "impossible"):
+        # EP's own error on simple labellings; everyone else states one.
+        allowed = 0.6 if estimate.stderr is None else 4 * estimate.stderr + 1e-6
+        assert estimate.value == truth or abs(estimate.value - truth) < allowed
+
+
+@pytest.mark.parametrize("depth", [10, 50])
+@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize(
+    "labelling", [Constant(), Constant(corruption=Flip(count=1)), Threshold(at=5), RandomLabels()], ids=lambda x: x.kind
+)
+def test_deep_networks(depth: int, n: int, labelling) -> None:
+    """Correlations of 0.99 and more. The untwisted proposal alone is the peer, where its own error is known."""
+    K, labels = digits(n, labelling, depth=depth)
+    smc = log_probability(K, labels)
+    assert smc.status == "ok"
+    assert smc.stderr is not None
+    assert smc.stderr < 0.1
+    again = log_probability(K, labels, seed=1, particles=256)
+    assert abs(smc.value - again.value) < 4 * math.hypot(smc.stderr, again.stderr or 0)
+    ghk = log_probability(K, labels, method="ghk", particles=1024)
+    if ghk.status == "ok":
+        assert abs(smc.value - ghk.value) < 4 * math.hypot(smc.stderr, ghk.stderr or 0)
+    bound = ghk.lower_bound(0.001)
+    assert bound is not None
+    assert bound < smc.value + 4 * smc.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["constant", "one flipped", "random"])
+def test_ten_thousand_inputs(kind: str) -> None:
+    n = 10_000
+    labels = np.ones(n, dtype=int)
+    if kind == "one flipped":
+        labels[123] = -1
+    elif kind == "random":
+        labels = np.random.default_rng(0).choice([-1, 1], n)
+    estimate = log_probability(product_correlated(n), labels)
+    truth = log_orthant_product(product_loadings(n) * labels)
+    assert estimate.stderr is not None
+    assert estimate.status == "heavy-tailed" or abs(estimate.value - truth) < 4 * estimate.stderr
