@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from nngp_prior.architectures.fcn import Network, network
+from nngp_prior.architectures.layers import layers_of
+from nngp_prior.architectures.stax_network import Network, network
 
-__all__ = ["Network", "network"]
+__all__ = ["Network", "layers_of", "network"]

@@ -12,7 +12,7 @@ from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 
 _TILE = 1024
 
@@ -39,7 +39,7 @@ def kernel(
         InvalidInput: inputs that are not finite numbers, or of different dimension.
         ResourceLimit: the matrix does not fit into memory.
     """
-    if not isinstance(architecture, Architecture):
+    if not isinstance(architecture, ARCHITECTURES):
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…).")
     X = check_inputs("X", X)
     symmetric = X2 is None
