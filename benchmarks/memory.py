@@ -1,4 +1,4 @@
-"""What each method says that it needs of memory, against the peak of a fresh process that runs it.
+"""What each method says that it needs of memory and time, against the peak of a fresh process that runs it.
 
 The kernel is read from a file, so that nothing but it and the libraries is in the process before the estimate starts.
 """
@@ -6,6 +6,7 @@ The kernel is read from a file, so that nothing but it and the libraries is in t
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.comparisons import refused
 from benchmarks.fresh import fresh, peak_gb, resident_gb
 from benchmarks.problems import data_note, problem, sizes
 from benchmarks.report import Column, Table, say
-from nngp_prior import estimate_cost, log_probability
+from nngp_prior import Cost, estimate_cost, log_probability
 from tests.cases import product_correlated
 
 _LABELS = "threshold:5"
@@ -47,25 +48,28 @@ def run(quick: bool) -> list[Table]:
                 with refused(method, left_out):
                     cost = estimate_cost(n, method, **options)
                     measured = fresh(run_method, path, labels, method, options)
-                    rows.append({"n": n, "method": method, **_compare(n, cost.bytes, measured)})
+                    rows.append({"n": n, "method": method, **_compare(n, cost, measured)})
     return [_table(rows, data_note(*wanted), left_out)]
 
 
 def run_method(path: Path, labels: np.ndarray, method: str, options: dict[str, Any]) -> dict[str, float]:
-    """One estimate in this process: memory before it, and the peak."""
+    """One estimate in this process: memory before it, the peak, and seconds."""
     K = np.load(path)
     before = resident_gb()
+    began = time.perf_counter()
     log_probability(K, labels, method=method, **options)
-    return {"before_gb": before, "peak_gb": peak_gb()}
+    return {"before_gb": before, "peak_gb": peak_gb(), "seconds": time.perf_counter() - began}
 
 
-def _compare(n: int, stated: int, measured: dict[str, float]) -> dict[str, float]:
+def _compare(n: int, cost: Cost, measured: dict[str, float]) -> dict[str, float]:
     added = measured["peak_gb"] - measured["before_gb"]
     return {
         **measured,
         "added_gb": added,
-        "stated_gb": stated / 1e9,
-        "ratio": added / (stated / 1e9),
+        "stated_gb": cost.bytes / 1e9,
+        "ratio": added / (cost.bytes / 1e9),
+        "stated_s": cost.seconds,
+        "time_ratio": measured["seconds"] / cost.seconds,
         "matrices": added * 1e9 / (8 * n * n),
     }
 
@@ -77,11 +81,12 @@ def _table(rows: list[dict[str, Any]], note: str, left_out: set[str]) -> Table:
         "added: the peak over what was resident with K and the libraries loaded; it is to be at most what "
         f"estimate_cost states: it is in {sum(row['ratio'] <= 1 for row in rows)} of {len(rows)} cases, "
         f"largest ratio {max(row['ratio'] for row in rows):.2f}",
+        "seconds: the first estimate of a process, with about 2 s for importing and compiling JAX in smc and ghk",
         f"n × n float64 arrays beside K at n = {largest:,}: "
         + ", ".join(f"{row['method']} {row['matrices']:.2f}" for row in rows if row["n"] == largest),
     ]
     return Table(
-        "Memory: measured peaks against estimate_cost",
+        "Memory and time: measured against estimate_cost",
         [
             Column("n", "n"),
             Column("method", "method"),
@@ -90,6 +95,9 @@ def _table(rows: list[dict[str, Any]], note: str, left_out: set[str]) -> Table:
             Column("stated, GB", "stated_gb", ".3f"),
             Column("added / stated", "ratio", ".2f"),
             Column("added / (8 n²)", "matrices", ".2f"),
+            Column("measured, s", "seconds"),
+            Column("stated, s", "stated_s"),
+            Column("measured / stated", "time_ratio", ".2f"),
         ],
         rows,
         notes + [f"left out: {reason}" for reason in sorted(left_out)],

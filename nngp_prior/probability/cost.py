@@ -141,7 +141,7 @@ def seconds_needed(n: int, estimator: Estimator) -> float:
             particles = estimator.particles * estimator.replicates
             return 0.05 + n**3 / 3 / 1.5e11 + n * n * particles / 1.5e11 + n * particles * 1e-7
         case EP():
-            return 0.05 + 8 * n**3 / 1.5e11
+            return 0.05 + n * 1e-4 + 8 * n**3 / 1.5e11
         case Laplace():
             return 0.05 + 8 * n**3 / 1.5e11
         case BernsteinYue():

@@ -1,17 +1,19 @@
 """Kernels and labellings on which methods break: right, or a status that says so, never a silent wrong number."""
 
+import contextlib
+import functools
 import math
 
 import numpy as np
 import pytest
 
-from nngp_prior import log_probability
+from nngp_prior import Estimate, log_probability
+from nngp_prior.errors import InvalidKernel
 from nngp_prior.probability.closed_form import log_orthant_product, orthant_3
 from nngp_prior.schemas.data import Constant, Flip, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, product_correlated, product_loadings
 
 _METHODS = ["smc", "ep", "ep2", "laplace", "ghk", "bernstein-yue", "sampling", "closed-form"]
-_NO_KERNEL_FOR = ("has no closed form", "is singular", "needs a kernel of full rank")
 
 
 def _nearly_opposite() -> np.ndarray:
@@ -58,13 +60,16 @@ def _cases() -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
 def test_right_or_a_status_that_says_so(name: str, method: str) -> None:
     K, labels, truth = _cases()[name]
     options = {"noise_variance": 1e-3 * float(np.mean(K.diagonal()))} if method == "laplace" else {}
-    try:
-        estimate = log_probability(K, labels, method=method, **options)
-    except ValueError as error:
-        assert method in ("closed-form", "bernstein-yue", "laplace"), error
+    if method in ("closed-form", "bernstein-yue"):  # which need a structure, or full rank
+        with contextlib.suppress(InvalidKernel):
+            _check(log_probability(K, labels, method=method), truth)
         return
+    _check(log_probability(K, labels, method=method, **options), truth)
+
+
+def _check(estimate: Estimate, truth: float) -> None:
     assert not math.isnan(estimate.value)
-    if method == "laplace":  # of K + cI
+    if estimate.method == "laplace":  # of K + cI
         assert estimate.value <= 0 or estimate.status != "ok"
     elif estimate.status in ("ok", "impossible"):
         # EP's own error on simple labellings; everyone else states one.
@@ -72,21 +77,26 @@ def test_right_or_a_status_that_says_so(name: str, method: str) -> None:
         assert estimate.value == truth or abs(estimate.value - truth) < allowed
 
 
+@functools.cache
+def _deep_kernel(n: int, depth: int) -> np.ndarray:
+    return digits(n, Constant(), depth=depth)[0]
+
+
 @pytest.mark.parametrize("depth", [10, 50])
-@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("n", [20, 200])
 @pytest.mark.parametrize(
     "labelling", [Constant(), Constant(corruption=Flip(count=1)), Threshold(at=5), RandomLabels()], ids=lambda x: x.kind
 )
 def test_deep_networks(depth: int, n: int, labelling) -> None:
     """Correlations of 0.99 and more. The untwisted proposal alone is the peer, where its own error is known."""
-    K, labels = digits(n, labelling, depth=depth)
+    K, labels = _deep_kernel(n, depth), digits(n, labelling, depth=0)[1]
     smc = log_probability(K, labels)
     assert smc.status == "ok"
     assert smc.stderr is not None
     assert smc.stderr < 0.1
     again = log_probability(K, labels, seed=1, particles=256)
     assert abs(smc.value - again.value) < 4 * math.hypot(smc.stderr, again.stderr or 0)
-    ghk = log_probability(K, labels, method="ghk", particles=1024)
+    ghk = log_probability(K, labels, method="ghk", particles=256)
     if ghk.status == "ok":
         assert abs(smc.value - ghk.value) < 4 * math.hypot(smc.stderr, ghk.stderr or 0)
     bound = ghk.lower_bound(0.001)
