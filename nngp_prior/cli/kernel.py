@@ -80,6 +80,10 @@ def compute(
         dataset = parse_dataset(fields)
         X, about = inputs_of(load(dataset), network), {"dataset": dataset.model_dump(mode="json")}
     job = Job.of(network, X, None, get, dtype)
+    cache = KernelCache()
+    if out is None and job.nbytes > cache.limit:
+        problem = f"is missing, and {_size(job.nbytes)} are more than the cache may take ({_size(cache.limit)})"
+        raise InvalidInput("--out", problem, "Name a .npy file, or set NNGP_CACHE_BYTES.")
     began, computed = time.perf_counter(), 0
     with output.ProgressBars() as bars:
         bar = bars.bar(f"kernel of {len(job.X):,} inputs")
@@ -92,7 +96,7 @@ def compute(
         if out is not None:
             on_disk(job, out, count, about=about)
         else:
-            KernelCache().of(job, count, about)
+            cache.of(job, count, about)
     document = {
         "kernel": job.key,
         "n": len(job.X),

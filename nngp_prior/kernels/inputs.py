@@ -11,7 +11,7 @@ from nngp_prior.numerics.arrays import real_array
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 
 
-def check_inputs(name: str, X: ArrayLike, architecture: Architecture) -> Float[np.ndarray, n * input]:
+def check_inputs(name: str, X: ArrayLike, architecture: Architecture) -> Float[np.ndarray, "n ..."]:
     """Inputs in float64 and in the shape that the architecture takes.
 
     Args:

@@ -36,8 +36,8 @@ class Job:
     """
 
     architecture: Architecture
-    X: Float[np.ndarray, n * input]
-    X2: Float[np.ndarray, n2 * input] | None
+    X: Float[np.ndarray, "n ..."]
+    X2: Float[np.ndarray, "n2 ..."] | None
     get: Get
     dtype: DType
 
@@ -80,7 +80,7 @@ class Job:
         return self.X2 is None
 
     @property
-    def columns(self) -> Float[np.ndarray, n2 * input]:
+    def columns(self) -> Float[np.ndarray, "n2 ..."]:
         """Inputs of the columns."""
         return self.X if self.X2 is None else self.X2
 
