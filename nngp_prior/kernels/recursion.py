@@ -1,19 +1,20 @@
 r"""Infinite-width kernels, layer by layer, for tiles of inputs × inputs.
 
-A state holds covariances K of units, and for the NTK also the tangent kernel Θ, in one of three layouts; the last axis
-is that of the second inputs:
+A state holds covariances K of units, and for the NTK also the tangent kernel Θ, in one of three layouts; the last two
+axes are those of the first and of the second inputs:
 
-- vectors: (n, n2), and (n2,) once an image has become a vector;
-- equal pixels: (height, width, n2), of one first input. All that ``flatten`` readouts need;
-- all pairs of pixels: (height, width, height, width, n2), of one first input. Pooling needs them.
+- vectors: (n, n2);
+- equal pixels: (height, width, n, n2). All that ``flatten`` readouts need;
+- all pairs of pixels: (height, width, height, width, n, n2). Pooling needs them.
 
-What an input's own variances give, in each layer with an activation, is computed once an input, not once a pair.
+What an input's own variances give, in each layer with an activation, is computed once an input, not once a pair. Layers
+are compiled one by one (elementwise ones that follow each other together), so that layers alike are compiled once; XLA
+would otherwise compute an activation's dual again at each tap of the convolution after it.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,8 +45,10 @@ from nngp_prior.schemas.architecture import Padding
 Get = Literal["nngp", "ntk"]
 
 _EPS = 1e-12  # added to variances by layer normalisation
-_UNROLLED = 4  # as many repetitions and more are a loop
-_EQUAL, _ALL = 3, 5  # axes of the layouts of images
+_EQUAL, _ALL = 4, 6  # axes of the layouts of images
+_TOGETHER = 5  # so many elementwise layers at most are compiled as one
+_BLOCK = 2**19  # covariances in a block of rows of a tile of images
+_HIGHEST = lax.Precision.HIGHEST
 
 
 class Prepared(NamedTuple):
@@ -77,15 +80,17 @@ class _EqualPixels:
     """From here on nothing needs covariances of different pixels."""
 
 
-@dataclass(frozen=True)
-class _Repeat:
-    """The same layers many times, compiled once."""
-
-    layers: tuple[Layer, ...]
-    times: int
+_Step = Layer | _EqualPixels
 
 
-_Step = Layer | _EqualPixels | _Repeat
+class _Branches(NamedTuple):
+    """The stages of a sum of two branches."""
+
+    main: tuple[Any, ...]
+    shortcut: tuple[Any, ...]
+
+
+_Stage = tuple[_Step, ...] | _Branches  # what is compiled at once, or branches
 
 
 class KernelFunction:
@@ -98,10 +103,10 @@ class KernelFunction:
     """
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
-        self._steps, self._shape, self._dtype = _steps(layers), _working_shape(layers, input_shape), np.dtype(dtype)
-        self._tangent = get == "ntk"
+        self._shape, self._dtype, self._tangent = _working_shape(layers, input_shape), np.dtype(dtype), get == "ntk"
+        self._layout = 2 if len(self._shape) == 1 else _ALL if any(map(_pools, layers)) else _EQUAL
+        self._stages = _stages(_steps(layers))
         self.tile, self.bytes_per_pair, self.seconds_per_pair = 1024, 40, 1e-8
-        self._prepare, self._between, self._within = (jax.jit(f) for f in (self._own, self._tile, self._square))
 
     def prepare(self, X: np.ndarray) -> Prepared:
         """What an input gives alone, once.
@@ -114,13 +119,10 @@ class KernelFunction:
         """
         n = len(X)
         X = np.asarray(X, self._dtype).reshape(n, *self._shape)
-        parts = []
+        size = min(n, self.tile)  # the last part is filled up, so that one compilation serves all
+        filled = np.concatenate([X, np.zeros((-n % size, *self._shape), self._dtype)])
         with self._precision():
-            for start in range(0, n, self.tile):
-                part = X[start : start + self.tile]
-                if start > 0 and len(part) < self.tile:  # one compilation for all
-                    part = np.concatenate([part, np.zeros((self.tile - len(part), *self._shape), self._dtype)])
-                parts.append(jax.tree.map(np.asarray, self._prepare(part)))
+            parts = [self._own(filled[start : start + size]) for start in range(0, n, size)]
         terms, own = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
         return Prepared(X, terms, own)
 
@@ -134,8 +136,19 @@ class KernelFunction:
         Returns:
             the covariances (or tangent kernel).
         """
+        n = len(P.X)
+        rows = jax.tree.map(lambda leaf: _inputs_last(leaf)[..., None], P.terms)
+        columns = jax.tree.map(lambda leaf: _inputs_last(leaf)[..., None, :], P2.terms)
+        X2 = P2.X.T if self._layout == 2 else _inputs_last(P2.X)
+        height = self._block(n, len(P2.X))
+        blocks = []
         with self._precision():
-            return np.asarray(self._between(P, P2))
+            for start in range(0, n, height):
+                part = slice(start, start + height)
+                given = jax.tree.map(lambda leaf, part=part: leaf[..., part, :], rows)
+                K = _input_covariances(P.X[part], X2, self._layout)
+                blocks.append(np.asarray(self._result(K, (given, columns))[0]))
+        return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
     def within(self, P: Prepared) -> Float[np.ndarray, "n n"]:
         """The kernel of the inputs of one tile with each other.
@@ -146,47 +159,26 @@ class KernelFunction:
         Returns:
             exactly symmetric, with each input's own variance on the diagonal.
         """
-        with self._precision():
-            return np.asarray(self._within(P))
+        upper = np.triu(self.between(P, P), 1)
+        return upper + upper.T + np.diag(P.own)
 
     def _precision(self) -> Any:
         return jax.enable_x64(self._dtype == np.float64)
 
-    def _own(self, X: Array) -> tuple[Any, Array]:
-        channels = X.shape[-1]
-        if X.ndim == 2 or not _pools(self._steps):
-            K = jnp.moveaxis(jnp.mean(X * X, axis=-1), 0, -1)
-        else:
-            K = jnp.einsum("nhwc,nijc->hwijn", X, X, precision=lax.Precision.HIGHEST) / channels
-        state, terms = _follow(self._steps, self._begin(K), None)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), (terms, self._result(state)))
+    def _block(self, n: int, n2: int) -> int:
+        return (
+            n
+            if self._layout == 2
+            else max(1, min(n, _BLOCK // (math.prod(self._shape[:2]) ** (self._layout // 2 - 1) * n2)))
+        )
 
-    def _tile(self, P: Prepared, P2: Prepared) -> Array:
-        columns = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), P2.terms)
+    def _own(self, X: np.ndarray) -> tuple[Any, np.ndarray]:
+        K, terms = self._result(_own_covariances(X, self._layout), None)
+        return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[..., 0, :], -1, 0), (terms, K))
 
-        def against(K: Array, terms: Any) -> Array:
-            rows = jax.tree.map(lambda leaf: leaf[..., None], terms)
-            return self._result(_follow(self._steps, self._begin(K), (rows, columns))[0])
-
-        if len(self._shape) == 1:
-            K = jnp.matmul(P.X, P2.X.T, precision=lax.Precision.HIGHEST) / self._shape[0]
-            return against(K, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), P.terms))
-        X2 = jnp.moveaxis(P2.X, 0, -1)
-        if _pools(self._steps):
-            return lax.map(lambda row: against(_all_pixels(row[0], X2), row[1]), (P.X, P.terms))
-        return lax.map(lambda row: against(jnp.mean(row[0][..., None] * X2, axis=2), row[1]), (P.X, P.terms))
-
-    def _square(self, P: Prepared) -> Array:
-        K = self._tile(P, P)
-        i = jnp.arange(len(K))
-        upper = jnp.where(i[:, None] < i, K, K.T)
-        return jnp.where(i[:, None] == i, P.own, upper)
-
-    def _begin(self, K: Array) -> _State:
-        return _State(K, jnp.zeros_like(K) if self._tangent else None)
-
-    def _result(self, state: _State) -> Array:
-        return state.K if state.Θ is None else state.Θ
+    def _result(self, K: Array, given: tuple[Any, Any] | None) -> tuple[Array, Any]:
+        state, terms = _follow(self._stages, _State(K, jnp.zeros_like(K) if self._tangent else None), given)
+        return state.K if state.Θ is None else state.Θ, terms
 
 
 def kernel_function(
@@ -200,8 +192,8 @@ def kernel_function(
     Args:
         layers: of the network.
         input_shape: of one input, (height, width) or (height, width, channels) for a network on images.
-        get: ``nngp``, the covariances of outputs; or ``ntk``, the neural tangent kernel, in the parametrisation of Jacot
-            et al. (2018): weights are σ_w/√fan-in times, biases σ_b times, parameters that are N(0, 1).
+        get: ``nngp``, the covariances of outputs; or ``ntk``, the neural tangent kernel in the parametrisation of Jacot et
+            al. (2018): parameters are N(0, 1), weights are σ_w/√fan-in and biases σ_b times them.
         dtype: of the computation.
 
     Returns:
@@ -221,51 +213,19 @@ def _working_shape(layers: Layers, input_shape: tuple[int, ...]) -> tuple[int, .
 
 
 def _steps(layers: Layers) -> tuple[_Step, ...]:
-    """Layers as they are followed: pixel pairs are dropped after the last pooling, and repetitions are found."""
+    """Layers without widths, which kernels do not have; pairs of pixels are dropped after the last pooling."""
     steps: list[_Step] = [_without_width(layer) for layer in layers]
-    last = max((i for i, step in enumerate(steps) if _pools((step,))), default=None)
+    last = max((i for i, layer in enumerate(layers) if _pools(layer)), default=None)
     if last is not None and not isinstance(steps[last], GlobalAveragePool):
         steps.insert(last + 1, _EqualPixels())
-    found: list[_Step] = []
-    while steps:
-        period, times = max(
-            ((period, _times(steps, period)) for period in range(1, 5)), key=lambda found: found[0] * found[1]
-        )
-        if times < _UNROLLED:
-            found.append(steps.pop(0))
-        else:
-            found.append(_Repeat(tuple(steps[:period]), times))
-            del steps[: period * times]
-    return tuple(found)
+    return tuple(steps)
 
 
-def _times(steps: list[_Step], period: int) -> int:
-    """How many times the first steps come in a row, if they keep shapes; 1 if they do not."""
-    block = steps[:period]
-    if not all(map(_keeps_shape, block)):
-        return 1
-    repeated = itertools.takewhile(lambda i: steps[i : i + period] == block, range(0, len(steps) - period + 1, period))
-    return sum(1 for _ in repeated)
-
-
-def _keeps_shape(step: _Step) -> bool:
-    match step:
-        case Dense() | Activation() | LayerNorm():
-            return True
-        case Convolution(stride=stride, padding=padding):
-            return stride == 1 and padding != "valid"
-        case Sum(main=main, shortcut=shortcut):
-            return all(map(_keeps_shape, (*main, *shortcut)))
-        case _:
-            return False
-
-
-def _pools(steps: tuple[_Step, ...]) -> bool:
+def _pools(layer: Layer) -> bool:
     """Whether covariances of different pixels play a part."""
-    return any(
-        isinstance(step, Pooling | GlobalAveragePool) or (isinstance(step, Sum) and _pools(step.main + step.shortcut))
-        for step in steps
-    )
+    if isinstance(layer, Sum):
+        return any(map(_pools, layer.main + layer.shortcut))
+    return isinstance(layer, Pooling | GlobalAveragePool)
 
 
 def _without_width(layer: Layer) -> Layer:
@@ -274,20 +234,54 @@ def _without_width(layer: Layer) -> Layer:
             return replace(layer, units=1)
         case Convolution():
             return replace(layer, channels=1)
+        case Sum(main=main, shortcut=shortcut):
+            return Sum(tuple(map(_without_width, main)), tuple(map(_without_width, shortcut)))
         case _:
             return layer
 
 
-def _all_pixels(x: Array, X2: Array) -> Array:
-    """Covariances of all pixels of one image with all of n2 others, (height, width, height, width, n2)."""
-    return jnp.tensordot(x, jnp.moveaxis(X2, 2, 0), 1, precision=lax.Precision.HIGHEST) / x.shape[-1]
+def _stages(steps: tuple[_Step, ...]) -> tuple[_Stage, ...]:
+    stages: list[_Stage] = []
+    for step in steps:
+        if isinstance(step, Sum):
+            stages.append(_Branches(_stages(step.main), _stages(step.shortcut)))
+        elif (
+            stages
+            and isinstance(step, Dense | Activation | LayerNorm)
+            and not isinstance(stages[-1], _Branches)
+            and isinstance(stages[-1][-1], Dense | Activation | LayerNorm)
+            and len(stages[-1]) < _TOGETHER
+        ):
+            stages[-1] = (*stages[-1], step)
+        else:
+            stages.append((step,))
+    return tuple(stages)
 
 
-def _follow(steps: tuple[_Step, ...], state: _State, given: tuple[Any, Any] | None) -> tuple[_State, Any]:
-    """The state after some steps.
+def _inputs_last(A: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(A, 0, -1))
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _input_covariances(X: Array, X2: Array, layout: int) -> Array:
+    """x·x'/channels, from X with the inputs first and X2 with the inputs last."""
+    if layout == 2:
+        return jnp.matmul(X, X2, precision=_HIGHEST) / X.shape[-1]
+    product = "nhwc,hwcm->hwnm" if layout == _EQUAL else "nhwc,ijcm->hwijnm"
+    return jnp.einsum(product, X, X2, precision=_HIGHEST) / X.shape[-1]
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _own_covariances(X: Array, layout: int) -> Array:
+    product = {2: "nc,nc->n", _EQUAL: "nhwc,nhwc->hwn", _ALL: "nhwc,nijc->hwijn"}[layout]
+    return jnp.einsum(product, X, X, precision=_HIGHEST)[..., None, :] / X.shape[-1]
+
+
+def _follow(stages: tuple[_Stage, ...], state: _State, given: tuple[Any, Any] | None) -> tuple[_State, Any]:
+    """The state after some stages.
 
     Args:
-        steps: to follow.
+        stages: to follow.
         state: before them.
         given: terms of the first and the second inputs; or None where each input is followed with itself, and its
             terms are found on the way.
@@ -295,29 +289,41 @@ def _follow(steps: tuple[_Step, ...], state: _State, given: tuple[Any, Any] | No
     Returns:
         the state after them, and all terms of the first inputs.
     """
-    terms = []
-    for i, step in enumerate(steps):
+    all_terms = []
+    for i, stage in enumerate(stages):
         known = None if given is None else (given[0][i], given[1][i])
-        match step:
-            case Sum(main=main, shortcut=shortcut):
-                parts = [None if known is None else (known[0][j], known[1][j]) for j in (0, 1)]
-                one, terms_of_one = _follow(main, state, parts[0])
-                other, terms_of_other = _follow(shortcut, state, parts[1])
-                state = jax.tree.map(jnp.add, one, other)
-                terms.append((terms_of_one, terms_of_other))
-            case _Repeat(layers=layers, times=times):
-                state, of_all = lax.scan(lambda s, t, layers=layers: _follow(layers, s, t), state, known, times)
-                terms.append(of_all)
-            case _:
-                rows, columns = known or (_terms(step, state.K),) * 2
-                state = _after(step, state, rows, columns)
-                terms.append(rows)
-    return state, tuple(terms)
+        if isinstance(stage, _Branches):
+            state, terms = _sum(stage, state, known)
+        else:
+            state, terms = _run(stage, state, known)
+        all_terms.append(terms)
+    return state, tuple(all_terms)
+
+
+def _sum(branches: _Branches, state: _State, given: tuple[Any, Any] | None) -> tuple[_State, Any]:
+    states, terms = zip(
+        *(
+            _follow(branch, state, None if given is None else (given[0][i], given[1][i]))
+            for i, branch in enumerate(branches)
+        ),
+        strict=True,
+    )
+    return jax.tree.map(jnp.add, *states), terms
+
+
+@functools.partial(jax.jit, static_argnames="stage")
+def _run(stage: tuple[_Step, ...], state: _State, given: tuple[Any, Any] | None) -> tuple[_State, Any]:
+    all_terms = []
+    for i, step in enumerate(stage):
+        terms, terms2 = (_terms(step, state.K),) * 2 if given is None else (given[0][i], given[1][i])
+        state = _after(step, state, terms, terms2)
+        all_terms.append(terms)
+    return state, tuple(all_terms)
 
 
 def _terms(step: _Step, K: Array) -> Terms:
     """What a step needs of an input, from its own covariances."""
-    variance = jnp.einsum("hwhwn->hwn", K) if K.ndim == _ALL else K
+    variance = _equal_pixels(K) if K.ndim == _ALL else K
     match step:
         case Activation(name=name, negative_slope=slope):
             return dual(name, slope).terms(variance)
@@ -327,11 +333,11 @@ def _terms(step: _Step, K: Array) -> Terms:
             return ()
 
 
-def _after(step: _Step, state: _State, rows: Terms, columns: Terms) -> _State:
+def _after(step: _Step, state: _State, terms: Terms, terms2: Terms) -> _State:
     """The state after a step, from the terms of the first and of the second inputs."""
     K, Θ = state
     if K.ndim == _ALL:
-        rows = tuple(term[:, :, None, None] for term in rows)
+        terms = tuple(term[:, :, None, None] for term in terms)
     match step:
         case Dense():
             return _affine(step, state)
@@ -339,10 +345,10 @@ def _after(step: _Step, state: _State, rows: Terms, columns: Terms) -> _State:
             area = size * size
             return _affine(step, state.map(lambda A: _window_sums(A, _together(A), size, stride, padding) / area))
         case Activation(name=name, negative_slope=slope):
-            expectation, slopes = dual(name, slope).expectations(K, rows, columns, Θ is not None)
+            expectation, slopes = dual(name, slope).expectations(K, terms, terms2, Θ is not None)
             return _State(expectation, None if Θ is None else Θ * slopes)
         case LayerNorm():
-            scale = rows[0] * columns[0]
+            scale = terms[0] * terms2[0]
             return state.map(lambda A: A * scale)
         case Pooling(operation=operation, size=size, stride=stride):
             area = size**4 if operation == "average" else 1
@@ -352,9 +358,13 @@ def _after(step: _Step, state: _State, rows: Terms, columns: Terms) -> _State:
         case Flatten():
             return state.map(lambda A: jnp.mean(A, axis=(0, 1)))
         case _EqualPixels():
-            return state.map(lambda A: jnp.einsum("hwhwn->hwn", A))
+            return state.map(_equal_pixels)
         case _:
             raise AssertionError(step)
+
+
+def _equal_pixels(A: Array) -> Array:
+    return jnp.einsum("hwhwnm->hwnm", A)
 
 
 def _affine(layer: Dense | Convolution, state: _State) -> _State:
