@@ -113,8 +113,9 @@ def compute(
         output.print_json(document)
         return
     where = str(out) if out is not None else f"cache, key {job.key[:12]}"
-    how = f"{computed} tiles computed, {document['seconds']:.1f} s" if computed else "was there already"
-    output.console.print(f"{len(job.X):,} × {len(job.X):,} {get} ({dtype}, {_size(job.nbytes)}): {where}; {how}")
+    how = f"tiles computed: {computed}, {document['seconds']:.1f} s" if computed else "was there already"
+    size = f"{len(job.X):,} × {len(job.X):,} {get} ({dtype}, {_size(job.nbytes)})"
+    output.console.print(f"{size}: {where}; {how}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -147,7 +148,8 @@ def inspect(source: Source, json: options.Json = False) -> None:
         more = {"tied_pairs": pairs, "eigenvalues": spectrum.tolist()}
         output.print_json({"source": matrix.name, **known, **quantities, **more})
         return
-    table = Table("", "", title=_title(matrix), box=None, show_header=False, title_justify="left")
+    output.console.print(_title(matrix), soft_wrap=True, highlight=False)
+    table = Table("", "", box=None, show_header=False)
     for name, value in quantities.items():
         shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
         table.add_row(name.replace("_", " "), shown)
