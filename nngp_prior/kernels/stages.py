@@ -201,14 +201,14 @@ def _run(stage: tuple[Step, ...], state: State, given: tuple[Any, Any] | None) -
 
 def _terms(step: Step, K: Array) -> Terms:
     """What a step needs of an input, from its own covariances."""
+    if not isinstance(step, Activation | LayerNorm):
+        return ()
     variance = _equal_pixels(K) if K.ndim == ALL_PIXELS else K
     match step:
         case Activation(name=name, negative_slope=slope):
             return dual(name, slope).terms(variance)
         case LayerNorm():
             return (1 / jnp.sqrt(variance + _EPS),)
-        case _:
-            return ()
 
 
 def _after(step: Step, state: State, terms: Terms, terms2: Terms) -> State:
