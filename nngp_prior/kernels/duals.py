@@ -1,7 +1,7 @@
 r"""Duals of activations: E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for Gaussian u and v, in closed form.
 
-With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. What depends on one input alone (its *terms*)
-is computed once an input; what is left for a pair is elementwise, without branches, and free of NaN at c = ±1 and at
+With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. What depends on one input alone (*terms*) is
+computed once an input; what is left for a pair is elementwise, without branches, and free of NaN at c = ±1 and at
 variances of 0. Results keep their relative accuracy as c goes to ±1 or the variances to 0, so that copies of an input
 stay copies through many layers.
 """
@@ -78,6 +78,9 @@ def _rectifier(k: Array, t: Terms, t2: Terms, slopes: bool, slope: float) -> tup
         E[φ'(u) φ'(v)] &= \tfrac12 (1 + a^2 - (1 - a)^2 θ / π)
 
     With x = 1 - |c| both are √x times a power series in x; c < 0 follows from θ(-c) = π - θ(c).
+
+    Returns:
+        both expectations.
     """
     (s, r), (s2, r2) = t, t2
     a = slope
@@ -100,6 +103,9 @@ def _erf(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | No
 
     .. math:: E[φ(u) φ(v)] = \tfrac{2}{π} \arcsin z, \qquad
         E[φ'(u) φ'(v)] = \tfrac{4}{π} / \sqrt{(1 + 2 q) (1 + 2 q') - 4 k^2}
+
+    Returns:
+        both expectations.
     """
     scale = t[0] * t2[0]
     z = k * scale
@@ -117,6 +123,9 @@ def _gelu(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | N
             \frac{z^2 + q q' (1 - z^2)}{\sqrt{(1 + q) (1 + q')} \sqrt{1 - z^2}} \right) \\
         E[φ'(u) φ'(v)] &= \frac14 + \frac{1}{2π} \left( \arcsin z + \frac{z}{\sqrt{1 - z^2}}
             \left( 1 + \frac{1 - q q'}{(1 + q)(1 + q')} + \frac{1}{(1 + q)(1 + q')(1 - z^2)} \right) \right)
+
+    Returns:
+        both expectations.
     """
     (q, r), (q2, r2) = t, t2
     scale, product = r * r2, q * q2
@@ -135,6 +144,9 @@ def _sin(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | No
     r"""The real part of characteristic functions (Rahimi and Recht 2007), written so that nothing overflows.
 
     .. math:: E[\sin u \sin v] = e^{-(q + q')/2} \sinh k, \qquad E[\cos u \cos v] = e^{-(q + q')/2} \cosh k
+
+    Returns:
+        both expectations.
     """
     half, less = _exponentials(k, t, t2)
     return -jnp.sign(k) * half * less, half * (2 + less) if slopes else None
