@@ -9,19 +9,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nngp_prior.kernels import kernel
+    from nngp_prior.kernels import kernel, kernel_cost
     from nngp_prior.prior import PacBayesBound, log_prior, pac_bayes_bound
-    from nngp_prior.probability import Cost, estimate_cost, log_probabilities, log_probability
+    from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
     from nngp_prior.schemas.architecture import FullyConnected
+    from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
 
 _HOMES = {
-    "Cost": "nngp_prior.probability",
+    "Cost": "nngp_prior.schemas.cost",
     "Estimate": "nngp_prior.schemas.estimate",
     "FullyConnected": "nngp_prior.schemas.architecture",
     "PacBayesBound": "nngp_prior.prior.pac_bayes",
     "estimate_cost": "nngp_prior.probability",
     "kernel": "nngp_prior.kernels",
+    "kernel_cost": "nngp_prior.kernels",
     "log_prior": "nngp_prior.prior.function_prior",
     "log_probabilities": "nngp_prior.probability",
     "log_probability": "nngp_prior.probability",
@@ -35,6 +37,7 @@ __all__ = [
     "PacBayesBound",
     "estimate_cost",
     "kernel",
+    "kernel_cost",
     "log_prior",
     "log_probabilities",
     "log_probability",

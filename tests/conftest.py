@@ -21,3 +21,9 @@ def image_data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no MNIST: set NNGP_DATA to a folder with mnist/")
     monkeypatch.setenv("NNGP_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is kept in, or taken from, the cache of whoever runs the tests; processes started by tests inherit it."""
+    os.environ["NNGP_HOME"] = str(tmp_path_factory.mktemp("home"))

@@ -74,7 +74,7 @@ def _kernels() -> str:
     K = kernel(FullyConnected(depth=1, weight_std=math.sqrt(2), bias_std=0), [[1.0, 0.0], [0.0, 1.0]])
     error = abs(float(K[0, 1]) - 1 / math.pi)
     assert error < 1e-12, f"arc-cosine kernel is off by {error:.1e}"
-    return "neural-tangents agrees with the arc-cosine kernel"
+    return "agree with the arc-cosine kernel"
 
 
 def _no_tensorflow() -> str:

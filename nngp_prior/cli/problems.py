@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.data import Dataset, Labelling
 from nngp_prior.schemas.estimator import Estimator
+
+if TYPE_CHECKING:
+    from nngp_prior.data.datasets import Data
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
@@ -71,7 +76,7 @@ def describe(labelling: Labelling) -> str:
 def problem_from_data(
     dataset: Dataset,
     labellings: list[Labelling],
-    architecture: FullyConnected,
+    architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
     labels_file: Path | None = None,
@@ -90,7 +95,6 @@ def problem_from_data(
         the problem.
     """
     from nngp_prior.data import label, load
-    from nngp_prior.kernels import kernel
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
@@ -99,37 +103,58 @@ def problem_from_data(
         named = _labels_from(labels_file)
     else:
         named = [(describe(labelling), label(labelling, loaded.classes)) for labelling in labellings]
-    K = kernel(architecture, loaded.X, progress=bars.bar(f"kernel of {len(loaded.X):,} {dataset.kind}"))
-    source = {"architecture": architecture.model_dump(mode="json"), "dataset": dataset.model_dump(mode="json")}
-    identity = hashlib.sha256((architecture.content_hash + dataset.content_hash).encode()).hexdigest()
-    return Problem(K, named, {"kernel": identity, **source})
+    title = f"kernel of {len(loaded.X):,} {dataset.kind}"
+    return _problem(architecture, inputs_of(loaded, architecture), named, dataset, bars.bar(title))
+
+
+def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:
+    """The inputs of a data set: images where the architecture takes them."""
+    if isinstance(architecture, FullyConnected):
+        return data.X
+    pixels = data.X.shape[1]
+    side = math.isqrt(pixels)
+    return data.X.reshape(-1, *getattr(data, "image_shape", (side, pixels // side)))
+
+
+def _problem(
+    architecture: Architecture,
+    X: np.ndarray,
+    labellings: list[tuple[str, np.ndarray]],
+    dataset: Dataset | None,
+    progress: ProgressCallback,
+) -> Problem:
+    from nngp_prior.kernels import Job, KernelCache
+
+    job = Job.of(architecture, X, None, "nngp", "float64")
+    source = {"dataset": dataset.model_dump(mode="json")} if dataset is not None else {}
+    K = KernelCache().of(job, progress, source)
+    return Problem(K, labellings, {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source})
 
 
 def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
     """A kernel matrix and labels, both from ``.npy`` files."""
-    K = _array_from(kernel_file)
+    K = array_from(kernel_file)
     return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
 
 
 def problem_from_inputs(
     inputs_file: Path,
     labels_file: Path | None,
-    architecture: FullyConnected,
+    architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
 ) -> Problem:
     """The kernel of an architecture on inputs from a ``.npy`` file, and labels from another."""
-    from nngp_prior.kernels import check_inputs, kernel
+    from nngp_prior.kernels import check_inputs
     from nngp_prior.probability import require_memory
 
-    X, labellings = check_inputs("X", _array_from(inputs_file)), _labels_from(labels_file)
+    X, labellings = check_inputs("X", array_from(inputs_file), architecture), _labels_from(labels_file)
     require_memory(len(X), estimator, with_kernel=True)
-    K = kernel(architecture, X, progress=bars.bar("kernel"))
-    identity = hashlib.sha256(architecture.content_hash.encode() + X.tobytes()).hexdigest()
-    return Problem(K, labellings, {"kernel": identity, "architecture": architecture.model_dump(mode="json")})
+    return _problem(architecture, X, labellings, None, bars.bar("kernel"))
 
 
-def _array_from(path: Path) -> np.ndarray:
+def array_from(path: Path) -> np.ndarray:
+    """What a ``.npy`` file holds."""
     try:
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -142,5 +167,5 @@ def _array_from(path: Path) -> np.ndarray:
 def _labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
     if path is None:
         raise InvalidInput("labels-file", "is missing", "Give the labels of your inputs as a .npy file of -1 and +1.")
-    labels = np.atleast_2d(_array_from(path))
+    labels = np.atleast_2d(array_from(path))
     return [(f"{path.name}[{i}]" if len(labels) > 1 else path.name, row) for i, row in enumerate(labels)]

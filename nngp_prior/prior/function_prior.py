@@ -38,7 +38,7 @@ def log_prior(
         the estimate.
     """
     estimator = estimator_of(method, **options)
-    X = check_inputs("X", X)
+    X = check_inputs("X", X, architecture)
     check_labels(labels, len(X))
     require_memory(len(X), estimator, with_kernel=True)
     K = kernel(architecture, X, progress=progress)
