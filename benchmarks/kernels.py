@@ -1,6 +1,6 @@
 """Our kernel recursions against neural-tangents' ``nt.batch``, jitted and at its best batch size, in one run.
 
-Both compute all n² entries' worth: neural-tangents all of them, we the upper triangle, tile by tile, two tiles at once.
+neural-tangents computes all n² entries, we the upper triangle, tile by tile, two tiles at once.
 The floor is the elementwise work alone: one pass of the activation's dual per layer, at its measured rate on all cores.
 """
 
@@ -68,8 +68,8 @@ def run(quick: bool) -> list[Table]:
             rows,
             [
                 "relu, float64, without compilation; ours with the variances of each input; both use all cores",
-                f"floor: the dual of relu at {rate / 1e6:.0f} million covariances a second on all cores, each layer, for "
-                "the upper triangle; no convolutions, no products of inputs",
+                f"floor: the dual of relu at {rate / 1e6:.0f} million covariances a second on all cores, each layer, "
+                "for the upper triangle; no convolutions, no products of inputs",
                 "difference relative to the largest entry; estimated: seconds_per_pair over the cores",
             ],
         )

@@ -115,7 +115,7 @@ class KernelFunction:
         columns = jax.tree.map(lambda leaf: _inputs_last(leaf)[..., None, :], P2.terms)
         blocks = []
         with self._precision():
-            X2, columns = jax.device_put((_inputs_last(P2.X), columns))
+            X2, columns = jax.device_put((P2.X if self._layout == VECTORS else _inputs_last(P2.X), columns))
             for start in range(0, n, self._height):
                 part = slice(start, start + self._height)
                 given = jax.tree.map(lambda leaf, part=part: leaf[..., part, :], rows)
@@ -184,9 +184,9 @@ def _inputs_last(A: np.ndarray) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="layout")
 def _input_covariances(X: Array, X2: Array, layout: int) -> Array:
-    """x·x'/channels, from X with the inputs first and X2 with the inputs last."""
+    """x·x'/channels, from X with the inputs first; of images X2 has the inputs last."""
     if layout == VECTORS:
-        return jnp.matmul(X, X2, precision=_HIGHEST) / X.shape[-1]
+        return jnp.matmul(X, X2.T, precision=_HIGHEST) / X.shape[-1]
     product = "nhwc,hwcm->hwnm" if layout == EQUAL_PIXELS else "nhwc,ijcm->hwijnm"
     return jnp.einsum(product, X, X2, precision=_HIGHEST) / X.shape[-1]
 
