@@ -11,7 +11,7 @@ class Settings(BaseSettings):
     """What the environment says; read anew wherever it is needed.
 
     Attributes:
-        data: ``NNGP_DATA``, the folder with ``mnist/`` and ``fashion-mnist/``.
+        data: ``NNGP_DATA``, the folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``.
     """
 
     model_config = SettingsConfigDict(env_prefix="NNGP_", env_ignore_empty=True, extra="ignore")
