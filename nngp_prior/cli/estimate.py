@@ -9,8 +9,8 @@ import typer
 
 from nngp_prior.cli import output
 from nngp_prior.cli.problems import (
-    parse_dataset,
     parse_labelling,
+    parse_problem,
     problem_from_data,
     problem_from_inputs,
     problem_from_kernel,
@@ -19,33 +19,50 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import FullyConnected
 
 _INTERVAL_LEVEL = 0.95
-_OF_DATA = ("data", "n", "split", "data_seed", "preprocessing", "labelling", "corrupt", "corrupt_seed")
+_OF_DATA_SET = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
+_OF_DATA = (*_OF_DATA_SET, "preprocessing", "labelling", "corrupt", "corrupt_seed")
 _OF_ARCHITECTURE = ("depth", "activation", "weight_std", "bias_std")
 # Options that mean nothing beside another one.
 _IGNORED = {
     "kernel_file": ("inputs_file", *_OF_DATA, *_OF_ARCHITECTURE),
-    "inputs_file": _OF_DATA,
+    "inputs_file": _OF_DATA_SET,
     "labels_file": ("labelling", "corrupt", "corrupt_seed"),
 }
 
 
 def estimate(
     context: typer.Context,
-    data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist")] = "digits",
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar10 or boolean")] = "digits",
     n: Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")] = None,
-    split: Annotated[str, typer.Option(help="train or test")] = "train",
-    data_seed: Annotated[int, typer.Option(help="of the draw of the inputs")] = 0,
-    preprocessing: Annotated[str, typer.Option(help="unit-interval, standardise, unit-norm or none")] = "unit-interval",
+    split: Annotated[str | None, typer.Option(help="train or test [train]")] = None,
+    data_seed: Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="boolean: number of bits [7]")] = None,
+    encoding: Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")] = None,
+    leave_out_zero: Annotated[
+        bool | None,
+        typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="unit-interval (images' default), standardise, unit-norm or none")
+    ] = None,
     labelling: Annotated[
         list[str] | None,
-        typer.Option(help="threshold:K, parity, one-vs-rest:K, random[:seed], constant[:-1]; may be repeated"),
+        typer.Option(
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+        ),
     ] = None,
     corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
     corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
     kernel_file: Annotated[Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set")] = None,
-    inputs_file: Annotated[Path | None, typer.Option(help="n × d inputs (.npy) instead of a data set")] = None,
+    inputs_file: Annotated[
+        Path | None, typer.Option(help="n × … inputs (.npy; .npz: images, labels) instead of a data set")
+    ] = None,
     labels_file: Annotated[
-        Path | None, typer.Option(help="n labels, or L × n (.npy), -1 and +1, instead of --labelling")
+        Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
     ] = None,
     depth: Annotated[int, typer.Option(help="number of hidden layers")] = 2,
     activation: Annotated[str, typer.Option(help="relu or erf")] = "relu",
@@ -97,12 +114,29 @@ def estimate(
         if kernel_file is not None:
             problem = problem_from_kernel(kernel_file, labels_file)
         elif inputs_file is not None:
-            problem = problem_from_inputs(inputs_file, labels_file, architecture, estimator, bars)
-        else:
-            dataset = parse_dataset(
-                {"kind": data, "n": n, "split": split, "seed": data_seed, "preprocessing": preprocessing}
+            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
+            problem = problem_from_inputs(
+                inputs_file, labels_file, specifications, preprocessing or "none", architecture, estimator, bars
             )
-            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or ["threshold:5"]]
+        else:
+            if leave_out_zero is None and encoding == "bits" and bias_std == 0:
+                leave_out_zero = True  # the output there is 0, which has no sign
+            fields = {
+                "n": n,
+                "split": split,
+                "seed": data_seed,
+                "preprocessing": preprocessing,
+                "bits": bits,
+                "encoding": encoding,
+                "leave_out_zero": leave_out_zero,
+            }
+            dataset, specifications = parse_problem(
+                {"kind": data, **{name: value for name, value in fields.items() if value is not None}},
+                classes,
+                labelling or ["parity" if data == "boolean" else "threshold:5"],
+                corrupt,
+                corrupt_seed,
+            )
             problem = problem_from_data(dataset, specifications, architecture, estimator, bars, labels_file)
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
@@ -140,6 +174,8 @@ def estimate(
     output.print_table(table)
     if any(result.stderr for _, result in results):
         output.console.print(f"* holds with probability {1 - delta:g}")
+    if "order" in problem.source:
+        output.note(f"inputs in the order {problem.source['order']}")
     for name, result in results:
         if result.message:
             output.note(f"{name}: {result.message}")
