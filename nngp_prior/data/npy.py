@@ -6,10 +6,12 @@ with whatever its parser raises. Python objects (pickles) are never read.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -54,7 +56,8 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
         DataUnavailable: no archive, a damaged one, or one of the arrays is not as :func:`read_npy` takes it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_directory(file, archive)
             # All members, since a damaged directory can hide one under another name, and reading compares the names.
             members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
     except FileNotFoundError:
@@ -65,6 +68,14 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
         ) from None
     wanted = {name: members.get(f"{name}.npy") for name in names}
     return {name: _parse(f"{path}[{name}]", content) for name, content in wanted.items() if content is not None}
+
+
+def _check_directory(file: BinaryIO, archive: zipfile.ZipFile) -> None:
+    """A damaged length in the directory can make one entry swallow the next, which zipfile does not notice."""
+    file.seek(-12 - len(archive.comment), io.SEEK_END)
+    stated, listed = int.from_bytes(file.read(2), "little"), len(archive.infolist())
+    if stated != listed:
+        raise zipfile.BadZipFile(f"its directory lists {listed} members and states {stated}")
 
 
 def _reason(error: Exception) -> str:

@@ -110,6 +110,19 @@ def test_a_changed_byte(root: Path, name: str, data: st.DataObject) -> None:
     assert np.isfinite(read.X).all()
 
 
+@pytest.mark.parametrize("change", [0x01, 0x80])
+def test_each_byte_of_an_archive_in_turn(root: Path, change: int) -> None:
+    """Also those of the archive's directory, where a changed name would make the labels vanish."""
+    sample = SAMPLES["own npz"]
+    path = root / sample.path
+    whole, before = path.read_bytes(), sample.read(path)
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= change
+        read = outcome(sample, path, bytes(content))
+        assert read is None or same(read, before), place
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 @QUIET
 @given(data=st.data())
