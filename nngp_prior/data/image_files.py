@@ -155,8 +155,9 @@ def _read_archive(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, np.ndar
             raise DataUnavailable(f"{path}: {name} are {arrays[name].dtype} and no integers. Save them as uint8.")
     images, classes = arrays["images"], arrays["labels"]
     if images.ndim < 2:
+        expected = ", ".join(map(str, ("n", *shape)))
         raise DataUnavailable(
-            f"{path}: images have shape {images.shape} where {('n', *shape)} was expected. Save them so."
+            f"{path}: images have shape {images.shape} where ({expected}) was expected. Save them so."
         )
     if images.size and not 0 <= images.min() <= images.max() <= _LARGEST_PIXEL:
         raise DataUnavailable(
