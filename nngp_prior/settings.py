@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     Attributes:
         home: ``NNGP_HOME``, the folder for what is kept: the cache of kernels; default: the platform's folder for the
             user's data.
-        data: ``NNGP_DATA``, the folder with ``mnist/`` and ``fashion-mnist/``.
+        data: ``NNGP_DATA``, the folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``.
         cache_bytes: ``NNGP_CACHE_BYTES``, what the cache of kernels may take; 0 is no cache.
     """
 

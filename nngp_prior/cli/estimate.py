@@ -9,8 +9,8 @@ import typer
 
 from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import (
-    parse_dataset,
     parse_labelling,
+    parse_problem,
     problem_from_data,
     problem_from_inputs,
     problem_from_kernel,
@@ -21,8 +21,8 @@ _INTERVAL_LEVEL = 0.95
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 # Options that mean nothing beside another one.
 _IGNORED = {
-    "kernel_file": ("inputs_file", *options.OF_DATA, *_OF_LABELLING, *options.OF_ARCHITECTURE),
-    "inputs_file": (*options.OF_DATA, *_OF_LABELLING),
+    "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
+    "inputs_file": options.OF_DATA,
     "labels_file": _OF_LABELLING,
 }
 
@@ -31,19 +31,25 @@ def estimate(
     context: typer.Context,
     data: options.DataName = "digits",
     n: options.N = None,
-    split: options.Split = "train",
-    data_seed: options.DataSeed = 0,
-    preprocessing: options.PreprocessingName = "unit-interval",
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
     labelling: Annotated[
         list[str] | None,
-        typer.Option(help="threshold:K, parity, one-vs-rest:K, random[:seed], constant[:-1]; may be repeated"),
+        typer.Option(
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+        ),
     ] = None,
     corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
     corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
     kernel_file: Annotated[Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set")] = None,
     inputs_file: options.InputsFile = None,
     labels_file: Annotated[
-        Path | None, typer.Option(help="n labels, or L × n (.npy), -1 and +1, instead of --labelling")
+        Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
     ] = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -106,12 +112,24 @@ def estimate(
         if kernel_file is not None:
             problem = problem_from_kernel(kernel_file, labels_file)
         elif inputs_file is not None:
-            problem = problem_from_inputs(inputs_file, labels_file, network, estimator, bars)
-        else:
-            dataset = parse_dataset(
-                {"kind": data, "n": n, "split": split, "seed": data_seed, "preprocessing": preprocessing}
+            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
+            problem = problem_from_inputs(
+                inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars
             )
-            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or ["threshold:5"]]
+        else:
+            fields = options.data_fields(
+                network,
+                data,
+                n=n,
+                split=split,
+                seed=data_seed,
+                preprocessing=preprocessing,
+                bits=bits,
+                encoding=encoding,
+                leave_out_zero=leave_out_zero,
+            )
+            default = "parity" if data == "boolean" else "threshold:5"
+            dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
             problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
@@ -149,6 +167,8 @@ def estimate(
     output.print_table(table)
     if any(result.stderr for _, result in results):
         output.console.print(f"* holds with probability {1 - delta:g}")
+    if "order" in problem.source:
+        output.note(f"inputs in the order {problem.source['order']}")
     for name, result in results:
         if result.message:
             output.note(f"{name}: {result.message}")

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from nngp_prior.cli import options, output
-from nngp_prior.cli.problems import array_from, inputs_of, parse_dataset
+from nngp_prior.cli.problems import about, inputs_of, parse_dataset, parse_problem
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
 
@@ -40,9 +40,13 @@ def compute(
     context: typer.Context,
     data: options.DataName = "digits",
     n: options.N = None,
-    split: options.Split = "train",
-    data_seed: options.DataSeed = 0,
-    preprocessing: options.PreprocessingName = "unit-interval",
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
     inputs_file: options.InputsFile = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -69,16 +73,27 @@ def compute(
         bias_std=bias_std,
     )
     options.refuse_ignored(context, _IGNORED)
-    from nngp_prior.data import load
+    from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.kernels.disk import on_disk
 
     if inputs_file is not None:
-        X, about = array_from(inputs_file), {"inputs": str(inputs_file)}
+        loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
     else:
-        fields = {"kind": data, "n": n, "split": split, "seed": data_seed, "preprocessing": preprocessing}
-        dataset = parse_dataset(fields)
-        X, about = inputs_of(load(dataset), network), {"dataset": dataset.model_dump(mode="json")}
+        fields = options.data_fields(
+            network,
+            data,
+            n=n,
+            split=split,
+            seed=data_seed,
+            preprocessing=preprocessing,
+            bits=bits,
+            encoding=encoding,
+            leave_out_zero=leave_out_zero,
+        )
+        dataset, _ = parse_problem(fields, classes, [], None, 0)
+        loaded, source = load(dataset), about(dataset)
+    X = inputs_of(loaded, network)
     job = Job.of(network, X, None, get, dtype)
     cache = KernelCache()
     if out is None and job.nbytes > cache.limit:
@@ -94,15 +109,15 @@ def compute(
             bar(event)
 
         if out is not None:
-            on_disk(job, out, count, about=about)
+            on_disk(job, out, count, about=source)
         else:
-            cache.of(job, count, about)
+            cache.of(job, count, source)
     document = {
         "kernel": job.key,
         "n": len(job.X),
         **job.description,
         "dtype": dtype,
-        **about,
+        **source,
         "file": None if out is None else str(out),
         "bytes": job.nbytes,
         "tiles_computed": computed,
@@ -235,7 +250,7 @@ def _matrix(source: str) -> _Matrix:
 
     if source.endswith(".npy"):
         path = Path(source)
-        return _Matrix(array_from(path), path.name, header_beside(path))
+        return _Matrix(read_npy(path), path.name, header_beside(path))
     cache = KernelCache()
     entry = cache.find(source)
     return _Matrix(cache.open(entry.header.key), entry.header.key[:12], entry.header)

@@ -13,15 +13,26 @@ from pydantic import TypeAdapter
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
 
-DataName = Annotated[str, typer.Option("--data", help="digits, mnist or fashion-mnist")]
+DataName = Annotated[str, typer.Option("--data", help="digits, mnist, fashion-mnist, cifar10 or boolean")]
 N = Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")]
-Split = Annotated[str, typer.Option(help="train or test")]
-DataSeed = Annotated[int, typer.Option(help="of the draw of the inputs")]
+Split = Annotated[str | None, typer.Option(help="train or test [train]")]
+DataSeed = Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
+]
+Bits = Annotated[int | None, typer.Option(help="boolean: number of bits [7]")]
+Encoding = Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")]
+LeaveOutZero = Annotated[
+    bool | None,
+    typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
+]
 PreprocessingName = Annotated[
-    str, typer.Option("--preprocessing", help="unit-interval, standardise, unit-norm or none")
+    str | None,
+    typer.Option("--preprocessing", help="unit-interval (images' default), standardise, unit-norm or none"),
 ]
 InputsFile = Annotated[
-    Path | None, typer.Option(help="n × d inputs, or n × height × width [× channels] (.npy), instead of a data set")
+    Path | None, typer.Option(help="n × … inputs (.npy; .npz: images, labels) instead of a data set")
 ]
 ArchitectureName = Annotated[
     str,
@@ -41,7 +52,7 @@ WeightStd = Annotated[float | None, typer.Option(help="standard deviation of wei
 BiasStd = Annotated[float | None, typer.Option(help="standard deviation of biases [0.1]")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
-OF_DATA = ("data", "n", "split", "data_seed", "preprocessing")
+OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
 OF_ARCHITECTURE = (
     "architecture",
     "depth",
@@ -89,6 +100,22 @@ def architecture_of(name: str, **options: Any) -> Architecture:
             raise InvalidInput("depth", f"got {depth}", "A convolutional network has at least one convolution.")
         fields["layers"] = (ConvolutionLayer(),) * depth
     return _KINDS[name](**fields)
+
+
+def data_fields(architecture: Architecture, kind: str, **fields: Any) -> dict[str, Any]:
+    """The fields of a data set, from options that are None where they were not given.
+
+    Args:
+        architecture: of the network that the data are for.
+        kind: of the data set.
+        **fields: the others.
+
+    Returns:
+        those that were given; the zero vector is left out where the network's output there is 0, which has no sign.
+    """
+    if fields["leave_out_zero"] is None and fields["encoding"] == "bits" and architecture.bias_std == 0:
+        fields["leave_out_zero"] = True
+    return {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
 
 
 def _read(path: Path) -> Any:
