@@ -8,8 +8,9 @@ import psutil
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures import network
+from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.from_network import kernel_of_network
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
@@ -18,7 +19,7 @@ _TILE = 1024
 
 
 def kernel(
-    architecture: Architecture,
+    architecture: Architecture | FromNetwork,
     X: ArrayLike,
     X2: ArrayLike | None = None,
     *,
@@ -27,7 +28,7 @@ def kernel(
     """The NNGP kernel: covariance of a network's output at two inputs, over its random weights, at infinite width.
 
     Args:
-        architecture: the specification of the network.
+        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
         X: (n, …) inputs; all axes but the first are flattened.
         X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
         progress: told of each tile.
@@ -39,6 +40,8 @@ def kernel(
         InvalidInput: inputs that are not finite numbers, or of different dimension.
         ResourceLimit: the matrix does not fit into memory.
     """
+    if isinstance(architecture, FromNetwork):
+        return kernel_of_network(architecture, X, X2, progress)
     if not isinstance(architecture, ARCHITECTURES):
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…).")
     X = check_inputs("X", X)
