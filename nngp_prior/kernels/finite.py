@@ -153,8 +153,11 @@ class Drawer:
         fitting = max(1, min(most, _GROUP // max(self._n * self.units, weights)))
         self.group = -(-most // -(-most // fitting))
 
-        def forward(drawn: Any, X: Any) -> Any:
-            H = jax.lax.map(lambda one: jax.lax.map(lambda rows: features.apply(one, rows), X), drawn)
+        def forward(numbers: Any, drawn: Any, X: Any) -> Any:
+            def one_network(network: Any) -> Any:
+                return jax.lax.map(lambda rows: features.apply(network[1], rows), X)
+
+            H = jax.lax.map(one_network, (numbers, drawn))  # numbers, since there may be no parameters
             return H.reshape(self.group, -1, self.units).astype(jnp.float64)
 
         # One network after another: side by side, convolutions would be grouped ones, which XLA has no fast code for.
@@ -189,8 +192,8 @@ class Drawer:
 
     def _features(self, numbers: range) -> np.ndarray:
         # Numbers beyond the last are drawn and dropped, so that one compilation serves all calls.
-        drawn = self._draw(jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32))
-        return np.asarray(self._forward(drawn, self._X))[: len(numbers), : self._n]
+        group = jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32)
+        return np.asarray(self._forward(group, self._draw(group), self._X))[: len(numbers), : self._n]
 
     def _check(self, apply: Callable[..., Any], parameters: Any, first: Float[np.ndarray, "1 ..."]) -> None:
         """Refuse what changes from call to call, or with the other inputs of a call."""

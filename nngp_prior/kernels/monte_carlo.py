@@ -62,7 +62,7 @@ class MonteCarloKernel:
 
         .. math:: \frac1{M (B - 1)} \sum_b m_b (K̄_b - K̃)^2 .
         """
-        mean = self.weighted(np.ones(len(self.sums)), ridge=0)
+        mean = self.weighted(np.ones(len(self.sums)), ridge=0.0)
         spread = np.zeros_like(mean)
         for size, total in zip(self.sizes, self.sums, strict=True):
             spread += size * np.square(total / size - mean)
@@ -186,6 +186,9 @@ def _sum_of(
             syrk(features.scale / drawer.units, H.T, S, trans=True)
         if numbers.stop < batch.stop:
             report(Progress("networks", numbers.stop, networks))
+    if not np.isfinite(S.diagonal()).all():
+        i = int(np.argmin(np.isfinite(S.diagonal())))
+        raise InvalidInput("X", f"the kernel of input {i} overflows", "Scale X or the weights down.")
     S += np.tril(S, -1).T
     S += len(batch) * features.offset
     return S.T

@@ -70,7 +70,7 @@ def pac_bayes_bound(estimate: Estimate, delta: float = 0.05) -> PacBayesBound:
     if log_p_lower is None:
         raise InvalidInput(
             "estimate",
-            f"{estimate.method} gave no lower bound on P, and without one there is no bound",
+            f"{estimate.method} gives no lower bound on P, and without one there is no bound",
             "Use smc, on a kernel that is no estimate itself.",
         )
     value = 1.0 if math.isinf(log_p_lower) else -math.expm1((log_p_lower + math.log(delta / 2)) / estimate.n)
