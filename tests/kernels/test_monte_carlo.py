@@ -217,6 +217,7 @@ def test_a_network_is_the_same_however_many_there_are_and_in_whatever_chunks(mon
     many = monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(networks=6, batches=6))
     for total, same in zip(few.sums, many.sums[:4], strict=True):
         assert same == pytest.approx(total, rel=1e-13)
+    assert len({total.tobytes() for total in many.sums}) == 6
     monkeypatch.setattr(finite, "_LARGEST", 3)  # three inputs at a time, so that four are two chunks of two
     chunks = monte_carlo_kernel(LINEAR, np.concatenate([VECTORS, VECTORS[:1]]), MonteCarlo(networks=4, batches=4))
     assert chunks.K[:4, :4] == pytest.approx(few.K, rel=1e-13)
