@@ -45,7 +45,19 @@ def network(architecture: Architecture) -> Network:
     Returns:
         initialiser, forward pass and kernel, with the same variances.
     """
-    return Network(*_serial(layers_of(architecture)))
+    return network_of(layers_of(architecture))
+
+
+def network_of(layers: Layers) -> Network:
+    """Build what some layers of a network compute.
+
+    Args:
+        layers: from the input on; none is the identity.
+
+    Returns:
+        initialiser, forward pass and kernel of the last layer's units.
+    """
+    return Network(*(_serial(layers) if layers else stax.Identity()))
 
 
 def _serial(layers: Layers) -> Any:

@@ -245,6 +245,7 @@ def evict(
 
 
 def _matrix(source: str) -> _Matrix:
+    from nngp_prior.data.npy import read_npy
     from nngp_prior.kernels import KernelCache
     from nngp_prior.kernels.ledger import header_beside
 

@@ -6,5 +6,15 @@ from nngp_prior.kernels.cost import kernel_cost
 from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.kernels.inspection import inspect
 from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 
-__all__ = ["Job", "KernelCache", "check_inputs", "inspect", "kernel", "kernel_cost"]
+__all__ = [
+    "Job",
+    "KernelCache",
+    "MonteCarloKernel",
+    "check_inputs",
+    "inspect",
+    "kernel",
+    "kernel_cost",
+    "monte_carlo_kernel",
+]

@@ -9,8 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cost import require_memory
 from nngp_prior.kernels.disk import on_disk
+from nngp_prior.kernels.from_network import kernel_of_network
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.tiles import Grid, compute, function_of
 from nngp_prior.progress import Progress, ProgressCallback, ignore
@@ -18,7 +21,7 @@ from nngp_prior.schemas.architecture import Architecture
 
 
 def kernel(
-    architecture: Architecture,
+    architecture: Architecture | FromNetwork,
     X: ArrayLike,
     X2: ArrayLike | None = None,
     *,
@@ -33,9 +36,9 @@ def kernel(
     tangent kernel) governs its training by gradient flow.
 
     Args:
-        architecture: the specification of the network.
+        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
         X: (n, …) inputs. For a fully connected network all axes but the first are flattened; others take images, (n,
-            height, width) or (n, height, width, channels).
+            height, width) or (n, height, width, channels), a user's network what it is given.
         X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
         get: ``nngp`` or ``ntk``.
         dtype: ``float64``, or ``float32`` for speed: of the computation and of the matrix.
@@ -51,6 +54,11 @@ def kernel(
             architecture takes, or so large that the kernel overflows; a file that is something else.
         ResourceLimit: the matrix does not fit into memory, or on the disk.
     """
+    if isinstance(architecture, FromNetwork):
+        for field, value, only in (("get", get, "nngp"), ("dtype", dtype, "float64"), ("path", path, None)):
+            if value != only:
+                raise InvalidInput(field, f"got {value!r} for a network of your own", f"Only {only!r} is known there.")
+        return kernel_of_network(architecture, X, X2, progress)
     job = Job.of(architecture, X, X2, get, dtype)
     if path is not None:
         return on_disk(job, Path(path), progress or ignore)

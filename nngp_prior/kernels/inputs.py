@@ -6,22 +6,23 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 
 
-def check_inputs(name: str, X: ArrayLike, architecture: Architecture) -> Float[np.ndarray, "n ..."]:
+def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Float[np.ndarray, "n ..."]:
     """Inputs in float64 and in the shape that the architecture takes.
 
     Args:
         name: of the argument, for the error.
         X: (n, …) real numbers.
-        architecture: the specification of the network.
+        architecture: the specification of the network, or a user's own.
 
     Returns:
         (n, d) for a fully connected network, all axes but the first flattened; else (n, height, width, channels), where
-        images of one channel may come without the last axis.
+        images of one channel may come without the last axis. A user's network takes what it is given.
 
     Raises:
         InvalidInput: not real, not finite, empty, or of axes that the architecture has no use for.
@@ -42,6 +43,8 @@ def check_inputs(name: str, X: ArrayLike, architecture: Architecture) -> Float[n
         )
     if isinstance(architecture, FullyConnected):
         return flat
+    if isinstance(architecture, FromNetwork):
+        return X
     if X.ndim not in (3, 4):
         raise InvalidInput(
             name,
