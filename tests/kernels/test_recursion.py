@@ -118,7 +118,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+_LONG_TO_COMPILE = {"myrtle", "sum pooling", "average pooling, flatten", "residual, flatten", "strides, circular"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _LONG_TO_COMPILE)) for name in NETWORKS]
+)
 def test_networks_on_images(name: str) -> None:
     architecture, shape = NETWORKS[name]
     check(architecture, *shape)

@@ -45,6 +45,7 @@ def closed_form(found: MonteCarloKernel, bootstraps: int = 20) -> Estimate:
     return log_probability_under(found, SIGNS, estimator_of("closed-form"), bootstraps, seed=0)
 
 
+@pytest.mark.slow
 def test_the_error_bar_is_calibrated_and_the_interval_covers() -> None:
     """Over 100 kernels, with no error but the kernel's; Student's t with 19 degrees of freedom has an s.d. of 1.06."""
     truth = log_probability(TRIPLET, SIGNS, method="closed-form").value
@@ -62,6 +63,7 @@ def test_the_error_bar_is_calibrated_and_the_interval_covers() -> None:
     assert 81 <= covered <= 98
 
 
+@pytest.mark.slow
 def test_the_bootstrap_shows_the_bias() -> None:
     """32 networks: log P under K̃ is too low on average; the bootstrap's bias is that on average, up to a third."""
     truth = log_probability(TRIPLET, SIGNS, method="closed-form").value
