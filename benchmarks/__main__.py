@@ -8,7 +8,19 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from benchmarks import accuracy, backends, calibration, cholesky, gpu, gpy, labellings, large, memory, scipy_mvn
+from benchmarks import (
+    accuracy,
+    backends,
+    calibration,
+    cholesky,
+    gpu,
+    gpy,
+    kernels,
+    labellings,
+    large,
+    memory,
+    scipy_mvn,
+)
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
 from benchmarks.timing import HOW
@@ -19,6 +31,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "accuracy": accuracy.run,
     "calibration": calibration.run,
     "cholesky": cholesky.run,
+    "kernels": kernels.run,
     "labellings": labellings.run,
     "memory": memory.run,
     "large": large.run,

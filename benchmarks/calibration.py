@@ -21,8 +21,8 @@ from benchmarks.comparisons import Truth, covers, long_run
 from benchmarks.problems import datasets
 from benchmarks.report import Column, Table, say
 from nngp_prior import Estimate
+from nngp_prior.numerics.threads import cores
 from nngp_prior.probability import PreparedKernel, compute, prepare
-from nngp_prior.probability.cost import cores
 from nngp_prior.schemas.estimator import SMC
 from tests.cases import CALIBRATION, Case
 

@@ -9,35 +9,52 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nngp_prior.kernels import kernel
+    from nngp_prior.architectures import FromNetwork
+    from nngp_prior.kernels import MonteCarloKernel, kernel, kernel_cost, monte_carlo_kernel
     from nngp_prior.prior import PacBayesBound, log_prior, pac_bayes_bound
-    from nngp_prior.probability import Cost, estimate_cost, log_probabilities, log_probability
-    from nngp_prior.schemas.architecture import FullyConnected
+    from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
+    from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
+    from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
+    from nngp_prior.schemas.kernel import MonteCarlo
 
 _HOMES = {
-    "Cost": "nngp_prior.probability",
+    "Convolutional": "nngp_prior.schemas.architecture",
+    "Residual": "nngp_prior.schemas.architecture",
+    "Cost": "nngp_prior.schemas.cost",
     "Estimate": "nngp_prior.schemas.estimate",
+    "FromNetwork": "nngp_prior.architectures",
     "FullyConnected": "nngp_prior.schemas.architecture",
+    "MonteCarlo": "nngp_prior.schemas.kernel",
+    "MonteCarloKernel": "nngp_prior.kernels",
     "PacBayesBound": "nngp_prior.prior.pac_bayes",
     "estimate_cost": "nngp_prior.probability",
     "kernel": "nngp_prior.kernels",
+    "kernel_cost": "nngp_prior.kernels",
     "log_prior": "nngp_prior.prior.function_prior",
     "log_probabilities": "nngp_prior.probability",
     "log_probability": "nngp_prior.probability",
+    "monte_carlo_kernel": "nngp_prior.kernels",
     "pac_bayes_bound": "nngp_prior.prior.pac_bayes",
 }
 
 __all__ = [
+    "Convolutional",
     "Cost",
     "Estimate",
+    "FromNetwork",
     "FullyConnected",
+    "MonteCarlo",
+    "MonteCarloKernel",
     "PacBayesBound",
+    "Residual",
     "estimate_cost",
     "kernel",
+    "kernel_cost",
     "log_prior",
     "log_probabilities",
     "log_probability",
+    "monte_carlo_kernel",
     "pac_bayes_bound",
 ]
 

@@ -5,6 +5,7 @@
     │   ├── InvalidKernel       K is not a covariance matrix
     │   └── InvalidLabels       labels are not ±1, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt
+    │   └── DataMissing         there is no such file
     └── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
 
 Non-convergence is no error: it is the ``status`` of an ``Estimate``.
@@ -41,6 +42,10 @@ class InvalidLabels(InvalidInput):
 
 class DataUnavailable(NngpPriorError, OSError):
     """A data file that is missing, short, or not what its name says."""
+
+
+class DataMissing(DataUnavailable):
+    """A data file that is not there, apart from one that is there and broken."""
 
 
 class ResourceLimit(NngpPriorError, MemoryError):

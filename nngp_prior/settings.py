@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import platformdirs
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -11,9 +14,14 @@ class Settings(BaseSettings):
     """What the environment says; read anew wherever it is needed.
 
     Attributes:
-        data: ``NNGP_DATA``, the folder with ``mnist/`` and ``fashion-mnist/``.
+        home: ``NNGP_HOME``, the folder for what is kept: the cache of kernels; default: the platform's folder for the
+            user's data.
+        data: ``NNGP_DATA``, the folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``.
+        cache_bytes: ``NNGP_CACHE_BYTES``, what the cache of kernels may take; 0 is no cache.
     """
 
     model_config = SettingsConfigDict(env_prefix="NNGP_", env_ignore_empty=True, extra="ignore")
 
+    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("nngp-prior", appauthor=False))
     data: Path | None = None
+    cache_bytes: Annotated[int, Field(ge=0)] = 10 * 10**9

@@ -21,3 +21,19 @@ def image_data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no MNIST: set NNGP_DATA to a folder with mnist/")
     monkeypatch.setenv("NNGP_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is kept in, or taken from, the cache of whoever runs the tests; processes started by tests inherit it."""
+    os.environ["NNGP_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def cifar10_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with CIFAR-10, also set as NNGP_DATA; the test is skipped where there is none."""
+    folder = Path(os.environ.get("NNGP_DATA", _BESIDE))
+    if not (folder / "cifar10").is_dir():
+        pytest.skip("no CIFAR-10: set NNGP_DATA to a folder with cifar10/")
+    monkeypatch.setenv("NNGP_DATA", str(folder))
+    return folder / "cifar10"

@@ -57,6 +57,6 @@ def _safe_map(function, *sequences):
 
 
 with _as_neural_tangents_expects():
-    from neural_tangents import stax
+    from neural_tangents import batch, stax
 
-__all__ = ["stax"]
+__all__ = ["batch", "stax"]

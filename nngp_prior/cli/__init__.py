@@ -1,4 +1,4 @@
-"""The command line: ``nngp-prior estimate | demo | doctor``."""
+"""The command line: ``nngp-prior estimate | kernel | demo | doctor``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nngp_prior.cli import output
 from nngp_prior.cli.demo import demo
 from nngp_prior.cli.doctor import doctor
 from nngp_prior.cli.estimate import estimate
+from nngp_prior.cli.kernel import app as kernel
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.base import explain
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(estimate)
+app.add_typer(kernel, name="kernel")
 app.command()(demo)
 app.command()(doctor)
 

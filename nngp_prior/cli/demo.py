@@ -21,7 +21,7 @@ _DELTA = 0.05
 
 
 def demo(
-    data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist")] = "digits",
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist or cifar10")] = "digits",
     n: Annotated[int, typer.Option("-n", "--n", help="number of inputs")] = 1000,
     folder: Annotated[Path, typer.Option(help="where the plot and its data go")] = Path("demo"),
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,

@@ -7,50 +7,58 @@ from typing import Annotated
 
 import typer
 
-from nngp_prior.cli import output
+from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import (
-    parse_dataset,
     parse_labelling,
+    parse_problem,
     problem_from_data,
     problem_from_inputs,
     problem_from_kernel,
 )
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import FullyConnected
 
 _INTERVAL_LEVEL = 0.95
-_OF_DATA = ("data", "n", "split", "data_seed", "preprocessing", "labelling", "corrupt", "corrupt_seed")
-_OF_ARCHITECTURE = ("depth", "activation", "weight_std", "bias_std")
+_OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 # Options that mean nothing beside another one.
 _IGNORED = {
-    "kernel_file": ("inputs_file", *_OF_DATA, *_OF_ARCHITECTURE),
-    "inputs_file": _OF_DATA,
-    "labels_file": ("labelling", "corrupt", "corrupt_seed"),
+    "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
+    "inputs_file": options.OF_DATA,
+    "labels_file": _OF_LABELLING,
 }
 
 
 def estimate(
     context: typer.Context,
-    data: Annotated[str, typer.Option(help="digits, mnist or fashion-mnist")] = "digits",
-    n: Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")] = None,
-    split: Annotated[str, typer.Option(help="train or test")] = "train",
-    data_seed: Annotated[int, typer.Option(help="of the draw of the inputs")] = 0,
-    preprocessing: Annotated[str, typer.Option(help="unit-interval, standardise, unit-norm or none")] = "unit-interval",
+    data: options.DataName = "digits",
+    n: options.N = None,
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
     labelling: Annotated[
         list[str] | None,
-        typer.Option(help="threshold:K, parity, one-vs-rest:K, random[:seed], constant[:-1]; may be repeated"),
+        typer.Option(
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+        ),
     ] = None,
     corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
     corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
     kernel_file: Annotated[Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set")] = None,
-    inputs_file: Annotated[Path | None, typer.Option(help="n × d inputs (.npy) instead of a data set")] = None,
+    inputs_file: options.InputsFile = None,
     labels_file: Annotated[
-        Path | None, typer.Option(help="n labels, or L × n (.npy), -1 and +1, instead of --labelling")
+        Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
     ] = None,
-    depth: Annotated[int, typer.Option(help="number of hidden layers")] = 2,
-    activation: Annotated[str, typer.Option(help="relu or erf")] = "relu",
-    weight_std: Annotated[float, typer.Option(help="standard deviation of weights, times √fan-in")] = 2**0.5,
-    bias_std: Annotated[float, typer.Option(help="standard deviation of biases")] = 0.1,
+    architecture: options.ArchitectureName = "fully-connected",
+    depth: options.Depth = None,
+    blocks: options.Blocks = None,
+    readout: options.Readout = None,
+    activation: options.Activation = None,
+    layer_norm: options.LayerNorm = None,
+    weight_std: options.WeightStd = None,
+    bias_std: options.BiasStd = None,
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
@@ -67,7 +75,7 @@ def estimate(
     jitter: Annotated[float, typer.Option(help="c: of K + c·mean(diag K)·I instead")] = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimate")] = 0,
     delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    json: options.Json = False,
 ) -> None:
     """Estimate log P of one or more labellings, in nats."""
     from nngp_prior.probability import check_labels, compute, estimator_of, prepare
@@ -89,21 +97,40 @@ def estimate(
         jitter=jitter,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    architecture = FullyConnected.model_validate(
-        {"depth": depth, "activation": activation, "weight_std": weight_std, "bias_std": bias_std}
+    network = options.architecture_of(
+        architecture,
+        depth=depth,
+        blocks=blocks,
+        readout=readout,
+        activation=activation,
+        layer_norm=layer_norm,
+        weight_std=weight_std,
+        bias_std=bias_std,
     )
-    _refuse_ignored(context)
+    options.refuse_ignored(context, _IGNORED)
     with output.ProgressBars() as bars:
         if kernel_file is not None:
             problem = problem_from_kernel(kernel_file, labels_file)
         elif inputs_file is not None:
-            problem = problem_from_inputs(inputs_file, labels_file, architecture, estimator, bars)
-        else:
-            dataset = parse_dataset(
-                {"kind": data, "n": n, "split": split, "seed": data_seed, "preprocessing": preprocessing}
+            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
+            problem = problem_from_inputs(
+                inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars
             )
-            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or ["threshold:5"]]
-            problem = problem_from_data(dataset, specifications, architecture, estimator, bars, labels_file)
+        else:
+            fields = options.data_fields(
+                network,
+                data,
+                n=n,
+                split=split,
+                seed=data_seed,
+                preprocessing=preprocessing,
+                bits=bits,
+                encoding=encoding,
+                leave_out_zero=leave_out_zero,
+            )
+            default = "parity" if data == "boolean" else "threshold:5"
+            dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
+            problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
             check_labels(labels, prepared.n)
@@ -140,20 +167,8 @@ def estimate(
     output.print_table(table)
     if any(result.stderr for _, result in results):
         output.console.print(f"* holds with probability {1 - delta:g}")
+    if "order" in problem.source:
+        output.note(f"inputs in the order {problem.source['order']}")
     for name, result in results:
         if result.message:
             output.note(f"{name}: {result.message}")
-
-
-def _refuse_ignored(context: typer.Context) -> None:
-    given = {name for name in context.params if _from_command_line(context, name)}
-    for name, ignored in _IGNORED.items():
-        for other in ignored:
-            if name in given and other in given:
-                flag, beside = (f"--{option.replace('_', '-')}" for option in (other, name))
-                raise InvalidInput(flag, f"means nothing beside {beside}", "Leave one of them out.")
-
-
-def _from_command_line(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

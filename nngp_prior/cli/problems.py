@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Dataset, Labelling
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.data import Boolean, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimator import Estimator
+
+if TYPE_CHECKING:
+    from nngp_prior.data.datasets import Data
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
-# The one field that may follow a kind after a colon, as in threshold:5.
+# The fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {
-    "threshold": "at",
-    "one-vs-rest": "label",
-    "random": "seed",
-    "constant": "value",
-    "randomise": "probability",
-    "flip": "count",
+    "threshold": ("at",),
+    "one-vs-rest": ("label",),
+    "two-classes": ("positive", "negative"),
+    "random": ("seed",),
+    "constant": ("value",),
+    "randomise": ("probability",),
+    "flip": ("count",),
 }
+_CLASS_FIELDS = {"at", "label", "positive", "negative"}
+_ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
 class Problem(NamedTuple):
@@ -42,36 +48,82 @@ def parse_dataset(fields: dict[str, Any]) -> Dataset:
     return _DATASET.validate_python(fields)
 
 
-def parse_labelling(text: str, corruption: str | None, corruption_seed: int) -> Labelling:
+def parse_problem(
+    fields: dict[str, Any], classes: str | None, labellings: list[str], corruption: str | None, corruption_seed: int
+) -> tuple[Dataset, list[Labelling]]:
+    """A data set and labellings of it; classes may be named where the data set has names for them.
+
+    Args:
+        fields: of the data set, ``kind`` among them.
+        classes: those to draw from, with commas between; if absent, those of the labellings ``two-classes``.
+        labellings: their texts.
+        corruption: of all of them.
+        corruption_seed: of the corruption.
+
+    Returns:
+        the specifications.
+    """
+    dataset = parse_dataset(fields)
+    names = dataset.class_names if isinstance(dataset, ImageData) else ()
+    specifications = [parse_labelling(text, corruption, corruption_seed, names) for text in labellings]
+    if classes is not None:
+        dataset = parse_dataset(fields | {"classes": [_class_number(name, names) for name in classes.split(",")]})
+    elif isinstance(dataset, ImageData):
+        pairs = [(each.positive, each.negative) for each in specifications if isinstance(each, TwoClasses)]
+        chosen = {label for pair in pairs for label in pair}
+        dataset = parse_dataset(fields | {"classes": tuple(chosen) or None})
+    return dataset, specifications
+
+
+def parse_labelling(
+    text: str, corruption: str | None, corruption_seed: int, class_names: tuple[str, ...] = ()
+) -> Labelling:
     """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
     corrupted = None if corruption is None else _fields(corruption) | {"seed": corruption_seed}
-    return _LABELLING.validate_python(_fields(text) | {"corruption": corrupted})
+    return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
 
 
-def _fields(text: str) -> dict[str, Any]:
-    kind, colon, value = text.partition(":")
-    fields: dict[str, Any] = {"kind": kind}
-    if colon:
-        with contextlib.suppress(ValueError):  # the specification refuses what is no integer, and kinds without a value
-            value = int(value)
-        fields[_SHORTHAND.get(kind, "value")] = value
-    return fields
+def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        return {"kind": kind}
+    names = _SHORTHAND.get(kind, ("value",))
+    values = zip(names, rest.split(",", len(names) - 1), strict=False)  # what is missing the specification asks for
+    return {
+        "kind": kind,
+        **{name: _class_number(value, class_names if name in _CLASS_FIELDS else ()) for name, value in values},
+    }
+
+
+def _class_number(text: str, class_names: tuple[str, ...]) -> int | str:
+    """A whole number, or a class by its name; the specification refuses anything else."""
+    name = _ALIASES.get(text, text)
+    if name in class_names:
+        return class_names.index(name)
+    try:
+        return int(text)
+    except ValueError:
+        if class_names and not class_names[0].isdigit():
+            raise InvalidInput("class", f"got {text!r}", f"Choose one of {', '.join(class_names)}.") from None
+        return text
 
 
 def describe(labelling: Labelling) -> str:
     """A short name of a labelling, as the command line takes it."""
-    field = _SHORTHAND.get(labelling.kind)
-    name = labelling.kind if field is None else f"{labelling.kind}:{getattr(labelling, field)}"
+    fields = _SHORTHAND.get(labelling.kind, ())
+    values = ",".join(str(getattr(labelling, field)) for field in fields)
+    name = f"{labelling.kind}:{values}" if fields else labelling.kind
     if labelling.corruption is None:
         return name
     corruption = labelling.corruption
-    return f"{name}, {corruption.kind}:{getattr(corruption, _SHORTHAND[corruption.kind])}"
+    (amount,) = _SHORTHAND[corruption.kind]
+    return f"{name}, {corruption.kind}:{getattr(corruption, amount)}"
 
 
 def problem_from_data(
     dataset: Dataset,
     labellings: list[Labelling],
-    architecture: FullyConnected,
+    architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
     labels_file: Path | None = None,
@@ -90,7 +142,6 @@ def problem_from_data(
         the problem.
     """
     from nngp_prior.data import label, load
-    from nngp_prior.kernels import kernel
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
@@ -98,49 +149,91 @@ def problem_from_data(
     if labels_file is not None:
         named = _labels_from(labels_file)
     else:
-        named = [(describe(labelling), label(labelling, loaded.classes)) for labelling in labellings]
-    K = kernel(architecture, loaded.X, progress=bars.bar(f"kernel of {len(loaded.X):,} {dataset.kind}"))
-    source = {"architecture": architecture.model_dump(mode="json"), "dataset": dataset.model_dump(mode="json")}
-    identity = hashlib.sha256((architecture.content_hash + dataset.content_hash).encode()).hexdigest()
-    return Problem(K, named, {"kernel": identity, **source})
+        named = [
+            (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
+        ]
+    title = f"kernel of {len(loaded.X):,} {dataset.kind}"
+    return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title))
+
+
+def about(dataset: Dataset) -> dict[str, Any]:
+    """What a kernel's file and an estimate's JSON say of the data."""
+    order = {"order": dataset.order} if isinstance(dataset, Boolean) else {}
+    return {"dataset": dataset.model_dump(mode="json"), **order}
+
+
+def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:
+    """The inputs of a data set: images where the architecture takes them."""
+    return data.X if isinstance(architecture, FullyConnected) else data.images
+
+
+def _problem(
+    architecture: Architecture,
+    X: np.ndarray,
+    labellings: list[tuple[str, np.ndarray]],
+    source: dict[str, Any],
+    progress: ProgressCallback,
+) -> Problem:
+    from nngp_prior.kernels import Job, KernelCache
+
+    job = Job.of(architecture, X, None, "nngp", "float64")
+    K = KernelCache().of(job, progress, source)
+    return Problem(K, labellings, {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source})
 
 
 def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
-    """A kernel matrix and labels, both from ``.npy`` files."""
-    K = _array_from(kernel_file)
+    """A kernel matrix and labels, both from ``.npy`` files (labels also from ``.npz``, key ``labels``)."""
+    from nngp_prior.data.npy import read_npy
+
+    K = read_npy(kernel_file)
     return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
 
 
 def problem_from_inputs(
     inputs_file: Path,
     labels_file: Path | None,
-    architecture: FullyConnected,
+    labellings: list[Labelling],
+    preprocessing: str,
+    architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
 ) -> Problem:
-    """The kernel of an architecture on inputs from a ``.npy`` file, and labels from another."""
-    from nngp_prior.kernels import check_inputs, kernel
+    """The kernel of an architecture on inputs from a file, and labellings of them.
+
+    Args:
+        inputs_file: ``.npy``, or ``.npz`` with the keys ``images`` and, perhaps, ``labels``.
+        labels_file: labels, which come first.
+        labellings: by the classes in the inputs' file, if it has some; without any, its labels are taken as they are
+            where they are -1 and +1.
+        preprocessing: of the inputs.
+        architecture: of the network.
+        estimator: whose memory is asked for before the kernel is made.
+        bars: draw the kernel's progress.
+
+    Returns:
+        the problem.
+    """
+    from nngp_prior.data import label, load_file
     from nngp_prior.probability import require_memory
 
-    X, labellings = check_inputs("X", _array_from(inputs_file)), _labels_from(labels_file)
-    require_memory(len(X), estimator, with_kernel=True)
-    K = kernel(architecture, X, progress=bars.bar("kernel"))
-    identity = hashlib.sha256(architecture.content_hash.encode() + X.tobytes()).hexdigest()
-    return Problem(K, labellings, {"kernel": identity, "architecture": architecture.model_dump(mode="json")})
-
-
-def _array_from(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataUnavailable(f"{path}: no such file.") from None
-    except (OSError, ValueError) as error:
-        raise DataUnavailable(f"{path}: is no .npy file that can be read ({error}).") from None
+    loaded = load_file(inputs_file, preprocessing)
+    if labels_file is None and labellings:
+        named = [(describe(each), label(each, loaded.classes, loaded.known_classes)) for each in labellings]
+    elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
+        named = [(inputs_file.name, loaded.classes)]
+    else:
+        named = _labels_from(labels_file)
+    require_memory(len(loaded.X), estimator, with_kernel=True)
+    return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"))
 
 
 def _labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
+    from nngp_prior.data.npy import read_npy, read_npz
+
     if path is None:
         raise InvalidInput("labels-file", "is missing", "Give the labels of your inputs as a .npy file of -1 and +1.")
-    labels = np.atleast_2d(_array_from(path))
+    arrays = read_npz(path, "labels") if path.suffix == ".npz" else {"labels": read_npy(path)}
+    if "labels" not in arrays:
+        raise DataUnavailable(f"{path}: has no array labels. Save it with the key labels.")
+    labels = np.atleast_2d(arrays["labels"])
     return [(f"{path.name}[{i}]" if len(labels) > 1 else path.name, row) for i, row in enumerate(labels)]

@@ -1,6 +1,6 @@
 """Data sets and labellings."""
 
-from nngp_prior.data.datasets import load
+from nngp_prior.data.datasets import Data, load, load_file
 from nngp_prior.data.labellings import label
 
-__all__ = ["label", "load"]
+__all__ = ["Data", "label", "load", "load_file"]

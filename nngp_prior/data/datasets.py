@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from nngp_prior.data.idx import read_idx
+from nngp_prior.data import image_files  # noqa: F401  registers its data sets
+from nngp_prior.data.npy import read_npy, read_npz
+from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.registry import Registry
-from nngp_prior.schemas.data import Dataset, Digits, FashionMnist, Mnist
-from nngp_prior.settings import Settings
+from nngp_prior.schemas.data import Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 
 
 class Data(NamedTuple):
     """Inputs and their classes.
 
     Attributes:
-        X: one flattened image a row.
-        classes: integers.
-        place: the position of each image in the split.
+        X: one flattened input a row; images in the order height, width, channels.
+        classes: integers; zeros where inputs have no classes.
+        place: the position of each input in its data set (of the split); of Boolean inputs, the number whose bits they
+            are.
+        image_shape: (height, width, channels); (d,) where inputs are no images.
+        known_classes: those that there are, of which a small subset may lack some; none where inputs have no classes.
     """
 
     X: Float[np.ndarray, "n d"]
     classes: Integer[np.ndarray, " n"]
     place: Integer[np.ndarray, " n"]
+    image_shape: tuple[int, ...]
+    known_classes: tuple[int, ...]
 
-
-class _Raw(NamedTuple):
-    images: np.ndarray
-    classes: np.ndarray
-    largest_pixel: float
-
-
-DATASETS: Registry[Callable[[Any], _Raw]] = Registry()
+    @property
+    def images(self) -> Float[np.ndarray, "n ..."]:
+        """X with the shape of images, as convolutional networks take it: (n, *image_shape)."""
+        return self.X.reshape(-1, *self.image_shape)
 
 
 def load(dataset: Dataset) -> Data:
@@ -46,81 +46,139 @@ def load(dataset: Dataset) -> Data:
         dataset: its specification.
 
     Returns:
-        images, preprocessed, in the order in which they were drawn.
+        inputs, preprocessed, in the order in which they were drawn.
 
     Raises:
-        InvalidInput: more images are asked for than the split has.
+        DataUnavailable: its files are missing or broken.
+        InvalidInput: more inputs are asked for than there are, or a preprocessing that they do not allow.
     """
     raw = DATASETS[dataset](dataset)
-    available = len(raw.images)
-    n = available if dataset.n is None else dataset.n
+    if isinstance(dataset, ImageData) and dataset.classes is not None:
+        chosen = np.flatnonzero(np.isin(raw.classes, dataset.classes))
+        raw = raw._replace(candidates=chosen, known_classes=dataset.classes)
+    candidates = np.arange(len(raw.images)) if raw.candidates is None else raw.candidates
+    available = len(candidates)
+    n = max(available, 1) if dataset.n is None else dataset.n
     if n > available:
-        raise InvalidInput(
-            "n", f"{n:,} images where {dataset.kind} ({dataset.split}) has {available:,}", f"Use at most {available:,}."
+        raise InvalidInput("n", f"{n:,} inputs where {_name(dataset)} has {available:,}", f"Use at most {available:,}.")
+    if dataset.n is None and raw.in_order:
+        place = candidates
+    else:
+        place = candidates[np.random.default_rng(dataset.seed).permutation(available)[:n]]
+    return _data(raw, place, dataset.preprocessing)
+
+
+def load_file(path: Path, preprocessing: str = "none") -> Data:
+    """Load a user's own inputs.
+
+    Args:
+        path: a ``.npy`` file, (n, d) or (n, height, width[, channels]); or a ``.npz`` file with such an array under
+            ``images`` and, if there are classes, n integers under ``labels``.
+        preprocessing: ``none``, ``standardise`` or ``unit-norm``, as for data sets.
+
+    Returns:
+        all inputs in their order.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataUnavailable: it is not of NumPy's format, or its arrays are not as above.
+        InvalidInput: another preprocessing, or one that the inputs do not allow.
+    """
+    if preprocessing not in get_args(PlainPreprocessing):
+        choices = ", ".join(get_args(PlainPreprocessing))
+        raise InvalidInput("preprocessing", f"got {preprocessing!r} for a file", f"Choose one of {choices}.")
+    arrays = read_npz(path, "images", "labels") if path.suffix == ".npz" else {"images": read_npy(path)}
+    if "images" not in arrays:
+        raise DataUnavailable(f"{path}: has no array images. Save it with the keys images and, if any, labels.")
+    images, classes = arrays["images"], arrays.get("labels")
+    if images.dtype.kind not in "buif":
+        raise DataUnavailable(f"{path}: inputs are {images.dtype}. Save real numbers.")
+    if images.ndim not in (2, 3, 4) or images.size == 0:
+        raise DataUnavailable(
+            f"{path}: inputs have shape {images.shape}. Save (n, d) or (n, height, width[, channels]), n > 0."
         )
-    place = np.random.default_rng(dataset.seed).permutation(available)[:n]
-    images = raw.images[place].reshape(n, -1).astype(np.float64)
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise DataUnavailable(f"{path}: input {np.argmin(finite)} has values that are not finite. Remove or mend it.")
+    if classes is not None and (classes.dtype.kind not in "biu" or classes.shape != images.shape[:1]):
+        raise DataUnavailable(
+            f"{path}: labels are {classes.dtype} of shape {classes.shape} with {len(images):,} inputs. "
+            "Save one integer an input."
+        )
+    return _data(_from_arrays(images, classes), np.arange(len(images)), preprocessing)
+
+
+def _data(raw: Raw, place: np.ndarray, preprocessing: str) -> Data:
+    rows = raw.images[place].reshape(len(place), -1).astype(np.float64)
     return Data(
-        _preprocess(images, raw.largest_pixel, dataset.preprocessing), raw.classes[place].astype(np.int64), place
+        _preprocess(rows, raw.largest_pixel, preprocessing),
+        raw.classes[place].astype(np.int64),
+        place,
+        raw.images.shape[1:],
+        raw.known_classes,
     )
 
 
-def _preprocess(images: np.ndarray, largest_pixel: float, preprocessing: str) -> np.ndarray:
+def _from_arrays(images: np.ndarray, classes: np.ndarray | None) -> Raw:
+    images = images[..., None] if images.ndim == 3 else images
+    if classes is None:
+        return Raw(images, np.zeros(len(images), dtype=np.int64), (), in_order=True)
+    return Raw(images, classes, tuple(np.unique(classes).astype(int).tolist()), in_order=True)
+
+
+def _name(dataset: Dataset) -> str:
+    match dataset:
+        case ImageData(split=split, classes=None):
+            return f"{dataset.kind} ({split})"
+        case ImageData(split=split, classes=tuple(classes)):
+            return f"{dataset.kind} ({split}, classes {', '.join(map(str, classes))})"
+        case _:
+            return dataset.kind
+
+
+def _preprocess(X: np.ndarray, largest_pixel: float, preprocessing: str) -> np.ndarray:
     match preprocessing:
         case "none":
-            return images
+            return X
         case "unit-interval":
-            return images / largest_pixel
+            return X / largest_pixel
         case "standardise":
-            spread = images.std()
+            spread = X.std()
             if spread == 0:
-                raise InvalidInput("preprocessing", "standardise on images that are all alike", "Use none.")
-            return (images - images.mean()) / spread
+                raise InvalidInput("preprocessing", "standardise on inputs that are all alike", "Use none.")
+            return (X - X.mean()) / spread
         case _:
-            norm = np.linalg.norm(images, axis=1, keepdims=True)
+            norm = np.linalg.norm(X, axis=1, keepdims=True)
             if not norm.all():
                 i = int(np.argmin(norm))
-                raise InvalidInput("preprocessing", f"unit-norm on image {i}, which is black", "Use unit-interval.")
-            return images * (np.sqrt(images.shape[1]) / norm)
+                raise InvalidInput("preprocessing", f"unit-norm on input {i}, which is zero everywhere", "Use none.")
+            return X * (np.sqrt(X.shape[1]) / norm)
 
 
 @DATASETS.register(Digits)
-def _digits(dataset: Digits) -> _Raw:
+def _digits(dataset: Digits) -> Raw:
     from sklearn.datasets import load_digits
 
     pixels, classes = load_digits(return_X_y=True)
     cut = len(classes) * 4 // 5
     part = slice(None, cut) if dataset.split == "train" else slice(cut, None)
-    return _Raw(pixels[part], classes[part], 16.0)
+    return Raw(pixels[part].reshape(-1, 8, 8, 1), classes[part], tuple(range(10)), largest_pixel=16.0)
 
 
-@DATASETS.register(Mnist)
-@DATASETS.register(FashionMnist)
-def _idx_images(dataset: Mnist | FashionMnist) -> _Raw:
-    root = Settings().data
-    if root is None:
-        raise DataUnavailable(
-            f"{dataset.kind}: NNGP_DATA is not set. Set it to a folder that has {dataset.kind}/ with the IDX files."
-        )
-    prefix = {"train": "train", "test": "t10k"}[dataset.split]
-    folder = root / dataset.kind
-    images_path = _find(folder, f"{prefix}-images-idx3-ubyte")
-    labels_path = _find(folder, f"{prefix}-labels-idx1-ubyte")
-    images, classes = read_idx(images_path), read_idx(labels_path)
-    if images.ndim != 3 or classes.shape != images.shape[:1]:
-        raise DataUnavailable(
-            f"{labels_path}: has shape {classes.shape} where {images_path.name} has {images.shape}. "
-            "Put the two files of one download there."
-        )
-    if classes.max(initial=0) > 9:
-        raise DataUnavailable(f"{labels_path}: has a label {classes.max()} above 9. Download it again.")
-    return _Raw(images, classes, 255.0)
-
-
-def _find(folder: Path, name: str) -> Path:
-    for candidate in (folder / f"{name}.gz", folder / name):
-        if candidate.is_file():
-            return candidate
-    raise DataUnavailable(
-        f"{folder / name}.gz: no such file. NNGP_DATA is {folder.parent}; put the IDX files into {folder.name}/ there."
+@DATASETS.register(Boolean)
+def _boolean(dataset: Boolean) -> Raw:
+    numbers = np.arange(2**dataset.bits)
+    bits = ((numbers[:, None] >> np.arange(dataset.bits)[::-1]) & 1).astype(np.int8)
+    least = int(dataset.leave_out_zero)
+    return Raw(
+        bits if dataset.encoding == "bits" else 2 * bits - 1,
+        bits.sum(axis=1),
+        tuple(range(least, dataset.bits + 1)),
+        candidates=numbers[least:],
+        in_order=True,
     )
+
+
+@DATASETS.register(Inline)
+def _inline(dataset: Inline) -> Raw:
+    return _from_arrays(np.array(dataset.x), None if dataset.classes is None else np.array(dataset.classes))

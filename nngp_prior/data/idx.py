@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nngp_prior.data.files import read_bytes
 from nngp_prior.errors import DataUnavailable
 
 _UNSIGNED_BYTE = 0x08
@@ -25,11 +26,12 @@ def read_idx(path: Path) -> np.ndarray:
         the array, in the shape that the file states.
 
     Raises:
+        DataMissing: there is no such file.
         DataUnavailable: not readable, not IDX, or not of the length that its header states.
     """
+    content = read_bytes(path)
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnavailable(f"{path}: cannot be read ({error}). Download it again.") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
@@ -45,4 +47,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataUnavailable(
             f"{path}: has {len(content):,} bytes where its header says {expected:,}. Download it again."
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    try:
+        return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    except ValueError:  # more axes than NumPy has
+        raise DataUnavailable(f"{path}: has the shape {shape}, which no array has. Download it again.") from None

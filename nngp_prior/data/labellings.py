@@ -12,6 +12,7 @@ from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.registry import Registry
 from nngp_prior.schemas.data import (
+    ByClass,
     Constant,
     Corruption,
     Explicit,
@@ -22,23 +23,63 @@ from nngp_prior.schemas.data import (
     Randomise,
     RandomLabels,
     Threshold,
+    TwoClasses,
 )
 
 LABELLINGS: Registry[Callable[[Any, np.ndarray], np.ndarray]] = Registry()
 
 
-def label(labelling: Labelling, classes: Integer[np.ndarray, " n"]) -> Int8[np.ndarray, " n"]:
+def label(
+    labelling: Labelling, classes: Integer[np.ndarray, " n"], known_classes: tuple[int, ...] | None = None
+) -> Int8[np.ndarray, " n"]:
     """Label the inputs.
 
     Args:
         labelling: the specification, corruption included.
         classes: the inputs' classes.
+        known_classes: all classes of the data set (``Data.known_classes``), of which a small subset may lack some;
+            those in ``classes`` when absent.
 
     Returns:
         -1 and +1.
+
+    Raises:
+        InvalidLabels: by class, where the data have none or all that there are get the same label (``threshold`` above
+            the largest one); ``two-classes`` where there are others; explicit labels or flips of another number.
     """
+    if isinstance(labelling, ByClass):
+        _check_classes(labelling, np.unique(classes) if known_classes is None else np.array(known_classes, dtype=int))
     labels = LABELLINGS[labelling](labelling, classes).astype(np.int8)
     return labels if labelling.corruption is None else _corrupt(labels, labelling.corruption)
+
+
+def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
+    values = labelling.model_dump(exclude={"corruption"})
+    described = " ".join([values.pop("kind"), *(f"{name}={value}" for name, value in values.items())])
+    if known.size == 0:
+        raise InvalidLabels(
+            "labelling",
+            f"{described} is by class, and these inputs have no classes",
+            "Give classes, or choose random, constant or explicit.",
+        )
+    if isinstance(labelling, TwoClasses) and not set(known) <= {labelling.positive, labelling.negative}:
+        raise InvalidLabels(
+            "labelling",
+            f"{described} where the data have the classes {_listed(known)}",
+            f"Choose data with classes=({labelling.positive}, {labelling.negative}) alone.",
+        )
+    if len(np.unique(LABELLINGS[labelling](labelling, known))) == 1:
+        raise InvalidLabels(
+            "labelling",
+            f"{described} labels all classes that there are ({_listed(known)}) alike",
+            "Choose it by these classes, or constant if that is meant.",
+        )
+
+
+def _listed(known: np.ndarray) -> str:
+    if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
+        return f"{known[0]} … {known[-1]}"
+    return ", ".join(map(str, known))
 
 
 def _signs(positive: np.ndarray) -> np.ndarray:
@@ -59,6 +100,11 @@ def _parity(labelling: Parity, classes: np.ndarray) -> np.ndarray:
 @LABELLINGS.register(OneVsRest)
 def _one_vs_rest(labelling: OneVsRest, classes: np.ndarray) -> np.ndarray:
     return _signs(classes == labelling.label)
+
+
+@LABELLINGS.register(TwoClasses)
+def _two_classes(labelling: TwoClasses, classes: np.ndarray) -> np.ndarray:
+    return _signs(classes == labelling.positive)
 
 
 @LABELLINGS.register(RandomLabels)

@@ -1,5 +1,20 @@
 """Kernel matrices of architectures on data."""
 
-from nngp_prior.kernels.analytic import check_inputs, kernel
+from nngp_prior.kernels.analytic import kernel
+from nngp_prior.kernels.cache import KernelCache
+from nngp_prior.kernels.cost import kernel_cost
+from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.kernels.inspection import inspect
+from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 
-__all__ = ["check_inputs", "kernel"]
+__all__ = [
+    "Job",
+    "KernelCache",
+    "MonteCarloKernel",
+    "check_inputs",
+    "inspect",
+    "kernel",
+    "kernel_cost",
+    "monte_carlo_kernel",
+]

@@ -1,119 +1,91 @@
-"""Infinite-width kernels, tile by tile, in float64."""
+"""Infinite-width kernels of architectures on data."""
 
 from __future__ import annotations
 
-import jax
+import os
+from pathlib import Path
+
 import numpy as np
-import psutil
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures import network
-from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.numerics.arrays import real_array
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.cost import require_memory
+from nngp_prior.kernels.disk import on_disk
+from nngp_prior.kernels.from_network import kernel_of_network
+from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.tiles import Grid, compute, function_of
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 
-_TILE = 1024
-
 
 def kernel(
-    architecture: Architecture,
+    architecture: Architecture | FromNetwork,
     X: ArrayLike,
     X2: ArrayLike | None = None,
     *,
+    get: str = "nngp",
+    dtype: str = "float64",
     progress: ProgressCallback | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Float[np.ndarray, "n n2"]:
-    """The NNGP kernel: covariance of a network's output at two inputs, over its random weights, at infinite width.
+    """The kernel of a network at infinite width.
+
+    The NNGP kernel is the covariance of the network's output at two inputs, over its random weights; the NTK (neural
+    tangent kernel) governs its training by gradient flow.
 
     Args:
-        architecture: the specification of the network.
-        X: (n, …) inputs; all axes but the first are flattened.
+        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
+        X: (n, …) inputs. For a fully connected network all axes but the first are flattened; others take images, (n,
+            height, width) or (n, height, width, channels), a user's network what it is given.
         X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
+        get: ``nngp`` or ``ntk``.
+        dtype: ``float64``, or ``float32`` for speed: of the computation and of the matrix.
+        progress: told of each tile.
+        path: of a ``.npy`` file that the matrix goes to, tile by tile, instead of memory. A call that was cut off goes
+            on where it was when it is repeated; one that was finished returns what is there.
+
+    Returns:
+        K, exactly symmetric if X2 is absent; with ``path`` a read-only map of the file.
+
+    Raises:
+        InvalidInput: an argument cannot be used: inputs that are not finite numbers, of another shape than the
+            architecture takes, or so large that the kernel overflows; a file that is something else.
+        ResourceLimit: the matrix does not fit into memory, or on the disk.
+    """
+    if isinstance(architecture, FromNetwork):
+        for field, value, only in (("get", get, "nngp"), ("dtype", dtype, "float64"), ("path", path, None)):
+            if value != only:
+                raise InvalidInput(field, f"got {value!r} for a network of your own", f"Only {only!r} is known there.")
+        return kernel_of_network(architecture, X, X2, progress)
+    job = Job.of(architecture, X, X2, get, dtype)
+    if path is not None:
+        return on_disk(job, Path(path), progress or ignore)
+    return in_memory(job, progress or ignore)
+
+
+def in_memory(job: Job, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:
+    """Compute a kernel into memory.
+
+    Args:
+        job: the kernel.
         progress: told of each tile.
 
     Returns:
-        K in float64, exactly symmetric if X2 is absent.
-
-    Raises:
-        InvalidInput: inputs that are not finite numbers, or of different dimension.
-        ResourceLimit: the matrix does not fit into memory.
+        the matrix.
     """
-    if not isinstance(architecture, Architecture):
-        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…).")
-    X = check_inputs("X", X)
-    symmetric = X2 is None
-    X2 = X if X2 is None else check_inputs("X2", X2)
-    if X.shape[1] != X2.shape[1]:
-        raise InvalidInput("X2", f"has {X2.shape[1]} features where X has {X.shape[1]}", "Give both the same features.")
-    _require_memory(len(X), len(X2))
-    K = np.empty((len(X), len(X2)))
-    kernel_fn = network(architecture).kernel_fn
-    tiles = [(i, j) for i in range(0, len(X), _TILE) for j in range(i if symmetric else 0, len(X2), _TILE)]
-    report = progress or ignore
-    with jax.enable_x64(True):
-        # Tiles on the diagonal are computed with one argument, so that an input's correlation with itself is exactly 1.
-        between = jax.jit(lambda a, b: kernel_fn(a, b, "nngp"))
-        within = jax.jit(lambda a: kernel_fn(a, None, "nngp"))
-        for done, (i, j) in enumerate(tiles, start=1):
-            rows, columns = _tile(X, i), _tile(X2, j)
-            height, width = min(_TILE, len(X) - i), min(_TILE, len(X2) - j)
-            block = within(rows) if symmetric and i == j else between(rows, columns)
-            block = np.asarray(block)[:height, :width]
-            K[i : i + height, j : j + width] = block
-            if symmetric and i != j:
-                K[j : j + width, i : i + height] = block.T
-            elif symmetric:
-                K[i : i + height, j : j + width] = np.triu(block) + np.triu(block, 1).T
-            report(Progress("kernel tiles", done, len(tiles)))
-    if not np.isfinite(K).all():
-        i = int(np.argmin(np.isfinite(K).all(axis=1)))
-        raise InvalidInput(
-            "X", f"the kernel of input {i} overflows (its largest value is {np.abs(X[i]).max():.1e})", "Scale X down."
-        )
+    function = function_of(job)
+    require_memory(job, function, in_memory=True)
+    grid = Grid(*job.shape, function.tile, job.symmetric)
+    K = np.empty(job.shape, job.dtype)
+
+    def write(place: int, block: np.ndarray) -> None:
+        tile = grid.tiles[place]
+        K[tile.rows, tile.columns] = block
+        if job.symmetric and not tile.on_diagonal:
+            K[tile.columns, tile.rows] = block.T
+
+    for done, _ in enumerate(compute(job, function, grid, range(len(grid)), write), start=1):
+        progress(Progress("kernel tiles", done, len(grid)))
     return K
-
-
-def check_inputs(name: str, X: ArrayLike) -> Float[np.ndarray, "n d"]:
-    """Inputs as a matrix of float64, one a row.
-
-    Args:
-        name: of the argument, for the error.
-        X: (n, …) real numbers.
-
-    Returns:
-        all axes but the first flattened.
-
-    Raises:
-        InvalidInput: not real, not finite, empty, or of fewer than two axes.
-    """
-    try:
-        X = real_array(X)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row an input.") from None
-    if X.ndim < 2 or X.size == 0:
-        raise InvalidInput(name, f"has shape {X.shape}", "Pass a non-empty array with one row an input.")
-    X = X.reshape(len(X), -1)
-    finite = np.isfinite(X).all(axis=1)
-    if not finite.all():
-        i = int(np.argmin(finite))
-        feature = int(np.argmin(np.isfinite(X[i])))
-        raise InvalidInput(name, f"input {i} has the value {X[i, feature]} at feature {feature}", "Remove or mend it.")
-    return X
-
-
-def _tile(X: np.ndarray, start: int) -> np.ndarray:
-    """Rows from ``start``, padded to the tile's height with ones where one compilation shall serve all tiles."""
-    part = X[start : start + _TILE]
-    if len(X) <= _TILE or len(part) == _TILE:
-        return part
-    return np.concatenate([part, np.ones((_TILE - len(part), X.shape[1]))])
-
-
-def _require_memory(n: int, n2: int) -> None:
-    needed, available = 8 * n * n2, psutil.virtual_memory().available
-    if needed > available:
-        raise ResourceLimit(
-            f"n: a kernel of {n:,} × {n2:,} inputs takes {needed / 2**30:.1f} GiB "
-            f"and {available / 2**30:.1f} GiB are free. Use at most {int((available / 8) ** 0.5):,} inputs."
-        )

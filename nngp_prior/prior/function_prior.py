@@ -6,18 +6,25 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from nngp_prior.kernels import check_inputs, kernel
+from nngp_prior import kernels
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels import check_inputs, monte_carlo_kernel
+from nngp_prior.prior.uncertain_kernel import log_probability_under
 from nngp_prior.probability import check_labels, compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.kernel import MonteCarlo
 
 
 def log_prior(
-    architecture: Architecture,
+    architecture: Architecture | FromNetwork,
     X: ArrayLike,
     labels: ArrayLike,
     *,
+    kernel: MonteCarlo | None = None,
+    bootstraps: int = 20,
     method: str = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -25,21 +32,40 @@ def log_prior(
 ) -> Estimate:
     """log P of a labelling under the prior of an infinitely wide network, in nats.
 
+    With ``kernel=MonteCarlo(…)`` it is that of a Gaussian process with the kernel of finite networks, estimated from
+    random ones. The error of the kernel is then in the standard error, and both parts and the bias in the
+    diagnostics (:mod:`nngp_prior.prior.uncertain_kernel`); there is no rigorous bound.
+
     Args:
-        architecture: the specification of the network.
+        architecture: the specification of the network, or a user's own.
         X: (n, …) inputs.
         labels: (n,) integers -1/+1 or booleans.
+        kernel: how to estimate the kernel; the analytic one when absent.
+        bootstraps: with ``kernel``, how many kernels of a bootstrap over networks log P is computed for.
         method: as for :func:`nngp_prior.log_probability`.
-        seed: as there.
+        seed: as there; networks have the seed of ``kernel``.
         progress: called with ``Progress`` events.
         **options: as there.
 
     Returns:
         the estimate.
+
+    Raises:
+        InvalidInput: something that cannot be used.
     """
     estimator = estimator_of(method, **options)
-    X = check_inputs("X", X)
+    if kernel is not None:
+        if not isinstance(kernel, MonteCarlo):
+            raise InvalidInput(
+                "kernel", f"got {type(kernel).__name__}", "Pass MonteCarlo(…), or a matrix to log_probability."
+            )
+        if not isinstance(bootstraps, int) or bootstraps < 2:
+            raise InvalidInput("bootstraps", f"got {bootstraps!r}", "Pass an integer of at least 2.")
+    X = check_inputs("X", X, architecture)
     check_labels(labels, len(X))
     require_memory(len(X), estimator, with_kernel=True)
-    K = kernel(architecture, X, progress=progress)
+    if kernel:
+        K = monte_carlo_kernel(architecture, X, kernel, progress=progress)
+        return log_probability_under(K, labels, estimator, bootstraps, seed, progress)
+    K = kernels.kernel(architecture, X, progress=progress)
     return compute(prepare(K, estimator), labels, estimator, seed, progress)

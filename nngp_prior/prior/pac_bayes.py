@@ -69,7 +69,9 @@ def pac_bayes_bound(estimate: Estimate, delta: float = 0.05) -> PacBayesBound:
     log_p_lower = estimate.lower_bound(delta / 2)
     if log_p_lower is None:
         raise InvalidInput(
-            "estimate", f"{estimate.method} gives no lower bound on P, and without one there is no bound", "Use smc."
+            "estimate",
+            f"{estimate.method} gives no lower bound on P, and without one there is no bound",
+            "Use smc, on a kernel that is no estimate itself.",
         )
     value = 1.0 if math.isinf(log_p_lower) else -math.expm1((log_p_lower + math.log(delta / 2)) / estimate.n)
     return PacBayesBound(value=value, delta=delta, m=estimate.n, log_p_lower=log_p_lower)

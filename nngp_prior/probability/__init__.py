@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
+from nngp_prior.numerics.threads import on_all_cores, one_thread_blas
 from nngp_prior.probability import (  # noqa: F401  importing registers them
     bernstein_yue,
     closed_form,
@@ -27,9 +27,9 @@ from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.threads import on_all_cores, one_thread_blas
 from nngp_prior.probability.warm import Start, ep_start, sites_for
 from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
@@ -228,14 +228,6 @@ def compute(
         return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What some work would take: peak memory beside the kernel matrix, and time on two cores."""
-
-    bytes: int
-    seconds: float
-
-
 def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: Any) -> Cost:
     """Memory and time of an estimate before it is started.
 
@@ -246,8 +238,8 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
         **options: as there.
 
     Returns:
-        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of
-        2020s hardware.
+        bytes beside the kernel matrix, which decide whether the work is refused; seconds are right to a factor of about
+        three on two cores of 2020s hardware.
 
     Raises:
         InvalidInput: n is no positive integer, or an option cannot be used.

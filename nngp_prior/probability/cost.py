@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import bisect
-import os
 from collections.abc import Callable
 
 import psutil
 
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.backends import on_device
+from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 _COMPILER = 2**27  # JAX and what it has compiled
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
 COLUMNS_ON_DEVICE = 8192  # particles side by side: the default's replicates at once
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def backend_of(estimator: Estimator) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE, cores
+from nngp_prior.numerics.threads import cores, on_all_cores
+from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
-from nngp_prior.probability.threads import on_all_cores
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Replicates, Status
 

@@ -9,31 +9,146 @@ from pydantic import Field
 
 from nngp_prior.schemas.base import Specification
 
+ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
+Padding = Literal["same", "valid", "circular"]
+Readout = Literal["flatten", "global-average-pool"]
+_POSITIVE = Field(ge=1)
 
-class FullyConnected(Specification):
-    r"""A fully connected network with one output.
+
+class _Network(Specification):
+    r"""What all architectures have; one output.
+
+    Finite networks have weights N(0, σ_w²/fan-in) and biases N(0, σ_b²), in every layer with weights.
+
+    Attributes:
+        activation: φ.
+        negative_slope: of ``leaky-relu``, which is x for x > 0 and this times x elsewhere.
+        layer_norm: normalise over units (channels, at each pixel) before each activation.
+        weight_std: σ_w.
+        bias_std: σ_b.
+    """
+
+    activation: ActivationName = "relu"
+    negative_slope: Annotated[float, Field(ge=0, le=1)] = 0.01
+    layer_norm: bool = False
+    weight_std: Annotated[float, Field(gt=0)] = math.sqrt(2)
+    bias_std: Annotated[float, Field(ge=0)] = 0.1
+
+
+class FullyConnected(_Network):
+    r"""A fully connected network.
 
     Its NNGP kernel, for inputs in d dimensions (Lee et al. 2018, eqs 4 and 5):
 
     .. math:: K^0 = σ_b^2 + σ_w^2\, x·x'/d, \qquad K^{l+1} = σ_b^2 + σ_w^2\, E[φ(u) φ(v)], \; (u, v) ~ N(0, K^l)
 
-    Finite networks have weights N(0, σ_w²/fan-in) and biases N(0, σ_b²).
-
     Attributes:
-        depth: number of hidden layers; 784-40-40-1 is 2, the perceptron is 0. At most 100: the kernel is
-            compiled as a whole, which takes half a minute there.
+        depth: number of hidden layers; 784-40-40-1 is 2, the perceptron is 0.
         width: units of each hidden layer of a finite network; the kernel does not depend on it.
-        activation: φ.
-        weight_std: σ_w.
-        bias_std: σ_b.
     """
 
     kind: Literal["fully-connected"] = "fully-connected"
-    depth: Annotated[int, Field(ge=0, le=100)] = 2
-    width: Annotated[int, Field(ge=1)] = 512
-    activation: Literal["relu", "erf"] = "relu"
-    weight_std: Annotated[float, Field(gt=0)] = math.sqrt(2)
-    bias_std: Annotated[float, Field(ge=0)] = 0.1
+    depth: Annotated[int, Field(ge=0, le=1000)] = 2
+    width: Annotated[int, _POSITIVE] = 512
 
 
-Architecture = FullyConnected
+class ConvolutionLayer(Specification):
+    """A convolution and the activation after it.
+
+    Attributes:
+        size: height and width of the filter.
+        stride: in both directions.
+        padding: ``same`` with zeros, ``circular`` likewise with the other side of the image, or none (``valid``).
+        channels: of a finite network; those of the whole network when absent.
+    """
+
+    kind: Literal["convolution"] = "convolution"
+    size: Annotated[int, _POSITIVE] = 3
+    stride: Annotated[int, _POSITIVE] = 1
+    padding: Padding = "same"
+    channels: Annotated[int, _POSITIVE] | None = None
+
+
+class PoolingLayer(Specification):
+    """The mean (or sum) over windows.
+
+    Attributes:
+        operation: ``average`` or ``sum``.
+        size: height and width of a window.
+        stride: in both directions; the size when absent.
+    """
+
+    kind: Literal["pooling"] = "pooling"
+    operation: Literal["average", "sum"] = "average"
+    size: Annotated[int, _POSITIVE] = 2
+    stride: Annotated[int, _POSITIVE] | None = None
+
+
+ConvolutionalLayer = Annotated[ConvolutionLayer | PoolingLayer, Field(discriminator="kind")]
+
+
+class Convolutional(_Network):
+    """A convolutional network: layers, a readout, and a dense layer with one output.
+
+    The kernel at infinitely many channels is that of Novak et al. 2019 and Garriga-Alonso et al. 2019. With
+    ``flatten`` weights of different pixels are independent, so that covariances between different pixels play no part;
+    with ``global-average-pool`` (or pooling layers) they do, at the square of the cost.
+
+    Attributes:
+        layers: from the image on.
+        readout: what stands between the last layer and the output.
+        channels: of each layer of a finite network.
+    """
+
+    kind: Literal["convolutional"] = "convolutional"
+    layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1)] = (ConvolutionLayer(),) * 3
+    readout: Readout = "flatten"
+    channels: Annotated[int, _POSITIVE] = 64
+
+    @classmethod
+    def myrtle(cls, depth: Literal[5, 7, 10], **fields: object) -> Convolutional:
+        """The Myrtle networks of Shankar et al. 2020 (for 32 × 32 images).
+
+        Args:
+            depth: 5, 7 or 10: 3 × 3 convolutions in three groups, 2 × 2 average pooling after the first two.
+            **fields: of the class.
+
+        Returns:
+            the specification, with average pooling before the output.
+
+        Raises:
+            ValueError: another depth.
+        """
+        groups = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}.get(depth)
+        if groups is None:
+            raise ValueError(f"depth: got {depth!r}. Choose 5, 7 or 10.")
+        layers: list[ConvolutionLayer | PoolingLayer] = []
+        for group, count in enumerate(groups):
+            layers += [PoolingLayer()] * (group > 0) + [ConvolutionLayer()] * count
+        return cls(**{"layers": tuple(layers), "readout": "global-average-pool", **fields})
+
+
+class Residual(_Network):
+    """A wide residual network without batch normalisation, its activations before the weights (He et al. 2016, v2).
+
+    A first convolution, then groups of blocks; a block adds φ-conv-φ-conv of its input to the input, which goes through
+    a convolution of its own in the first block of a group. From the second group on that block halves the image.
+
+    Attributes:
+        groups: number of groups.
+        blocks: of each group; 3 groups of b blocks have 6 b + 2 layers with weights.
+        size: height and width of all filters but those of the shortcuts, which are as large.
+        readout: what stands between the last block and the output.
+        channels: of each layer of a finite network.
+    """
+
+    kind: Literal["residual"] = "residual"
+    groups: Annotated[int, _POSITIVE] = 3
+    blocks: Annotated[int, _POSITIVE] = 1
+    size: Annotated[int, _POSITIVE] = 3
+    readout: Readout = "global-average-pool"
+    channels: Annotated[int, _POSITIVE] = 64
+
+
+Architecture = Annotated[FullyConnected | Convolutional | Residual, Field(discriminator="kind")]
+ARCHITECTURES = (FullyConnected, Convolutional, Residual)

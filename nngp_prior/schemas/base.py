@@ -35,7 +35,13 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> Inv
     if first["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")
     message = first["msg"].removeprefix("Value error, ")
-    return InvalidInput(field, f"got {first['input']!r}", f"{message}.")
+    return InvalidInput(field, f"got {_short(first['input'])}", f"{message}.")
+
+
+def _short(value: object) -> str:
+    """A value in one line, its middle left out where it is long, as arrays are."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
 
 
 class Specification(BaseModel):

@@ -2,51 +2,160 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from nngp_prior.schemas.base import Specification
 
+PlainPreprocessing = Literal["none", "standardise", "unit-norm"]
 Preprocessing = Literal["unit-interval", "standardise", "unit-norm", "none"]
 
 
-class _ImageData(Specification):
-    """A random subset of an image data set.
+class _DataSet(Specification):
+    """What all data sets have.
 
     Attributes:
-        n: number of images, drawn without replacement; all of the split when absent.
-        split: the official one; digits, which has none, is cut after four fifths in its own order.
+        n: number of inputs, drawn without replacement; all when absent.
         seed: of the draw.
-        preprocessing: ``unit-interval`` divides by the largest possible pixel value; ``standardise`` then makes mean
-            0 and variance 1 over all pixels of the subset; ``unit-norm`` makes each image's Euclidean norm √d.
     """
 
     n: Annotated[int, Field(ge=1)] | None = None
-    split: Literal["train", "test"] = "train"
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ImageData(_DataSet):
+    """A random subset of an image data set; all of it, in random order, without ``n``.
+
+    Attributes:
+        class_names: in the order of the classes 0 … 9; no field.
+        split: the official one; digits, which has none, is cut after four fifths in its own order.
+        classes: those that images are drawn from, in any order; all ten when absent.
+        preprocessing: ``unit-interval`` divides by the largest possible pixel value; ``standardise`` makes mean 0 and
+            variance 1 over all values of the subset; ``unit-norm`` makes each image's Euclidean norm √d.
+    """
+
+    class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    split: Literal["train", "test"] = "train"
+    classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], Field(min_length=1)] | None = None
     preprocessing: Preprocessing = "unit-interval"
 
+    @field_validator("classes")
+    @classmethod
+    def _sort(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Their order changes no draw, and so it must not change the hash."""
+        if classes is not None and len(set(classes)) < len(classes):
+            raise ValueError("Name each class once")
+        return None if classes is None else tuple(sorted(classes))
 
-class Digits(_ImageData):
+
+class Digits(ImageData):
     """The 1,797 8 × 8 digits that scikit-learn brings along."""
 
     kind: Literal["digits"] = "digits"
 
 
-class Mnist(_ImageData):
-    """MNIST, from IDX files in the folder ``mnist`` under ``NNGP_DATA``."""
+class Mnist(ImageData):
+    """MNIST, from IDX files or one ``.npz`` file a split in the folder ``mnist`` under ``NNGP_DATA``."""
 
     kind: Literal["mnist"] = "mnist"
 
 
-class FashionMnist(_ImageData):
-    """Fashion-MNIST, from IDX files in the folder ``fashion-mnist`` under ``NNGP_DATA``."""
+class FashionMnist(ImageData):
+    """Fashion-MNIST, as MNIST in the folder ``fashion-mnist``."""
 
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("t-shirt", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle-boot"),
+    )
     kind: Literal["fashion-mnist"] = "fashion-mnist"
 
 
-Dataset = Annotated[Digits | Mnist | FashionMnist, Field(discriminator="kind")]
+class Cifar10(ImageData):
+    """CIFAR-10, from binary batches or one ``.npz`` file a split in the folder ``cifar10`` under ``NNGP_DATA``."""
+
+    class_names: ClassVar[tuple[str, ...]] = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+    kind: Literal["cifar10"] = "cifar10"
+
+
+class Boolean(_DataSet):
+    """All inputs of a Boolean function, in the order 0 … 2ᵇ-1 with the most significant bit first; or a draw of them.
+
+    Their class is the number of ones, so that ``parity`` is the parity function and ``threshold`` with at = (b + 1)/2,
+    for odd b, the majority.
+
+    Attributes:
+        bits: b.
+        encoding: of the bits 0 and 1: ``signs`` (-1 and +1) or ``bits`` (0 and 1).
+        leave_out_zero: leave out the input 0 … 0 of the encoding ``bits``. Without biases the network's output there is
+            0, which has no sign.
+        preprocessing: as for images, without ``unit-interval``.
+    """
+
+    kind: Literal["boolean"] = "boolean"
+    bits: Annotated[int, Field(ge=1, le=20)] = 7
+    encoding: Literal["signs", "bits"] = "signs"
+    leave_out_zero: bool = False
+    preprocessing: PlainPreprocessing = "none"
+
+    @model_validator(mode="after")
+    def _zero_is_an_input(self) -> Boolean:
+        if self.leave_out_zero and self.encoding == "signs":
+            raise ValueError("leave_out_zero needs encoding='bits': in signs no input is zero")
+        return self
+
+    @property
+    def order(self) -> str:
+        """The order of the inputs, in words."""
+        whole = f"{int(self.leave_out_zero)} … {2**self.bits - 1}, most significant bit first"
+        return whole if self.n is None else f"{self.n} drawn from {whole}"
+
+
+def _nested(x: object) -> object:
+    """Nested tuples of finite floats, of one shape whatever they were written as."""
+    try:
+        X = np.asarray(x)
+    except ValueError:
+        raise ValueError("Give all inputs the same shape") from None
+    if X.dtype.kind not in "buif":
+        raise ValueError("Give real numbers, in rows of the same length")
+    if X.ndim not in (2, 3, 4) or X.size == 0:
+        raise ValueError("Give at least one input, each a row of numbers or an image (height, width[, channels])")
+    if not np.isfinite(X).all():
+        raise ValueError("Give finite numbers")
+    return _as_tuples((X.astype(np.float64) + 0.0).tolist())  # + 0: there is one zero
+
+
+def _as_tuples(x: Any) -> Any:
+    return tuple(_as_tuples(part) for part in x) if isinstance(x, list) else x
+
+
+class Inline(_DataSet):
+    """Inputs that stand in the specification itself, in their order; or a draw of them.
+
+    Attributes:
+        x: rows of numbers, or images (height, width) or (height, width, channels); lists and arrays are taken as well.
+        classes: the class of each input; without them only labellings that need none (random, constant, explicit).
+        preprocessing: as for images, without ``unit-interval``, since the largest possible value is not known.
+    """
+
+    kind: Literal["inline"] = "inline"
+    x: Annotated[tuple[Any, ...], BeforeValidator(_nested)]
+    classes: tuple[Annotated[int, Field(ge=-(2**31), lt=2**31)], ...] | None = None
+    preprocessing: PlainPreprocessing = "none"
+
+    @model_validator(mode="after")
+    def _one_class_an_input(self) -> Inline:
+        if self.classes is not None and len(self.classes) != len(self.x):
+            raise ValueError(f"Give one of classes for each of the {len(self.x)} inputs; there are {len(self.classes)}")
+        return self
+
+
+Dataset = Annotated[Digits | Mnist | FashionMnist | Cifar10 | Boolean | Inline, Field(discriminator="kind")]
 
 
 class Randomise(Specification):
@@ -72,24 +181,36 @@ class _Labelling(Specification):
     corruption: Corruption | None = None
 
 
-class Threshold(_Labelling):
+class ByClass(_Labelling):
+    """Labellings that are functions of an input's class; one that labels all classes alike is refused."""
+
+
+class Threshold(ByClass):
     """+1 where the class is at least ``at``."""
 
     kind: Literal["threshold"] = "threshold"
     at: int
 
 
-class Parity(_Labelling):
+class Parity(ByClass):
     """+1 where the class is odd."""
 
     kind: Literal["parity"] = "parity"
 
 
-class OneVsRest(_Labelling):
+class OneVsRest(ByClass):
     """+1 where the class is ``label``."""
 
     kind: Literal["one-vs-rest"] = "one-vs-rest"
     label: int
+
+
+class TwoClasses(ByClass):
+    """+1 for the class ``positive``, -1 for ``negative``; of data that have no other (their field ``classes``)."""
+
+    kind: Literal["two-classes"] = "two-classes"
+    positive: int
+    negative: int
 
 
 class RandomLabels(_Labelling):
@@ -113,4 +234,6 @@ class Explicit(_Labelling):
     values: tuple[Literal[-1, 1], ...]
 
 
-Labelling = Annotated[Threshold | Parity | OneVsRest | RandomLabels | Constant | Explicit, Field(discriminator="kind")]
+Labelling = Annotated[
+    Threshold | Parity | OneVsRest | TwoClasses | RandomLabels | Constant | Explicit, Field(discriminator="kind")
+]

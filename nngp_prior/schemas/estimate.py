@@ -164,7 +164,39 @@ class Counts(_Evidence):
         return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
 
 
-Evidence = Annotated[Exact | Replicates | Counts, Field(discriminator="kind")]
+class Approximate(_Evidence):
+    """A value with a standard error, and no more: where a part of the error is known by its spread alone.
+
+    Attributes:
+        log_p: the value, nats.
+        standard_error: of the value.
+        freedom: degrees of freedom of the standard error.
+    """
+
+    kind: Literal["approximate"] = "approximate"
+    log_p: float
+    standard_error: Annotated[float, Field(ge=0)]
+    freedom: Annotated[int, Field(ge=1)]
+
+    def value(self) -> float:
+        """The value itself, nats."""
+        return self.log_p
+
+    def stderr(self) -> float:
+        """The standard error itself."""
+        return self.standard_error
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """value ± t · stderr, t the quantile of Student's distribution; log P is at most 0."""
+        half_width = float(stdtrit(self.freedom, (1 + level) / 2)) * self.standard_error
+        return self.log_p - half_width, min(self.log_p + half_width, 0.0)
+
+    def lower_bound(self, delta: float) -> None:
+        """There is none."""
+        del delta
+
+
+Evidence = Annotated[Exact | Replicates | Counts | Approximate, Field(discriminator="kind")]
 
 Status = Literal["ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "numerical-failure"]
 
@@ -206,8 +238,8 @@ class Estimate(Specification):
 
         Returns:
             its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
-            ``sampling``), or None
-            where the method has no error statement.
+            ``sampling``; Student's t where the kernel is an estimate too), or None where the method has no error
+            statement.
         """
         _require_probability("level", level)
         return None if self.evidence is None else self.evidence.interval(level)

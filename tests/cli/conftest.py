@@ -18,8 +18,11 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """A function that runs one command line."""
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Ended]:
+    """A function that runs one command line, with a cache of the test's own."""
+    monkeypatch.setenv("NNGP_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("NNGP_DATA", raising=False)
 
     def run(*arguments: object) -> Ended:

@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(run, tmp_
 
 def test_too_many_inputs_are_refused_before_the_kernel_is_made(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
-    monkeypatch.setattr("nngp_prior.kernels.kernel", lambda *_, **__: pytest.fail("the kernel was made"))
+    monkeypatch.setattr("nngp_prior.kernels.KernelCache.of", lambda *_, **__: pytest.fail("the kernel was made"))
     ended = run("estimate", "-n", "1000")
     assert ended.code == 2
     assert "Use at most" in ended.err

@@ -1,4 +1,4 @@
-"""IDX files, whole and broken."""
+"""Image files, whole: IDX, CIFAR-10's batches, archives."""
 
 import gzip
 import struct
@@ -19,3 +19,18 @@ def write_image_data(folder: Path, kind: str, images: np.ndarray, labels: np.nda
     labels_path = folder / kind / "train-labels-idx1-ubyte"
     labels_path.write_bytes(idx_bytes(labels))
     return labels_path
+
+
+def cifar_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """Records of a label and the red, the green, and the blue pixels, row by row, written out one by one."""
+    records = []
+    for image, label in zip(images, labels, strict=True):
+        planes = [bytes(int(value) for value in image[:, :, channel].ravel()) for channel in range(3)]
+        records.append(bytes([label]) + b"".join(planes))
+    return b"".join(records)
+
+
+def write_archive(path: Path, **arrays: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
+    return path

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_digits_are_cut_after_four_fifths_in_their_own_order() -> None:
 
 def test_too_many_images_are_refused_with_the_largest_number() -> None:
     assert len(load(Digits(n=360, split="test")).X) == 360
-    with pytest.raises(InvalidInput, match="361 images") as caught:
+    with pytest.raises(InvalidInput, match=r"361 inputs where digits \(test\) has 360") as caught:
         load(Digits(n=361, split="test"))
     assert caught.value.field == "n"
     assert "at most 360" in caught.value.remedy
@@ -56,6 +57,36 @@ def test_preprocessing_follows_its_formulas() -> None:
     assert cosines == pytest.approx(norms, rel=1e-12)
 
 
+def test_images_have_the_shape_that_the_data_set_states() -> None:
+    data = load(Digits(n=7, preprocessing="none"))
+    assert data.image_shape == (8, 8, 1)
+    assert data.images.shape == (7, 8, 8, 1)
+    assert np.array_equal(data.images[3, 2, 5, 0], data.X[3, 8 * 2 + 5])
+
+
+def test_a_draw_from_some_classes_has_those_alone() -> None:
+    data = load(Digits(classes=(7, 2)))
+    assert set(data.classes) == {2, 7} == set(data.known_classes)
+    assert sorted(data.place) == np.flatnonzero(np.isin(CLASSES[:1437], [2, 7])).tolist()
+    assert np.array_equal(data.classes, CLASSES[data.place])
+    assert np.array_equal(data.X * 16, PIXELS[data.place])
+    assert np.array_equal(load(Digits(classes=(7, 2), n=20)).place, data.place[:20])
+    too_many = len(data.X) + 1
+    with pytest.raises(InvalidInput, match=rf"n: {too_many} inputs where digits \(train, classes 2, 7\) has"):
+        load(Digits(classes=(7, 2), n=too_many))
+
+
+def test_all_ten_classes_give_the_same_draw_as_none() -> None:
+    assert np.array_equal(load(Digits(n=30, classes=tuple(range(10)))).X, load(Digits(n=30)).X)
+
+
+@pytest.mark.usefixtures("ten_images")
+def test_classes_without_an_image_are_refused() -> None:
+    write_image_data(Path(os.environ["NNGP_DATA"]), "mnist", np.ones((3, 28, 28)), np.array([0, 1, 2]))
+    with pytest.raises(InvalidInput, match=r"mnist \(train, classes 7\) has 0"):
+        load(Mnist(classes=(7,)))
+
+
 @pytest.fixture
 def ten_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Fashion-MNIST of ten images, the last of them black; returns the path of the labels."""
@@ -78,7 +109,7 @@ def test_idx_images_are_flattened_scaled_and_keep_their_labels() -> None:
 @pytest.mark.usefixtures("ten_images")
 def test_a_black_image_has_no_direction() -> None:
     black = int(np.flatnonzero(load(FashionMnist()).place == 9)[0])
-    with pytest.raises(InvalidInput, match=rf"preprocessing: .* image {black}\b"):
+    with pytest.raises(InvalidInput, match=rf"preprocessing: .* input {black}\b"):
         load(FashionMnist(preprocessing="unit-norm"))
 
 
@@ -90,8 +121,8 @@ def test_images_that_are_all_alike_have_no_spread(ten_images: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "problem"),
-    [(np.arange(9), r"\(9,\) where .* has \(10, 28, 28\)"), (np.arange(1, 11), "label 10 above 9")],
-    ids=["another number", "above 9"],
+    [(np.arange(9), r"\(9,\) where .* has 10 images"), (np.arange(1, 11), "label 10, which is not among 0 … 9")],
+    ids=["another number", "out of range"],
 )
 def test_labels_that_do_not_fit_are_refused(ten_images: Path, labels: np.ndarray, problem: str) -> None:
     ten_images.write_bytes(idx_bytes(labels))
@@ -127,10 +158,11 @@ def test_without_a_data_folder_the_variable_to_set_is_named(monkeypatch: pytest.
     ids=["mnist train", "mnist test", "fashion train", "fashion test"],
 )
 def test_the_real_images_are_all_there(dataset: Mnist | FashionMnist, counts: list[int]) -> None:
-    images, classes, largest_pixel = DATASETS[dataset](dataset)
-    assert np.bincount(classes).tolist() == counts
-    assert images.shape == (sum(counts), 28, 28)
-    assert images.max() == largest_pixel == 255
+    raw = DATASETS[dataset](dataset)
+    assert np.bincount(raw.classes).tolist() == counts
+    assert raw.images.shape == (sum(counts), 28, 28, 1)
+    assert raw.images.max() == raw.largest_pixel == 255
+    assert raw.known_classes == tuple(range(10))
 
 
 @pytest.mark.usefixtures("image_data")

@@ -15,6 +15,7 @@ from nngp_prior.schemas.data import (
     Randomise,
     RandomLabels,
     Threshold,
+    TwoClasses,
 )
 
 MANY = np.zeros(20_000, dtype=np.int64)
@@ -28,7 +29,7 @@ def within_four_sd(hits: int, n: int, p: float) -> bool:
     ("labelling", "expected"),
     [
         (Threshold(at=5), [-1, -1, -1, -1, -1, 1, 1, 1, 1, 1]),
-        (Threshold(at=0), [1] * 10),
+        (Threshold(at=1), [-1] + [1] * 9),
         (Parity(), [-1, 1, -1, 1, -1, 1, -1, 1, -1, 1]),
         (OneVsRest(label=3), [-1, -1, -1, 1, -1, -1, -1, -1, -1, -1]),
         (Constant(), [1] * 10),
@@ -41,6 +42,48 @@ def test_labels_are_what_the_kind_says(labelling: Labelling, expected: list[int]
     labels = label(labelling, np.arange(10))
     assert labels.dtype == np.int8
     assert labels.tolist() == expected
+
+
+def test_two_classes_against_each_other() -> None:
+    classes = np.array([3, 1, 1, 3])
+    assert label(TwoClasses(positive=3, negative=1), classes).tolist() == [1, -1, -1, 1]
+    assert label(TwoClasses(positive=1, negative=3), classes).tolist() == [-1, 1, 1, -1]
+    assert label(TwoClasses(positive=1, negative=3), classes[:1], (1, 3)).tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("labelling", "known", "parts"),
+    [
+        (Threshold(at=12), range(10), ["threshold at=12", "(0 … 9)"]),
+        (Threshold(at=0), range(10), ["threshold at=0", "(0 … 9)"]),
+        (Threshold(at=-3), range(10), ["threshold at=-3", "(0 … 9)"]),
+        (Threshold(at=10**30), range(10), ["at=1000000", "(0 … 9)"]),
+        (OneVsRest(label=11), range(10), ["one-vs-rest label=11", "(0 … 9)"]),
+        (OneVsRest(label=3), (3,), ["one-vs-rest label=3", "(3)"]),
+        (Parity(), (1, 3), ["parity labels", "(1, 3)"]),
+        (TwoClasses(positive=3, negative=1), range(10), ["0 … 9", "classes=(3, 1)"]),
+        (TwoClasses(positive=3, negative=5), (1, 3), ["the classes 1, 3", "classes=(3, 5)"]),
+        (TwoClasses(positive=3, negative=3), (3,), ["two-classes positive=3 negative=3", "alike"]),
+        (TwoClasses(positive=3, negative=1), (3,), ["two-classes positive=3 negative=1", "alike"]),
+        (Threshold(at=1), (), ["no classes", "random, constant or explicit"]),
+    ],
+)
+def test_a_labelling_that_the_classes_do_not_allow_is_refused(labelling: Labelling, known, parts: list[str]) -> None:
+    with pytest.raises(InvalidLabels) as caught:
+        label(labelling, np.array(known or [0], dtype=np.int64), tuple(known))
+    assert caught.value.field == "labelling"
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_a_small_subset_may_lack_classes_that_the_data_have() -> None:
+    assert label(OneVsRest(label=3), np.array([1, 2]), tuple(range(10))).tolist() == [-1, -1]
+    with pytest.raises(InvalidLabels, match=r"one-vs-rest label=3 labels all classes that there are \(1, 2\) alike"):
+        label(OneVsRest(label=3), np.array([1, 2]))
+
+
+@pytest.mark.parametrize("labelling", [RandomLabels(), Constant(), Explicit(values=(1, -1))], ids=lambda x: x.kind)
+def test_inputs_without_classes_have_the_other_labellings(labelling: Labelling) -> None:
+    assert set(label(labelling, np.zeros(2, dtype=np.int64), ())) <= {-1, 1}
 
 
 def test_random_labels_are_fair_independent_of_the_classes_and_their_seeds() -> None:

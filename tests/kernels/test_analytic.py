@@ -1,26 +1,24 @@
-from types import SimpleNamespace
-
+import jax
 import numpy as np
-import psutil
 import pytest
 
-import nngp_prior.kernels.analytic as analytic
 from nngp_prior import log_probability
-from nngp_prior.errors import InvalidInput, InvalidKernel, ResourceLimit
+from nngp_prior.architectures import network
+from nngp_prior.errors import InvalidInput, InvalidKernel
 from nngp_prior.kernels import kernel
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, FullyConnected, Residual
 from tests.kernels.closed_forms import fully_connected
+from tests.kernels.small import with_tiles
 
 X = np.random.default_rng(0).standard_normal((11, 7))
 X2 = np.random.default_rng(1).standard_normal((5, 7))
 
 
 @pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Eleven inputs are two whole tiles and a padded one; five are a whole and a padded one."""
-    monkeypatch.setattr(analytic, "_TILE", 4)
-    return 4
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eleven inputs are three tiles of four, the last of them padded; five are two of three."""
+    with_tiles(monkeypatch, 4)
 
 
 @pytest.mark.parametrize("bias_std", [0.0, 0.3])
@@ -78,7 +76,8 @@ def test_opposite_inputs_of_an_odd_network_have_opposite_labels() -> None:
     assert log_probability(K, labels, method="ep").status == "ok"
 
 
-def test_the_order_of_inputs_does_not_matter(small_tiles: int) -> None:
+@pytest.mark.usefixtures("small_tiles")
+def test_the_order_of_inputs_does_not_matter() -> None:
     order = np.random.default_rng(2).permutation(len(X))
     K = kernel(FullyConnected(), X)
     assert np.abs(kernel(FullyConnected(), X[order]) - K[np.ix_(order, order)]).max() < 1e-12
@@ -105,7 +104,8 @@ def test_float32_inputs_are_computed_in_float64() -> None:
 
 
 @pytest.mark.parametrize("matrices", [(X,), (X, X2)], ids=["symmetric", "rectangular"])
-def test_progress_ends_at_the_total(matrices: tuple[np.ndarray, ...], small_tiles: int) -> None:
+@pytest.mark.usefixtures("small_tiles")
+def test_progress_ends_at_the_total(matrices: tuple[np.ndarray, ...]) -> None:
     events: list[Progress] = []
     kernel(FullyConnected(), *matrices, progress=events.append)
     assert [event.done for event in events] == list(range(1, 7))  # 3 · 4/2, and 3 · 2
@@ -149,9 +149,58 @@ def test_a_zero_input_without_biases_has_no_label() -> None:
     assert "bias" in caught.value.remedy
 
 
-def test_a_kernel_that_does_not_fit_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8 * 10 * 10))
-    monkeypatch.setattr(analytic, "network", lambda _: pytest.fail("work was begun"))
-    with pytest.raises(ResourceLimit, match="at most 10 inputs") as caught:
-        kernel(FullyConnected(), X)
-    assert isinstance(caught.value, MemoryError)
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("inputs", [(X,), (X, X2), (X2, X)], ids=["symmetric", "in X2", "in X"])
+def test_an_input_that_overflows_is_named(inputs: tuple[np.ndarray, ...]) -> None:
+    inputs = tuple(A.copy() for A in inputs)
+    inputs[-1][4] *= 1e200
+    with pytest.raises(
+        InvalidInput, match=r"the kernel of input 4 overflows \(its largest value is .*e\+200\)"
+    ) as caught:
+        kernel(FullyConnected(), *inputs)
+    assert caught.value.field == ("X", "X2")[len(inputs) - 1]
+
+
+IMAGES = np.random.default_rng(3).random((7, 6, 5))
+
+
+def test_images_keep_their_axes_where_the_network_takes_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture = Convolutional(layers=(ConvolutionLayer(padding="valid"), ConvolutionLayer(stride=2)))
+    K = kernel(architecture, IMAGES)
+    assert np.abs(K - kernel(architecture, IMAGES[..., None])).max() == 0
+    with jax.enable_x64(True):
+        reference = np.asarray(network(architecture).kernel_fn(IMAGES[..., None], None, "nngp"))
+    assert np.abs(K - reference).max() < 1e-12 * reference.max()
+    with_tiles(monkeypatch, 3)
+    assert np.abs(kernel(architecture, IMAGES) - K).max() < 1e-12
+    other_neighbours = kernel(architecture, IMAGES[:, [3, 0, 4, 1, 5, 2]])
+    assert np.abs(other_neighbours - K).max() > 1e-4
+
+
+@pytest.mark.parametrize("inputs", [IMAGES.reshape(7, 30), IMAGES[..., None, None]], ids=["vectors", "five axes"])
+def test_a_network_on_images_refuses_what_is_no_image(inputs: np.ndarray) -> None:
+    with pytest.raises(InvalidInput, match="takes images") as caught:
+        kernel(Residual(), inputs)
+    assert caught.value.field == "X"
+    assert "(n, height, width, channels)" in caught.value.remedy
+
+
+def test_float32_is_float32_and_close() -> None:
+    K = kernel(FullyConnected(), X, dtype="float32")
+    assert K.dtype == np.float32
+    assert 0 < np.abs(K - kernel(FullyConnected(), X)).max() < 1e-5
+
+
+@pytest.mark.parametrize(("field", "value"), [("get", "cov"), ("dtype", "float16")])
+def test_other_arguments(field: str, value: str) -> None:
+    arguments = {"architecture": FullyConnected(), "X": X} | {field: value}
+    with pytest.raises(InvalidInput, match=value) as caught:
+        kernel(**arguments)
+    assert caught.value.field == field
+
+
+def test_both_kernels_of_one_network_differ() -> None:
+    """Of the perceptron without biases the tangent kernel is the NNGP kernel."""
+    assert np.abs(kernel(FullyConnected(), X, get="ntk") - kernel(FullyConnected(), X)).max() > 0.1
+    linear = FullyConnected(depth=0, bias_std=0)
+    assert kernel(linear, X, get="ntk") == pytest.approx(kernel(linear, X), rel=1e-12)

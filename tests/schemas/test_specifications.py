@@ -12,13 +12,12 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.probability import estimator_of
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, FullyConnected, PoolingLayer, Residual
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import (
     Constant,
     Dataset,
     Digits,
-    Explicit,
     FashionMnist,
     Flip,
     Labelling,
@@ -31,14 +30,19 @@ from nngp_prior.schemas.data import (
 from nngp_prior.schemas.estimator import EP, EP2, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
 # A specification, and for each of its fields but the kind a value that it does not have.
+_OF_NETWORKS: dict[str, object] = {
+    "activation": "erf",
+    "negative_slope": 0.2,
+    "layer_norm": True,
+    "weight_std": 1.5,
+    "bias_std": 0.0,
+}
 OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
-    (FullyConnected(), {"depth": 3, "width": 100, "activation": "erf", "weight_std": 1.5, "bias_std": 0.0}),
-    (Digits(), {"n": 5, "split": "test", "seed": 1, "preprocessing": "none"}),
-    (Threshold(at=5), {"at": 4, "corruption": Flip(count=1)}),
-    (Threshold(at=5, corruption=Flip(count=1)), {"at": 4, "corruption": Flip(count=2)}),
-    (Explicit(values=(1, -1)), {"values": (-1, 1), "corruption": Flip(count=1)}),
-    (Randomise(probability=0.5), {"probability": 0.25, "seed": 1}),
-    (Flip(count=3), {"count": 4, "seed": 1}),
+    (FullyConnected(), {"depth": 3, "width": 100, **_OF_NETWORKS}),
+    (Convolutional(), {"layers": (PoolingLayer(),), "readout": "global-average-pool", "channels": 8, **_OF_NETWORKS}),
+    (Residual(), {"groups": 2, "blocks": 2, "size": 5, "readout": "flatten", "channels": 8, **_OF_NETWORKS}),
+    (ConvolutionLayer(), {"size": 5, "stride": 2, "padding": "valid", "channels": 8}),
+    (PoolingLayer(), {"operation": "sum", "size": 3, "stride": 1}),
     (Sampling(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
     (BernsteinYue(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
     (Laplace(noise_variance=1), {"link": "logistic", "max_iterations": 5, "noise_variance": 0.1, "jitter": 1e-6}),
@@ -102,7 +106,7 @@ def test_kinds_with_the_same_fields_have_different_hashes() -> None:
 
 
 def test_content_hash_is_the_same_everywhere_and_always() -> None:
-    assert FullyConnected().content_hash == "bee48bcaf8da3cd034ab1c70ca4b00a7a8ef7ac117665ad05ce5c728a6e43f2a"
+    assert FullyConnected().content_hash == "21d61567f66c7197f2a9cabaf15424e00833be893ac3c73ae0cc6927b06e5aaa"
 
 
 def test_content_hash_survives_a_round_trip_and_does_not_depend_on_how_a_number_is_written() -> None:

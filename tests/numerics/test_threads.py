@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nngp_prior import log_probabilities, log_probability
-from nngp_prior.probability.threads import on_all_cores, one_thread_blas
+from nngp_prior.numerics.threads import on_all_cores, one_thread_blas
 from nngp_prior.progress import Progress
 from tests.cases import equicorrelated
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,8 +12,6 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from nngp_prior.probability.cost import cores
-
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _controller = functools.cache(ThreadpoolController)  # finding the libraries takes a millisecond or two
@@ -20,6 +19,11 @@ _lock = threading.Lock()
 _users = 0
 _limits: list[Any] = []  # one, where there are users
 _worker = threading.local()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -1,0 +1,155 @@
+"""Our kernel recursions against neural-tangents' ``nt.batch``, jitted and at its best batch size, in one run.
+
+neural-tangents computes all n² entries, we the upper triangle, tile by tile, two tiles at once.
+The floor is the elementwise work alone: one pass of the activation's dual per layer, at its measured rate on all cores.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.problems import inputs
+from benchmarks.report import Column, Table, say
+from benchmarks.timing import best_of, measure
+from nngp_prior.architectures import layers_of, network
+from nngp_prior.architectures._neural_tangents import batch
+from nngp_prior.data import load
+from nngp_prior.kernels.duals import dual
+from nngp_prior.kernels.recursion import KernelFunction, kernel_function
+from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected
+from nngp_prior.schemas.data import Digits
+
+
+def run(quick: bool) -> list[Table]:
+    """Times of whole kernels, and how far they are from the floor."""
+    flat = inputs(200 if quick else 4000).X
+    images = inputs(16 if quick else 500).X
+    images = images.reshape(len(images), *[math.isqrt(images.shape[1])] * 2, 1)
+    digits = load(Digits(n=8 if quick else 200)).X.reshape(-1, 8, 8, 1)
+    cases: list[tuple[str, Architecture, np.ndarray, tuple[int, ...], int, float]] = [
+        ("fully connected, depth 2", FullyConnected(depth=2), flat, (200, 500, 1000, 2000), 1, 2.0),
+        ("3 convolutions, flatten", Convolutional(), images, (4, 10, 20, 50), 1, 2.0),
+        (
+            "3 convolutions, global average pool",
+            Convolutional(readout="global-average-pool"),
+            digits,
+            (4, 8, 20, 40),
+            2,
+            1.5,
+        ),
+    ]
+    rate = _dual_rate()
+    rows = [_compare(*case, rate) for case in cases]
+    return [
+        Table(
+            "Kernels against neural-tangents",
+            [
+                Column("network", "network"),
+                Column("n", "n"),
+                Column("shape", "shape"),
+                Column("ours, s", "ours_s"),
+                Column("neural-tangents, s", "peer_s"),
+                Column("its batch", "batch"),
+                Column("times faster", "ratio", ".2f"),
+                Column("goal", "goal", ".1f"),
+                Column("largest difference", "difference", ".1e"),
+                Column("floor, s", "floor_s"),
+                Column("ours / floor", "floor_ratio", ".1f"),
+                Column("ours, µs a pair", "pair_us"),
+                Column("estimated", "estimated_us"),
+            ],
+            rows,
+            [
+                "relu, float64, without compilation; ours with the variances of each input; both use all cores",
+                f"floor: the dual of relu at {rate / 1e6:.0f} million covariances a second on all cores, each layer, "
+                "for the upper triangle; no convolutions, no products of inputs",
+                "difference relative to the largest entry; estimated: seconds_per_pair over the cores",
+            ],
+        )
+    ]
+
+
+def ours(function: KernelFunction, X: np.ndarray) -> np.ndarray:
+    """The whole kernel, as many tiles at once as there are cores."""
+    P, n = function.prepare(X), len(X)
+    K = np.empty((n, n))
+
+    def tile(rows: slice, columns: slice) -> None:
+        of_rows, of_columns = (jax.tree.map(lambda leaf, part=part: leaf[part], P) for part in (rows, columns))
+        K[rows, columns] = function.within(of_rows) if rows == columns else function.between(of_rows, of_columns)
+        K[columns, rows] = K[rows, columns].T
+
+    parts = [slice(start, min(start + function.tile, n)) for start in range(0, n, function.tile)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(tile, rows, part) for i, rows in enumerate(parts) for part in parts[i:]]:
+            done.result()
+    return K
+
+
+def _compare(
+    name: str,
+    architecture: Architecture,
+    X: np.ndarray,
+    batches: tuple[int, ...],
+    power: int,
+    goal: float,
+    rate: float,
+) -> dict[str, Any]:
+    n, shape = len(X), X.shape[1:]
+    say(f"{name}, n = {n}")
+    function = kernel_function(layers_of(architecture), shape)
+    K, seconds = measure(lambda: ours(function, X))
+    peers = {}
+    kernel_fn = network(architecture).kernel_fn
+    for size in [size for size in batches if n % size == 0]:
+        with jax.enable_x64(True):
+            batched = batch(lambda a, b: kernel_fn(a, b, "nngp"), batch_size=size, device_count=0)
+            reference, peers[size] = measure(lambda batched=batched: np.asarray(batched(X, X)))
+    best = min(peers, key=lambda size: peers[size])
+    layers = architecture.depth if isinstance(architecture, FullyConnected) else 3
+    pixels = 1 if isinstance(architecture, FullyConnected) else math.prod(shape[:2]) ** power
+    floor = n * (n + 1) / 2 * layers * pixels / rate
+    return {
+        "network": name,
+        "n": n,
+        "shape": " × ".join(map(str, shape)),
+        "ours_s": seconds,
+        "peer_s": peers[best],
+        "batch": best,
+        "peer_s_by_batch": {str(size): value for size, value in peers.items()},
+        "ratio": peers[best] / seconds,
+        "goal": goal,
+        "difference": np.abs(K - reference).max() / np.abs(reference).max(),
+        "floor_s": floor,
+        "floor_ratio": seconds / floor,
+        "pair_us": 1e6 * seconds / (n * (n + 1) / 2),
+        "estimated_us": 1e6 * function.seconds_per_pair / (os.cpu_count() or 1),
+    }
+
+
+def _dual_rate() -> float:
+    """Covariances a second through the dual of relu, all cores at once, each on its own square of them."""
+    of = dual("relu")
+    cores = os.cpu_count() or 1
+    with jax.enable_x64(True):
+        once = jax.jit(lambda K, q: of.expectations(K, of.terms(q[:, None]), of.terms(q), False)[0])
+        K, q = jnp.full((512, 512), 0.3), jnp.linspace(0.5, 2, 512)
+
+        def all_cores(pool: ThreadPoolExecutor) -> float:
+            return measure(lambda: [f.result() for f in [pool.submit(_many, once, K, q) for _ in range(cores)]]).seconds
+
+        with ThreadPoolExecutor(cores) as pool:
+            return 20 * cores * K.size / best_of(lambda: all_cores(pool))
+
+
+def _many(once: Any, K: jax.Array, q: jax.Array) -> None:
+    with jax.enable_x64(True):
+        for _ in range(20):
+            jax.block_until_ready(once(K, q))

@@ -1,0 +1,107 @@
+"""Networks of neural-tangents: the finite ones, and a reference for the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nngp_prior.architectures._neural_tangents import stax
+from nngp_prior.architectures.layers import (
+    Activation,
+    Convolution,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    Layer,
+    LayerNorm,
+    Layers,
+    Pooling,
+    Sum,
+    layers_of,
+)
+from nngp_prior.schemas.architecture import Architecture
+
+
+class Network(NamedTuple):
+    """A network in the shape of a ``stax`` triple.
+
+    Attributes:
+        init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²).
+        apply: (parameters, X) -> (n, 1) outputs.
+        kernel_fn: (X, X2, get) -> (n, n2) infinite-width kernel.
+    """
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+    kernel_fn: Callable[..., Any]
+
+
+def network(architecture: Architecture) -> Network:
+    """Build a network.
+
+    Args:
+        architecture: its specification.
+
+    Returns:
+        initialiser, forward pass and kernel, with the same variances.
+    """
+    return network_of(layers_of(architecture))
+
+
+def network_of(layers: Layers) -> Network:
+    """Build what some layers of a network compute.
+
+    Args:
+        layers: from the input on; none is the identity.
+
+    Returns:
+        initialiser, forward pass and kernel of the last layer's units.
+    """
+    return Network(*(_serial(layers) if layers else stax.Identity()))
+
+
+def _serial(layers: Layers) -> Any:
+    return stax.serial(*(_stax(layer) for layer in layers))
+
+
+def _stax(layer: Layer) -> Any:
+    # In "standard" parametrisation the variances are those of the weights themselves, as in the specification. The NNGP
+    # kernel is the same in either.
+    match layer:
+        case Dense(units=units):
+            return stax.Dense(units, parameterization="standard", **_variances(layer))
+        case Convolution(channels=channels, size=size, stride=stride, padding=padding):
+            return stax.Conv(
+                channels,
+                (size, size),
+                (stride, stride),
+                padding.upper(),
+                parameterization="standard",
+                **_variances(layer),
+            )
+        case Activation(name=name, negative_slope=slope):
+            simple = {
+                "relu": stax.Relu,
+                "erf": stax.Erf,
+                "gelu": stax.Gelu,
+                "sin": stax.Sin,
+                "cos": stax.Cos,
+                "identity": stax.Identity,
+            }
+            return stax.LeakyRelu(slope) if name == "leaky-relu" else simple[name]()
+        case LayerNorm():
+            return stax.LayerNorm()
+        case Pooling(operation=operation, size=size, stride=stride):
+            pool = stax.AvgPool if operation == "average" else stax.SumPool
+            return pool((size, size), (stride, stride))
+        case Flatten():
+            return stax.Flatten()
+        case GlobalAveragePool():
+            return stax.GlobalAvgPool()
+        case Sum(main=main, shortcut=shortcut):
+            branches = (_serial(branch) if branch else stax.Identity() for branch in (main, shortcut))
+            return stax.serial(stax.FanOut(2), stax.parallel(*branches), stax.FanInSum())
+
+
+def _variances(layer: Dense | Convolution) -> dict[str, float | None]:
+    return {"W_std": layer.weight_std, "b_std": layer.bias_std or None}

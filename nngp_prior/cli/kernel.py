@@ -1,0 +1,326 @@
+"""``nngp-prior kernel compute | inspect | plot | list | evict``: kernel matrices, in files and in the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from nngp_prior.cli import options, output
+from nngp_prior.cli.problems import about, inputs_of, parse_dataset, parse_problem
+from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.progress import Progress
+
+if TYPE_CHECKING:
+    from nngp_prior.kernels.cache import Entry
+    from nngp_prior.kernels.ledger import Header
+
+app = typer.Typer(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
+_IGNORED = {"inputs_file": options.OF_DATA}
+_SOURCE_HELP = "a .npy file, or the key of a cached kernel (its beginning is enough)"
+Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
+
+
+class _Matrix(NamedTuple):
+    """A kernel matrix, its name, and what is known of it."""
+
+    K: np.ndarray
+    name: str
+    header: Header | None
+
+
+@app.command()
+def compute(
+    context: typer.Context,
+    data: options.DataName = "digits",
+    n: options.N = None,
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
+    inputs_file: options.InputsFile = None,
+    architecture: options.ArchitectureName = "fully-connected",
+    depth: options.Depth = None,
+    blocks: options.Blocks = None,
+    readout: options.Readout = None,
+    activation: options.Activation = None,
+    layer_norm: options.LayerNorm = None,
+    weight_std: options.WeightStd = None,
+    bias_std: options.BiasStd = None,
+    get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
+    dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+    out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
+    json: options.Json = False,
+) -> None:
+    """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
+    network = options.architecture_of(
+        architecture,
+        depth=depth,
+        blocks=blocks,
+        readout=readout,
+        activation=activation,
+        layer_norm=layer_norm,
+        weight_std=weight_std,
+        bias_std=bias_std,
+    )
+    options.refuse_ignored(context, _IGNORED)
+    from nngp_prior.data import load, load_file
+    from nngp_prior.kernels import Job, KernelCache
+    from nngp_prior.kernels.disk import on_disk
+
+    if inputs_file is not None:
+        loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
+    else:
+        fields = options.data_fields(
+            network,
+            data,
+            n=n,
+            split=split,
+            seed=data_seed,
+            preprocessing=preprocessing,
+            bits=bits,
+            encoding=encoding,
+            leave_out_zero=leave_out_zero,
+        )
+        dataset, _ = parse_problem(fields, classes, [], None, 0)
+        loaded, source = load(dataset), about(dataset)
+    X = inputs_of(loaded, network)
+    job = Job.of(network, X, None, get, dtype)
+    cache = KernelCache()
+    if out is None and job.nbytes > cache.limit:
+        problem = f"is missing, and {_size(job.nbytes)} are more than the cache may take ({_size(cache.limit)})"
+        raise InvalidInput("--out", problem, "Name a .npy file, or set NNGP_CACHE_BYTES.")
+    began, computed = time.perf_counter(), 0
+    with output.ProgressBars() as bars:
+        bar = bars.bar(f"kernel of {len(job.X):,} inputs")
+
+        def count(event: Progress) -> None:
+            nonlocal computed
+            computed += 1
+            bar(event)
+
+        if out is not None:
+            on_disk(job, out, count, about=source)
+        else:
+            cache.of(job, count, source)
+    document = {
+        "kernel": job.key,
+        "n": len(job.X),
+        **job.description,
+        "dtype": dtype,
+        **source,
+        "file": None if out is None else str(out),
+        "bytes": job.nbytes,
+        "tiles_computed": computed,
+        "seconds": round(time.perf_counter() - began, 3),
+        "versions": output.versions(),
+    }
+    if json:
+        output.print_json(document)
+        return
+    where = str(out) if out is not None else f"cache, key {job.key[:12]}"
+    how = f"tiles computed: {computed}, {document['seconds']:.1f} s" if computed else "was there already"
+    size = f"{len(job.X):,} × {len(job.X):,} {get} ({dtype}, {_size(job.nbytes)})"
+    output.console.print(f"{size}: {where}; {how}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def inspect(source: Source, json: options.Json = False) -> None:
+    """The spectrum of a kernel, and which inputs determine each other's labels."""
+    from nngp_prior.kernels import inspect as look_at
+
+    matrix = _matrix(source)
+    found = look_at(matrix.K)
+    spectrum = found.eigenvalues
+    quantities = {
+        "n": found.n,
+        "dtype": str(matrix.K.dtype),
+        "symmetric": found.symmetric,
+        "asymmetry": found.asymmetry,
+        "trace": found.trace,
+        "smallest_variance": found.smallest_variance,
+        "largest_variance": found.largest_variance,
+        "largest_eigenvalue": float(spectrum[0]),
+        "smallest_eigenvalue": float(spectrum[-1]),
+        "condition": found.condition,
+        "rank": found.rank,
+        "effective_rank": found.effective_rank,
+        "singular": found.singular,
+        "tied": found.tied,
+    }
+    pairs = [{"inputs": [i, j], "correlation": sign} for i, j, sign in found.tied_pairs]
+    if json:
+        known = {} if matrix.header is None else {"kernel": matrix.header.key, **matrix.header.about}
+        more = {"tied_pairs": pairs, "eigenvalues": spectrum.tolist()}
+        output.print_json({"source": matrix.name, **known, **quantities, **more})
+        return
+    output.console.print(_title(matrix), soft_wrap=True, highlight=False)
+    table = Table("", "", box=None, show_header=False)
+    for name, value in quantities.items():
+        shown = f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    output.print_table(table)
+    if found.singular:
+        output.note("Singular to rounding: some labellings are impossible or need a jitter.")
+    for pair in pairs:
+        i, j = pair["inputs"]
+        output.note(f"Inputs {i} and {j} have correlation {pair['correlation']:+d} and determine each other's label.")
+    if found.tied > len(pairs):
+        output.note(f"… and {found.tied - len(pairs):,} more pairs.")
+
+
+@app.command()
+def plot(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("kernel.png"),
+    json: options.Json = False,
+) -> None:
+    """Draw a kernel: correlations sorted by class, and the spectrum."""
+    _require_plots(out)
+    from nngp_prior.cli.kernel_plot import plot_kernel
+    from nngp_prior.kernels import inspect as look_at
+
+    matrix = _matrix(source)
+    found = look_at(matrix.K)
+    classes = _classes(matrix)
+    plot_kernel(out, _title(matrix), matrix.K, found, classes)
+    document = {"source": matrix.name, "plot": str(out), "n": found.n, "sorted_by_class": classes is not None}
+    if json:
+        output.print_json(document)
+    else:
+        output.console.print(f"Plot: {out}")
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """What the cache holds, the most recently used first."""
+    from nngp_prior.kernels import KernelCache
+
+    cache = KernelCache()
+    entries = cache.entries()
+    total = sum(entry.bytes for entry in entries)
+    if json:
+        rows = [_as_json(entry) for entry in entries]
+        output.print_json({"folder": str(cache.folder), "limit": cache.limit, "bytes": total, "entries": rows})
+        return
+    table = Table("key", "n", "kernel", "of", "size", "last use", box=None, header_style="bold", pad_edge=False)
+    for entry in entries:
+        about = entry.header.about
+        table.add_row(
+            entry.header.key[:12],
+            f"{entry.header.grid.n:,}",
+            f"{about['get']} {_network(about['architecture'])}",
+            _inputs(about),
+            _size(entry.bytes) + ("" if entry.finished else " (unfinished)"),
+            f"{entry.last_use.astimezone():%Y-%m-%d %H:%M}",
+        )
+    output.print_table(table)
+    output.console.print(f"{_size(total)} of {_size(cache.limit)} in {cache.folder}", soft_wrap=True)
+
+
+@app.command()
+def evict(
+    limit: Annotated[
+        int | None, typer.Option("--bytes", min=0, help="what may stay [NNGP_CACHE_BYTES]; 0 removes all")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Remove the kernels that were not used for longest; those in use stay."""
+    from nngp_prior.kernels import KernelCache
+
+    removed = KernelCache().evict(limit)
+    if json:
+        output.print_json({"removed": [_as_json(entry) for entry in removed]})
+    else:
+        output.console.print(f"{len(removed)} kernels removed, {_size(sum(entry.bytes for entry in removed))}")
+
+
+def _matrix(source: str) -> _Matrix:
+    from nngp_prior.data.npy import read_npy
+    from nngp_prior.kernels import KernelCache
+    from nngp_prior.kernels.ledger import header_beside
+
+    if source.endswith(".npy"):
+        path = Path(source)
+        return _Matrix(read_npy(path), path.name, header_beside(path))
+    cache = KernelCache()
+    entry = cache.find(source)
+    return _Matrix(cache.open(entry.header.key), entry.header.key[:12], entry.header)
+
+
+def _classes(matrix: _Matrix) -> np.ndarray | None:
+    """Of the inputs, where it is known what data set they are from."""
+    about = {} if matrix.header is None else matrix.header.about
+    if "dataset" not in about:
+        return None
+    from nngp_prior.data import load
+
+    try:
+        return load(parse_dataset(about["dataset"])).classes
+    except NngpPriorError as error:
+        output.note(f"Not sorted by class: {error}")
+        return None
+
+
+def _title(matrix: _Matrix) -> str:
+    if matrix.header is None:
+        return matrix.name
+    about = matrix.header.about
+    return f"{matrix.name}: {about['get']} of {_inputs(about)}, {_network(about['architecture'])}"
+
+
+def _network(architecture: dict[str, Any]) -> str:
+    """An architecture in a few words."""
+    depth = {
+        "fully-connected": lambda: f"depth {architecture['depth']}",
+        "convolutional": lambda: f"{len(architecture['layers'])} layers, {architecture['readout']}",
+        "residual": lambda: f"{architecture['groups']} × {architecture['blocks']} blocks",
+    }[architecture["kind"]]()
+    return f"{architecture['kind']}, {depth}, {architecture['activation']}"
+
+
+def _inputs(about: dict[str, Any]) -> str:
+    if "dataset" in about:
+        return f"{about['dataset']['kind']} ({about['dataset'].get('split', 'all')})"
+    return Path(about.get("inputs", "inputs")).name
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    grid = entry.header.grid
+    return {
+        "kernel": entry.header.key,
+        "n": grid.n,
+        "n2": grid.n2,
+        "dtype": entry.header.dtype,
+        "bytes": entry.bytes,
+        "last_use": entry.last_use.isoformat(),
+        "finished": entry.finished,
+        **entry.header.about,
+    }
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
+
+
+def _require_plots(out: Path) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
+    if out.suffix != ".png":
+        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .png.")
+    if out.is_dir() or not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
+        raise InvalidInput("--out", f"{out} cannot be written", "Name a file in a folder that exists.")

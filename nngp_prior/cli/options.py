@@ -1,0 +1,150 @@
+"""Options that several commands have: of data sets and of architectures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import TypeAdapter
+
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
+
+DataName = Annotated[str, typer.Option("--data", help="digits, mnist, fashion-mnist, cifar10 or boolean")]
+N = Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")]
+Split = Annotated[str | None, typer.Option(help="train or test [train]")]
+DataSeed = Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
+]
+Bits = Annotated[int | None, typer.Option(help="boolean: number of bits [7]")]
+Encoding = Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")]
+LeaveOutZero = Annotated[
+    bool | None,
+    typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
+]
+PreprocessingName = Annotated[
+    str | None,
+    typer.Option("--preprocessing", help="unit-interval (images' default), standardise, unit-norm or none"),
+]
+InputsFile = Annotated[
+    Path | None, typer.Option(help="n × … inputs (.npy; .npz: images, labels) instead of a data set")
+]
+ArchitectureName = Annotated[
+    str,
+    typer.Option(
+        "--architecture",
+        help="fully-connected, convolutional, residual, myrtle-5, myrtle-7, myrtle-10, or a specification (.json)",
+    ),
+]
+Depth = Annotated[
+    int | None, typer.Option(help="fully-connected: number of hidden layers [2]; convolutional: of convolutions [3]")
+]
+Blocks = Annotated[int | None, typer.Option(help="residual: of each of the three groups [1]")]
+Readout = Annotated[str | None, typer.Option(help="of images: flatten or global-average-pool")]
+Activation = Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gelu, sin, cos or identity [relu]")]
+LayerNorm = Annotated[bool | None, typer.Option("--layer-norm", help="normalise before each activation")]
+WeightStd = Annotated[float | None, typer.Option(help="standard deviation of weights, times √fan-in [√2]")]
+BiasStd = Annotated[float | None, typer.Option(help="standard deviation of biases [0.1]")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
+OF_ARCHITECTURE = (
+    "architecture",
+    "depth",
+    "blocks",
+    "readout",
+    "activation",
+    "layer_norm",
+    "weight_std",
+    "bias_std",
+)
+_ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
+_KINDS = {"fully-connected": FullyConnected, "convolutional": Convolutional, "residual": Residual}
+_MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-10": 10}
+
+
+def architecture_of(name: str, **options: Any) -> Architecture:
+    """An architecture from options.
+
+    Args:
+        name: a kind, a preset, or a JSON file.
+        **options: its fields, None where not given; ``depth`` of a convolutional network is its number of layers.
+
+    Returns:
+        the specification.
+
+    Raises:
+        InvalidInput: an unknown name, or an option that means nothing beside it.
+    """
+    fields = {field: value for field, value in options.items() if value is not None}
+    preset = name.endswith(".json") or name in _MYRTLE
+    beside = [field for field in fields if name.endswith(".json") or (preset and field in ("depth", "blocks"))]
+    if preset and beside:
+        flag = f"--{beside[0].replace('_', '-')}"
+        raise InvalidInput(flag, f"means nothing beside --architecture {name}", "Leave one of them out.")
+    if name.endswith(".json"):
+        return _ARCHITECTURE.validate_python(_read(Path(name)))
+    if name in _MYRTLE:
+        return Convolutional.myrtle(_MYRTLE[name], **fields)
+    if name not in _KINDS:
+        known = ", ".join([*_KINDS, *_MYRTLE])
+        raise InvalidInput("architecture", f"got {name!r}", f"Choose one of {known}, or give a .json file.")
+    if name == "convolutional" and "depth" in fields:
+        depth = fields.pop("depth")
+        if depth < 1:
+            raise InvalidInput("depth", f"got {depth}", "A convolutional network has at least one convolution.")
+        fields["layers"] = (ConvolutionLayer(),) * depth
+    return _KINDS[name](**fields)
+
+
+def data_fields(architecture: Architecture, kind: str, **fields: Any) -> dict[str, Any]:
+    """The fields of a data set, from options that are None where they were not given.
+
+    Args:
+        architecture: of the network that the data are for.
+        kind: of the data set.
+        **fields: the others.
+
+    Returns:
+        those that were given; the zero vector is left out where the network's output there is 0, which has no sign.
+    """
+    if fields["leave_out_zero"] is None and fields["encoding"] == "bits" and architecture.bias_std == 0:
+        fields["leave_out_zero"] = True
+    return {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataUnavailable(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise DataUnavailable(f"{path}: is no JSON that can be read ({error}).") from None
+
+
+def refuse_ignored(context: typer.Context, ignored: Mapping[str, Sequence[str]]) -> None:
+    """Refuse options that mean nothing beside another one.
+
+    Args:
+        context: of the command.
+        ignored: names of options, for each one that makes them meaningless.
+
+    Raises:
+        InvalidInput: both were given.
+    """
+    given = {name for name in context.params if _from_command_line(context, name)}
+    for name, others in ignored.items():
+        for other in others:
+            if name in given and other in given:
+                flag, beside = (f"--{option.replace('_', '-')}" for option in (other, name))
+                raise InvalidInput(flag, f"means nothing beside {beside}", "Leave one of them out.")
+
+
+def _from_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,118 @@
+"""NumPy's ``.npy`` and ``.npz`` files, read strictly: what is not exactly an array of numbers or text is refused.
+
+NumPy's own reader takes a file whose header was damaged into another shape for a shorter array, and fails on others
+with whatever its parser raises. Python objects (pickles) are never read.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from nngp_prior.data.files import read_bytes
+from nngp_prior.errors import DataMissing, DataUnavailable
+
+_MAGIC = b"\x93NUMPY"
+_VERSIONS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # bytes of the header's length
+_HEADER = re.compile(
+    rb"\{'descr': *'([<>|=]?[a-zA-Z?]\d*)', *'fortran_order': *(True|False), *'shape': *\(([\d, ]*)\) *,? *\} *\n?"
+)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read one array.
+
+    Args:
+        path: a ``.npy`` file.
+
+    Returns:
+        the array, in this machine's byte order.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataUnavailable: not of NumPy's format, of another length than its header states, or of Python objects.
+    """
+    return _parse(str(path), read_bytes(path))
+
+
+def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read arrays of an archive.
+
+    Args:
+        path: a ``.npz`` file.
+        *names: of the arrays.
+
+    Returns:
+        those of the names that the archive has.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataUnavailable: no archive, a damaged one, or one of the arrays is not as :func:`read_npy` takes it.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            _check_directory(file, archive)
+            # All members, since a damaged directory can hide one under another name, and reading compares the names.
+            members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+    except FileNotFoundError:
+        raise DataMissing(f"{path}: no such file. Check the path.") from None
+    except Exception as error:  # a damaged archive makes zipfile raise any of a dozen kinds
+        raise DataUnavailable(
+            f"{path}: is no .npz file that can be read ({_reason(error)}). Save it again with numpy.savez."
+        ) from None
+    wanted = {name: members.get(f"{name}.npy") for name in names}
+    return {name: _parse(f"{path}[{name}]", content) for name, content in wanted.items() if content is not None}
+
+
+def _check_directory(file: BinaryIO, archive: zipfile.ZipFile) -> None:
+    """A damaged length in the directory can make one entry swallow the next, which zipfile does not notice."""
+    file.seek(-12 - len(archive.comment), io.SEEK_END)
+    stated, listed = int.from_bytes(file.read(2), "little"), len(archive.infolist())
+    if stated != listed:
+        raise zipfile.BadZipFile(f"its directory lists {listed} members and states {stated}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _parse(where: str, content: bytearray) -> np.ndarray:
+    length_bytes = _VERSIONS.get(bytes(content[6:8]))
+    if content[:6] != _MAGIC or length_bytes is None:
+        starts = content[:8].hex() or "nothing"
+        raise DataUnavailable(
+            f"{where}: starts with {starts} where a .npy file starts with 934e554d50590100. Save it with numpy.save."
+        )
+    begin = 8 + length_bytes
+    offset = begin + int.from_bytes(content[8:begin], "little")
+    header = _HEADER.fullmatch(content[begin:offset])
+    if header is None or offset > len(content):
+        raise DataUnavailable(f"{where}: has no header of one plain array. Save the array again with numpy.save.")
+    descr, fortran_order, sizes = (bytes(part).decode() for part in header.groups())
+    if descr.lstrip("<>|=").startswith("O"):
+        raise DataUnavailable(f"{where}: holds Python objects, which are not read. Save an array of numbers.")
+    try:
+        dtype = np.dtype(descr)
+        shape = tuple(int(size) for size in sizes.split(",") if size.strip())
+    except (TypeError, ValueError):
+        raise DataUnavailable(
+            f"{where}: has the type {descr}, shape ({sizes}). Save it again with numpy.save."
+        ) from None
+    expected = dtype.itemsize * math.prod(shape)
+    if len(content) - offset != expected:
+        raise DataUnavailable(
+            f"{where}: has {len(content) - offset:,} bytes where shape {shape} and type {dtype} make {expected:,}. "
+            "Save it again with numpy.save."
+        )
+    try:
+        array = np.frombuffer(content, dtype, offset=offset) if expected else np.empty(0, dtype)
+        array = array.reshape(shape, order="F" if fortran_order == "True" else "C")
+    except ValueError:  # more axes than NumPy has
+        raise DataUnavailable(f"{where}: has the shape {shape}, which no array has. Save it again.") from None
+    return np.require(array.astype(dtype.newbyteorder("="), copy=False), requirements="A")

@@ -1,0 +1,220 @@
+"""Kernels on disk, found again by the hash of all that determines them.
+
+An entry is ``<key>.npy`` and its ledger, in the folder ``kernels`` under ``NNGP_HOME``; one that was cut off is gone on
+with when it is asked for again. Processes may share a cache: one computes an entry, the others wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.analytic import in_memory
+from nngp_prior.kernels.cost import require_disk
+from nngp_prior.kernels.disk import on_disk, opened, partial_path
+from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.ledger import Header, header_beside, ledger_path
+from nngp_prior.kernels.locks import lock, locked
+from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.settings import Settings
+
+_WITHOUT = "Set NNGP_HOME to another folder, or NNGP_CACHE_BYTES=0 to do without a cache"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kernel in a cache.
+
+    Attributes:
+        path: of the matrix.
+        header: key, size, dtype, architecture and what else was told of it.
+        bytes: on the disk.
+        last_use: when it was last asked for.
+        finished: or cut off, or still being computed.
+    """
+
+    path: Path
+    header: Header
+    bytes: int
+    last_use: datetime
+    finished: bool
+
+
+class KernelCache:
+    """A folder of kernels.
+
+    Args:
+        folder: made when it is needed; ``kernels`` under ``NNGP_HOME`` when absent.
+        limit: bytes down to which the least recently used are removed; ``NNGP_CACHE_BYTES`` when absent.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
+        settings = Settings()
+        self.folder = settings.home / "kernels" if folder is None else folder
+        self.limit = settings.cache_bytes if limit is None else limit
+
+    def kernel(
+        self,
+        architecture: Architecture,
+        X: ArrayLike,
+        X2: ArrayLike | None = None,
+        *,
+        get: str = "nngp",
+        dtype: str = "float64",
+        progress: ProgressCallback | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> Float[np.ndarray, "n n2"]:
+        """As :func:`nngp_prior.kernel`, from the cache where it is there and intact.
+
+        Args:
+            architecture: the specification of the network.
+            X: (n, …) inputs.
+            X2: (n2, …) other inputs.
+            get: ``nngp`` or ``ntk``.
+            dtype: ``float64`` or ``float32``.
+            progress: told of each tile that is computed.
+            about: what the entry says beside the architecture.
+
+        Returns:
+            the matrix; a read-only map of the entry, which is not removed as long as any process has such a map. One
+            that is larger than the whole cache may be is computed in memory.
+        """
+        return self.of(Job.of(architecture, X, X2, get, dtype), progress or ignore, about)
+
+    def of(self, job: Job, progress: ProgressCallback, about: dict[str, Any] | None = None) -> np.ndarray:
+        """As :meth:`kernel`.
+
+        Args:
+            job: the kernel.
+            progress: told of each tile that is computed.
+            about: what the entry says beside the architecture.
+
+        Returns:
+            the matrix.
+
+        Raises:
+            InvalidInput: the folder cannot be made or written to.
+            ResourceLimit: the matrix does not fit on the disk.
+        """
+        if job.nbytes > self.limit:
+            return in_memory(job, progress)
+        path = self.path(job.key)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise InvalidInput("NNGP_HOME", f"{self.folder} cannot be written to", f"{_WITHOUT}.")
+            if not path.exists() and not partial_path(path).exists():
+                self.evict(self.limit - job.nbytes)
+                require_disk(job, self.folder)
+            K = on_disk(job, path, progress, about=about, cached=True)
+            os.utime(ledger_path(path))
+        except ResourceLimit as error:
+            raise ResourceLimit(f"{error} {_WITHOUT}.") from None
+        except OSError as error:
+            raise InvalidInput("NNGP_HOME", f"{self.folder} cannot be used ({error})", f"{_WITHOUT}.") from None
+        return K
+
+    def path(self, key: str) -> Path:
+        """Where the matrix with a key is, or would be."""
+        return self.folder / f"{key}.npy"
+
+    def entries(self) -> list[Entry]:
+        """What is there, the most recently used first.
+
+        Returns:
+            finished and unfinished entries.
+        """
+        found = [self._entry(ledger.with_suffix("")) for ledger in self.folder.glob("*.npy.tiles")]
+        return sorted((entry for entry in found if entry), key=lambda entry: entry.last_use, reverse=True)
+
+    def find(self, key: str) -> Entry:
+        """An entry.
+
+        Args:
+            key: or its beginning.
+
+        Returns:
+            the one finished entry whose key begins so.
+
+        Raises:
+            InvalidInput: there is none, or several.
+        """
+        found = [entry for entry in self.entries() if entry.finished and key and entry.header.key.startswith(key)]
+        if len(found) != 1:
+            problem = f"{len(found)} kernels in {self.folder} have a key that begins with {key!r}"
+            raise InvalidInput("key", problem, "Look at what is there (list), and give more of the key.")
+        return found[0]
+
+    def open(self, key: str) -> Float[np.ndarray, "n n2"]:
+        """The matrix of an entry.
+
+        Args:
+            key: or its beginning.
+
+        Returns:
+            a read-only map.
+
+        Raises:
+            InvalidInput: there is none, or several, or its file is damaged.
+        """
+        entry = self.find(key)
+        K = opened(entry.path)
+        if K is None:
+            raise InvalidInput("key", f"{entry.path} is damaged", "Compute it again.")
+        return K
+
+    def evict(self, limit: int | None = None) -> list[Entry]:
+        """Remove the least recently used entries, but none that is being computed or used by any process.
+
+        Args:
+            limit: bytes that may stay; that of the cache when absent.
+
+        Returns:
+            what was removed.
+        """
+        limit = self.limit if limit is None else limit
+        entries = self.entries()
+        total = sum(entry.bytes for entry in entries)
+        removed = []
+        for entry in reversed(entries):
+            if total <= limit:
+                break
+            if _remove(entry.path):
+                removed.append(entry)
+                total -= entry.bytes
+        return removed
+
+    def _entry(self, path: Path) -> Entry | None:
+        header = header_beside(path)
+        try:
+            finished = path.exists()
+            # What is not finished has holes.
+            size = path.stat().st_size if finished else 512 * partial_path(path).stat().st_blocks
+            last_use = datetime.fromtimestamp(ledger_path(path).stat().st_mtime, UTC)
+        except OSError:  # removed while we looked
+            return None
+        return None if header is None else Entry(path, header, size, last_use, finished)
+
+
+def _remove(path: Path) -> bool:
+    """Remove an entry unless somebody computes or uses it."""
+    with locked(ledger_path(path), wait=False) as ledger:
+        if ledger is None:
+            return False
+        if path.exists():
+            with path.open("rb") as file:
+                if not lock(file, exclusive=True, wait=False):
+                    return False
+                path.unlink()
+        partial_path(path).unlink(missing_ok=True)
+        ledger.truncate(0)  # and so it is removed
+    return True

@@ -1,0 +1,124 @@
+"""What a kernel needs of memory, disk and time, and the refusal of what does not fit."""
+
+from __future__ import annotations
+
+import bisect
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.tiles import Grid, function_of
+from nngp_prior.numerics.threads import cores
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.cost import Cost
+
+_COMPILER = 2**28  # JAX and what it has compiled
+_COMPILING = 2.0  # seconds
+
+
+def kernel_cost(
+    architecture: Architecture,
+    n: int,
+    input_shape: tuple[int, ...],
+    *,
+    n2: int | None = None,
+    get: str = "nngp",
+    dtype: str = "float64",
+    on_disk: bool = False,
+) -> Cost:
+    """Memory and time of a kernel before it is computed.
+
+    Args:
+        architecture: the specification of the network.
+        n: number of inputs.
+        input_shape: of one input: (d,), or (height, width, channels).
+        n2: number of other inputs, if the kernel is not that of X with itself.
+        get: ``nngp`` or ``ntk``.
+        dtype: ``float64`` or ``float32``.
+        on_disk: whether the matrix goes to a file (``path=``).
+
+    Returns:
+        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of
+        2020s hardware.
+
+    Raises:
+        InvalidInput: n or n2 is no positive integer, or another argument cannot be used.
+    """
+    for name, value in (("n", n), ("n2", n if n2 is None else n2)):
+        if not isinstance(value, int) or value < 1:
+            raise InvalidInput(name, f"got {value!r}", "Pass a positive integer.")
+    # Zeros that take no memory stand for the inputs.
+    X = np.broadcast_to(0.0, (n, *input_shape))
+    X2 = None if n2 is None else np.broadcast_to(0.0, (n2, *input_shape))
+    job = Job.of(architecture, X, X2, get, dtype)
+    function = function_of(job)
+    return Cost(_memory(job.shape, job, function, not on_disk), _seconds(job, function))
+
+
+def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) -> int:
+    """The matrix if it is in memory, and what each thread needs for its tile."""
+    grid = Grid(*shape, function.tile, job.symmetric)
+    itemsize = np.dtype(job.dtype).itemsize
+    # Of the largest tile; the actual one does not always grow with n, as the search for the largest n needs.
+    # Of the largest tile; the actual one does not always grow with n, as the search for the largest n needs.
+    pairs = min(shape[0], function.tile) * min(shape[1], function.tile)
+    working = min(cores(), len(grid)) * pairs * (function.bytes_per_pair + 3 * itemsize)
+    return in_memory * shape[0] * shape[1] * itemsize + int(working) + _COMPILER
+
+
+def _seconds(job: Job, function: Any) -> float:
+    grid = Grid(*job.shape, function.tile, job.symmetric)
+    return _COMPILING + len(grid) * grid.height * grid.width * function.seconds_per_pair / cores()
+
+
+def require_memory(job: Job, function: Any, *, in_memory: bool) -> None:
+    """Refuse a kernel that does not fit into memory before it is begun.
+
+    Args:
+        job: the kernel.
+        function: its recursion.
+        in_memory: whether the matrix is in memory, or in a file.
+
+    Raises:
+        ResourceLimit: names the largest n that would fit.
+    """
+    free = psutil.virtual_memory().available
+    remedy = ", or path= to compute it into a file" if in_memory else ""
+    _refuse_beyond(free, "memory", job, lambda shape: _memory(shape, job, function, in_memory), remedy)
+
+
+def require_disk(job: Job, folder: Path) -> None:
+    """Refuse a kernel that does not fit on the disk before it is begun.
+
+    Args:
+        job: the kernel.
+        folder: where its file will be.
+
+    Raises:
+        ResourceLimit: names the largest n that would fit.
+    """
+    itemsize = np.dtype(job.dtype).itemsize
+    free = shutil.disk_usage(folder).free
+    _refuse_beyond(free, f"disk ({folder})", job, lambda shape: shape[0] * shape[1] * itemsize + 2**12, "")
+
+
+def _refuse_beyond(free: int, where: str, job: Job, needed: Callable[[tuple[int, int]], int], alternative: str) -> None:
+    if needed(job.shape) <= free:
+        return
+    n, n2 = job.shape
+
+    def of(size: int) -> int:
+        return needed((size, size if job.symmetric else n2))
+
+    largest = bisect.bisect_right(range(1, n + 1), free, key=of)
+    remedy = f"Use at most {largest:,} inputs{alternative}" if largest else f"Free some {where.split()[0]}"
+    raise ResourceLimit(
+        f"n: a kernel of {n:,} × {n2:,} inputs takes {needed(job.shape) / 2**30:.1f} GiB of {where} "
+        f"and {free / 2**30:.1f} GiB are free. {remedy}."
+    )

@@ -1,0 +1,200 @@
+"""A kernel matrix that goes straight to a ``.npy`` file, tile by tile, and goes on where it was cut off.
+
+While it is computed the matrix is ``K.npy.partial``; it is renamed when all of it is there. The ledger ``K.npy.tiles``
+says which tiles are. A process that is killed loses the tiles it was computing; so does a machine that loses power.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.cost import require_disk, require_memory
+from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.ledger import Header, Ledger, ledger_path
+from nngp_prior.kernels.locks import lock, locked
+from nngp_prior.kernels.tiles import Grid, compute, function_of
+from nngp_prior.progress import Progress, ProgressCallback
+
+
+def on_disk(
+    job: Job, path: Path, progress: ProgressCallback, *, about: dict[str, Any] | None = None, cached: bool = False
+) -> Float[np.ndarray, "n n2"]:
+    """Compute the tiles of a kernel that its file lacks.
+
+    Args:
+        job: the kernel.
+        path: of the finished matrix.
+        progress: told of each tile.
+        about: what the ledger says beside the description of the job.
+        cached: the file belongs to a cache: wait for others who compute it, look at every byte of a finished one, and
+            replace what is damaged. Else all of these are refused, or left to the caller.
+
+    Returns:
+        the matrix, mapped from the file, read-only.
+
+    Raises:
+        InvalidInput: the file is another matrix, or cannot be made, or somebody else is computing it; or inputs are
+            too large.
+        ResourceLimit: memory or disk are too small.
+        OSError: the disk fails in another way.
+    """
+    _require_place(path)
+    partial = partial_path(path)
+    with locked(ledger_path(path), wait=cached) as file:
+        if file is None:
+            raise InvalidInput("path", f"{path} is being computed by somebody else", "Wait, or name another file.")
+        ledger = Ledger.read(file)
+        if ledger is not None and ledger.header.key == job.key and not ledger.missing():
+            if partial.exists() and not path.exists():  # cut off before it was renamed
+                _finish(partial, path)
+            K = opened(path)
+            if K is not None and K.shape == job.shape and (not cached or ledger.agrees(K)):
+                return K
+        if cached:
+            path.unlink(missing_ok=True)
+        else:
+            _refuse_others(path, partial, ledger, job.key)
+        function = function_of(job)
+        require_memory(job, function, in_memory=False)
+        if ledger is None or ledger.header.key != job.key or not _has_room(partial, ledger.header):
+            require_disk(job, path.parent)
+            partial.unlink(missing_ok=True)
+            grid = Grid(*job.shape, function.tile, job.symmetric)
+            header = Header(job.key, grid, job.dtype, {**job.description, **(about or {})})
+            _make(partial, header)
+            ledger = Ledger.begin(file, header)
+        try:
+            _fill(job, function, partial, ledger, progress)
+        except InvalidInput:  # inputs that overflow: nothing to go on with
+            partial.unlink()
+            file.truncate(0)
+            raise
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ResourceLimit(
+                f"path: the disk of {path} is full. Make room and call again: finished tiles are kept in {partial}."
+            ) from None
+        _finish(partial, path)
+        K = opened(path)
+    if K is None:
+        raise InvalidInput("path", f"{path} was taken away while it was computed", "Call again.")
+    return K
+
+
+def partial_path(path: Path) -> Path:
+    """Where a matrix is while it is computed."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def opened(path: Path) -> Float[np.ndarray, "n n2"] | None:
+    """Map a matrix, with a lock on its file for as long as the map lives.
+
+    Args:
+        path: of a ``.npy`` file.
+
+    Returns:
+        the matrix, read-only; None where there is no such file, or it is no whole one.
+    """
+    try:
+        with path.open("rb") as file:
+            lock(file, exclusive=False, wait=True)
+            dtype, shape = _read_header(file)
+            return np.memmap(file, dtype, "r", file.tell(), shape)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _fill(job: Job, function: Any, partial: Path, ledger: Ledger, progress: ProgressCallback) -> None:
+    grid, missing = ledger.header.grid, ledger.missing()
+    with partial.open("rb") as file:
+        _read_header(file)
+        offset = file.tell()
+    marking = threading.Lock()
+
+    def write(place: int, block: np.ndarray) -> None:
+        tile = grid.tiles[place]
+        # Not through a map, whose pages would count as this process's memory and whose full disk would kill it.
+        with partial.open("r+b") as file:
+            _put(file, offset, grid.n2, tile.rows, tile.columns, block)
+            if grid.symmetric and not tile.on_diagonal:
+                _put(file, offset, grid.n2, tile.columns, tile.rows, np.ascontiguousarray(block.T))
+            file.flush()
+            os.fsync(file.fileno())
+        with marking:
+            ledger.mark(place, block)
+
+    finished = len(grid) - len(missing)
+    for done, _ in enumerate(compute(job, function, grid, missing, write), start=finished + 1):
+        progress(Progress("kernel tiles", done, len(grid)))
+
+
+def _put(file: IO[bytes], offset: int, n2: int, rows: slice, columns: slice, block: np.ndarray) -> None:
+    for row, values in zip(range(rows.start, rows.stop), block, strict=True):
+        file.seek(offset + (row * n2 + columns.start) * block.itemsize)
+        file.write(np.ascontiguousarray(values).data)
+
+
+def _make(partial: Path, header: Header) -> None:
+    """A file of the final size, whose content is still to come."""
+    with partial.open("wb") as file:
+        shape = (header.grid.n, header.grid.n2)
+        description = {"descr": np.dtype(header.dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, description)
+        file.truncate(file.tell() + header.nbytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _has_room(partial: Path, header: Header) -> bool:
+    try:
+        with partial.open("rb") as file:
+            _read_header(file)
+            return os.fstat(file.fileno()).st_size == file.tell() + header.nbytes
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _read_header(file: IO[bytes]) -> tuple[np.dtype, tuple[int, ...]]:
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return dtype, shape
+
+
+def _finish(partial: Path, path: Path) -> None:
+    partial.replace(path)
+    with contextlib.suppress(OSError):  # folders cannot be opened everywhere
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def _require_place(path: Path) -> None:
+    if path.suffix != ".npy":
+        raise InvalidInput("path", f"got {str(path)!r}", "Name a file that ends in .npy.")
+    if path.is_dir():
+        raise InvalidInput("path", f"{path} is a folder", "Name a file.")
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidInput("path", f"{path.parent} is no folder that can be written to", "Name another one.")
+
+
+def _refuse_others(path: Path, partial: Path, ledger: Ledger | None, key: str) -> None:
+    if path.exists():
+        raise InvalidInput(
+            "path", f"{path} exists and is not the whole kernel of this call", "Remove it, or name another file."
+        )
+    if partial.exists() and ledger is not None and ledger.header.key != key:
+        raise InvalidInput(
+            "path",
+            f"{partial} is the beginning of another kernel (other inputs, architecture, get or dtype)",
+            f"Repeat the call that began it, or remove it and {ledger_path(path)}, or name another file.",
+        )

@@ -1,0 +1,198 @@
+"""Finite networks as functions from a key and inputs to features whose products make up a kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.architectures import FromNetwork, layers_of, network_of
+from nngp_prior.architectures.layers import Dense
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.kernel import MonteCarlo
+
+_LARGEST = 2**24  # numbers in the largest array of one network's forward pass, 128 MiB
+_GROUP = 2**23  # numbers that the features or the weights of networks drawn together may take, 64 MiB
+_TOLERANCE = 1e-4  # relative, of what should be the same; a user's network may compute in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """A random network's features h: its kernel is offset + scale · mean over units of h(x) h(x').
+
+    Attributes:
+        init: (key, input shape) -> (output shape, parameters).
+        apply: (parameters, X) -> (n, units).
+        scale: σ_w² of a readout layer that is averaged over exactly, else 1.
+        offset: σ_b² of that layer, else 0.
+        check: whether nobody vouches for init and apply being functions of their arguments.
+    """
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+    scale: float = 1.0
+    offset: float = 0.0
+    check: bool = False
+
+
+def features_of(architecture: Architecture | FromNetwork, monte_carlo: MonteCarlo) -> Features:
+    """What is averaged.
+
+    Args:
+        architecture: a specification, or a user's network.
+        monte_carlo: which features.
+
+    Returns:
+        initialiser and forward pass.
+
+    Raises:
+        InvalidInput: penultimate features of a user's network.
+    """
+    if isinstance(architecture, FromNetwork):
+        if monte_carlo.features == "penultimate":
+            problem = f"got 'penultimate' where nobody knows which layer of {architecture.name!r} that is"
+            raise InvalidInput("features", problem, "Pass features='outputs'.")
+        return Features(architecture.init, _with_columns(architecture.apply), check=True)
+    *hidden, readout = layers_of(architecture)
+    assert isinstance(readout, Dense)
+    if monte_carlo.features == "outputs":
+        network = network_of((*hidden, dataclasses.replace(readout, units=monte_carlo.outputs)))
+        return Features(network.init, network.apply)
+    network = network_of(tuple(hidden))
+    return Features(network.init, network.apply, readout.weight_std**2, readout.bias_std**2)
+
+
+def _with_columns(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """Outputs with one column where they had none."""
+
+    def with_columns(parameters: Any, X: Any) -> Any:
+        outputs = jnp.asarray(apply(parameters, X))
+        return outputs[:, None] if outputs.ndim == 1 else outputs
+
+    return with_columns
+
+
+class Drawer:
+    """Draws networks and computes their features, a group of networks at a time; float64 must be enabled.
+
+    Args:
+        features: of which networks.
+        X: the inputs.
+        seed: network r has the key ``fold_in(key(seed), r)``.
+        most: networks that will be asked for at a time.
+
+    Raises:
+        InvalidInput: the network's outputs are of a wrong shape or type, or not a function of parameters and input.
+    """
+
+    def __init__(self, features: Features, X: Float[np.ndarray, "n ..."], seed: int, most: int) -> None:
+        self._n, shape, key = len(X), (1, *X.shape[1:]), jax.random.key(seed)
+        one = jax.ShapeDtypeStruct(shape, X.dtype)
+
+        def parameters(r: Any) -> Any:
+            return features.init(jax.random.fold_in(key, r), shape)[1]
+
+        try:
+            shapes = jax.eval_shape(parameters, 0)
+            self.units = _units(features.apply, shapes, one)
+            largest = _largest_array(jax.make_jaxpr(features.apply)(shapes, one).jaxpr)
+        except jax.errors.JAXTypeError as error:
+            problem = f"cannot be traced by JAX ({str(error).splitlines()[0]})"
+            remedy = "Write init and apply with jax.numpy, without branches on values."
+            raise InvalidInput("architecture", problem, remedy) from None
+        rows = max(1, min(self._n, _LARGEST // max(largest, 1)))
+        chunks = -(-self._n // rows)
+        rows = -(-self._n // chunks)
+        padding = np.repeat(X[:1], chunks * rows - self._n, axis=0)
+        self._X = jnp.asarray(np.concatenate([X, padding]).reshape(chunks, rows, *X.shape[1:]))
+        weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        fitting = max(1, min(most, _GROUP // max(self._n * self.units, weights)))
+        self.group = -(-most // -(-most // fitting))
+
+        def forward(numbers: Any, drawn: Any, X: Any) -> Any:
+            def one_network(network: Any) -> Any:
+                return jax.lax.map(lambda rows: features.apply(network[1], rows), X)
+
+            H = jax.lax.map(one_network, (numbers, drawn))  # numbers, since there may be no parameters
+            return H.reshape(self.group, -1, self.units).astype(jnp.float64)
+
+        # One network after another: side by side, convolutions would be grouped ones, which XLA has no fast code for.
+        # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+        options = {"xla_backend_optimization_level": 1}
+        self._draw = jax.jit(lambda numbers: jax.lax.map(parameters, numbers), compiler_options=options)
+        self._forward = jax.jit(forward)
+        if features.check:
+            self._check(features.apply, parameters(0), X[:1])
+
+    def __call__(self, numbers: range) -> Float[np.ndarray, "group n units"]:
+        """Features of some networks.
+
+        Args:
+            numbers: of the networks, at most ``group`` of them.
+
+        Returns:
+            one matrix a network.
+
+        Raises:
+            InvalidInput: a feature is not finite.
+        """
+        H = self._features(numbers)
+        if not np.isfinite(H).all():
+            r, i, unit = np.argwhere(~np.isfinite(H))[0]
+            raise InvalidInput(
+                "architecture",
+                f"network {numbers[r]} gives {H[r, i, unit]} at input {i}, unit {unit}",
+                "Scale X or the weights down, or mend apply.",
+            )
+        return H
+
+    def _features(self, numbers: range) -> np.ndarray:
+        # Numbers beyond the last are drawn and dropped, so that one compilation serves all calls.
+        group = jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32)
+        return np.asarray(self._forward(group, self._draw(group), self._X))[: len(numbers), : self._n]
+
+    def _check(self, apply: Callable[..., Any], parameters: Any, first: Float[np.ndarray, "1 ..."]) -> None:
+        """Refuse what changes from call to call, or with the other inputs of a call."""
+        outputs = self._features(range(1))[0, 0]
+        drawn = jax.tree.map(lambda leaf: leaf[0], self._draw(jnp.arange(self.group, dtype=jnp.uint32)))
+        if not all(map(_alike, jax.tree.leaves(parameters), jax.tree.leaves(drawn))):
+            remedy = "Take all randomness from the key."
+            raise InvalidInput("init", "gives other parameters when it is called again with the same key", remedy)
+        if not _alike(np.asarray(apply(drawn, first))[0], outputs):
+            problem = "gives an input other outputs when it is called again, or when other inputs are in the same call"
+            raise InvalidInput("apply", problem, "Use no randomness in apply, and normalise over units, not inputs.")
+
+
+def _alike(A: Any, B: Any) -> bool:
+    """Whether two arrays are the same but for rounding in float32; NaN is not looked at."""
+    A, B = np.asarray(A), np.asarray(B)
+    return A.shape == B.shape and not np.any(np.abs(A - B) > _TOLERANCE * np.abs(B).max(initial=0.0))
+
+
+def _units(apply: Callable[..., Any], parameters: Any, one: jax.ShapeDtypeStruct) -> int:
+    """Features of one input; what is given for three inputs must have three rows."""
+    three = jax.ShapeDtypeStruct((3, *one.shape[1:]), one.dtype)
+    outputs = jax.eval_shape(apply, parameters, three)
+    if outputs.ndim != 2 or outputs.shape[0] != 3 or outputs.shape[1] == 0:
+        problem = f"gives shape {outputs.shape} for 3 inputs, X of shape {three.shape}"
+        raise InvalidInput("apply", problem, "Return outputs of shape (n, outputs) or (n,).")
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise InvalidInput("apply", f"gives numbers of type {outputs.dtype}", "Return real floating-point numbers.")
+    return outputs.shape[1]
+
+
+def _largest_array(jaxpr: Any) -> int:
+    """Numbers in the largest array that a computation makes, inner functions included."""
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        sizes += [math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars]
+        inner = (getattr(value, "jaxpr", None) for value in equation.params.values())
+        sizes += [_largest_array(part) for part in inner if hasattr(part, "eqns")]
+    return max(sizes)

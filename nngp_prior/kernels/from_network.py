@@ -1,0 +1,60 @@
+"""The analytic kernel of a user's own network."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+
+_TILE = 256
+
+
+def kernel_of_network(
+    network: FromNetwork, X: ArrayLike, X2: ArrayLike | None = None, progress: ProgressCallback | None = None
+) -> Float[np.ndarray, "n n2"]:
+    """The NNGP kernel of a ``stax`` triple, by its own ``kernel_fn``.
+
+    Args:
+        network: with a ``kernel_fn``.
+        X: (n, …) inputs, of the shape that the network takes.
+        X2: (n2, …) other inputs; X itself when absent.
+        progress: told of tiles.
+
+    Returns:
+        K in float64, exactly symmetric if X2 is absent.
+
+    Raises:
+        InvalidInput: no ``kernel_fn``, or it gives something that is not (n, n2) finite numbers.
+    """
+    if network.kernel_fn is None:
+        raise InvalidInput(
+            "architecture",
+            f"{network.name!r} has no kernel_fn, and so no kernel at infinite width",
+            "Pass kernel=MonteCarlo(…) to log_prior, or call monte_carlo_kernel; or give a stax triple.",
+        )
+    X = check_inputs("X", X, network)
+    symmetric = X2 is None
+    X2 = X if X2 is None else check_inputs("X2", X2, network)
+    K = np.empty((len(X), len(X2)))
+    tiles = [(i, j) for i in range(0, len(X), _TILE) for j in range(i if symmetric else 0, len(X2), _TILE)]
+    report = progress or ignore
+    with jax.enable_x64(True):
+        kernel_fn = jax.jit(network.kernel_fn, static_argnames="get")
+        for done, (i, j) in enumerate(tiles, start=1):
+            rows, columns = X[i : i + _TILE], X2[j : j + _TILE]
+            within = symmetric and i == j
+            block = np.asarray(kernel_fn(rows, None if within else columns, get="nngp"))
+            if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
+                problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
+                raise InvalidInput("kernel_fn", problem, "Return K for get='nngp'; scale X down if it overflows.")
+            K[i : i + len(rows), j : j + len(columns)] = np.tril(block) + np.tril(block, -1).T if within else block
+            if symmetric and not within:
+                K[j : j + len(columns), i : i + len(rows)] = block.T
+            report(Progress("kernel tiles", done, len(tiles)))
+    return K

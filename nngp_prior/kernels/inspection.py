@@ -1,0 +1,128 @@
+"""What a kernel matrix is like: its spectrum, and inputs that determine each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import scipy.linalg
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidKernel, ResourceLimit
+
+_ROWS = 512  # looked at at a time
+_SHOWN = 10  # pairs of inputs
+_EPS = float(np.finfo(np.float64).eps)
+_TIED = 64 * _EPS  # 1 - |correlation| of inputs whose labels determine each other, as for log P
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a kernel matrix is like.
+
+    Attributes:
+        n: number of inputs.
+        trace: sum of the variances.
+        smallest_variance: on the diagonal.
+        largest_variance: on the diagonal.
+        asymmetry: the largest |K_ij - K_ji|.
+        eigenvalues: the largest first.
+        rank: number of eigenvalues above n ε times the largest, ε the rounding of the matrix's own precision.
+        effective_rank: exp of the entropy of the eigenvalues over their sum (Roy and Vetterli 2007, eq. 4).
+        tied: number of pairs of inputs with correlation +1 or -1 to rounding, whose labels determine each other.
+        tied_pairs: the first of them, with the sign.
+    """
+
+    n: int
+    trace: float
+    smallest_variance: float
+    largest_variance: float
+    asymmetry: float
+    eigenvalues: Float[np.ndarray, " n"]
+    rank: int
+    effective_rank: float
+    tied: int
+    tied_pairs: tuple[tuple[int, int, int], ...]
+
+    @property
+    def symmetric(self) -> bool:
+        """Exactly, as :func:`nngp_prior.kernel` makes it."""
+        return self.asymmetry == 0
+
+    @property
+    def condition(self) -> float:
+        """The largest eigenvalue over the smallest; infinite where that is not positive."""
+        return float(self.eigenvalues[0] / self.eigenvalues[-1]) if self.eigenvalues[-1] > 0 else np.inf
+
+    @property
+    def singular(self) -> bool:
+        """To rounding."""
+        return self.rank < self.n
+
+
+def inspect(K: ArrayLike) -> Inspection:
+    """Look at a kernel matrix. Takes about 4/3 n³ operations and two more matrices.
+
+    Args:
+        K: (n, n) real numbers.
+
+    Returns:
+        what was found.
+
+    Raises:
+        InvalidKernel: not a square matrix of finite real numbers.
+        ResourceLimit: two more matrices do not fit into memory.
+    """
+    K = np.asarray(K)
+    if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0 or K.dtype.kind not in "iuf":
+        raise InvalidKernel(
+            "K", f"is an array of shape {K.shape} and type {K.dtype}", "Give a square matrix of real numbers."
+        )
+    n = len(K)
+    free = psutil.virtual_memory().available
+    if 16 * n * n > free:
+        raise ResourceLimit(
+            f"n: the spectrum of {n:,} inputs takes {16 * n * n / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
+            f"Use at most {int((free / 16) ** 0.5):,} inputs."
+        )
+    eps = float(np.finfo(K.dtype).eps) if K.dtype.kind == "f" else _EPS
+    asymmetry, tied, pairs = _entries(K, max(_TIED, 64 * eps))
+    variances = K.diagonal().astype(np.float64)
+    eigenvalues = scipy.linalg.eigvalsh(K.astype(np.float64), overwrite_a=True, check_finite=False)[::-1]
+    shares = np.clip(eigenvalues, 0, None)
+    shares = shares[shares > 0] / shares.sum()
+    return Inspection(
+        n=n,
+        trace=float(variances.sum()),
+        smallest_variance=float(variances.min()),
+        largest_variance=float(variances.max()),
+        asymmetry=asymmetry,
+        eigenvalues=eigenvalues,
+        rank=int((eigenvalues > n * eps * eigenvalues[0]).sum()),
+        effective_rank=float(np.exp(-(shares * np.log(shares)).sum())),
+        tied=tied,
+        tied_pairs=pairs,
+    )
+
+
+def _entries(K: np.ndarray, tolerance: float) -> tuple[float, int, tuple[tuple[int, int, int], ...]]:
+    """The largest asymmetry, the number of tied pairs, and the first of them."""
+    n = len(K)
+    deviation = np.sqrt(np.clip(K.diagonal().astype(np.float64), 0, None))
+    asymmetry, count, pairs = 0.0, 0, []
+    for start in range(0, n, _ROWS):
+        rows = slice(start, min(start + _ROWS, n))
+        part = np.asarray(K[rows], dtype=np.float64)
+        if not np.isfinite(part).all():
+            i, j = np.argwhere(~np.isfinite(part))[0]
+            raise InvalidKernel("K", f"K[{i + start}, {j}] is {part[i, j]}", "Remove the input or mend the kernel.")
+        asymmetry = max(asymmetry, float(np.abs(part[:, start:] - K[start:, rows].T).max()))
+        scale = deviation[rows, None] * deviation
+        tied = np.triu((np.abs(part) >= (1 - tolerance) * scale) & (scale > 0), start + 1)
+        count += int(tied.sum())
+        if len(pairs) < _SHOWN:
+            found = np.argwhere(tied)[: _SHOWN - len(pairs)]
+            pairs += [(int(i) + start, int(j), int(np.sign(part[i, j]))) for i, j in found]
+    return asymmetry, count, tuple(pairs)

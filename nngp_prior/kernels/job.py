@@ -1,0 +1,123 @@
+"""What is to be computed: everything that determines a kernel matrix, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+
+Get = Literal["nngp", "ntk"]
+DType = Literal["float32", "float64"]
+# Part of the hash: to be raised with every change of the recursions that shows in their results.
+_RECURSIONS = 1
+_CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A kernel matrix that is to be computed; made by :meth:`of`.
+
+    Attributes:
+        architecture: the specification of the network.
+        X: inputs of the rows.
+        X2: inputs of the columns; those of the rows when absent.
+        get: which kernel.
+        dtype: of the computation and of the matrix.
+    """
+
+    architecture: Architecture
+    X: Float[np.ndarray, "n ..."]
+    X2: Float[np.ndarray, "n2 ..."] | None
+    get: Get
+    dtype: DType
+
+    @classmethod
+    def of(cls, architecture: Architecture, X: ArrayLike, X2: ArrayLike | None, get: str, dtype: str) -> Job:
+        """Check all arguments.
+
+        Args:
+            architecture: the specification of the network.
+            X: (n, …) inputs.
+            X2: (n2, …) other inputs, or none.
+            get: ``nngp`` or ``ntk``.
+            dtype: ``float64`` or ``float32``.
+
+        Returns:
+            the job.
+
+        Raises:
+            InvalidInput: an argument cannot be used, or X2 has inputs of another shape.
+        """
+        if not isinstance(architecture, ARCHITECTURES):
+            known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
+            raise InvalidInput("architecture", f"got {architecture!r}", f"Pass one of {known}.")
+        for (field, choices), value in zip(_CHOICES.items(), (get, dtype), strict=True):
+            if value not in choices:
+                raise InvalidInput(field, f"got {value!r}", f"Choose one of {', '.join(choices)}.")
+        X = check_inputs("X", X, architecture)
+        if X2 is not None:
+            X2 = check_inputs("X2", X2, architecture)
+            if X.shape[1:] != X2.shape[1:]:
+                has, other = (
+                    f"{A.shape[1]} features" if A.ndim == 2 else f"images of shape {A.shape[1:]}" for A in (X2, X)
+                )
+                raise InvalidInput("X2", f"has {has} where X has {other}", "Give both the same.")
+        return cls(architecture, X, X2, get, dtype)  # pyright: ignore[reportArgumentType]  it was looked at above
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether rows and columns are the same inputs."""
+        return self.X2 is None
+
+    @property
+    def columns(self) -> Float[np.ndarray, "n2 ..."]:
+        """Inputs of the columns."""
+        return self.X if self.X2 is None else self.X2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix."""
+        return len(self.X), len(self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the matrix."""
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256, in hexadecimal, of all that determines the matrix."""
+        content = json.dumps(
+            [
+                self.architecture.content_hash,
+                _identity(self.X),
+                None if self.X2 is None else _identity(self.X2),
+                self.get,
+                self.dtype,
+                _RECURSIONS,
+            ]
+        )
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """For people, and for programs that look at a file or a cache."""
+        return {
+            "architecture": self.architecture.model_dump(mode="json"),
+            "input_shape": list(self.X.shape[1:]),
+            "get": self.get,
+        }
+
+
+def _identity(X: np.ndarray) -> list[Any]:
+    return [list(X.shape), hashlib.sha256(np.ascontiguousarray(X).data).hexdigest()]

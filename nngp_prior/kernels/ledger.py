@@ -1,0 +1,162 @@
+"""Which tiles of a file are finished: a small file beside it, which describes it too.
+
+``K.npy.tiles`` has a line of JSON, then eight characters a tile: the CRC-32 of a finished one in hexadecimal, or
+dashes. A tile is marked, by one write of eight bytes, after its data are on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.kernels.tiles import Grid
+
+_FORMAT = 1
+_OPEN = b"-" * 8
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file holds.
+
+    Attributes:
+        key: hash of all that determines the matrix.
+        grid: its tiles.
+        dtype: of its entries.
+        about: for people: the architecture and what else was told.
+    """
+
+    key: str
+    grid: Grid
+    dtype: str
+    about: dict[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the matrix."""
+        return self.grid.n * self.grid.n2 * np.dtype(self.dtype).itemsize
+
+
+class Ledger:
+    """An open ledger.
+
+    Attributes:
+        header: its first line.
+    """
+
+    def __init__(self, file: IO[bytes], header: Header, start: int) -> None:
+        self.header = header
+        self._file, self._start = file, start
+
+    @classmethod
+    def begin(cls, file: IO[bytes], header: Header) -> Ledger:
+        """Write a ledger without finished tiles over what the file held.
+
+        Args:
+            file: open for writing.
+            header: what will be computed.
+
+        Returns:
+            the ledger.
+        """
+        line = json.dumps({"format": _FORMAT, **asdict(header)}).encode() + b"\n"
+        file.truncate(0)
+        file.seek(0)
+        file.write(line + _OPEN * len(header.grid))
+        file.flush()
+        os.fsync(file.fileno())
+        return cls(file, header, len(line))
+
+    @classmethod
+    def read(cls, file: IO[bytes]) -> Ledger | None:
+        """Read a ledger.
+
+        Args:
+            file: open for reading.
+
+        Returns:
+            the ledger; None where the file holds none, or one that was cut off.
+        """
+        file.seek(0)
+        line = file.readline()
+        try:
+            fields = json.loads(line)
+            if fields.pop("format") != _FORMAT:
+                return None
+            header = Header(**fields | {"grid": Grid(**fields["grid"])})
+            whole = os.fstat(file.fileno()).st_size == len(line) + len(_OPEN) * len(header.grid)
+        except (ValueError, TypeError, AttributeError, KeyError, ZeroDivisionError):
+            return None
+        return cls(file, header, len(line)) if whole else None
+
+    def mark(self, place: int, block: Float[np.ndarray, "rows columns"]) -> None:
+        """A tile is on the disk.
+
+        Args:
+            place: of the tile in the grid.
+            block: the tile.
+        """
+        self._file.seek(self._start + len(_OPEN) * place)
+        self._file.write(_checksum(block))
+        self._file.flush()
+
+    def missing(self) -> list[int]:
+        """Places of the tiles that are still to be computed."""
+        return [place for place, mark in enumerate(self._marks()) if mark == _OPEN]
+
+    def agrees(self, K: Float[np.ndarray, "n n2"]) -> bool:
+        """Whether all of a matrix is what was written.
+
+        Args:
+            K: what the file holds now.
+
+        Returns:
+            False where a tile, or its mirror image, is another one, or was never finished.
+        """
+        for tile, mark in zip(self.header.grid.tiles, self._marks(), strict=True):
+            block = np.asarray(K[tile.rows, tile.columns])
+            if _checksum(block) != mark:
+                return False
+            mirrored = self.header.grid.symmetric and not tile.on_diagonal
+            if mirrored and not np.array_equal(block, K[tile.columns, tile.rows].T):
+                return False
+        return True
+
+    def _marks(self) -> Iterator[bytes]:
+        self._file.seek(self._start)
+        marks = self._file.read()
+        return (marks[i : i + len(_OPEN)] for i in range(0, len(marks), len(_OPEN)))
+
+
+def _checksum(block: np.ndarray) -> bytes:
+    return f"{zlib.crc32(np.ascontiguousarray(block).data):08x}".encode()
+
+
+def header_beside(path: Path) -> Header | None:
+    """What the ledger beside a file says of it.
+
+    Args:
+        path: of the matrix.
+
+    Returns:
+        None where there is no ledger.
+    """
+    try:
+        with ledger_path(path).open("rb") as file:
+            ledger = Ledger.read(file)
+    except OSError:
+        return None
+    return None if ledger is None else ledger.header
+
+
+def ledger_path(path: Path) -> Path:
+    """Where the ledger of a matrix is."""
+    return path.with_name(f"{path.name}.tiles")

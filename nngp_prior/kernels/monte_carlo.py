@@ -1,0 +1,239 @@
+r"""Kernels as means over random finite networks, with what is known of their error.
+
+.. math:: K̃(x, x') = \frac1M \sum_{r=1}^M K_r(x, x'),
+    \qquad K_r(x, x') = σ_b^2 + \frac{σ_w^2}{U} \sum_{u=1}^U h_{ru}(x) h_{ru}(x')
+
+with h the U units before the readout layer; or with h the outputs, without the variances (Novak et al. 2019, sec. 4).
+It is the second moment of a network's output at the network's finite width. With one hidden layer that is the kernel at
+infinite width; with more they differ by a multiple of 1/width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import numpy as np
+import psutil
+from jaxtyping import Float, Integer
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.finite import Drawer, Features, features_of
+from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.numerics.blas import syrk
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.kernel import MonteCarlo
+
+
+@dataclasses.dataclass(frozen=True)
+class MonteCarloKernel:
+    """A kernel with an error, and the parts that its error comes from.
+
+    Attributes:
+        specification: networks, features, seed, ridge.
+        sums: of K_r over the networks of each batch, one matrix a batch.
+        sizes: networks of each batch.
+        units: features of one network.
+        has_offset: whether a readout layer's biases add a constant, and 1 to the rank.
+    """
+
+    specification: MonteCarlo
+    sums: tuple[Float[np.ndarray, "n n"], ...]
+    sizes: Integer[np.ndarray, " batches"]
+    units: int
+    has_offset: bool
+
+    @cached_property
+    def K(self) -> Float[np.ndarray, "n n"]:
+        """K̃ with its ridge, positive semi-definite but for rounding."""
+        return self.weighted(np.ones(len(self.sums)))
+
+    @cached_property
+    def stderr(self) -> Float[np.ndarray, "n n"]:
+        r"""Standard error of each entry of K̃, from the spread of the batches' means K̄_b, with B - 1 degrees of freedom.
+
+        .. math:: \frac1{M (B - 1)} \sum_b m_b (K̄_b - K̃)^2 .
+        """
+        mean = self.weighted(np.ones(len(self.sums)), ridge=0.0)
+        spread = np.zeros_like(mean)
+        for size, total in zip(self.sizes, self.sums, strict=True):
+            spread += size * np.square(total / size - mean)
+        return np.sqrt(spread / ((len(self.sums) - 1) * self.sizes.sum()))
+
+    @cached_property
+    def added(self) -> float:
+        """What the ridge adds to the diagonal."""
+        c = self.specification.ridge
+        return float(np.mean(self.K.diagonal())) * c / (1 + c)
+
+    @property
+    def rank_limit(self) -> int:
+        """What the rank of K̃ without its ridge cannot exceed: one for each feature, and one for biases."""
+        return min(len(self.sums[0]), int(self.sizes.sum()) * self.units + self.has_offset)
+
+    @cached_property
+    def spectrum(self) -> Float[np.ndarray, " n"]:
+        """Eigenvalues of K scaled to unit diagonal, in ascending order."""
+        scale = np.sqrt(self.K.diagonal())
+        scale[scale == 0] = 1
+        return np.linalg.eigvalsh(self.K / np.outer(scale, scale))
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of K: eigenvalues above what rounding makes of 0."""
+        return int(np.sum(self.spectrum > len(self.spectrum) * np.finfo(np.float64).eps * self.spectrum[-1]))
+
+    @property
+    def condition(self) -> float:
+        """Largest over smallest eigenvalue of K scaled to unit diagonal; infinite if the rank is less than n."""
+        return float(self.spectrum[-1] / self.spectrum[0]) if self.rank == len(self.spectrum) else float("inf")
+
+    def weighted(self, weights: np.ndarray, ridge: float | None = None) -> Float[np.ndarray, "n n"]:
+        """The kernel in which each batch counts as often as its weight says.
+
+        Args:
+            weights: one a batch; all 1 for K̃ itself, a bootstrap's counts for a kernel of the bootstrap.
+            ridge: relative to the mean diagonal; that of the specification when absent.
+
+        Returns:
+            the mean, with its ridge.
+        """
+        K = np.zeros_like(self.sums[0])
+        for weight, total in zip(weights, self.sums, strict=True):
+            if weight:
+                K += (weight / (weights @ self.sizes)) * total
+        c = self.specification.ridge if ridge is None else ridge
+        K[np.diag_indices(len(K))] += c * np.mean(K.diagonal())
+        return K
+
+
+def monte_carlo_kernel(
+    architecture: Architecture | FromNetwork,
+    X: ArrayLike,
+    monte_carlo: MonteCarlo | None = None,
+    *,
+    state: str | os.PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> MonteCarloKernel:
+    """The kernel of finite networks, estimated.
+
+    Args:
+        architecture: a specification, whose width or channels matter here, or a user's network.
+        X: (n, …) inputs; convolutional networks take (n, height, width) or (n, height, width, channels).
+        monte_carlo: how many networks, and what of them.
+        state: a folder. Each finished batch of networks is written there, at once or not at all; the same call finds it
+            again, computes what is missing and has the same result bit for bit as one that was never interrupted.
+            Matrices of batches then stay on disk. Files of other calls in the folder do no harm.
+        progress: told of networks.
+
+    Returns:
+        the kernel, its standard errors, its rank and condition, and kernels for a bootstrap.
+
+    Raises:
+        InvalidInput: inputs of a wrong shape; a network whose features are not finite, of a wrong shape, or no function
+            of parameters and input alone.
+        ResourceLimit: the batches' matrices, or one network's features, do not fit into memory.
+    """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
+    monte_carlo = monte_carlo or MonteCarlo()
+    X = check_inputs("X", X, architecture)
+    features = features_of(architecture, monte_carlo)
+    batches = _batches(monte_carlo)
+    folder = None if state is None else Path(state) / _identity(architecture, X, monte_carlo)
+    report = progress or ignore
+    with jax.enable_x64(True):
+        drawer = Drawer(features, X, monte_carlo.seed, max(len(batch) for batch in batches))
+        _require_memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
+        sums = []
+        for place, batch in enumerate(batches):
+            path = folder and folder / f"batch-{place:05d}.npy"
+            stored = path and _stored(path, len(X))
+            if stored is None:
+                stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(X))
+                if path:
+                    _write(path, stored)
+                    stored = np.load(path, mmap_mode="r")
+            sums.append(stored)
+            report(Progress("networks", batch.stop, monte_carlo.networks))
+    sizes = np.array([len(batch) for batch in batches])
+    return MonteCarloKernel(monte_carlo, tuple(sums), sizes, drawer.units, features.offset > 0)
+
+
+def _batches(monte_carlo: MonteCarlo) -> list[range]:
+    """Numbers of the networks of each batch; sizes differ by one at most."""
+    count = min(monte_carlo.batches, monte_carlo.networks)
+    cuts = [monte_carlo.networks * b // count for b in range(count + 1)]
+    return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
+
+
+def _sum_of(
+    batch: range, drawer: Drawer, features: Features, report: ProgressCallback, networks: int, n: int
+) -> Float[np.ndarray, "n n"]:
+    """The sum of K_r over a batch, in float64 and always in the same order."""
+    S = np.zeros((n, n), order="F")
+    for start in range(batch.start, batch.stop, drawer.group):
+        numbers = range(start, min(start + drawer.group, batch.stop))
+        for H in drawer(numbers):
+            syrk(features.scale / drawer.units, H.T, S, trans=True)
+        if numbers.stop < batch.stop:
+            report(Progress("networks", numbers.stop, networks))
+    if not np.isfinite(S.diagonal()).all():
+        i = int(np.argmin(np.isfinite(S.diagonal())))
+        raise InvalidInput("X", f"the kernel of input {i} overflows", "Scale X or the weights down.")
+    S += np.tril(S, -1).T
+    S += len(batch) * features.offset
+    return S.T
+
+
+def _identity(architecture: Architecture | FromNetwork, X: np.ndarray, monte_carlo: MonteCarlo) -> str:
+    """A name for what the sums depend on: all but the ridge."""
+    digest = hashlib.sha256(architecture.content_hash.encode())
+    digest.update(monte_carlo.model_copy(update={"ridge": 0.0}).content_hash.encode())
+    digest.update(str(X.shape).encode() + np.ascontiguousarray(X).tobytes())
+    return digest.hexdigest()
+
+
+def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:
+    """A batch written before; None where there is none, or none that can be read."""
+    try:
+        stored = np.load(path, mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    return stored if stored.shape == (n, n) and stored.dtype == np.float64 else None
+
+
+def _write(path: Path, S: Float[np.ndarray, "n n"]) -> None:
+    """Write a matrix under its name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            np.save(file, S)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _require_memory(n: int, features: int, batches: int) -> None:
+    """Refuse what does not fit: the matrices of the batches and three more, and features of a group of networks."""
+    free = psutil.virtual_memory().available
+    needed = 8 * n * ((batches + 3) * n + 2 * features)
+    if needed > free:
+        largest = int((((features**2 + (batches + 3) * free / 8) ** 0.5) - features) / (batches + 3))
+        raise ResourceLimit(
+            f"n: a Monte Carlo kernel of {n:,} inputs with {batches} batches in memory and {features:,} features takes "
+            f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, fewer "
+            "batches, or state=… (a folder), which keeps batches on disk."
+        )

@@ -1,0 +1,197 @@
+r"""Infinite-width kernels, layer by layer, for tiles of inputs × inputs.
+
+A state holds covariances K of units, and for the NTK also the tangent kernel Θ, in one of three layouts; the last two
+axes are those of the first and of the second inputs:
+
+- vectors: (n, n2);
+- equal pixels: (height, width, n, n2). All that ``flatten`` readouts need;
+- all pairs of pixels: (height, width, height, width, n, n2). Pooling needs them.
+
+What an input's own variances give, in each layer with an activation, is computed once an input, not once a pair. Layers
+are compiled one by one (elementwise ones that follow each other together), so that layers alike are compiled once; XLA
+would otherwise compute an activation's dual again at each tap of the convolution after it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from nngp_prior.architectures.layers import Dense, Layers
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.stages import (
+    ALL_PIXELS,
+    EQUAL_PIXELS,
+    VECTORS,
+    State,
+    dropping_pairs,
+    follow,
+    nanoseconds,
+    pools,
+    sizes,
+    stages_of,
+)
+
+Get = Literal["nngp", "ntk"]
+
+_TILE = 2**22  # covariances in a tile
+_BLOCK = 2**19  # covariances in a block of rows, which are followed together
+_HIGHEST = lax.Precision.HIGHEST
+
+
+class Prepared(NamedTuple):
+    """What tiles need of their inputs; all arrays have the inputs as first axis, so that a tile's are slices.
+
+    Attributes:
+        X: (n, d) or (n, height, width, channels) inputs.
+        terms: of each layer, what its dual needs of an input.
+        own: (n,) the kernel of each input with itself.
+    """
+
+    X: Any
+    terms: Any
+    own: Any
+
+
+class KernelFunction:
+    """The kernel of a network, tile by tile.
+
+    Attributes:
+        tile: rows (and columns) of a tile that is fast and takes little memory.
+        bytes_per_pair: working memory of a tile over its number of entries.
+        seconds_per_pair: of one entry, roughly, on one core.
+    """
+
+    def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
+        self._shape, self._dtype, self._tangent = _working_shape(layers, input_shape), np.dtype(dtype), get == "ntk"
+        self._layout = VECTORS if len(self._shape) == 1 else ALL_PIXELS if any(map(pools, layers)) else EQUAL_PIXELS
+        self._stages = stages_of(dropping_pairs(layers))
+        stages = sizes(self._stages, (*self._shape[:2] * (self._layout // 2 - 1), 1, 1))
+        largest = max(size for _, size in stages)
+        self.tile = int(2 ** np.clip(np.log2(_TILE / largest) // 2, 3, 10))
+        self._height = self.tile if self._layout == VECTORS else max(1, min(self.tile, _BLOCK // (largest * self.tile)))
+        buffers = 4 * (1 + self._tangent) * largest * self._height / self.tile
+        self.bytes_per_pair = math.ceil((buffers + 2) * self._dtype.itemsize)
+        work = sum(size * nanoseconds(stage) for stage, size in stages) + 0.1 * math.prod(self._shape)
+        self.seconds_per_pair = 1e-9 * (1 + self._tangent) * work
+
+    def prepare(self, X: np.ndarray) -> Prepared:
+        """What an input gives alone, once.
+
+        Args:
+            X: (n, …) inputs of ``input_shape``.
+
+        Returns:
+            arrays of NumPy, whose first axis is n.
+        """
+        n = len(X)
+        X = np.asarray(X, self._dtype).reshape(n, *self._shape)
+        size = min(n, self.tile)  # the last part is filled up, so that one compilation serves all
+        filled = np.concatenate([X, np.zeros((-n % size, *self._shape), self._dtype)])
+        with self._precision():
+            parts = [self._own(filled[start : start + size]) for start in range(0, n, size)]
+        terms, own = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
+        return Prepared(X, terms, own)
+
+    def between(self, P: Prepared, P2: Prepared) -> Float[np.ndarray, "n n2"]:
+        """The kernel of each input of one tile with each of another.
+
+        Args:
+            P: of n inputs.
+            P2: of n2 inputs.
+
+        Returns:
+            the covariances (or tangent kernel).
+        """
+        n = len(P.X)
+        rows = jax.tree.map(lambda leaf: _inputs_last(leaf)[..., None], P.terms)
+        columns = jax.tree.map(lambda leaf: _inputs_last(leaf)[..., None, :], P2.terms)
+        blocks = []
+        with self._precision():
+            X2, columns = jax.device_put((P2.X if self._layout == VECTORS else _inputs_last(P2.X), columns))
+            for start in range(0, n, self._height):
+                part = slice(start, start + self._height)
+                given = jax.tree.map(lambda leaf, part=part: leaf[..., part, :], rows)
+                K = _input_covariances(P.X[part], X2, self._layout)
+                blocks.append(np.asarray(self._result(K, (given, columns))[0]))
+        return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+
+    def within(self, P: Prepared) -> Float[np.ndarray, "n n"]:
+        """The kernel of the inputs of one tile with each other.
+
+        Args:
+            P: of n inputs.
+
+        Returns:
+            exactly symmetric, with each input's own variance on the diagonal.
+        """
+        upper = np.triu(self.between(P, P), 1)
+        return upper + upper.T + np.diag(P.own)
+
+    def _precision(self) -> Any:
+        return jax.enable_x64(self._dtype == np.float64)
+
+    def _own(self, X: np.ndarray) -> tuple[Any, np.ndarray]:
+        K, terms = self._result(_own_covariances(X, self._layout), None)
+        return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[..., 0, :], -1, 0), (terms, K))
+
+    def _result(self, K: Array, given: tuple[Any, Any] | None) -> tuple[Array, Any]:
+        state, terms = follow(self._stages, State(K, jnp.zeros_like(K) if self._tangent else None), given)
+        return state.K if state.Θ is None else state.Θ, terms
+
+
+def kernel_function(
+    layers: Layers,
+    input_shape: tuple[int, ...],
+    get: Get = "nngp",
+    dtype: Literal["float64", "float32"] = "float64",
+) -> KernelFunction:
+    """The kernel of a network at infinite width.
+
+    Args:
+        layers: of the network.
+        input_shape: of one input, (height, width) or (height, width, channels) for a network on images.
+        get: ``nngp``, the covariances of outputs; or ``ntk``, the neural tangent kernel in the parametrisation of
+            Jacot et al. (2018): parameters are N(0, 1), weights are σ_w/√fan-in and biases σ_b times them.
+        dtype: of the computation.
+
+    Returns:
+        its function for tiles.
+    """
+    return KernelFunction(layers, input_shape, get, dtype)
+
+
+def _working_shape(layers: Layers, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(layers[0], Dense):
+        return (math.prod(input_shape),)
+    if len(input_shape) not in (2, 3):
+        raise InvalidInput(
+            "X", f"inputs of shape {input_shape} to a network on images", "Pass (n, height, width, channels)."
+        )
+    return (*input_shape, 1)[:3]
+
+
+def _inputs_last(A: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(A, 0, -1))
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _input_covariances(X: Array, X2: Array, layout: int) -> Array:
+    """x·x'/channels, from X with the inputs first; of images X2 has the inputs last."""
+    if layout == VECTORS:
+        return jnp.matmul(X, X2.T, precision=_HIGHEST) / X.shape[-1]
+    product = "nhwc,hwcm->hwnm" if layout == EQUAL_PIXELS else "nhwc,ijcm->hwijnm"
+    return jnp.einsum(product, X, X2, precision=_HIGHEST) / X.shape[-1]
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _own_covariances(X: Array, layout: int) -> Array:
+    product = {VECTORS: "nc,nc->n", EQUAL_PIXELS: "nhwc,nhwc->hwn", ALL_PIXELS: "nhwc,nijc->hwijn"}[layout]
+    return jnp.einsum(product, X, X, precision=_HIGHEST)[..., None, :] / X.shape[-1]

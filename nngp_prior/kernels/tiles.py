@@ -1,0 +1,152 @@
+"""A kernel matrix tile by tile: the upper triangle where it is symmetric, on all cores.
+
+All tiles have the same size, so that few shapes are compiled: inputs are cut into blocks as equal as can be, and the
+last block is padded with inputs of ones, whose rows are thrown away.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.job import Job
+from nngp_prior.numerics.threads import cores, on_all_cores
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows and columns of a part of the matrix."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def on_diagonal(self) -> bool:
+        """Whether its rows are its columns, in a symmetric matrix."""
+        return self.rows == self.columns
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of an n × n2 matrix.
+
+    Attributes:
+        n: number of rows.
+        n2: number of columns.
+        tile: a tile has at most so many rows, and columns.
+        symmetric: whether tiles below the diagonal are mirror images.
+    """
+
+    n: int
+    n2: int
+    tile: int
+    symmetric: bool
+
+    @property
+    def height(self) -> int:
+        """Rows of each tile but the last."""
+        return _side(self.n, self.tile)
+
+    @property
+    def width(self) -> int:
+        """Columns of each tile but the last."""
+        return _side(self.n2, self.tile)
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """All tiles that are computed, row by row."""
+        return [
+            Tile(slice(i, min(i + self.height, self.n)), slice(j, min(j + self.width, self.n2)))
+            for i in range(0, self.n, self.height)
+            for j in range(i if self.symmetric else 0, self.n2, self.width)
+        ]
+
+    def __len__(self) -> int:
+        blocks, blocks2 = -(-self.n // self.height), -(-self.n2 // self.width)
+        return blocks * (blocks + 1) // 2 if self.symmetric else blocks * blocks2
+
+
+def _side(n: int, tile: int) -> int:
+    return math.ceil(n / math.ceil(n / tile))
+
+
+def function_of(job: Job) -> Any:
+    """The compiled recursion of a job's kernel: JAX is loaded when there is something to compute, not before."""
+    from nngp_prior.architectures import layers_of
+    from nngp_prior.kernels.recursion import kernel_function
+
+    return kernel_function(layers_of(job.architecture), job.X.shape[1:], get=job.get, dtype=job.dtype)
+
+
+def compute(
+    job: Job,
+    function: Any,
+    grid: Grid,
+    places: Sequence[int],
+    write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
+) -> Iterator[int]:
+    """Compute tiles on all cores.
+
+    Args:
+        job: the kernel.
+        function: its recursion, from :func:`function_of`.
+        grid: of the whole matrix.
+        places: which of ``grid.tiles``.
+        write: takes a finished tile, with its place; called from several threads at once.
+
+    Yields:
+        the places, after they were written.
+
+    Raises:
+        InvalidInput: a tile has values that are not finite, since inputs are too large.
+    """
+
+    # What depends on one input alone is kept for the row of tiles that the threads are in.
+    @functools.lru_cache(maxsize=2 * cores() + 1)
+    def prepared(of_rows: bool, start: int, stop: int) -> Any:
+        X, size = (job.X, grid.height) if of_rows or job.symmetric else (job.columns, grid.width)
+        return function.prepare(_padded(X[start:stop], size))
+
+    def one(place: int) -> None:
+        tile = grid.tiles[place]
+        rows, columns = tile.rows, tile.columns
+        P = prepared(True, rows.start, rows.stop)
+        if job.symmetric and tile.on_diagonal:  # so that it is symmetric, and an input's correlation with itself 1
+            block = function.within(P)
+        else:
+            block = function.between(P, prepared(job.symmetric, columns.start, columns.stop))
+        block = block[: rows.stop - rows.start, : columns.stop - columns.start]
+        _check(job, tile, block)
+        write(place, block)
+
+    for index, _ in on_all_cores(one, places):
+        yield places[index]
+
+
+def _padded(part: np.ndarray, size: int) -> np.ndarray:
+    missing = size - len(part)
+    return part if missing == 0 else np.concatenate([part, np.ones((missing, *part.shape[1:]))])
+
+
+def _check(job: Job, tile: Tile, block: np.ndarray) -> None:
+    finite = np.isfinite(block)
+    if finite.all():
+        return
+    row, column = np.unravel_index(int(np.argmin(finite)), block.shape)
+    suspects = [
+        ("X", int(tile.rows.start + row), job.X),
+        ("X" if job.symmetric else "X2", int(tile.columns.start + column), job.columns),
+    ]
+    name, i, inputs = max(suspects, key=lambda suspect: np.abs(suspect[2][suspect[1]]).max())
+    largest = np.abs(inputs[i]).max()
+    raise InvalidInput(
+        name, f"the kernel of input {i} overflows (its largest value is {largest:.1e})", f"Scale {name} down."
+    )

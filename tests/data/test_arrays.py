@@ -1,0 +1,145 @@
+"""Boolean inputs, inputs in the specification, and a user's own files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nngp_prior.data import label, load, load_file
+from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
+from nngp_prior.schemas.data import Boolean, Inline, OneVsRest, Parity, Threshold
+
+X = np.random.default_rng(0).standard_normal((6, 4))
+CLASSES = np.array([3, 0, 1, 1, 0, 3])
+
+
+def test_boolean_inputs_count_upwards_with_the_most_significant_bit_first() -> None:
+    data = load(Boolean(bits=3, encoding="bits"))
+    assert data.X.tolist() == [[int(bit) for bit in f"{number:03b}"] for number in range(8)]
+    assert data.place.tolist() == list(range(8))
+    assert data.image_shape == (3,)
+    assert np.array_equal(data.images, data.X)
+    assert np.array_equal(load(Boolean(bits=3)).X, 2 * data.X - 1)
+    assert load(Boolean()).X.shape == (128, 7)
+
+
+def test_the_class_of_a_boolean_input_is_its_number_of_ones() -> None:
+    data = load(Boolean(bits=5))
+    assert data.known_classes == tuple(range(6))
+    parity = [1 if f"{number:b}".count("1") % 2 else -1 for number in range(32)]
+    majority = [1 if f"{number:b}".count("1") >= 3 else -1 for number in range(32)]
+    assert label(Parity(), data.classes, data.known_classes).tolist() == parity
+    assert np.array_equal(parity, np.prod(data.X, axis=1))  # of an odd number of signs
+    assert label(Threshold(at=3), data.classes).tolist() == majority
+    assert label(OneVsRest(label=5), data.classes).tolist() == [-1] * 31 + [1]
+
+
+def test_zero_is_left_out_where_it_has_no_label() -> None:
+    whole, rest = (load(Boolean(encoding="bits", leave_out_zero=left_out)) for left_out in (False, True))
+    assert len(rest.X) == 127
+    assert np.array_equal(rest.X, whole.X[1:])
+    assert rest.place.tolist() == list(range(1, 128))
+    assert rest.known_classes == tuple(range(1, 8))
+    assert rest.X.any(axis=1).all()
+
+
+def test_a_draw_of_boolean_inputs_is_random_without_replacement_and_knows_their_numbers() -> None:
+    data = load(Boolean(n=40, seed=2, encoding="bits", leave_out_zero=True))
+    assert len(set(data.place)) == 40
+    assert data.place.min() >= 1
+    assert list(data.place) != sorted(data.place)
+    assert np.array_equal(data.X @ 2 ** np.arange(6, -1, -1), data.place)
+    assert not np.array_equal(data.place, load(Boolean(n=40, encoding="bits", leave_out_zero=True)).place)
+    with pytest.raises(InvalidInput, match="n: 128 inputs where boolean has 127"):
+        load(Boolean(n=128, encoding="bits", leave_out_zero=True))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "order"),
+    [
+        (Boolean(), "0 … 127, most significant bit first"),
+        (Boolean(bits=3, encoding="bits", leave_out_zero=True), "1 … 7, most significant bit first"),
+        (Boolean(bits=3, n=5), "5 drawn from 0 … 7, most significant bit first"),
+    ],
+)
+def test_the_order_of_boolean_inputs_in_words(dataset: Boolean, order: str) -> None:
+    assert dataset.order == order
+
+
+def test_boolean_inputs_are_preprocessed_where_that_is_asked_for() -> None:
+    whole = load(Boolean(bits=3, encoding="bits", preprocessing="standardise")).X
+    assert whole == pytest.approx(load(Boolean(bits=3)).X, abs=1e-12)  # half are ones
+    with pytest.raises(InvalidInput, match="preprocessing: unit-norm on input 0, which is zero everywhere"):
+        load(Boolean(bits=3, encoding="bits", preprocessing="unit-norm"))
+
+
+def test_inline_inputs_are_taken_as_they_are_in_their_order() -> None:
+    data = load(Inline(x=X.tolist(), classes=CLASSES.tolist()))
+    assert np.array_equal(data.X, X)
+    assert np.array_equal(data.classes, CLASSES)
+    assert data.place.tolist() == list(range(6))
+    assert data.image_shape == (4,)
+    assert data.known_classes == (0, 1, 3)
+    drawn = load(Inline(x=X.tolist(), classes=CLASSES.tolist(), n=4, preprocessing="unit-norm"))
+    assert np.array_equal(drawn.classes, CLASSES[drawn.place])
+    assert np.linalg.norm(drawn.X, axis=1) == pytest.approx(np.full(4, 2.0))
+
+
+@pytest.mark.parametrize(("shape", "image_shape"), [((2, 3), (3,)), ((2, 3, 4), (3, 4, 1)), ((2, 3, 4, 3), (3, 4, 3))])
+def test_images_of_the_user_have_height_width_and_channels(
+    tmp_path: Path, shape: tuple[int, ...], image_shape: tuple[int, ...]
+) -> None:
+    x = np.arange(np.prod(shape)).reshape(shape)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", images=x)
+    for data in (load(Inline(x=x)), load_file(tmp_path / "x.npy"), load_file(tmp_path / "x.npz")):
+        assert data.image_shape == image_shape
+        assert np.array_equal(data.images, x.reshape(2, *image_shape))
+        assert np.array_equal(data.X, x.reshape(2, -1))
+        assert data.X.dtype == np.float64
+        assert data.known_classes == ()
+
+
+def test_classes_come_along_in_an_archive(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", images=X, labels=CLASSES.astype(np.uint8))
+    data = load_file(tmp_path / "own.npz", "standardise")
+    assert np.array_equal(data.classes, CLASSES)
+    assert data.known_classes == (0, 1, 3)
+    assert np.allclose(data.X, (X - X.mean()) / X.std(), rtol=0, atol=1e-12)
+
+
+def with_nan() -> np.ndarray:
+    broken = X.copy()
+    broken[4, 1] = np.nan
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"X": X}, "has no array images"),
+        ({"images": with_nan()}, "input 4 has values that are not finite"),
+        ({"images": X + 0j}, "inputs are complex128. Save real numbers"),
+        ({"images": X.astype(str)}, "Save real numbers"),
+        ({"images": X[0]}, r"inputs have shape \(4,\)"),
+        ({"images": X[:0]}, r"inputs have shape \(0, 4\)"),
+        ({"images": X, "labels": CLASSES[:5]}, r"labels are int64 of shape \(5,\) with 6 inputs"),
+        ({"images": X, "labels": CLASSES / 2}, "labels are float64"),
+        ({"images": np.array([[{}]])}, "Python objects, which are not read"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, arrays: dict[str, np.ndarray], problem: str) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataUnavailable, match=problem) as caught:
+        load_file(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_that_is_not_there_and_a_preprocessing_that_cannot_be(tmp_path: Path) -> None:
+    for name in ("absent.npy", "absent.npz"):
+        with pytest.raises(DataMissing, match=f"{name}: no such file"):
+            load_file(tmp_path / name)
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(InvalidInput, match=r"preprocessing: got 'unit-interval' .* none, standardise, unit-norm"):
+        load_file(tmp_path / "x.npy", "unit-interval")

@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+
+from nngp_prior import FullyConnected, kernel, kernel_cost
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.schemas.architecture import Convolutional
+from tests.kernels.small import with_tiles
+
+X = np.random.default_rng(0).standard_normal((400, 4))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_does_not_fit_is_refused_before_any_work_and_the_largest_that_does_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path, on_disk: bool
+) -> None:
+    computed = with_tiles(monkeypatch, 500 if on_disk else 8)
+    limit = kernel_cost(FullyConnected(), 300, (4,), on_disk=on_disk).bytes
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=limit))
+    path = tmp_path / "K.npy" if on_disk else None
+    with pytest.raises(ResourceLimit, match="Use at most 300 inputs") as caught:
+        kernel(FullyConnected(), X, path=path)
+    assert isinstance(caught.value, MemoryError)
+    assert ("path=" in str(caught.value)) == (not on_disk)
+    assert computed == []
+    assert list(tmp_path.iterdir()) == []
+    assert len(kernel(FullyConnected(), X[:300], path=path)) == 300
+
+
+def test_the_matrix_counts_in_memory_and_not_on_disk() -> None:
+    shape = (784,)
+    difference = [kernel_cost(FullyConnected(), n, shape, on_disk=False).bytes for n in (20_000, 40_000)]
+    assert difference[1] - difference[0] == 8 * (40_000**2 - 20_000**2)
+    assert kernel_cost(FullyConnected(), 40_000, shape, on_disk=True).bytes < 2**30
+    halves = [kernel_cost(FullyConnected(), 40_000, shape, dtype=dtype).bytes for dtype in ("float32", "float64")]
+    assert halves[0] < 0.6 * halves[1]
+
+
+def test_costs_grow() -> None:
+    seconds = [kernel_cost(FullyConnected(), n, (784,)).seconds for n in (1000, 10_000, 100_000)]
+    assert seconds == sorted(seconds)
+    assert 90 < (seconds[2] - 2) / (seconds[1] - 2) < 110  # two of them are the compiler's
+    square = kernel_cost(FullyConnected(), 10_000, (784,), n2=10_000)
+    assert 1.5 < (square.seconds - 2) / (seconds[1] - 2) < 2
+
+
+def test_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = with_tiles(monkeypatch, 8)
+    kernel_cost(Convolutional(), 10**5, (8, 8, 1))
+    assert computed == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"n": 0}, "n"),
+        ({"n": 2.5}, "n"),
+        ({"n2": -1}, "n2"),
+        ({"get": "cov"}, "get"),
+        ({"architecture": Convolutional()}, "X"),
+    ],
+    ids=["no inputs", "half an input", "other inputs", "get", "no images"],
+)
+def test_arguments(arguments: dict, field: str) -> None:
+    good = {"architecture": FullyConnected(), "n": 5, "input_shape": (4,)}
+    assert kernel_cost(**good).bytes > 0
+    with pytest.raises(InvalidInput) as caught:
+        kernel_cost.__wrapped__(**good | arguments)  # without the check of types
+    assert caught.value.field == field
