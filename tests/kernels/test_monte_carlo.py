@@ -324,8 +324,8 @@ def test_a_kernel_function_that_gives_no_kernel_is_named() -> None:
 @pytest.mark.parametrize(
     ("architecture", "X", "message"),
     [
-        (ONE_LAYER, VECTORS, r"X: has shape \(4, 16\). Pass images"),
-        (ONE_LAYER, np.full((2, 4, 4), np.nan), "X: input 0 is not finite"),
+        (ONE_LAYER, VECTORS, r"X: has shape \(4, 16\) where a convolutional network takes images"),
+        (ONE_LAYER, np.full((2, 4, 4), np.nan), "X: input 0 has the value nan"),
         (FullyConnected(), VECTORS[0], r"X: has shape \(16,\)"),
         (FullyConnected(), [["a"]], "X: is not an array of real numbers"),
         (FullyConnected(), 1e200 * VECTORS, "X: the kernel of input 0 overflows"),
