@@ -144,4 +144,4 @@ def seconds_needed(n: int, estimator: Estimator) -> float:
         case Sampling():
             return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
         case _:
-            return 1e-8 * n * n
+            return 0.05 + n * 1e-4 + 5e-8 * n * n + n**3 / 3 / 1.5e11
