@@ -118,7 +118,14 @@ NETWORKS = {
 }
 
 
-_LONG_TO_COMPILE = {"myrtle", "sum pooling", "average pooling, flatten", "residual, flatten", "strides, circular"}
+_LONG_TO_COMPILE = {
+    "myrtle",
+    "sum pooling",
+    "average pooling, flatten",
+    "residual, flatten",
+    "strides, circular",
+    "strides and paddings",
+}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,7 @@ def test_tangent_kernels_of_activations(activation: str) -> None:
     check(FullyConnected(depth=2, activation=activation, layer_norm=activation == "gelu", bias_std=0.3), 6, get="ntk")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["strides and paddings", "sum pooling", "residual"])
 @pytest.mark.usefixtures("tangent_parametrisation")
 def test_tangent_kernels_on_images(name: str) -> None:
@@ -159,7 +167,7 @@ def test_the_tangent_kernel_of_a_homogeneous_network_with_itself() -> None:
     assert own == pytest.approx(4 * 2 * (X * X).mean(axis=1), rel=1e-13)
 
 
-@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("get", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["fully connected", "flatten", "sum pooling"])
 def test_blocks_and_tiles_do_not_show(name: str, get: str, monkeypatch: pytest.MonkeyPatch) -> None:
     architecture, shape = {"fully connected": (FullyConnected(), (6,)), **NETWORKS}[name]
