@@ -97,16 +97,7 @@ def estimate(
         jitter=jitter,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    network = options.architecture_of(
-        architecture,
-        depth=depth,
-        blocks=blocks,
-        readout=readout,
-        activation=activation,
-        layer_norm=layer_norm,
-        weight_std=weight_std,
-        bias_std=bias_std,
-    )
+    network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     with output.ProgressBars() as bars:
         if kernel_file is not None:
@@ -117,17 +108,7 @@ def estimate(
                 inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars
             )
         else:
-            fields = options.data_fields(
-                network,
-                data,
-                n=n,
-                split=split,
-                seed=data_seed,
-                preprocessing=preprocessing,
-                bits=bits,
-                encoding=encoding,
-                leave_out_zero=leave_out_zero,
-            )
+            fields = options.data_fields(context, network)
             default = "parity" if data == "boolean" else "threshold:5"
             dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
             problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)

@@ -62,16 +62,7 @@ def compute(
     json: options.Json = False,
 ) -> None:
     """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
-    network = options.architecture_of(
-        architecture,
-        depth=depth,
-        blocks=blocks,
-        readout=readout,
-        activation=activation,
-        layer_norm=layer_norm,
-        weight_std=weight_std,
-        bias_std=bias_std,
-    )
+    network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
@@ -80,17 +71,7 @@ def compute(
     if inputs_file is not None:
         loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
     else:
-        fields = options.data_fields(
-            network,
-            data,
-            n=n,
-            split=split,
-            seed=data_seed,
-            preprocessing=preprocessing,
-            bits=bits,
-            encoding=encoding,
-            leave_out_zero=leave_out_zero,
-        )
+        fields = options.data_fields(context, network)
         dataset, _ = parse_problem(fields, classes, [], None, 0)
         loaded, source = load(dataset), about(dataset)
     X = inputs_of(loaded, network)

@@ -68,12 +68,12 @@ _KINDS = {"fully-connected": FullyConnected, "convolutional": Convolutional, "re
 _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-10": 10}
 
 
-def architecture_of(name: str, **options: Any) -> Architecture:
-    """An architecture from options.
+def architecture_of(context: typer.Context) -> Architecture:
+    """The architecture that a command was given, as a kind, a preset or a JSON file, and with what fields.
 
     Args:
-        name: a kind, a preset, or a JSON file.
-        **options: its fields, None where not given; ``depth`` of a convolutional network is its number of layers.
+        context: of a command with all of ``OF_ARCHITECTURE``; ``depth`` of a convolutional network is its number of
+            layers.
 
     Returns:
         the specification.
@@ -81,7 +81,8 @@ def architecture_of(name: str, **options: Any) -> Architecture:
     Raises:
         InvalidInput: an unknown name, or an option that means nothing beside it.
     """
-    fields = {field: value for field, value in options.items() if value is not None}
+    fields = _given(context, OF_ARCHITECTURE)
+    name = fields.pop("architecture")
     preset = name.endswith(".json") or name in _MYRTLE
     beside = [field for field in fields if name.endswith(".json") or (preset and field in ("depth", "blocks"))]
     if preset and beside:
@@ -102,20 +103,26 @@ def architecture_of(name: str, **options: Any) -> Architecture:
     return _KINDS[name](**fields)
 
 
-def data_fields(architecture: Architecture, kind: str, **fields: Any) -> dict[str, Any]:
-    """The fields of a data set, from options that are None where they were not given.
+def data_fields(context: typer.Context, architecture: Architecture) -> dict[str, Any]:
+    """The fields of the data set that a command was given, but for its classes, which may be names.
 
     Args:
+        context: of a command with all of ``OF_DATA`` and ``preprocessing``.
         architecture: of the network that the data are for.
-        kind: of the data set.
-        **fields: the others.
 
     Returns:
-        those that were given; the zero vector is left out where the network's output there is 0, which has no sign.
+        those that have a value; the zero vector is left out where the network's output there is 0, which has no sign.
     """
-    if fields["leave_out_zero"] is None and fields["encoding"] == "bits" and architecture.bias_std == 0:
-        fields["leave_out_zero"] = True
-    return {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
+    fields = _given(context, (*OF_DATA, "preprocessing"))
+    fields.pop("classes", None)
+    if fields.get("encoding") == "bits" and architecture.bias_std == 0:
+        fields.setdefault("leave_out_zero", True)
+    return {{"data": "kind", "data_seed": "seed"}.get(name, name): value for name, value in fields.items()}
+
+
+def _given(context: typer.Context, names: Sequence[str]) -> dict[str, Any]:
+    """The options that have a value."""
+    return {name: context.params[name] for name in names if context.params[name] is not None}
 
 
 def _read(path: Path) -> Any:

@@ -81,10 +81,7 @@ def in_memory(job: Job, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]
     K = np.empty(job.shape, job.dtype)
 
     def write(place: int, block: np.ndarray) -> None:
-        tile = grid.tiles[place]
-        K[tile.rows, tile.columns] = block
-        if job.symmetric and not tile.on_diagonal:
-            K[tile.columns, tile.rows] = block.T
+        grid.put(K, grid.tiles[place], block)
 
     for done, _ in enumerate(compute(job, function, grid, range(len(grid)), write), start=1):
         progress(Progress("kernel tiles", done, len(grid)))

@@ -66,7 +66,6 @@ def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) ->
     grid = Grid(*shape, function.tile, job.symmetric)
     itemsize = np.dtype(job.dtype).itemsize
     # Of the largest tile; the actual one does not always grow with n, as the search for the largest n needs.
-    # Of the largest tile; the actual one does not always grow with n, as the search for the largest n needs.
     pairs = min(shape[0], function.tile) * min(shape[1], function.tile)
     working = min(cores(), len(grid)) * pairs * (function.bytes_per_pair + 3 * itemsize)
     return in_memory * shape[0] * shape[1] * itemsize + int(working) + _COMPILER

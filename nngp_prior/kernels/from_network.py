@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.kernels.tiles import Grid
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 
 _TILE = 256
@@ -42,19 +43,17 @@ def kernel_of_network(
     symmetric = X2 is None
     X2 = X if X2 is None else check_inputs("X2", X2, network)
     K = np.empty((len(X), len(X2)))
-    tiles = [(i, j) for i in range(0, len(X), _TILE) for j in range(i if symmetric else 0, len(X2), _TILE)]
+    grid = Grid(len(X), len(X2), _TILE, symmetric)
     report = progress or ignore
     with jax.enable_x64(True):
         kernel_fn = jax.jit(network.kernel_fn, static_argnames="get")
-        for done, (i, j) in enumerate(tiles, start=1):
-            rows, columns = X[i : i + _TILE], X2[j : j + _TILE]
-            within = symmetric and i == j
+        for done, tile in enumerate(grid.tiles, start=1):
+            rows, columns = X[tile.rows], X2[tile.columns]
+            within = symmetric and tile.on_diagonal
             block = np.asarray(kernel_fn(rows, None if within else columns, get="nngp"))
             if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
                 problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
                 raise InvalidInput("kernel_fn", problem, "Return K for get='nngp'; scale X down if it overflows.")
-            K[i : i + len(rows), j : j + len(columns)] = np.tril(block) + np.tril(block, -1).T if within else block
-            if symmetric and not within:
-                K[j : j + len(columns), i : i + len(rows)] = block.T
-            report(Progress("kernel tiles", done, len(tiles)))
+            grid.put(K, tile, np.tril(block) + np.tril(block, -1).T if within else block)
+            report(Progress("kernel tiles", done, len(grid)))
     return K

@@ -69,6 +69,12 @@ class Grid:
             for j in range(i if self.symmetric else 0, self.n2, self.width)
         ]
 
+    def put(self, K: Float[np.ndarray, "n n2"], tile: Tile, block: Float[np.ndarray, "rows columns"]) -> None:
+        """Write a tile into the matrix, and its mirror image where there is one."""
+        K[tile.rows, tile.columns] = block
+        if self.symmetric and not tile.on_diagonal:
+            K[tile.columns, tile.rows] = block.T
+
     def __len__(self) -> int:
         blocks, blocks2 = -(-self.n // self.height), -(-self.n2 // self.width)
         return blocks * (blocks + 1) // 2 if self.symmetric else blocks * blocks2

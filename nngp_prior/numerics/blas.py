@@ -76,7 +76,7 @@ def _function(name: str, dtype: np.dtype) -> Callable[..., None]:
     return ctypes.CFUNCTYPE(None)(_pointer_of(capsule, _name_of(capsule)))
 
 
-def _call(name: str, like: np.ndarray, *arguments: object) -> int:
+def _call(name: str, like: np.ndarray, *arguments: str | float | ctypes.c_int | np.ndarray) -> int:
     """Call a routine in the precision of ``like``; a matrix is followed by its leading dimension.
 
     Returns:
@@ -96,8 +96,8 @@ def _call(name: str, like: np.ndarray, *arguments: object) -> int:
                 passed.append(ctypes.byref(info))
             case np.ndarray():
                 passed += [argument.ctypes.data_as(ctypes.c_void_p), _leading_dimension(argument, like)]
-            case _:
-                passed.append(ctypes.byref(ctypes.c_int(int(argument))))  # type: ignore[arg-type]
+            case int():
+                passed.append(ctypes.byref(ctypes.c_int(argument)))
     _function(name, like.dtype)(*passed)
     return info.value
 

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import cho_solve, cholesky, get_blas_funcs
+from scipy.linalg import cho_solve, get_blas_funcs
 from scipy.special import expit, log_expit, log_ndtr
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.gaussian import half_line_moments_array
+from nngp_prior.numerics.linalg import cholesky
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
@@ -177,7 +178,8 @@ def find_mode(
         B = K * root[:, None]
         B *= root
         B[np.diag_indices_from(B)] += 1.0
-        factor = cholesky(B, lower=True, overwrite_a=True, check_finite=False)
+        factor = cholesky(B)
+        assert factor is not None  # no eigenvalue of B is below 1
         log_likelihood, quadratic = float(log_p.sum()), float(a @ g)
         log_determinant = 2 * float(np.log(factor.diagonal()).sum())
         b = root**2 * g + slope
