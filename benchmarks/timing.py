@@ -44,11 +44,15 @@ def measure(function: Callable[[], T], seconds_of: Callable[[T], float] | None =
         seconds = time.perf_counter() - began
         return Timed(value, seconds if seconds_of is None else seconds_of(value))
 
-    first = once()
-    if not first.seconds <= LONG:  # NaN where a peer failed
-        return first
-    runs = [once() for _ in range(REPEATS)]
-    return Timed(runs[-1].value, statistics.median(run.seconds for run in runs))
+    last = once()
+    if not last.seconds <= LONG:  # NaN where a peer failed
+        return last
+    seconds = []
+    for _ in range(REPEATS):
+        del last  # so that the next run has its memory: on a virtual machine memory that is new costs time
+        last = once()
+        seconds.append(last.seconds)
+    return Timed(last.value, statistics.median(seconds))
 
 
 def best_of(once: Callable[[], float], repeats: int = 5, at_least: float = 1.0) -> float:

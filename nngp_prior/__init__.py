@@ -5,8 +5,9 @@ The public names load what they need when they are first used; importing the pac
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
     from nngp_prior.architectures import FromNetwork
@@ -59,10 +60,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nngp_prior' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,16 @@ def in_a_new_process(code: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "module", ["nngp_prior", "nngp_prior.schemas.estimate", "nngp_prior.probability", "nngp_prior.data"]
+    "module",
+    [
+        "nngp_prior",
+        "nngp_prior.schemas.estimate",
+        "nngp_prior.probability",
+        "nngp_prior.data",
+        "nngp_prior.kernels",
+        "nngp_prior.prior.workbench",
+        "api.work",
+    ],
 )
 def test_loads_no_jax(module: str) -> None:
     loaded = in_a_new_process(f"import json, sys, {module}; print(json.dumps(dict.fromkeys(sys.modules)))")
@@ -39,7 +48,9 @@ names = ("Jaxpr", "JaxprEqn", "Literal", "Var", "Primitive")
 state = lambda: [[hasattr(jax.core, name) for name in names], hasattr(ad, "zeros_like_p"), "jax.util" in sys.modules]
 before = state()
 import nngp_prior
+from nngp_prior.architectures import network
 K = nngp_prior.kernel(nngp_prior.FullyConnected(), [[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]])
+network(nngp_prior.FullyConnected())
 print(json.dumps({
     "before": before, "after": state(), "shape": K.shape, "adapted": "neural_tangents" in sys.modules,
     "tensorflow": "tensorflow" in sys.modules, "x64": bool(jax.config.jax_enable_x64),

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.architectures.layers import layers_of
-from nngp_prior.architectures.stax_network import Network, network, network_of
+from nngp_prior.lazy import attributes
+
+if TYPE_CHECKING:
+    from nngp_prior.architectures.stax_network import Network, network, network_of
 
 __all__ = ["FromNetwork", "Network", "layers_of", "network", "network_of"]
+
+# Loads JAX and neural-tangents.
+__getattr__ = attributes(
+    __name__, dict.fromkeys(("Network", "network", "network_of"), "nngp_prior.architectures.stax_network")
+)

@@ -16,6 +16,8 @@ from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.result import row_of
+from nngp_prior.versions import versions
 
 _DELTA = 0.05
 
@@ -47,9 +49,9 @@ def demo(
         "n": n,
         **problem.source,
         "estimator": estimator.model_dump(mode="json"),
-        "versions": output.versions(),
+        "versions": versions(),
         "results": [
-            output.estimate_as_json(i, name, result, 0.95, _DELTA) | {"pac_bayes": bounds[name].model_dump(mode="json")}
+            {"name": name, **row_of(i, result, delta=_DELTA), "pac_bayes": bounds[name].model_dump(mode="json")}
             for i, (name, result) in enumerate(results.items())
         ],
     }

@@ -16,8 +16,9 @@ from nngp_prior.cli.problems import (
     problem_from_kernel,
 )
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.result import LEVEL, row_of
+from nngp_prior.versions import versions
 
-_INTERVAL_LEVEL = 0.95
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 # Options that mean nothing beside another one.
 _IGNORED = {
@@ -126,17 +127,16 @@ def estimate(
                 **problem.source,
                 "estimator": estimator.model_dump(mode="json"),
                 "seed": seed,
-                "versions": output.versions(),
+                "versions": versions(),
                 "results": [
-                    output.estimate_as_json(i, name, result, _INTERVAL_LEVEL, delta)
-                    for i, (name, result) in enumerate(results)
+                    {"name": name, **row_of(i, result, delta=delta)} for i, (name, result) in enumerate(results)
                 ],
             }
         )
         return
     table = output.table("log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\ns")
     for name, result in results:
-        interval = result.interval(_INTERVAL_LEVEL)
+        interval = result.interval(LEVEL)
         table.add_row(
             name,
             output.nats(result.value, result.stderr),

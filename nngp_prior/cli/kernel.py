@@ -13,9 +13,10 @@ import typer
 from rich.table import Table
 
 from nngp_prior.cli import options, output
-from nngp_prior.cli.problems import about, inputs_of, parse_dataset, parse_problem
+from nngp_prior.cli.problems import parse_dataset, parse_problem
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
+from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
     from nngp_prior.kernels.cache import Entry
@@ -67,6 +68,7 @@ def compute(
     from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.kernels.disk import on_disk
+    from nngp_prior.prior.workbench import about, inputs_of
 
     if inputs_file is not None:
         loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
@@ -103,7 +105,7 @@ def compute(
         "bytes": job.nbytes,
         "tiles_computed": computed,
         "seconds": round(time.perf_counter() - began, 3),
-        "versions": output.versions(),
+        "versions": versions(),
     }
     if json:
         output.print_json(document)

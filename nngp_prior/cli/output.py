@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import math
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -18,7 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.result import finite
 
 console = Console()
 notes = Console(stderr=True)
@@ -57,21 +55,7 @@ def print_json(value: Any) -> None:
 
 def json_text(value: Any) -> str:
     """JSON, with infinities and NaN as the strings that JSON lacks numbers for."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _finite(part) for key, part in value.items()}
-        case list() | tuple():
-            return [_finite(part) for part in value]
-        case float() if math.isnan(value):
-            return "NaN"
-        case float() if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        case _:
-            return value
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(text: str) -> str:
@@ -109,31 +93,6 @@ class ProgressBars:
             self._bars.update(task, completed=event.done, total=event.total, stage=event.stage)
 
         return update
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that the numbers depend on."""
-    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents")
-    return {package: importlib.metadata.version(package) for package in packages}
-
-
-def estimate_as_json(index: int, name: str, estimate: Estimate, level: float, delta: float) -> dict[str, Any]:
-    """One result as the HTTP interface has it."""
-    interval, bound = estimate.interval(level), estimate.lower_bound(delta)
-    stored = estimate.model_dump(mode="json", include={"stderr", "status", "message", "diagnostics", "seconds"})
-    return {
-        "labelling": index,
-        "name": name,
-        "method": estimate.method,
-        "log_p": estimate.value,
-        "stderr": stored["stderr"],
-        "interval": None if interval is None else list(interval),
-        "lower_bound": None if bound is None else {"delta": delta, "log_p": bound},
-        "status": stored["status"],
-        "message": stored["message"],
-        "diagnostics": stored["diagnostics"],
-        "seconds": round(estimate.seconds, 3),
-    }
 
 
 def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:

@@ -12,12 +12,12 @@ from pydantic import TypeAdapter
 from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.data import Boolean, Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimator import Estimator
 
 if TYPE_CHECKING:
-    from nngp_prior.data.datasets import Data
+    pass
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
@@ -142,6 +142,7 @@ def problem_from_data(
         the problem.
     """
     from nngp_prior.data import label, load
+    from nngp_prior.prior.workbench import about, inputs_of
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
@@ -154,17 +155,6 @@ def problem_from_data(
         ]
     title = f"kernel of {len(loaded.X):,} {dataset.kind}"
     return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title))
-
-
-def about(dataset: Dataset) -> dict[str, Any]:
-    """What a kernel's file and an estimate's JSON say of the data."""
-    order = {"order": dataset.order} if isinstance(dataset, Boolean) else {}
-    return {"dataset": dataset.model_dump(mode="json"), **order}
-
-
-def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:
-    """The inputs of a data set: images where the architecture takes them."""
-    return data.X if isinstance(architecture, FullyConnected) else data.images
 
 
 def _problem(
@@ -214,6 +204,7 @@ def problem_from_inputs(
         the problem.
     """
     from nngp_prior.data import label, load_file
+    from nngp_prior.prior.workbench import inputs_of
     from nngp_prior.probability import require_memory
 
     loaded = load_file(inputs_file, preprocessing)

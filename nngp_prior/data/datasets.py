@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -12,7 +13,7 @@ from nngp_prior.data import image_files  # noqa: F401  registers its data sets
 from nngp_prior.data.npy import read_npy, read_npz
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.data import Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
+from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 
 
 class Data(NamedTuple):
@@ -39,20 +40,22 @@ class Data(NamedTuple):
         return self.X.reshape(-1, *self.image_shape)
 
 
-def load(dataset: Dataset) -> Data:
+def load(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> Data:
     """Load a data set.
 
     Args:
         dataset: its specification.
+        blobs: gives an uploaded array by its hash, where there are any.
 
     Returns:
         inputs, preprocessed, in the order in which they were drawn.
 
     Raises:
         DataUnavailable: its files are missing or broken.
-        InvalidInput: more inputs are asked for than there are, or a preprocessing that they do not allow.
+        InvalidInput: more inputs are asked for than there are, arrays that are no inputs or classes, or a preprocessing
+            that the inputs do not allow.
     """
-    raw = DATASETS[dataset](dataset)
+    raw = _uploaded(dataset, blobs) if isinstance(dataset, BlobData) else DATASETS[dataset](dataset)
     if isinstance(dataset, ImageData) and dataset.classes is not None:
         chosen = np.flatnonzero(np.isin(raw.classes, dataset.classes))
         raw = raw._replace(candidates=chosen, known_classes=dataset.classes)
@@ -91,21 +94,38 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
     if "images" not in arrays:
         raise DataUnavailable(f"{path}: has no array images. Save it with the keys images and, if any, labels.")
     images, classes = arrays["images"], arrays.get("labels")
+    problem = _unusable(images, classes)
+    if problem:
+        raise DataUnavailable(f"{path}: {' '.join(problem)}")
+    return _data(_from_arrays(images, classes), np.arange(len(images)), preprocessing)
+
+
+def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str] | None:
+    """What is wrong with arrays of inputs and classes, and what to do."""
     if images.dtype.kind not in "buif":
-        raise DataUnavailable(f"{path}: inputs are {images.dtype}. Save real numbers.")
+        return f"inputs are {images.dtype}.", "Save real numbers."
     if images.ndim not in (2, 3, 4) or images.size == 0:
-        raise DataUnavailable(
-            f"{path}: inputs have shape {images.shape}. Save (n, d) or (n, height, width[, channels]), n > 0."
-        )
+        return f"inputs have shape {images.shape}.", "Save (n, d) or (n, height, width[, channels]), n > 0."
     finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
     if not finite.all():
-        raise DataUnavailable(f"{path}: input {np.argmin(finite)} has values that are not finite. Remove or mend it.")
+        return f"input {np.argmin(finite)} has values that are not finite.", "Remove or mend it."
     if classes is not None and (classes.dtype.kind not in "biu" or classes.shape != images.shape[:1]):
-        raise DataUnavailable(
-            f"{path}: labels are {classes.dtype} of shape {classes.shape} with {len(images):,} inputs. "
-            "Save one integer an input."
+        return (
+            f"labels are {classes.dtype} of shape {classes.shape} with {len(images):,} inputs.",
+            "Save one integer an input.",
         )
-    return _data(_from_arrays(images, classes), np.arange(len(images)), preprocessing)
+    return None
+
+
+def _uploaded(dataset: BlobData, blobs: Callable[[str], np.ndarray] | None) -> Raw:
+    if blobs is None:
+        raise InvalidInput("dataset.kind", "got 'blob', which only a service has", "Pass arrays, or choose inline.")
+    images = blobs(dataset.sha256)
+    classes = None if dataset.classes is None else blobs(dataset.classes)
+    problem = _unusable(images, classes)
+    if problem:
+        raise InvalidInput("dataset", problem[0].removesuffix("."), problem[1])
+    return _from_arrays(images, classes)
 
 
 def _data(raw: Raw, place: np.ndarray, preprocessing: str) -> Data:
@@ -126,7 +146,7 @@ def _from_arrays(images: np.ndarray, classes: np.ndarray | None) -> Raw:
     return Raw(images, classes, tuple(np.unique(classes).astype(int).tolist()), in_order=True)
 
 
-def _name(dataset: Dataset) -> str:
+def _name(dataset: Dataset | BlobData) -> str:
     match dataset:
         case ImageData(split=split, classes=None):
             return f"{dataset.kind} ({split})"

@@ -50,7 +50,7 @@ def label(
     if isinstance(labelling, ByClass):
         _check_classes(labelling, np.unique(classes) if known_classes is None else np.array(known_classes, dtype=int))
     labels = LABELLINGS[labelling](labelling, classes).astype(np.int8)
-    return labels if labelling.corruption is None else _corrupt(labels, labelling.corruption)
+    return labels if labelling.corruption is None else corrupted(labels, labelling.corruption)
 
 
 def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
@@ -126,7 +126,19 @@ def _explicit(labelling: Explicit, classes: np.ndarray) -> np.ndarray:
     return np.array(labelling.values)
 
 
-def _corrupt(labels: np.ndarray, corruption: Corruption) -> np.ndarray:
+def corrupted(labels: Integer[np.ndarray, " n"], corruption: Corruption) -> Int8[np.ndarray, " n"]:
+    """Labels with some of them redrawn or flipped.
+
+    Args:
+        labels: -1 and +1.
+        corruption: which.
+
+    Returns:
+        other labels.
+
+    Raises:
+        InvalidLabels: more flips than labels.
+    """
     rng = generator(corruption.seed, "corruption")  # not the stream of RandomLabels with the same seed
     match corruption:
         case Randomise(probability=probability):
@@ -137,6 +149,6 @@ def _corrupt(labels: np.ndarray, corruption: Corruption) -> np.ndarray:
                 raise InvalidLabels(
                     "corruption.count", f"{count} labels to flip where there are {len(labels)}", "Flip fewer."
                 )
-            flipped = labels.copy()
+            flipped = labels.astype(np.int8)
             flipped[rng.permutation(len(labels))[:count]] *= -1
             return flipped

@@ -1,12 +1,19 @@
 """Kernel matrices of architectures on data."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nngp_prior.kernels.analytic import kernel
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.kernels.cost import kernel_cost
 from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.kernels.inspection import inspect
 from nngp_prior.kernels.job import Job
-from nngp_prior.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
+from nngp_prior.lazy import attributes
+
+if TYPE_CHECKING:
+    from nngp_prior.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 
 __all__ = [
     "Job",
@@ -18,3 +25,8 @@ __all__ = [
     "kernel_cost",
     "monte_carlo_kernel",
 ]
+
+# Loads JAX.
+__getattr__ = attributes(
+    __name__, dict.fromkeys(("MonteCarloKernel", "monte_carlo_kernel"), "nngp_prior.kernels.monte_carlo")
+)

@@ -13,7 +13,6 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cost import require_memory
 from nngp_prior.kernels.disk import on_disk
-from nngp_prior.kernels.from_network import kernel_of_network
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.tiles import Grid, compute, function_of
 from nngp_prior.progress import Progress, ProgressCallback, ignore
@@ -58,6 +57,8 @@ def kernel(
         for field, value, only in (("get", get, "nngp"), ("dtype", dtype, "float64"), ("path", path, None)):
             if value != only:
                 raise InvalidInput(field, f"got {value!r} for a network of your own", f"Only {only!r} is known there.")
+        from nngp_prior.kernels.from_network import kernel_of_network  # loads JAX
+
         return kernel_of_network(architecture, X, X2, progress)
     job = Job.of(architecture, X, X2, get, dtype)
     if path is not None:

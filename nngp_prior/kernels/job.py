@@ -19,7 +19,7 @@ from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 Get = Literal["nngp", "ntk"]
 DType = Literal["float32", "float64"]
 # Part of the hash: to be raised with every change of the recursions that shows in their results.
-_RECURSIONS = 1
+_RECURSIONS = 2
 _CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
 
 

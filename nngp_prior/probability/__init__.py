@@ -34,22 +34,26 @@ from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator
 
 __all__ = [
+    "SMALL",
     "Cost",
     "PreparedKernel",
     "Start",
     "check_labels",
     "compute",
+    "compute_all",
     "ep_start",
     "estimate_cost",
     "log_probabilities",
     "log_probability",
+    "memory_needed",
     "prepare",
     "require_memory",
+    "seconds_needed",
 ]
 
 # Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
 # alone as well as in a batch, a labelling has the same value in both.
-_SMALL = 1000
+SMALL = 1000
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in ESTIMATORS}
 
 
@@ -153,20 +157,32 @@ def log_probabilities(
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
     rows = [check_labels(labels, kernel.n) for labels in Y]
-    results = _compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
+    results = compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
 
-def _compute_all(
+def compute_all(
     kernel: PreparedKernel,
     rows: list[np.ndarray],
     estimator: Estimator,
     seed: int,
     progress: ProgressCallback,
-    start: Start | None,
+    start: Start | None = None,
 ) -> Iterator[tuple[int, Estimate]]:
-    """Estimates as they finish: small labellings side by side, one a core, others one after another on all cores."""
-    side_by_side = kernel.n <= _SMALL and len(rows) > 1 and not kernel.algebra.on_device
+    """Many labellings on a prepared kernel: small ones side by side, one a core, others one after another on all cores.
+
+    Args:
+        kernel: from :func:`prepare`, with the same estimator.
+        rows: labels, as :func:`check_labels` gives them.
+        estimator: the parameters.
+        seed: of all random numbers.
+        progress: called with ``Progress`` events.
+        start: sites for EP to begin with.
+
+    Yields:
+        place and estimate, as they finish.
+    """
+    side_by_side = kernel.n <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
     tell = _progress.ignore if side_by_side else progress
 
     def one(labels: np.ndarray) -> Estimate:
@@ -224,7 +240,7 @@ def compute(
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
     more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
-    with one_thread_blas() if kernel.n <= _SMALL else nullcontext():
+    with one_thread_blas() if kernel.n <= SMALL else nullcontext():
         return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 

@@ -155,6 +155,24 @@ class Inline(_DataSet):
         return self
 
 
+SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class BlobData(_DataSet):
+    """Inputs that were uploaded as arrays, in their order; or a draw of them.
+
+    Attributes:
+        sha256: of the array of inputs: (n, d), (n, height, width) or (n, height, width, channels) real numbers.
+        classes: of the array of n integers; without it only labellings that need none (random, constant, explicit).
+        preprocessing: as for images, without ``unit-interval``, since the largest possible value is not known.
+    """
+
+    kind: Literal["blob"] = "blob"
+    sha256: SHA256
+    classes: SHA256 | None = None
+    preprocessing: PlainPreprocessing = "none"
+
+
 Dataset = Annotated[Digits | Mnist | FashionMnist | Cifar10 | Boolean | Inline, Field(discriminator="kind")]
 
 
@@ -232,6 +250,13 @@ class Explicit(_Labelling):
 
     kind: Literal["explicit"] = "explicit"
     values: tuple[Literal[-1, 1], ...]
+
+
+class BlobLabellings(_Labelling):
+    """As many labellings as an uploaded array has rows: L × n integers, -1 or +1, in the order of the data."""
+
+    kind: Literal["blob"] = "blob"
+    sha256: SHA256
 
 
 Labelling = Annotated[

@@ -1,0 +1,1 @@
+"""The service: durable jobs over HTTP around the library."""

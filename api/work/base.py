@@ -1,0 +1,115 @@
+"""What the service asks of a kind of work: rows of results, in chunks that can be done apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.base import Specification
+
+Request = TypeVar("Request", bound=Specification)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are computed one after another by one worker.
+
+    Attributes:
+        rows: their places.
+        cores: how many it makes use of; 0 is all that there are.
+        bytes: peak memory of a worker that computes it.
+        seconds: rough time.
+    """
+
+    rows: tuple[int, ...]
+    cores: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to, known before it is accepted.
+
+    Attributes:
+        rows: number of rows of results.
+        chunks: that have all rows between them.
+        unit: what a row is.
+        facts: what the results say of the whole, such as the number of inputs and the kernel's key.
+        cached: whether the kernel is there already.
+    """
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+    unit: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    cached: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Peak memory of the largest chunk."""
+        return max(chunk.bytes for chunk in self.chunks)
+
+    @property
+    def seconds(self) -> float:
+        """Rough time, one chunk after another."""
+        return sum(chunk.seconds for chunk in self.chunks)
+
+
+class Work(Protocol[Request]):
+    """A kind of work.
+
+    Attributes:
+        kind: the name of its route: ``/v1/{kind}``.
+        request: the model of its body.
+    """
+
+    kind: str
+    request: type[Request]
+
+    def plan(self, request: Request, bench: Workbench, cores: int) -> Plan:
+        """Check all that can be checked without computing, in the process of the API: loads no JAX.
+
+        Args:
+            request: what was posted.
+            bench: data sets, uploaded arrays, kernels.
+            cores: that workers have between them.
+
+        Returns:
+            the chunks.
+
+        Raises:
+            NngpPriorError: the request cannot be carried out.
+        """
+        ...
+
+    def run(
+        self, request: Request, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Compute rows, in a worker.
+
+        Args:
+            request: what was posted.
+            rows: places of those that are asked for.
+            bench: data sets, uploaded arrays, kernels.
+            progress: told of steps.
+
+        Returns:
+            place and result, as they finish; JSON can hold them.
+        """
+        ...
+
+    def document(self, request: Request, facts: dict[str, Any]) -> dict[str, Any]:
+        """What stands above the rows in the results.
+
+        Args:
+            request: what was posted.
+            facts: of the plan.
+
+        Returns:
+            what JSON can hold.
+        """
+        ...

@@ -1,0 +1,11 @@
+"""Versions of what numbers depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results depend on."""
+    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents")
+    return {package: importlib.metadata.version(package) for package in packages}

@@ -1,0 +1,118 @@
+"""Requests carried out in process."""
+
+import numpy as np
+import pytest
+
+from nngp_prior import log_prior, log_probability
+from nngp_prior.data import load
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels import KernelCache
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import Progress
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.data import Digits
+from nngp_prior.schemas.request import EstimateRequest, KernelRequest
+
+SHA = "a" * 64
+DIGITS = {"kind": "digits", "n": 20}
+
+
+@pytest.fixture
+def cache(tmp_path) -> KernelCache:
+    return KernelCache(tmp_path, 10**9)
+
+
+def request(*labellings: dict, **fields) -> EstimateRequest:
+    return EstimateRequest.model_validate({"dataset": DIGITS, "labellings": labellings, **fields})
+
+
+def test_rows_are_what_the_library_computes(cache: KernelCache) -> None:
+    results = dict(Workbench(cache).estimates(request({"kind": "parity"}, {"kind": "random", "seed": 3}, seed=5)))
+    data = load(Digits(n=20))
+    labels = 2 * (data.classes % 2) - 1
+    expected = log_prior(FullyConnected(depth=2), data.X, labels, seed=5)
+    assert results[0]["log_p"] == expected.value
+    assert results[0]["stderr"] == expected.stderr
+    assert results[0]["lower_bound"] == {"delta": 0.01, "log_p": expected.lower_bound(0.01)}
+    assert sorted(results) == [0, 1]
+
+
+def test_a_labelling_that_cannot_be_used_does_not_keep_the_others_from_being_computed(cache: KernelCache) -> None:
+    asked = request({"kind": "explicit", "values": [1, -1]}, {"kind": "constant"}, {"kind": "threshold", "at": 99})
+    results = dict(Workbench(cache).estimates(asked))
+    assert [results[i]["status"] for i in range(3)] == ["invalid-labels", "ok", "invalid-labels"]
+    assert "2 labels where there are 20 inputs" in results[0]["message"]
+    assert results[0]["log_p"] is None
+
+
+def test_rows_can_be_asked_for_apart(cache: KernelCache) -> None:
+    bench = Workbench(cache)
+    asked = request(*({"kind": "random", "seed": i} for i in range(4)), estimator={"kind": "ep"})
+    whole = dict(bench.estimates(asked))
+    part = dict(bench.estimates(asked, [3, 1]))
+    assert sorted(part) == [1, 3]
+    for row, document in part.items():
+        assert document["log_p"] == whole[row]["log_p"]
+
+
+def test_uploaded_arrays(cache: KernelCache) -> None:
+    data = load(Digits(n=20))
+    Y = np.sign(np.random.default_rng(0).standard_normal((3, 20))).astype(np.int8)
+    Y[1, 4] = 0
+    arrays = {SHA: data.images, "b" * 64: Y, "c" * 64: data.classes}
+    bench = Workbench(cache, arrays.__getitem__)
+    blob = {"kind": "blob", "sha256": SHA, "classes": "c" * 64}
+    asked = request(
+        {"kind": "blob", "sha256": "b" * 64},
+        {"kind": "parity"},
+        {"kind": "blob", "sha256": "b" * 64, "corruption": {"kind": "flip", "count": 20}},
+        dataset=blob,
+        estimator={"kind": "ep"},
+    )
+    assert len(bench.places(asked.labellings)) == 7
+    results = dict(bench.estimates(asked))
+    assert [results[i]["status"] for i in range(7)] == [
+        "ok",
+        "invalid-labels",
+        "ok",
+        "ok",
+        "ok",
+        "invalid-labels",
+        "ok",
+    ]
+    K = bench.kernel(KernelRequest(dataset=asked.dataset))
+    for row, y in ((0, Y[0]), (2, Y[2]), (4, -Y[0])):
+        assert results[row]["log_p"] == log_probability(K, y, method="ep").value
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [(np.ones(20, dtype=np.int8), "shape"), (np.ones((2, 20)), "float64"), (np.ones((1, 2, 20), dtype=int), "shape")],
+)
+def test_uploaded_labellings_of_another_form_are_refused(cache: KernelCache, array: np.ndarray, problem: str) -> None:
+    bench = Workbench(cache, lambda _: array)
+    with pytest.raises(InvalidInput, match=problem):
+        bench.places(request({"kind": "blob", "sha256": SHA}).labellings)
+
+
+def test_without_a_service_there_are_no_uploaded_arrays(cache: KernelCache) -> None:
+    with pytest.raises(InvalidInput, match="only a service has"):
+        Workbench(cache).places(request({"kind": "blob", "sha256": SHA}).labellings)
+    with pytest.raises(InvalidInput, match="only a service has"):
+        Workbench(cache).data(request({"kind": "parity"}, dataset={"kind": "blob", "sha256": SHA}).dataset)
+
+
+def test_the_last_kernels_and_factors_are_kept_and_the_older_ones_not(cache: KernelCache) -> None:
+    bench = Workbench(cache)
+    events: list[Progress] = []
+
+    def run(n: int) -> int:
+        events.clear()
+        dict(bench.estimates(request({"kind": "parity"}, dataset={"kind": "digits", "n": n}), None, events.append))
+        return sum(event.stage == "kernel tiles" for event in events)
+
+    assert [run(n) for n in (10, 11, 10, 11)] == [1, 1, 0, 0]
+    kept = bench.kernel(KernelRequest(dataset=Digits(n=11)))
+    assert bench.kernel(KernelRequest(dataset=Digits(n=11))) is kept
+    assert bench.has(KernelRequest(dataset=Digits(n=10)))
+    assert not bench.has(KernelRequest(dataset=Digits(n=12)))
