@@ -16,6 +16,7 @@ from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import parse_dataset, parse_problem
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
+from nngp_prior.schemas.data import ImageData
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -174,8 +175,8 @@ def plot(
 
     matrix = _matrix(source)
     found = look_at(matrix.K)
-    classes = _classes(matrix)
-    plot_kernel(out, _title(matrix), matrix.K, found, classes)
+    classes, names = _classes(matrix)
+    plot_kernel(out, _title(matrix), matrix.K, found, classes, names)
     document = {"source": matrix.name, "plot": str(out), "n": found.n, "sorted_by_class": classes is not None}
     if json:
         output.print_json(document)
@@ -240,18 +241,19 @@ def _matrix(source: str) -> _Matrix:
     return _Matrix(cache.open(entry.header.key), entry.header.key[:12], entry.header)
 
 
-def _classes(matrix: _Matrix) -> np.ndarray | None:
-    """Of the inputs, where it is known what data set they are from."""
+def _classes(matrix: _Matrix) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Of the inputs, and their names, where it is known what data set they are from."""
     about = {} if matrix.header is None else matrix.header.about
     if "dataset" not in about:
-        return None
+        return None, ()
     from nngp_prior.data import load
 
     try:
-        return load(parse_dataset(about["dataset"])).classes
+        dataset = parse_dataset(about["dataset"])
+        return load(dataset).classes, dataset.class_names if isinstance(dataset, ImageData) else ()
     except NngpPriorError as error:
         output.note(f"Not sorted by class: {error}")
-        return None
+        return None, ()
 
 
 def _title(matrix: _Matrix) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ _INK, _SINGULAR = "#1b3a5c", "#c8553d"
 _SHOWN = 1000  # inputs; more cannot be told apart
 
 
-def plot_kernel(path: Path, title: str, K: np.ndarray, found: Inspection, classes: np.ndarray | None) -> None:
+def plot_kernel(
+    path: Path,
+    title: str,
+    K: np.ndarray,
+    found: Inspection,
+    classes: np.ndarray | None,
+    class_names: Sequence[str] = (),
+) -> None:
     """Draw the correlations of a kernel, sorted by class where classes are known, and its spectrum.
 
     Args:
@@ -21,6 +29,7 @@ def plot_kernel(path: Path, title: str, K: np.ndarray, found: Inspection, classe
         K: (n, n) kernel; of many inputs every k-th is shown.
         found: what :func:`nngp_prior.kernels.inspect` says of it.
         classes: of the inputs.
+        class_names: of the classes 0, 1, …; their numbers stand for them where there are none.
     """
     import matplotlib
 
@@ -40,10 +49,11 @@ def plot_kernel(path: Path, title: str, K: np.ndarray, found: Inspection, classe
     if classes is None:
         left.set(xlabel=f"input{every}", ylabel=f"input{every}")
     else:
-        names, first, counts = np.unique(classes[shown], return_index=True, return_counts=True)
+        present, first, counts = np.unique(classes[shown], return_index=True, return_counts=True)
         centres = first + (counts - 1) / 2
-        for axis in (left.xaxis, left.yaxis):
-            axis.set_ticks(centres, [str(name) for name in names])
+        names = [class_names[number] if class_names else str(number) for number in present]
+        for axis, turned in ((left.xaxis, 0), (left.yaxis, 90)):
+            axis.set_ticks(centres, names, rotation=turned if class_names else 0, va="center" if turned else "top")
             axis.set_tick_params(length=0)
         for start in first[1:]:
             left.axhline(start - 0.5, color="white", lw=0.6)
