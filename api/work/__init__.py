@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.work.base import Chunk, Plan, Work
+from api.work.base import Chunk, Limits, Plan, Work
 from api.work.estimates import Estimates
+from api.work.kernels import Kernels
 
-__all__ = ["WORK", "Chunk", "Plan", "Work"]
+__all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
 
-WORK: dict[str, Work[Any]] = {work.kind: work for work in (Estimates(),)}
+WORK: dict[str, Work[Any]] = {work.kind: work for work in (Estimates(), Kernels())}

@@ -31,6 +31,19 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What workers have between them.
+
+    Attributes:
+        cores: processors.
+        bytes: memory.
+    """
+
+    cores: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a request comes to, known before it is accepted.
 
@@ -70,19 +83,19 @@ class Work(Protocol[Request]):
     kind: str
     request: type[Request]
 
-    def plan(self, request: Request, bench: Workbench, cores: int) -> Plan:
+    def plan(self, request: Request, bench: Workbench, limits: Limits) -> Plan:
         """Check all that can be checked without computing, in the process of the API: loads no JAX.
 
         Args:
             request: what was posted.
             bench: data sets, uploaded arrays, kernels.
-            cores: that workers have between them.
+            limits: of the machine.
 
         Returns:
             the chunks.
 
         Raises:
-            NngpPriorError: the request cannot be carried out.
+            NngpPriorError: the request cannot be carried out; :class:`ResourceLimit` where it does not fit.
         """
         ...
 

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from api.work.base import Chunk, Plan
+from api.work.base import Chunk, Limits, Plan
+from nngp_prior.errors import ResourceLimit
+from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.prior.workbench import Workbench, about
 from nngp_prior.probability import SMALL, memory_needed, seconds_needed
 from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.estimator import EP, SMC, Estimator
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest
 from nngp_prior.versions import versions
 
@@ -23,16 +26,23 @@ class Estimates:
     kind = "estimates"
     request = EstimateRequest
 
-    def plan(self, request: EstimateRequest, bench: Workbench, cores: int) -> Plan:
+    def plan(self, request: EstimateRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; a labelling that cannot be used is found by the worker, and only its row is refused."""
         rows = len(bench.places(request.labellings))
         kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
         job = bench.kernel_job(kernel)
         n = len(job.X)
+        memory = _bytes(n, request.estimator)
+        if memory > limits.bytes:
+            largest = largest_that_fits(n, limits.bytes, lambda n: _bytes(n, request.estimator))
+            raise ResourceLimit(
+                f"dataset.n: {request.estimator.kind} on n = {n:,} inputs takes {memory / 2**30:.1f} GiB with its "
+                f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise "
+                "NNGP_MEMORY_LIMIT."
+            )
         small = n <= SMALL
         each = seconds_needed(n, request.estimator)
-        memory = job.nbytes + memory_needed(n, request.estimator)
-        size = _size(rows, each, cores if small else 1)
+        size = _size(rows, each, limits.cores if small else 1)
         chunks = tuple(
             Chunk(tuple(range(i, min(i + size, rows))), int(small), memory, each * min(size, rows - i))
             for i in range(0, rows, size)
@@ -56,6 +66,13 @@ class Estimates:
             "seed": request.seed,
             "versions": versions(),
         }
+
+
+def _bytes(n: int, estimator: Estimator) -> int:
+    """Peak memory of a worker with the kernel in it, on the host: whether there is a GPU only workers know."""
+    if isinstance(estimator, EP | SMC):
+        estimator = estimator.model_copy(update={"backend": "numpy"})
+    return 8 * n * n + memory_needed(n, estimator)
 
 
 def _size(rows: int, each: float, workers: int) -> int:

@@ -6,6 +6,7 @@ with when it is asked for again. Processes may share a cache: one computes an en
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,6 +123,24 @@ class KernelCache:
         except OSError as error:
             raise InvalidInput("NNGP_HOME", f"{self.folder} cannot be used ({error})", f"{_WITHOUT}.") from None
         return K
+
+    def require_room(self, job: Job) -> None:
+        """Refuse a kernel that cannot be an entry.
+
+        Args:
+            job: the kernel.
+
+        Raises:
+            ResourceLimit: it is larger than the cache may be, or than what the disk has left.
+        """
+        if job.nbytes > self.limit:
+            largest = math.isqrt(self.limit // np.dtype(job.dtype).itemsize)
+            raise ResourceLimit(
+                f"n: a kernel of {job.shape[0]:,} × {job.shape[1]:,} inputs takes {job.nbytes / 2**30:.1f} GiB and the "
+                f"cache may take {self.limit / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise NNGP_CACHE_BYTES."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        require_disk(job, self.folder)
 
     def path(self, key: str) -> Path:
         """Where the matrix with a key is, or would be."""

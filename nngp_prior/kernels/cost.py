@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.tiles import Grid, function_of
+from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
@@ -115,7 +115,7 @@ def _refuse_beyond(free: int, where: str, job: Job, needed: Callable[[tuple[int,
     def of(size: int) -> int:
         return needed((size, size if job.symmetric else n2))
 
-    largest = bisect.bisect_right(range(1, n + 1), free, key=of)
+    largest = largest_that_fits(n, free, of)
     remedy = f"Use at most {largest:,} inputs{alternative}" if largest else f"Free some {where.split()[0]}"
     raise ResourceLimit(
         f"n: a kernel of {n:,} × {n2:,} inputs takes {needed(job.shape) / 2**30:.1f} GiB of {where} "

@@ -101,6 +101,20 @@ class Workbench:
         """
         return self._kernels.path(self.kernel_job(request).key).exists()
 
+    def require_room(self, request: KernelRequest) -> None:
+        """Refuse a kernel that cannot be kept.
+
+        Args:
+            request: for it.
+
+        """
+        if not self.has(request):
+            self._kernels.require_room(self.kernel_job(request))
+
+    def forget(self) -> None:
+        """Let go of all that is kept in memory."""
+        self._last.clear()
+
     def kernel(self, request: KernelRequest, progress: ProgressCallback = ignore) -> np.ndarray:
         """A kernel matrix, from where kernels are kept if it is there.
 

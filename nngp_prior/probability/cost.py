@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable
 
 import psutil
 
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.backends import on_device
+from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
 
@@ -107,7 +107,7 @@ def require_memory_for_double(n: int) -> None:
 
 def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[int], int], device: bool = False) -> None:
     if needed(n) > free:
-        largest = bisect.bisect_right(range(n), free, key=needed) - 1
+        largest = largest_that_fits(n, free, needed)
         where, remedy = "", "a machine with more memory"
         if device:
             where = " of the device"
