@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Of the packages that results depend on."""
     packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents")

@@ -78,10 +78,12 @@ class Work(Protocol[Request]):
     Attributes:
         kind: the name of its route: ``/v1/{kind}``.
         request: the model of its body.
+        columns: the numbers of a row that make an array of the results; none where that makes no sense.
     """
 
     kind: str
     request: type[Request]
+    columns: tuple[str, ...]
 
     def plan(self, request: Request, bench: Workbench, limits: Limits) -> Plan:
         """Check all that can be checked without computing, in the process of the API: loads no JAX.
@@ -115,11 +117,11 @@ class Work(Protocol[Request]):
         """
         ...
 
-    def document(self, request: Request, facts: dict[str, Any]) -> dict[str, Any]:
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """What stands above the rows in the results.
 
         Args:
-            request: what was posted.
+            request: what was posted, as JSON.
             facts: of the plan.
 
         Returns:

@@ -25,6 +25,7 @@ class Estimates:
 
     kind = "estimates"
     request = EstimateRequest
+    columns = ("log_p", "stderr")
 
     def plan(self, request: EstimateRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; a labelling that cannot be used is found by the worker, and only its row is refused."""
@@ -47,7 +48,7 @@ class Estimates:
             Chunk(tuple(range(i, min(i + size, rows))), int(small), memory, each * min(size, rows - i))
             for i in range(0, rows, size)
         )
-        facts = {"n": n, "kernel": job.key, **about(request.dataset)}
+        facts = {"n": n, "kernel": job.key, **about(request.dataset), "versions": versions()}
         return Plan(rows, chunks, "labellings", facts, bench.has(kernel))
 
     def run(
@@ -56,16 +57,9 @@ class Estimates:
         """As the protocol says."""
         return bench.estimates(request, rows, progress)
 
-    def document(self, request: EstimateRequest, facts: dict[str, Any]) -> dict[str, Any]:
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """As the protocol says."""
-        return {
-            "units": "nats",
-            **facts,
-            "architecture": request.architecture.model_dump(mode="json"),
-            "estimator": request.estimator.model_dump(mode="json"),
-            "seed": request.seed,
-            "versions": versions(),
-        }
+        return {"units": "nats", **facts, **{name: request[name] for name in ("architecture", "estimator", "seed")}}
 
 
 def _bytes(n: int, estimator: Estimator) -> int:

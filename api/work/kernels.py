@@ -20,6 +20,7 @@ class Kernels:
 
     kind = "kernels"
     request = KernelRequest
+    columns = ()
 
     def plan(self, request: KernelRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; the matrix goes to the disk tile by tile."""
@@ -27,7 +28,7 @@ class Kernels:
         job = bench.kernel_job(request)
         bench.require_room(request)
         seconds = 2.0 + 1e-7 * len(job.X) ** 2
-        facts = {"n": len(job.X), "kernel": job.key, **about(request.dataset)}
+        facts = {"n": len(job.X), "kernel": job.key, **about(request.dataset), "versions": versions()}
         return Plan(1, (Chunk((0,), 0, _WORKING, seconds),), "kernels", facts, bench.has(request))
 
     def run(
@@ -42,7 +43,6 @@ class Kernels:
                 {"kernel": bench.kernel_job(request).key, "bytes": K.nbytes, "seconds": time.perf_counter() - began},
             )
 
-    def document(self, request: KernelRequest, facts: dict[str, Any]) -> dict[str, Any]:
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """As the protocol says."""
-        chosen = request.model_dump(mode="json", include={"architecture", "get", "dtype"})
-        return {**facts, **chosen, "versions": versions()}
+        return {**facts, **{name: request[name] for name in ("architecture", "get", "dtype")}}

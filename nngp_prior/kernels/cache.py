@@ -136,8 +136,8 @@ class KernelCache:
         if job.nbytes > self.limit:
             largest = math.isqrt(self.limit // np.dtype(job.dtype).itemsize)
             raise ResourceLimit(
-                f"n: a kernel of {job.shape[0]:,} × {job.shape[1]:,} inputs takes {job.nbytes / 2**30:.1f} GiB and the "
-                f"cache may take {self.limit / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise NNGP_CACHE_BYTES."
+                f"n: a kernel of {job.shape[0]:,} × {job.shape[1]:,} inputs takes {job.nbytes / 2**30:.1f} GiB and all "
+                f"of the cache {self.limit / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise NNGP_CACHE_BYTES."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         require_disk(job, self.folder)

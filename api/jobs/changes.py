@@ -1,0 +1,81 @@
+"""Coroutines that wait for a job to change, woken by the threads that change it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from api.jobs.models import ENDED, Job
+from api.jobs.table import JobTable
+from starlette.concurrency import run_in_threadpool
+
+
+class Changes:
+    """Who waits for which job.
+
+    Args:
+        table: whose changes these are.
+        loop: that coroutines run in.
+    """
+
+    def __init__(self, table: JobTable, loop: asyncio.AbstractEventLoop) -> None:
+        self._table, self._loop = table, loop
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._stop: Callable[[], None] = table.listen(self._changed)
+
+    def close(self) -> None:
+        """Wake all who wait, and hear no more."""
+        self._stop()
+        for job_id in list(self._waiting):
+            self._wake(job_id)
+
+    @contextmanager
+    def of(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set with each change of a job; whoever waits clears it before looking.
+
+        Args:
+            job_id: of the job.
+
+        Yields:
+            the event.
+        """
+        event = asyncio.Event()
+        self._waiting[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[job_id].discard(event)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+    async def ended(self, job_id: str, seconds: float) -> Job | None:
+        """Wait for the end of a job.
+
+        Args:
+            job_id: of the job.
+            seconds: after which it is given as it is.
+
+        Returns:
+            the job.
+        """
+        until = time.monotonic() + seconds
+        with self.of(job_id) as changed:
+            while True:
+                changed.clear()
+                job = await run_in_threadpool(self._table.get, job_id)
+                left = until - time.monotonic()
+                if job is None or job.state in ENDED or left <= 0:
+                    return job
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), left)
+
+    def _changed(self, job_id: str) -> None:
+        if job_id in self._waiting:  # a coroutine that comes later looks at the table itself
+            self._loop.call_soon_threadsafe(self._wake, job_id)
+
+    def _wake(self, job_id: str) -> None:
+        for event in self._waiting.get(job_id, ()):
+            event.set()

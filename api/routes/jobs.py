@@ -1,0 +1,160 @@
+"""Jobs: their states, results and events."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import numpy as np
+from api.deps import ServiceOf
+from api.errors import Problem
+from api.jobs.models import ENDED, Job, State
+from api.service import Service
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from api.documents import JobDocument, Link, job_document, results_document
+from api.work import WORK
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_NDJSON, _NPY = "application/x-ndjson", "application/x-npy"
+
+
+class JobList(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobDocument]
+    links: list[Link]
+
+
+def _job(service: ServiceOf, job_id: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Job:
+    job = service.table.get(job_id)
+    if job is None:
+        raise Problem(404, "not-found", f"There is no job {job_id}.")
+    return job
+
+
+JobOf = Annotated[Job, Depends(_job)]
+
+
+@router.get("")
+def list_jobs(
+    service: ServiceOf,
+    state: Annotated[State | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> JobList:
+    """Jobs, the newest first; ``links`` has the next page where there is one."""
+    jobs, following = service.table.list(state, limit, cursor)
+    chosen = "" if state is None else f"&state={state}"
+    links = [] if following is None else [Link(rel="next", href=f"/v1/jobs?limit={limit}{chosen}&cursor={following}")]
+    return JobList(jobs=[job_document(job) for job in jobs], links=links)
+
+
+@router.get("/{job_id}", responses={304: {"description": "it has not changed since the ETag that was sent"}})
+async def show(
+    job: JobOf,
+    service: ServiceOf,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> JobDocument:
+    """A job's state and progress."""
+    tag = f'"{job.attempt}.{job.version}"'
+    if if_none_match is not None and tag in [each.strip().removeprefix("W/") for each in if_none_match.split(",")]:
+        return Response(status_code=304, headers={"ETag": tag})  # pyright: ignore[reportReturnType]
+    response.headers["ETag"] = tag
+    if job.state not in ENDED:
+        response.headers["Retry-After"] = "1"
+    return job_document(job)
+
+
+@router.get(
+    "/{job_id}/results",
+    responses={200: {"content": {_NDJSON: {}, _NPY: {}}, "description": "as JSON, one row a line, or an array"}},
+)
+def results(
+    job: JobOf,
+    service: ServiceOf,
+    accept: Annotated[str, Header()] = "*/*",
+    partial: Annotated[bool, Query(description="the rows that there are, whatever the state")] = False,
+) -> Response:
+    """Results, as JSON, as JSON lines (``application/x-ndjson``) or as an array (``application/x-npy``)."""
+    if not partial:
+        _require_results(job)
+    if _NDJSON in accept:
+        return StreamingResponse(_lines(service, job), media_type=_NDJSON)
+    if _NPY in accept:
+        return Response(_array(service, job, _columns(job)), media_type=_NPY)
+    return JSONResponse(results_document(service, job))
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse)
+async def events(
+    job: JobOf,
+    service: ServiceOf,
+    last_event_id: Annotated[int | None, Header()] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """What happened to a job and what happens, until it ends; ``Last-Event-ID`` goes on behind that event."""
+    after = last_event_id or 0
+    with service.changes.of(job.id) as changed:
+        while True:
+            changed.clear()
+            now = await run_in_threadpool(service.table.get, job.id)
+            for event in await run_in_threadpool(service.table.events, job.id, after):
+                after = event.id
+                yield ServerSentEvent(id=str(event.id), event=event.type, data=event.data)
+            if now is None or now.state in ENDED or service.stopping:
+                return
+            await changed.wait()
+
+
+@router.delete("/{job_id}", status_code=202)
+def dismiss(job: JobOf, service: ServiceOf) -> JobDocument:
+    """Stop a job; rows that are finished are kept for a new attempt."""
+    if job.state not in (State.accepted, State.running, State.dismissed):
+        raise Problem(409, "job-ended", f"The job is {job.state} already. There is nothing to dismiss.")
+    return job_document(service.table.dismiss(job.id) or job)
+
+
+def _require_results(job: Job) -> None:
+    if job.state == State.failed:
+        raise Problem.from_document(job.error or {})
+    if job.state == State.dismissed:
+        raise Problem(410, "dismissed", "The job was dismissed. Post its request again for a new attempt.")
+    if job.state != State.successful:
+        raise Problem(
+            409,
+            "result-not-ready",
+            f"{job.done:,} of {job.rows:,} {job.unit} are done ({job.state}). Ask again, or for ?partial=true.",
+            retryable=True,
+            headers={"Retry-After": "1"},
+        )
+
+
+def _lines(service: Service, job: Job) -> Iterator[str]:
+    for _, document in service.table.results(job.id):
+        yield json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _columns(job: Job) -> tuple[str, ...]:
+    columns = WORK[job.kind].columns
+    if not columns:
+        raise Problem(406, "not-acceptable", f"Results of {job.kind} are no array. Accept application/json.")
+    return columns
+
+
+def _array(service: Service, job: Job, columns: tuple[str, ...]) -> bytes:
+    """One row a result; NaN where there is no number."""
+    values = np.full((job.rows, len(columns)), np.nan)
+    for row, document in service.table.results(job.id):
+        values[row] = [_number(document.get(name)) for name in columns]
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,128 @@
+"""``POST /v1/{kind}``: a route for each kind of work, over the same jobs."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from api.deps import ServiceOf
+from api.errors import Problem, StorageFull
+from api.jobs.models import ENDED, Job, State
+from api.service import Service
+from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.documents import JobDocument, job_document, results_document
+from api.work import WORK, Plan, Work
+from nngp_prior.schemas.base import Specification
+from nngp_prior.versions import versions
+
+_LONGEST_WAIT = 30
+_RETRY_AFTER = 5  # seconds
+
+
+def routers() -> list[APIRouter]:
+    """One for each kind of work."""
+    return [_router(work) for work in WORK.values()]
+
+
+def job_id_of(kind: str, request: Specification) -> str:
+    """SHA-256, in hexadecimal, of all that determines the results.
+
+    Args:
+        kind: of the work.
+        request: what is asked for.
+
+    Returns:
+        the same for the same request under the same versions.
+    """
+    content = json.dumps([kind, request.content_hash, versions()], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _router(work: Work[Any]) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=[work.kind])
+
+    async def submit(
+        body: Specification,
+        response: Response,
+        service: ServiceOf,
+        dry_run: Annotated[bool, Query(description="say what it would take, and do nothing")] = False,
+        prefer: Annotated[str | None, Header(description="wait=N: answer with the results within N ≤ 30 s")] = None,
+    ) -> Any:
+        if dry_run:
+            plan = await run_in_threadpool(_plan, service, work, body)
+            response.status_code = 200
+            return {
+                "bytes": plan.bytes,
+                "seconds": round(plan.seconds, 3),
+                "cached": plan.cached,
+                "rows": plan.rows,
+                "chunks": len(plan.chunks),
+            }
+        job, new = await run_in_threadpool(_submit, service, work, body)
+        wait = _wait(prefer)
+        if wait is not None:
+            response.headers["Preference-Applied"] = f"wait={wait}"
+            job = await service.changes.ended(job.id, wait) or job
+        location = f"/v1/jobs/{job.id}"
+        if wait is not None and job.state == State.successful:
+            response.status_code = 200
+            response.headers["Content-Location"] = f"{location}/results"
+            return await run_in_threadpool(results_document, service, job)
+        response.status_code = 201 if new else 200
+        response.headers["Location"] = location
+        if job.state not in ENDED:
+            response.headers["Retry-After"] = "1"
+        return job_document(job)
+
+    submit.__annotations__["body"] = work.request
+    router.add_api_route(
+        f"/{work.kind}",
+        submit,
+        methods=["POST"],
+        name=f"submit {work.kind}",
+        status_code=201,
+        response_model=None,
+        responses={
+            200: {"description": "known already, done within the time waited for, or a dry run"},
+            201: {"model": JobDocument, "description": "accepted"},
+        },
+    )
+    return router
+
+
+def _wait(prefer: str | None) -> int | None:
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})(?:$|[,;\s])", prefer or "")
+    return None if found is None else min(int(found[1]), _LONGEST_WAIT)
+
+
+def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
+    plan = work.plan(request, service.bench, service.limits)
+    most = service.settings.max_rows
+    if plan.rows > most:
+        raise Problem(
+            422,
+            "too-many-rows",
+            f"The request has {plan.rows:,} {plan.unit} and a job may have {most:,}. Send several requests.",
+        )
+    return plan
+
+
+def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[Job, bool]:
+    job_id = job_id_of(work.kind, request)
+    known = service.table.get(job_id)
+    if known is not None and known.state not in (State.failed, State.dismissed):
+        return known, False
+    plan = _plan(service, work, request)
+    if service.table.open_jobs() >= service.settings.queue_limit:
+        raise Problem(
+            429,
+            "queue-full",
+            f"{service.settings.queue_limit:,} jobs wait already. Send it again later.",
+            retryable=True,
+            headers={"Retry-After": str(_RETRY_AFTER)},
+        )
+    if service.disk_is_full():
+        raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
+    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan)
