@@ -20,6 +20,7 @@ from benchmarks import (
     large,
     memory,
     scipy_mvn,
+    service,
 )
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "labellings": labellings.run,
     "memory": memory.run,
     "large": large.run,
+    "service": service.run,
     "backends": backends.run,
     "gpu": gpu.run,
     "scipy_mvn": scipy_mvn.run,
