@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from api.deps import ServiceOf
+from api.deps import Shared
 from api.errors import Problem
 from api.jobs.models import ENDED, Job, State
 from api.service import Service
@@ -30,7 +30,7 @@ class JobList(BaseModel):
     links: list[Link]
 
 
-def _job(service: ServiceOf, job_id: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Job:
+def _job(service: Shared, job_id: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Job:
     job = service.table.get(job_id)
     if job is None:
         raise Problem(404, "not-found", f"There is no job {job_id}.")
@@ -42,7 +42,7 @@ JobOf = Annotated[Job, Depends(_job)]
 
 @router.get("")
 def list_jobs(
-    service: ServiceOf,
+    service: Shared,
     state: Annotated[State | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
@@ -57,7 +57,7 @@ def list_jobs(
 @router.get("/{job_id}", responses={304: {"description": "it has not changed since the ETag that was sent"}})
 async def show(
     job: JobOf,
-    service: ServiceOf,
+    service: Shared,
     response: Response,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> JobDocument:
@@ -77,7 +77,7 @@ async def show(
 )
 def results(
     job: JobOf,
-    service: ServiceOf,
+    service: Shared,
     accept: Annotated[str, Header()] = "*/*",
     partial: Annotated[bool, Query(description="the rows that there are, whatever the state")] = False,
 ) -> Response:
@@ -94,7 +94,7 @@ def results(
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(
     job: JobOf,
-    service: ServiceOf,
+    service: Shared,
     last_event_id: Annotated[int | None, Header()] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """What happened to a job and what happens, until it ends; ``Last-Event-ID`` goes on behind that event."""
@@ -112,7 +112,7 @@ async def events(
 
 
 @router.delete("/{job_id}", status_code=202)
-def dismiss(job: JobOf, service: ServiceOf) -> JobDocument:
+def dismiss(job: JobOf, service: Shared) -> JobDocument:
     """Stop a job; rows that are finished are kept for a new attempt."""
     if job.state not in (State.accepted, State.running, State.dismissed):
         raise Problem(409, "job-ended", f"The job is {job.state} already. There is nothing to dismiss.")
@@ -121,7 +121,8 @@ def dismiss(job: JobOf, service: ServiceOf) -> JobDocument:
 
 def _require_results(job: Job) -> None:
     if job.state == State.failed:
-        raise Problem.from_document(job.error or {})
+        error = job.error or {}
+        raise Problem(error["status"], error["code"], error["detail"], error["errors"])
     if job.state == State.dismissed:
         raise Problem(410, "dismissed", "The job was dismissed. Post its request again for a new attempt.")
     if job.state != State.successful:
@@ -129,7 +130,6 @@ def _require_results(job: Job) -> None:
             409,
             "result-not-ready",
             f"{job.done:,} of {job.rows:,} {job.unit} are done ({job.state}). Ask again, or for ?partial=true.",
-            retryable=True,
             headers={"Retry-After": "1"},
         )
 

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Annotated, Any
 
-from api.deps import ServiceOf
+from api.deps import Shared
 from api.errors import Problem, StorageFull
 from api.jobs.models import ENDED, Job, State
 from api.service import Service
@@ -46,7 +46,7 @@ def _router(work: Work[Any]) -> APIRouter:
     async def submit(
         body: Specification,
         response: Response,
-        service: ServiceOf,
+        service: Shared,
         dry_run: Annotated[bool, Query(description="say what it would take, and do nothing")] = False,
         prefer: Annotated[str | None, Header(description="wait=N: answer with the results within N ≤ 30 s")] = None,
     ) -> Any:
@@ -120,7 +120,6 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
             429,
             "queue-full",
             f"{service.settings.queue_limit:,} jobs wait already. Send it again later.",
-            retryable=True,
             headers={"Retry-After": str(_RETRY_AFTER)},
         )
     if service.disk_is_full():

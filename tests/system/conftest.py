@@ -1,0 +1,22 @@
+"""Real servers, each with a store of its own."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.system.server import Server
+
+
+@pytest.fixture
+def serve(tmp_path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that end with the test."""
+    started: list[Server] = []
+
+    def start(**settings: object) -> Server:
+        server = Server(tmp_path / f"home{len(started)}", **settings)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill()

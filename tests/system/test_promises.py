@@ -1,0 +1,255 @@
+"""What the service promises when something breaks: each promise with a real server, and something broken for real."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from nngp_prior import log_probabilities
+from nngp_prior.data import label, load
+from nngp_prior.kernels import kernel
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.data import Digits, RandomLabels
+from tests.system.server import Server, wait_for
+
+Serve = Callable[..., Server]
+N = 200
+
+
+def body(count: int, n: int = N, seed: int = 0, **fields: Any) -> dict[str, Any]:
+    return {
+        "dataset": {"kind": "digits", "n": n},
+        "labellings": [{"kind": "random", "seed": i} for i in range(count)],
+        "seed": seed,
+        **fields,
+    }
+
+
+def expected(count: int, n: int = N, seed: int = 0) -> list[float]:
+    data = load(Digits(n=n))
+    Y = [label(RandomLabels(seed=i), data.classes) for i in range(count)]
+    return [e.value for e in log_probabilities(kernel(FullyConnected(depth=2), data.X), Y, seed=seed)]
+
+
+def post(server: Server, request: dict[str, Any], **headers: str) -> Any:
+    with server.http() as http:
+        return http.post("/v1/estimates", json=request, headers=headers)
+
+
+def job(server: Server, job_id: str) -> dict[str, Any]:
+    with server.http() as http:
+        return http.get(f"/v1/jobs/{job_id}").raise_for_status().json()
+
+
+def rows(server: Server, job_id: str) -> list[dict[str, Any]]:
+    with server.http() as http:
+        return http.get(f"/v1/jobs/{job_id}/results", params={"partial": True}).raise_for_status().json()["results"]
+
+
+def ended(server: Server, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    wait_for(
+        lambda: job(server, job_id)["state"] in ("successful", "failed", "dismissed"),
+        seconds,
+        lambda: f"{job(server, job_id)}\n{server.log()[-3000:]}",
+    )
+    return job(server, job_id)
+
+
+def some_rows(server: Server, job_id: str, count: int) -> None:
+    wait_for(lambda: job(server, job_id)["progress"]["current"] >= count, 60, lambda: server.log()[-3000:])
+
+
+def test_a_worker_is_killed(serve: Serve) -> None:
+    server, count = serve(), 120
+    job_id = post(server, body(count)).json()["id"]
+    some_rows(server, job_id, 5)
+    before = rows(server, job_id)
+    for worker in server.workers:
+        worker.kill()
+    after = ended(server, job_id)
+    assert after["state"] == "successful"
+    assert after["losses"] >= 1
+    results = rows(server, job_id)
+    assert [row["log_p"] for row in results] == expected(count)
+    by_row = {row["labelling"]: row for row in results}
+    assert all(by_row[row["labelling"]] == row for row in before)  # seconds too: they were not computed again
+
+
+def test_the_server_is_killed(serve: Serve) -> None:
+    server, count = serve(lease_seconds=2), 120
+    ids = [post(server, body(count, seed=seed)).json()["id"] for seed in (0, 1)]
+    some_rows(server, ids[0], 5)
+    before = [rows(server, job_id) for job_id in ids]
+    workers = server.workers
+    server.kill()
+    wait_for(lambda: not any(worker.is_running() for worker in workers), 5)
+    server.start()
+    for seed, job_id in enumerate(ids):
+        assert ended(server, job_id)["state"] == "successful"
+        results = rows(server, job_id)
+        assert [row["log_p"] for row in results] == expected(count, seed=seed)
+        by_row = {row["labelling"]: row for row in results}
+        assert all(by_row[row["labelling"]] == row for row in before[seed])
+
+
+def test_a_server_that_is_ended_leaves_nothing_behind_and_goes_on_later(serve: Serve) -> None:
+    server, count = serve(), 120
+    job_id = post(server, body(count)).json()["id"]
+    some_rows(server, job_id, 2)
+    workers = server.workers
+    server.stop()
+    assert not any(worker.is_running() for worker in workers)
+    server.start()
+    after = ended(server, job_id)
+    assert after["state"] == "successful"
+    assert after["losses"] == 0
+    assert [row["log_p"] for row in rows(server, job_id)] == expected(count)
+
+
+def test_the_same_request_fifty_times_at_once(serve: Serve) -> None:
+    server = serve()
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: post(server, body(3, n=50)), range(50)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 49 + [201]
+    (job_id,) = {answer.json()["id"] for answer in answers}
+    assert ended(server, job_id)["attempt"] == 1
+    with server.http() as http:
+        assert len(http.get("/v1/jobs").json()["jobs"]) == 1
+        started = [line for line in http.get(f"/v1/jobs/{job_id}/events").text.splitlines() if line == "event: running"]
+    assert len(started) == 1
+
+
+def test_rows_that_cannot_be_used(serve: Serve) -> None:
+    """Contradictory, of another length, and by classes that are not there; the others are computed."""
+    request = {
+        "dataset": {"kind": "inline", "x": [[1.0, 2.0], [1.0, 2.0], [0.5, -1.0]]},
+        "labellings": [
+            {"kind": "explicit", "values": [1, -1, 1]},
+            {"kind": "explicit", "values": [1, 1]},
+            {"kind": "parity"},
+            {"kind": "explicit", "values": [1, 1, -1]},
+        ],
+        "estimator": {"kind": "closed-form"},
+    }
+    results = post(serve(), request, prefer="wait=30").json()["results"]
+    assert [row["status"] for row in results] == ["impossible", "invalid-labels", "invalid-labels", "ok"]
+    assert results[0]["log_p"] == "-Infinity"
+    assert "correlation" in results[0]["message"]
+    assert results[3]["log_p"] < 0
+
+
+def test_a_queue_that_is_full(serve: Serve) -> None:
+    server = serve(queue_limit=2)
+    ids = [post(server, body(200, seed=seed)).json()["id"] for seed in (0, 1)]
+    answer = post(server, body(200, seed=2))
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json()["code"] == "queue-full"
+    assert answer.json()["retryable"]
+    assert post(server, body(200, seed=0)).status_code == 200  # what is there already is no new job
+    with server.http() as http:
+        for job_id in ids:
+            assert http.delete(f"/v1/jobs/{job_id}").status_code == 202
+    assert post(server, body(1, n=20, seed=2)).status_code == 201
+
+
+def test_a_dismissed_job(serve: Serve) -> None:
+    server, count = serve(), 400
+    job_id = post(server, body(count)).json()["id"]
+    some_rows(server, job_id, 2)
+    workers = {worker.pid for worker in server.workers}
+    with server.http() as http:
+        assert http.delete(f"/v1/jobs/{job_id}").json()["state"] == "dismissed"
+        wait_for(lambda: not any(psutil.pid_exists(pid) for pid in workers if _computes(pid)), 5)
+        assert http.get(f"/v1/jobs/{job_id}/results").status_code == 410
+        kept = rows(server, job_id)
+        assert kept
+        again = http.post("/v1/estimates", json=body(count))
+        assert again.status_code == 201
+        assert again.json()["id"] == job_id
+        assert again.json()["attempt"] == 2
+        assert again.json()["progress"]["current"] >= len(kept)
+
+
+def _computes(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).cpu_percent(0.2) > 20
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and os.geteuid() == 0
+    if (
+        not mounted
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_the_disk_is_full(small_disk: Path) -> None:
+    server = Server(small_disk / "home", min_free_disk=2**20).start()
+    try:
+        count = 150
+        job_id = post(server, body(count)).json()["id"]
+        some_rows(server, job_id, 2)
+        filler = small_disk / "filler"
+        with filler.open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(2**16))
+                    file.flush()
+            except OSError:
+                pass
+        answer = wait_for(lambda: (a := post(server, body(1, seed=9))).status_code == 507 and a, 20)
+        assert answer.json()["code"] == "storage-full"
+        assert answer.json()["retryable"]
+        with server.http() as http:
+            array = np.lib.format.magic(1, 0)
+            assert http.put(f"/v1/blobs/{'0' * 64}", content=array + bytes(2**20)).status_code in (422, 507)
+        assert job(server, job_id)["state"] in ("running", "accepted")
+        filler.unlink()
+        assert ended(server, job_id)["state"] == "successful"
+        assert [row["log_p"] for row in rows(server, job_id)] == expected(count)
+        assert post(server, body(1, seed=9)).status_code == 201
+        assert not list((server.home / "blobs").rglob("*.tmp*"))
+    finally:
+        server.kill()
+
+
+def test_events_are_told_again_from_where_they_broke_off(serve: Serve) -> None:
+    server = serve()
+    job_id = post(server, body(3, n=50), prefer="wait=30").json() and post(server, body(3, n=50)).json()["id"]
+    with server.http() as http:
+        events = _events(http.get(f"/v1/jobs/{job_id}/events").text)
+        assert [event["event"] for event in events][:1] == ["accepted"]
+        assert events[-1]["event"] == "successful"
+        middle = events[len(events) // 2]["id"]
+        again = _events(http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": middle}).text)
+    assert again == [event for event in events if int(event["id"]) > int(middle)]
+
+
+def _events(text: str) -> list[dict[str, str]]:
+    blocks = [block for block in text.split("\n\n") if block.strip() and not block.startswith(":")]
+    return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]
+
+
+def test_interrupting_ends_it_cleanly(serve: Serve) -> None:
+    server = serve()
+    process = server.process
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert "Traceback" not in server.log()
