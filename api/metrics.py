@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -48,7 +49,7 @@ def instrument(app: FastAPI) -> None:
     registry.register(Counts(lambda: app.state.service.counts(), lambda: _sizes(app)))
     instrumentator = Instrumentator(registry=registry)
     instrumentator.instrument(app)
-    instrumentator.expose(app, tags=["health"])
+    instrumentator.expose(app, tags=["health"], response_class=PlainTextResponse)
 
 
 def _sizes(app: FastAPI) -> dict[str, int]:
