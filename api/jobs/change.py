@@ -47,13 +47,14 @@ class Change:
         theirs = (UNITS.c.id == lease.unit) & (UNITS.c.fence == lease.fence)
         return self.connection.execute(_HELD.where(theirs)).one_or_none()
 
-    def overdue(self) -> Sequence[Row[Any]]:
-        """Units whose leases have run out.
+    def overdue(self) -> Row[Any] | None:
+        """The unit whose lease ran out first.
 
         Returns:
-            as :meth:`held`.
+            as :meth:`held`; None if all leases hold.
         """
-        return self.connection.execute(_HELD.where(UNITS.c.until < self.now).order_by(UNITS.c.id)).all()
+        oldest = _HELD.where(UNITS.c.until < self.now).order_by(UNITS.c.until, UNITS.c.place, UNITS.c.id)
+        return self.connection.execute(oldest.limit(1)).one_or_none()
 
     def tickets(self, count: int = 1) -> int:
         """Numbers that were never given before.

@@ -95,6 +95,7 @@ def full_disk() -> Iterator[None]:
 
     Raises:
         StorageFull: there is no room on the disk.
+        OperationalError: something else is wrong with the database.
     """
     try:
         yield

@@ -314,8 +314,8 @@ class JobTable:
         """
         with self._change() as change:
             count = 0
-            while overdue := change.overdue():  # anew each time: the last one may have changed the next one's job
-                change.lose(overdue[0], "lease expired")
+            while (unit := change.overdue()) is not None:
+                change.lose(unit, "lease expired")
                 count += 1
             return count
 
