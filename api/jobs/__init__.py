@@ -1,0 +1,1 @@
+"""Jobs: what was accepted, who computes it, what came of it."""
