@@ -1,1 +1,1 @@
-"""Jobs: what was accepted, who computes it, what came of it."""
+"""Jobs: the durable table of them that is the truth of the service."""

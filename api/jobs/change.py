@@ -1,0 +1,283 @@
+"""What can be done to jobs and their units inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from api.jobs.models import Event, Job, Lease, State
+from api.jobs.rows import Ranges, ranges_of, rows_of
+from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
+from nngp_prior.schemas.result import refused_row
+
+LOSSES = 3
+"""Workers that a row may take with it."""
+
+_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told"}]
+_HELD = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told).join(JOBS)
+
+
+class Change:
+    """A transaction that writes.
+
+    Args:
+        connection: in a transaction.
+        now: the time, the same for all that it writes.
+
+    Attributes:
+        jobs: ids of those that it changed.
+    """
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection, self.now = connection, now
+        self.jobs: set[str] = set()
+
+    def held(self, lease: Lease) -> Row[Any] | None:
+        """The unit of a lease, with what is needed of its job.
+
+        Args:
+            lease: that was given once.
+
+        Returns:
+            None if it ended: that is the fence.
+        """
+        theirs = (UNITS.c.id == lease.unit) & (UNITS.c.fence == lease.fence)
+        return self.connection.execute(_HELD.where(theirs)).one_or_none()
+
+    def overdue(self) -> Row[Any] | None:
+        """The unit whose lease ran out first.
+
+        Returns:
+            as :meth:`held`; None if all leases hold.
+        """
+        oldest = _HELD.where(UNITS.c.until < self.now).order_by(UNITS.c.until, UNITS.c.place, UNITS.c.id)
+        return self.connection.execute(oldest.limit(1)).one_or_none()
+
+    def tickets(self, count: int = 1) -> int:
+        """Numbers that were never given before.
+
+        Args:
+            count: how many.
+
+        Returns:
+            the last of them.
+        """
+        return self.connection.execute(
+            update(TICKETS).values(last=TICKETS.c.last + count).returning(TICKETS.c.last)
+        ).scalar_one()
+
+    def update(self, number: int, job_id: str, **values: Any) -> None:
+        """Change a job.
+
+        Args:
+            number: of the job.
+            job_id: of the same.
+            values: of its columns.
+        """
+        values |= {"version": JOBS.c.version + 1, "updated": self.now}
+        self.connection.execute(update(JOBS).where(JOBS.c.number == number).values(values))
+        self.jobs.add(job_id)
+
+    def tell(self, number: int, type_: str, data: dict[str, Any]) -> None:
+        """Add an event.
+
+        Args:
+            number: of the job.
+            type_: of the event.
+            data: what there is to say.
+        """
+        row = {"job": number, "type": type_, "data": data, "created": self.now}
+        self.connection.execute(insert(EVENTS), row)
+
+    def end(self, number: int, job_id: str, state: State, data: dict[str, Any], **values: Any) -> None:
+        """Bring a job to its end; it has no units any more.
+
+        Args:
+            number: of the job.
+            job_id: of the same.
+            state: its last.
+            data: of the event.
+            values: of other columns.
+        """
+        self.connection.execute(delete(UNITS).where(UNITS.c.job == number))
+        self.update(number, job_id, state=state, stage=None, finished=self.now, **values)
+        self.tell(number, state, data)
+
+    def left(self, unit: Row[Any]) -> list[int]:
+        """Rows of a unit that have no result yet.
+
+        Args:
+            unit: of the table.
+
+        Returns:
+            them in order.
+        """
+        return rows_of(unit.rows, self.stored(unit.job, unit.rows[0][0], unit.rows[-1][1]))
+
+    def stored(self, number: int, first: int, end: int) -> set[int]:
+        """Rows that have results.
+
+        Args:
+            number: of the job.
+            first: the first row to look at.
+            end: the one after the last.
+
+        Returns:
+            them.
+        """
+        inside = (RESULTS.c.job == number) & (RESULTS.c.row >= first) & (RESULTS.c.row < end)
+        return set(self.connection.scalars(select(RESULTS.c.row).where(inside)))
+
+    def store(self, unit: Row[Any], rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Keep results; those that are there already stay as they are. The last one makes the job successful.
+
+        Args:
+            unit: as :meth:`held` gives it.
+            rows: places and results.
+        """
+        places = [row for row, _ in rows]
+        known = self.stored(unit.job, min(places), max(places) + 1)
+        new = {row: data for row, data in reversed(rows) if row not in known}
+        if not new:
+            return
+        done = unit.done + len(new)
+        stored = [{"job": unit.job, "row": row, "data": data} for row, data in sorted(new.items())]
+        self.connection.execute(insert(RESULTS), stored)
+        self.tell(unit.job, "rows", {"rows": sorted(new), "done": done, "total": unit.of})
+        if done == unit.of:
+            self.end(unit.job, unit.job_id, State.SUCCESSFUL, {"rows": done}, done=done)
+        else:
+            self.update(unit.job, unit.job_id, done=done)
+
+    def release(self, unit: Row[Any]) -> None:
+        """Let a unit wait again, or go if nothing of it is left.
+
+        Args:
+            unit: of the table.
+        """
+        left = self.left(unit)
+        if left:
+            self._wait(unit, ranges_of(left), unit.losses)
+        else:
+            self.remove(unit)
+
+    def remove(self, unit: Row[Any]) -> None:
+        """Take a unit away.
+
+        Args:
+            unit: of the table.
+        """
+        self.connection.execute(delete(UNITS).where(UNITS.c.id == unit.id))
+
+    def lose(self, unit: Row[Any], reason: str) -> None:
+        """A worker died at a unit: try again in halves, until the row that kills is alone.
+
+        Args:
+            unit: as :meth:`held` gives it.
+            reason: how it died.
+        """
+        left = self.left(unit)
+        if not left:
+            self.remove(unit)
+            return
+        losses = unit.losses + 1
+        self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1)
+        self.tell(unit.job, "lost", {"reason": reason, "rows": ranges_of(left), "losses": losses})
+        if len(left) == 1 and losses >= LOSSES:
+            self.remove(unit)
+            message = f"Its worker died {losses} times, at last: {reason}. Try it alone, with fewer inputs."
+            self.store(unit, [(left[0], refused_row(left[0], "worker-crashed", message))])
+            return
+        half = (len(left) + 1) // 2
+        self._wait(unit, ranges_of(left[:half]), losses)
+        if left[half:]:
+            rest = {name: getattr(unit, name) for name in ("job", "place", "cores", "bytes")}
+            rest |= {"rows": ranges_of(left[half:]), "losses": losses}
+            self.connection.execute(insert(UNITS), rest)
+
+    def _wait(self, unit: Row[Any], rows: Ranges, losses: int) -> None:
+        free = {"rows": rows, "losses": losses, "owner": None, "fence": None, "until": None}
+        self.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(free))
+
+
+def find(connection: Connection, job_id: str) -> Job | None:
+    """A job by its id.
+
+    Args:
+        connection: in a transaction.
+        job_id: of the job.
+
+    Returns:
+        None if there is none.
+    """
+    row = connection.execute(select(*_OF_JOB).where(JOBS.c.id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def page(connection: Connection, state: State | None, before: int | None, limit: int) -> list[tuple[int, Job]]:
+    """Jobs, newest first.
+
+    Args:
+        connection: in a transaction.
+        state: that they must have.
+        before: the number they must lie below.
+        limit: how many at most.
+
+    Returns:
+        numbers and jobs.
+    """
+    query = select(JOBS.c.number, *_OF_JOB).order_by(JOBS.c.number.desc()).limit(limit)
+    if state is not None:
+        query = query.where(JOBS.c.state == state)
+    if before is not None:
+        query = query.where(JOBS.c.number < before)
+    return [(row.number, _job(row[1:])) for row in connection.execute(query)]
+
+
+def events(connection: Connection, job_id: str, after: int) -> list[Event]:
+    """Events of a job's present attempt.
+
+    Args:
+        connection: in a transaction.
+        job_id: of the job.
+        after: id of the last that is known.
+
+    Returns:
+        the later ones, in order.
+    """
+    query = select(EVENTS).join(JOBS).where(JOBS.c.id == job_id, EVENTS.c.id > after).order_by(EVENTS.c.id)
+    return [Event(row.id, row.type, row.data, _utc(row.created)) for row in connection.execute(query)]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many jobs and units there are.
+
+    Args:
+        connection: in a transaction.
+
+    Returns:
+        by state.
+    """
+    jobs = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state))
+    units = connection.execute(select(func.count(), func.count(UNITS.c.fence))).one()
+    found = {str(state): count for state, count in jobs}
+    return {
+        **{state: found.get(state, 0) for state in State},
+        "units_waiting": units[0] - units[1],
+        "units_running": units[1],
+    }
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip((column.name for column in _OF_JOB), row, strict=True))
+    values["state"] = State(values["state"])
+    for name in ("created", "updated", "started", "finished"):
+        values[name] = _utc(values[name])
+    return Job(**values)
+
+
+def _utc(seconds: float | None) -> Any:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,396 @@
+"""The table of jobs: what was accepted, who computes what, what is done. The one truth of the service.
+
+A job's rows are divided among units; a worker claims a unit for a while (a lease) and records rows as they finish. Work
+may be done more than once: a worker that is silent for too long loses its lease, and another starts on the rows that
+are left. Effects happen once: each claim has a number, its fence, and what comes under an older one is refused in the
+same transaction that would have stored it.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, func, insert, select, update
+
+from api.jobs import change as changes
+from api.jobs.change import Change, find
+from api.jobs.database import Database
+from api.jobs.models import OPEN, Event, Job, Lease, State
+from api.jobs.rows import ranges_of
+from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.work.base import Plan
+from nngp_prior.errors import InvalidInput
+
+_log = structlog.get_logger(__name__)
+_PAGE = 500  # results that are read at once
+_QUIET = 1.0  # seconds between two events of progress
+
+
+class JobTable:
+    """Durable; any number of threads and processes may use it at once. Each method is one transaction.
+
+    Args:
+        url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
+        lease_seconds: how long a claim holds unless it is prolonged.
+        clock: the time in seconds since 1970.
+    """
+
+    def __init__(self, url: str, *, lease_seconds: float = 15.0, clock: Callable[[], float] = time.time) -> None:
+        self.database = Database(url)
+        self._lease_seconds, self._clock = lease_seconds, clock
+        self._listeners: list[Callable[[str], None]] = []
+
+    @contextmanager
+    def _change(self) -> Iterator[Change]:
+        with self.database.write() as connection:
+            change = Change(connection, self._clock())
+            yield change
+        for job_id in change.jobs:
+            for callback in tuple(self._listeners):
+                try:
+                    callback(job_id)
+                except Exception:  # what is committed is done, whatever becomes of those who wanted to know
+                    _log.exception("A listener failed.", job=job_id)
+
+    def submit(self, job_id: str, kind: str, request: dict[str, Any], plan: Plan) -> tuple[Job, bool]:
+        """Accept a job, or find the one that there is.
+
+        One that failed or was dismissed starts a new attempt, and keeps the rows that it has.
+
+        Args:
+            job_id: hash of the request.
+            kind: of work.
+            request: as JSON has it.
+            plan: its rows, in chunks.
+
+        Returns:
+            the job, and whether this call made it, or a new attempt of it.
+        """
+        with self._change() as change:
+            known = find(change.connection, job_id)
+            if known is not None and known.state not in (State.FAILED, State.DISMISSED):
+                return known, False
+            values = {"state": State.ACCEPTED, "losses": 0, "stage": None, "error": None, "started": None}
+            values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
+            if known is None:
+                values |= {"id": job_id, "kind": kind, "request": request, "unit": plan.unit}
+                values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
+                change.connection.execute(insert(JOBS), values)
+            number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+            if known is not None:
+                change.update(number, job_id, **values, attempt=known.attempt + 1)
+                change.connection.execute(delete(EVENTS).where(EVENTS.c.job == number))
+            attempt, done = (1, 0) if known is None else (known.attempt + 1, known.done)
+            change.tell(number, "accepted", {"attempt": attempt, "done": done, "total": plan.rows})
+            change.jobs.add(job_id)
+            if not self._queue(change, number, plan):
+                change.end(number, job_id, State.SUCCESSFUL, {"rows": done})
+            job = find(change.connection, job_id)
+            assert job is not None
+            return job, True
+
+    @staticmethod
+    def _queue(change: Change, number: int, plan: Plan) -> int:
+        stored = change.stored(number, 0, plan.rows)
+        left = [(chunk, ranges_of(row for row in chunk.rows if row not in stored)) for chunk in plan.chunks]
+        place = change.tickets(len(left)) - len(left)
+        units = [
+            {"job": number, "place": place + i, "rows": rows, "cores": c.cores, "bytes": c.bytes, "losses": 0}
+            for i, (c, rows) in enumerate(left, 1)
+            if rows
+        ]
+        if units:  # SQLAlchemy takes an empty list for one row of defaults
+            change.connection.execute(insert(UNITS), units)
+        return len(units)
+
+    def get(self, job_id: str) -> Job | None:
+        """A job.
+
+        Args:
+            job_id: its id.
+
+        Returns:
+            None if there is none.
+        """
+        with self.database.read() as connection:
+            return find(connection, job_id)
+
+    def list(
+        self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """Jobs, newest first.
+
+        Args:
+            state: only those in this one.
+            limit: how many at most.
+            cursor: where the call before stopped, as it said.
+
+        Returns:
+            jobs, and the cursor of the next call; None after the last.
+        """
+        before = None if cursor is None else _number(cursor)
+        with self.database.read() as connection:
+            found = changes.page(connection, None if state is None else State(state), before, limit + 1)
+        more = len(found) > limit
+        return [job for _, job in found[:limit]], _cursor(found[limit - 1][0]) if more else None
+
+    def open_jobs(self) -> int:
+        """How many jobs are accepted or running.
+
+        Returns:
+            their number.
+        """
+        with self.database.read() as connection:
+            return connection.execute(select(func.count()).where(JOBS.c.state.in_(OPEN))).scalar_one()
+
+    def claim(self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None) -> Lease | None:
+        """Take the unit that waits longest, if it fits. Nothing overtakes it: a unit that needs all cores gets them.
+
+        Args:
+            owner: who will compute it.
+            cores: that are free.
+            free_bytes: of memory.
+            all_cores: that there are, free or not; those that are free when absent.
+
+        Returns:
+            the lease; None if nothing waits or the next unit does not fit.
+        """
+        total = cores if all_cores is None else all_cores
+        oldest = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
+        oldest = oldest.where(UNITS.c.until.is_(None)).order_by(UNITS.c.place, UNITS.c.id).limit(1)
+        with self._change() as change:
+            unit = change.connection.execute(oldest).one_or_none()
+            if unit is None:
+                return None
+            needed = min(unit.cores or total, total)
+            if needed > cores or unit.bytes > free_bytes:
+                return None
+            fence, until = change.tickets(), change.now + self._lease_seconds
+            taken = {"owner": owner, "fence": fence, "until": until}
+            change.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(taken))
+            if unit.state == State.ACCEPTED:
+                change.update(unit.job, unit.job_id, state=State.RUNNING, started=change.now)
+                change.tell(unit.job, "running", {})
+            rows = tuple(change.left(unit))
+            return Lease(unit.id, unit.job_id, unit.kind, unit.request, rows, needed, unit.bytes, fence, until)
+
+    def heartbeat(self, leases: Sequence[Lease]) -> set[int]:
+        """Prolong leases.
+
+        Args:
+            leases: of units that are being computed.
+
+        Returns:
+            numbers of those units that are still theirs: the others were dismissed or taken over.
+        """
+        if not leases:
+            return set()
+        with self._change() as change:
+            until = change.now + self._lease_seconds
+            ours = {lease.unit for lease in leases if change.held(lease) is not None}
+            change.connection.execute(update(UNITS).where(UNITS.c.id.in_(ours)).values(until=until))
+            return ours
+
+    def record(self, lease: Lease, rows: Sequence[tuple[int, dict[str, Any]]]) -> bool:
+        """Store results; with the last row the job is successful.
+
+        A row is stored once: one that is there already stays as it is.
+
+        Args:
+            lease: of their unit.
+            rows: places and results.
+
+        Returns:
+            False, and nothing is stored, if the lease ended.
+
+        Raises:
+            InvalidInput: a row is none of the unit's.
+        """
+        with self._change() as change:
+            unit = change.held(lease)
+            if unit is None:
+                return False
+            strange = [row for row, _ in rows if not any(first <= row < end for first, end in unit.rows)]
+            if strange:
+                raise InvalidInput("rows", f"got {strange[:5]}, not of unit {unit.rows}", "Record rows of the lease.")
+            if rows:
+                change.store(unit, rows)
+            return True
+
+    def progress(self, lease: Lease, stage: str, done: int, total: int) -> None:
+        """Say how far a job is. The job has the last that was said; events of it are a second or more apart.
+
+        Args:
+            lease: of one of its units.
+            stage: what is being done.
+            done: steps.
+            total: steps there are.
+        """
+        with self._change() as change:
+            unit = change.held(lease)
+            if unit is None:
+                return
+            values: dict[str, Any] = {"stage": {"stage": stage, "done": done, "total": total}}
+            if unit.told is None or change.now >= unit.told + _QUIET:
+                change.tell(unit.job, "progress", values["stage"])
+                values["told"] = change.now
+            change.update(unit.job, unit.job_id, **values)
+
+    def finish(self, lease: Lease) -> None:
+        """A unit is done. If rows of it have no result all the same, that is a loss: else it would be tried for ever.
+
+        Args:
+            lease: of the unit.
+        """
+        self.lose(lease, "the worker ended without results for these rows")
+
+    def lose(self, lease: Lease, reason: str) -> None:
+        """The worker died.
+
+        The rows that are left are tried again in halves; one that was lost three times gets the status
+        ``worker-crashed``.
+
+        Args:
+            lease: of its unit.
+            reason: how it died.
+        """
+        with self._change() as change:
+            unit = change.held(lease)
+            if unit is not None:
+                change.lose(unit, reason)
+
+    def put_back(self, lease: Lease, reason: str) -> None:
+        """A unit cannot be computed now, and it is not its fault: it waits again.
+
+        Args:
+            lease: of the unit.
+            reason: why not.
+        """
+        with self._change() as change:
+            unit = change.held(lease)
+            if unit is not None:
+                change.release(unit)
+                _log.info("A unit waits again.", job=lease.job, unit=lease.unit, reason=reason)
+
+    def fail(self, lease: Lease, error: dict[str, Any]) -> None:
+        """The whole job failed. Its other units go, the rows that it has stay.
+
+        Args:
+            lease: of one of its units.
+            error: problem details.
+        """
+        with self._change() as change:
+            unit = change.held(lease)
+            if unit is not None:
+                change.end(unit.job, unit.job_id, State.FAILED, {"error": error}, error=error)
+
+    def dismiss(self, job_id: str) -> Job | None:
+        """Give a job up. Its units go, those that run too: their leases end. The rows that it has stay.
+
+        Args:
+            job_id: its id; nothing happens to one that is over.
+
+        Returns:
+            the job; None if there is none.
+        """
+        with self._change() as change:
+            numbers = select(JOBS.c.number).where(JOBS.c.id == job_id, JOBS.c.state.in_(OPEN))
+            number = change.connection.execute(numbers).scalar_one_or_none()
+            if number is not None:
+                change.end(number, job_id, State.DISMISSED, {})
+            return find(change.connection, job_id)
+
+    def expire(self) -> int:
+        """Take units from workers that were silent for longer than their lease, as if they had died.
+
+        Returns:
+            how many.
+        """
+        with self._change() as change:
+            count = 0
+            while (unit := change.overdue()) is not None:
+                change.lose(unit, "lease expired")
+                count += 1
+            return count
+
+    def results(self, job_id: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Results that there are, in order of rows.
+
+        What is stored never changes, so no transaction stays open between two pages, and a slow reader keeps nobody.
+
+        Args:
+            job_id: of the job.
+            rows: only these; all when absent.
+
+        Yields:
+            place and result.
+        """
+        query = select(RESULTS.c.row, RESULTS.c.data).join(JOBS).where(JOBS.c.id == job_id).order_by(RESULTS.c.row)
+        if rows is not None:
+            wanted = sorted(set(rows))
+            for i in range(0, len(wanted), _PAGE):
+                with self.database.read() as connection:
+                    found = connection.execute(query.where(RESULTS.c.row.in_(wanted[i : i + _PAGE]))).all()
+                yield from ((row, data) for row, data in found)
+            return
+        last = -1
+        while last is not None:
+            with self.database.read() as connection:
+                found = connection.execute(query.where(RESULTS.c.row > last).limit(_PAGE)).all()
+            yield from ((row, data) for row, data in found)
+            last = found[-1].row if found else None
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """What happened to a job in its present attempt.
+
+        Args:
+            job_id: of the job.
+            after: id of the last event that is known.
+
+        Returns:
+            the later ones, in order.
+        """
+        with self.database.read() as connection:
+            return changes.events(connection, job_id, after)
+
+    def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
+        """Be told of changes that this process makes.
+
+        Args:
+            callback: called with a job's id after each change that is committed, from any thread.
+
+        Returns:
+            a function that ends it.
+        """
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state, and units: ``units_waiting``, ``units_running``.
+
+        Returns:
+            by name.
+        """
+        with self.database.read() as connection:
+            return changes.counts(connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def _cursor(number: int) -> str:
+    return base64.urlsafe_b64encode(struct.pack(">q", number)).decode().rstrip("=")
+
+
+def _number(cursor: str) -> int:
+    try:
+        return struct.unpack(">q", base64.urlsafe_b64decode(cursor + "="))[0]
+    except (ValueError, struct.error) as error:
+        raise InvalidInput("cursor", f"got {cursor!r}", "Give the one of the page before, as it was.") from error

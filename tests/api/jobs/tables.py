@@ -1,0 +1,52 @@
+"""Plans, results and a clock for tests of the job table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from api.jobs.models import Lease
+from api.jobs.table import JobTable
+from api.work.base import Chunk, Plan
+
+LEASE = 15.0
+ROOM = 2**40
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder}/jobs.sqlite"
+
+
+def plan(*sizes: int, cores: int = 1, nbytes: int = 100) -> Plan:
+    """Chunks of so many rows, one after another."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    chunks = tuple(
+        Chunk(tuple(range(start, start + size)), cores, nbytes, 1.0) for start, size in zip(starts, sizes, strict=True)
+    )
+    return Plan(sum(sizes), chunks, "labellings", {"n": 3})
+
+
+def submit(table: JobTable, name: str, *sizes: int, **options: int) -> bool:
+    return table.submit(name, "estimates", {"name": name}, plan(*sizes, **options))[1]
+
+
+def claim(table: JobTable, owner: str = "worker") -> Lease:
+    lease = table.claim(owner, 1, ROOM)
+    assert lease is not None
+    return lease
+
+
+def results(rows: Iterable[int], by: str = "worker") -> list[tuple[int, dict[str, object]]]:
+    return [(row, {"labelling": row, "by": by}) for row in rows]
+
+
+def done(table: JobTable, name: str) -> list[int]:
+    return [row for row, _ in table.results(name)]

@@ -1,0 +1,283 @@
+"""Workers that die, come back as zombies, or fill the disk; many at once; tables from elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
+
+from api.errors import StorageFull
+from api.jobs.models import Lease, State
+from api.jobs.schema import METADATA
+from api.jobs.table import JobTable
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, plan, results, submit, url
+
+WRITES: dict[str, Callable[[JobTable, Lease], Any]] = {
+    "record": lambda table, lease: table.record(lease, results(lease.rows, by="zombie")),
+    "progress": lambda table, lease: table.progress(lease, "zombie", 1, 2),
+    "finish": lambda table, lease: table.finish(lease),
+    "lose": lambda table, lease: table.lose(lease, "zombie"),
+    "put_back": lambda table, lease: table.put_back(lease, "zombie"),
+    "fail": lambda table, lease: table.fail(lease, {"code": "zombie"}),
+    "heartbeat": lambda table, lease: table.heartbeat([lease]),
+}
+
+
+def expired(table: JobTable, clock: Clock) -> None:
+    clock.now += LEASE + 0.001
+    assert table.expire() == 1
+
+
+def taken_over(table: JobTable, clock: Clock) -> None:
+    expired(table, clock)
+    claim(table, "another")
+
+
+def dismissed(table: JobTable, _: Clock) -> None:
+    table.dismiss("a")
+
+
+def begun_anew(table: JobTable, clock: Clock) -> None:
+    dismissed(table, clock)
+    submit(table, "a", 1)
+    claim(table, "another")
+
+
+def everything(table: JobTable) -> list[Any]:
+    with table.database.read() as connection:
+        return [connection.execute(each.select()).all() for each in METADATA.sorted_tables]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("end", [expired, taken_over, dismissed, begun_anew])
+def test_a_zombie_changes_nothing(
+    table: JobTable, clock: Clock, write: str, end: Callable[[JobTable, Clock], None]
+) -> None:
+    submit(table, "a", 1)
+    zombie = claim(table)
+    end(table, clock)
+    before = everything(table)
+    answer = WRITES[write](table, zombie)
+    assert everything(table) == before
+    assert not answer  # False of record, no unit of heartbeat
+
+
+def test_fences_grow(table: JobTable, clock: Clock) -> None:
+    submit(table, "a", 1)
+    fences = []
+    for _ in range(3):
+        fences.append(claim(table).fence)
+        table.dismiss("a")
+        submit(table, "a", 1)
+    assert fences == sorted(set(fences))
+
+
+def test_a_lease_lasts_as_long_as_its_heart_beats(table: JobTable, clock: Clock) -> None:
+    submit(table, "a", 2, 2)
+    silent, alive = claim(table), claim(table)
+    for _ in range(4):
+        clock.now += LEASE / 2
+        assert table.heartbeat([alive]) == {alive.unit}
+        table.expire()
+    job = table.get("a")
+    assert job is not None
+    assert job.losses == 1
+    assert table.heartbeat([silent, alive]) == {alive.unit}
+    assert table.record(alive, results([2]))
+    assert table.events("a")[-2].data == {"reason": "lease expired", "rows": [[0, 2]], "losses": 1}
+
+
+def test_a_lost_unit_goes_on_where_it_was_in_halves(table: JobTable) -> None:
+    submit(table, "a", 9)
+    submit(table, "b", 1)
+    lease = claim(table)
+    table.record(lease, results([0, 1, 4]))
+    table.lose(lease, "killed by signal 9")
+    assert [claim(table).rows, claim(table).rows] == [(2, 3, 5), (6, 7, 8)]  # and before b
+    job = table.get("a")
+    assert job is not None
+    assert (job.losses, job.attempt, job.state) == (1, 1, State.RUNNING)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 13])
+def test_a_row_that_kills_is_found_and_all_others_get_results(table: JobTable, size: int) -> None:
+    deadly = size * 2 // 3
+    submit(table, "a", size)
+    deaths = Counter[int]()
+    while (lease := table.claim("worker", 1, ROOM)) is not None:
+        for row in lease.rows:
+            if row == deadly:
+                deaths[len(lease.rows)] += 1
+                table.lose(lease, "killed by signal 11")
+                break
+            assert table.record(lease, results([row]))
+        else:
+            table.finish(lease)
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.done, job.losses) == (State.SUCCESSFUL, size, deaths.total())
+    assert deaths.total() >= 3
+    found = dict(table.results("a"))
+    assert found.pop(deadly) == {
+        "labelling": deadly, "log_p": None, "stderr": None, "status": "worker-crashed",
+        "message": f"Its worker died {deaths.total()} times, at last: killed by signal 11. "
+        "Try it alone, with fewer inputs.",
+    }  # fmt: skip
+    assert list(found.items()) == results(row for row in range(size) if row != deadly)
+
+
+def test_a_lone_row_is_given_up_at_its_third_loss(table: JobTable, clock: Clock) -> None:
+    submit(table, "a", 1)
+    for _ in range(2):
+        claim(table)
+        expired(table, clock)
+        assert done(table, "a") == []
+    claim(table)
+    expired(table, clock)
+    assert [data["status"] for _, data in table.results("a")] == ["worker-crashed"]
+    assert table.claim("worker", 1, ROOM) is None
+
+
+def test_many_workers_never_have_the_same_unit_and_effects_happen_once(table: JobTable) -> None:
+    """Some of the workers die, and come back as zombies when another has their rows."""
+    for i in range(12):
+        submit(table, f"job{i}", *[2] * (1 + i % 3))
+    units = sum(1 + i % 3 for i in range(12))
+    running: set[tuple[str, int]] = set()
+    guard, start = threading.Lock(), threading.Barrier(6)
+
+    def work(me: int) -> int:
+        start.wait()
+        count = 0
+        while (lease := table.claim(f"worker{me}", 1, ROOM)) is not None:
+            mine = {(lease.job, row) for row in lease.rows}
+            with guard:
+                assert not running & mine
+                running.update(mine)
+            if lease.rows[0] % 4 == 0 and len(lease.rows) == 2:
+                with guard:
+                    running.difference_update(mine)
+                table.lose(lease, "killed")
+                assert not table.record(lease, results(lease.rows, by="zombie"))
+                continue
+            if len(lease.rows) == 2:
+                assert table.record(lease, results(lease.rows[:1]))
+            assert table.record(lease, results(lease.rows))
+            with guard:
+                running.difference_update(mine)
+            table.finish(lease)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(work, range(6))) >= units
+    while (lease := table.claim("last", 1, ROOM)) is not None:  # put back after all others had left
+        table.record(lease, results(lease.rows))
+    for i in range(12):
+        job = table.get(f"job{i}")
+        assert job is not None
+        assert job.state == State.SUCCESSFUL
+        assert list(table.results(f"job{i}")) == results(range(2 * (1 + i % 3)))
+        ends = [event.type for event in table.events(f"job{i}") if event.type in {"running", "successful"}]
+        assert ends == ["running", "successful"]
+
+
+def test_the_same_job_50_times_at_once_is_one(table: JobTable, tmp_path: Path) -> None:
+    other = JobTable(url(tmp_path))  # another process would have its own lock, too
+    with ThreadPoolExecutor(10) as pool:
+        new = list(pool.map(lambda i: submit(other if i % 2 else table, "a", 3), range(50)))
+    other.close()
+    assert Counter(new) == {True: 1, False: 49}
+    assert table.counts()["units_waiting"] == 1
+
+
+def _fill(table: JobTable) -> None:
+    with table.database.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    table.database.close()  # connections that are made from now on have the limit
+
+    def limit(connection: Any, _: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages + 1}").close()
+
+    event.listen(table.database.engine, "connect", limit)
+
+
+def test_a_full_disk_has_a_name_and_nothing_is_half_written(table: JobTable, tmp_path: Path, clock: Clock) -> None:
+    submit(table, "a", 400)
+    lease = claim(table)
+    table.record(lease, results([0]))
+    _fill(table)
+    before, heard = everything(table), []
+    table.listen(heard.append)
+    large = [(row, {"labelling": row, "text": "x" * 1000}) for row in range(1, 400)]
+    with pytest.raises(StorageFull, match="Free some space"):
+        table.record(lease, large)
+    with pytest.raises(ResourceLimit):
+        table.submit("b", "estimates", {"x": "x" * 100_000}, plan(1))
+    assert everything(table) == before
+    assert heard == []
+    assert table.heartbeat([lease]) == {lease.unit}  # what needs no room goes on
+    table.put_back(lease, "no room")
+    again = JobTable(url(tmp_path), clock=clock)  # with room
+    lease = claim(again)
+    assert lease.rows == tuple(range(1, 400))
+    assert again.record(lease, large)
+    job = again.get("a")
+    assert job is not None
+    assert job.state == State.SUCCESSFUL
+    again.close()
+
+
+def test_other_errors_of_the_database_keep_their_names(table: JobTable) -> None:
+    with pytest.raises(IntegrityError), table.database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO results VALUES (7, 0, '{}')")  # of no job: foreign keys are on
+
+
+def test_migrations_make_the_tables_that_the_metadata_describes(table: JobTable) -> None:
+    with table.database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+        kept = connection.exec_driver_sql("SELECT name FROM sqlite_sequence").scalars().all()
+    assert set(kept) <= {"units", "events"}
+    submit(table, "a", 1)
+    with table.database.read() as connection:  # numbers of what is gone are not given again
+        assert set(connection.scalars(text("SELECT name FROM sqlite_sequence"))) == {"units", "events"}
+
+
+def test_a_table_of_a_later_version_is_left_alone(table: JobTable, tmp_path: Path) -> None:
+    with table.database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidInput, match="database_url: the table of jobs is of a later version"):
+        JobTable(url(tmp_path))
+
+
+def test_a_migration_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("pulled the plug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "bulk_insert", broken)
+        with pytest.raises(OSError, match="plug"):
+            JobTable(url(tmp_path))
+    table = JobTable(url(tmp_path))
+    assert submit(table, "a", 1)
+    table.close()
+
+
+def test_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    folder = tmp_path / "100% (of it)"
+    folder.mkdir()
+    table = JobTable(url(folder))
+    assert table.counts()["accepted"] == 0
+    table.close()

@@ -1,0 +1,449 @@
+"""Jobs from submission to their end; what is kept, listed and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import text
+
+from api.jobs.models import State
+from api.jobs.rows import ranges_of, rows_of
+from api.jobs.table import JobTable
+from nngp_prior.errors import InvalidInput
+from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, plan, results, submit, url
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranges"), [([], []), ([0], [[0, 1]]), ([2, 0, 1], [[0, 3]]), ([5, 0, 1, 7, 6], [[0, 2], [5, 8]])]
+)
+def test_rows_as_ranges_and_back(rows: list[int], ranges: list[list[int]]) -> None:
+    assert ranges_of(rows) == ranges
+    assert rows_of(ranges) == sorted(rows)
+
+
+def test_a_job_is_what_was_submitted(table: JobTable, clock: Clock) -> None:
+    job, new = table.submit("a", "estimates", {"x": [1, 2.5]}, plan(2, 1))
+    assert new
+    assert job == table.get("a")
+    assert (job.id, job.kind, job.request, job.rows, job.unit) == ("a", "estimates", {"x": [1, 2.5]}, 3, "labellings")
+    assert (job.facts, job.state, job.attempt, job.losses, job.done) == ({"n": 3}, State.ACCEPTED, 1, 0, 0)
+    assert (job.stage, job.error, job.started, job.finished) == (None, None, None, None)
+    assert job.created == job.updated == datetime.fromtimestamp(clock.now, UTC)
+
+
+def test_the_same_job_twice_is_one(table: JobTable) -> None:
+    assert submit(table, "a", 2)
+    before = table.get("a")
+    assert not submit(table, "a", 2)
+    assert table.get("a") == before
+    assert table.counts()["units_waiting"] == 1
+
+
+def test_no_job(table: JobTable) -> None:
+    assert table.get("a") is None
+    assert table.dismiss("a") is None
+    assert list(table.results("a")) == []
+    assert list(table.results("a", [0])) == []
+    assert table.events("a") == []
+    assert table.claim("worker", 1, ROOM) is None
+    assert table.heartbeat([]) == set()
+    assert table.expire() == 0
+
+
+def test_from_accepted_to_successful(table: JobTable, clock: Clock) -> None:
+    submit(table, "a", 2, 1)
+    first = claim(table)
+    assert (first.job, first.kind, first.request, first.rows) == ("a", "estimates", {"name": "a"}, (0, 1))
+    assert (first.bytes, first.cores, first.until) == (100, 1, clock.now + LEASE)
+    clock.now += 1
+    second = claim(table)
+    assert second.rows == (2,)
+    job = table.get("a")
+    assert job is not None
+    assert job.state == State.RUNNING
+    assert job.started == datetime.fromtimestamp(clock.now - 1, UTC)  # by the first claim
+    assert table.record(first, results([1]))
+    table.progress(second, "tiles", 1, 2)
+    assert table.record(second, results([2]))
+    table.finish(second)
+    assert table.record(first, results([0]))
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.done, job.stage, job.losses) == (State.SUCCESSFUL, 3, None, 0)
+    assert job.finished == datetime.fromtimestamp(clock.now, UTC)
+    table.finish(first)  # the worker hears of its end only now
+    assert table.get("a") == job
+    assert list(table.results("a")) == results([0, 1, 2])
+    names = {"accepted", "running", "successful", "failed", "dismissed", "units_waiting", "units_running"}
+    assert table.counts() == dict.fromkeys(names, 0) | {"successful": 1}
+
+
+def test_the_version_grows_with_every_change(table: JobTable) -> None:
+    seen: list[int] = []
+
+    def grows() -> bool:
+        job = table.get("a")
+        assert job is not None
+        seen.append(job.version)
+        return len(seen) == 1 or seen[-1] > seen[-2]
+
+    submit(table, "a", 3)
+    assert grows()
+    lease = claim(table)
+    assert grows()
+    table.progress(lease, "tiles", 1, 2)
+    assert grows()
+    table.record(lease, results([0]))
+    assert grows()
+    table.lose(lease, "killed")
+    assert grows()
+    table.dismiss("a")
+    assert grows()
+    submit(table, "a", 3)
+    assert grows()
+    table.fail(claim(table), {"code": "x"})
+    assert grows()
+
+
+def test_a_row_is_stored_once(table: JobTable) -> None:
+    submit(table, "a", 3)
+    lease = claim(table)
+    assert table.record(lease, results([0], by="first"))
+    assert table.record(lease, [*results([0, 1], by="second"), *results([1], by="third")])
+    assert table.record(lease, [])
+    assert list(table.results("a")) == [*results([0], by="first"), *results([1], by="second")]
+    job = table.get("a")
+    assert job is not None
+    assert (job.done, job.state) == (2, State.RUNNING)
+
+
+def test_a_row_of_another_unit_is_refused(table: JobTable) -> None:
+    submit(table, "a", 2, 2)
+    with pytest.raises(InvalidInput, match=r"rows: got \[2, 9\]"):
+        table.record(claim(table), results([1, 2, 9]))
+    assert done(table, "a") == []
+
+
+def test_a_job_without_rows_is_done_at_once(table: JobTable) -> None:
+    submit(table, "a")
+    job = table.get("a")
+    assert job is not None
+    assert job.state == State.SUCCESSFUL
+    assert table.counts()["units_waiting"] == 0
+
+
+def test_the_oldest_unit_goes_first_and_is_not_overtaken(table: JobTable) -> None:
+    submit(table, "wide", 1, cores=0, nbytes=50)
+    submit(table, "big", 1, nbytes=200)
+    submit(table, "small", 1, nbytes=1)
+    assert table.claim("worker", 1, ROOM, all_cores=2) is None  # all cores means both
+    assert table.claim("worker", 2, 49, all_cores=2) is None
+    wide = table.claim("worker", 2, 50, all_cores=2)
+    assert wide is not None
+    assert (wide.job, wide.cores) == ("wide", 2)
+    assert table.claim("worker", 2, 199) is None  # small would fit, but it is not its turn
+    order = [claim(table).job, claim(table).job]
+    assert order == ["big", "small"]
+
+
+def test_more_cores_than_there_are_is_all_of_them(table: JobTable) -> None:
+    submit(table, "a", 1, cores=64)
+    lease = table.claim("worker", 2, ROOM, all_cores=2)
+    assert lease is not None
+    assert lease.cores == 2
+
+
+def test_a_unit_that_is_put_back_waits_in_its_place_and_has_lost_nothing(table: JobTable) -> None:
+    submit(table, "a", 3)
+    submit(table, "b", 1)
+    lease = claim(table)
+    table.record(lease, results([0]))
+    table.put_back(lease, "shutdown")
+    for _ in range(5):
+        lease = claim(table)
+        assert lease.job == "a"
+        table.put_back(lease, "no room on the disk")
+    assert claim(table).rows == (1, 2)
+    job = table.get("a")
+    assert job is not None
+    assert (job.losses, job.state) == (0, State.RUNNING)
+
+
+def test_a_unit_put_back_or_lost_after_its_last_row_is_gone(table: JobTable) -> None:
+    submit(table, "a", 1, 1, 1)
+    first, second = claim(table), claim(table)
+    table.record(first, results([0]))
+    table.record(second, results([1]))
+    table.put_back(first, "shutdown")
+    table.lose(second, "killed")
+    job = table.get("a")
+    assert job is not None
+    assert job.losses == 0
+    assert table.counts()["units_waiting"] == 1
+    assert claim(table).rows == (2,)
+
+
+def test_a_unit_that_is_finished_without_all_rows_is_lost(table: JobTable) -> None:
+    submit(table, "a", 1)
+    for _ in range(3):
+        table.finish(claim(table))
+    assert [data["status"] for _, data in table.results("a")] == ["worker-crashed"]
+
+
+def test_failed(table: JobTable) -> None:
+    submit(table, "a", 2, 2)
+    first, second = claim(table), claim(table)
+    table.record(second, results([3]))
+    table.fail(first, {"code": "kernel-too-large"})
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.error) == (State.FAILED, {"code": "kernel-too-large"})
+    assert done(table, "a") == [3]
+    assert table.counts()["units_running"] == 0
+    assert table.dismiss("a") == job  # it is over already
+
+
+@pytest.mark.parametrize("end", ["failed", "dismissed"])
+def test_submitted_again_it_keeps_its_rows(table: JobTable, clock: Clock, end: str) -> None:
+    submit(table, "a", 3, 1, 2)
+    first, second = claim(table), claim(table)
+    table.record(first, results([1]))
+    table.record(second, results([3]))
+    table.lose(first, "killed")
+    if end == "failed":
+        table.fail(second, {"code": "x"})
+    else:
+        table.dismiss("a")
+    clock.now += 10
+    assert submit(table, "a", 3, 1, 2)
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.attempt, job.done, job.losses) == (State.ACCEPTED, 2, 2, 0)
+    assert (job.error, job.started, job.finished) == (None, None, None)
+    assert job.created == datetime.fromtimestamp(clock.now - 10, UTC)
+    assert claim(table).rows == (0, 2)
+    assert claim(table).rows == (4, 5)
+    assert table.claim("worker", 1, ROOM) is None
+
+
+def test_submitted_again_it_stands_at_the_end_of_the_queue(table: JobTable) -> None:
+    submit(table, "a", 1)
+    submit(table, "b", 1)
+    table.dismiss("a")
+    submit(table, "a", 1)
+    assert [claim(table).job, claim(table).job] == ["b", "a"]
+
+
+def test_a_successful_job_is_not_computed_again(table: JobTable) -> None:
+    submit(table, "a", 1)
+    table.record(claim(table), results([0]))
+    assert not submit(table, "a", 1)
+    assert table.open_jobs() == 0
+
+
+def test_listed_newest_first_in_pages(table: JobTable) -> None:
+    for i in range(7):
+        submit(table, f"job{i}", 1)
+    table.dismiss("job3")
+    pages: list[list[str]] = []
+    cursor = None
+    while not pages or cursor is not None:
+        jobs, cursor = table.list(limit=3, cursor=cursor)
+        pages.append([job.id for job in jobs])
+        if len(pages) == 1:
+            submit(table, "late", 1)  # between two pages: moves nothing
+    assert pages == [["job6", "job5", "job4"], ["job3", "job2", "job1"], ["job0"]]
+    assert [job.id for job in table.list(State.DISMISSED)[0]] == ["job3"]
+    assert table.list(State.FAILED) == ([], None)
+    assert len(table.list("accepted", limit=7)[0]) == 7
+    assert table.list("accepted", limit=7)[1] is None
+    assert table.open_jobs() == 7
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "é", "9" * 40, "../..", "AAAAAAAAAA"])
+def test_a_cursor_that_is_none(table: JobTable, cursor: str) -> None:
+    with pytest.raises(InvalidInput, match="cursor: got"):
+        table.list(cursor=cursor)
+
+
+def test_results_in_order_some_or_all_and_more_than_a_page(table: JobTable) -> None:
+    submit(table, "a", 1200)
+    lease = claim(table)
+    table.record(lease, results(range(600, 1200)))
+    table.record(lease, results(range(0, 599)))
+    rows = [*range(599), *range(600, 1200)]
+    assert list(table.results("a")) == results(rows)
+    assert list(table.results("a", [700, 3, 599, 3, 5000])) == results([3, 700])
+    assert [row for row, _ in table.results("a", range(1200))] == rows
+    assert list(table.results("a", [])) == []
+
+
+def test_a_slow_reader_of_results_keeps_nobody(table: JobTable) -> None:
+    submit(table, "a", 600)
+    lease = claim(table)
+    table.record(lease, results(range(550)))
+    reader = table.results("a")
+    assert next(reader)[0] == 0
+    assert table.database.engine.pool.checkedout() == 0  # pyright: ignore[reportAttributeAccessIssue]
+    table.record(lease, results(range(550, 600)))
+    assert [row for row, _ in reader] == list(range(1, 600))
+
+
+def test_events_replay_after_an_id(table: JobTable, clock: Clock) -> None:
+    submit(table, "b", 1)
+    submit(table, "a", 2, 1)
+    claim(table)
+    first, second = claim(table), claim(table)
+    table.progress(first, "tiles", 1, 2)
+    table.record(second, results([2]))
+    table.lose(first, "killed")
+    table.record(claim(table), results([0]))
+    table.record(claim(table), results([1]))
+    events = table.events("a")
+    assert [(event.type, event.data) for event in events] == [
+        ("accepted", {"attempt": 1, "done": 0, "total": 3}),
+        ("running", {}),
+        ("progress", {"stage": "tiles", "done": 1, "total": 2}),
+        ("rows", {"rows": [2], "done": 1, "total": 3}),
+        ("lost", {"reason": "killed", "rows": [[0, 2]], "losses": 1}),
+        ("rows", {"rows": [0], "done": 2, "total": 3}),
+        ("rows", {"rows": [1], "done": 3, "total": 3}),
+        ("successful", {"rows": 3}),
+    ]
+    ids = [event.id for event in events]
+    assert ids == sorted(set(ids))
+    assert events[0].created == datetime.fromtimestamp(clock.now, UTC)
+    for i, known in enumerate(ids):
+        assert table.events("a", known) == events[i + 1 :]
+
+
+def test_events_are_those_of_the_attempt(table: JobTable) -> None:
+    submit(table, "a", 2)
+    claim(table)
+    table.dismiss("a")
+    last = table.events("a")[-1]
+    assert last.type == "dismissed"
+    submit(table, "a", 2)
+    assert [event.type for event in table.events("a")] == ["accepted"]
+    assert table.events("a") == table.events("a", last.id)  # who has seen the end sees the new beginning
+
+
+def test_events_of_progress_are_a_second_apart_and_the_job_has_the_last(table: JobTable, clock: Clock) -> None:
+    submit(table, "a", 1, 1)
+    leases = claim(table), claim(table)
+    for i in range(30):
+        clock.now += 0.125
+        table.progress(leases[i % 2], "tiles", i, 30)
+        job = table.get("a")
+        assert job is not None
+        assert job.stage == {"stage": "tiles", "done": i, "total": 30}
+    events = [event for event in table.events("a") if event.type == "progress"]
+    assert [event.data["done"] for event in events] == [0, 8, 16, 24]
+
+
+def test_listeners_hear_of_each_change_when_it_is_there(table: JobTable, capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[tuple[str, str]] = []
+
+    def callback(job_id: str) -> None:
+        job = table.get(job_id)
+        assert job is not None
+        heard.append((job_id, job.state))
+
+    def broken(_: str) -> None:
+        raise ValueError("closed")
+
+    remove = [table.listen(broken), table.listen(callback)]
+    submit(table, "a", 2)
+    submit(table, "a", 2)  # nothing changes
+    lease = claim(table)
+    table.heartbeat([lease])
+    table.record(lease, results([0]))
+    table.record(lease, results([0]))
+    table.record(lease, results([1]))
+    table.finish(lease)
+    table.dismiss("a")
+    assert heard == [("a", "accepted"), ("a", "running"), ("a", "running"), ("a", "successful")]
+    for each in remove:
+        each()
+    submit(table, "b", 1)
+    assert len(heard) == 4
+    assert "A listener failed." in "".join(capfd.readouterr())
+
+
+def test_what_is_not_committed_is_not_told(table: JobTable) -> None:
+    submit(table, "a", 1)
+    lease = claim(table)
+    heard: list[str] = []
+    table.listen(heard.append)
+    with pytest.raises(InvalidInput):
+        table.record(lease, results([7]))
+    assert heard == []
+
+
+def test_another_table_on_the_file_sees_all(table: JobTable, tmp_path: Path, clock: Clock) -> None:
+    submit(table, "a", 2, 1)
+    submit(table, "b", 1)
+    lease = claim(table)
+    table.record(lease, results([0]))
+    table.progress(lease, "tiles", 1, 2)
+    again = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock)
+    for name in ("a", "b"):
+        assert again.get(name) == table.get(name)
+        assert again.events(name) == table.events(name)
+        assert list(again.results(name)) == list(table.results(name))
+    assert again.counts() == table.counts()
+    assert again.record(lease, results([1]))  # a lease outlives the server that gave it
+    assert done(table, "a") == [0, 1]
+    again.close()
+
+
+def test_100_000_rows_are_soon_submitted_and_stored_in_few_words(table: JobTable) -> None:
+    big = plan(*[50_000] * 2)
+    begin = time.perf_counter()
+    table.submit("a", "estimates", {}, big)
+    lease = claim(table)
+    assert time.perf_counter() - begin < 1.0  # 0.04 s
+    assert lease.rows == tuple(range(50_000))
+    with table.database.read() as connection:
+        assert connection.execute(text("SELECT max(length(rows)) FROM units")).scalar_one() < 20
+
+
+@pytest.fixture
+def queries(table: JobTable) -> Iterator[list[str]]:
+    """How SQLite carries out what the test asks for."""
+    plans: list[str] = []
+
+    def explain(connection, cursor, statement, parameters, context, many) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")) and not many:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in cursor.fetchall())
+
+    sqlalchemy_event.listen(table.database.engine, "before_cursor_execute", explain)
+    yield plans
+    sqlalchemy_event.remove(table.database.engine, "before_cursor_execute", explain)
+
+
+def test_nothing_that_workers_do_reads_a_table_through_or_sorts(table: JobTable, queries: list[str]) -> None:
+    for i in range(50):
+        submit(table, f"job{i}", 2, 2)
+    queries.clear()
+    lease = claim(table)
+    assert any("ix_units_queue" in step for step in queries)
+    table.heartbeat([lease])
+    table.progress(lease, "tiles", 1, 2)
+    table.record(lease, results([0]))
+    table.lose(lease, "killed")
+    table.expire()
+    table.get("job3")
+    table.open_jobs()
+    table.dismiss("job3")
+    list(table.results("job3"))
+    assert queries
+    slow = [step for step in queries if step.startswith("SCAN") and "tickets" not in step and "queue" not in step]
+    assert not [step for step in queries if "TEMP B-TREE" in step], queries
+    assert not slow, slow
