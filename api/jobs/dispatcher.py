@@ -88,7 +88,8 @@ class Dispatcher:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(deadline - time.monotonic(), 0.0))
-        self._ignore_table()
+        ignore, self._ignore_table = self._ignore_table, lambda: None
+        ignore()
 
     def _on_change(self, job_id: str) -> None:
         if threading.current_thread() in self._threads:  # they look for what follows from their own changes
