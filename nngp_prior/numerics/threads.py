@@ -19,11 +19,33 @@ _lock = threading.Lock()
 _users = 0
 _limits: list[Any] = []  # one, where there are users
 _worker = threading.local()
+_allowed: int | None = None  # of this process's processors, inside use_cores
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors that this process may use, and uses: fewer inside :func:`use_cores`."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return there if _allowed is None else min(there, _allowed)
+
+
+@contextmanager
+def use_cores(count: int) -> Iterator[None]:
+    """The whole process uses no more cores than these, in threads of its own and of BLAS; JAX has threads of its own.
+
+    Args:
+        count: 0 is all that there are. For one computation at a time: such limits do not nest.
+    """
+    global _allowed
+    limits: list[Any] = []
+    if count:
+        _in_own_thread(lambda: limits.append(_controller().limit(limits=min(count, cores()), user_api="blas")))
+        _allowed = count
+    try:
+        yield
+    finally:
+        if limits:
+            _allowed = None
+            _in_own_thread(limits.pop().restore_original_limits)
 
 
 @contextmanager
@@ -69,6 +91,7 @@ def on_all_cores(
     Yields:
         place and result.
     """
+    threads = threads or cores()
     if len(items) == 1 or threads == 1 or getattr(_worker, "busy", False):
         yield from ((place, work(item)) for place, item in enumerate(items))
         return
@@ -78,7 +101,7 @@ def on_all_cores(
         with one_thread_blas():
             return work(item)
 
-    with ThreadPoolExecutor(min(len(items), threads or cores())) as pool:
+    with ThreadPoolExecutor(min(len(items), threads)) as pool:
         places = {pool.submit(run, item): place for place, item in enumerate(items)}
         try:
             for future in as_completed(places):

@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nngp_prior import log_probabilities, log_probability
-from nngp_prior.numerics.threads import on_all_cores, one_thread_blas
+from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas, use_cores
 from nngp_prior.progress import Progress
 from tests.cases import equicorrelated
 
@@ -91,3 +91,26 @@ def test_a_batch_that_is_left_early_stops() -> None:
     results.close()
     assert [event.stage for event in events] == ["labellings"]
     assert threading.active_count() < 5
+
+
+def test_no_more_cores_are_used_than_allowed() -> None:
+    before, there = _blas_threads(), cores()
+
+    def thread(_: int) -> int:
+        return threading.get_ident()
+
+    with use_cores(1):
+        assert cores() == 1
+        assert _blas_threads() == {1}
+        with one_thread_blas():
+            pass
+        assert _blas_threads() == {1}
+        assert {ident for _, ident in on_all_cores(thread, range(4))} == {threading.get_ident()}
+    assert cores() == there
+    assert _blas_threads() == before
+    with use_cores(10**6):
+        assert cores() == there
+        assert max(_blas_threads()) <= there
+    with use_cores(0):
+        assert cores() == there
+        assert _blas_threads() == before

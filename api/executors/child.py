@@ -1,0 +1,182 @@
+"""The process that computes: ``python -m api.executors.child CHANNEL``, started and fed by :mod:`api.executors.local`.
+
+The channel is a socket on which messages of JSON go both ways. A task comes, ``{"fence", "kind", "request", "rows",
+"cores"}``; ``{"row": [place, result]}`` and ``{"progress": [stage, done, total]}`` go, and one last message on how it
+ended: ``{"done": …}``, ``{"failed": problem}``, ``{"put_back": reason}`` or ``{"lost": reason}``. The first message of
+all is ``{"ready": pid}``. Nothing is ever written to its standard input: its end is the server's end, and so its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from api.work import WORK, Work
+from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit
+from nngp_prior.numerics.threads import use_cores
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import Progress
+
+BLOBS = "NNGP_BLOBS"  # the variable that names the folder of uploaded arrays
+_NICENESS = 5  # the server stays quick while all cores compute
+_BETWEEN = 0.2  # seconds between two messages of progress
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.follow")
+
+
+def main(works: Mapping[str, Work[Any]] = WORK) -> None:
+    """Compute what comes over the channel until there is no server any more.
+
+    Args:
+        works: the kinds of work that may be asked for.
+    """
+    die_with_server()
+    channel = Connection(int(sys.argv[1]))
+    os.set_inheritable(channel.fileno(), False)
+    os.nice(_NICENESS)
+    for module in _HEAVY:  # so that no task waits for it
+        importlib.import_module(module)
+    bench = Workbench(blobs=_blob)
+    _send(channel, {"ready": os.getpid()})
+    with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
+        while True:
+            task = json.loads(channel.recv_bytes())
+            _send(channel, _ended(task, works, bench, channel))
+
+
+def die_with_server() -> None:
+    """End this process group as soon as nobody holds the other end of the standard input.
+
+    A thread sees to it, and where there are signals of input and output (Linux) the kernel: C code that holds the
+    interpreter's lock keeps the thread from running.
+    """
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def problem_of(error: NngpPriorError) -> dict[str, Any]:
+    """An error as an RFC 9457 document.
+
+    Args:
+        error: of the library.
+
+    Returns:
+        what JSON can hold.
+    """
+    match error:
+        case ResourceLimit():
+            code, title = "kernel-too-large", "The work does not fit"
+        case DataUnavailable():
+            code, title = "data-unavailable", "A data file is missing or damaged"
+        case _:
+            code, title = "invalid-request", "The request cannot be carried out"
+    errors = [{"location": f"body.{error.field}", "message": str(error)}] if isinstance(error, InvalidInput) else []
+    return _problem(code, title, 422, str(error), errors)
+
+
+def _problem(code: str, title: str, status: int, detail: str, errors: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "type": f"urn:nngp-prior:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": errors,
+        "retryable": False,
+    }
+
+
+def _ended(
+    task: dict[str, Any], works: Mapping[str, Work[Any]], bench: Workbench, channel: Connection
+) -> dict[str, Any]:
+    """Run a task; its last message."""
+    try:
+        with use_cores(task["cores"]):
+            work = works[task["kind"]]
+            request = work.request.model_validate(task["request"])
+            for place, result in work.run(request, task["rows"], bench, _Reporter(channel)):
+                _send(channel, {"row": [place, result]})
+    except Exception as error:
+        if _disk_is_full(error):
+            return {"put_back": f"no space left on the disk ({error})"}
+        if isinstance(error, NngpPriorError):
+            return {"failed": problem_of(error)}
+        if isinstance(error, MemoryError):
+            return {"lost": f"no memory left ({error})"}
+        detail = f"{type(error).__name__} while computing; the service's log has more. Report it."
+        problem = _problem("internal-error", "A defect of the service", 500, detail, [])
+        return {"failed": problem, "traceback": traceback.format_exc()}
+    return {"done": True}
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class _Reporter:
+    """Passes progress on, not too often."""
+
+    def __init__(self, channel: Connection) -> None:
+        self._channel, self._last = channel, 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Progress) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last < _BETWEEN:
+                return
+            self._last = now
+        _send(self._channel, {"progress": [event.stage, event.done, event.total]})
+
+
+_sending = threading.Lock()  # work may tell of its progress from threads of its own
+
+
+def _send(channel: Connection, message: dict[str, Any]) -> None:
+    content = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+    with _sending:
+        channel.send_bytes(content)
+
+
+def _blob(sha256: str) -> np.ndarray:
+    """An uploaded array; the hash comes from a specification, which takes nothing but 64 hexadecimal digits."""
+    path = Path(os.environ[BLOBS]) / sha256[:2] / f"{sha256}.npy"
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InvalidInput("sha256", f"there is no uploaded array {sha256}", "Upload it first.") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Has the table's units computed: claims them, hands them to an executor, and writes down what comes of them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from api.executors.base import Cancelled, Done, Executor, Failed, Lost, Outcome, PutBack, Task
+from api.jobs.models import Lease
+from api.jobs.table import JobTable
+from nngp_prior.errors import ResourceLimit
+
+T = TypeVar("T")
+_TICK = 1.0  # seconds; what other processes do to the table, and to the disk, is noticed so late at most
+_CALM = 0.2  # seconds from a change of a job that runs to looking whether it is still to run
+_STOP_SECONDS = 5.0
+_LONGEST_PAUSE = 30.0
+_LATER = (ResourceLimit, OperationalError)  # the disk is full, or the database is away: what is to be kept waits
+_log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """A thread for each of the executor's slots, and one that keeps the leases.
+
+    Args:
+        table: of jobs.
+        executor: computes.
+        owner: whose leases they are.
+        cores: that units have between them.
+        memory_limit: bytes that units have between them.
+        min_free_disk: bytes; with fewer free, nothing is begun.
+        folder: on the disk in question.
+        lease_seconds: as the table's.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        executor: Executor,
+        *,
+        owner: str,
+        cores: int,
+        memory_limit: int,
+        min_free_disk: int,
+        folder: Path,
+        lease_seconds: float,
+    ) -> None:
+        self._table, self._executor, self._owner = table, executor, owner
+        self._cores, self._memory_limit = cores, memory_limit
+        self._min_free_disk, self._folder, self._lease_seconds = min_free_disk, folder, lease_seconds
+        self._stopping = threading.Event()
+        self._claiming = threading.Lock()
+        self._running: dict[int, _Run] = {}  # by fence
+        self._news = threading.Condition()
+        self._is_news = True
+        self._changed = threading.Event()  # a job that runs, by somebody else
+        self._pauses, self._paused_until = 0, 0.0
+        self._threads = [threading.Thread(target=self._serve, name=f"slot-{i}") for i in range(executor.slots)]
+        self._threads.append(threading.Thread(target=self._keep_leases, name="leases"))
+        self._ignore_table: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin to claim units."""
+        self._ignore_table = self._table.listen(self._on_change)
+        for thread in self._threads:
+            thread.start()
+
+    def ready(self) -> bool:
+        """Whether units are being claimed."""
+        return not self._stopping.is_set() and all(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """Claim nothing more, kill what computes, and put its units back; in a few seconds."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        self._stopping.set()
+        self._changed.set()
+        with self._news:
+            self._news.notify_all()
+        self._executor.close()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(deadline - time.monotonic(), 0.0))
+        ignore, self._ignore_table = self._ignore_table, lambda: None
+        ignore()
+
+    def _on_change(self, job_id: str) -> None:
+        if threading.current_thread() in self._threads:  # they look for what follows from their own changes
+            return
+        if any(run.lease.job == job_id for run in tuple(self._running.values())):
+            self._changed.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have one idle slot look for a unit."""
+        with self._news:
+            self._is_news = True
+            self._news.notify()
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            with self._news:
+                self._news.wait_for(lambda: self._is_news or self._stopping.is_set())
+                self._is_news = False
+            run = self._claim()
+            while run is not None:
+                self._tell()  # there may be another unit, for another slot
+                try:
+                    self._carry_out(run)
+                except Exception:  # the lease will expire
+                    _log.exception("what came of a unit could not be recorded", job=run.lease.job)
+                    self._pause()
+                finally:
+                    with self._claiming:
+                        del self._running[run.lease.fence]
+                run = self._claim()
+
+    def _claim(self) -> _Run | None:
+        """Take the unit that is next, if there is room for it now."""
+        with self._claiming:
+            if self._stopping.is_set() or time.monotonic() < self._paused_until:
+                return None
+            leases = [run.lease for run in self._running.values()]
+            cores = self._cores - sum(lease.cores or self._cores for lease in leases)
+            if cores <= 0:
+                return None
+            # Beside nothing, a unit that never fits comes too, and is refused.
+            free_bytes = self._memory_limit - sum(lease.bytes for lease in leases) if leases else sys.maxsize
+            try:
+                if shutil.disk_usage(self._folder).free < self._min_free_disk:
+                    return None
+                lease = self._table.claim(self._owner, cores, free_bytes, all_cores=self._cores)
+            except Exception:
+                _log.exception("no unit could be claimed")
+                self._pause()
+                return None
+            if lease is None:
+                return None
+            self._running[lease.fence] = run = _Run(self, lease)
+            return run
+
+    def _carry_out(self, run: _Run) -> None:
+        lease = run.lease
+        if lease.bytes > self._memory_limit:
+            outcome: Outcome = Failed(_too_large(lease.bytes, self._memory_limit))
+        else:
+            try:
+                task = Task(lease.fence, lease.kind, lease.request, lease.rows, lease.cores)
+                outcome = self._executor.run(task, run)
+            except Exception as error:
+                if self._stopping.is_set():
+                    outcome = Cancelled()
+                else:
+                    _log.exception("a unit ended by an exception", job=lease.job)
+                    outcome = Lost(f"{type(error).__name__} in the service")
+        self.persist(lambda: self._settle(lease, outcome))
+
+    def _settle(self, lease: Lease, outcome: Outcome) -> None:
+        match outcome:
+            case Done():
+                self._table.finish(lease)
+                self._pauses = 0
+            case Lost(reason):
+                _log.warning("a unit was lost", job=lease.job, reason=reason)
+                self._table.lose(lease, reason)
+            case Failed(problem):
+                self._table.fail(lease, problem)
+                self._changed.set()  # other units of the job may be running
+            case PutBack(reason):
+                _log.warning("a unit has to wait", job=lease.job, reason=reason)
+                self._pause()
+                self._table.put_back(lease, reason)
+            case Cancelled():  # at the end of the service; a unit that is no longer ours stays as it is
+                self._table.put_back(lease, "the service was stopped")
+
+    def persist(self, write: Callable[[], T]) -> T:
+        """Write to the table; where there is no room now, later. At the end of the service it is tried once.
+
+        Args:
+            write: does it, all or nothing.
+
+        Returns:
+            what it returns.
+        """
+        seconds = 0.1
+        while True:
+            try:
+                return write()
+            except _LATER as error:
+                _log.warning("the table of jobs cannot be written to", error=str(error))
+                if self._stopping.wait(seconds):
+                    raise
+                seconds = min(2 * seconds, 5.0)
+
+    def record(self, run: _Run, rows: list[tuple[int, dict[str, Any]]]) -> None:
+        """Store rows; a unit that is not ours any more is given up.
+
+        Args:
+            run: of the unit.
+            rows: places and results.
+        """
+        if not self.persist(lambda: self._table.record(run.lease, rows)):
+            self._executor.cancel(run.lease.fence)
+
+    def report(self, run: _Run, stage: str, done: int, total: int) -> None:
+        """Pass progress on; nothing depends on it.
+
+        Args:
+            run: of the unit.
+            stage: what is being done.
+            done: steps.
+            total: steps there are.
+        """
+        try:
+            self._table.progress(run.lease, stage, done, total)
+        except Exception as error:
+            _log.warning("progress was lost", job=run.lease.job, error=str(error))
+
+    def _pause(self) -> None:
+        """Claim nothing for a while, a longer one each time until a unit is done."""
+        self._pauses += 1
+        self._paused_until = time.monotonic() + min(2.0 ** (self._pauses - 1), _LONGEST_PAUSE)
+
+    def _keep_leases(self) -> None:
+        next_beat = 0.0
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            due, changed = now >= next_beat, self._changed.is_set()
+            self._changed.clear()
+            try:
+                if due or changed:
+                    self._beat()
+                if due:
+                    next_beat = now + self._lease_seconds / 3
+                    self._table.expire()  # after our own were prolonged
+            except Exception:
+                _log.exception("leases could not be prolonged")
+            self._tell()
+            if self._changed.wait(min(_TICK, max(next_beat - time.monotonic(), 0.01))):
+                self._stopping.wait(_CALM)
+
+    def _beat(self) -> None:
+        """Prolong all leases, and end what has none any more."""
+        runs = list(self._running.values())
+        ours = self._table.heartbeat([run.lease for run in runs]) if runs else set()
+        for run in runs:
+            # A unit leaves the table with its last row, and its process has done nothing to be killed for.
+            if run.lease.unit not in ours and run.missing:
+                self._executor.cancel(run.lease.fence)
+
+
+class _Run:
+    """A unit that is being computed; what the executor tells of it."""
+
+    def __init__(self, dispatcher: Dispatcher, lease: Lease) -> None:
+        self.lease = lease
+        self.missing = set(lease.rows)
+        self._dispatcher = dispatcher
+
+    def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> None:
+        self.missing -= {place for place, _ in rows}
+        self._dispatcher.record(self, rows)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self._dispatcher.report(self, stage, done, total)
+
+
+def _too_large(needed: int, limit: int) -> dict[str, Any]:
+    detail = (
+        f"A part of this job takes {needed / 2**30:.1f} GiB of memory, and the service may use {limit / 2**30:.1f}."
+    )
+    return {
+        "type": "urn:nngp-prior:problem:kernel-too-large",
+        "title": "The work does not fit",
+        "status": 422,
+        "detail": f"{detail} Use fewer inputs, or raise NNGP_MEMORY_LIMIT.",
+        "code": "kernel-too-large",
+        "errors": [],
+        "retryable": False,
+    }

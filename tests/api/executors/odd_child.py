@@ -1,0 +1,86 @@
+"""A child with kinds of work that misbehave, beside those of the service: ``{"row": …}`` says what a row does."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from api.executors.child import main
+from api.work import WORK
+from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
+from nngp_prior.numerics.threads import cores
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.base import Specification
+
+
+class Odd(Specification):
+    rows: tuple[str, ...]
+    path: str = ""
+
+
+def _full_disk(request: Odd) -> None:
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError:
+        raise InvalidInput("NNGP_HOME", "cannot be used", "Free some.") from None
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def _print(request: Odd) -> None:
+    os.write(1, b"noise on descriptor 1\n")
+    print('{"row": [0, {}]}', flush=True)
+    assert not sys.stdin.read()
+
+
+def _grandchild(request: Odd) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(request.path).write_text(str(sleeper.pid))
+    os.abort()
+
+
+DEEDS: dict[str, Any] = {
+    "fine": lambda request: None,
+    "abort": lambda request: os.abort(),
+    "segfault": lambda request: ctypes.string_at(0),
+    "exit": lambda request: sys.exit(3),
+    "sleep": lambda request: time.sleep(600),
+    "nap": lambda request: time.sleep(0.5),
+    # Python's lock is held all the time: no other thread of the child runs.
+    "hang": lambda request: ctypes.PyDLL(None).sleep(600),
+    "stop": lambda request: os.kill(os.getpid(), signal.SIGSTOP),
+    "print": _print,
+    "grandchild": _grandchild,
+    "full disk": _full_disk,
+    "invalid": lambda request: _raise(InvalidInput("dataset.n", "got 0", "Pass more.")),
+    "missing": lambda request: _raise(DataUnavailable("no MNIST")),
+    "large": lambda request: _raise(ResourceLimit("n: at most 7")),
+    "memory": lambda request: _raise(MemoryError("no")),
+    "defect": lambda request: _raise(ZeroDivisionError("a bug")),
+}
+
+
+class Misbehave:
+    kind = "odd"
+    request = Odd
+
+    def run(
+        self, request: Odd, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for done, row in enumerate(rows, start=1):
+            progress(Progress("odd rows", done, len(rows)))
+            DEEDS[request.rows[row]](request)
+            pid = os.getpid()
+            yield row, {"row": row, "pid": pid, "cores": cores(), "nice": os.getpriority(os.PRIO_PROCESS, pid)}
+
+
+if __name__ == "__main__":
+    main({**WORK, "odd": Misbehave()})

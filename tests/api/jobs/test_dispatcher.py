@@ -1,0 +1,471 @@
+"""Units from the table of jobs to an executor and back, through full disks, deaths, dismissals and the end."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from api.errors import StorageFull
+from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
+from api.executors.local import LocalExecutor
+from api.jobs import dispatcher as module
+from api.jobs.dispatcher import Dispatcher
+from api.jobs.models import Job, State
+from api.jobs.table import JobTable
+from nngp_prior.kernels import KernelCache
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.schemas.request import EstimateRequest
+from tests.api.executors.odd_child import Misbehave
+from tests.api.jobs.tables import plan, submit, url
+
+Act = Callable[[Task, Listener, threading.Event], Outcome]
+LIMIT = 1000  # bytes
+
+
+class Threads:
+    """An executor without processes: what a task does, its job's name says."""
+
+    def __init__(self, slots: int, **acts: Act) -> None:
+        self.slots = slots
+        self._acts = {"fine": all_rows, **acts}
+        self._ends: dict[int, threading.Event] = {}
+        self._closed = threading.Event()
+        self.cancelled: list[int] = []
+        self.began: list[str] = []
+
+    def run(self, task: Task, listener: Listener) -> Outcome:
+        name = task.request["name"]
+        self.began.append(name)
+        self._ends[task.fence] = end = self._closed if self._closed.is_set() else threading.Event()
+        try:
+            outcome = self._acts[name.rstrip("0123456789")](task, listener, end)
+        finally:
+            del self._ends[task.fence]
+        return Cancelled() if end.is_set() else outcome
+
+    def cancel(self, fence: int) -> None:
+        if fence in self._ends:
+            self.cancelled.append(fence)
+            self._ends[fence].set()
+
+    def close(self) -> None:
+        self._closed.set()
+        for end in tuple(self._ends.values()):
+            end.set()
+
+
+def all_rows(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+    for row in task.rows:
+        listener.rows([(row, {"labelling": row})])
+    return Done()
+
+
+def until_cancelled(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+    end.wait(20)
+    return Cancelled()
+
+
+class Held:
+    """Tasks that wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.running, self.most, self.begun = 0, 0, threading.Semaphore(0)
+        self.go = threading.Event()
+        self._lock = threading.Lock()
+
+    def __call__(self, task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        self.begun.release()
+        self.go.wait(10)
+        with self._lock:
+            self.running -= 1
+        return all_rows(task, listener, end)
+
+
+class Service(NamedTuple):
+    table: JobTable
+    dispatcher: Dispatcher
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a dispatcher; tables are those of a class, with some methods replaced."""
+    services: list[Service] = []
+
+    def start(
+        executor: Executor, table: JobTable | None = None, lease_seconds: float = 15.0, **options: Any
+    ) -> Service:
+        table = table or JobTable(url(tmp_path), lease_seconds=lease_seconds)
+        values: dict[str, Any] = {"cores": executor.slots, "memory_limit": LIMIT, "min_free_disk": 0, **options}
+        dispatcher = Dispatcher(table, executor, owner="here", folder=tmp_path, lease_seconds=lease_seconds, **values)
+        services.append(Service(table, dispatcher))
+        dispatcher.start()
+        assert dispatcher.ready()
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.dispatcher.stop()
+        service.table.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("slot-", "leases"))]
+
+
+def ended(table: JobTable, *names: str, within: float = 10.0) -> list[Job]:
+    """Jobs when all of them have come to an end."""
+    changed = threading.Event()
+    ignore = table.listen(lambda _: changed.set())
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        changed.clear()
+        jobs = [table.get(name) for name in names]
+        if all(job is not None and job.finished is not None for job in jobs):
+            break
+        changed.wait(0.5)
+    ignore()
+    jobs = [table.get(name) for name in names]
+    assert all(job is not None and job.finished is not None for job in jobs), jobs
+    return [job for job in jobs if job is not None]
+
+
+def failing(table: JobTable, method: str, error: Exception, times: int) -> None:
+    """A method of a table fails at first."""
+    real, calls = getattr(table, method), itertools.count()
+
+    def sometimes(*args: Any, **options: Any) -> Any:
+        if next(calls) < times:
+            raise error
+        return real(*args, **options)
+
+    setattr(table, method, sometimes)
+
+
+@pytest.fixture
+def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is noticed by looking from time to time."""
+    monkeypatch.setattr(module, "_TICK", 1000.0)
+
+
+@pytest.mark.usefixtures("no_ticks")
+def test_what_is_submitted_is_done_at_once(start: Start) -> None:
+    table, _ = start(Threads(2), lease_seconds=1000.0)
+    for i in range(20):
+        begun = time.monotonic()
+        submit(table, f"fine{i}", 2, 1)
+        (job,) = ended(table, f"fine{i}")
+        assert (job.state, job.done, job.losses) == (State.SUCCESSFUL, 3, 0)
+        assert time.monotonic() - begun < 0.5
+    assert table.counts()["units_running"] == 0
+
+
+@pytest.mark.usefixtures("no_ticks")
+def test_what_waited_before_the_start_is_done(start: Start, tmp_path: Path) -> None:
+    table = JobTable(url(tmp_path))
+    for i in range(5):
+        submit(table, f"fine{i}", 1, 1)
+    start(Threads(2), table, lease_seconds=1000.0)
+    assert {job.state for job in ended(table, *(f"fine{i}" for i in range(5)))} == {State.SUCCESSFUL}
+
+
+@pytest.mark.usefixtures("no_ticks")
+def test_every_slot_gets_a_unit(start: Start) -> None:
+    held = Held()
+    table, _ = start(Threads(4, held=held), lease_seconds=1000.0)
+    submit(table, "held", 1, 1, 1, 1, 1)
+    for _ in range(4):
+        assert held.begun.acquire(timeout=5)
+    held.go.set()
+    assert ended(table, "held")[0].losses == 0
+    assert held.most == 4
+
+
+def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:
+    held = Held()
+    held.go.set()
+    table, _ = start(Threads(4, held=held), cores=2)
+    submit(table, "held1", *[1] * 6)
+    submit(table, "held2", 1, cores=0)
+    ended(table, "held1", "held2")
+    assert held.most <= 2
+    wide = Held()
+    executor = Threads(4, held=held, wide=wide)
+    table, _ = start(executor, table, cores=2)
+    submit(table, "wide", 1, cores=0)
+    assert wide.begun.acquire(timeout=5)
+    submit(table, "held3", 1)
+    time.sleep(0.1)  # nothing should happen
+    assert held.running == 0
+    wide.go.set()
+    ended(table, "wide", "held3")
+
+
+def test_units_share_memory(start: Start) -> None:
+    held = Held()
+    table, _ = start(Threads(3, held=held), lease_seconds=1000.0)
+    submit(table, "held", *[1] * 4, nbytes=LIMIT // 2)
+    for _ in range(2):
+        assert held.begun.acquire(timeout=5)
+    assert not held.begun.acquire(timeout=0.1)
+    held.go.set()
+    ended(table, "held")
+    assert held.most == 2
+
+
+def test_a_unit_that_never_fits_fails_and_the_others_are_done(start: Start) -> None:
+    table, _ = start(Threads(2))
+    submit(table, "fine1", 1)
+    submit(table, "fine2", 1, nbytes=LIMIT + 1)
+    submit(table, "fine3", 1, nbytes=LIMIT)
+    first, large, last = ended(table, "fine1", "fine2", "fine3")
+    assert (first.state, large.state, last.state) == (State.SUCCESSFUL, State.FAILED, State.SUCCESSFUL)
+    assert large.error is not None
+    assert large.error["code"] == "kernel-too-large"
+    assert "NNGP_MEMORY_LIMIT" in large.error["detail"]
+
+
+def test_a_failure_is_the_jobs_and_ends_its_other_units(start: Start) -> None:
+    begun = threading.Event()
+
+    def act(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        if 0 not in task.rows:
+            begun.set()
+            return until_cancelled(task, listener, end)
+        assert begun.wait(5)
+        return Failed({"code": "data-unavailable"})
+
+    held = Held()
+    executor = Threads(2, act=act, held=held)
+    table, _ = start(executor)
+    submit(table, "act", 1, 1)
+    (job,) = ended(table, "act")
+    assert (job.state, job.error) == (State.FAILED, {"code": "data-unavailable"})
+    submit(table, "held", 1, 1)
+    for _ in range(2):  # both slots are free
+        assert held.begun.acquire(timeout=3)
+    held.go.set()
+    ended(table, "held")
+    assert len(executor.cancelled) == 1
+
+
+def test_a_row_that_is_lost_thrice_is_refused_and_the_others_are_done(start: Start) -> None:
+    def crash(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        for row in task.rows:
+            if row == 2:
+                return Lost("it was ended by SIGSEGV")
+            listener.rows([(row, {"labelling": row, "status": "ok"})])
+        return Done()
+
+    table, _ = start(Threads(2, crash=crash))
+    submit(table, "crash", 5)
+    (job,) = ended(table, "crash")
+    assert (job.state, job.losses) == (State.SUCCESSFUL, 3)
+    statuses = [result["status"] for _, result in table.results("crash")]
+    assert statuses == ["ok", "ok", "worker-crashed", "ok", "ok"]
+
+
+def test_a_unit_that_is_put_back_comes_again_and_has_lost_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.05)
+    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
+    tries = itertools.count()
+
+    def later(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        return PutBack("no space left") if next(tries) < 3 else all_rows(task, listener, end)
+
+    table, _ = start(Threads(1, later=later))
+    submit(table, "later", 2)
+    (job,) = ended(table, "later")
+    assert (job.state, job.losses, next(tries)) == (State.SUCCESSFUL, 0, 4)
+
+
+@pytest.mark.parametrize("method", ["record", "finish", "claim", "progress", "heartbeat", "expire"])
+def test_a_full_disk_loses_nothing(start: Start, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.05)
+    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
+
+    def with_progress(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        listener.progress("rows", 0, len(task.rows))
+        return all_rows(task, listener, end)
+
+    table = JobTable(url(tmp_path))
+    failing(table, method, StorageFull("full"), times=2)
+    executor = Threads(1, progress=with_progress)
+    start(executor, table)
+    submit(table, "progress", 3)
+    (job,) = ended(table, "progress")
+    assert (job.state, job.done, job.losses) == (State.SUCCESSFUL, 3, 0)
+    assert executor.began == ["progress"]
+
+
+def test_nothing_is_begun_on_a_disk_that_is_nearly_full(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.05)
+    real, free = shutil.disk_usage("/"), 10
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: real._replace(free=free))
+    executor = Threads(1)
+    table, _ = start(executor, min_free_disk=11)
+    submit(table, "fine", 1)
+    time.sleep(0.3)
+    assert executor.began == []
+    assert table.get("fine").state == State.ACCEPTED  # pyright: ignore[reportOptionalMemberAccess]
+    free = 11
+    assert ended(table, "fine")[0].state == State.SUCCESSFUL
+
+
+@pytest.mark.parametrize("method", ["record", "finish"])
+def test_a_defect_in_the_table_ends_no_slot(start: Start, tmp_path: Path, method: str) -> None:
+    table = JobTable(url(tmp_path), lease_seconds=1.0)
+    failing(table, method, ZeroDivisionError("a bug"), times=1)
+    _, dispatcher = start(Threads(1), table, lease_seconds=1.0)
+    submit(table, "fine1", 1)
+    submit(table, "fine2", 1)
+    assert {job.state for job in ended(table, "fine1", "fine2")} == {State.SUCCESSFUL}
+    assert dispatcher.ready()
+
+
+def test_a_dismissed_job_is_ended_at_once_and_the_slot_goes_on(start: Start) -> None:
+    executor = Threads(1, endless=until_cancelled)
+    table, _ = start(executor, lease_seconds=1000.0)
+    submit(table, "endless", 2)
+    submit(table, "fine", 1)
+    while not executor.began:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    table.dismiss("endless")
+    assert ended(table, "fine")[0].state == State.SUCCESSFUL
+    assert time.monotonic() - begun < 1
+    assert len(executor.cancelled) == 1
+
+
+def test_what_another_process_dismissed_is_ended_by_the_next_heartbeat(start: Start, tmp_path: Path) -> None:
+    executor = Threads(1, endless=until_cancelled)
+    table, _ = start(executor, lease_seconds=0.6)
+    submit(table, "endless", 2)
+    while not executor.began:
+        time.sleep(0.01)
+    other = JobTable(url(tmp_path))
+    other.dismiss("endless")
+    other.submit("fine", "estimates", {"name": "fine"}, plan(1))
+    other.close()
+    assert ended(table, "fine")[0].state == State.SUCCESSFUL
+    assert len(executor.cancelled) == 1
+
+
+def test_leases_are_kept_for_as_long_as_it_takes(start: Start) -> None:
+    def long(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        end.wait(1.5)
+        return all_rows(task, listener, end)
+
+    executor = Threads(1, long=long)
+    table, _ = start(executor, lease_seconds=0.6)
+    submit(table, "long", 1)
+    (job,) = ended(table, "long")
+    assert (job.losses, executor.began) == (0, ["long"])
+
+
+def test_units_of_a_server_that_died_are_taken_over(start: Start, tmp_path: Path) -> None:
+    table = JobTable(url(tmp_path), lease_seconds=0.6)
+    submit(table, "fine", 2)
+    assert table.claim("one that dies", 1, LIMIT) is not None
+    start(Threads(1), table, lease_seconds=0.6)
+    (job,) = ended(table, "fine")
+    assert (job.state, job.losses) == (State.SUCCESSFUL, 1)
+
+
+def test_a_process_is_not_killed_for_having_told_its_last_row(start: Start) -> None:
+    def lingering(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        all_rows(task, listener, end)
+        end.wait(0.5)  # several heartbeats find that the table has no such unit any more
+        return Done()
+
+    executor = Threads(1, lingering=lingering)
+    table, _ = start(executor, lease_seconds=0.3)
+    submit(table, "lingering", 2)
+    submit(table, "fine", 1)
+    ended(table, "lingering", "fine")
+    assert executor.cancelled == []
+
+
+def test_the_end_puts_units_back(start: Start, tmp_path: Path) -> None:
+    executor = Threads(2, endless=until_cancelled)
+    table, dispatcher = start(executor)
+    submit(table, "endless", 2, 1, 1)
+    while len(executor.began) < 2:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    dispatcher.stop()
+    dispatcher.stop()
+    assert time.monotonic() - begun < 1
+    assert not dispatcher.ready()
+    job = table.get("endless")
+    assert job is not None
+    assert (job.state, job.losses) == (State.RUNNING, 0)
+    counts = table.counts()
+    assert (counts["units_waiting"], counts["units_running"]) == (3, 0)
+    assert executor.began == ["endless"] * 2
+
+
+def test_the_end_comes_also_while_the_disk_is_full(start: Start, tmp_path: Path) -> None:
+    table = JobTable(url(tmp_path))
+    failing(table, "record", StorageFull("full"), times=10**9)
+    executor = Threads(1)
+    _, dispatcher = start(executor, table)
+    submit(table, "fine", 2)
+    while not executor.began:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    dispatcher.stop()
+    assert time.monotonic() - begun < 2
+    assert table.counts()["units_waiting"] == 1
+
+
+def test_with_real_processes(start: Start, tmp_path: Path) -> None:
+    """Results are those of the library, a dismissed job's process dies, and the end leaves none."""
+    executor = LocalExecutor(2, home=tmp_path, blobs=tmp_path, task_seconds=60, module="tests.api.executors.odd_child")
+    table, dispatcher = start(executor, memory_limit=2**34)
+    requests = {
+        f"job{i}": EstimateRequest.model_validate(
+            {
+                "dataset": {"kind": "digits", "n": 20},
+                "labellings": [{"kind": "random", "seed": 10 * i + j} for j in range(3)],
+                "estimator": {"kind": "ep"},
+            }
+        )
+        for i in range(5)
+    }
+    for name, request in requests.items():
+        table.submit(name, "estimates", request.model_dump(mode="json"), plan(2, 1))
+    bench = Workbench(KernelCache(tmp_path / "other", 10**9))
+    for job in ended(table, *requests, within=60):
+        assert (job.state, job.losses) == (State.SUCCESSFUL, 0)
+        expected = dict(bench.estimates(requests[job.id]))
+        for row, result in table.results(job.id):
+            assert result["log_p"] == expected[row]["log_p"]
+    crash = {"rows": ["fine", "abort", "fine"]}
+    table.submit("crash", Misbehave.kind, crash, plan(3))
+    (job,) = ended(table, "crash", within=60)
+    assert (job.state, job.losses) == (State.SUCCESSFUL, 3)
+    assert [result.get("status") for _, result in table.results("crash")] == [None, "worker-crashed", None]
+    running = threading.Event()
+    table.listen(lambda _: running.set() if table.get("hang").stage else None)  # pyright: ignore[reportOptionalMemberAccess]
+    table.submit("hang", Misbehave.kind, {"rows": ["hang"]}, plan(1))
+    assert running.wait(20)
+    before = executor.pids()
+    table.dismiss("hang")
+    deadline = time.monotonic() + 5
+    while executor.pids() == before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert executor.pids() != before
+    dispatcher.stop()
+    assert executor.pids() == []
