@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from api import errors, logs, metrics
+from api.executors.base import Executor
 from api.middleware import BodyLimits, Envelope, HostCheck, TokenCheck
 from api.routes import ROUTERS
 from api.service import Service
@@ -19,12 +20,12 @@ from api.token import token_of
 _ABOUT = "log P of labellings under a neural network's prior, in nats. Errors are RFC 9457 problem details."
 
 
-def create_app(settings: ServerSettings | None = None, start: Callable[[ServerSettings], Service] = Service) -> FastAPI:
+def create_app(settings: ServerSettings | None = None, executor: Executor | None = None) -> FastAPI:
     """Make the application.
 
     Args:
         settings: of the service; those of the environment when absent.
-        start: makes, when the server starts, what routes share.
+        executor: computes; processes on this machine when absent.
 
     Returns:
         the application.
@@ -34,7 +35,7 @@ def create_app(settings: ServerSettings | None = None, start: Callable[[ServerSe
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = await run_in_threadpool(start, settings)
+        app.state.service = await run_in_threadpool(Service, settings, executor)
         try:
             yield
         finally:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from api.errors import Problem
 from api.files import draft, publish, require_space, sweep
+from api.problems import Problem
 from api.settings import ServerSettings
 from nngp_prior.data.npy import START, Header, header_end, read_header
 from nngp_prior.errors import DataUnavailable, InvalidInput

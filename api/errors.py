@@ -1,11 +1,8 @@
-"""What goes wrong, as RFC 9457 problem details; one table from exceptions to their status."""
+"""Exceptions of the application, answered with problems."""
 
 from __future__ import annotations
 
-import errno
-import json
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -16,26 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit
+from api.problems import MEDIA_TYPE, Problem, problem_of
+from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.base import explain_one
 
-MEDIA_TYPE = "application/problem+json"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SHOWN = 20  # problems of one request
 
 
-class StorageFull(ResourceLimit):
-    """The disk is full; what was accepted waits."""
-
-
-# The first class of an exception's ancestors that is here decides.
-TABLE: dict[type[Exception], tuple[int, str]] = {
-    StorageFull: (507, "storage-full"),
-    ResourceLimit: (422, "kernel-too-large"),
-    DataUnavailable: (422, "data-unavailable"),
-    InvalidInput: (422, "invalid-request"),
-    NngpPriorError: (422, "invalid-request"),
-}
 _CODES = {
     404: "not-found",
     405: "method-not-allowed",
@@ -43,75 +28,7 @@ _CODES = {
     413: "body-too-large",
     415: "unsupported-media-type",
 }
-_RETRYABLE = frozenset({408, 429, 500, 503, 507})
 _log = structlog.get_logger("api")
-
-
-class Problem(Exception):
-    """An answer that is an error.
-
-    Args:
-        status: of HTTP.
-        code: what clients tell problems apart by.
-        detail: what is wrong, with the value, and what to do.
-        errors: which fields are wrong: ``{"location", "message"}`` each.
-        headers: of the answer.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        detail: str,
-        errors: Sequence[Mapping[str, str]] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-        self.errors, self.headers = list(errors), dict(headers or {})
-
-    def document(self) -> dict[str, Any]:
-        """The problem as JSON has it, with the id of the request that it is answered to."""
-        return {
-            "type": f"urn:nngp-prior:problem:{self.code}",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            "errors": self.errors,
-            "request_id": structlog.contextvars.get_contextvars().get("request_id"),
-            "retryable": self.status in _RETRYABLE,
-        }
-
-    def response(self) -> Response:
-        """The answer."""
-        # In ASCII, since what a client sent and a message repeats may be no valid Unicode.
-        return Response(json.dumps(self.document()), self.status, self.headers, MEDIA_TYPE)
-
-
-def internal_error() -> Problem:
-    """What is told of an error of our own: nothing of the inside."""
-    return Problem(500, "internal-error", "The service failed. Its log says why, beside this request's id.")
-
-
-def problem_of(error: Exception) -> Problem:
-    """The problem that an exception is to a client.
-
-    Args:
-        error: what was raised.
-
-    Returns:
-        its problem; ``internal-error`` where it is in no table.
-    """
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        error = StorageFull("The disk is full. Make room and try again.")
-    for ancestor in type(error).__mro__:
-        if ancestor in TABLE:
-            status, code = TABLE[ancestor]
-            return Problem(status, code, str(error), _fields(error))
-    return internal_error()
 
 
 def install(app: FastAPI) -> None:
@@ -192,12 +109,6 @@ def _place(location: Sequence[Any], body: Any) -> tuple[Any, ...]:
         except (LookupError, TypeError):
             here = None
     return tuple(place)
-
-
-def _fields(error: Exception) -> list[dict[str, str]]:
-    if not isinstance(error, InvalidInput):
-        return []
-    return [{"location": error.field, "message": f"{error.problem}. {error.remedy}"}]
 
 
 def _allowed(request: Request) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from api.errors import StorageFull
+from api.problems import StorageFull
 
 _SUFFIX = ".tmp"
 

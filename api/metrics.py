@@ -46,7 +46,7 @@ def instrument(app: FastAPI) -> None:
     """Count requests, and serve ``/metrics``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(Counts(lambda: app.state.service.counts(), lambda: _sizes(app)))
+    registry.register(Counts(lambda: app.state.service.table.counts(), lambda: _sizes(app)))
     instrumentator = Instrumentator(registry=registry)
     instrumentator.instrument(app)
     instrumentator.expose(app, tags=["health"], response_class=PlainTextResponse)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Problem, internal_error
+from api.problems import Problem, internal_error
 from api.settings import ServerSettings
 
 OPEN = frozenset({"/healthz", "/readyz"})  # to those without a token

@@ -2,68 +2,60 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import socket
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
 
 import anyio.to_thread
+import psutil
 from anyio import CapacityLimiter
 
 from api.blobs import BlobStore
+from api.executors.base import Executor
+from api.executors.local import LocalExecutor
+from api.jobs.changes import Changes
+from api.jobs.dispatcher import Dispatcher
+from api.jobs.table import JobTable
 from api.register import Register
 from api.settings import ServerSettings
+from api.work import Limits
 from nngp_prior.kernels.cache import KernelCache
+from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")
 _HEAVY = 2  # requests that load data at a time
 
 
-class Table(Protocol):
-    """What the shell asks of the table of jobs."""
-
-    def counts(self) -> dict[str, int]:
-        """Jobs by state, and units that wait and run."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the database."""
-        ...
-
-
-class Dispatcher(Protocol):
-    """What the shell asks of what has jobs done."""
-
-    def ready(self) -> bool:
-        """Whether jobs are being done."""
-        ...
-
-    def close(self) -> None:
-        """End what runs."""
-        ...
-
-
 class Service:
-    """What lifespan makes.
+    """What lifespan makes: the stores, the table of jobs, and what has them done.
 
     Args:
         settings: of the service.
-        table: of jobs.
-        dispatcher: that has them done.
+        executor: computes; processes on this machine when absent.
 
     Attributes:
+        limits: of what computes.
         blobs: uploaded arrays.
         kernels: the cache.
         bench: data sets, for checking requests.
         datasets: those that were named.
         labellings: likewise.
         spectra: of kernels that were asked for.
+        table: of jobs.
+        changes: of the table.
+        dispatcher: has jobs done.
+        stopping: whether it is being closed.
     """
 
-    def __init__(
-        self, settings: ServerSettings, table: Table | None = None, dispatcher: Dispatcher | None = None
-    ) -> None:
-        self.settings, self.table, self.dispatcher = settings, table, dispatcher
+    def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
+        self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
+        memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
+        self.limits = Limits(cores(), memory)
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
@@ -71,6 +63,20 @@ class Service:
         self.datasets = Register(home / "catalogue" / "datasets", free)
         self.labellings = Register(home / "catalogue" / "labellings", free)
         self.spectra = Register(home / "catalogue" / "spectra", free)
+        url = settings.database_url or f"sqlite:///{home / 'service.sqlite'}"
+        self.table = JobTable(url, lease_seconds=settings.lease_seconds)
+        self.changes = Changes(self.table)
+        self.dispatcher = Dispatcher(
+            self.table,
+            executor or _local_executor(settings, self.blobs, self.limits),
+            owner=f"{socket.gethostname()}-{os.getpid()}",
+            cores=self.limits.cores,
+            memory_limit=self.limits.bytes,
+            min_free_disk=free,
+            folder=home,
+            lease_seconds=settings.lease_seconds,
+        )
+        self.dispatcher.start()
         self._heavy = CapacityLimiter(_HEAVY)
 
     async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
@@ -85,12 +91,19 @@ class Service:
         """
         return await anyio.to_thread.run_sync(function, *args, limiter=self._heavy)
 
-    def counts(self) -> dict[str, int]:
-        """Of jobs and units, for metrics."""
-        return {} if self.table is None else self.table.counts()
+    def disk_is_full(self) -> bool:
+        """Whether less of the disk is free than has to stay so."""
+        return shutil.disk_usage(self.settings.home).free < self.settings.min_free_disk
 
     def close(self) -> None:
         """End what lifespan began."""
-        for part in (self.dispatcher, self.table):
-            if part is not None:
-                part.close()
+        self.stopping = True
+        self.changes.close()
+        self.dispatcher.stop()
+        self.table.close()
+
+
+def _local_executor(settings: ServerSettings, blobs: BlobStore, limits: Limits) -> LocalExecutor:
+    """A slot a core; one where JAX has an accelerator, which has the memory for one."""
+    slots = settings.slots or (1 if entry_points(group="jax_plugins") else limits.cores)
+    return LocalExecutor(slots, home=settings.home, blobs=blobs.folder, task_seconds=settings.task_seconds)

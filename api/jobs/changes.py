@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from api.jobs.models import ENDED, Job
-from api.jobs.table import JobTable
 from starlette.concurrency import run_in_threadpool
+
+from api.jobs.models import OPEN, Job
+from api.jobs.table import JobTable
 
 
 class Changes:
@@ -18,11 +19,11 @@ class Changes:
 
     Args:
         table: whose changes these are.
-        loop: that coroutines run in.
     """
 
-    def __init__(self, table: JobTable, loop: asyncio.AbstractEventLoop) -> None:
-        self._table, self._loop = table, loop
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
+        self._loop: asyncio.AbstractEventLoop | None = None  # that the coroutines are in
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._stop: Callable[[], None] = table.listen(self._changed)
 
@@ -30,7 +31,7 @@ class Changes:
         """Wake all who wait, and hear no more."""
         self._stop()
         for job_id in list(self._waiting):
-            self._wake(job_id)
+            self._changed(job_id)
 
     @contextmanager
     def of(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -42,6 +43,7 @@ class Changes:
         Yields:
             the event.
         """
+        self._loop = asyncio.get_running_loop()
         event = asyncio.Event()
         self._waiting[job_id].add(event)
         try:
@@ -67,13 +69,14 @@ class Changes:
                 changed.clear()
                 job = await run_in_threadpool(self._table.get, job_id)
                 left = until - time.monotonic()
-                if job is None or job.state in ENDED or left <= 0:
+                if job is None or job.state not in OPEN or left <= 0:
                     return job
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)
 
     def _changed(self, job_id: str) -> None:
-        if job_id in self._waiting:  # a coroutine that comes later looks at the table itself
+        # A coroutine that comes later looks at the table itself.
+        if job_id in self._waiting and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake, job_id)
 
     def _wake(self, job_id: str) -> None:

@@ -14,8 +14,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import OperationalError
 
-from api.errors import StorageFull
 from api.jobs.schema import TICKETS
+from api.problems import StorageFull
 from nngp_prior.errors import InvalidInput
 
 _FULL = ("full", "disk i/o", "no space left")

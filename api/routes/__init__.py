@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.routes import blobs, catalogue, datasets, docs, health, kernels, labellings
+from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, submissions
 
 ROUTERS = (
     health.router,
@@ -12,4 +12,6 @@ ROUTERS = (
     datasets.router,
     labellings.router,
     kernels.router,
+    *submissions.routers(),
+    jobs.router,
 )

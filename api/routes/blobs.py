@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api.blobs import Upload
 from api.deps import Digest, Shared
-from api.errors import Problem
 from api.middleware import content_length, require_type
+from api.problems import Problem
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 MEDIA_TYPE = "application/x-npy"

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
 from api.deps import Digest, Shared
-from api.errors import Problem
+from api.problems import Problem
 from api.service import Service
 from nngp_prior.schemas.request import RequestDataset
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from fastapi import APIRouter
 
 from api.deps import Shared
-from api.errors import Problem
+from api.problems import Problem
 from api.service import Service
 
 router = APIRouter(tags=["health"])
@@ -45,8 +44,8 @@ def _missing(service: Service) -> list[tuple[str, str]]:
     folder, found = service.blobs.folder, []
     if not os.access(folder, os.W_OK):
         found.append(("store", "The store cannot be written to."))
-    elif shutil.disk_usage(folder).free < service.settings.min_free_disk:
+    elif service.disk_is_full():
         found.append(("disk", "The disk is full."))
-    if service.dispatcher is not None and not service.dispatcher.ready():
+    if not service.dispatcher.ready():
         found.append(("executor", "No jobs are being done."))
     return found

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from api.deps import Shared
-from api.errors import Problem
-from api.jobs.models import ENDED, Job, State
-from api.service import Service
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from api.deps import Shared
 from api.documents import JobDocument, Link, job_document, results_document
+from api.jobs.models import OPEN, Job, State
+from api.problems import Problem
+from api.service import Service
 from api.work import WORK
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -66,7 +66,7 @@ async def show(
     if if_none_match is not None and tag in [each.strip().removeprefix("W/") for each in if_none_match.split(",")]:
         return Response(status_code=304, headers={"ETag": tag})  # pyright: ignore[reportReturnType]
     response.headers["ETag"] = tag
-    if job.state not in ENDED:
+    if job.state in OPEN:
         response.headers["Retry-After"] = "1"
     return job_document(job)
 
@@ -106,7 +106,7 @@ async def events(
             for event in await run_in_threadpool(service.table.events, job.id, after):
                 after = event.id
                 yield ServerSentEvent(id=str(event.id), event=event.type, data=event.data)
-            if now is None or now.state in ENDED or service.stopping:
+            if now is None or now.state not in OPEN or service.stopping:
                 return
             await changed.wait()
 
@@ -114,18 +114,18 @@ async def events(
 @router.delete("/{job_id}", status_code=202)
 def dismiss(job: JobOf, service: Shared) -> JobDocument:
     """Stop a job; rows that are finished are kept for a new attempt."""
-    if job.state not in (State.accepted, State.running, State.dismissed):
+    if job.state not in (State.ACCEPTED, State.RUNNING, State.DISMISSED):
         raise Problem(409, "job-ended", f"The job is {job.state} already. There is nothing to dismiss.")
     return job_document(service.table.dismiss(job.id) or job)
 
 
 def _require_results(job: Job) -> None:
-    if job.state == State.failed:
+    if job.state == State.FAILED:
         error = job.error or {}
         raise Problem(error["status"], error["code"], error["detail"], error["errors"])
-    if job.state == State.dismissed:
+    if job.state == State.DISMISSED:
         raise Problem(410, "dismissed", "The job was dismissed. Post its request again for a new attempt.")
-    if job.state != State.successful:
+    if job.state != State.SUCCESSFUL:
         raise Problem(
             409,
             "result-not-ready",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from api.deps import Digest, Shared
-from api.errors import Problem
+from api.problems import Problem
 from api.service import Service
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import inspect

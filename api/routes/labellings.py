@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from api.deps import Digest, Shared
-from api.errors import Problem
+from api.problems import Problem
 from api.service import Service
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.schemas.base import Specification

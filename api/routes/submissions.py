@@ -5,14 +5,14 @@ import json
 import re
 from typing import Annotated, Any
 
-from api.deps import Shared
-from api.errors import Problem, StorageFull
-from api.jobs.models import ENDED, Job, State
-from api.service import Service
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
+from api.deps import Shared
 from api.documents import JobDocument, job_document, results_document
+from api.jobs.models import OPEN, Job, State
+from api.problems import Problem, StorageFull
+from api.service import Service
 from api.work import WORK, Plan, Work
 from nngp_prior.schemas.base import Specification
 from nngp_prior.versions import versions
@@ -66,13 +66,13 @@ def _router(work: Work[Any]) -> APIRouter:
             response.headers["Preference-Applied"] = f"wait={wait}"
             job = await service.changes.ended(job.id, wait) or job
         location = f"/v1/jobs/{job.id}"
-        if wait is not None and job.state == State.successful:
+        if wait is not None and job.state == State.SUCCESSFUL:
             response.status_code = 200
             response.headers["Content-Location"] = f"{location}/results"
             return await run_in_threadpool(results_document, service, job)
         response.status_code = 201 if new else 200
         response.headers["Location"] = location
-        if job.state not in ENDED:
+        if job.state in OPEN:
             response.headers["Retry-After"] = "1"
         return job_document(job)
 
@@ -112,7 +112,7 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
 def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[Job, bool]:
     job_id = job_id_of(work.kind, request)
     known = service.table.get(job_id)
-    if known is not None and known.state not in (State.failed, State.dismissed):
+    if known is not None and known.state not in (State.FAILED, State.DISMISSED):
         return known, False
     plan = _plan(service, work, request)
     if service.table.open_jobs() >= service.settings.queue_limit:

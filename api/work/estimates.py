@@ -25,7 +25,7 @@ class Estimates:
 
     kind = "estimates"
     request = EstimateRequest
-    columns = ("log_p", "stderr")
+    columns: tuple[str, ...] = ("log_p", "stderr")
 
     def plan(self, request: EstimateRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; a labelling that cannot be used is found by the worker, and only its row is refused."""

@@ -20,7 +20,7 @@ class Kernels:
 
     kind = "kernels"
     request = KernelRequest
-    columns = ()
+    columns: tuple[str, ...] = ()
 
     def plan(self, request: KernelRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; the matrix goes to the disk tile by tile."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from api.errors import StorageFull
+from api.problems import StorageFull
 from api.register import Register
 from api.work import WORK
 from nngp_prior.kernels import KernelCache

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.errors import StorageFull, problem_of
 from api.middleware import OPEN
+from api.problems import StorageFull, problem_of
 from api.service import Service
 from api.settings import ServerSettings
 from api.token import token_of, token_path

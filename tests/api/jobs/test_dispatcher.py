@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from api.errors import StorageFull
 from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
 from api.jobs import dispatcher as module
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.models import Job, State
 from api.jobs.table import JobTable
+from api.problems import StorageFull
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.schemas.request import EstimateRequest
