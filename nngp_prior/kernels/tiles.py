@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.job import Job
-from nngp_prior.numerics.threads import cores, on_all_cores
+from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,10 @@ def compute(
         return function.prepare(_padded(X[start:stop], size))
 
     def one(place: int) -> None:
-        tile = grid.tiles[place]
+        with one_thread_blas():  # also where there is one tile alone: the same bits however many cores there are
+            at(grid.tiles[place], place)
+
+    def at(tile: Tile, place: int) -> None:
         rows, columns = tile.rows, tile.columns
         P = prepared(True, rows.start, rows.stop)
         if job.symmetric and tile.on_diagonal:  # so that it is symmetric, and an input's correlation with itself 1

@@ -51,7 +51,17 @@ class Server:
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", self._factory, "--factory", "--port", str(self.port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "uvicorn",
+                    self._factory,
+                    "--factory",
+                    "--port",
+                    str(self.port),
+                    "--timeout-graceful-shutdown",
+                    "3",
+                ],
                 env=environment,
                 stdout=log,
                 stderr=log,
