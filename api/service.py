@@ -15,7 +15,7 @@ from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")
-_HEAVY = 2  # requests that load data at a time
+_LOADING = 2  # requests that load data at a time
 
 
 class Table(Protocol):
@@ -57,6 +57,7 @@ class Service:
         datasets: those that were named.
         labellings: likewise.
         spectra: of kernels that were asked for.
+        slow: lets one of the requests that take minutes work at a time.
     """
 
     def __init__(
@@ -71,19 +72,21 @@ class Service:
         self.datasets = Register(home / "catalogue" / "datasets", free)
         self.labellings = Register(home / "catalogue" / "labellings", free)
         self.spectra = Register(home / "catalogue" / "spectra", free)
-        self._heavy = CapacityLimiter(_HEAVY)
+        self.slow = CapacityLimiter(1)
+        self._loading = CapacityLimiter(_LOADING)
 
-    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+    async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:
         """Call what takes time or memory, in a thread, a few at a time; others are answered meanwhile.
 
         Args:
             function: to call.
             *args: its arguments.
+            limiter: says how many at a time; that of requests that load data when absent.
 
         Returns:
             what it returns.
         """
-        return await anyio.to_thread.run_sync(function, *args, limiter=self._heavy)
+        return await anyio.to_thread.run_sync(function, *args, limiter=limiter or self._loading)
 
     def counts(self) -> dict[str, int]:
         """Of jobs and units, for metrics."""

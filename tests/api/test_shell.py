@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.errors import StorageFull, problem_of
+from api.errors import Problem, StorageFull, problem_of
 from api.middleware import OPEN
 from api.service import Service
 from api.settings import ServerSettings
@@ -60,6 +60,14 @@ def test_every_route_asks_for_the_token(api: TestClient) -> None:
                 if method != "HEAD":
                     problem(answer, 401, "unauthorized")
                 assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_web_sockets_ask_for_it_too(api: TestClient) -> None:
+    with (
+        pytest.raises(Problem, match="token"),
+        api.websocket_connect("ws://localhost/v1", headers={"Authorization": ""}),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -310,6 +318,8 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["token"]
     assert token_of(ServerSettings(home=home, token="other")) == "other"
     assert "other" not in repr(ServerSettings(home=home, token="other"))
+    with pytest.raises(ValidationError):
+        ServerSettings(home=home, token="")
     (home / "token").write_text("\n")
     with pytest.raises(InvalidInput, match="is empty"):
         token_of(ServerSettings(home=home))
