@@ -82,7 +82,7 @@ class HostCheck:
         Raises:
             Problem: another host.
         """
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             host = Headers(scope=scope).get("host", "")
             match = _HOST.fullmatch(host)
             if match is None or match[1].lower().strip("[]") not in self._names:
@@ -108,7 +108,7 @@ class TokenCheck:
         Raises:
             Problem: no token, or another one.
         """
-        if scope["type"] == "http" and self._token is not None and scope["path"] not in OPEN:
+        if scope["type"] != "lifespan" and self._token is not None and scope["path"] not in OPEN:
             scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
             right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
             if scheme.lower() != "bearer" or not right:

@@ -27,7 +27,7 @@ from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")
-_HEAVY = 2  # requests that load data at a time
+_LOADING = 2  # requests that load data at a time
 
 
 class Service:
@@ -49,6 +49,7 @@ class Service:
         changes: of the table.
         dispatcher: has jobs done.
         stopping: whether it is being closed.
+        slow: lets one of the requests that take minutes work at a time.
     """
 
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
@@ -77,19 +78,21 @@ class Service:
             lease_seconds=settings.lease_seconds,
         )
         self.dispatcher.start()
-        self._heavy = CapacityLimiter(_HEAVY)
+        self.slow = CapacityLimiter(1)
+        self._loading = CapacityLimiter(_LOADING)
 
-    async def in_thread(self, function: Callable[..., T], *args: Any) -> T:
+    async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:
         """Call what takes time or memory, in a thread, a few at a time; others are answered meanwhile.
 
         Args:
             function: to call.
             *args: its arguments.
+            limiter: says how many at a time; that of requests that load data when absent.
 
         Returns:
             what it returns.
         """
-        return await anyio.to_thread.run_sync(function, *args, limiter=self._heavy)
+        return await anyio.to_thread.run_sync(function, *args, limiter=limiter or self._loading)
 
     def disk_is_full(self) -> bool:
         """Whether less of the disk is free than has to stay so."""

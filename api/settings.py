@@ -41,7 +41,7 @@ class ServerSettings(Settings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    token: SecretStr | None = None
+    token: Annotated[SecretStr, Field(min_length=1)] | None = None
     no_token: bool = False
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     database_url: str | None = None

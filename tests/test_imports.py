@@ -26,6 +26,7 @@ def in_a_new_process(code: str) -> dict:
         "nngp_prior.kernels",
         "nngp_prior.prior.workbench",
         "api.work",
+        "api.app",
     ],
 )
 def test_loads_no_jax(module: str) -> None:

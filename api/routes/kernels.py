@@ -52,7 +52,7 @@ async def get(
     document = _document(_entry(service, key))
     if not spectrum:
         return document
-    return {**document, "spectrum": await service.in_thread(_spectrum, service, key)}
+    return {**document, "spectrum": await service.in_thread(_spectrum, service, key, limiter=service.slow)}
 
 
 @router.delete("/{key}", status_code=204)

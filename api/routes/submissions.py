@@ -51,7 +51,7 @@ def _router(work: Work[Any]) -> APIRouter:
         prefer: Annotated[str | None, Header(description="wait=N: answer with the results within N ≤ 30 s")] = None,
     ) -> Any:
         if dry_run:
-            plan = await run_in_threadpool(_plan, service, work, body)
+            plan = await service.in_thread(_plan, service, work, body)
             response.status_code = 200
             return {
                 "bytes": plan.bytes,
@@ -60,7 +60,7 @@ def _router(work: Work[Any]) -> APIRouter:
                 "rows": plan.rows,
                 "chunks": len(plan.chunks),
             }
-        job, new = await run_in_threadpool(_submit, service, work, body)
+        job, new = await service.in_thread(_submit, service, work, body)
         wait = _wait(prefer)
         if wait is not None:
             response.headers["Preference-Applied"] = f"wait={wait}"

@@ -190,9 +190,10 @@ class Workbench:
         return self._kept("prepared", keys, lambda: prepare(self.kernel(wanted, progress), request.estimator))
 
     def _array(self, sha256: str) -> np.ndarray:
-        if self._blobs is None:
+        blobs = self._blobs
+        if blobs is None:
             raise InvalidInput("labellings.kind", "got 'blob', which only a service has", "Choose explicit.")
-        return self._blobs(sha256)
+        return self._kept("array", sha256, lambda: blobs(sha256))
 
     def _kept(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, Task
+from api.problems import problem_of
 from api.settings import ServerSettings
+from api.work import WORK
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.kernels.cache import KernelCache
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import ignore
 
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -23,9 +31,44 @@ def settings(home: Path, **fields: Any) -> ServerSettings:
     return ServerSettings(**{"home": home, "token": TOKEN, "min_free_disk": 0, **fields})
 
 
+class InProcess:
+    """Runs tasks in the thread that asks for it: no process has to start."""
+
+    slots = 1
+
+    def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
+        self._bench = Workbench(KernelCache(home / "kernels", 10**9), blobs or _blobs(home / "blobs"))
+        self.go_on = threading.Event()  # cleared by tests that want jobs to stay as they are
+        self.go_on.set()
+        self._ended = False
+
+    def run(self, task: Task, listener: Listener) -> Outcome:
+        while not self.go_on.wait(0.01):
+            if self._ended:
+                return Cancelled()
+        work = WORK[task.kind]
+        try:
+            request = work.request.model_validate(task.request)
+            for row in work.run(request, task.rows, self._bench, ignore):
+                listener.rows([row])
+        except NngpPriorError as error:
+            return Failed(problem_of(error).document())
+        return Done()
+
+    def cancel(self, fence: int) -> None:
+        self._ended = True
+
+    def close(self) -> None:
+        self._ended = True
+
+
+def _blobs(folder: Path) -> Callable[[str], np.ndarray]:
+    return lambda sha: np.load(folder / sha[:2] / f"{sha}.npy")
+
+
 @contextmanager
-def client(home: Path, **fields: Any) -> Iterator[TestClient]:
-    app = create_app(settings(home, **fields))
+def client(home: Path, executor: InProcess | None = None, **fields: Any) -> Iterator[TestClient]:
+    app = create_app(settings(home, **fields), executor or InProcess(home))
     with TestClient(app, base_url="http://localhost", headers=BEARER) as served:
         yield served
 

@@ -221,6 +221,18 @@ def test_what_a_killed_process_left_is_removed_at_the_start(tmp_path: Path) -> N
         assert not stale.exists()
 
 
+def test_the_same_array_twice_at_once_is_kept_and_counted_once(tmp_path: Path) -> None:
+    store, content = BlobStore(settings(tmp_path)), npy(X)
+    store.start()
+    with store.upload(sha256(content), len(content)) as one, store.upload(sha256(content), len(content)) as two:
+        one.write(content)
+        two.write(content)
+        assert [two.finish()[1], one.finish()[1]] == [True, False]
+    assert store.bytes == len(content)
+    assert np.array_equal(store.open(sha256(content)), X)
+    assert left(tmp_path) == []
+
+
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """Whole uploads of any length are held nowhere: neither good ones nor those that are refused at the end."""
     length = 64 * 2**20

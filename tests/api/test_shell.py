@@ -15,12 +15,12 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.middleware import OPEN
-from api.problems import StorageFull, problem_of
-from api.service import Service
+from api.problems import Problem, StorageFull, problem_of
 from api.settings import ServerSettings
 from api.token import token_of, token_path
 from nngp_prior.errors import DataMissing, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit
-from tests.api.apps import BEARER, TOKEN, client, problem, settings
+from tests.api.apps import BEARER, TOKEN, InProcess, client, problem, settings
+from tests.system.server import wait_for
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FROBNICATE")
 DIGITS = {"kind": "digits", "n": 20}
@@ -60,6 +60,14 @@ def test_every_route_asks_for_the_token(api: TestClient) -> None:
                 if method != "HEAD":
                     problem(answer, 401, "unauthorized")
                 assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_web_sockets_ask_for_it_too(api: TestClient) -> None:
+    with (
+        pytest.raises(Problem, match="token"),
+        api.websocket_connect("ws://localhost/v1", headers={"Authorization": ""}),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -254,44 +262,27 @@ def test_openapi_lists_the_routes_and_their_problems(api: TestClient) -> None:
 
 
 def test_metrics(tmp_path: Path) -> None:
-    class Table:
-        closed = False
-
-        def counts(self) -> dict[str, int]:
-            return {"running": 3, "units_waiting": 7}
-
-        def close(self) -> None:
-            self.closed = True
-
-    table = Table()
-    app = create_app(settings(tmp_path), lambda given: Service(given, table))
-    with TestClient(app, base_url="http://localhost", headers=BEARER) as api:
+    executor = InProcess(tmp_path)
+    executor.go_on.clear()
+    with client(tmp_path, executor) as api:
+        request = {"dataset": {"kind": "digits", "n": 5}, "labellings": [{"kind": "constant"}]}
+        for seed in (0, 1):
+            api.post("/v1/estimates", json=request | {"seed": seed})
         api.get("/v1/catalogue")
         api.get("/nowhere", headers={"Authorization": "none"})
+        wait_for(lambda: 'nngp_units{state="running"} 1.0' in api.get("/metrics").text.splitlines(), 10)
         lines = api.get("/metrics").text.splitlines()
-        assert not table.closed
-    assert 'nngp_jobs{state="running"} 3.0' in lines
-    assert 'nngp_units{state="waiting"} 7.0' in lines
+    assert 'nngp_jobs{state="running"} 1.0' in lines
+    assert 'nngp_jobs{state="accepted"} 1.0' in lines
+    assert 'nngp_units{state="waiting"} 1.0' in lines
     assert 'nngp_stored_bytes{what="blobs"} 0.0' in lines
     assert 'http_requests_total{handler="/v1/catalogue",method="GET",status="2xx"} 1.0' in lines
-    assert table.closed
 
 
 def test_readiness(tmp_path: Path) -> None:
-    class Dispatcher:
-        alive = True
-
-        def ready(self) -> bool:
-            return self.alive
-
-        def close(self) -> None:
-            self.alive = False
-
-    dispatcher = Dispatcher()
-    app = create_app(settings(tmp_path), lambda given: Service(given, dispatcher=dispatcher))
-    with TestClient(app, base_url="http://localhost") as api:
+    with client(tmp_path) as api:
         assert api.get("/readyz").status_code == 200
-        dispatcher.alive = False
+        api.app.state.service.dispatcher.stop()
         found = problem(api.get("/readyz"), 503, "not-ready")
         assert [error["location"] for error in found["errors"]] == ["executor"]
         assert found["retryable"]
@@ -310,6 +301,8 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
     assert [path.name for path in home.iterdir()] == ["token"]
     assert token_of(ServerSettings(home=home, token="other")) == "other"
     assert "other" not in repr(ServerSettings(home=home, token="other"))
+    with pytest.raises(ValidationError):
+        ServerSettings(home=home, token="")
     (home / "token").write_text("\n")
     with pytest.raises(InvalidInput, match="is empty"):
         token_of(ServerSettings(home=home))

@@ -1,12 +1,13 @@
 """Reading ``.npy`` files strictly, beside NumPy's reader."""
 
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nngp_prior.data.npy import read_npy, read_npz
+from nngp_prior.data.npy import read_header, read_npy, read_npz
 from nngp_prior.errors import DataUnavailable
 
 GOOD = np.arange(12, dtype=np.float64).reshape(3, 4)
@@ -116,3 +117,11 @@ def test_an_archive_that_is_none(tmp_path: Path) -> None:
         archive.writestr("images.npy", b"no array")
     with pytest.raises(DataUnavailable, match=r"a\.npz\[images\]: starts with"):
         read_npz(path, "images")
+
+
+def test_a_long_header_takes_no_quadratic_time() -> None:
+    content = header("{'descr': '<f8', 'fortran_order': False, 'shape': (3,)" + " " * 60_000)
+    began = time.perf_counter()
+    with pytest.raises(DataUnavailable, match="no header"):
+        read_header("a.npy", content)
+    assert time.perf_counter() - began < 1

@@ -1,0 +1,269 @@
+"""Submissions, jobs and their results over HTTP."""
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from api.work import WORK
+from nngp_prior import log_prior
+from nngp_prior.data import load
+from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.data import Digits
+from tests.api.apps import InProcess, client, npy, problem, sha256
+from tests.system.server import wait_for
+
+WAIT = {"Prefer": "wait=30"}
+PARITY = {"dataset": {"kind": "digits", "n": 12}, "labellings": [{"kind": "parity"}]}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client(tmp_path_factory.mktemp("home")) as served:
+        yield served
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[tuple[TestClient, InProcess]]:
+    """Where nothing is computed before it is told to go on."""
+    executor = InProcess(tmp_path)
+    executor.go_on.clear()
+    with client(tmp_path, executor) as served:
+        yield served, executor
+
+
+def request(seed: int, *labellings: dict[str, Any]) -> dict[str, Any]:
+    return {**PARITY, **({"labellings": labellings} if labellings else {}), "seed": seed}
+
+
+def test_a_job_from_its_submission_to_its_results(api: TestClient) -> None:
+    accepted = api.post("/v1/estimates", json=request(1, {"kind": "parity"}, {"kind": "constant"}))
+    assert accepted.status_code == 201
+    job = accepted.json()
+    assert accepted.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert job["progress"]["target"] == 2
+    wait_for(lambda: api.get(accepted.headers["Location"]).json()["state"] == "successful", 30)
+    shown = api.get(accepted.headers["Location"]).json()
+    assert shown["progress"] == {"current": 2, "target": 2, "unit": "labellings", "stage": None}
+    links = {link["rel"]: link["href"] for link in shown["links"]}
+    document = api.get(links["results"]).json()
+    data = load(Digits(n=12))
+    own = log_prior(FullyConnected(depth=2), data.X, 2 * (data.classes % 2) - 1, seed=1)
+    first = document["results"][0]
+    assert (first["log_p"], first["stderr"], first["interval"]) == (own.value, own.stderr, list(own.interval()))
+    assert document["units"] == "nats"
+    assert document["n"] == 12
+    assert document["estimator"]["particles"] == 32
+    assert document["architecture"]["depth"] == 2
+    assert len(document["kernel"]) == 64
+    assert document["versions"]["jax"]
+
+
+def test_known_requests_are_the_same_job(api: TestClient) -> None:
+    body = request(2)
+    results = api.post("/v1/estimates", json=body, headers=WAIT)
+    assert results.status_code == 200
+    assert results.headers["Preference-Applied"] == "wait=30"
+    assert results.headers["Content-Location"].endswith("/results")
+    again = api.post("/v1/estimates", json=body)
+    assert again.status_code == 200
+    assert again.json()["state"] == "successful"
+    spelled_out = {**body, "estimator": {"kind": "smc", "particles": 32}, "architecture": {"kind": "fully-connected"}}
+    assert api.post("/v1/estimates", json=spelled_out).json()["id"] == again.json()["id"]
+    assert api.post("/v1/estimates", json=body | {"seed": 3}).json()["id"] != again.json()["id"]
+    assert api.post("/v1/estimates", json=body, headers=WAIT).json() == results.json()
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"), [("wait=0", "wait=0"), ("respond-async, wait=2", "wait=2"), ("wait=9999", "wait=30")]
+)
+def test_how_long_to_wait(held: tuple[TestClient, InProcess], prefer: str, applied: str) -> None:
+    api, executor = held
+    if applied == "wait=30":
+        executor.go_on.set()
+    began = time.monotonic()
+    answer = api.post("/v1/estimates", json=request(4), headers={"Prefer": prefer})
+    assert answer.headers["Preference-Applied"] == applied
+    assert answer.status_code == (200 if applied == "wait=30" else 201)
+    assert time.monotonic() - began < 20
+
+
+def test_what_a_job_would_take(api: TestClient) -> None:
+    body = {"dataset": {"kind": "digits", "n": 900}, "labellings": [{"kind": "random", "seed": i} for i in range(500)]}
+    before = api.get("/v1/jobs").json()["jobs"]
+    cost = api.post("/v1/estimates?dry_run=true", json=body)
+    assert cost.status_code == 200
+    assert cost.json()["rows"] == 500
+    assert cost.json()["bytes"] > 900 * 900 * 8
+    assert cost.json()["seconds"] > 10
+    assert cost.json()["chunks"] > 1
+    assert not cost.json()["cached"]
+    assert api.get("/v1/jobs").json()["jobs"] == before
+    api.post("/v1/estimates", json=request(5), headers=WAIT)
+    assert api.post("/v1/estimates?dry_run=true", json=request(6)).json()["cached"]
+
+
+def test_entity_tags(api: TestClient) -> None:
+    job = api.post("/v1/estimates", json=request(7)).json()
+    api.post("/v1/estimates", json=request(7), headers=WAIT)
+    shown = api.get(f"/v1/jobs/{job['id']}")
+    same = api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": shown.headers["ETag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    assert api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": '"0.0"'}).status_code == 200
+
+
+def test_forms_of_results(api: TestClient) -> None:
+    body = request(8, {"kind": "parity"}, {"kind": "explicit", "values": [1]}, {"kind": "constant"})
+    document = api.post("/v1/estimates", json=body, headers=WAIT).json()
+    where = f"/v1/jobs/{api.post('/v1/estimates', json=body).json()['id']}/results"
+    lines = api.get(where, headers={"Accept": "application/x-ndjson"})
+    assert lines.headers["Content-Type"].startswith("application/x-ndjson")
+    assert [json.loads(line) for line in lines.text.splitlines()] == document["results"]
+    array = np.load(io.BytesIO(api.get(where, headers={"Accept": "application/x-npy"}).content))
+    assert array.shape == (3, 2)
+    assert np.isnan(array[1]).all()
+    np.testing.assert_array_equal(array[2], [document["results"][2]["log_p"], document["results"][2]["stderr"]])
+
+
+def test_results_that_are_not_there(held: tuple[TestClient, InProcess]) -> None:
+    api, executor = held
+    job = api.post("/v1/estimates", json=request(9)).json()
+    where = f"/v1/jobs/{job['id']}"
+    answer = api.get(f"{where}/results")
+    assert problem(answer, 409, "result-not-ready")["retryable"]
+    assert int(answer.headers["Retry-After"]) > 0
+    assert api.get(f"{where}/results?partial=true").json()["results"] == []
+    assert api.delete(where).json()["state"] == "dismissed"
+    problem(api.get(f"{where}/results"), 410, "dismissed")
+    assert api.delete(where).status_code == 202
+    executor.go_on.set()
+    again = api.post("/v1/estimates", json=request(9))
+    assert again.status_code == 201
+    assert again.json()["attempt"] == 2
+    wait_for(lambda: api.get(where).json()["state"] == "successful", 30)
+    problem(api.delete(where), 409, "job-ended")
+
+
+def test_a_job_that_fails_tells_why(api: TestClient) -> None:
+    # That there is no closed form is seen when the kernel is there.
+    body = {**PARITY, "estimator": {"kind": "closed-form"}}
+    job = api.post("/v1/estimates", json=body, headers=WAIT).json()
+    assert job["state"] == "failed"
+    assert job["error"]["code"] == "invalid-request"
+    answer = problem(api.get(f"/v1/jobs/{job['id']}/results"), 422, "invalid-request")
+    assert answer["detail"] == job["error"]["detail"]
+    assert api.post("/v1/estimates", json=body).json()["attempt"] == 2
+
+
+def test_pages_of_jobs(api: TestClient) -> None:
+    ids = [api.post("/v1/estimates", json=request(seed), headers=WAIT) and None for seed in range(20, 25)]
+    assert len(ids) == 5
+    found, where = [], "/v1/jobs?limit=2&state=successful"
+    while where:
+        page = api.get(where).json()
+        assert len(page["jobs"]) <= 2
+        found += [job["id"] for job in page["jobs"]]
+        where = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
+    assert len(found) == len(set(found)) >= 5
+    created = [api.get(f"/v1/jobs/{each}").json()["created"] for each in found]
+    assert created == sorted(created, reverse=True)
+    assert problem(api.get("/v1/jobs?state=lost"), 422, "invalid-request")["errors"][0]["location"] == "query.state"
+    problem(api.get("/v1/jobs?cursor=!"), 422, "invalid-request")
+    problem(api.get("/v1/jobs?limit=0"), 422, "invalid-request")
+
+
+def test_events(api: TestClient) -> None:
+    body = request(30, {"kind": "parity"}, {"kind": "constant"})
+    job = api.post("/v1/estimates", json=body).json()
+    text = api.get(f"/v1/jobs/{job['id']}/events").text  # until it has ended
+    kinds = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]
+    assert kinds[0] == "accepted"
+    assert kinds[-1] == "successful"
+    numbers = [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")]
+    later = api.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(numbers[-2])}).text
+    assert later.count("event: ") == 1
+    problem(api.get(f"/v1/jobs/{'0' * 64}/events"), 404, "not-found")
+
+
+def test_uploaded_inputs_and_labels(api: TestClient) -> None:
+    data = load(Digits(n=12))
+    Y = np.stack([2 * (data.classes % 2) - 1, np.ones(12)]).astype(np.int8)
+    hashes = []
+    for array in (data.X, Y):
+        content = npy(array)
+        hashes.append(sha256(content))
+        api.put(f"/v1/blobs/{hashes[-1]}", content=content).raise_for_status()
+    body = {
+        "dataset": {"kind": "blob", "sha256": hashes[0]},
+        "labellings": [{"kind": "blob", "sha256": hashes[1]}],
+        "seed": 1,
+    }
+    results = api.post("/v1/estimates", json=body, headers=WAIT).json()["results"]
+    own = log_prior(FullyConnected(depth=2), data.X, Y[0], seed=1)
+    assert [row["labelling"] for row in results] == [0, 1]
+    assert results[0]["log_p"] == own.value
+    missing = {**body, "labellings": [{"kind": "blob", "sha256": "0" * 64}]}
+    assert "pload it first" in problem(api.post("/v1/estimates", json=missing), 422, "invalid-request")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "location"),
+    [
+        ({"dataset": {"kind": "digits", "n": 0}}, "body.dataset.n"),
+        ({"dataset": {"kind": "digits", "n": 10**6}}, "n"),
+        ({"dataset": {"kind": "nothing"}}, "body.dataset.kind"),
+        ({"labellings": []}, "body.labellings"),
+        ({"labellings": [{"kind": "threshold"}]}, "body.labellings.0.at"),
+        ({"estimator": {"kind": "smc", "particles": -1}}, "body.estimator.particles"),
+        ({"estimator": {"kind": "laplace"}}, "body.estimator.noise_variance"),
+        ({"colour": "blue"}, "body.colour"),
+    ],
+)
+def test_requests_that_cannot_be_carried_out_are_no_jobs(
+    api: TestClient, change: dict[str, Any], location: str
+) -> None:
+    before = len(api.get("/v1/jobs?limit=500").json()["jobs"])
+    found = problem(api.post("/v1/estimates", json=PARITY | change), 422, "invalid-request")
+    assert found["errors"][0]["location"] == location
+    assert len(api.get("/v1/jobs?limit=500").json()["jobs"]) == before
+
+
+def test_limits(tmp_path: Path) -> None:
+    with client(tmp_path, max_rows=3, memory_limit=2**28) as api:
+        body = {**PARITY, "labellings": [{"kind": "random", "seed": i} for i in range(4)]}
+        assert (
+            "4 labellings and a job may have 3"
+            in problem(api.post("/v1/estimates", json=body), 422, "too-many-rows")["detail"]
+        )
+        body = {**PARITY, "dataset": {"kind": "boolean", "bits": 14}}
+        detail = problem(api.post("/v1/estimates", json=body), 422, "kernel-too-large")["detail"]
+        largest = int(detail.split("Use at most ")[1].split(" ")[0].replace(",", ""))
+        body["dataset"] |= {"n": largest}
+        assert api.post("/v1/estimates?dry_run=true", json=body).status_code == 200
+        body["dataset"] |= {"n": largest + 1}
+        problem(api.post("/v1/estimates?dry_run=true", json=body), 422, "kernel-too-large")
+
+
+def test_a_kernel_is_computed_into_the_store(api: TestClient) -> None:
+    body = {"dataset": {"kind": "digits", "n": 13}, "get": "ntk"}
+    document = api.post("/v1/kernels", json=body, headers=WAIT).json()
+    assert document["get"] == "ntk"
+    key = document["results"][0]["kernel"]
+    assert document["kernel"] == key
+    assert key in [entry["key"] for entry in api.get("/v1/kernels").json()["kernels"]]
+    where = f"/v1/jobs/{api.post('/v1/kernels', json=body).json()['id']}/results"
+    problem(api.get(where, headers={"Accept": "application/x-npy"}), 406, "not-acceptable")
+
+
+def test_every_kind_of_work_has_a_route_and_a_schema(api: TestClient) -> None:
+    document = api.get("/openapi.json").json()
+    assert WORK
+    for kind, work in WORK.items():
+        schema = document["paths"][f"/v1/{kind}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{work.request.__name__}"}
