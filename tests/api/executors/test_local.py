@@ -339,6 +339,7 @@ def test_a_server_that_is_killed_takes_its_children_along(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fifty_children_leave_nothing_behind(executor: LocalExecutor) -> None:
     assert works(executor)
     before, children = len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
