@@ -11,7 +11,7 @@ import math
 import re
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,33 @@ from nngp_prior.errors import DataMissing, DataUnavailable
 
 _MAGIC = b"\x93NUMPY"
 _VERSIONS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # bytes of the header's length
+START = 12  # bytes that are enough to know where the header ends
+# Spaces are taken possessively (*+): a header of nothing else must not take quadratic time.
 _HEADER = re.compile(
-    rb"\{'descr': *'([<>|=]?[a-zA-Z?]\d*)', *'fortran_order': *(True|False), *'shape': *\(([\d, ]*)\) *,? *\} *\n?"
+    rb"\{'descr': *+'([<>|=]?[a-zA-Z?]\d{0,9})', *+'fortran_order': *+(True|False), *+"
+    rb"'shape': *+\(([\d, ]{0,999})\) *+,? *+\} *+\n?"
 )
+
+
+class Header(NamedTuple):
+    """What a ``.npy`` file says of its array.
+
+    Attributes:
+        dtype: of its entries, in the byte order of the file.
+        shape: of the array.
+        fortran_order: the first index is the fastest.
+        offset: bytes before the data.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran_order: bool
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Of the data."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -82,15 +106,44 @@ def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _parse(where: str, content: bytearray) -> np.ndarray:
-    length_bytes = _VERSIONS.get(bytes(content[6:8]))
-    if content[:6] != _MAGIC or length_bytes is None:
-        starts = content[:8].hex() or "nothing"
+def header_end(where: str, start: bytes | bytearray) -> int:
+    """Where the data begin.
+
+    Args:
+        where: the file's name, for the message.
+        start: its first bytes, :data:`START` of them or all that there are.
+
+    Returns:
+        the length of magic string and header.
+
+    Raises:
+        DataUnavailable: it is no ``.npy`` file.
+    """
+    length_bytes = _VERSIONS.get(bytes(start[6:8]))
+    if start[:6] != _MAGIC or length_bytes is None:
+        starts = start[:8].hex() or "nothing"
         raise DataUnavailable(
             f"{where}: starts with {starts} where a .npy file starts with 934e554d50590100. Save it with numpy.save."
         )
     begin = 8 + length_bytes
-    offset = begin + int.from_bytes(content[8:begin], "little")
+    return begin + int.from_bytes(start[8:begin], "little")
+
+
+def read_header(where: str, content: bytes | bytearray) -> Header:
+    """Read a header; nothing in it is evaluated.
+
+    Args:
+        where: the file's name, for the message.
+        content: of the file, at least until its data begin.
+
+    Returns:
+        what it says.
+
+    Raises:
+        DataUnavailable: it is no header of one plain array.
+    """
+    offset = header_end(where, content)
+    begin = 8 + _VERSIONS[bytes(content[6:8])]
     header = _HEADER.fullmatch(content[begin:offset])
     if header is None or offset > len(content):
         raise DataUnavailable(f"{where}: has no header of one plain array. Save the array again with numpy.save.")
@@ -104,15 +157,20 @@ def _parse(where: str, content: bytearray) -> np.ndarray:
         raise DataUnavailable(
             f"{where}: has the type {descr}, shape ({sizes}). Save it again with numpy.save."
         ) from None
-    expected = dtype.itemsize * math.prod(shape)
-    if len(content) - offset != expected:
+    return Header(dtype, shape, fortran_order == "True", offset)
+
+
+def _parse(where: str, content: bytearray) -> np.ndarray:
+    header = read_header(where, content)
+    dtype, shape, expected = header.dtype, header.shape, header.nbytes
+    if len(content) - header.offset != expected:
         raise DataUnavailable(
-            f"{where}: has {len(content) - offset:,} bytes where shape {shape} and type {dtype} make {expected:,}. "
-            "Save it again with numpy.save."
+            f"{where}: has {len(content) - header.offset:,} bytes where shape {shape} and type {dtype} make "
+            f"{expected:,}. Save it again with numpy.save."
         )
     try:
-        array = np.frombuffer(content, dtype, offset=offset) if expected else np.empty(0, dtype)
-        array = array.reshape(shape, order="F" if fortran_order == "True" else "C")
+        array = np.frombuffer(content, dtype, offset=header.offset) if expected else np.empty(0, dtype)
+        array = array.reshape(shape, order="F" if header.fortran_order else "C")
     except ValueError:  # more axes than NumPy has
         raise DataUnavailable(f"{where}: has the shape {shape}, which no array has. Save it again.") from None
     return np.require(array.astype(dtype.newbyteorder("="), copy=False), requirements="A")

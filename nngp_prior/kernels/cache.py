@@ -136,6 +136,28 @@ class KernelCache:
         found = [self._entry(ledger.with_suffix("")) for ledger in self.folder.glob("*.npy.tiles")]
         return sorted((entry for entry in found if entry), key=lambda entry: entry.last_use, reverse=True)
 
+    def entry(self, key: str) -> Entry | None:
+        """What is there of one kernel.
+
+        Args:
+            key: the whole of it.
+
+        Returns:
+            its entry, finished or not; None where there is none.
+        """
+        return self._entry(self.path(key))
+
+    def remove(self, key: str) -> bool:
+        """Remove an entry, unless it is being computed or used by any process.
+
+        Args:
+            key: the whole of it.
+
+        Returns:
+            False where it was left.
+        """
+        return _remove(self.path(key))
+
     def find(self, key: str) -> Entry:
         """An entry.
 

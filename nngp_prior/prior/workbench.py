@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -33,6 +34,8 @@ class Place(NamedTuple):
 class Workbench:
     """What requests share in one process: data sets, kernels and their factors, those of the last few requests.
 
+    Threads may share it; they wait for one another while something is loaded or computed.
+
     Args:
         kernels: where kernels are kept; the user's cache when absent.
         blobs: gives an uploaded array by its hash, where there are any.
@@ -41,6 +44,7 @@ class Workbench:
     def __init__(self, kernels: KernelCache | None = None, blobs: Blobs | None = None) -> None:
         self._kernels = KernelCache() if kernels is None else kernels
         self._blobs = blobs
+        self._lock = threading.RLock()
         self._last: dict[str, OrderedDict[Hashable, Any]] = {}
 
     def data(self, dataset: RequestDataset) -> Data:
@@ -77,6 +81,25 @@ class Workbench:
             else:
                 places.append(Place(labelling, None))
         return places
+
+    def labels(self, place: Place, data: Data) -> np.ndarray:
+        """One labelling, corruption included.
+
+        Args:
+            place: where it comes from.
+            data: the inputs.
+
+        Returns:
+            -1 and +1.
+
+        Raises:
+            InvalidLabels: it is not that, or does not fit the data.
+        """
+        labelling = place.labelling
+        if not isinstance(labelling, BlobLabellings):
+            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X))
+        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X))
+        return y if labelling.corruption is None else corrupted(y.astype(np.int8), labelling.corruption)
 
     def kernel_job(self, request: KernelRequest) -> Job:
         """The kernel that is asked for, and its key, before it is computed.
@@ -132,7 +155,7 @@ class Workbench:
         usable: list[tuple[int, np.ndarray]] = []
         for row in range(len(places)) if rows is None else rows:
             try:
-                usable.append((row, self._labels(places[row], data)))
+                usable.append((row, self.labels(places[row], data)))
             except InvalidLabels as error:
                 yield row, refused_row(row, "invalid-labels", str(error))
         if not usable:
@@ -152,26 +175,20 @@ class Workbench:
         keys = (self.kernel_job(wanted).key, request.estimator.content_hash)
         return self._kept("prepared", keys, lambda: prepare(self.kernel(wanted, progress), request.estimator))
 
-    def _labels(self, place: Place, data: Data) -> np.ndarray:
-        labelling = place.labelling
-        if not isinstance(labelling, BlobLabellings):
-            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X))
-        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X))
-        return y if labelling.corruption is None else corrupted(y.astype(np.int8), labelling.corruption)
-
     def _array(self, sha256: str) -> np.ndarray:
         if self._blobs is None:
             raise InvalidInput("labellings.kind", "got 'blob', which only a service has", "Choose explicit.")
         return self._blobs(sha256)
 
     def _kept(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
-        last = self._last.setdefault(what, OrderedDict())
-        if key not in last:
-            while len(last) >= _KEPT:  # before the next one takes memory too
-                last.popitem(last=False)
-            last[key] = make()
-        last.move_to_end(key)
-        return last[key]
+        with self._lock:
+            last = self._last.setdefault(what, OrderedDict())
+            if key not in last:
+                while len(last) >= _KEPT:  # before the next one takes memory too
+                    last.popitem(last=False)
+                last[key] = make()
+            last.move_to_end(key)
+            return last[key]
 
 
 def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:

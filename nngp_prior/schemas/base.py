@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,21 +22,33 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> Inv
     Returns:
         an error for the first problem found.
     """
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "specification"
-    if first["type"] == "union_tag_invalid":
-        context = first.get("ctx", {})
-        kind = ".".join(str(part) for part in (*first["loc"], context["discriminator"].strip("'")))
-        return InvalidInput(kind, f"got {context['tag']!r}", f"Choose one of {context['expected_tags']}.")
-    if first["type"] == "extra_forbidden":
-        whole = model if len(first["loc"]) == 1 else None  # the fields of a part are not known here
+    return explain_one(error.errors()[0], model)
+
+
+def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None) -> InvalidInput:
+    """As :func:`explain`, of one of the problems that pydantic found.
+
+    Args:
+        problem: as ``ValidationError.errors()`` lists it.
+        model: the class that was asked for.
+
+    Returns:
+        an error for it.
+    """
+    field = ".".join(str(part) for part in problem["loc"]) or "specification"
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        kind = ".".join(str(part) for part in (*problem["loc"], context["discriminator"].strip("'")))
+        return InvalidInput(kind, f"got {_short(context['tag'])}", f"Choose one of {context['expected_tags']}.")
+    if problem["type"] == "extra_forbidden":
+        whole = model if len(problem["loc"]) == 1 else None  # the fields of a part are not known here
         known = f"It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
         name = whole.__name__ if whole else "this specification"
-        return InvalidInput(field, f"{name} has no such field (got {first['input']!r})", f"{known}.")
-    if first["type"] == "missing":
+        return InvalidInput(field, f"{name} has no such field (got {_short(problem['input'])})", f"{known}.")
+    if problem["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")
-    message = first["msg"].removeprefix("Value error, ")
-    return InvalidInput(field, f"got {_short(first['input'])}", f"{message}.")
+    message = problem["msg"].removeprefix("Value error, ")
+    return InvalidInput(field, f"got {_short(problem['input'])}", f"{message}.")
 
 
 def _short(value: object) -> str:

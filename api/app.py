@@ -1,0 +1,62 @@
+"""The application: ``uvicorn --factory api.app:create_app``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import errors, logs, metrics
+from api.middleware import BodyLimits, Envelope, HostCheck, TokenCheck
+from api.routes import ROUTERS
+from api.service import Service
+from api.settings import ServerSettings
+from api.token import token_of
+
+_ABOUT = "log P of labellings under a neural network's prior, in nats. Errors are RFC 9457 problem details."
+
+
+def create_app(settings: ServerSettings | None = None, start: Callable[[ServerSettings], Service] = Service) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: of the service; those of the environment when absent.
+        start: makes, when the server starts, what routes share.
+
+    Returns:
+        the application.
+    """
+    logs.configure()
+    settings = ServerSettings() if settings is None else settings
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = await run_in_threadpool(start, settings)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(app.state.service.close)
+
+    app = FastAPI(
+        title="nngp-prior",
+        version=version("nngp-prior"),
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=errors.schema(),
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    # What is added last sees a request first; what is refused is not counted, since anybody could make up methods.
+    app.add_middleware(BodyLimits, settings=settings)
+    metrics.instrument(app)
+    app.add_middleware(TokenCheck, token=token_of(settings))
+    app.add_middleware(HostCheck, settings=settings)
+    app.add_middleware(Envelope)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

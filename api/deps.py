@@ -1,0 +1,18 @@
+"""What routes are given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from api.service import Service
+
+
+def service_of(request: Request) -> Service:
+    """What lifespan made."""
+    return request.app.state.service
+
+
+Shared = Annotated[Service, Depends(service_of)]
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]

@@ -1,0 +1,57 @@
+"""``/metrics``: requests, this process, and what the service counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_fastapi_instrumentator import Instrumentator
+
+_UNITS = "units_"
+
+
+class Counts(Collector):
+    """Gauges whose values are asked for when they are read.
+
+    Args:
+        counts: jobs by state, and units under ``units_…``.
+        sizes: bytes of what is stored, by what it is.
+    """
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]], sizes: Callable[[], Mapping[str, int]]) -> None:
+        self._counts, self._sizes = counts, sizes
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """As prometheus_client asks for it.
+
+        Yields:
+            the gauges.
+        """
+        jobs = GaugeMetricFamily("nngp_jobs", "Jobs by their state.", labels=["state"])
+        units = GaugeMetricFamily("nngp_units", "Units of work of jobs that are not done.", labels=["state"])
+        for name, value in self._counts().items():
+            family = units if name.startswith(_UNITS) else jobs
+            family.add_metric([name.removeprefix(_UNITS)], value)
+        stored = GaugeMetricFamily("nngp_stored_bytes", "What is stored.", labels=["what"])
+        for name, value in self._sizes().items():
+            stored.add_metric([name], value)
+        yield from (jobs, units, stored)
+
+
+def instrument(app: FastAPI) -> None:
+    """Count requests, and serve ``/metrics``."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(Counts(lambda: app.state.service.counts(), lambda: _sizes(app)))
+    instrumentator = Instrumentator(registry=registry)
+    instrumentator.instrument(app)
+    instrumentator.expose(app, tags=["health"], response_class=PlainTextResponse)
+
+
+def _sizes(app: FastAPI) -> dict[str, int]:
+    service = app.state.service
+    return {"blobs": service.blobs.bytes, "kernels": sum(entry.bytes for entry in service.kernels.entries())}

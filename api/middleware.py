@@ -1,0 +1,228 @@
+"""What every request goes through before a route sees it; pure ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import uuid
+from collections.abc import Iterable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import Problem, internal_error
+from api.settings import ServerSettings
+
+OPEN = frozenset({"/healthz", "/readyz"})  # to those without a token
+STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d*)?")
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+_log = structlog.get_logger("api")
+
+
+class Envelope:
+    """Around everything: the id of the request, headers of every answer, and 500 for what nobody foresaw."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            return await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            _log.info("the client left")
+        except Problem as problem:
+            await problem.response()(scope, receive, send_with_headers)
+        except Exception:
+            _log.exception("failed", method=scope["method"], path=scope["path"])
+            if started:  # the server cuts the connection, so that nobody takes a half for the whole
+                raise
+            await internal_error().response()(scope, receive, send_with_headers)
+        return None
+
+
+class HostCheck:
+    """Refuses other names for this machine, by which a page of another site could reach it (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app = app
+        self._names = {name.lower().strip("[]") for name in (*_LOOPBACK, settings.host, *settings.allowed_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says.
+
+        Raises:
+            Problem: another host.
+        """
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            match = _HOST.fullmatch(host)
+            if match is None or match[1].lower().strip("[]") not in self._names:
+                raise Problem(
+                    400,
+                    "forbidden-host",
+                    f"The header Host is {host[:100]!r}, which this service is not called. Use localhost, or name it "
+                    "in NNGP_ALLOWED_HOSTS.",
+                )
+        await self.app(scope, receive, send)
+
+
+class TokenCheck:
+    """Asks everybody for the token, but for the open paths."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self.app = app
+        self._token = None if token is None else token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says.
+
+        Raises:
+            Problem: no token, or another one.
+        """
+        if scope["type"] == "http" and self._token is not None and scope["path"] not in OPEN:
+            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+            right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
+            if scheme.lower() != "bearer" or not right:
+                raise Problem(
+                    401,
+                    "unauthorized",
+                    "The token is missing or wrong. Send 'Authorization: Bearer <token>'; it is in the file token "
+                    "under NNGP_HOME.",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        await self.app(scope, receive, send)
+
+
+class BodyLimits:
+    """Bodies: JSON, not compressed, not too long, not too slow. They are read here, before a route is chosen."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app = app
+        self._limit, self._timeout = settings.max_body_bytes, settings.body_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says.
+
+        Raises:
+            Problem: the body is refused.
+        """
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        encoding = headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise Problem(415, "unsupported-media-type", f"The body is encoded ({encoding[:50]!r}). Send it as it is.")
+        if scope["method"] == STREAMED[0] and scope["path"].startswith(STREAMED[1]):
+            return await self.app(scope, self._in_time(receive), send)
+        stated = content_length(headers)
+        if stated is not None and stated > self._limit:
+            raise self._too_large()
+        body = await self._read(receive)
+        if body:
+            require_type(headers, ("application/json",))
+        return await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    body += message.get("body", b"")
+                    if len(body) > self._limit:
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _in_time(self, receive: Receive) -> Receive:
+        async def receive_in_time() -> Message:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+
+        return receive_in_time
+
+    def _too_large(self) -> Problem:
+        detail = f"The body is longer than {self._limit:,} bytes. Upload large arrays with PUT /v1/blobs/{{sha256}}."
+        return Problem(413, "body-too-large", detail)
+
+    def _too_slow(self) -> Problem:
+        detail = f"The body did not arrive within {self._timeout:g} seconds. Send it again."
+        return Problem(408, "request-timeout", detail, headers={"Connection": "close"})
+
+
+def content_length(headers: Headers) -> int | None:
+    """The length that a request states, if it is one that can be relied on.
+
+    Args:
+        headers: of the request.
+
+    Returns:
+        bytes; None where there is none, or the body comes in chunks.
+    """
+    stated = headers.get("content-length", "")
+    if "transfer-encoding" in headers or not (stated.isascii() and stated.isdigit()):
+        return None
+    return int(stated[:20])
+
+
+def require_type(headers: Headers, types: Iterable[str]) -> None:
+    """Refuse a body of another type.
+
+    Args:
+        headers: of the request.
+        types: that can be read; an empty one stands for none.
+
+    Raises:
+        Problem: it is none of them.
+    """
+    given = headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() not in types:
+        wanted = " or ".join(name for name in types if name)
+        raise Problem(415, "unsupported-media-type", f"The Content-Type is {given[:100]!r}. Send {wanted}.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Gives what was read, then what comes after."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Message:
+        message = next(messages, None)
+        return await receive() if message is None else message
+
+    return receive_again

@@ -1,0 +1,87 @@
+"""``/v1/blobs/{sha256}``: arrays are uploaded once, and named by their hash from then on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from api.blobs import Upload
+from api.deps import Digest, Shared
+from api.errors import Problem
+from api.middleware import content_length, require_type
+
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
+MEDIA_TYPE = "application/x-npy"
+_PART = 2**20  # bytes that are checked and written at a time
+_BODY = {
+    "required": True,
+    "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary", "contentMediaType": MEDIA_TYPE}}},
+}
+
+
+@router.put(
+    "/{sha256}",
+    status_code=201,
+    responses={200: {"description": "It was there already."}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def put(sha256: Digest, request: Request, service: Shared) -> JSONResponse:
+    """Upload a ``.npy`` file: finite real numbers in little-endian order. 200 where it was there already.
+
+    Args:
+        sha256: of the whole file.
+        request: with the file as its body.
+        service: that keeps it.
+
+    Returns:
+        size, type and shape.
+
+    Raises:
+        Problem: the file is refused.
+    """
+    length = content_length(request.headers)
+    if length is None:
+        raise Problem(411, "length-required", "There is no Content-Length. State the length; do not send in chunks.")
+    require_type(request.headers, (MEDIA_TYPE, "application/octet-stream", ""))
+    known = await run_in_threadpool(service.blobs.describe, sha256)
+    if known is not None:
+        return JSONResponse(known)
+    with service.blobs.upload(sha256, length) as upload:
+        document, new = await _receive(request, upload)
+    return JSONResponse(document, 201 if new else 200)
+
+
+@router.head("/{sha256}", responses={200: {"description": "It is there: its size and type are in the headers."}})
+def head(sha256: Digest, service: Shared) -> Response:
+    """Whether an array is there; its length is the Content-Length.
+
+    Args:
+        sha256: of its file.
+        service: that keeps it.
+
+    Returns:
+        no body.
+
+    Raises:
+        Problem: it is not there.
+    """
+    known = service.blobs.describe(sha256)
+    if known is None:
+        raise Problem(404, "not-found", f"There is no array {sha256}. Upload it with PUT.")
+    shape = ",".join(map(str, known["shape"]))
+    headers = {"Content-Length": str(known["bytes"]), "X-Array-Dtype": known["dtype"], "X-Array-Shape": shape}
+    return Response(headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _receive(request: Request, upload: Upload) -> tuple[dict[str, Any], bool]:
+    part = bytearray()
+    async for chunk in request.stream():
+        part += chunk
+        if len(part) >= _PART:
+            await run_in_threadpool(upload.write, part)
+            part = bytearray()
+    await run_in_threadpool(upload.write, part)
+    return await run_in_threadpool(upload.finish)

@@ -1,0 +1,64 @@
+"""``/v1/catalogue``: what there is to choose from, read off the specifications."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from api.work import WORK
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.request import RequestDataset, RequestLabelling
+
+router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"])
+_UNIONS = {
+    "architectures": Architecture,
+    "datasets": RequestDataset,
+    "labellings": RequestLabelling,
+    "estimators": Estimator,
+}
+
+
+@router.get("")
+def get() -> dict[str, Any]:
+    """Architectures, data sets, labellings, estimators and kinds of work, each with its JSON schema and defaults."""
+    return _catalogue()
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    return {
+        **{name: [_entry(model) for model in members(union)] for name, union in _UNIONS.items()},
+        "work": [{"kind": kind, "path": f"/v1/{kind}", **_describe(work.request)} for kind, work in WORK.items()],
+    }
+
+
+def members(union: Any) -> list[type[BaseModel]]:
+    """The models of a union, and of the unions in it.
+
+    Args:
+        union: of models, annotated or not.
+
+    Returns:
+        the models in their order.
+    """
+    if isinstance(union, type) and issubclass(union, BaseModel):
+        return [union]
+    parts = get_args(union)[:1] if get_origin(union) is Annotated else get_args(union)
+    return [model for part in parts for model in members(part)]
+
+
+def _entry(model: type[BaseModel]) -> dict[str, Any]:
+    return {"kind": model.model_fields["kind"].default, **_describe(model)}
+
+
+def _describe(model: type[BaseModel]) -> dict[str, Any]:
+    fields = model.model_fields.items()
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+    schema = model.model_json_schema()
+    about = schema.pop("description", "").partition("\n\n")[0]
+    return {"about": " ".join(about.split()), "defaults": to_jsonable_python(defaults), "schema": schema}

@@ -1,0 +1,77 @@
+"""``/v1/datasets``: data sets that were named, and what they turned out to be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from fastapi.responses import JSONResponse
+
+from api.deps import Digest, Shared
+from api.errors import Problem
+from api.service import Service
+from nngp_prior.schemas.request import RequestDataset
+
+router = APIRouter(prefix="/v1/datasets", tags=["catalogue"])
+
+
+@router.post("", status_code=201, responses={200: {"description": "It was there already."}})
+async def post(dataset: Annotated[RequestDataset, Body()], service: Shared) -> JSONResponse:
+    """Name a data set: it is loaded once, to see that it can be, and is found by its id from then on.
+
+    Args:
+        dataset: its specification.
+        service: that keeps it.
+
+    Returns:
+        its id, the number and shape of its inputs, and their classes.
+    """
+    document, new = await service.in_thread(_name, dataset, service)
+    return JSONResponse(document, 201 if new else 200)
+
+
+@router.get("")
+def list_(service: Shared) -> dict[str, list[dict[str, Any]]]:
+    """All that were named, the newest first, without their specifications.
+
+    Args:
+        service: that keeps them.
+
+    Returns:
+        them.
+    """
+    return {"datasets": service.datasets.list()}
+
+
+@router.get("/{id}")
+def get(id: Digest, service: Shared) -> dict[str, Any]:
+    """One of them.
+
+    Args:
+        id: of it.
+        service: that keeps it.
+
+    Returns:
+        it, and its specification.
+
+    Raises:
+        Problem: there is none.
+    """
+    document = service.datasets.get(id)
+    if document is None:
+        raise Problem(404, "not-found", f"There is no data set {id}. Name it with POST /v1/datasets.")
+    return document
+
+
+def _name(dataset: RequestDataset, service: Service) -> tuple[dict[str, Any], bool]:
+    data = service.bench.data(dataset)
+    specification = dataset.model_dump(mode="json")
+    document = {
+        "id": dataset.content_hash,
+        "kind": dataset.kind,
+        "n": len(data.X),
+        "input_shape": list(data.image_shape),
+        "classes": [int(known) for known in data.known_classes],
+    }
+    new = service.datasets.put(dataset.content_hash, document, specification)
+    return {**document, "specification": specification}, new

@@ -1,0 +1,52 @@
+"""``/healthz``: the process answers. ``/readyz``: it can do what it is for. Neither asks for the token."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from fastapi import APIRouter
+
+from api.deps import Shared
+from api.errors import Problem
+from api.service import Service
+
+router = APIRouter(tags=["health"])
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz")
+def readyz(service: Shared) -> dict[str, str]:
+    """Store, disk and executor are there; 503 says which is not.
+
+    Args:
+        service: what is asked.
+
+    Returns:
+        that they are.
+
+    Raises:
+        Problem: one of them is not.
+    """
+    missing = [{"location": name, "message": message} for name, message in _missing(service)]
+    if missing:
+        raise Problem(503, "not-ready", " ".join(problem["message"] for problem in missing), missing)
+    return {"status": "ok"}
+
+
+def _missing(service: Service) -> list[tuple[str, str]]:
+    folder, found = service.blobs.folder, []
+    if not os.access(folder, os.W_OK):
+        found.append(("store", "The store cannot be written to."))
+    elif shutil.disk_usage(folder).free < service.settings.min_free_disk:
+        found.append(("disk", "The disk is full."))
+    if service.dispatcher is not None and not service.dispatcher.ready():
+        found.append(("executor", "No jobs are being done."))
+    return found

@@ -1,0 +1,120 @@
+"""``/v1/kernels``: what the cache of kernels holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from api.deps import Digest, Shared
+from api.errors import Problem
+from api.service import Service
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels import inspect
+from nngp_prior.kernels.cache import Entry
+from nngp_prior.schemas.result import finite
+
+router = APIRouter(prefix="/v1/kernels", tags=["kernels"])
+_LARGEST = 5_000  # inputs of a kernel whose spectrum is computed while a client waits
+
+
+@router.get("")
+def list_(service: Shared) -> dict[str, Any]:
+    """What is there, the most recently used first.
+
+    Args:
+        service: that keeps it.
+
+    Returns:
+        the kernels, finished and unfinished, and how many bytes they may take.
+    """
+    entries = service.kernels.entries()
+    total = sum(entry.bytes for entry in entries)
+    return {"bytes": total, "limit": service.kernels.limit, "kernels": [_document(entry) for entry in entries]}
+
+
+@router.get("/{key}")
+async def get(
+    key: Digest,
+    service: Shared,
+    spectrum: Annotated[bool, Query(description=f"with the eigenvalues' range, up to n = {_LARGEST:,}")] = False,
+) -> dict[str, Any]:
+    """One kernel.
+
+    Args:
+        key: of it.
+        service: that keeps it.
+        spectrum: also the range of its eigenvalues, which is computed once.
+
+    Returns:
+        size, architecture, data set and last use.
+    """
+    document = _document(_entry(service, key))
+    if not spectrum:
+        return document
+    return {**document, "spectrum": await service.in_thread(_spectrum, service, key)}
+
+
+@router.delete("/{key}", status_code=204)
+def delete(key: Digest, service: Shared) -> None:
+    """Remove a kernel from the cache.
+
+    Args:
+        key: of it.
+        service: that keeps it.
+
+    Raises:
+        Problem: there is none, or it is in use.
+    """
+    _entry(service, key)
+    if not service.kernels.remove(key):
+        raise Problem(
+            409, "kernel-in-use", f"The kernel {key} is being computed or used. Try again when its jobs are done."
+        )
+
+
+def _entry(service: Service, key: str) -> Entry:
+    entry = service.kernels.entry(key)
+    if entry is None:
+        raise Problem(404, "not-found", f"There is no kernel {key}. GET /v1/kernels lists what there is.")
+    return entry
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    grid = entry.header.grid
+    return {
+        "key": entry.header.key,
+        "n": grid.n,
+        "n2": grid.n2,
+        "dtype": entry.header.dtype,
+        "bytes": entry.bytes,
+        "last_use": entry.last_use.isoformat(),
+        "finished": entry.finished,
+        **entry.header.about,
+    }
+
+
+def _spectrum(service: Service, key: str) -> dict[str, Any]:
+    known = service.spectra.get(key)
+    if known is not None:
+        return known
+    entry = _entry(service, key)
+    n = entry.header.grid.n
+    if n > _LARGEST or not entry.header.grid.symmetric or not entry.finished:
+        problem = (
+            f"the kernel has {n:,} inputs" if n > _LARGEST else "the kernel is unfinished, or of two sets of inputs"
+        )
+        remedy = f"Ask for those of whole kernels with at most {_LARGEST:,} inputs."
+        raise InvalidInput("spectrum", problem, remedy)
+    found = inspect(service.kernels.open(key))
+    document = finite(
+        {
+            "largest": float(found.eigenvalues[0]),
+            "smallest": float(found.eigenvalues[-1]),
+            "condition": found.condition,
+            "rank": found.rank,
+            "effective_rank": found.effective_rank,
+        }
+    )
+    service.spectra.put(key, document)
+    return document

@@ -1,0 +1,82 @@
+"""Settings of the service, from the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from nngp_prior.settings import Settings
+
+_MIB = 2**20
+
+
+class ServerSettings(Settings):
+    """What the environment says to the service, beside what it says to the library.
+
+    Attributes:
+        host: ``NNGP_HOST``, the address that it listens on.
+        port: ``NNGP_PORT``.
+        token: ``NNGP_TOKEN``, which every request must bear; one is made in the file ``token`` under ``NNGP_HOME`` when
+            absent.
+        no_token: ``NNGP_NO_TOKEN``, ask for none; on loopback only.
+        allowed_hosts: ``NNGP_ALLOWED_HOSTS``, names by which clients may call it beside those of loopback and ``host``,
+            with commas between them.
+        database_url: ``NNGP_DATABASE_URL``, of the table of jobs; ``service.sqlite`` under ``NNGP_HOME`` when absent.
+        slots: ``NNGP_SLOTS``, processes that compute; as many as cores, or one with a GPU, when absent.
+        memory_limit: ``NNGP_MEMORY_LIMIT``, bytes that they may take together; four fifths of the memory when absent.
+        max_body_bytes: ``NNGP_MAX_BODY_BYTES``, of JSON.
+        max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, of one uploaded array.
+        blob_quota_bytes: ``NNGP_BLOB_QUOTA_BYTES``, of all uploaded arrays together.
+        max_rows: ``NNGP_MAX_ROWS``, labellings of one request.
+        queue_limit: ``NNGP_QUEUE_LIMIT``, jobs that wait or run.
+        task_seconds: ``NNGP_TASK_SECONDS``, after which a process that computes one unit of work is ended.
+        lease_seconds: ``NNGP_LEASE_SECONDS``, after which a worker that was not heard of is taken for dead.
+        min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk that are left free.
+        body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a body of JSON must have arrived, and between two
+            parts of an uploaded array.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    token: SecretStr | None = None
+    no_token: bool = False
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    database_url: str | None = None
+    slots: Annotated[int, Field(ge=1)] | None = None
+    memory_limit: Annotated[int, Field(ge=1)] | None = None
+    max_body_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
+    max_blob_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * _MIB
+    blob_quota_bytes: Annotated[int, Field(ge=0)] = 20 * 1024 * _MIB
+    max_rows: Annotated[int, Field(ge=1)] = 100_000
+    queue_limit: Annotated[int, Field(ge=1)] = 2_000
+    task_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    lease_seconds: Annotated[float, Field(gt=0)] = 15.0
+    min_free_disk: Annotated[int, Field(ge=0)] = 256 * _MIB
+    body_timeout: Annotated[float, Field(gt=0)] = 30.0
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, names: Any) -> Any:
+        return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
+
+    @model_validator(mode="after")
+    def _without_a_token_only_loopback(self) -> ServerSettings:
+        if self.no_token and self.token is not None:
+            raise ValueError("NNGP_TOKEN and NNGP_NO_TOKEN contradict each other. Set one of them.")
+        if self.no_token and not is_loopback(self.host):
+            raise ValueError(
+                f"NNGP_NO_TOKEN: anybody who reaches {self.host} could use the service. Set NNGP_HOST=127.0.0.1, or "
+                "keep the token."
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,56 @@
+"""The token that every request must bear."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from api.settings import ServerSettings
+from nngp_prior.errors import InvalidInput
+
+
+def token_of(settings: ServerSettings) -> str | None:
+    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made at the first start.
+
+    Args:
+        settings: of the service.
+
+    Returns:
+        the token; None where none is asked for.
+
+    Raises:
+        InvalidInput: the file that keeps it is empty.
+    """
+    if settings.no_token:
+        return None
+    if settings.token is not None:
+        return settings.token.get_secret_value()
+    path = token_path(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    _make(path)
+    token = path.read_text().strip()
+    if not token:
+        raise InvalidInput("NNGP_TOKEN", f"{path} is empty", "Remove the file, and a token is made again.")
+    return token
+
+
+def token_path(settings: ServerSettings) -> Path:
+    """Where a token that was made is kept."""
+    return settings.home / "token"
+
+
+def _make(path: Path) -> None:
+    """Make the file, whole from the moment that it is there, and for nobody else to read."""
+    if path.exists():
+        path.chmod(0o600)
+        return
+    draft = path.with_name(f"token.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        os.link(draft, path)
+    except FileExistsError:  # another process was first
+        pass
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,354 @@
+"""What every route has: token, host, limits of bodies, problems, ids, logs, metrics."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.errors import StorageFull, problem_of
+from api.middleware import OPEN
+from api.service import Service
+from api.settings import ServerSettings
+from api.token import token_of, token_path
+from nngp_prior.errors import DataMissing, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit
+from tests.api.apps import BEARER, TOKEN, client, problem, settings
+
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "FROBNICATE")
+DIGITS = {"kind": "digits", "n": 20}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client(tmp_path_factory.mktemp("shell"), max_body_bytes=2_000, allowed_hosts="box.lab, other") as served:
+        yield served
+
+
+def application(api: TestClient) -> FastAPI:
+    assert isinstance(api.app, FastAPI)
+    return api.app
+
+
+def paths(app: FastAPI) -> set[str]:
+    """Of all routes, in OpenAPI or not."""
+    found = set()
+    for route in app.routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        found |= {part.path for part in (contexts() if contexts else [route])}
+    return {re.sub(r"\{.*?\}", "0" * 64, path) for path in found}
+
+
+def test_every_route_asks_for_the_token(api: TestClient) -> None:
+    everything = paths(application(api))
+    assert {"/healthz", "/docs", "/openapi.json", "/metrics", "/v1/catalogue", "/v1/kernels"} < everything
+    for path in everything | {"/nowhere", "/healthz/", "//healthz", "/v1/../healthz/x"}:
+        for method in METHODS:
+            for wrong in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
+                answer = api.request(method, path, headers={"Authorization": wrong.encode("latin-1")})
+                if path in OPEN:
+                    assert answer.status_code == (200 if method in ("GET", "HEAD") else 405)
+                    break
+                assert answer.status_code == 401, (method, path, wrong)
+                if method != "HEAD":
+                    problem(answer, 401, "unauthorized")
+                assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "localhost:80:80"]
+)
+def test_other_hosts_are_refused(api: TestClient, host: str) -> None:
+    for path in ("/healthz", "/v1/catalogue"):
+        problem(api.get(path, headers={"Host": host}), 400, "forbidden-host")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]", "[::1]:8000", "box.lab:80", "other"]
+)
+def test_known_hosts(api: TestClient, host: str) -> None:
+    assert api.get("/v1/catalogue", headers={"Host": host}).status_code == 200
+
+
+def test_unknown_paths_and_methods(api: TestClient) -> None:
+    problem(api.get("/nowhere"), 404, "not-found")
+    problem(api.get("/v1/datasets/"), 404, "not-found")
+    problem(api.get(f"/v1/datasets/{'0' * 64}"), 404, "not-found")
+    answer = api.patch("/v1/datasets")
+    problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, POST"
+    answer = api.options("/v1/datasets", headers={"Origin": "https://evil.example"})
+    problem(answer, 405, "method-not-allowed")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert api.head("/healthz").status_code == 200
+
+
+def test_bodies_that_are_too_large(api: TestClient) -> None:
+    whole = b'{"kind": "digits", "n": 20' + b" " * 2_000 + b"}"
+    headers = {"Content-Type": "application/json"}
+    assert (
+        "2,000 bytes"
+        in problem(api.post("/v1/datasets", content=whole, headers=headers), 413, "body-too-large")["detail"]
+    )
+    parts = (whole[i : i + 500] for i in range(0, len(whole), 500))
+    problem(api.post("/v1/datasets", content=parts, headers=headers), 413, "body-too-large")
+    problem(api.request("GET", "/nowhere", content=whole), 413, "body-too-large")
+
+
+def test_bodies_of_other_types(api: TestClient) -> None:
+    content = json.dumps(DIGITS)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        headers = {"Content-Type": kind}
+        problem(api.post("/v1/datasets", content=content, headers=headers), 415, "unsupported-media-type")
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    problem(api.post("/v1/datasets", content=content, headers=headers), 415, "unsupported-media-type")
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    assert api.post("/v1/datasets", content=content, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("content", "location"),
+    [
+        (b"", "body"),
+        (b"{", "body.1"),
+        (b"null", "body"),
+        (b"[1]", "body"),
+        (b'"digits"', "body"),
+        (b'{"n": 20}', "body"),
+        (b'{"kind": "digitz"}', "body.kind"),
+        (b'{"kind": "digits", "n": 0}', "body.n"),
+        (b'{"kind": "digits", "n": 1e400}', "body.n"),
+        (b'{"kind": "digits", "n": NaN}', "body.n"),
+        (b'{"kind": "digits", "more": "\\ud800"}', "body.more"),
+        (b'{"kind": "inline", "x": [[1], [1, 2]]}', "body.x"),
+        (b'{"kind": "digits", "n": 99999}', "n"),
+    ],
+    ids=range(13),
+)
+def test_bodies_that_are_wrong_name_the_place(api: TestClient, content: bytes, location: str) -> None:
+    answer = api.post("/v1/datasets", content=content, headers={"Content-Type": "application/json"})
+    found = problem(answer, 422, "invalid-request")
+    assert [error["location"] for error in found["errors"]] == [location]
+    assert found["detail"].startswith(f"{location}: ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{", b"[" * 1_999, b'{"kind": "digits", "n": ' + b"9" * 1_900 + b"}"], ids=range(3)
+)
+def test_bodies_that_break_parsers(api: TestClient, content: bytes) -> None:
+    answer = api.post("/v1/datasets", content=content, headers={"Content-Type": "application/json"})
+    problem(answer, 422, "invalid-request")
+
+
+def test_all_problems_are_told_at_once_without_the_kinds_between(api: TestClient) -> None:
+    request = {
+        "dataset": {"kind": "digits", "n": -1},
+        "labellings": [{"kind": "threshold"}, {"kind": "nothing"}, {"kind": "parity"}],
+        "x": 1,
+    }
+    errors = problem(api.post("/v1/labellings", json=request), 422, "invalid-request")["errors"]
+    assert {error["location"] for error in errors} == {
+        "body.dataset.n",
+        "body.labellings.0.at",
+        "body.labellings.1.kind",
+        "body.x",
+    }
+
+
+def test_the_table_of_problems() -> None:
+    for error, status, code in [
+        (StorageFull("full"), 507, "storage-full"),
+        (OSError(28, "No space left on device"), 507, "storage-full"),
+        (ResourceLimit("n"), 422, "kernel-too-large"),
+        (DataMissing("no file"), 422, "data-unavailable"),
+        (InvalidLabels("a", "b", "c"), 422, "invalid-request"),
+        (NngpPriorError("x"), 422, "invalid-request"),
+        (OSError(5, "secret path"), 500, "internal-error"),
+        (RuntimeError("secret"), 500, "internal-error"),
+    ]:
+        found = problem_of(error)
+        assert (found.status, found.code) == (status, code)
+        assert "secret" not in str(found.document())
+    assert problem_of(InvalidInput("n", "got 0", "Use 1.")).errors == [{"location": "n", "message": "got 0. Use 1."}]
+
+
+def test_our_own_errors_tell_nothing_and_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = create_app(settings(tmp_path))
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("the inside")
+
+    @app.get("/broken-disk")
+    def broken_disk() -> None:
+        raise OSError(5, "the inside")
+
+    with TestClient(app, base_url="http://localhost", headers=BEARER) as api:
+        for path in ("/broken", "/broken-disk"):
+            answer = api.get(path, headers={"X-Request-ID": "mine-1"})
+            problem(answer, 500, "internal-error")
+            assert "inside" not in answer.text
+            assert answer.headers["x-request-id"] == "mine-1"
+            logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+            [line] = [line for line in logged if line["level"] == "error"]
+            assert line["request_id"] == "mine-1"
+            assert "the inside" in line["exception"]
+            assert "Traceback" in line["exception"]
+
+
+def test_request_ids_are_ours_unless_they_are_harmless(api: TestClient) -> None:
+    for given in ("a b", "x" * 65, 'a"b', "é"):
+        used = api.get("/healthz", headers={"X-Request-ID": given.encode()}).headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{32}", used)
+
+
+def test_others_log_through_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    from api import logs
+
+    uvicorn = logging.getLogger("uvicorn.access")
+    uvicorn.addHandler(logging.StreamHandler())
+    logs.configure()
+    logs.configure()
+    uvicorn.info('%s - "%s"', "client", "GET / HTTP/1.1")
+    [line] = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == 'client - "GET / HTTP/1.1"'
+    assert json.loads(line)["logger"] == "uvicorn.access"
+
+
+def test_answers_carry_headers_that_browsers_obey(api: TestClient) -> None:
+    for path in ("/healthz", "/v1/catalogue", "/nowhere"):
+        headers = api.get(path).headers
+        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_docs_load_nothing_from_elsewhere(api: TestClient) -> None:
+    page = api.get("/docs")
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert "//" not in page.text
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|style=", page.text)
+    for source in re.findall(r'(?:src|href)="(.*?)"', page.text):
+        found = api.get(source)
+        assert found.status_code == 200
+        assert not re.search(r"https?://|innerHTML|eval\(", found.text)
+
+
+def test_openapi_lists_the_routes_and_their_problems(api: TestClient) -> None:
+    document = api.get("/openapi.json").json()
+    assert set(document["paths"]["/v1/blobs/{sha256}"]) == {"put", "head"}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert "application/problem+json" in operation["responses"]["4XX"]["content"], path
+            assert "422" not in operation["responses"]
+
+
+def test_metrics(tmp_path: Path) -> None:
+    class Table:
+        closed = False
+
+        def counts(self) -> dict[str, int]:
+            return {"running": 3, "units_waiting": 7}
+
+        def close(self) -> None:
+            self.closed = True
+
+    table = Table()
+    app = create_app(settings(tmp_path), lambda given: Service(given, table))
+    with TestClient(app, base_url="http://localhost", headers=BEARER) as api:
+        api.get("/v1/catalogue")
+        api.get("/nowhere", headers={"Authorization": "none"})
+        lines = api.get("/metrics").text.splitlines()
+        assert not table.closed
+    assert 'nngp_jobs{state="running"} 3.0' in lines
+    assert 'nngp_units{state="waiting"} 7.0' in lines
+    assert 'nngp_stored_bytes{what="blobs"} 0.0' in lines
+    assert 'http_requests_total{handler="/v1/catalogue",method="GET",status="2xx"} 1.0' in lines
+    assert table.closed
+
+
+def test_readiness(tmp_path: Path) -> None:
+    class Dispatcher:
+        alive = True
+
+        def ready(self) -> bool:
+            return self.alive
+
+        def close(self) -> None:
+            self.alive = False
+
+    dispatcher = Dispatcher()
+    app = create_app(settings(tmp_path), lambda given: Service(given, dispatcher=dispatcher))
+    with TestClient(app, base_url="http://localhost") as api:
+        assert api.get("/readyz").status_code == 200
+        dispatcher.alive = False
+        found = problem(api.get("/readyz"), 503, "not-ready")
+        assert [error["location"] for error in found["errors"]] == ["executor"]
+        assert found["retryable"]
+        assert api.get("/healthz").status_code == 200
+    with client(tmp_path, min_free_disk=2**60) as api:
+        assert problem(api.get("/readyz"), 503, "not-ready")["errors"][0]["location"] == "disk"
+
+
+def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    made = token_of(ServerSettings(home=home))
+    assert made is not None
+    assert len(made) >= 32
+    assert token_of(ServerSettings(home=home)) == made
+    assert token_path(ServerSettings(home=home)).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in home.iterdir()] == ["token"]
+    assert token_of(ServerSettings(home=home, token="other")) == "other"
+    assert "other" not in repr(ServerSettings(home=home, token="other"))
+    (home / "token").write_text("\n")
+    with pytest.raises(InvalidInput, match="is empty"):
+        token_of(ServerSettings(home=home))
+
+
+def test_without_a_token_only_on_loopback(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="anybody who reaches"):
+        ServerSettings(home=tmp_path, no_token=True, host="0.0.0.0")
+    with pytest.raises(ValidationError, match="contradict"):
+        ServerSettings(home=tmp_path, no_token=True, token=TOKEN)
+    app = create_app(ServerSettings(home=tmp_path, no_token=True, host="::1"))
+    with TestClient(app, base_url="http://[::1]:8000") as api:
+        assert api.get("/v1/catalogue").status_code == 200
+        problem(api.get("/v1/catalogue", headers={"Host": "evil.example"}), 400, "forbidden-host")
+    assert not (tmp_path / "token").exists()
+
+
+def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGP_ALLOWED_HOSTS", "box.lab, other")
+    monkeypatch.setenv("NNGP_PORT", "9000")
+    monkeypatch.setenv("NNGP_TOKEN", "")
+    found = ServerSettings()
+    assert (found.allowed_hosts, found.port, found.token) == (("box.lab", "other"), 9000, None)
+
+
+def test_the_process_of_the_api_never_loads_jax(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from tests.api.apps import client
+with client(Path({str(tmp_path)!r})) as api:
+    assert "jax" not in sys.modules
+    labellings = [{{"kind": "parity"}}, {{"kind": "random"}}]
+    request = {{"dataset": {{"kind": "digits", "n": 20}}, "labellings": labellings}}
+    assert api.post("/v1/labellings", json=request).status_code == 201
+    for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
+        assert api.get(path).status_code == 200
+print(sorted({{"jax", "neural_tangents"}} & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == "[]"

@@ -1,0 +1,155 @@
+"""Over a socket: slow, cut off and endless requests, and answers while a body is still coming."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import uvicorn
+
+from api.app import create_app
+from tests.api.apps import TOKEN, header, npy, settings, sha256
+
+HEAD = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+QUICK = 0.3  # seconds that a body may take
+
+
+@contextmanager
+def serving(home: Path, **fields: Any) -> Iterator[int]:
+    config = uvicorn.Config(create_app(settings(home, **fields)), port=0, log_config=None)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("wire")
+
+
+@pytest.fixture(scope="module")
+def port(home: Path) -> Iterator[int]:
+    with serving(home, body_timeout=QUICK) as port:
+        yield port
+
+
+def ask(port: int, start: str, *parts: bytes, pause: float = 0) -> tuple[int, dict[str, Any]]:
+    """Send a request; what comes back, as soon as it comes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+        wire.sendall(f"{start} HTTP/1.1\r\n{HEAD}".encode() + parts[0])
+        for part in parts[1:]:
+            time.sleep(pause)
+            wire.sendall(part)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            more = wire.recv(65_536)
+            assert more, received
+            received += more
+        head, _, body = received.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        while len(body) < int(fields.get(b"content-length", 0)):
+            body += wire.recv(65_536)
+        return int(head.split()[1]), json.loads(body)
+
+
+def test_a_slow_body_is_408(port: int) -> None:
+    start = b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    status, found = ask(port, "POST /v1/datasets", start)
+    assert (status, found["code"], found["retryable"]) == (408, "request-timeout", True)
+    # A byte now and then does not help.
+    status, found = ask(port, "POST /v1/datasets", start, *[b" "] * 4, pause=QUICK / 3)
+    assert status == 408
+
+
+def test_a_slow_upload_is_408_and_leaves_nothing(port: int, home: Path) -> None:
+    content = npy(np.ones(1_000))
+    start = f"Content-Length: {len(content)}\r\n\r\n".encode() + content[:500]
+    status, found = ask(port, f"PUT /v1/blobs/{sha256(content)}", start)
+    assert (status, found["code"]) == (408, "request-timeout")
+    assert list((home / "blobs").glob("*.tmp")) == []
+
+
+def test_an_upload_may_take_longer_than_that_in_all(port: int) -> None:
+    content = npy(np.ones(10))
+    parts = [content[i : i + 60] for i in range(0, len(content), 60)]
+    start = f"Content-Length: {len(content)}\r\n\r\n".encode()
+    status, _ = ask(port, f"PUT /v1/blobs/{sha256(content)}", start, *parts, pause=QUICK / 2)
+    assert len(parts) > 2
+    assert status == 201
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(port: int, home: Path) -> None:
+    content = npy(np.ones(500_000))
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+        wire.sendall(
+            f"PUT /v1/blobs/{sha256(content)} HTTP/1.1\r\n{HEAD}Content-Length: {len(content)}\r\n\r\n".encode()
+        )
+        wire.sendall(content[:1_500_000])
+        until(lambda: any((home / "blobs").glob("*.tmp")))
+    until(lambda: not any((home / "blobs").glob("*.tmp")))
+    assert not list((home / "blobs").glob(f"*/{sha256(content)}.npy"))
+
+
+def test_chunks_are_411_for_arrays_and_limited_for_json(port: int) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    status, found = ask(port, f"PUT /v1/blobs/{'0' * 64}", chunked + b"\r\n5\r\nhello\r\n")
+    assert (status, found["code"]) == (411, "length-required")
+    chunk = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    status, found = ask(port, "POST /v1/datasets", chunked + b"Content-Type: application/json\r\n\r\n", *[chunk] * 9)
+    assert (status, found["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize("length", [7 * 2**40, 2**32])
+def test_a_length_that_is_refused_is_answered_before_the_body(port: int, length: int) -> None:
+    start = f"Content-Length: {length + 1}\r\n\r\n".encode()
+    for request in (f"PUT /v1/blobs/{'0' * 64}", "POST /v1/datasets"):
+        status, found = ask(port, request, start)
+        assert (status, found["code"]) == (413, "body-too-large")
+
+
+def test_a_header_that_is_refused_is_answered_before_the_body(port: int) -> None:
+    """400 MB are stated, and 7 TiB claimed; one part of it is enough to see that."""
+    content = header("{'descr': '<f8', 'fortran_order': False, 'shape': (999999, 999999), }")
+    start = f"Content-Length: {400 * 10**6}\r\n\r\n".encode()
+    status, found = ask(port, f"PUT /v1/blobs/{'0' * 64}", start, content + bytes(2**20))
+    assert (status, found["code"]) == (422, "invalid-array")
+    assert "make 7,999,984,000,008" in found["detail"]
+
+
+def test_a_known_array_need_not_be_sent_again(port: int) -> None:
+    content = npy(np.arange(20.0))
+    start = f"Content-Length: {len(content)}\r\n\r\n".encode()
+    assert ask(port, f"PUT /v1/blobs/{sha256(content)}", start, content)[0] == 201
+    assert ask(port, f"PUT /v1/blobs/{sha256(content)}", start)[0] == 200
+
+
+def test_memory_stays_flat(port: int) -> None:
+    """Bodies that are refused, and then sent all the same, are let go of as they come."""
+    part, parts = bytes(2**20), 200
+    start = f"Content-Length: {len(part) * parts}\r\n\r\n".encode()
+    ask(port, "POST /v1/datasets", start, part)
+    before, peak = psutil.Process().memory_info().rss, 0
+    for request in ("POST /v1/datasets", f"PUT /v1/blobs/{'0' * 64}"):
+        ask(port, request, start, *[part] * parts)
+        peak = max(peak, psutil.Process().memory_info().rss)
+    assert peak - before < 30 * 2**20
+
+
+def until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
