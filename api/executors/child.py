@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from api.work import WORK, Work
-from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit
+from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
@@ -80,38 +80,6 @@ def die_with_server() -> None:
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def problem_of(error: NngpPriorError) -> dict[str, Any]:
-    """An error as an RFC 9457 document.
-
-    Args:
-        error: of the library.
-
-    Returns:
-        what JSON can hold.
-    """
-    match error:
-        case ResourceLimit():
-            code, title = "kernel-too-large", "The work does not fit"
-        case DataUnavailable():
-            code, title = "data-unavailable", "A data file is missing or damaged"
-        case _:
-            code, title = "invalid-request", "The request cannot be carried out"
-    errors = [{"location": f"body.{error.field}", "message": str(error)}] if isinstance(error, InvalidInput) else []
-    return _problem(code, title, 422, str(error), errors)
-
-
-def _problem(code: str, title: str, status: int, detail: str, errors: list[dict[str, str]]) -> dict[str, Any]:
-    return {
-        "type": f"urn:nngp-prior:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "errors": errors,
-        "retryable": False,
-    }
-
-
 def _ended(
     task: dict[str, Any], works: Mapping[str, Work[Any]], bench: Workbench, channel: Connection
 ) -> dict[str, Any]:
@@ -125,13 +93,12 @@ def _ended(
     except Exception as error:
         if _disk_is_full(error):
             return {"put_back": f"no space left on the disk ({error})"}
-        if isinstance(error, NngpPriorError):
-            return {"failed": problem_of(error)}
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) and not isinstance(error, NngpPriorError):
             return {"lost": f"no memory left ({error})"}
-        detail = f"{type(error).__name__} while computing; the service's log has more. Report it."
-        problem = _problem("internal-error", "A defect of the service", 500, detail, [])
-        return {"failed": problem, "traceback": traceback.format_exc()}
+        from api.errors import problem_of  # loads FastAPI, and most children never need it
+
+        failed = {"failed": problem_of(error).document()}
+        return failed if isinstance(error, NngpPriorError) else {**failed, "traceback": traceback.format_exc()}
     return {"done": True}
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import structlog
 
+from api.errors import Problem
 from api.executors.base import Cancelled, Done, Failed, Listener, Lost, Outcome, PutBack, Task
 
 _START_SECONDS = 120.0  # until a child has imported all it needs
@@ -281,13 +282,5 @@ class _Rows:
 
 
 def _out_of_time(seconds: float) -> dict[str, Any]:
-    return {
-        "type": "urn:nngp-prior:problem:time-limit",
-        "title": "The computation took too long",
-        "status": 500,
-        "detail": f"A part of this job took more than {seconds:,.0f} s. Raise NNGP_TASK_SECONDS, or ask for less "
-        "at once; rows that are finished are kept.",
-        "code": "time-limit",
-        "errors": [],
-        "retryable": False,
-    }
+    detail = f"A part of this job took more than {seconds:,.0f} s. Raise NNGP_TASK_SECONDS, or ask for less at once"
+    return Problem(500, "time-limit", f"{detail}; rows that are finished are kept.").document()

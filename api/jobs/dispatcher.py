@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from api.errors import Problem
 from api.executors.base import Cancelled, Done, Executor, Failed, Lost, Outcome, PutBack, Task
 from api.jobs.models import Lease
 from api.jobs.table import JobTable
@@ -276,12 +277,4 @@ def _too_large(needed: int, limit: int) -> dict[str, Any]:
     detail = (
         f"A part of this job takes {needed / 2**30:.1f} GiB of memory, and the service may use {limit / 2**30:.1f}."
     )
-    return {
-        "type": "urn:nngp-prior:problem:kernel-too-large",
-        "title": "The work does not fit",
-        "status": 422,
-        "detail": f"{detail} Use fewer inputs, or raise NNGP_MEMORY_LIMIT.",
-        "code": "kernel-too-large",
-        "errors": [],
-        "retryable": False,
-    }
+    return Problem(422, "kernel-too-large", f"{detail} Use fewer inputs, or raise NNGP_MEMORY_LIMIT.").document()

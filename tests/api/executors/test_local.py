@@ -192,7 +192,7 @@ def test_a_child_that_is_killed_while_idle_is_nobodys_loss(executor: LocalExecut
 @pytest.mark.parametrize(
     ("deed", "code", "field"),
     [
-        ("invalid", "invalid-request", "body.dataset.n"),
+        ("invalid", "invalid-request", "dataset.n"),
         ("missing", "data-unavailable", None),
         ("large", "kernel-too-large", None),
     ],
