@@ -90,15 +90,16 @@ def _ended(
             request = work.request.model_validate(task["request"])
             for place, result in work.run(request, task["rows"], bench, _Reporter(channel)):
                 _send(channel, {"row": [place, result]})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if _disk_is_full(error):
             return {"put_back": f"no space left on the disk ({error})"}
         if isinstance(error, MemoryError) and not isinstance(error, NngpPriorError):
             return {"lost": f"no memory left ({error})"}
-        from api.errors import problem_of  # loads FastAPI, and most children never need it
+        from api.errors import internal_error, problem_of  # loads FastAPI, and most children never need it
 
-        failed = {"failed": problem_of(error).document()}
-        return failed if isinstance(error, NngpPriorError) else {**failed, "traceback": traceback.format_exc()}
+        if isinstance(error, NngpPriorError):
+            return {"failed": problem_of(error).document()}
+        return {"failed": internal_error().document(), "traceback": traceback.format_exc()}
     return {"done": True}
 
 

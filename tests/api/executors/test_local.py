@@ -210,10 +210,11 @@ def test_an_error_of_the_library_fails_the_task(
     assert executor.pids() == before
 
 
-def test_a_defect_fails_the_task_is_logged_and_gets_a_fresh_child(executor: LocalExecutor) -> None:
+@pytest.mark.parametrize("deed", ["defect", "leave"])
+def test_a_defect_fails_the_task_is_logged_and_gets_a_fresh_child(executor: LocalExecutor, deed: str) -> None:
     before = executor.pids()
     with capture_logs() as logs:
-        outcome = executor.run(odd("defect"), Heard())
+        outcome = executor.run(odd(deed), Heard())
     assert isinstance(outcome, Failed)
     assert (outcome.problem["code"], outcome.problem["status"]) == ("internal-error", 500)
     assert "a bug" in logs[0]["traceback"]
