@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from api.problems import Problem, problem_of
+from api.problems import internal_error, problem_of
 from api.work import WORK, Work
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.numerics.threads import use_cores
@@ -91,15 +91,14 @@ def _ended(
             request = work.request.model_validate(task["request"])
             for place, result in work.run(request, task["rows"], bench, _Reporter(channel)):
                 _send(channel, {"row": [place, result]})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if _disk_is_full(error):
             return {"put_back": f"no space left on the disk ({error})"}
+        if isinstance(error, MemoryError) and not isinstance(error, NngpPriorError):
+            return {"lost": f"no memory left ({error})"}
         if isinstance(error, NngpPriorError):
             return {"failed": problem_of(error).document()}
-        if isinstance(error, MemoryError):
-            return {"lost": f"no memory left ({error})"}
-        detail = f"{type(error).__name__} while computing; the service's log has more. Report it."
-        return {"failed": Problem(500, "internal-error", detail).document(), "traceback": traceback.format_exc()}
+        return {"failed": internal_error().document(), "traceback": traceback.format_exc()}
     return {"done": True}
 
 

@@ -51,7 +51,8 @@ DEEDS: dict[str, Any] = {
     "fine": lambda request: None,
     "abort": lambda request: os.abort(),
     "segfault": lambda request: ctypes.string_at(0),
-    "exit": lambda request: sys.exit(3),
+    "exit": lambda request: os._exit(3),
+    "leave": lambda request: sys.exit("a bug"),
     "sleep": lambda request: time.sleep(600),
     "nap": lambda request: time.sleep(0.5),
     # Python's lock is held all the time: no other thread of the child runs.

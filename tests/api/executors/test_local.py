@@ -192,7 +192,7 @@ def test_a_child_that_is_killed_while_idle_is_nobodys_loss(executor: LocalExecut
 @pytest.mark.parametrize(
     ("deed", "code", "field"),
     [
-        ("invalid", "invalid-request", "body.dataset.n"),
+        ("invalid", "invalid-request", "dataset.n"),
         ("missing", "data-unavailable", None),
         ("large", "kernel-too-large", None),
     ],
@@ -210,10 +210,11 @@ def test_an_error_of_the_library_fails_the_task(
     assert executor.pids() == before
 
 
-def test_a_defect_fails_the_task_is_logged_and_gets_a_fresh_child(executor: LocalExecutor) -> None:
+@pytest.mark.parametrize("deed", ["defect", "leave"])
+def test_a_defect_fails_the_task_is_logged_and_gets_a_fresh_child(executor: LocalExecutor, deed: str) -> None:
     before = executor.pids()
     with capture_logs() as logs:
-        outcome = executor.run(odd("defect"), Heard())
+        outcome = executor.run(odd(deed), Heard())
     assert isinstance(outcome, Failed)
     assert (outcome.problem["code"], outcome.problem["status"]) == ("internal-error", 500)
     assert "a bug" in logs[0]["traceback"]
@@ -339,6 +340,7 @@ def test_a_server_that_is_killed_takes_its_children_along(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fifty_children_leave_nothing_behind(executor: LocalExecutor) -> None:
     assert works(executor)
     before, children = len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
