@@ -64,7 +64,7 @@ class LocalClient:
         Returns:
             the job; that of the same request, if there is one.
         """
-        id = request.content_hash  # noqa: A001
+        id = request.content_hash
         if id not in self._jobs:
             self._jobs[id] = LocalJob(self._bench, request)
         self._jobs[id].accept()
@@ -83,7 +83,7 @@ class LocalClient:
         self._arrays.setdefault(file.sha256, file.array)
         return file.sha256
 
-    def job(self, id: str) -> LocalJob:  # noqa: A002
+    def job(self, id: str) -> LocalJob:
         """A job that was submitted before.
 
         Args:

@@ -103,7 +103,7 @@ class Client:
             self._http.request("PUT", path, headers=headers, content=file.pieces)
         return file.sha256
 
-    def job(self, id: str) -> RemoteJob:  # noqa: A002  what it is called everywhere
+    def job(self, id: str) -> RemoteJob:
         """A job that was submitted before, here or elsewhere.
 
         Args:

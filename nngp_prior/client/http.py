@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,17 @@ T = TypeVar("T")
 # The service is not there (yet, or again), or the answer was cut off; what is asked for can be asked for twice.
 DROPPED = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError)
 _AGAIN = (429, 503, 507)
+_LIKE = "Give one like http://127.0.0.1:8000."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+_log = logging.getLogger("nngp_prior.client")
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.warning("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
+
+
+# Where structlog is installed, stamina would print this on standard output, among a program's results.
+stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
 class Http:
@@ -173,25 +184,6 @@ def translated(error: ServiceError) -> NngpPriorError:
         problem, _, remedy = message.partition(". ")
         return InvalidInput(field, problem.removesuffix("."), remedy or "Change it.")
     return error
-
-
-def problem_error(problem: Mapping[str, Any]) -> NngpPriorError:
-    """What a problem is as an exception.
-
-    Args:
-        problem: as JSON has it.
-
-    Returns:
-        an error to raise.
-    """
-    own = ServiceError(problem)
-    error = translated(own)
-    if error is not own:
-        error.__cause__ = own
-    return error
-
-
-_LIKE = "Give one like http://127.0.0.1:8000."
 
 
 def _raise_for(response: httpx2.Response, allow: tuple[int, ...] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 
 from nngp_prior.client.bars import bar
-from nngp_prior.client.http import DROPPED, Http, problem_error, seconds_after
+from nngp_prior.client.http import DROPPED, Http, seconds_after
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.result import Result, Results
@@ -117,6 +117,11 @@ class RemoteJob:
         self._ask(0)
         return self._status
 
+    @property
+    def last(self) -> Status:
+        """Where it stood when the service was last asked."""
+        return self._status
+
     def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
         """Wait until the job has ended, in whatever state.
 
@@ -154,6 +159,7 @@ class RemoteJob:
 
         Raises:
             NotFinished: it has not ended in time, and goes on; ask again, here or with ``client.job(id)``.
+                Of a job that failed or was dismissed, the service says so (:class:`ServiceError`).
         """
         with bar(progress, f"job {self.id[:12]}") as tell:
             ended = self.wait(timeout, tell)
@@ -162,8 +168,6 @@ class RemoteJob:
                 f"timeout: job {self.id} has not ended after {timeout:g} s "
                 f"({self._status.current} of {self._status.target} {self._status.unit}). It goes on: ask again."
             )
-        if self._status.state == "failed" and self._status.error is not None:
-            raise problem_error(self._status.error)
         document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
         return Results(document.pop("results"), document)
 

@@ -40,7 +40,7 @@ class Npy:
         self.array = np.ascontiguousarray(array, np.dtype(little).newbyteorder("<"))
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(self.array))
-        self._header, self._data = header.getvalue(), memoryview(self.array.reshape(-1).view(np.uint8))
+        self._header, self._data = header.getvalue(), self.array.reshape(-1).view(np.uint8).data
         self.length = len(self._header) + len(self._data)
         sha = hashlib.sha256(self._header)
         sha.update(self._data)
@@ -102,7 +102,7 @@ def _inputs(X: ArrayLike) -> np.ndarray:
         raise InvalidInput(
             "X",
             f"has shape {array.shape}",
-            "Pass (n, d) or (n, height, width[, channels]), or a data set such as Digits.",
+            "Pass (n, d) or (n, height, width[, channels]), or a data set.",
         )
     return array
 
