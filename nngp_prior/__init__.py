@@ -11,7 +11,9 @@ from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
     from nngp_prior.architectures import FromNetwork
+    from nngp_prior.client import Client
     from nngp_prior.kernels import MonteCarloKernel, kernel, kernel_cost, monte_carlo_kernel
+    from nngp_prior.local import LocalClient
     from nngp_prior.prior import PacBayesBound, log_prior, pac_bayes_bound
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
     from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from nngp_prior.schemas.kernel import MonteCarlo
 
 _HOMES = {
+    "Client": "nngp_prior.client",
+    "LocalClient": "nngp_prior.local",
     "Convolutional": "nngp_prior.schemas.architecture",
     "Residual": "nngp_prior.schemas.architecture",
     "Cost": "nngp_prior.schemas.cost",
@@ -40,11 +44,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Client",
     "Convolutional",
     "Cost",
     "Estimate",
     "FromNetwork",
     "FullyConnected",
+    "LocalClient",
     "MonteCarlo",
     "MonteCarloKernel",
     "PacBayesBound",

@@ -6,12 +6,17 @@
     │   └── InvalidLabels       labels are not ±1, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt
     │   └── DataMissing         there is no such file
-    └── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
+    ├── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
+    ├── NotFinished         (also a TimeoutError) a job was waited for, and not long enough
+    └── ServiceError        a service refused, failed, or cannot be reached
 
 Non-convergence is no error: it is the ``status`` of an ``Estimate``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class NngpPriorError(Exception):
@@ -50,3 +55,34 @@ class DataMissing(DataUnavailable):
 
 class ResourceLimit(NngpPriorError, MemoryError):
     """Work that needs more memory than there is; raised before it starts."""
+
+
+class NotFinished(NngpPriorError, TimeoutError):
+    """A job that has not ended in the time that was allowed for it; it goes on."""
+
+
+class ServiceError(NngpPriorError):
+    """What a service answered instead of what was asked for, or that none answered.
+
+    What would be another error of this tree in process is that error: :class:`InvalidInput` where the service names a
+    field, :class:`ResourceLimit` and :class:`DataUnavailable`. Their ``__cause__`` is the service's own.
+
+    Args:
+        problem: the details, as RFC 9457 has them.
+        retry_after: seconds after which to try again, where the service said so.
+
+    Attributes:
+        problem: the details.
+        status: of HTTP; None where nothing was answered.
+        code: what problems are told apart by: ``queue-full``, ``not-found``, …; ``unreachable`` where nothing was
+            answered.
+        retryable: whether the same may succeed later.
+        retry_after: as above.
+    """
+
+    def __init__(self, problem: Mapping[str, Any], retry_after: float | None = None) -> None:
+        self.problem, self.retry_after = dict(problem), retry_after
+        self.status: int | None = problem.get("status")
+        self.code: str = problem.get("code", "unknown")
+        self.retryable: bool = problem.get("retryable", False)
+        super().__init__(problem.get("detail") or problem.get("title") or self.code)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,3 +26,23 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("nngp-prior", appauthor=False))
     data: Path | None = None
     cache_bytes: Annotated[int, Field(ge=0)] = 10 * 10**9
+
+
+class ClientSettings(Settings):
+    """Where the service is, and what opens it.
+
+    Attributes:
+        url: ``NNGP_URL``.
+        token: ``NNGP_TOKEN``; without it the file ``token`` in ``NNGP_HOME``, where a service on this machine keeps its
+            own, if it can be read.
+    """
+
+    url: str = "http://127.0.0.1:8000"
+    token: str | None = None
+
+    @model_validator(mode="after")
+    def _token_of_this_machine(self) -> ClientSettings:
+        if self.token is None:
+            with contextlib.suppress(OSError, UnicodeError):
+                self.token = (self.home / "token").read_text(encoding="utf-8").strip() or None
+        return self

@@ -25,6 +25,8 @@ def in_a_new_process(code: str) -> dict:
         "nngp_prior.data",
         "nngp_prior.kernels",
         "nngp_prior.prior.workbench",
+        "nngp_prior.local",
+        "nngp_prior.cli",
         "api.work",
         "api.app",
     ],
@@ -38,6 +40,13 @@ def test_loads_no_jax(module: str) -> None:
 def test_the_package_itself_loads_nothing_heavy() -> None:
     loaded = in_a_new_process("import json, sys, nngp_prior; print(json.dumps(dict.fromkeys(sys.modules)))")
     assert {"numpy", "scipy", "pydantic", "sklearn", "matplotlib"} & set(loaded) == set()
+
+
+def test_the_client_loads_nothing_that_computes_or_serves() -> None:
+    code = "import json, sys, nngp_prior; nngp_prior.Client; print(json.dumps(dict.fromkeys(sys.modules)))"
+    loaded = in_a_new_process(code)
+    assert "nngp_prior.client" in loaded
+    assert {"jax", "scipy", "sklearn", "fastapi", "starlette", "api", "matplotlib", "pandas"} & set(loaded) == set()
 
 
 def test_neural_tangents_leaves_jax_as_it_was_and_needs_no_tensorflow() -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``nngp-prior estimate | kernel | demo | doctor``."""
+"""The command line: ``nngp-prior estimate | kernel | serve | jobs | demo | doctor``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from nngp_prior.cli import output
 from nngp_prior.cli.demo import demo
 from nngp_prior.cli.doctor import doctor
 from nngp_prior.cli.estimate import estimate
+from nngp_prior.cli.jobs import app as jobs
 from nngp_prior.cli.kernel import app as kernel
+from nngp_prior.cli.serve import serve
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.base import explain
 
 app = typer.Typer(
     name="nngp-prior",
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
+    epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can mend, named in "
+    "one line; 130 interrupted. serve ends with the service's own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(estimate)
 app.add_typer(kernel, name="kernel")
+app.command()(serve)
+app.add_typer(jobs, name="jobs")
 app.command()(demo)
 app.command()(doctor)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nngp_prior.cli import options, output
+from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.problems import (
     parse_labelling,
     parse_problem,
@@ -16,10 +18,14 @@ from nngp_prior.cli.problems import (
     problem_from_kernel,
 )
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.result import LEVEL, row_of
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import Estimator, estimator_of
+from nngp_prior.schemas.result import DELTA, Result, row_of
 from nngp_prior.versions import versions
 
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
+_DEFAULT, _DEFAULTS = "threshold:5", {"boolean": "parity"}
 # Options that mean nothing beside another one.
 _IGNORED = {
     "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
@@ -76,11 +82,10 @@ def estimate(
     jitter: Annotated[float, typer.Option(help="c: of K + c·mean(diag K)·I instead")] = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimate")] = 0,
     delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
+    url: remote.Url = None,
     json: options.Json = False,
 ) -> None:
     """Estimate log P of one or more labellings, in nats."""
-    from nngp_prior.probability import check_labels, compute, estimator_of, prepare
-
     if not 0 < delta < 1:
         raise InvalidInput("delta", f"got {delta}", "Choose a probability between 0 and 1.")
     chosen = {
@@ -100,56 +105,88 @@ def estimate(
     )
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
+    computed = _here(context, network, estimator) if url is None else _there(context, network, estimator)
+    if json:
+        rows = [{"name": name, **row} for name, row in zip(computed.names, computed.rows, strict=True)]
+        output.print_json({**computed.about, "results": rows})
+        return
+    output.print_results(list(zip(computed.names, computed.results, strict=True)), delta)
+    if "order" in computed.about:
+        output.note(f"inputs in the order {computed.about['order']}")
+
+
+class _Computed(NamedTuple):
+    about: dict[str, Any]
+    names: list[str]
+    results: Sequence[Estimate | Result]
+    rows: list[dict[str, Any]]
+
+
+def _here(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
+    """Estimates of this process."""
+    from nngp_prior.probability import check_labels, compute, prepare
+
+    given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
-        if kernel_file is not None:
-            problem = problem_from_kernel(kernel_file, labels_file)
-        elif inputs_file is not None:
-            specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
+        if given.kernel_file is not None:
+            problem = problem_from_kernel(given.kernel_file, given.labels_file)
+        elif given.inputs_file is not None:
+            specifications = [
+                parse_labelling(text, given.corrupt, given.corrupt_seed) for text in given.labelling or []
+            ]
             problem = problem_from_inputs(
-                inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars
+                given.inputs_file,
+                given.labels_file,
+                specifications,
+                given.preprocessing or "none",
+                network,
+                estimator,
+                bars,
             )
         else:
-            fields = options.data_fields(context, network)
-            default = "parity" if data == "boolean" else "threshold:5"
-            dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
-            problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
+            dataset, specifications = parse_problem(
+                options.data_fields(context, network),
+                given.classes,
+                given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)],
+                given.corrupt,
+                given.corrupt_seed,
+            )
+            problem = problem_from_data(dataset, specifications, network, estimator, bars, given.labels_file)
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
             check_labels(labels, prepared.n)
+        names = [name for name, _ in problem.labellings]
         results = [
-            (name, compute(prepared, labels, estimator, seed, bars.bar(name))) for name, labels in problem.labellings
+            compute(prepared, labels, estimator, given.seed, bars.bar(name)) for name, labels in problem.labellings
         ]
-    if json:
-        output.print_json(
-            {
-                "units": "nats",
-                "n": len(problem.K),
-                **problem.source,
-                "estimator": estimator.model_dump(mode="json"),
-                "seed": seed,
-                "versions": versions(),
-                "results": [
-                    {"name": name, **row_of(i, result, delta=delta)} for i, (name, result) in enumerate(results)
-                ],
-            }
-        )
-        return
-    table = output.table("log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\ns")
-    for name, result in results:
-        interval = result.interval(LEVEL)
-        table.add_row(
-            name,
-            output.nats(result.value, result.stderr),
-            "–" if interval is None else " … ".join(output.nats(end, result.stderr, False) for end in interval),
-            output.nats(result.lower_bound(delta)),
-            result.status,
-            f"{result.seconds:.1f}",
-        )
-    output.print_table(table)
-    if any(result.stderr for _, result in results):
-        output.console.print(f"* holds with probability {1 - delta:g}")
-    if "order" in problem.source:
-        output.note(f"inputs in the order {problem.source['order']}")
-    for name, result in results:
-        if result.message:
-            output.note(f"{name}: {result.message}")
+    about = {
+        "units": "nats",
+        "n": len(problem.K),
+        **problem.source,
+        "estimator": estimator.model_dump(mode="json"),
+        "seed": given.seed,
+        "versions": versions(),
+    }
+    return _Computed(about, names, results, [row_of(i, each, delta=given.delta) for i, each in enumerate(results)])
+
+
+def _there(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
+    """Estimates of a service."""
+    from nngp_prior.client import Client
+
+    given = SimpleNamespace(**context.params)
+    remote.require_default("kernel-file", given.kernel_file, None)
+    remote.require_default("delta", given.delta, DELTA)
+    corruption = (given.corrupt, given.corrupt_seed)
+    with Client(given.url) as client:
+        if given.inputs_file is not None:
+            preprocessing, texts = given.preprocessing or "none", given.labelling or []
+            *problem, names = remote.labelled_inputs(
+                client, given.inputs_file, preprocessing, texts, corruption, given.labels_file
+            )
+        else:
+            fields = options.data_fields(context, network)
+            texts = given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)]
+            *problem, names = remote.labelled_data(fields, given.classes, texts, corruption, given.labels_file)
+        results = remote.estimated(client, network, (problem[0], problem[1]), estimator, given.seed)
+    return _Computed(results.about, names, results, [result.row for result in results])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,7 +17,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.result import finite
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.result import LEVEL, Result, finite
 
 console = Console()
 notes = Console(stderr=True)
@@ -46,6 +48,32 @@ def print_table(table: Table) -> None:
     """Print all of a table: where the screen is too narrow for it, lines wrap and no number is cut off."""
     needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
     Console(width=max(console.width, needed)).print(table)
+
+
+def print_results(named: Sequence[tuple[str, Estimate | Result]], delta: float) -> None:
+    """Print results in a table, and what they have to say beside it.
+
+    Args:
+        named: names of labellings, and their results.
+        delta: of the lower bounds.
+    """
+    made = table("log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\ns")
+    for name, result in named:
+        interval = result.interval(LEVEL)
+        made.add_row(
+            name,
+            nats(result.value, result.stderr),
+            "–" if interval is None else " … ".join(nats(end, result.stderr, False) for end in interval),
+            nats(result.lower_bound(delta)),
+            result.status,
+            f"{result.seconds:.1f}",
+        )
+    print_table(made)
+    if any(result.stderr for _, result in named):
+        console.print(f"* holds with probability {1 - delta:g}")
+    for name, result in named:
+        if result.message:
+            note(f"{name}: {result.message}")
 
 
 def print_json(value: Any) -> None:
@@ -97,7 +125,7 @@ class ProgressBars:
 
 def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:
     """A log probability for people, with as many digits as its error warrants, and the error if it shall be shown."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     if abs(value) == float("inf"):
         return "-∞" if value < 0 else "∞"

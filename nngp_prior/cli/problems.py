@@ -148,7 +148,7 @@ def problem_from_data(
     loaded = load(dataset)
     require_memory(len(loaded.X), estimator, with_kernel=True)
     if labels_file is not None:
-        named = _labels_from(labels_file)
+        named = labels_from(labels_file)
     else:
         named = [
             (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
@@ -176,7 +176,7 @@ def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
     from nngp_prior.data.npy import read_npy
 
     K = read_npy(kernel_file)
-    return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
+    return Problem(K, labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
 
 
 def problem_from_inputs(
@@ -213,12 +213,24 @@ def problem_from_inputs(
     elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
         named = [(inputs_file.name, loaded.classes)]
     else:
-        named = _labels_from(labels_file)
+        named = labels_from(labels_file)
     require_memory(len(loaded.X), estimator, with_kernel=True)
     return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"))
 
 
-def _labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
+def labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
+    """Named labellings from a file, one a row.
+
+    Args:
+        path: ``.npy``, or ``.npz`` with the key ``labels``.
+
+    Returns:
+        name and labels of each.
+
+    Raises:
+        InvalidInput: no file was named.
+        DataUnavailable: it has no labels.
+    """
     from nngp_prior.data.npy import read_npy, read_npz
 
     if path is None:

@@ -31,7 +31,7 @@ from nngp_prior.probability.warm import Start, ep_start, sites_for
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, Estimator
+from nngp_prior.schemas.estimator import EP, SMC, Estimator, estimator_of
 
 __all__ = [
     "SMALL",
@@ -43,6 +43,7 @@ __all__ = [
     "compute_all",
     "ep_start",
     "estimate_cost",
+    "estimator_of",
     "log_probabilities",
     "log_probability",
     "memory_needed",
@@ -54,25 +55,6 @@ __all__ = [
 # Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
 # alone as well as in a batch, a labelling has the same value in both.
 SMALL = 1000
-_METHODS = {parameters.model_fields["kind"].default: parameters for parameters in ESTIMATORS}
-
-
-def estimator_of(method: str, **options: Any) -> Estimator:
-    """The parameters of an estimator, from its name.
-
-    Args:
-        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
-        **options: its fields.
-
-    Returns:
-        validated parameters.
-
-    Raises:
-        InvalidInput: unknown method or field, or a value out of range.
-    """
-    if method not in _METHODS:
-        raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
-    return _METHODS[method](**options)
 
 
 def log_probability(

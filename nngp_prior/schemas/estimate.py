@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
-from scipy.special import betaincinv, logsumexp, stdtrit
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+
+# SciPy is imported by what computes with it: clients read results without it.
 
 # Scales of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
 _BETS = 2.0 ** -np.arange(10)
@@ -59,6 +60,8 @@ class Replicates(_Evidence):
 
     def value(self) -> float:
         """log mean_r Ẑ_r."""
+        from scipy.special import logsumexp
+
         return float(logsumexp(self.log_estimates)) - math.log(len(self.log_estimates))
 
     def stderr(self) -> float:
@@ -86,7 +89,7 @@ class Replicates(_Evidence):
         value = self.value()
         if math.isinf(value):
             return certain, 0.0
-        t = float(stdtrit(len(self.log_estimates) - 1, (1 + level) / 2))
+        t = _student(len(self.log_estimates) - 1, level)
         half_width = t * self.stderr()
         high = min(value + half_width, 0.0)
         return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
@@ -152,6 +155,8 @@ class Counts(_Evidence):
 
     def interval(self, level: float) -> tuple[float, float]:
         """Clopper and Pearson's exact interval (1934), as logarithms."""
+        from scipy.special import betaincinv
+
         tail = (1 - level) / 2
         if self.hits == self.draws:
             return self.lower_bound(tail), 0.0
@@ -159,9 +164,18 @@ class Counts(_Evidence):
 
     def lower_bound(self, delta: float) -> float:
         """Clopper and Pearson's one-sided bound, as a logarithm."""
+        from scipy.special import betaincinv
+
         if self.hits == 0:
             return -math.inf
         return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
+
+
+def _student(freedom: int, level: float) -> float:
+    """Half the width of an interval in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 class Approximate(_Evidence):
@@ -188,7 +202,7 @@ class Approximate(_Evidence):
 
     def interval(self, level: float) -> tuple[float, float]:
         """value ± t · stderr, t the quantile of Student's distribution; log P is at most 0."""
-        half_width = float(stdtrit(self.freedom, (1 + level) / 2)) * self.standard_error
+        half_width = _student(self.freedom, level) * self.standard_error
         return self.log_p - half_width, min(self.log_p + half_width, 0.0)
 
     def lower_bound(self, delta: float) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
 
 
@@ -164,3 +165,22 @@ class Sampling(_Estimator):
 Estimator = Annotated[
     SMC | EP | EP2 | Laplace | GHK | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")
 ]
+_METHODS = {parameters.model_fields["kind"].default: parameters for parameters in get_args(get_args(Estimator)[0])}
+
+
+def estimator_of(method: str, **options: Any) -> Estimator:
+    """The parameters of an estimator, from its name.
+
+    Args:
+        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
+        **options: its fields.
+
+    Returns:
+        validated parameters.
+
+    Raises:
+        InvalidInput: unknown method or field, or a value out of range.
+    """
+    if method not in _METHODS:
+        raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
+    return _METHODS[method](**options)

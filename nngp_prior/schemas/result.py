@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import importlib
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
@@ -64,3 +71,185 @@ def finite(value: Any) -> Any:
             return "Infinity" if value > 0 else "-Infinity"
         case _:
             return value
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """One result as it was sent, read as an :class:`~nngp_prior.Estimate` is.
+
+    Attributes:
+        row: as :func:`row_of` or :func:`refused_row` made it.
+    """
+
+    row: dict[str, Any]
+
+    @property
+    def labelling(self) -> int:
+        """Its place in the request."""
+        return self.row["labelling"]
+
+    @property
+    def value(self) -> float:
+        """log P in nats; NaN where there is no estimate, and the status and the message tell why."""
+        return _number(self.row["log_p"], math.nan)
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of ``value``; None where there is none."""
+        return _number(self.row["stderr"], None)
+
+    @property
+    def method(self) -> str | None:
+        """The estimator's name; None where there is no estimate."""
+        return self.row.get("method")
+
+    @property
+    def status(self) -> str:
+        """As of an estimate; or ``invalid-labels``, ``worker-crashed``."""
+        return self.row["status"]
+
+    @property
+    def message(self) -> str:
+        """What the status means, and what to try."""
+        return self.row["message"]
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """The method's own figures."""
+        return self.row.get("diagnostics", {})
+
+    @property
+    def seconds(self) -> float:
+        """Of computing."""
+        return self.row.get("seconds", 0.0)
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """A confidence interval for log P.
+
+        Args:
+            level: its coverage; the one that was sent.
+
+        Returns:
+            its ends in nats, or None where there is none.
+
+        Raises:
+            InvalidInput: another level, for which the evidence is not here.
+        """
+        if level != LEVEL:
+            raise InvalidInput("level", f"got {level}", f"A result that was sent has the interval for {LEVEL} alone.")
+        ends = self.row.get("interval")
+        return None if ends is None else (float(ends[0]), float(ends[1]))
+
+    def lower_bound(self, delta: float = DELTA) -> float | None:
+        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+
+        Args:
+            delta: δ; the one that was sent.
+
+        Returns:
+            the bound in nats, or None where there is none.
+
+        Raises:
+            InvalidInput: another δ, for which the evidence is not here.
+        """
+        bound = self.row.get("lower_bound")
+        sent = DELTA if bound is None else bound["delta"]
+        if delta != sent:
+            raise InvalidInput("delta", f"got {delta}", f"A result that was sent has the bound for {sent} alone.")
+        return None if bound is None else float(bound["log_p"])
+
+    def __repr__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        note = "" if self.status == "ok" else f" [{self.status}]"
+        return f"labelling {self.labelling}: log P = {self.value:.6g}{error} nats{note}"
+
+
+class Results(list[Result]):
+    """All results of a request, in the order of its labellings.
+
+    Args:
+        rows: of the results, as JSON has them.
+        about: what stands above them: units, number of inputs, kernel, estimator, versions.
+
+    Attributes:
+        about: as above.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+        super().__init__(Result(row) for row in rows)
+        self.about = dict(about or {})
+
+    @property
+    def values(self) -> np.ndarray:
+        """log P of each labelling, nats; NaN where there is none."""
+        return np.array([result.value for result in self])
+
+    @property
+    def stderrs(self) -> np.ndarray:
+        """Standard errors; NaN where there is none."""
+        return np.array([math.nan if result.stderr is None else result.stderr for result in self])
+
+    def to_pandas(self) -> Any:
+        """A data frame with a line for each labelling.
+
+        Returns:
+            a ``pandas.DataFrame``.
+        """
+        pandas = _optional("pandas", "pandas")
+        columns = ("labelling", "log_p", "stderr", "low", "high", "lower_bound", "status", "message", "seconds")
+        return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw log P of each labelling with its 95 % interval.
+
+        Args:
+            axes: of matplotlib; new ones when absent.
+
+        Returns:
+            the axes.
+        """
+        pyplot = _optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
+        axes = pyplot.subplots()[1] if axes is None else axes
+        ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
+        places, finite = [result.labelling for result in self], np.isfinite(self.values)
+        axes.plot(places, np.where(finite, self.values, math.nan), "o", markersize=4)
+        whole = finite & np.isfinite(ends).all(axis=1)
+        axes.vlines(np.array(places)[whole], *ends[whole].T)
+        axes.set_xlabel("labelling")
+        axes.set_ylabel("log P (nats)")
+        return axes
+
+    def _line(self, result: Result) -> tuple[Any, ...]:
+        low, high = result.interval() or (math.nan, math.nan)
+        bound = (result.row.get("lower_bound") or {}).get("log_p")
+        numbers = (result.value, _number(result.stderr, math.nan), low, high, _number(bound, math.nan))
+        return (result.labelling, *numbers, result.status, result.message, result.seconds)
+
+    def _repr_html_(self) -> str:
+        shown = 20
+        heads = ("labelling", "log P (nats)", "s.e.", "95 % interval", "lower bound", "status", "message")
+        lines = [_html_line("th", heads)]
+        for result in self[:shown]:
+            place, value, stderr, low, high, bound, status, message, _ = self._line(result)
+            interval = "" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
+            numbers = ("" if math.isnan(number) else f"{number:.4f}" for number in (value, stderr))
+            lower = "" if math.isnan(bound) else f"{bound:.4f}"
+            lines.append(_html_line("td", (place, *numbers, interval, lower, status, message)))
+        more = f"<p>… and {len(self) - shown:,} more</p>" if len(self) > shown else ""
+        return f"<table>{''.join(lines)}</table>{more}"
+
+
+def _html_line(tag: str, cells: Iterable[object]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
+
+def _number(value: float | str | None, absent: Any) -> Any:
+    """A number that JSON may have as a string (:func:`finite`)."""
+    return absent if value is None else float(value)
+
+
+def _optional(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise NngpPriorError(f"{module.partition('.')[0]}: is not installed. Install {package}.") from None

@@ -1,0 +1,125 @@
+"""``nngp-prior jobs``: what a service computes."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from nngp_prior.cli import options, output
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.result import DELTA
+
+if TYPE_CHECKING:
+    from nngp_prior.client import Client, RemoteJob, Status
+
+app = typer.Typer(help="Look after the jobs of a service.", no_args_is_help=True)
+
+Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [http://127.0.0.1:8000]")]
+Id = Annotated[str, typer.Argument(help="of the job, or its beginning")]
+_WHOLE = 64
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help="only: accepted, running, successful, failed or dismissed")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 50,
+    url: Url = None,
+    json: options.Json = False,
+) -> None:
+    """List jobs, the newest first."""
+    with _client(url) as client:
+        found = [job.last for job in itertools.islice(client.jobs(state), limit)]
+    if json:
+        output.print_json({"jobs": [status.document for status in found]})
+        return
+    table = Table("job", "kind", "state", "done", "created", box=None, header_style="bold", pad_edge=False)
+    for status in found:
+        table.add_row(status.id[:12], status.document["kind"], status.state, _done(status), _time(status, "created"))
+    output.print_table(table)
+
+
+@app.command()
+def show(id: Id, url: Url = None, json: options.Json = False) -> None:
+    """Show where a job stands."""
+    with _client(url) as client:
+        status = _find(client, id).last
+    _show(status, json)
+
+
+@app.command()
+def watch(id: Id, url: Url = None, json: options.Json = False) -> None:
+    """Wait until a job has ended; status 1 if it failed or was dismissed."""
+    from nngp_prior.client.bars import bar
+
+    with _client(url) as client:
+        job = _find(client, id)
+        with bar(True, f"job {job.id[:12]}") as tell:
+            job.wait(progress=tell)
+    _show(job.last, json)
+    if job.last.state != "successful":
+        sys.exit(1)
+
+
+@app.command()
+def results(id: Id, url: Url = None, json: options.Json = False) -> None:
+    """Print the results of a job that has ended."""
+    with _client(url) as client:
+        found = _find(client, id).result(timeout=0)
+    if json:
+        output.print_json({**found.about, "results": [result.row for result in found]})
+        return
+    output.print_results([(str(result.labelling), result) for result in found], DELTA)
+
+
+@app.command()
+def dismiss(id: Id, url: Url = None, json: options.Json = False) -> None:
+    """Stop a job; rows that have results are kept for another attempt."""
+    with _client(url) as client:
+        status = _find(client, id).dismiss()
+    _show(status, json)
+
+
+def _client(url: str | None) -> Client:
+    from nngp_prior.client import Client
+
+    return Client(url)
+
+
+def _find(client: Client, id: str) -> RemoteJob:
+    """A job by the beginning of its id."""
+    if len(id) >= _WHOLE:
+        return client.job(id)
+    found = [job for job in client.jobs() if id and job.id.startswith(id)]
+    if len(found) != 1:
+        problem = f"{len(found)} jobs of {client.url} have an id that begins with {id!r}"
+        raise InvalidInput("id", problem, "Look at what is there (list), and give more of the id.")
+    return found[0]
+
+
+def _show(status: Status, json: bool) -> None:
+    if json:
+        output.print_json(status.document)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name in ("id", "kind", "state"):
+        table.add_row(name, status.document[name])
+    table.add_row("done", _done(status))
+    for name in ("attempt", "losses"):
+        table.add_row(name, str(status.document.get(name, "–")))
+    for name in ("created", "started", "finished"):
+        table.add_row(name, _time(status, name))
+    output.print_table(table)
+    if status.error is not None:
+        output.note(str(status.error.get("detail", status.error)))
+
+
+def _done(status: Status) -> str:
+    return f"{status.current:,} of {status.target:,} {status.unit}"
+
+
+def _time(status: Status, name: str) -> str:
+    return str(status.document.get(name) or "–")

@@ -1,0 +1,90 @@
+"""What commands have that call a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nngp_prior.cli import output
+from nngp_prior.cli.problems import describe, labels_from, parse_labelling, parse_problem
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.data import BlobData, Labelling
+from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.result import Results
+
+if TYPE_CHECKING:
+    from nngp_prior.client import Client
+
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="NNGP_URL", help="of a service that computes it instead of this process")
+]
+
+
+def labelled_data(
+    fields: dict[str, Any],
+    classes: str | None,
+    texts: list[str],
+    corruption: tuple[str | None, int],
+    labels: Path | None,
+) -> tuple[Any, Any, list[str]]:
+    """A data set and labellings of it, as the client takes them, and the labellings' names."""
+    dataset, specifications = parse_problem(fields, classes, texts, *corruption)
+    if labels is not None:
+        return dataset, *_rows(labels)
+    return dataset, specifications, [describe(each) for each in specifications]
+
+
+def labelled_inputs(
+    client: Client,
+    path: Path,
+    preprocessing: str,
+    texts: list[str],
+    corruption: tuple[str | None, int],
+    labels: Path | None,
+) -> tuple[Any, Any, list[str]]:
+    """Inputs from a file, uploaded, and labellings of them; as for files in process."""
+    from nngp_prior.data import load_file
+
+    loaded = load_file(path, "none")
+    specifications: list[Labelling] = [parse_labelling(text, *corruption) for text in texts]
+    dataset = BlobData(
+        sha256=client.upload(loaded.images),
+        classes=client.upload(loaded.classes) if loaded.known_classes else None,
+        preprocessing=preprocessing,  # pyright: ignore[reportArgumentType]  pydantic checks it
+    )
+    if labels is None and specifications:
+        return dataset, specifications, [describe(each) for each in specifications]
+    if labels is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
+        return dataset, loaded.classes, [path.name]
+    return dataset, *_rows(labels)
+
+
+def _rows(path: Path | None) -> tuple[list[Any], list[str]]:
+    named = labels_from(path)
+    return [row for _, row in named], [name for name, _ in named]
+
+
+def estimated(
+    client: Client, architecture: Architecture, problem: tuple[Any, Any], estimator: Estimator, seed: int
+) -> Results:
+    """Results of a service; the job goes on where the wait for it is interrupted."""
+    options = estimator.model_dump(exclude={"kind"}, exclude_unset=True)
+    job = client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options)
+    try:
+        return job.result(progress=True)
+    except KeyboardInterrupt:
+        output.note(f"The job goes on: nngp-prior jobs watch {job.id[:12]}, or dismiss.")
+        raise
+
+
+def require_default(name: str, value: object, default: object) -> None:
+    """Refuse an option that a service does not take.
+
+    Raises:
+        InvalidInput: it has another value than its default.
+    """
+    if value != default:
+        raise InvalidInput(f"--{name}", "means nothing to a service", "Leave it out, or --url (and unset NNGP_URL).")

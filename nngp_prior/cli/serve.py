@@ -1,0 +1,72 @@
+"""``nngp-prior serve``: the service, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from nngp_prior.errors import InvalidInput
+
+_GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="NNGP_HOST", help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="NNGP_PORT", help="port to listen on")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(help="that requests must bear; others see it in the list of processes, but not in NNGP_TOKEN"),
+    ] = None,
+    no_token: Annotated[bool, typer.Option("--no-token", help="ask for none; on loopback only")] = False,
+    slots: Annotated[int | None, typer.Option(help="processes that compute [number of cores; 1 with a GPU]")] = None,
+    memory_limit: Annotated[int | None, typer.Option(help="bytes that they may take together [80 % of RAM]")] = None,
+    database_url: Annotated[str | None, typer.Option(help="of the table of jobs [SQLite in NNGP_HOME]")] = None,
+    queue_limit: Annotated[int | None, typer.Option(help="jobs that may wait or run [2000]")] = None,
+    task_seconds: Annotated[float | None, typer.Option(help="longest time of a unit of work [86400]")] = None,
+) -> None:
+    """Run the service until it is interrupted; settings beside these are read from the environment (NNGP_…).
+
+    Its status is the service's own. The token, made at the first start, is in the file token in NNGP_HOME.
+
+    Raises:
+        InvalidInput: a token, and none.
+    """
+    if token is not None and no_token:
+        raise InvalidInput("--token", "means nothing beside --no-token", "Leave one of them out.")
+    chosen = {
+        "host": host,
+        "port": port,
+        "token": token,
+        "no_token": no_token or None,
+        "slots": slots,
+        "memory_limit": memory_limit,
+        "database_url": database_url,
+        "queue_limit": queue_limit,
+        "task_seconds": task_seconds,
+    }
+    arguments = ["--factory", "--host", host, "--port", str(port), "--no-server-header"]
+    arguments += ["--timeout-graceful-shutdown", str(_GRACE)]
+    command = [sys.executable, "-m", "uvicorn", "api.app:create_app", *arguments]
+    sys.exit(_run(command, {f"NNGP_{name.upper()}": str(value) for name, value in chosen.items() if value is not None}))
+
+
+def _run(command: list[str], settings: dict[str, str]) -> int:
+    """Run a command until it ends, handing on the signals that end this process; gives its status."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def hand_on(number: int, _: Any) -> None:
+        if process is None:
+            sys.exit(128 + number)
+        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, hand_on)
+    # In a session of its own, or Ctrl-C would reach it twice, and the second time means "at once".
+    process = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
+    status = process.wait()
+    return 128 - status if status < 0 else status

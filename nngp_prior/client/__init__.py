@@ -1,0 +1,6 @@
+"""A service's client: needs NumPy and an HTTP library, and none of what computes."""
+
+from nngp_prior.client.client import Client
+from nngp_prior.client.jobs import Event, RemoteJob, Status, as_completed
+
+__all__ = ["Client", "Event", "RemoteJob", "Status", "as_completed"]

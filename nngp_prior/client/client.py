@@ -1,0 +1,155 @@
+"""The service, called from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior.client.http import Http
+from nngp_prior.client.jobs import RemoteJob
+from nngp_prior.client.requests import Npy, estimate_request
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.settings import ClientSettings
+
+_PAGE = 200
+
+
+class Client:
+    """A service of estimates.
+
+    What it refuses raises the errors of this package (:mod:`nngp_prior.errors`). Where no service answers, or it says
+    that it is too busy or its disk is full, requests are made again, after as long as it says or after growing
+    pauses with jitter.
+
+    Args:
+        url: of the service; ``NNGP_URL`` when absent, and then http://127.0.0.1:8000.
+        token: that opens it; ``NNGP_TOKEN`` when absent, and then the file ``token`` in ``NNGP_HOME``.
+        timeout: seconds for an answer, and for making a request again.
+    """
+
+    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30) -> None:
+        settings = ClientSettings()
+        self._http = Http(url or settings.url, token or settings.token, timeout)
+
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return self._http.url
+
+    def estimate(
+        self, architecture: Architecture, X: Any, Y: Any, *, method: str = "smc", seed: int = 0, **options: Any
+    ) -> RemoteJob:
+        """Ask for log P of labellings under the prior of an infinitely wide network.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, (n, d) or (n, height, width[, channels]), which is uploaded unless it is there; or a
+                data set such as ``Digits(n=1000)``.
+            Y: labels -1 and +1, (n,) or (L, n), which are uploaded; or labellings such as ``[Threshold(at=5)]``. A row
+                that cannot be used is refused in its result, and the others are computed.
+            method: as for :func:`nngp_prior.log_probability`.
+            seed: of all random numbers; the values are those of the library.
+            **options: as there.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one.
+        """
+        return self.submit(estimate_request(architecture, X, Y, method, seed, options, self.upload))
+
+    def submit(self, request: EstimateRequest) -> RemoteJob:
+        """Ask for what a request says.
+
+        Args:
+            request: of estimates.
+
+        Returns:
+            the job, which has been accepted.
+        """
+        response = self._http.request("POST", "/v1/estimates", json=request.model_dump(mode="json"))
+        return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
+
+    def cost(self, request: EstimateRequest) -> dict[str, Any]:
+        """What a request would take, without making it.
+
+        Args:
+            request: of estimates.
+
+        Returns:
+            ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
+        """
+        body = request.model_dump(mode="json")
+        return self._http.request("POST", "/v1/estimates", params={"dry_run": "true"}, json=body).json()
+
+    def upload(self, array: ArrayLike) -> str:
+        """Make an array known to the service; what it has is not sent again.
+
+        Args:
+            array: of real numbers.
+
+        Returns:
+            its hash, for ``BlobData`` and ``BlobLabellings``.
+        """
+        file = Npy(np.asarray(array))
+        path = f"/v1/blobs/{file.sha256}"
+        if self._http.request("HEAD", path, allow=(404,)).status_code == 404:
+            headers = {"Content-Length": str(file.length), "Content-Type": "application/octet-stream"}
+            self._http.request("PUT", path, headers=headers, content=file.pieces)
+        return file.sha256
+
+    def job(self, id: str) -> RemoteJob:
+        """A job that was submitted before, here or elsewhere.
+
+        Args:
+            id: of it.
+
+        Returns:
+            the job.
+        """
+        response = self._http.request("GET", f"/v1/jobs/{_quoted(id)}")
+        return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
+
+    def jobs(self, state: str | None = None) -> Iterator[RemoteJob]:
+        """The service's jobs, the newest first.
+
+        Args:
+            state: ``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``; all when absent.
+
+        Yields:
+            jobs, page by page.
+        """
+        params: dict[str, Any] | None = {"limit": _PAGE} | ({} if state is None else {"state": state})
+        path: str | None = "/v1/jobs"
+        while path is not None:
+            page = self._http.request("GET", path, params=params).json()
+            for document in page["jobs"]:
+                yield RemoteJob(self._http, document)
+            following = next((link["href"] for link in page.get("links", []) if link["rel"] == "next"), None)
+            # Of the same service, whatever name it has for itself: the token goes nowhere else.
+            path = None if following is None else httpx2.URL(following).raw_path.decode()
+            params = None
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")

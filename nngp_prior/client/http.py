@@ -1,0 +1,215 @@
+"""Requests to a service: tried again where that can help, and its problems as exceptions."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx2
+import stamina
+
+from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit, ServiceError
+
+T = TypeVar("T")
+# The service is not there (yet, or again), or the answer was cut off; what is asked for can be asked for twice.
+DROPPED = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError)
+_AGAIN = (429, 503, 507)
+_LIKE = "Give one like http://127.0.0.1:8000."
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_log = logging.getLogger("nngp_prior.client")
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.warning("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
+
+
+# Where structlog is installed, stamina would print this on standard output, among a program's results.
+stamina.instrumentation.set_on_retry_hooks([_log_retry])
+
+
+class Http:
+    """A service, by its address.
+
+    Args:
+        url: of it.
+        token: that opens it.
+        timeout: seconds for an answer, and for trying again.
+    """
+
+    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+        try:
+            base = httpx2.URL(url)
+        except httpx2.InvalidURL as error:
+            raise InvalidInput("url", f"got {url!r} ({error})", _LIKE) from None
+        if base.scheme not in ("http", "https") or not base.host:
+            raise InvalidInput("url", f"got {url!r}", _LIKE)
+        if token is not None and not (token.isascii() and token.isprintable()):
+            raise InvalidInput("token", "has characters that no header takes", "Copy it again.")
+        self.url, self._timeout = url.rstrip("/"), timeout
+        self._client = httpx2.Client(
+            base_url=self.url,
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            timeout=timeout,
+            trust_env=base.host not in _LOCAL,  # no proxy leads to this machine
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        wait: float = 0.0,
+        allow: tuple[int, ...] = (),
+        **content: Any,
+    ) -> httpx2.Response:
+        """Ask, and read the whole answer.
+
+        Args:
+            method: of HTTP.
+            path: after the service's address.
+            headers: of the request.
+            wait: seconds that the service was asked to wait before it answers.
+            allow: statuses that are no problem though they are none of success.
+            **content: ``json``, ``params``, or ``content``, a function that makes the body of each attempt.
+
+        Returns:
+            the answer.
+        """
+        body = content.pop("content", None)
+
+        def ask() -> httpx2.Response:
+            made = content if body is None else {**content, "content": body()}
+            timeout = self._timeout + wait
+            response = self._client.request(method, path, headers=headers, timeout=timeout, **made)
+            _raise_for(response, allow)
+            return response
+
+        return self._persist(ask)
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+        """Ask, and read the answer as it comes; only its beginning is tried again.
+
+        Args:
+            path: after the service's address.
+            headers: of the request.
+
+        Yields:
+            the answer.
+        """
+
+        def ask() -> httpx2.Response:
+            request = self._client.build_request("GET", path, headers=headers, timeout=self._timeout)
+            response = self._client.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                _raise_for(response)
+            except Exception:
+                response.close()
+                raise
+            return response
+
+        response = self._persist(ask)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _persist(self, ask: Callable[[], T]) -> T:
+        began = time.monotonic()
+
+        def again(error: Exception) -> bool | float:
+            if isinstance(error, ServiceError) and error.status in _AGAIN:
+                if error.retry_after is None:
+                    return True
+                if time.monotonic() - began + error.retry_after > self._timeout:
+                    return False
+                return error.retry_after + random.uniform(0, 0.1 * error.retry_after)
+            return isinstance(error, DROPPED)
+
+        attempts = stamina.retry_context(again, attempts=None, timeout=self._timeout, wait_max=5.0)
+        try:
+            for attempt in attempts:
+                with attempt:
+                    return ask()
+        except ServiceError as error:
+            raise translated(error) from error
+        except httpx2.TransportError as error:
+            raise self.unreachable(error) from error
+        raise AssertionError("attempts end with an answer or an error")
+
+    def unreachable(self, error: Exception) -> ServiceError:
+        """That nothing, or half an answer, came.
+
+        Args:
+            error: the last one.
+
+        Returns:
+            what to raise.
+        """
+        why = str(error) or type(error).__name__
+        detail = (
+            f"{self.url}: no service answers there ({why}). Start it with nngp-prior serve, or give another url "
+            "(NNGP_URL)."
+        )
+        return ServiceError({"status": None, "code": "unreachable", "detail": detail, "retryable": True})
+
+
+def translated(error: ServiceError) -> NngpPriorError:
+    """The error that the same mistake is in process, where there is one.
+
+    Args:
+        error: what the service said.
+
+    Returns:
+        an error to raise from it.
+    """
+    if error.code == "kernel-too-large":
+        return ResourceLimit(str(error))
+    if error.code == "data-unavailable":
+        return DataUnavailable(str(error))
+    located = [each for each in error.problem.get("errors") or [] if each.get("location")]
+    if error.status == 422 and located:
+        field, message = located[0]["location"].removeprefix("body."), located[0].get("message", str(error))
+        problem, _, remedy = message.partition(". ")
+        return InvalidInput(field, problem.removesuffix("."), remedy or "Change it.")
+    return error
+
+
+def _raise_for(response: httpx2.Response, allow: tuple[int, ...] = ()) -> None:
+    if response.is_success or response.status_code in allow:
+        return
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict) or "code" not in problem:  # what stands between has answered, or no service
+        unauthorized = response.status_code == 401  # answers to HEAD have no body that says so
+        remedy = "Give the service's token (NNGP_TOKEN)." if unauthorized else "Is the service there?"
+        detail = f"{response.request.url}: answered {response.status_code} {response.reason_phrase}. {remedy}"
+        code = "unauthorized" if unauthorized else "unknown"
+        problem = {"code": code, "detail": detail, "retryable": response.status_code in _AGAIN}
+    raise ServiceError({**problem, "status": response.status_code}, seconds_after(response))
+
+
+def seconds_after(response: httpx2.Response) -> float | None:
+    """What ``Retry-After`` says, in seconds.
+
+    Args:
+        response: that may have the header.
+
+    Returns:
+        None where it has none, or a date.
+    """
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None

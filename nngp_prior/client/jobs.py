@@ -1,0 +1,307 @@
+"""A job of a service, as its users see it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import httpx2
+
+from nngp_prior.client.bars import bar
+from nngp_prior.client.http import DROPPED, Http, seconds_after
+from nngp_prior.errors import NotFinished, ServiceError
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.result import Result, Results
+
+ENDED = ("successful", "failed", "dismissed")
+_LONGEST_WAIT = 30.0  # that a service takes
+_PAUSES = (0.05, 2.0)  # between questions where the service names none
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job stands.
+
+    Attributes:
+        document: as the service sent it.
+    """
+
+    document: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Of the job."""
+        return self.document["id"]
+
+    @property
+    def state(self) -> str:
+        """``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``."""
+        return self.document["state"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of this attempt."""
+        return self.state in ENDED
+
+    @property
+    def current(self) -> int:
+        """Rows that have results."""
+        return self.document["progress"]["current"]
+
+    @property
+    def target(self) -> int:
+        """Rows that were asked for."""
+        return self.document["progress"]["target"]
+
+    @property
+    def unit(self) -> str:
+        """What a row is."""
+        return self.document["progress"]["unit"]
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The problem of a job that failed."""
+        return self.document.get("error")
+
+    @property
+    def events(self) -> list[Progress]:
+        """Rows, and the stage of what is being computed if there is one, for a progress callback."""
+        found = [Progress(self.unit, self.current, self.target)]
+        stage = self.document["progress"].get("stage")
+        if isinstance(stage, dict):
+            found.append(Progress(stage["stage"], stage["done"], stage["total"]))
+        return found
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job.
+
+    Attributes:
+        id: grows; after the last one that was seen, a stream goes on.
+        type: ``accepted``, ``running``, ``progress``, ``rows``, ``lost`` or the state in which it ended.
+        data: what the service says of it.
+    """
+
+    id: str
+    type: str
+    data: Any
+
+
+class RemoteJob:
+    """A job of a service; :meth:`Client.estimate` and :meth:`Client.job` make them.
+
+    Args:
+        http: the service.
+        document: of the job.
+        etag: of the document.
+
+    Attributes:
+        id: of the job; the same for the same request.
+    """
+
+    def __init__(self, http: Http, document: dict[str, Any], etag: str | None = None) -> None:
+        self._http, self._status, self._etag = http, Status(document), etag
+        self.id: str = document["id"]
+        self._path = f"/v1/jobs/{self.id}"
+
+    def status(self) -> Status:
+        """Where the job stands now.
+
+        Returns:
+            what the service says.
+        """
+        self._ask(0)
+        return self._status
+
+    @property
+    def last(self) -> Status:
+        """Where it stood when the service was last asked."""
+        return self._status
+
+    def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
+        """Wait until the job has ended, in whatever state.
+
+        Args:
+            timeout: seconds; for ever when absent.
+            progress: told of rows, and of stages.
+
+        Returns:
+            False where it has not ended in time.
+        """
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        pause, longest = _PAUSES
+        while True:
+            left = until - time.monotonic()
+            asked = self._ask(max(min(_LONGEST_WAIT, left), 0))
+            for event in self._status.events:
+                progress(event)
+            if self._status.ended:
+                return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause if asked is None else asked, left))
+            pause = min(1.5 * pause, longest)
+
+    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> Results:
+        """Wait for the job and get all its results.
+
+        Args:
+            progress: draw a bar, or a callback.
+            timeout: seconds to wait for; for ever when absent.
+
+        Returns:
+            one for each labelling, in their order.
+
+        Raises:
+            NotFinished: it has not ended in time, and goes on; ask again, here or with ``client.job(id)``.
+                Of a job that failed or was dismissed, the service says so (:class:`ServiceError`).
+        """
+        with bar(progress, f"job {self.id[:12]}") as tell:
+            ended = self.wait(timeout, tell)
+        if not ended:
+            raise NotFinished(
+                f"timeout: job {self.id} has not ended after {timeout:g} s "
+                f"({self._status.current} of {self._status.target} {self._status.unit}). It goes on: ask again."
+            )
+        document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
+        return Results(document.pop("results"), document)
+
+    def results(self) -> Iterator[Result]:
+        """Results, each as soon as the service gives it.
+
+        Yields:
+            each labelling's once, in no particular order.
+        """
+        seen: set[int] = set()
+        pause, longest = _PAUSES
+        while True:
+            ended = self._status.ended or self.status().ended
+            before = len(seen)
+            try:
+                for result in self._rows() if ended or self._status.current > before else ():
+                    if result.labelling not in seen:
+                        seen.add(result.labelling)
+                        yield result
+                if ended:
+                    return
+            except (*DROPPED, json.JSONDecodeError) as error:  # begun again from the first row
+                if len(seen) == before and pause >= longest:
+                    raise self._http.unreachable(error) from error
+            pause = _PAUSES[0] if len(seen) > before else min(1.5 * pause, longest)
+            time.sleep(pause)
+
+    def events(self, after: str | None = None) -> Iterator[Event]:
+        """What happens to the job, from its beginning; a stream that breaks is gone on with.
+
+        Args:
+            after: the id of the last event that was seen, to leave it and those before it out.
+
+        Yields:
+            events, until the job has ended.
+        """
+        last = None
+        pause, longest = _PAUSES
+        while last is None or last.type not in ENDED:
+            headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+            if after is not None:
+                headers["Last-Event-ID"] = after
+            try:
+                with self._http.stream(f"{self._path}/events", headers) as response:
+                    for sent in httpx2.EventSource(response):
+                        last = Event(sent.id, sent.event, sent.json() if sent.data else None)
+                        after, pause = sent.id or after, _PAUSES[0]
+                        yield last
+            except httpx2.SSEError as error:  # an answer, but no stream of events
+                raise self._http.unreachable(error) from error
+            except DROPPED:
+                pass
+            if last is None and self.status().ended:  # and all that happened was seen before
+                return
+            if last is None or last.type not in ENDED:
+                time.sleep(pause)
+                pause = min(1.5 * pause, longest)
+
+    def dismiss(self) -> Status:
+        """Stop the job; rows that have results are kept for another attempt.
+
+        Returns:
+            where it stands now.
+        """
+        response = self._http.request("DELETE", self._path)
+        self._etag = None
+        if response.content:
+            self._status = Status(response.json())
+            return self._status
+        return self.status()
+
+    def __repr__(self) -> str:
+        status = self._status
+        return f"<RemoteJob {self.id[:12]} {status.state}, {status.current} of {status.target} {status.unit}>"
+
+    def _ask(self, seconds: float) -> float | None:
+        """Look where the job stands; gives the pause that the service wants before the next look."""
+        headers = {} if self._etag is None else {"If-None-Match": self._etag}
+        wait = int(seconds)
+        if wait:
+            headers["Prefer"] = f"wait={wait}"
+        response = self._http.request("GET", self._path, headers=headers, wait=wait, allow=(304,))
+        if response.status_code != 304:
+            self._status, self._etag = Status(response.json()), response.headers.get("ETag")
+        return 0.0 if "Preference-Applied" in response.headers else seconds_after(response)
+
+    def _rows(self) -> Iterator[Result]:
+        """The rows that the service gives now; none while it gives none."""
+        headers = {"Accept": "application/x-ndjson"}
+        try:
+            with self._http.stream(f"{self._path}/results", headers) as response:
+                for line in response.iter_lines():
+                    if line.strip():
+                        yield Result(json.loads(line))
+        except ServiceError as error:
+            if error.code != "result-not-ready":
+                raise
+
+
+class _Job(Protocol):
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+J = TypeVar("J", bound=_Job)
+
+
+def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]:
+    """Jobs as they end, in whatever state.
+
+    Args:
+        jobs: of any clients.
+        timeout: seconds for all of them; for ever when absent.
+
+    Yields:
+        each job once.
+
+    Raises:
+        NotFinished: some have not ended in time.
+    """
+    until = float("inf") if timeout is None else time.monotonic() + timeout
+    waiting = list(jobs)
+    while waiting:
+        began = time.monotonic()
+        still = []
+        for job in waiting:
+            if job.wait(0):
+                yield job
+            else:
+                still.append(job)
+        waiting = still
+        left = until - time.monotonic()
+        if waiting and left <= 0:
+            raise NotFinished(
+                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They go on: ask again."
+            )
+        if waiting:  # mostly jobs end in the order in which they were submitted; looking at all must not be all we do
+            waiting[0].wait(min(max(1.0, 5 * (time.monotonic() - began)), left))

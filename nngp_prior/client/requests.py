@@ -1,0 +1,141 @@
+"""Requests from what users have at hand: arrays, or specifications."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidInput, InvalidLabels
+from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.data import BlobData, BlobLabellings
+from nngp_prior.schemas.estimator import estimator_of
+from nngp_prior.schemas.request import EstimateRequest
+
+Upload = Callable[[np.ndarray], str]
+_PIECE = 2**18
+_NO_LABEL = -128
+
+
+class Npy:
+    """An array as the bytes of a ``.npy`` file, which are not copied.
+
+    Args:
+        array: of real numbers.
+
+    Attributes:
+        array: in the order and the byte order of the file.
+        sha256: of the file.
+        length: of the file, in bytes.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        if array.dtype.kind not in "biuf":
+            raise InvalidInput("array", f"has the type {array.dtype}", "Pass real numbers.")
+        little = np.float64 if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8) else array.dtype
+        self.array = np.ascontiguousarray(array, np.dtype(little).newbyteorder("<"))
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(self.array))
+        self._header, self._data = header.getvalue(), self.array.reshape(-1).view(np.uint8).data
+        self.length = len(self._header) + len(self._data)
+        sha = hashlib.sha256(self._header)
+        sha.update(self._data)
+        self.sha256 = sha.hexdigest()
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The file, piece by piece.
+
+        Yields:
+            its bytes.
+        """
+        yield self._header
+        for i in range(0, len(self._data), _PIECE):
+            yield self._data[i : i + _PIECE]
+
+
+def estimate_request(
+    architecture: Any, X: Any, Y: Any, method: str, seed: int, options: Mapping[str, Any], upload: Upload
+) -> EstimateRequest:
+    """A request for estimates.
+
+    Args:
+        architecture: its specification.
+        X: an array of inputs, or the specification of a data set.
+        Y: labels (n,) or (L, n), or specifications of labellings.
+        method: the estimator's name.
+        seed: of the estimator.
+        options: of the estimator.
+        upload: takes an array and gives its hash.
+
+    Returns:
+        the request; arrays are uploaded.
+    """
+    estimator = estimator_of(method, **options)
+    specified, labels = _labellings(Y)
+    dataset = X if _is_specification(X) else _inputs(X)
+    parts = {"architecture": architecture, "estimator": estimator, "seed": seed}
+    placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
+    if isinstance(dataset, np.ndarray):
+        parts["dataset"] = BlobData(sha256=placeholder)
+    else:
+        parts["dataset"] = dataset
+    parts["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
+    request = EstimateRequest(**parts)
+    if isinstance(dataset, np.ndarray):
+        request = request.model_copy(update={"dataset": BlobData(sha256=upload(dataset))})
+    if labels is not None:
+        request = request.model_copy(update={"labellings": (BlobLabellings(sha256=upload(labels)),)})
+    return request
+
+
+def _is_specification(value: Any) -> bool:
+    return isinstance(value, Specification | Mapping)
+
+
+def _inputs(X: ArrayLike) -> np.ndarray:
+    array = _array("X", X)
+    if array.ndim not in (2, 3, 4) or array.size == 0:
+        raise InvalidInput(
+            "X",
+            f"has shape {array.shape}",
+            "Pass (n, d) or (n, height, width[, channels]), or a data set.",
+        )
+    return array
+
+
+def _labellings(Y: Any) -> tuple[tuple[Any, ...], np.ndarray | None]:
+    """Specifications, or rows of labels."""
+    if _is_specification(Y):
+        return (Y,), None
+    if isinstance(Y, Sequence) and any(_is_specification(each) for each in Y):
+        return tuple(Y), None
+    try:
+        array = _array("Y", Y)
+    except InvalidInput as error:
+        raise InvalidLabels(error.field, error.problem, error.remedy) from None
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise InvalidLabels("Y", f"has shape {array.shape}", "Pass (n,) or (L, n) labels, or specifications.")
+    return (), np.atleast_2d(_signs(array))
+
+
+def _signs(labels: np.ndarray) -> np.ndarray:
+    """Labels as int8; what that cannot hold becomes what is no label either, so that its row alone is refused."""
+    if labels.dtype.kind == "b":
+        return np.where(labels, 1, -1).astype(np.int8)
+    with np.errstate(invalid="ignore"):
+        held = labels.astype(np.int8)
+    return np.where(held == labels, held, np.int8(_NO_LABEL))
+
+
+def _array(name: str, value: ArrayLike) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InvalidInput(name, "has rows of different lengths", "Pass an array.") from None
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(name, f"has the type {array.dtype}", "Pass real numbers, or a specification.")
+    return array

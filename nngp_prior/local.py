@@ -1,0 +1,254 @@
+"""The client's calls without a service: computed here, by this process, when results are asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior.client.bars import bar
+from nngp_prior.client.jobs import Status
+from nngp_prior.client.requests import Npy, estimate_request
+from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
+from nngp_prior.kernels import KernelCache
+from nngp_prior.prior.workbench import Workbench, about
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.request import EstimateRequest, KernelRequest
+from nngp_prior.schemas.result import Result, Results
+from nngp_prior.versions import versions
+
+
+class LocalClient:
+    """Estimates by this process, with the calls of :class:`nngp_prior.Client`.
+
+    Arrays and results are kept as long as the client is.
+
+    Args:
+        kernels: where kernels are kept; the user's cache when absent.
+    """
+
+    def __init__(self, kernels: KernelCache | None = None) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+        self._bench = Workbench(kernels, self._array)
+        self._jobs: dict[str, LocalJob] = {}
+
+    def estimate(
+        self, architecture: Architecture, X: Any, Y: Any, *, method: str = "smc", seed: int = 0, **options: Any
+    ) -> LocalJob:
+        """As :meth:`nngp_prior.Client.estimate`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, or a data set.
+            Y: an array of labels, or labellings.
+            method: as for :func:`nngp_prior.log_probability`.
+            seed: of all random numbers.
+            **options: as there.
+
+        Returns:
+            the job.
+        """
+        return self.submit(estimate_request(architecture, X, Y, method, seed, options, self.upload))
+
+    def submit(self, request: EstimateRequest) -> LocalJob:
+        """Take a request, after checking all of it but its labels.
+
+        Args:
+            request: of estimates.
+
+        Returns:
+            the job; that of the same request, if there is one.
+        """
+        id = request.content_hash
+        if id not in self._jobs:
+            self._jobs[id] = LocalJob(self._bench, request)
+        self._jobs[id].accept()
+        return self._jobs[id]
+
+    def upload(self, array: ArrayLike) -> str:
+        """Keep a copy of an array.
+
+        Args:
+            array: of real numbers.
+
+        Returns:
+            its hash, for ``BlobData`` and ``BlobLabellings``.
+        """
+        file = Npy(np.array(array))
+        self._arrays.setdefault(file.sha256, file.array)
+        return file.sha256
+
+    def job(self, id: str) -> LocalJob:
+        """A job that was submitted before.
+
+        Args:
+            id: of it.
+
+        Returns:
+            the job.
+
+        Raises:
+            InvalidInput: there is none.
+        """
+        if id not in self._jobs:
+            raise InvalidInput("id", f"there is no job {id!r} in this process", "Submit it.")
+        return self._jobs[id]
+
+    def jobs(self, state: str | None = None) -> Iterator[LocalJob]:
+        """All jobs, the newest first.
+
+        Args:
+            state: of those that are asked for; all when absent.
+
+        Yields:
+            jobs.
+        """
+        for job in reversed(list(self._jobs.values())):
+            if state in (None, job.status().state):
+                yield job
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def __enter__(self) -> LocalClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _array(self, sha256: str) -> np.ndarray:
+        if sha256 not in self._arrays:
+            raise InvalidInput("sha256", f"there is no array {sha256}", "Upload it first.")
+        return self._arrays[sha256]
+
+
+class LocalJob:
+    """A request and the rows of it that were computed; :meth:`LocalClient.estimate` makes them.
+
+    Args:
+        bench: what computes.
+        request: of estimates.
+
+    Attributes:
+        id: of the job; the same for the same request.
+    """
+
+    def __init__(self, bench: Workbench, request: EstimateRequest) -> None:
+        self._bench, self._request = bench, request
+        self.id = request.content_hash
+        self._target = len(bench.places(request.labellings))
+        kernel = bench.kernel_job(KernelRequest(architecture=request.architecture, dataset=request.dataset))
+        self._facts = {"n": len(kernel.X), "kernel": kernel.key, **about(request.dataset)}
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._state = "accepted"
+
+    def accept(self) -> None:
+        """Take it on again if it was dismissed; rows that have results are kept."""
+        if self._state == "dismissed":
+            self._state = "accepted"
+
+    def status(self) -> Status:
+        """Where the job stands.
+
+        Returns:
+            as of a service's job.
+        """
+        progress = {"current": len(self._rows), "target": self._target, "unit": "labellings", "stage": None}
+        document = {"id": self.id, "kind": "estimates", "state": self._state, "progress": progress, "error": None}
+        return Status(document)
+
+    def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
+        """Compute what is left.
+
+        Args:
+            timeout: seconds after which no other labelling is begun; ``0`` computes nothing.
+            progress: told of rows, and of stages.
+
+        Returns:
+            False where some are left.
+        """
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        if timeout != 0:
+            for _ in self._compute(progress):
+                if time.monotonic() >= until:
+                    break
+        return self.status().ended
+
+    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> Results:
+        """Compute what is left, and get all results.
+
+        Args:
+            progress: draw a bar, or a callback.
+            timeout: seconds after which no other labelling is begun.
+
+        Returns:
+            one for each labelling, in their order.
+
+        Raises:
+            NotFinished: some are left; those that were computed are kept.
+            NngpPriorError: the job was dismissed, or cannot be carried out.
+        """
+        with bar(progress, f"job {self.id[:12]}") as tell:
+            ended = self.wait(timeout, tell)
+        if not ended:
+            done = f"{len(self._rows)} of {self._target} labellings"
+            raise NotFinished(f"timeout: job {self.id} has not ended after {timeout:g} s ({done}). Ask again.")
+        if self._state == "dismissed":
+            raise NngpPriorError(f"job {self.id} was dismissed. Submit it again.")
+        request = self._request
+        document = {
+            "units": "nats",
+            **self._facts,
+            "architecture": request.architecture.model_dump(mode="json"),
+            "estimator": request.estimator.model_dump(mode="json"),
+            "seed": request.seed,
+            "versions": versions(),
+        }
+        return Results((self._rows[row] for row in sorted(self._rows)), document)
+
+    def results(self) -> Iterator[Result]:
+        """Results, each as soon as it is computed.
+
+        Yields:
+            each labelling's once.
+        """
+        yield from [Result(row) for row in self._rows.values()]
+        for row in self._compute(ignore):
+            yield Result(row)
+
+    def dismiss(self) -> Status:
+        """Compute no more.
+
+        Returns:
+            where it stands now.
+        """
+        if self._state != "successful":
+            self._state = "dismissed"
+        return self.status()
+
+    def __repr__(self) -> str:
+        return f"<LocalJob {self.id[:12]} {self._state}, {len(self._rows)} of {self._target} labellings>"
+
+    def _compute(self, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+        left = [row for row in range(self._target) if row not in self._rows]
+        if left and self._state == "dismissed":
+            return
+        progress(Progress("labellings", len(self._rows), self._target))
+
+        def stages(event: Progress) -> None:
+            if event.stage != "labellings":  # of those that were left, not of all
+                progress(event)
+
+        for row, document in self._bench.estimates(self._request, left, stages):
+            self._rows[row] = document
+            progress(Progress("labellings", len(self._rows), self._target))
+            if len(self._rows) == self._target:
+                self._state = "successful"
+            yield document

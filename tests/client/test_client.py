@@ -1,0 +1,213 @@
+"""What the client sends, and what it makes of the answers."""
+
+import hashlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from nngp_prior import Client, FullyConnected
+from nngp_prior.client.requests import Npy
+from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
+from nngp_prior.schemas.data import BlobData, Digits, Parity, Threshold
+from nngp_prior.schemas.request import EstimateRequest
+from tests.client.service import TOKEN, FakeService, refuse
+
+X = np.arange(12.0).reshape(4, 3)
+Y = np.array([[1, -1, 1, 1], [-1, -1, 1, -1]])
+NET = FullyConnected(depth=1)
+
+
+def posted(client: Client, *arguments, **options) -> EstimateRequest:
+    """The request that the client makes of its arguments."""
+    sent: list[EstimateRequest] = []
+
+    class Noting(Client):
+        def submit(self, request):
+            sent.append(request)
+            return super().submit(request)
+
+    with Noting(client.url, TOKEN) as noting:
+        noting.estimate(*arguments, **options)
+    return sent[0]
+
+
+def test_arrays_are_uploaded_once_as_npy_files_of_their_hash(client: Client, service: FakeService) -> None:
+    job = client.estimate(NET, X, Y, seed=3, particles=64)
+    assert [(r.labelling, r.value, r.stderr) for r in job.result()] == [(0, -10.0, 0.5), (1, -11.0, 0.5)]
+    arrays = [np.load(io.BytesIO(content)) for content in service.blobs.values()]
+    np.testing.assert_array_equal(arrays[0], X)
+    np.testing.assert_array_equal(arrays[1], Y)
+    assert [array.dtype for array in arrays] == [np.float64, np.int8]
+    assert all(hashlib.sha256(content).hexdigest() == sha for sha, content in service.blobs.items())
+    again = client.estimate(NET, X, Y, seed=3, particles=64)
+    assert again.id == job.id
+    assert service.count("PUT") == 2
+    assert service.count("HEAD") == 4
+
+
+def test_a_request_says_what_was_asked_for(client: Client) -> None:
+    request = posted(client, NET, Digits(n=7), [Threshold(at=5), {"kind": "parity"}], method="ep", seed=9, max_sweeps=4)
+    assert request == EstimateRequest(
+        architecture=NET,
+        dataset=Digits(n=7),
+        labellings=(Threshold(at=5), Parity()),
+        estimator={"kind": "ep", "max_sweeps": 4},
+        seed=9,
+    )
+
+
+def test_one_labelling_is_one_row(client: Client, service: FakeService) -> None:
+    assert len(client.estimate(NET, X, Y[0]).result()) == 1
+    assert len(client.estimate(NET, Digits(n=4), Parity()).result()) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "sent"),
+    [
+        (np.array([True, False]), [1, -1]),
+        ([1.0, -1.0], [1, -1]),
+        ([0, 1], [0, 1]),
+        ([1, 257], [1, -128]),
+        ([1, np.nan], [1, -128]),
+        ([-1, 0.5], [-1, -128]),
+    ],
+)
+def test_what_is_no_label_stays_none(client: Client, service: FakeService, labels, sent: list[int]) -> None:
+    client.estimate(NET, Digits(n=2), labels)
+    (content,) = service.blobs.values()
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), [sent])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "options", "error", "part"),
+    [
+        (X, np.zeros((1, 2, 4)), {}, InvalidLabels, "Y: has shape"),
+        (X, [], {}, InvalidLabels, "Y: has shape"),
+        (X, [["a"]], {}, InvalidLabels, "Y: has the type"),
+        (X, [[1], [1, 1]], {}, InvalidLabels, "Y: has rows of different lengths"),
+        (np.zeros(3), Y, {}, InvalidInput, "X: has shape"),
+        ([["a"]], Y, {}, InvalidInput, "X: has the type"),
+        (X, Y, {"method": "typo"}, InvalidInput, "method: got 'typo'"),
+        (X, Y, {"particles": 1}, InvalidInput, "particles: got 1"),
+        (X, [{"kind": "typo"}], {}, InvalidInput, "typo"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_sent(
+    client: Client, service: FakeService, inputs, labels, options, error: type[Exception], part: str
+) -> None:
+    with pytest.raises(error, match=part):
+        client.estimate(NET, inputs, labels, **options)
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(6.0).reshape(2, 3).T, np.arange(3, dtype=">i4"), np.array(2.5), np.zeros((2, 2), np.float16), X[::2]],
+)
+def test_npy_files_are_those_that_numpy_writes(array: np.ndarray) -> None:
+    file = Npy(array)
+    content = b"".join(file.pieces())
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (file.length, file.sha256)
+    loaded = np.load(io.BytesIO(content))
+    np.testing.assert_array_equal(loaded, array)
+    assert loaded.dtype.str in ("<f8", "<i4")
+
+
+def test_uploads_can_be_named_in_specifications(client: Client) -> None:
+    dataset = BlobData(sha256=client.upload(X), classes=client.upload(np.arange(4)))
+    assert posted(client, NET, dataset, [Parity()]).dataset == dataset
+    with pytest.raises(InvalidInput, match="array: has the type"):
+        client.upload(["a"])
+
+
+def test_the_token_is_the_one_given_or_that_of_the_environment_or_of_the_file(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    def jobs(*arguments: object) -> int:
+        with Client(*arguments) as client:
+            assert TOKEN not in repr(client)
+            return len(list(client.jobs()))
+
+    monkeypatch.setenv("NNGP_HOME", str(tmp_path))
+    assert jobs() == 0
+    monkeypatch.setenv("NNGP_TOKEN", "other")
+    assert jobs(None, TOKEN) == 0
+    with pytest.raises(ServiceError, match="Give the token") as refused:
+        jobs()
+    assert (refused.value.status, refused.value.code, refused.value.retryable) == (401, "unauthorized", False)
+    with Client() as client, pytest.raises(ServiceError, match="NNGP_TOKEN") as refused:
+        client.upload(X)  # the answer to HEAD has no body
+    assert refused.value.code == "unauthorized"
+    monkeypatch.delenv("NNGP_TOKEN")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert jobs() == 0
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "nonsense"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(InvalidInput, match="url"):
+        Client(url)
+
+
+def test_a_token_that_no_header_takes() -> None:
+    with pytest.raises(InvalidInput, match="token"):
+        Client("http://127.0.0.1:1", "a\nb")
+
+
+def test_problems_are_the_errors_that_the_library_raises(client: Client, service: FakeService) -> None:
+    errors = [{"location": "body.dataset.n", "message": "2,000 inputs where digits has 1,437. Use at most 1,437."}]
+    cases = [
+        (refuse(422, "invalid-request", "no", errors), InvalidInput, "dataset.n: 2,000 inputs where digits has 1,437."),
+        (refuse(422, "kernel-too-large", "n: at most 900."), MemoryError, "n: at most 900."),
+        (refuse(422, "data-unavailable", "mnist: no such file."), OSError, "mnist: no such file."),
+        (refuse(500, "internal-error", "The service failed."), ServiceError, "The service failed."),
+    ]
+    for fault, error, text in cases:
+        service.faults["POST"] = [fault]
+        with pytest.raises(error) as raised:
+            client.estimate(NET, Digits(n=4), Parity())
+        assert str(raised.value).startswith(text)
+        own = raised.value if isinstance(raised.value, ServiceError) else raised.value.__cause__
+        assert isinstance(own, ServiceError)
+        assert own.problem["status"] == own.status
+    service.faults["POST"] = [refuse(422, "invalid-request", "no", errors)]
+    with pytest.raises(InvalidInput) as refused:
+        client.estimate(NET, Digits(n=4), Parity())
+    assert (refused.value.field, refused.value.remedy) == ("dataset.n", "Use at most 1,437.")
+
+
+def test_an_answer_of_something_else_is_no_problem_of_the_service(client: Client, service: FakeService) -> None:
+    service.faults["GET"] = [lambda handler: handler.answer(404, b"<html>", "text/html")]
+    with pytest.raises(ServiceError, match="answered 404 Not Found") as raised:
+        list(client.jobs())
+    assert raised.value.code == "unknown"
+
+
+def test_what_a_request_would_take(client: Client, service: FakeService) -> None:
+    request = EstimateRequest(dataset=Digits(n=4), labellings=(Parity(),))
+    assert client.cost(request)["seconds"] == 2.0
+    assert service.jobs == {}
+
+
+def test_jobs_are_listed_page_by_page_and_found_again(client: Client, service: FakeService) -> None:
+    submitted = [client.estimate(NET, Digits(n=n), Parity()) for n in range(1, 6)]
+    assert [job.id for job in client.jobs()] == [job.id for job in submitted]
+    submitted[0].wait()
+    assert [job.id for job in client.jobs("successful")] == [submitted[0].id]
+    assert client.job(submitted[3].id).result().values.tolist() == [-10.0]
+    with pytest.raises(ServiceError) as raised:
+        client.job("../x?y")
+    assert raised.value.code == "not-found"
+    assert service.asked[-1][1] == "/v1/jobs/..%2Fx%3Fy"
+
+
+def test_bodies_are_json_that_the_service_reads_back(client: Client, service: FakeService) -> None:
+    bodies = []
+    service.faults["POST"] = [lambda handler: handler.problem(404, "not-found")]
+    submit, service.submit = service.submit, lambda request: bodies.append(request) or submit(request)
+    with pytest.raises(ServiceError):
+        client.estimate(NET, Digits(n=4), Parity())
+    client.estimate(NET, Digits(n=4), Parity())
+    assert EstimateRequest.model_validate_json(json.dumps(bodies[0])).architecture == NET

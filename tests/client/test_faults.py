@@ -1,0 +1,174 @@
+"""Services that fail, and come back."""
+
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from nngp_prior import Client, FullyConnected
+from nngp_prior.errors import ServiceError
+from nngp_prior.schemas.data import Digits, Parity
+from tests.client.service import TOKEN, FakeService, Handler, fake_service, hang_up, refuse
+
+NET = FullyConnected(depth=1)
+
+
+def estimate(client: Client):
+    return client.estimate(NET, Digits(n=4), [Parity()] * 3)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        hang_up,
+        refuse(429, "queue-full"),
+        refuse(503, "busy"),
+        refuse(507, "storage-full"),
+        refuse(429, "queue-full", Retry_After="0"),
+        lambda handler: handler.answer(503, b"starting", "text/plain"),
+    ],
+)
+@pytest.mark.usefixtures("no_pauses")
+def test_what_may_pass_is_tried_again(client: Client, service: FakeService, fault) -> None:
+    service.faults.update({method: [fault] * 2 for method in ("HEAD", "PUT", "POST", "GET", "DELETE")})
+    job = client.estimate(NET, np.eye(4), [1, 1, -1, 1])
+    assert job.result().values.tolist() == [-10.0]
+    job.dismiss()
+    assert [service.count(method) for method in ("HEAD", "PUT", "POST", "DELETE")] == [4, 4, 3, 3]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 500])
+@pytest.mark.usefixtures("no_pauses")
+def test_what_will_not_pass_is_not(client: Client, service: FakeService, status: int) -> None:
+    service.faults["POST"] = [refuse(status, "code")] * 2
+    with pytest.raises(ServiceError) as raised:
+        estimate(client)
+    assert (raised.value.status, service.count("POST")) == (status, 1)
+
+
+def test_a_service_that_says_when_is_asked_then(client: Client, service: FakeService) -> None:
+    service.faults["POST"] = [refuse(429, "queue-full", Retry_After="1")]
+    began = time.monotonic()
+    estimate(client)
+    assert 1.0 <= time.monotonic() - began < 2.0
+
+
+def test_one_that_says_much_later_is_not_waited_for(client: Client, service: FakeService) -> None:
+    service.faults["POST"] = [refuse(429, "queue-full", "2,000 jobs wait.", Retry_After="3600")] * 2
+    with pytest.raises(ServiceError, match="2,000 jobs wait") as raised:
+        estimate(client)
+    assert (raised.value.code, raised.value.retryable, raised.value.retry_after) == ("queue-full", True, 3600.0)
+    assert service.count("POST") == 1
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_trying_ends(client: Client, service: FakeService) -> None:
+    service.faults["POST"] = [refuse(507, "storage-full", "The disk is full.")] * 100
+    with pytest.raises(ServiceError, match="The disk is full") as raised:
+        estimate(client)
+    assert raised.value.code == "storage-full"
+    assert service.count("POST") == 8
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_where_nobody_listens() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with Client(url, TOKEN) as client, pytest.raises(ServiceError, match="nngp-prior serve") as raised:
+        list(client.jobs())
+    assert (raised.value.code, raised.value.status, raised.value.retryable) == ("unreachable", None, True)
+    assert url in str(raised.value)
+
+
+def test_a_service_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, refused = free_port(), threading.Event()
+    monkeypatch.setattr("nngp_prior.client.http._log.warning", lambda *_: refused.set())
+    results = []
+
+    def ask() -> None:
+        with Client(f"http://127.0.0.1:{port}", TOKEN) as client:
+            results.extend(estimate(client).result())
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert refused.wait(10)
+    with fake_service(port):
+        asking.join(20)
+    assert len(results) == 3
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_trying_again_is_logged_and_not_printed(
+    client: Client, service: FakeService, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    service.faults["GET"] = [refuse(503, "busy", "Busy.")]
+    list(client.jobs())
+    assert capsys.readouterr().out == ""
+    assert "Busy. Trying again" in caplog.text
+
+
+def test_no_proxy_leads_to_this_machine(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with Client(timeout=1) as client:
+        assert list(client.jobs()) == []
+
+
+def test_a_stream_of_results_that_breaks_is_begun_again(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    job.wait()
+
+    def half(handler: Handler) -> None:
+        handler.pieces("application/x-ndjson", '{"labelling": 0, "log_p": -1, "stder', whole=False)
+
+    def one(handler: Handler) -> None:
+        line = '{"labelling": 1, "log_p": -11.0, "stderr": null, "status": "ok", "message": ""}\n'
+        handler.pieces("application/x-ndjson", line, '{"labelling": 2,', whole=False)
+
+    def cut(handler: Handler) -> None:
+        handler.pieces("application/x-ndjson", '{"labelling": 0, "log_p')
+
+    service.faults[f"GET /v1/jobs/{job.id}/results"] = [half, one, cut, hang_up]
+    assert [(result.labelling, result.value) for result in job.results()] == [(1, -11.0), (0, -10.0), (2, -12.0)]
+
+
+def test_a_stream_of_events_that_breaks_is_gone_on_with(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    path = f"GET /v1/jobs/{job.id}/events"
+
+    def break_after_two(handler: Handler) -> None:
+        one = "id: 1\nevent: accepted\ndata: {}\n\n"
+        handler.pieces("text/event-stream", one, 'id: 2\nevent: running\ndata: {"a": 1}\n\nid: 3\nev', whole=False)
+
+    service.faults[path] = [break_after_two, hang_up]
+    events = list(job.events())
+    assert [(event.id, event.type) for event in events] == [
+        ("1", "accepted"),
+        ("2", "running"),
+        ("3", "rows"),
+        ("4", "successful"),
+    ]
+    assert events[1].data == {"a": 1}
+    asked = [headers.get("last-event-id") for method, at, headers in service.asked if at.endswith("/events")]
+    assert asked == [None, "2", "2"]
+
+
+def test_events_go_on_after_the_last_one_that_was_seen(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    assert [event.type for event in job.events(after="2")] == ["rows", "successful"]
+    job.wait()
+    assert list(job.events(after="4")) == []
+
+
+def test_what_is_no_stream_of_events_is_an_error(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    service.faults[f"GET /v1/jobs/{job.id}/events"] = [lambda handler: handler.answer(200, {})]
+    with pytest.raises(ServiceError, match="event-stream"):
+        list(job.events())

@@ -1,0 +1,140 @@
+"""Waiting for jobs."""
+
+import pytest
+
+from nngp_prior import Client, FullyConnected
+from nngp_prior.client import as_completed
+from nngp_prior.errors import NotFinished, ServiceError
+from nngp_prior.progress import Progress
+from nngp_prior.schemas.data import Digits, Parity
+from tests.client.service import FakeService, Handler
+
+NET = FullyConnected(depth=1)
+
+
+def estimate(client: Client, n: int = 4):
+    return client.estimate(NET, Digits(n=n), [Parity()] * 3)
+
+
+def test_waiting_asks_only_for_what_changed(client: Client, service: FakeService) -> None:
+    service.ready_after = 3
+    job = estimate(client)
+    seen: list[Progress] = []
+    results = job.result(progress=seen.append)
+    assert len(results) == 3
+    assert results.about == {"units": "nats", "n": 4}
+    assert seen[0] == Progress("labellings", 0, 3)
+    assert seen[-1] == Progress("labellings", 3, 3)
+    looks = [headers for method, path, headers in service.asked if path == f"/v1/jobs/{job.id}"]
+    assert len(looks) == 4
+    assert all(headers["prefer"].startswith("wait=") for headers in looks)
+    assert "if-none-match" not in looks[0]
+    assert looks[-1]["if-none-match"] == '"running"'
+
+
+def test_a_service_that_names_a_pause_is_left_alone_for_it(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("nngp_prior.client.jobs.time.sleep", pauses.append)
+    job = estimate(client)
+    path = f"GET /v1/jobs/{job.id}"
+    running = service.document(job.id, "running", 3)
+    service.faults[path] = [
+        lambda handler: handler.answer(200, running, Retry_After="7"),
+        lambda handler: handler.answer(200, running, Preference_Applied="wait=30", Retry_After="7"),
+        lambda handler: handler.answer(200, running),
+    ]
+    assert job.wait()
+    assert pauses[:2] == [7.0, 0.0]
+    assert 0 < pauses[2] < 1
+
+
+def test_waiting_ends_with_the_time_for_it(client: Client, service: FakeService) -> None:
+    service.ready_after = 10**6
+    job = estimate(client)
+    assert not job.wait(0)
+    with pytest.raises(NotFinished, match="0 of 3 labellings") as raised:
+        job.result(timeout=0.1)
+    assert isinstance(raised.value, TimeoutError)
+    assert job.id in str(raised.value)
+    assert job.status().state == "running"
+
+
+def test_stages_are_told_beside_rows(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    document = service.document(job.id, "running", 3)
+    document["progress"]["stage"] = {"stage": "kernel tiles", "done": 2, "total": 9}
+    service.faults[f"GET /v1/jobs/{job.id}"] = [lambda handler: handler.answer(200, document)]
+    seen: list[Progress] = []
+    job.wait(progress=seen.append)
+    assert seen[1] == Progress("kernel tiles", 2, 9)
+
+
+def test_a_bar_is_drawn_on_standard_error(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    job = estimate(client)
+    job.result(progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert job.id[:12] in err
+    assert "3/3" in err
+
+
+def test_results_come_when_they_are_there(client: Client, service: FakeService) -> None:
+    service.ready_after = 2
+    job = estimate(client)
+    assert [result.value for result in job.results()] == [-10.0, -11.0, -12.0]
+
+
+def test_results_of_a_running_job_come_as_far_as_it_gives_them(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    early = service.document(job.id, "running", 3)
+    early["progress"]["current"] = 1
+
+    def one(handler: Handler) -> None:
+        line = '{"labelling": 2, "log_p": "-Infinity", "stderr": null, "status": "ok", "message": ""}\n'
+        handler.pieces("application/x-ndjson", line)
+
+    service.faults[f"GET /v1/jobs/{job.id}"] = [lambda handler: handler.answer(200, early)]
+    service.faults[f"GET /v1/jobs/{job.id}/results"] = [one]
+    results = job.results()
+    assert next(results).value == float("-inf")
+    assert job.last.state == "running"
+    assert [result.labelling for result in results] == [0, 1]
+
+
+def test_a_job_that_was_dismissed_says_so(client: Client, service: FakeService) -> None:
+    service.ready_after = 10**6
+    job = estimate(client)
+    assert job.dismiss().state == "dismissed"
+    for ask in (job.result, lambda: list(job.results())):
+        with pytest.raises(ServiceError, match="Post it again") as raised:
+            ask()
+        assert (raised.value.status, raised.value.code) == (410, "dismissed")
+
+
+def test_a_job_that_failed_raises_its_problem(client: Client, service: FakeService) -> None:
+    job = estimate(client)
+    problem = {"status": 500, "code": "internal-error", "detail": "The service failed."}
+    service.jobs[job.id] = {**service.document(job.id, "failed", 3), "error": problem}
+    with pytest.raises(ServiceError, match="The service failed") as raised:
+        job.result()
+    assert raised.value.code == "internal-error"
+    assert job.last.error == problem
+
+
+def test_jobs_are_given_as_they_end(client: Client, service: FakeService) -> None:
+    service.ready_after = 10**6
+    jobs = [estimate(client, n) for n in range(1, 5)]
+    service.jobs[jobs[2].id] = service.document(jobs[2].id, "successful", 3)
+    ended = as_completed(jobs)
+    assert next(ended) is jobs[2]
+    jobs[1].dismiss()
+    service.ready_after = 0
+    assert {job.id for job in ended} == {jobs[i].id for i in (0, 1, 3)}
+
+
+def test_waiting_for_several_ends_too(client: Client, service: FakeService) -> None:
+    service.ready_after = 10**6
+    with pytest.raises(NotFinished, match="2 jobs"):
+        list(as_completed([estimate(client, 1), estimate(client, 2)], timeout=0.1))

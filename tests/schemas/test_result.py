@@ -1,0 +1,103 @@
+"""Results as they were sent."""
+
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from nngp_prior import log_probability
+from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.schemas.estimate import Approximate, Estimate
+from nngp_prior.schemas.result import Result, Results, refused_row, row_of
+from tests.cases import equicorrelated
+
+ESTIMATE = log_probability(equicorrelated(6, 0.5), [1, 1, -1, 1, 1, -1])
+ROWS = [row_of(0, ESTIMATE), refused_row(1, "invalid-labels", "labels[0] is <0>.")]
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        ESTIMATE,
+        log_probability(equicorrelated(6, 0.5), [1] * 6, method="ep"),
+        log_probability(np.ones((2, 2)), [1, -1]),
+        Estimate(value=-2.0, stderr=math.inf, n=3, method="smc", status="no-hits", message="m"),
+        Estimate(
+            value=-2.0,
+            stderr=0.5,
+            n=3,
+            method="smc",
+            evidence=Approximate(log_p=-2.0, standard_error=0.5, freedom=9),
+        ),
+    ],
+)
+def test_a_result_reads_as_the_estimate_that_it_came_from(estimate: Estimate) -> None:
+    result = Result(row_of(4, estimate))
+    for name in ("value", "stderr", "method", "status", "message"):
+        assert getattr(result, name) == getattr(estimate, name)
+    assert result.interval() == estimate.interval()
+    assert result.lower_bound() == estimate.lower_bound()
+    assert set(result.diagnostics) == set(estimate.diagnostics)
+    assert result.labelling == 4
+
+
+def test_a_refused_row_has_no_numbers() -> None:
+    result = Result(ROWS[1])
+    assert math.isnan(result.value)
+    assert (result.stderr, result.interval(), result.lower_bound(), result.method) == (None, None, None, None)
+    assert result.status == "invalid-labels"
+    assert repr(result) == "labelling 1: log P = nan nats [invalid-labels]"
+
+
+def test_other_levels_are_not_there() -> None:
+    with pytest.raises(InvalidInput, match=r"level: got 0\.9"):
+        Result(ROWS[0]).interval(0.9)
+    with pytest.raises(InvalidInput, match=r"delta: got 0\.05"):
+        Result(ROWS[0]).lower_bound(0.05)
+
+
+def test_arrays_of_all_results() -> None:
+    results = Results(ROWS, {"n": 6})
+    np.testing.assert_array_equal(results.values, [ESTIMATE.value, math.nan])
+    np.testing.assert_array_equal(results.stderrs, [ESTIMATE.stderr, math.nan])
+    assert results.about == {"n": 6}
+    assert Results([]).values.shape == (0,)
+
+
+def test_html_is_escaped_and_short() -> None:
+    table = Results(ROWS)._repr_html_()
+    assert f"{ESTIMATE.value:.4f}" in table
+    assert "labels[0] is &lt;0&gt;." in table
+    many = Results([refused_row(i, "invalid-labels", "") for i in range(50)])._repr_html_()
+    assert many.count("<tr>") == 21
+    assert "30 more" in many
+
+
+def test_a_data_frame_has_a_line_a_labelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    first, second = Results(ROWS).to_pandas()
+    low, high = ESTIMATE.interval()
+    assert (first["log_p"], first["low"], first["high"], first["status"]) == (ESTIMATE.value, low, high, "ok")
+    assert first["lower_bound"] == ESTIMATE.lower_bound()
+    assert math.isnan(second["log_p"])
+    assert second["message"] == "labels[0] is <0>."
+
+
+@pytest.mark.parametrize(("module", "call"), [("pandas", "to_pandas"), ("matplotlib.pyplot", "plot")])
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, module: str, call: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(NngpPriorError, match=f"{module.partition('.')[0]}: is not installed. Install"):
+        getattr(Results(ROWS), call)()
+
+
+def test_a_plot_has_a_point_and_a_bar_a_labelling() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    results = Results([*ROWS, row_of(2, ESTIMATE)])
+    assert results.plot(axes) is axes
+    (points,) = axes.lines
+    np.testing.assert_array_equal(points.get_ydata(), results.values)
+    (bars,) = axes.collections
+    np.testing.assert_array_equal(bars.get_segments()[1], [[2, end] for end in ESTIMATE.interval()])

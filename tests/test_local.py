@@ -1,0 +1,122 @@
+"""The client's calls in process."""
+
+import numpy as np
+import pytest
+
+from nngp_prior import FullyConnected, LocalClient, log_prior
+from nngp_prior.client import as_completed
+from nngp_prior.data import load
+from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
+from nngp_prior.kernels import KernelCache
+from nngp_prior.progress import Progress
+from nngp_prior.schemas.data import BlobData, Constant, Digits, Parity, Threshold
+
+NET = FullyConnected(depth=1)
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((12, 5))
+Y = np.where(RNG.standard_normal((4, 12)) > 0, 1, -1)
+
+
+@pytest.fixture
+def client(tmp_path) -> LocalClient:
+    return LocalClient(KernelCache(tmp_path, 10**9))
+
+
+def test_values_are_those_of_the_library_bit_for_bit(client: LocalClient) -> None:
+    results = client.estimate(NET, X, Y, seed=7, particles=16).result()
+    for result, y in zip(results, Y, strict=True):
+        expected = log_prior(NET, X, y, seed=7, particles=16)
+        assert (result.value, result.stderr) == (expected.value, expected.stderr)
+        assert result.interval() == expected.interval()
+        assert result.lower_bound() == expected.lower_bound()
+    assert results.about["n"] == 12
+    assert results.about["estimator"]["particles"] == 16
+
+
+def test_specified_data_and_labellings(client: LocalClient) -> None:
+    (result,) = client.estimate(NET, Digits(n=15), [Threshold(at=5)], method="ep").result()
+    data = load(Digits(n=15))
+    assert result.value == log_prior(NET, data.X, np.where(data.classes >= 5, 1, -1), method="ep").value
+
+
+def test_uploads_have_classes_for_labellings(client: LocalClient) -> None:
+    dataset = BlobData(sha256=client.upload(X), classes=client.upload(np.arange(12)))
+    (result,) = client.estimate(NET, dataset, [Parity()], method="ep").result()
+    assert result.value == log_prior(NET, X, np.where(np.arange(12) % 2, 1, -1), method="ep").value
+
+
+def test_arrays_may_change_after_they_were_given(client: LocalClient) -> None:
+    inputs = X.copy()
+    job = client.estimate(NET, inputs, Y[0], method="ep")
+    inputs[:] = 0
+    assert job.result()[0].value == log_prior(NET, X, Y[0], method="ep").value
+
+
+def test_a_row_that_cannot_be_used_is_refused_alone(client: LocalClient) -> None:
+    labels = Y.astype(float)
+    labels[1, 3] = np.nan
+    results = client.estimate(NET, X, labels, method="ep").result()
+    assert [result.status for result in results] == ["ok", "invalid-labels", "ok", "ok"]
+    short = client.estimate(NET, X, Y[:, :5], method="ep").result()
+    assert {result.status for result in short} == {"invalid-labels"}
+
+
+def test_what_cannot_be_used_at_all_is_refused_when_it_is_submitted(client: LocalClient) -> None:
+    with pytest.raises(InvalidInput, match="n: 9,999 inputs"):
+        client.estimate(NET, Digits(n=9999), [Parity()])
+    with pytest.raises(InvalidInput, match="Upload it first"):
+        client.estimate(NET, BlobData(sha256="0" * 64), [Parity()])
+    with pytest.raises(InvalidInput, match="not finite"):
+        client.estimate(NET, np.full((2, 2), np.nan), [1, 1])
+    assert list(client.jobs()) == []
+
+
+def test_the_same_request_is_the_same_job_and_is_computed_once(client: LocalClient) -> None:
+    job = client.estimate(NET, X, Y, method="ep")
+    seen: list[Progress] = []
+    job.result(progress=seen.append)
+    assert seen[-1] == Progress("labellings", 4, 4)
+    assert "kernel tiles" in {event.stage for event in seen}
+    seen.clear()
+    again = client.estimate(NET, X, Y, method="ep")
+    again.result(progress=seen.append)
+    assert again is client.job(job.id)
+    assert seen == [Progress("labellings", 4, 4)]
+    with pytest.raises(InvalidInput, match="there is no job"):
+        client.job("0")
+
+
+def test_results_come_one_by_one_and_what_was_computed_is_kept(client: LocalClient) -> None:
+    job = client.estimate(NET, X, Y, method="ep")
+    results = job.results()
+    first = next(results)
+    results.close()
+    assert 1 <= job.status().current < 4 or job.status().ended
+    rest = list(job.results())
+    assert rest[0] == first
+    assert sorted(result.labelling for result in rest) == [0, 1, 2, 3]
+    assert job.status().state == "successful"
+
+
+def test_time_for_a_job_ends_between_labellings(client: LocalClient) -> None:
+    job = client.estimate(NET, X, Y, method="ep")
+    with pytest.raises(NotFinished, match="of 4 labellings"):
+        job.result(timeout=0)
+    assert not job.wait(0)
+    assert len(job.result(timeout=60)) == 4
+
+
+def test_a_dismissed_job_is_computed_when_it_is_submitted_again(client: LocalClient) -> None:
+    job = client.estimate(NET, X, Y, method="ep")
+    assert job.dismiss().state == "dismissed"
+    with pytest.raises(NngpPriorError, match="Submit it again"):
+        job.result()
+    assert [each.id for each in client.jobs("dismissed")] == [job.id]
+    assert len(client.estimate(NET, X, Y, method="ep").result()) == 4
+    assert job.dismiss().state == "successful"
+
+
+def test_jobs_are_computed_as_they_are_asked_for(client: LocalClient) -> None:
+    jobs = [client.estimate(NET, Digits(n=n), [Constant()], method="ep") for n in (5, 6, 7)]
+    assert {job.id for job in as_completed(jobs)} == {job.id for job in jobs}
+    assert all(job.status().ended for job in jobs)
