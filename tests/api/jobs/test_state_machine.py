@@ -31,7 +31,7 @@ from tests.api.jobs.tables import LEASE, ROOM, Clock, plan, results, url
 T = TypeVar("T")
 BEFORE_COMMIT, AFTER_COMMIT = "before commit", "after commit"
 NAMES = st.sampled_from(sorted(SHAPES))
-CRASHES = st.sampled_from([*[None] * 18, *range(1, 8), BEFORE_COMMIT, AFTER_COMMIT])  # at which statement
+CRASHES = st.sampled_from([*[None] * 18, *range(1, 12), BEFORE_COMMIT, AFTER_COMMIT])  # at which statement
 STEPS = [
     *["claim"] * 6,
     "submit",
@@ -114,10 +114,10 @@ class Machine(RuleBasedStateMachine):
     def let_go(self, gone: Callable[[str, int], bool]) -> None:
         self.holding = [held for held in self.holding if not gone(held[0], held[3])]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(crash=CRASHES)
+    def begin(self, crash: Any) -> None:
         for name in sorted(SHAPES):
-            self.submit(name, None)
+            self.submit(name, crash)
 
     # One rule with all steps: Hypothesis leaves out rules of a run at random, and little happens without claims.
     @rule(what=st.sampled_from(STEPS), name=NAMES, which=st.sampled_from([0, 0, 0, 1, 2, 3]), crash=CRASHES)
