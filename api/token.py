@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from api.settings import ServerSettings
@@ -11,7 +12,7 @@ from nngp_prior.errors import InvalidInput
 
 
 def token_of(settings: ServerSettings) -> str | None:
-    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made at the first start.
+    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made and told at the first start.
 
     Args:
         settings: of the service.
@@ -28,10 +29,14 @@ def token_of(settings: ServerSettings) -> str | None:
         return settings.token.get_secret_value()
     path = token_path(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
-    _make(path)
+    made = _make(path)
     token = path.read_text().strip()
     if not token:
         raise InvalidInput("NNGP_TOKEN", f"{path} is empty", "Remove the file, and a token is made again.")
+    if made:
+        url = f"http://{settings.host}:{settings.port}/v1/catalogue"
+        print(f"A token was made, and is kept in {path}. Try it:", file=sys.stderr)
+        print(f"    curl -H 'Authorization: Bearer {token}' {url}", file=sys.stderr, flush=True)
     return token
 
 
@@ -40,17 +45,18 @@ def token_path(settings: ServerSettings) -> Path:
     return settings.home / "token"
 
 
-def _make(path: Path) -> None:
-    """Make the file, whole from the moment that it is there, and for nobody else to read."""
+def _make(path: Path) -> bool:
+    """Make the file, whole from the moment that it is there, and for nobody else to read; False if it is there."""
     if path.exists():
         path.chmod(0o600)
-        return
+        return False
     draft = path.with_name(f"token.{secrets.token_hex(8)}.tmp")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
         os.link(draft, path)
     except FileExistsError:  # another process was first
-        pass
+        return False
     finally:
         draft.unlink(missing_ok=True)
+    return True

@@ -63,13 +63,30 @@ class Changes:
         Returns:
             the job.
         """
+        return await self._until(job_id, seconds, lambda job: job.state not in OPEN)
+
+    async def after(self, known: Job, seconds: float) -> Job:
+        """Wait for a change of a job; one that has ended does not change.
+
+        Args:
+            known: as it was.
+            seconds: after which it is given as it is.
+
+        Returns:
+            the job.
+        """
+        if known.state not in OPEN:
+            return known
+        return await self._until(known.id, seconds, lambda job: job.version != known.version) or known
+
+    async def _until(self, job_id: str, seconds: float, wanted: Callable[[Job], bool]) -> Job | None:
         until = time.monotonic() + seconds
         with self.of(job_id) as changed:
             while True:
                 changed.clear()
                 job = await run_in_threadpool(self._table.get, job_id)
                 left = until - time.monotonic()
-                if job is None or job.state not in OPEN or left <= 0:
+                if job is None or wanted(job) or left <= 0:
                     return job
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)

@@ -16,6 +16,7 @@ from api.deps import Shared
 from api.documents import JobDocument, Link, job_document, results_document
 from api.jobs.models import OPEN, Job, State
 from api.problems import Problem
+from api.routes.submissions import wait_of
 from api.service import Service
 from api.work import WORK
 
@@ -60,11 +61,18 @@ async def show(
     service: Shared,
     response: Response,
     if_none_match: Annotated[str | None, Header()] = None,
+    prefer: Annotated[str | None, Header(description="wait=N: answer at its next change, or after N ≤ 30 s")] = None,
 ) -> JobDocument:
     """A job's state and progress."""
-    tag = f'"{job.attempt}.{job.version}"'
-    if if_none_match is not None and tag in [each.strip().removeprefix("W/") for each in if_none_match.split(",")]:
-        return Response(status_code=304, headers={"ETag": tag})  # pyright: ignore[reportReturnType]
+    known = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
+    wait = wait_of(prefer)
+    if wait is not None:
+        response.headers["Preference-Applied"] = f"wait={wait}"
+        if not known[0] or _tag(job) in known:
+            job = await service.changes.after(job, wait)
+    tag = _tag(job)
+    if tag in known:
+        return Response(status_code=304, headers={**response.headers, "ETag": tag})  # pyright: ignore[reportReturnType]
     response.headers["ETag"] = tag
     if job.state in OPEN:
         response.headers["Retry-After"] = "1"
@@ -117,6 +125,10 @@ def dismiss(job: JobOf, service: Shared) -> JobDocument:
     if job.state not in (State.ACCEPTED, State.RUNNING, State.DISMISSED):
         raise Problem(409, "job-ended", f"The job is {job.state} already. There is nothing to dismiss.")
     return job_document(service.table.dismiss(job.id) or job)
+
+
+def _tag(job: Job) -> str:
+    return f'"{job.attempt}.{job.version}"'
 
 
 def _require_results(job: Job) -> None:

@@ -61,7 +61,7 @@ def _router(work: Work[Any]) -> APIRouter:
                 "chunks": len(plan.chunks),
             }
         job, new = await service.in_thread(_submit, service, work, body)
-        wait = _wait(prefer)
+        wait = wait_of(prefer)
         if wait is not None:
             response.headers["Preference-Applied"] = f"wait={wait}"
             job = await service.changes.ended(job.id, wait) or job
@@ -92,7 +92,15 @@ def _router(work: Work[Any]) -> APIRouter:
     return router
 
 
-def _wait(prefer: str | None) -> int | None:
+def wait_of(prefer: str | None) -> int | None:
+    """How long a client wants to wait for an answer (RFC 7240).
+
+    Args:
+        prefer: the header.
+
+    Returns:
+        seconds, 30 at most; None where it did not say.
+    """
     found = re.search(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})(?:$|[,;\s])", prefer or "")
     return None if found is None else min(int(found[1]), _LONGEST_WAIT)
 

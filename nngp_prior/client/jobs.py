@@ -258,7 +258,7 @@ class RemoteJob:
         """The rows that the service gives now; none while it gives none."""
         headers = {"Accept": "application/x-ndjson"}
         try:
-            with self._http.stream(f"{self._path}/results", headers) as response:
+            with self._http.stream(f"{self._path}/results?partial=true", headers) as response:
                 for line in response.iter_lines():
                     if line.strip():
                         yield Result(json.loads(line))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_entity_tags(api: TestClient) -> None:
     same = api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": shown.headers["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
     assert api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": '"0.0"'}).status_code == 200
+
+
+def test_waiting_for_a_change(held: tuple[TestClient, InProcess]) -> None:
+    api, executor = held
+    where = f"/v1/jobs/{api.post('/v1/estimates', json=request(7)).json()['id']}"
+    wait_for(lambda: api.get(where).json()["state"] == "running", 10)
+    shown = api.get(where)
+    same = api.get(where, headers={"Prefer": "wait=1", "If-None-Match": shown.headers["ETag"]})
+    assert same.status_code == 304
+    assert same.headers["Preference-Applied"] == "wait=1"
+    threading.Timer(0.2, executor.go_on.set).start()
+    changed = api.get(where, headers={"Prefer": "wait=20", "If-None-Match": shown.headers["ETag"]})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != shown.headers["ETag"]
+    wait_for(lambda: api.get(where, headers={"Prefer": "wait=20"}).json()["state"] == "successful", 30)
 
 
 def test_forms_of_results(api: TestClient) -> None:

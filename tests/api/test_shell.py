@@ -291,12 +291,14 @@ def test_readiness(tmp_path: Path) -> None:
         assert problem(api.get("/readyz"), 503, "not-ready")["errors"][0]["location"] == "disk"
 
 
-def test_a_token_is_made_once_and_kept(tmp_path: Path) -> None:
+def test_a_token_is_made_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "new"
-    made = token_of(ServerSettings(home=home))
+    made = token_of(ServerSettings(home=home, port=8123))
     assert made is not None
     assert len(made) >= 32
+    assert f"curl -H 'Authorization: Bearer {made}' http://127.0.0.1:8123/v1/catalogue" in capsys.readouterr().err
     assert token_of(ServerSettings(home=home)) == made
+    assert capsys.readouterr().err == ""
     assert token_path(ServerSettings(home=home)).stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.iterdir()] == ["token"]
     assert token_of(ServerSettings(home=home, token="other")) == "other"
