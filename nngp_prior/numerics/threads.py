@@ -22,10 +22,14 @@ _worker = threading.local()
 _allowed: int | None = None  # of this process's processors, inside use_cores
 
 
+def processors() -> int:
+    """Those that this process may use. What is cut into parts by their number has the same bits on few of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cores() -> int:
-    """Processors that this process may use, and uses: fewer inside :func:`use_cores`."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return there if _allowed is None else min(there, _allowed)
+    """Processors that this process uses: all that it may, fewer inside :func:`use_cores`."""
+    return processors() if _allowed is None else min(processors(), _allowed)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.numerics.threads import cores, on_all_cores
+from nngp_prior.numerics.threads import cores, on_all_cores, processors
 from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
@@ -58,7 +58,8 @@ def run_in_threads(
         the groups' outcomes, in the order of the numbers.
     """
     columns, threads = (COLUMNS_ON_DEVICE, 1) if mixture.on_device else (COLUMNS, cores())
-    size = max(1, min(columns // mixture.particles, -(-len(replicates) // threads)))
+    parts = 1 if mixture.on_device else processors()
+    size = max(1, min(columns // mixture.particles, -(-len(replicates) // parts)))
     groups = [replicates[start : start + size] for start in range(0, len(replicates), size)]
     rank = len(mixture.proposals[0].mean)
     done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()

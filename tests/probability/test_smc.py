@@ -6,6 +6,7 @@ import pytest
 from scipy.special import logsumexp
 
 from nngp_prior import log_probabilities, log_probability
+from nngp_prior.numerics.threads import use_cores
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import Constant, OneVsRest, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
@@ -163,3 +164,11 @@ def test_an_interruption_ends_all_groups() -> None:
     with pytest.raises(KeyboardInterrupt):
         log_probability(K, labels, progress=interrupt)
     assert stages.count("replicates") <= 2  # one block in each of the groups under way
+
+
+@pytest.mark.parametrize("method", ["smc", "ep", "ghk"])
+def test_the_bits_do_not_depend_on_how_many_cores_are_used(method: str) -> None:
+    K, y = equicorrelated(120, 0.5), np.where(np.arange(120) % 3, 1, -1)
+    with use_cores(1):
+        on_one = log_probability(K, y, method=method, seed=3)
+    assert on_one.value == log_probability(K, y, method=method, seed=3).value
