@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
-from nngp_prior.numerics.threads import on_all_cores, one_thread_blas
+from nngp_prior.numerics.threads import on_all_cores
 from nngp_prior.probability import (  # noqa: F401  importing registers them
     bernstein_yue,
     closed_form,
@@ -25,7 +24,7 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
 )
 from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
-from nngp_prior.probability.prepared import PreparedKernel, prepare
+from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.warm import Start, ep_start, sites_for
 from nngp_prior.progress import Progress, ProgressCallback
@@ -51,10 +50,6 @@ __all__ = [
     "require_memory",
     "seconds_needed",
 ]
-
-# Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
-# alone as well as in a batch, a labelling has the same value in both.
-SMALL = 1000
 
 
 def log_probability(
@@ -222,7 +217,7 @@ def compute(
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
     more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
-    with one_thread_blas() if kernel.n <= SMALL else nullcontext():
+    with blas_for(kernel.n):
         return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 

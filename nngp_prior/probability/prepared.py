@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.backends import Algebra, algebra, correlation, row_blocks
 from nngp_prior.numerics.linalg import pivoted_cholesky
+from nngp_prior.numerics.threads import one_thread_blas
 from nngp_prior.probability.checks import INDEFINITENESS_ALLOWED, as_matrix, check_correlations, check_entries
 from nngp_prior.probability.cost import backend_of, require_memory
 from nngp_prior.schemas.estimator import Estimator
@@ -21,6 +23,9 @@ _TIED = 64 * np.finfo(np.float64).eps  # 1 - |correlation| of inputs whose label
 # Conditional variances below this are worth a second factorisation, which looks for duplicates and pivots. It is also
 # where float32 rounding of conditional means begins to be felt in the weights of particles.
 SMALL_VARIANCE = 1e-6
+# Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
+# alone as well as in a batch, and in a process that may use one core, a labelling has the same value.
+SMALL = 1000
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,11 @@ class PreparedKernel:
         return self.algebra.correlation(self.K, self.kept, self.scale * labels, dtype)
 
 
+def blas_for(n: int) -> AbstractContextManager[None]:
+    """The threads of BLAS for n inputs: one where they are few."""
+    return one_thread_blas() if n <= SMALL else nullcontext()
+
+
 def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     """Check a kernel matrix and factor it once for all labellings.
 
@@ -123,11 +133,12 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     scale = 1 / np.sqrt(K.diagonal() + added)
     everything = np.arange(n)
     own = algebra(backend_of(estimator))
-    L = own.cholesky(own.correlation(K, everything, scale))
-    if L is not None and np.square(own.diagonal(L)).min() > SMALL_VARIANCE:
-        return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), own)
-    del L
-    return _prepare_singular(K, scale, added, own)
+    with blas_for(n):
+        L = own.cholesky(own.correlation(K, everything, scale))
+        if L is not None and np.square(own.diagonal(L)).min() > SMALL_VARIANCE:
+            return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), own)
+        del L
+        return _prepare_singular(K, scale, added, own)
 
 
 def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float, own: Algebra) -> PreparedKernel:

@@ -168,7 +168,7 @@ def test_an_interruption_ends_all_groups() -> None:
 
 @pytest.mark.parametrize("method", ["smc", "ep", "ghk"])
 def test_the_bits_do_not_depend_on_how_many_cores_are_used(method: str) -> None:
-    K, y = equicorrelated(120, 0.5), np.where(np.arange(120) % 3, 1, -1)
+    K, y = digits(200, Threshold(at=5))
     with use_cores(1):
         on_one = log_probability(K, y, method=method, seed=3)
     assert on_one.value == log_probability(K, y, method=method, seed=3).value

@@ -1,5 +1,6 @@
 """What the service promises when something breaks: each promise with a real server, and something broken for real."""
 
+import functools
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from nngp_prior.schemas.data import Digits, RandomLabels
 from tests.system.server import Server, wait_for
 
 Serve = Callable[..., Server]
-N = 200
+N = 100
 
 
 def body(count: int, n: int = N, seed: int = 0, **fields: Any) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def body(count: int, n: int = N, seed: int = 0, **fields: Any) -> dict[str, Any]
     }
 
 
+@functools.cache
 def expected(count: int, n: int = N, seed: int = 0) -> list[float]:
     data = load(Digits(n=n))
     Y = [label(RandomLabels(seed=i), data.classes) for i in range(count)]
@@ -68,7 +70,7 @@ def some_rows(server: Server, job_id: str, count: int) -> None:
 
 
 def test_a_worker_is_killed(serve: Serve) -> None:
-    server, count = serve(), 120
+    server, count = serve(), 200
     job_id = post(server, body(count)).json()["id"]
     some_rows(server, job_id, 5)
     before = rows(server, job_id)
@@ -84,7 +86,7 @@ def test_a_worker_is_killed(serve: Serve) -> None:
 
 
 def test_the_server_is_killed(serve: Serve) -> None:
-    server, count = serve(lease_seconds=2), 120
+    server, count = serve(lease_seconds=2), 200
     ids = [post(server, body(count, seed=seed)).json()["id"] for seed in (0, 1)]
     some_rows(server, ids[0], 5)
     before = [rows(server, job_id) for job_id in ids]
@@ -101,7 +103,7 @@ def test_the_server_is_killed(serve: Serve) -> None:
 
 
 def test_a_server_that_is_ended_leaves_nothing_behind_and_goes_on_later(serve: Serve) -> None:
-    server, count = serve(), 120
+    server, count = serve(), 200
     job_id = post(server, body(count)).json()["id"]
     some_rows(server, job_id, 2)
     workers = server.workers
@@ -203,7 +205,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_the_disk_is_full(small_disk: Path) -> None:
     server = Server(small_disk / "home", min_free_disk=2**20).start()
     try:
-        count = 150
+        count = 200
         job_id = post(server, body(count)).json()["id"]
         some_rows(server, job_id, 2)
         filler = small_disk / "filler"
