@@ -220,6 +220,23 @@ def test_a_network_is_the_same_however_many_there_are_and_in_whatever_chunks(mon
     assert chunks.K[4, :4] == pytest.approx(few.K[0], rel=1e-13)
 
 
+@pytest.mark.parametrize("architecture", [FullyConnected(depth=1, width=3), LINEAR], ids=["own", "user's"])
+def test_a_network_is_compiled_once(architecture: Architecture | FromNetwork) -> None:
+    """Also with other seeds; another number of networks is another shape."""
+    finite._compiled.cache_clear()
+    first = monte_carlo_kernel(architecture, VECTORS, MonteCarlo(networks=8, batches=4))
+    again, other = (
+        monte_carlo_kernel(architecture, VECTORS, MonteCarlo(networks=8, batches=4, seed=seed)) for seed in (0, 1)
+    )
+    assert np.array_equal(again.K, first.K)
+    assert not np.array_equal(other.K, first.K)
+    found = finite._compiled.cache_info()
+    assert (found.misses, found.hits) == (1, 2)
+    features = finite.features_of(architecture, MonteCarlo())
+    for function in finite._compiled(features, (1, 16)):
+        assert function._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def test_rank_is_limited_by_networks_times_outputs_and_mended_by_a_ridge() -> None:
     three = MonteCarlo(networks=3)
     found = monte_carlo_kernel(LINEAR, VECTORS, three)
@@ -248,6 +265,19 @@ def test_a_triple_has_an_analytic_kernel_and_a_monte_carlo_one() -> None:
     found = monte_carlo_kernel(own, VECTORS, MonteCarlo(networks=1024))
     assert largest_z(found, expected) < 1
     assert largest_z(found, 1.5 * expected) > 1
+
+
+def test_a_triple_has_a_tangent_kernel() -> None:
+    """Ours off the diagonal, where neural-tangents loses half of the digits."""
+    layers = (stax.Dense(16, parameterization="ntk"), stax.Erf(), stax.Dense(2, parameterization="ntk"))
+    own = FromNetwork(*stax.serial(*layers), name="tangent")
+    architecture = FullyConnected(depth=1, activation="erf", weight_std=1, bias_std=0)
+    off_diagonal = ~np.eye(4, dtype=bool)
+    ours = kernel(architecture, VECTORS, get="ntk")
+    assert kernel(own, VECTORS, get="ntk")[off_diagonal] == pytest.approx(ours[off_diagonal], rel=1e-10)
+    assert np.abs(kernel(own, VECTORS, get="ntk") - kernel(own, VECTORS)).max() > 0.1
+    with pytest.raises(InvalidInput, match=r"get: got 'cov'.*nngp, ntk"):
+        kernel(own, VECTORS, get="cov")
 
 
 def test_tiles_of_a_triples_kernel_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,11 @@ def test_three_inputs_against_the_arcsines_and_quadrature(seed: int) -> None:
             return density * ndtr((m[1] + slope * (y - m[0])) / deviation)
 
         upper = max(0.0, m[0]) + 12 * math.sqrt(V[0, 0])
-        return math.exp(-x * x / 2) / math.sqrt(2 * math.pi) * quad(given_second, 0, upper, epsabs=1e-12, limit=200, points=[max(m[0], 0)])[0]
+        return (
+            math.exp(-x * x / 2)
+            / math.sqrt(2 * math.pi)
+            * quad(given_second, 0, upper, epsabs=1e-12, limit=200, points=[max(m[0], 0)])[0]
+        )
 
     assert orthant_3(C) == pytest.approx(quad(given_first, 0, 12, epsabs=1e-10, limit=200)[0], abs=1e-7)
 
