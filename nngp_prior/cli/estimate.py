@@ -9,6 +9,7 @@ import typer
 
 from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import (
+    estimates,
     parse_labelling,
     parse_problem,
     problem_from_data,
@@ -22,7 +23,14 @@ from nngp_prior.versions import versions
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 # Options that mean nothing beside another one.
 _IGNORED = {
-    "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
+    "kernel_file": (
+        "inputs_file",
+        *options.OF_DATA,
+        "preprocessing",
+        *_OF_LABELLING,
+        *options.OF_ARCHITECTURE,
+        *options.OF_MONTE_CARLO,
+    ),
     "inputs_file": options.OF_DATA,
     "labels_file": _OF_LABELLING,
 }
@@ -60,6 +68,8 @@ def estimate(
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
+    monte_carlo: options.MonteCarloNetworks = None,
+    width: options.Width = None,
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
@@ -79,7 +89,7 @@ def estimate(
     json: options.Json = False,
 ) -> None:
     """Estimate log P of one or more labellings, in nats."""
-    from nngp_prior.probability import check_labels, compute, estimator_of, prepare
+    from nngp_prior.probability import estimator_of
 
     if not 0 < delta < 1:
         raise InvalidInput("delta", f"got {delta}", "Choose a probability between 0 and 1.")
@@ -106,19 +116,14 @@ def estimate(
         elif inputs_file is not None:
             specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
             problem = problem_from_inputs(
-                inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars
+                inputs_file, labels_file, specifications, preprocessing or "none", network, estimator, bars, monte_carlo
             )
         else:
             fields = options.data_fields(context, network)
             default = "parity" if data == "boolean" else "threshold:5"
             dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
-            problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
-        prepared = prepare(problem.K, estimator)
-        for _, labels in problem.labellings:
-            check_labels(labels, prepared.n)
-        results = [
-            (name, compute(prepared, labels, estimator, seed, bars.bar(name))) for name, labels in problem.labellings
-        ]
+            problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file, monte_carlo)
+        results = estimates(problem, estimator, seed, bars)
     if json:
         output.print_json(
             {
