@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= digits
 STAMP := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: help setup demo test test-slow check bench lock clean
 help:            ## list the targets
@@ -18,8 +19,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fashion-mnist with NNGP_DATA set
 	$(BIN)/nngp-prior demo --data $(DATA)
 
-test: setup      ## the fast suite
-	$(BIN)/pytest -m "not slow and not gpu"
+# Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. Workers
+# are all there is in parallel, so BLAS has one thread in each.
+test: setup      ## the fast suite; WORKERS=2 processes
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 
 test-slow: setup ## calibration over hundreds of seeds
 	$(BIN)/pytest -m slow --timeout 3600

@@ -1,5 +1,6 @@
 """Kernels and labellings that the tests share, and those whose answer is known."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,13 +44,19 @@ def equicorrelated_truth(rho: float, labels: np.ndarray) -> float:
 
 
 def digits(n: int, labelling: Labelling, depth: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    data = load(Digits(n=n))
-    return kernel(FullyConnected(depth=depth), data.X), label(labelling, data.classes)
+    K, classes = _kernel_and_classes(Digits(n=n), depth)
+    return K.copy(), label(labelling, classes)
 
 
 def mnist(n: int, labelling: Labelling, depth: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    data = load(Mnist(n=n))
-    return kernel(FullyConnected(depth=depth), data.X), label(labelling, data.classes)
+    K, classes = _kernel_and_classes(Mnist(n=n), depth)
+    return K.copy(), label(labelling, classes)
+
+
+@functools.lru_cache(maxsize=32)
+def _kernel_and_classes(dataset: Digits | Mnist, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    data = load(dataset)
+    return kernel(FullyConnected(depth=depth), data.X), data.classes
 
 
 class Case(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 from nngp_prior.errors import InvalidInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: functions need not be hashable
 class FromNetwork:
     """A user's own network: ``FromNetwork(init, apply, name="…")``, or ``FromNetwork(*triple, name="…")`` of ``stax``.
 

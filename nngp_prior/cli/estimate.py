@@ -11,6 +11,7 @@ import typer
 
 from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.problems import (
+    estimates,
     parse_labelling,
     parse_problem,
     problem_from_data,
@@ -28,7 +29,14 @@ _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 _DEFAULT, _DEFAULTS = "threshold:5", {"boolean": "parity"}
 # Options that mean nothing beside another one.
 _IGNORED = {
-    "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
+    "kernel_file": (
+        "inputs_file",
+        *options.OF_DATA,
+        "preprocessing",
+        *_OF_LABELLING,
+        *options.OF_ARCHITECTURE,
+        *options.OF_MONTE_CARLO,
+    ),
     "inputs_file": options.OF_DATA,
     "labels_file": _OF_LABELLING,
 }
@@ -66,6 +74,8 @@ def estimate(
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
+    monte_carlo: options.MonteCarloNetworks = None,
+    width: options.Width = None,
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
@@ -124,8 +134,6 @@ class _Computed(NamedTuple):
 
 def _here(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
     """Estimates of this process."""
-    from nngp_prior.probability import check_labels, compute, prepare
-
     given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
         if given.kernel_file is not None:
@@ -142,6 +150,7 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
                 network,
                 estimator,
                 bars,
+                given.monte_carlo,
             )
         else:
             dataset, specifications = parse_problem(
@@ -151,14 +160,11 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
                 given.corrupt,
                 given.corrupt_seed,
             )
-            problem = problem_from_data(dataset, specifications, network, estimator, bars, given.labels_file)
-        prepared = prepare(problem.K, estimator)
-        for _, labels in problem.labellings:
-            check_labels(labels, prepared.n)
-        names = [name for name, _ in problem.labellings]
-        results = [
-            compute(prepared, labels, estimator, given.seed, bars.bar(name)) for name, labels in problem.labellings
-        ]
+            problem = problem_from_data(
+                dataset, specifications, network, estimator, bars, given.labels_file, given.monte_carlo
+            )
+        named = estimates(problem, estimator, given.seed, bars)
+        names, results = [name for name, _ in named], [result for _, result in named]
     about = {
         "units": "nats",
         "n": len(problem.K),
@@ -176,6 +182,7 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
 
     given = SimpleNamespace(**context.params)
     remote.require_default("kernel-file", given.kernel_file, None)
+    remote.require_default("monte-carlo", given.monte_carlo, None)
     remote.require_default("delta", given.delta, DELTA)
     corruption = (given.corrupt, given.corrupt_seed)
     with Client(given.url) as client:

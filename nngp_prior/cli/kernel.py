@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nngp_prior.kernels.ledger import Header
 
 app = typer.Typer(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
-_IGNORED = {"inputs_file": options.OF_DATA}
+_IGNORED = {"inputs_file": options.OF_DATA, "monte_carlo": ("get", "dtype")}
 _SOURCE_HELP = "a .npy file, or the key of a cached kernel (its beginning is enough)"
 Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
 
@@ -58,6 +58,8 @@ def compute(
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
+    monte_carlo: options.MonteCarloNetworks = None,
+    width: options.Width = None,
     get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
     dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
     out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
@@ -78,6 +80,11 @@ def compute(
         dataset, _ = parse_problem(fields, classes, [], None, 0)
         loaded, source = load(dataset), about(dataset)
     X = inputs_of(loaded, network)
+    if monte_carlo is not None:
+        from nngp_prior.cli.monte_carlo import write_monte_carlo
+
+        write_monte_carlo(network, X, monte_carlo, out, source, json)
+        return
     job = Job.of(network, X, None, get, dtype)
     cache = KernelCache()
     if out is None and job.nbytes > cache.limit:

@@ -50,6 +50,11 @@ Activation = Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gel
 LayerNorm = Annotated[bool | None, typer.Option("--layer-norm", help="normalise before each activation")]
 WeightStd = Annotated[float | None, typer.Option(help="standard deviation of weights, times √fan-in [√2]")]
 BiasStd = Annotated[float | None, typer.Option(help="standard deviation of biases [0.1]")]
+MonteCarloNetworks = Annotated[
+    int | None,
+    typer.Option("--monte-carlo", help="kernel of so many random networks of finite width, not the analytic one"),
+]
+Width = Annotated[int | None, typer.Option(help="with --monte-carlo: units of a layer, or channels [512, 64]")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
@@ -63,6 +68,7 @@ OF_ARCHITECTURE = (
     "weight_std",
     "bias_std",
 )
+OF_MONTE_CARLO = ("monte_carlo", "width")
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 _KINDS = {"fully-connected": FullyConnected, "convolutional": Convolutional, "residual": Residual}
 _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-10": 10}
@@ -72,8 +78,8 @@ def architecture_of(context: typer.Context) -> Architecture:
     """The architecture that a command was given, as a kind, a preset or a JSON file, and with what fields.
 
     Args:
-        context: of a command with all of ``OF_ARCHITECTURE``; ``depth`` of a convolutional network is its number of
-            layers.
+        context: of a command with all of ``OF_ARCHITECTURE``, and perhaps ``OF_MONTE_CARLO``; ``depth`` of a
+            convolutional network is its number of layers.
 
     Returns:
         the specification.
@@ -83,6 +89,11 @@ def architecture_of(context: typer.Context) -> Architecture:
     """
     fields = _given(context, OF_ARCHITECTURE)
     name = fields.pop("architecture")
+    width = context.params.get("width")
+    if width is not None:
+        if context.params["monte_carlo"] is None:
+            raise InvalidInput("--width", "means nothing without --monte-carlo", "Add that, or leave it out.")
+        fields["width"] = width
     preset = name.endswith(".json") or name in _MYRTLE
     beside = [field for field in fields if name.endswith(".json") or (preset and field in ("depth", "blocks"))]
     if preset and beside:
@@ -90,6 +101,8 @@ def architecture_of(context: typer.Context) -> Architecture:
         raise InvalidInput(flag, f"means nothing beside --architecture {name}", "Leave one of them out.")
     if name.endswith(".json"):
         return _ARCHITECTURE.validate_python(_read(Path(name)))
+    if "width" in fields and name != "fully-connected":
+        fields["channels"] = fields.pop("width")
     if name in _MYRTLE:
         return Convolutional.myrtle(_MYRTLE[name], **fields)
     if name not in _KINDS:

@@ -14,10 +14,12 @@ from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.kernel import MonteCarlo
 
 if TYPE_CHECKING:
-    pass
+    from nngp_prior.kernels import MonteCarloKernel
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
@@ -41,6 +43,35 @@ class Problem(NamedTuple):
     K: np.ndarray
     labellings: list[tuple[str, np.ndarray]]
     source: dict[str, Any]
+    estimated: MonteCarloKernel | None = None  # what K is the mean of, where it is a mean over random networks
+
+
+def estimates(
+    problem: Problem, estimator: Estimator, seed: int, bars: output.ProgressBars
+) -> list[tuple[str, Estimate]]:
+    """log P of each labelling, with the error of the kernel where it has one.
+
+    Args:
+        problem: kernel and labellings.
+        estimator: the parameters.
+        seed: of all random numbers but the networks'.
+        bars: draw the progress.
+
+    Returns:
+        names and estimates.
+    """
+    from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
+    from nngp_prior.probability import check_labels, compute, prepare
+
+    prepared = prepare(problem.K, estimator)  # looks at K, before the labels are looked at
+    for _, labels in problem.labellings:
+        check_labels(labels, prepared.n)
+    if problem.estimated is not None:
+        return [
+            (name, log_probability_under(problem.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))
+            for name, labels in problem.labellings
+        ]
+    return [(name, compute(prepared, labels, estimator, seed, bars.bar(name))) for name, labels in problem.labellings]
 
 
 def parse_dataset(fields: dict[str, Any]) -> Dataset:
@@ -127,6 +158,7 @@ def problem_from_data(
     estimator: Estimator,
     bars: output.ProgressBars,
     labels_file: Path | None = None,
+    monte_carlo: int | None = None,
 ) -> Problem:
     """The kernel of an architecture on a data set, and labellings of it.
 
@@ -137,6 +169,7 @@ def problem_from_data(
         estimator: whose memory is asked for before the kernel is made.
         bars: draw the kernel's progress.
         labels_file: labels that take the place of ``labellings``.
+        monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
 
     Returns:
         the problem.
@@ -154,7 +187,7 @@ def problem_from_data(
             (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
         ]
     title = f"kernel of {len(loaded.X):,} {dataset.kind}"
-    return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title))
+    return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title), monte_carlo)
 
 
 def _problem(
@@ -163,9 +196,16 @@ def _problem(
     labellings: list[tuple[str, np.ndarray]],
     source: dict[str, Any],
     progress: ProgressCallback,
+    monte_carlo: int | None,
 ) -> Problem:
-    from nngp_prior.kernels import Job, KernelCache
+    from nngp_prior.kernels import Job, KernelCache, monte_carlo_kernel
 
+    if monte_carlo is not None:
+        specification = MonteCarlo(networks=monte_carlo)
+        found = monte_carlo_kernel(architecture, X, specification, progress=progress)
+        about = {"monte_carlo": specification.model_dump(mode="json")}
+        about["architecture"] = architecture.model_dump(mode="json")
+        return Problem(found.K, labellings, {**about, **source}, found)
     job = Job.of(architecture, X, None, "nngp", "float64")
     K = KernelCache().of(job, progress, source)
     return Problem(K, labellings, {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source})
@@ -187,6 +227,7 @@ def problem_from_inputs(
     architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
+    monte_carlo: int | None = None,
 ) -> Problem:
     """The kernel of an architecture on inputs from a file, and labellings of them.
 
@@ -199,6 +240,7 @@ def problem_from_inputs(
         architecture: of the network.
         estimator: whose memory is asked for before the kernel is made.
         bars: draw the kernel's progress.
+        monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
 
     Returns:
         the problem.
@@ -215,7 +257,7 @@ def problem_from_inputs(
     else:
         named = labels_from(labels_file)
     require_memory(len(loaded.X), estimator, with_kernel=True)
-    return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"))
+    return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"), monte_carlo)
 
 
 def labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:

@@ -39,7 +39,7 @@ def kernel(
         X: (n, …) inputs. For a fully connected network all axes but the first are flattened; others take images, (n,
             height, width) or (n, height, width, channels), a user's network what it is given.
         X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
-        get: ``nngp`` or ``ntk``.
+        get: ``nngp`` or ``ntk``; a user's ``kernel_fn`` is passed it as it is.
         dtype: ``float64``, or ``float32`` for speed: of the computation and of the matrix.
         progress: told of each tile.
         path: of a ``.npy`` file that the matrix goes to, tile by tile, instead of memory. A call that was cut off goes
@@ -54,12 +54,12 @@ def kernel(
         ResourceLimit: the matrix does not fit into memory, or on the disk.
     """
     if isinstance(architecture, FromNetwork):
-        for field, value, only in (("get", get, "nngp"), ("dtype", dtype, "float64"), ("path", path, None)):
+        for field, value, only in (("dtype", dtype, "float64"), ("path", path, None)):
             if value != only:
                 raise InvalidInput(field, f"got {value!r} for a network of your own", f"Only {only!r} is known there.")
         from nngp_prior.kernels.from_network import kernel_of_network  # loads JAX
 
-        return kernel_of_network(architecture, X, X2, progress)
+        return kernel_of_network(architecture, X, X2, get, progress)
     job = Job.of(architecture, X, X2, get, dtype)
     if path is not None:
         return on_disk(job, Path(path), progress or ignore)

@@ -47,7 +47,7 @@ def on_disk(
         ResourceLimit: memory or disk are too small.
         OSError: the disk fails in another way.
     """
-    _require_place(path)
+    require_place(path)
     partial = partial_path(path)
     with locked(ledger_path(path), wait=cached) as file:
         if file is None:
@@ -178,7 +178,15 @@ def _finish(partial: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _require_place(path: Path) -> None:
+def require_place(path: Path) -> None:
+    """Refuse what cannot be the name of a matrix's file.
+
+    Args:
+        path: the name.
+
+    Raises:
+        InvalidInput: it does not end in .npy, or there is no folder that can be written to.
+    """
     if path.suffix != ".npy":
         raise InvalidInput("path", f"got {str(path)!r}", "Name a file that ends in .npy.")
     if path.is_dir():

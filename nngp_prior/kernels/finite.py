@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ _GROUP = 2**23  # numbers that the features or the weights of networks drawn tog
 _TOLERANCE = 1e-4  # relative, of what should be the same; a user's network may compute in float32
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Features:
     """A random network's features h: its kernel is offset + scale · mean over units of h(x) h(x').
 
@@ -55,15 +56,21 @@ def features_of(architecture: Architecture | FromNetwork, monte_carlo: MonteCarl
     Raises:
         InvalidInput: penultimate features of a user's network.
     """
+    # pyright does not know that frozen models have a hash.
+    return _features_of(architecture, monte_carlo.features, monte_carlo.outputs)  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache(maxsize=16)  # so that the same network is the same functions, which are compiled once
+def _features_of(architecture: Architecture | FromNetwork, features: str | None, outputs: int) -> Features:
     if isinstance(architecture, FromNetwork):
-        if monte_carlo.features == "penultimate":
+        if features == "penultimate":
             problem = f"got 'penultimate' where nobody knows which layer of {architecture.name!r} that is"
             raise InvalidInput("features", problem, "Pass features='outputs'.")
         return Features(architecture.init, _with_columns(architecture.apply), check=True)
     *hidden, readout = layers_of(architecture)
     assert isinstance(readout, Dense)
-    if monte_carlo.features == "outputs":
-        network = network_of((*hidden, dataclasses.replace(readout, units=monte_carlo.outputs)))
+    if features == "outputs":
+        network = network_of((*hidden, dataclasses.replace(readout, units=outputs)))
         return Features(network.init, network.apply)
     network = network_of(tuple(hidden))
     return Features(network.init, network.apply, readout.weight_std**2, readout.bias_std**2)
@@ -93,14 +100,10 @@ class Drawer:
     """
 
     def __init__(self, features: Features, X: Float[np.ndarray, "n ..."], seed: int, most: int) -> None:
-        self._n, shape, key = len(X), (1, *X.shape[1:]), jax.random.key(seed)
+        self._n, shape, self._key = len(X), (1, *X.shape[1:]), jax.random.key(seed)
         one = jax.ShapeDtypeStruct(shape, X.dtype)
-
-        def parameters(r: Any) -> Any:
-            return features.init(jax.random.fold_in(key, r), shape)[1]
-
         try:
-            shapes = jax.eval_shape(parameters, 0)
+            shapes = jax.eval_shape(lambda r: _parameters(features, shape, self._key, r), 0)
             self.units = _units(features.apply, shapes, one)
             largest = _largest_array(jax.make_jaxpr(features.apply)(shapes, one).jaxpr)
         except jax.errors.JAXTypeError as error:
@@ -115,21 +118,9 @@ class Drawer:
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
         fitting = max(1, min(most, _GROUP // max(self._n * self.units, weights)))
         self.group = -(-most // -(-most // fitting))
-
-        def forward(numbers: Any, drawn: Any, X: Any) -> Any:
-            def one_network(network: Any) -> Any:
-                return jax.lax.map(lambda rows: features.apply(network[1], rows), X)
-
-            H = jax.lax.map(one_network, (numbers, drawn))  # numbers, since there may be no parameters
-            return H.reshape(self.group, -1, self.units).astype(jnp.float64)
-
-        # One network after another: side by side, convolutions would be grouped ones, which XLA has no fast code for.
-        # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
-        options = {"xla_backend_optimization_level": 1}
-        self._draw = jax.jit(lambda numbers: jax.lax.map(parameters, numbers), compiler_options=options)
-        self._forward = jax.jit(forward)
+        self._draw, self._forward = _compiled(features, shape)
         if features.check:
-            self._check(features.apply, parameters(0), X[:1])
+            self._check(features.apply, _parameters(features, shape, self._key, 0), X[:1])
 
     def __call__(self, numbers: range) -> Float[np.ndarray, "group n units"]:
         """Features of some networks.
@@ -156,18 +147,43 @@ class Drawer:
     def _features(self, numbers: range) -> np.ndarray:
         # Numbers beyond the last are drawn and dropped, so that one compilation serves all calls.
         group = jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32)
-        return np.asarray(self._forward(group, self._draw(group), self._X))[: len(numbers), : self._n]
+        return np.asarray(self._forward(group, self._draw(self._key, group), self._X))[: len(numbers), : self._n]
 
     def _check(self, apply: Callable[..., Any], parameters: Any, first: Float[np.ndarray, "1 ..."]) -> None:
         """Refuse what changes from call to call, or with the other inputs of a call."""
         outputs = self._features(range(1))[0, 0]
-        drawn = jax.tree.map(lambda leaf: leaf[0], self._draw(jnp.arange(self.group, dtype=jnp.uint32)))
+        drawn = jax.tree.map(lambda leaf: leaf[0], self._draw(self._key, jnp.arange(self.group, dtype=jnp.uint32)))
         if not all(map(_alike, jax.tree.leaves(parameters), jax.tree.leaves(drawn))):
             remedy = "Take all randomness from the key."
             raise InvalidInput("init", "gives other parameters when it is called again with the same key", remedy)
         if not _alike(np.asarray(apply(drawn, first))[0], outputs):
             problem = "gives an input other outputs when it is called again, or when other inputs are in the same call"
             raise InvalidInput("apply", problem, "Use no randomness in apply, and normalise over units, not inputs.")
+
+
+def _parameters(features: Features, shape: tuple[int, ...], key: Any, r: Any) -> Any:
+    """Those of network r."""
+    return features.init(jax.random.fold_in(key, r), shape)[1]
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(features: Features, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Functions that draw networks, and that compute their features; other calls find them compiled."""
+
+    def forward(numbers: Any, drawn: Any, X: Any) -> Any:
+        def one_network(network: Any) -> Any:
+            return jax.lax.map(lambda rows: features.apply(network[1], rows), X)
+
+        H = jax.lax.map(one_network, (numbers, drawn))  # numbers, since there may be no parameters
+        return H.reshape(len(H), -1, H.shape[-1]).astype(jnp.float64)
+
+    # One network after another: side by side, convolutions would be grouped ones, which XLA has no fast code for.
+    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    draw = jax.jit(
+        lambda key, numbers: jax.lax.map(lambda r: _parameters(features, shape, key, r), numbers),
+        compiler_options={"xla_backend_optimization_level": 1},
+    )
+    return draw, jax.jit(forward)
 
 
 def _alike(A: Any, B: Any) -> bool:

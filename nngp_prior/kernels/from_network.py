@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.inputs import check_inputs
+from nngp_prior.kernels.job import check_choice
 from nngp_prior.kernels.tiles import Grid
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 
@@ -17,21 +18,26 @@ _TILE = 256
 
 
 def kernel_of_network(
-    network: FromNetwork, X: ArrayLike, X2: ArrayLike | None = None, progress: ProgressCallback | None = None
+    network: FromNetwork,
+    X: ArrayLike,
+    X2: ArrayLike | None = None,
+    get: str = "nngp",
+    progress: ProgressCallback | None = None,
 ) -> Float[np.ndarray, "n n2"]:
-    """The NNGP kernel of a ``stax`` triple, by its own ``kernel_fn``.
+    """The NNGP or tangent kernel of a ``stax`` triple, by its own ``kernel_fn``.
 
     Args:
         network: with a ``kernel_fn``.
         X: (n, …) inputs, of the shape that the network takes.
         X2: (n2, …) other inputs; X itself when absent.
+        get: ``nngp`` or ``ntk``, what is asked of ``kernel_fn``.
         progress: told of tiles.
 
     Returns:
         K in float64, exactly symmetric if X2 is absent.
 
     Raises:
-        InvalidInput: no ``kernel_fn``, or it gives something that is not (n, n2) finite numbers.
+        InvalidInput: another ``get``; no ``kernel_fn``, or it gives something that is not (n, n2) finite numbers.
     """
     if network.kernel_fn is None:
         raise InvalidInput(
@@ -39,6 +45,7 @@ def kernel_of_network(
             f"{network.name!r} has no kernel_fn, and so no kernel at infinite width",
             "Pass kernel=MonteCarlo(…) to log_prior, or call monte_carlo_kernel; or give a stax triple.",
         )
+    check_choice("get", get)
     X = check_inputs("X", X, network)
     symmetric = X2 is None
     X2 = X if X2 is None else check_inputs("X2", X2, network)
@@ -50,10 +57,10 @@ def kernel_of_network(
         for done, tile in enumerate(grid.tiles, start=1):
             rows, columns = X[tile.rows], X2[tile.columns]
             within = symmetric and tile.on_diagonal
-            block = np.asarray(kernel_fn(rows, None if within else columns, get="nngp"))
+            block = np.asarray(kernel_fn(rows, None if within else columns, get=get))
             if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
                 problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
-                raise InvalidInput("kernel_fn", problem, "Return K for get='nngp'; scale X down if it overflows.")
+                raise InvalidInput("kernel_fn", problem, f"Return K for get={get!r}; scale X down if it overflows.")
             grid.put(K, tile, np.tril(block) + np.tril(block, -1).T if within else block)
             report(Progress("kernel tiles", done, len(grid)))
     return K

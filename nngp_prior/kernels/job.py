@@ -61,9 +61,8 @@ class Job:
         if not isinstance(architecture, ARCHITECTURES):
             known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
             raise InvalidInput("architecture", f"got {architecture!r}", f"Pass one of {known}.")
-        for (field, choices), value in zip(_CHOICES.items(), (get, dtype), strict=True):
-            if value not in choices:
-                raise InvalidInput(field, f"got {value!r}", f"Choose one of {', '.join(choices)}.")
+        check_choice("get", get)
+        check_choice("dtype", dtype)
         X = check_inputs("X", X, architecture)
         if X2 is not None:
             X2 = check_inputs("X2", X2, architecture)
@@ -117,6 +116,20 @@ class Job:
             "input_shape": list(self.X.shape[1:]),
             "get": self.get,
         }
+
+
+def check_choice(field: Literal["get", "dtype"], value: str) -> None:
+    """Refuse what is no kernel, or no precision.
+
+    Args:
+        field: whose value it is.
+        value: to be checked.
+
+    Raises:
+        InvalidInput: it is none of the choices.
+    """
+    if value not in _CHOICES[field]:
+        raise InvalidInput(field, f"got {value!r}", f"Choose one of {', '.join(_CHOICES[field])}.")
 
 
 def _identity(X: np.ndarray) -> list[Any]:

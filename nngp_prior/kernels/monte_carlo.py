@@ -161,7 +161,7 @@ def monte_carlo_kernel(
             if stored is None:
                 stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(X))
                 if path:
-                    _write(path, stored)
+                    write_matrix(path, stored)
                     stored = np.load(path, mmap_mode="r")
             sums.append(stored)
             report(Progress("networks", batch.stop, monte_carlo.networks))
@@ -212,8 +212,13 @@ def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:
     return stored if stored.shape == (n, n) and stored.dtype == np.float64 else None
 
 
-def _write(path: Path, S: Float[np.ndarray, "n n"]) -> None:
-    """Write a matrix under its name only when it is complete."""
+def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
+    """Write a matrix, under its name only when it is complete.
+
+    Args:
+        path: of the ``.npy`` file.
+        S: the matrix.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:

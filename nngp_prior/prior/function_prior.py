@@ -10,7 +10,7 @@ from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import check_inputs, monte_carlo_kernel
-from nngp_prior.prior.uncertain_kernel import log_probability_under
+from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import check_labels, compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
@@ -24,7 +24,7 @@ def log_prior(
     labels: ArrayLike,
     *,
     kernel: MonteCarlo | None = None,
-    bootstraps: int = 20,
+    bootstraps: int = BOOTSTRAPS,
     method: str = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,

@@ -20,6 +20,8 @@ from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.estimate import Approximate, Estimate
 from nngp_prior.schemas.estimator import Estimator
 
+BOOTSTRAPS = 20  # where nobody says how many
+
 
 def log_probability_under(
     kernel: MonteCarloKernel,

@@ -1,14 +1,13 @@
-import jax
 import numpy as np
 import pytest
 
 from nngp_prior import log_probability
-from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput, InvalidKernel
 from nngp_prior.kernels import kernel
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, FullyConnected, Residual
 from tests.kernels.closed_forms import fully_connected
+from tests.kernels.reference import of_neural_tangents
 from tests.kernels.small import with_tiles
 
 X = np.random.default_rng(0).standard_normal((11, 7))
@@ -168,8 +167,7 @@ def test_images_keep_their_axes_where_the_network_takes_images(monkeypatch: pyte
     architecture = Convolutional(layers=(ConvolutionLayer(padding="valid"), ConvolutionLayer(stride=2)))
     K = kernel(architecture, IMAGES)
     assert np.abs(K - kernel(architecture, IMAGES[..., None])).max() == 0
-    with jax.enable_x64(True):
-        reference = np.asarray(network(architecture).kernel_fn(IMAGES[..., None], None, "nngp"))
+    reference = of_neural_tangents(architecture, IMAGES[..., None])
     assert np.abs(K - reference).max() < 1e-12 * reference.max()
     with_tiles(monkeypatch, 3)
     assert np.abs(kernel(architecture, IMAGES) - K).max() < 1e-12

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nngp_prior.architectures.stax_network as stax_network
-from nngp_prior.architectures import layers_of, network
+from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.recursion import KernelFunction, kernel_function
 from nngp_prior.schemas.architecture import (
@@ -19,6 +19,7 @@ from nngp_prior.schemas.architecture import (
     Residual,
 )
 from tests.kernels.closed_forms import fully_connected
+from tests.kernels.reference import of_neural_tangents
 
 pytestmark = pytest.mark.filterwarnings("ignore:`FanIn` layers assume independent inputs")
 EPS = np.finfo(float).eps
@@ -39,17 +40,15 @@ def within(architecture: Architecture, X: np.ndarray, get: str = "nngp", dtype: 
 
 
 def check(architecture: Architecture, *shape: int, get: str = "nngp") -> None:
-    """Three inputs with each other, and two of them with others.
+    """Three inputs with each other and with three others: tiles of one shape, compiled once.
 
     Tangent kernels off the diagonal only: there neural-tangents' angle of an input with itself is 1e-8 instead of 0.
     """
-    X, X2 = inputs(3, *shape), inputs(2, *shape, seed=1)
+    X, X2 = inputs(3, *shape), inputs(3, *shape, seed=1)
     f = function_of(architecture, X, get)
     P, P2 = f.prepare(X), f.prepare(X2)
     K = f.within(P)
-    both = np.concatenate([X, X2])
-    with jax.enable_x64(True):
-        reference = np.asarray(network(architecture).kernel_fn(both, None, get))
+    reference = of_neural_tangents(architecture, np.concatenate([X, X2]), get)
     assert np.array_equal(K, K.T)
     error = np.abs(np.hstack([K, f.between(P, P2)]) - reference[:3])
     if get == "ntk":
@@ -79,7 +78,7 @@ def test_activations(activation: str, layer_norm: bool) -> None:
 @pytest.mark.parametrize("bias_std", [0.0, 0.3])
 def test_depths(depth: int, bias_std: float) -> None:
     check(FullyConnected(depth=depth, bias_std=bias_std), 6)
-    X, X2 = inputs(5, 6), inputs(4, 6, seed=1)
+    X, X2 = inputs(3, 6), inputs(3, 6, seed=1)
     architecture = FullyConnected(depth=depth, activation="erf", bias_std=bias_std)
     f = function_of(architecture, X)
     K = f.between(f.prepare(X), f.prepare(X2))
@@ -117,10 +116,18 @@ NETWORKS = {
     "residual, flatten": (Residual(groups=2, blocks=2, readout="flatten"), (4, 5, 2)),
 }
 
+# One for each layout of covariances, with little to compile.
+SMALL = {
+    "fully connected": (FullyConnected(), (6,)),
+    "equal pixels": (Convolutional(layers=(Conv(size=2),)), (3, 4, 2)),
+    "all pixels": (
+        Convolutional(layers=(Conv(size=2), Pool(operation="sum")), readout="global-average-pool", bias_std=0),
+        (4, 5, 2),
+    ),
+}
 
 _LONG_TO_COMPILE = {
     "myrtle",
-    "sum pooling",
     "average pooling, flatten",
     "residual, flatten",
     "strides, circular",
@@ -150,10 +157,10 @@ def test_tangent_kernels_on_images(name: str) -> None:
     check(architecture, *shape, get="ntk")
 
 
-@pytest.mark.parametrize("name", ["flatten", "sum pooling"])
+@pytest.mark.parametrize("name", ["equal pixels", "all pixels"])
 def test_tangent_kernels_of_an_input_with_itself(name: str) -> None:
     """The diagonal is the limit of inputs ever nearer: the tangent kernel is continuous, with a square root at 0."""
-    architecture, shape = NETWORKS[name]
+    architecture, shape = SMALL[name]
     X = inputs(1, *shape)
     near = X * (1 + 1e-12 * inputs(1, *shape, seed=3))
     f = function_of(architecture, X, "ntk")
@@ -167,10 +174,10 @@ def test_the_tangent_kernel_of_a_homogeneous_network_with_itself() -> None:
     assert own == pytest.approx(4 * 2 * (X * X).mean(axis=1), rel=1e-13)
 
 
-@pytest.mark.parametrize("get", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["fully connected", "flatten", "sum pooling"])
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize("name", SMALL)
 def test_blocks_and_tiles_do_not_show(name: str, get: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    architecture, shape = {"fully connected": (FullyConnected(), (6,)), **NETWORKS}[name]
+    architecture, shape = SMALL[name]
     X = inputs(5, *shape)
     whole = within(architecture, X, get)
     f = function_of(architecture, X, get)
@@ -183,12 +190,12 @@ def test_blocks_and_tiles_do_not_show(name: str, get: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("get", ["nngp", "ntk"])
-@pytest.mark.parametrize("name", ["fully connected", "flatten", "sum pooling"])
+@pytest.mark.parametrize("name", SMALL)
 def test_copies_are_copies_and_black_images_are_zero(name: str, get: str) -> None:
     """Across tiles a copy has the correlation 1 to rounding; without biases an input of zeros has no variance."""
-    networks = {"fully connected": (FullyConnected(depth=5), (6,)), **NETWORKS}
-    architecture, shape = networks[name]
-    f = function_of(architecture.model_copy(update={"bias_std": 0.0}), inputs(1, *shape), get)
+    architecture, shape = SMALL[name]
+    deep = {"depth": 5} if isinstance(architecture, FullyConnected) else {}
+    f = function_of(architecture.model_copy(update={"bias_std": 0.0, **deep}), inputs(1, *shape), get)
     X = np.concatenate([inputs(2, *shape), np.zeros((1, *shape))])
     P, P2 = f.prepare(X), f.prepare(X[::-1].copy())
     K = f.between(P, P2)[:, ::-1]
@@ -207,9 +214,10 @@ def test_many_layers() -> None:
 
 
 def test_float32() -> None:
-    X = inputs(4, 5, 4, 2)
-    K = within(NETWORKS["flatten"][0], X)
-    single = within(NETWORKS["flatten"][0], X, dtype="float32")
+    architecture, shape = SMALL["equal pixels"]
+    X = inputs(4, *shape)
+    K = within(architecture, X)
+    single = within(architecture, X, dtype="float32")
     assert single.dtype == np.float32
     assert np.abs(single - K).max() < 1e-5 * K.max()
 

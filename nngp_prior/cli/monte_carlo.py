@@ -1,0 +1,69 @@
+"""``nngp-prior kernel compute --monte-carlo``: the kernel of random networks, and its standard errors, in files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nngp_prior.cli import output
+from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.disk import require_place
+from nngp_prior.kernels.monte_carlo import monte_carlo_kernel, write_matrix
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.versions import versions
+
+
+def write_monte_carlo(
+    architecture: Architecture, X: np.ndarray, networks: int, out: Path | None, source: dict[str, Any], json: bool
+) -> None:
+    """Compute K̃ and its standard errors, write them and say so.
+
+    Args:
+        architecture: of the networks.
+        X: inputs.
+        networks: how many are drawn.
+        out: ``K.npy``; standard errors go to ``K-stderr.npy``.
+        source: of the inputs.
+        json: for programs.
+
+    Raises:
+        InvalidInput: no file was named (the cache holds analytic kernels), or there is one already.
+    """
+    if out is None:
+        raise InvalidInput("--out", "is missing, and the cache holds no Monte Carlo kernels", "Name a .npy file.")
+    require_place(out)
+    errors = out.with_name(f"{out.stem}-stderr.npy")
+    for path in (out, errors):
+        if path.exists():
+            raise InvalidInput("--out", f"{path} exists", "Remove it, or name another file.")
+    specification = MonteCarlo(networks=networks)
+    began = time.perf_counter()
+    with output.ProgressBars() as bars:
+        found = monte_carlo_kernel(architecture, X, specification, progress=bars.bar(f"kernel of {len(X):,} inputs"))
+    for path, matrix in ((out, found.K), (errors, found.stderr)):
+        write_matrix(path, matrix)
+    document = {
+        "n": len(X),
+        "monte_carlo": specification.model_dump(mode="json"),
+        "architecture": architecture.model_dump(mode="json"),
+        "input_shape": list(X.shape[1:]),
+        **source,
+        "file": str(out),
+        "stderr_file": str(errors),
+        "rank": found.rank,
+        "rank_limit": found.rank_limit,
+        "condition": found.condition,
+        "seconds": round(time.perf_counter() - began, 3),
+        "versions": versions(),
+    }
+    if json:
+        output.print_json(document)
+        return
+    size = f"{len(X):,} × {len(X):,}, mean over {networks:,} networks"
+    output.console.print(f"{size}: {out}, standard errors: {errors}; {document['seconds']:.1f} s", soft_wrap=True)
+    if found.rank < len(X):
+        output.note(f"Rank {found.rank:,} of {len(X):,}: almost every labelling has P = 0. Use more networks.")
