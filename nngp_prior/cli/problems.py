@@ -13,7 +13,7 @@ from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.data import Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
+_CORRUPTION: TypeAdapter[Corruption] = TypeAdapter(Corruption)
 # The fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {
     "threshold": ("at",),
@@ -79,8 +80,13 @@ def parse_labelling(
     text: str, corruption: str | None, corruption_seed: int, class_names: tuple[str, ...] = ()
 ) -> Labelling:
     """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
-    corrupted = None if corruption is None else _fields(corruption) | {"seed": corruption_seed}
+    corrupted = None if corruption is None else parse_corruption(corruption, corruption_seed)
     return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
+
+
+def parse_corruption(text: str, seed: int) -> Corruption:
+    """A corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
+    return _CORRUPTION.validate_python(_fields(text) | {"seed": seed})
 
 
 def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -113,11 +119,13 @@ def describe(labelling: Labelling) -> str:
     fields = _SHORTHAND.get(labelling.kind, ())
     values = ",".join(str(getattr(labelling, field)) for field in fields)
     name = f"{labelling.kind}:{values}" if fields else labelling.kind
-    if labelling.corruption is None:
-        return name
-    corruption = labelling.corruption
+    return name if labelling.corruption is None else f"{name}, {describe_corruption(labelling.corruption)}"
+
+
+def describe_corruption(corruption: Corruption) -> str:
+    """A short name of a corruption, as the command line takes it."""
     (amount,) = _SHORTHAND[corruption.kind]
-    return f"{name}, {corruption.kind}:{getattr(corruption, amount)}"
+    return f"{corruption.kind}:{getattr(corruption, amount)}"
 
 
 def problem_from_data(
