@@ -150,6 +150,7 @@ def test_a_ridge_is_reported() -> None:
     found = log_prior(NETWORK, X, LABELS, kernel=MonteCarlo(networks=8, ridge=0.1), method="ep", bootstraps=2)
     K = monte_carlo_kernel(NETWORK, X, MonteCarlo(networks=8))
     assert found.diagnostics["ridge"] == pytest.approx(0.1 * np.mean(K.K.diagonal()))
+    assert found.added == found.diagnostics["ridge"]
     assert "estimate of K̃ + cI" in found.message
 
 
