@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
-_CORRUPTION: TypeAdapter[Corruption] = TypeAdapter(Corruption)
 # The fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {
     "threshold": ("at",),
@@ -80,13 +79,15 @@ def parse_labelling(
     text: str, corruption: str | None, corruption_seed: int, class_names: tuple[str, ...] = ()
 ) -> Labelling:
     """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
-    corrupted = None if corruption is None else parse_corruption(corruption, corruption_seed)
+    corrupted = None if corruption is None else _fields(corruption) | {"seed": corruption_seed}
     return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
 
 
 def parse_corruption(text: str, seed: int) -> Corruption:
     """A corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
-    return _CORRUPTION.validate_python(_fields(text) | {"seed": seed})
+    constant = parse_labelling("constant", text, seed)  # an error says that it is one of the corruption
+    assert constant.corruption is not None
+    return constant.corruption
 
 
 def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
