@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from benchmarks import (
     accuracy,
     backends,
+    bounds,
     calibration,
     cholesky,
     gpu,
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "cholesky": cholesky.run,
     "kernels": kernels.run,
     "labellings": labellings.run,
+    "bounds": bounds.run,
     "memory": memory.run,
     "large": large.run,
     "service": service.run,

@@ -12,11 +12,19 @@ from nngp_prior.lazy import attributes
 if TYPE_CHECKING:
     from nngp_prior.architectures import FromNetwork
     from nngp_prior.client import Client
+    from nngp_prior.data.complexity import complexity
     from nngp_prior.kernels import MonteCarloKernel, kernel, kernel_cost, monte_carlo_kernel
     from nngp_prior.local import LocalClient
-    from nngp_prior.prior import PacBayesBound, log_prior, pac_bayes_bound
+    from nngp_prior.prior import (
+        clean_error_flipped,
+        clean_error_randomised,
+        learning_curve,
+        log_prior,
+        pac_bayes_bounds,
+    )
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
     from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
+    from nngp_prior.schemas.bound import PacBayesBound
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
     from nngp_prior.schemas.kernel import MonteCarlo
@@ -32,15 +40,19 @@ _HOMES = {
     "FullyConnected": "nngp_prior.schemas.architecture",
     "MonteCarlo": "nngp_prior.schemas.kernel",
     "MonteCarloKernel": "nngp_prior.kernels",
-    "PacBayesBound": "nngp_prior.prior.pac_bayes",
+    "PacBayesBound": "nngp_prior.schemas.bound",
+    "clean_error_flipped": "nngp_prior.prior.pac_bayes",
+    "clean_error_randomised": "nngp_prior.prior.pac_bayes",
+    "complexity": "nngp_prior.data.complexity",
     "estimate_cost": "nngp_prior.probability",
     "kernel": "nngp_prior.kernels",
     "kernel_cost": "nngp_prior.kernels",
+    "learning_curve": "nngp_prior.prior.learning_curve",
     "log_prior": "nngp_prior.prior.function_prior",
     "log_probabilities": "nngp_prior.probability",
     "log_probability": "nngp_prior.probability",
     "monte_carlo_kernel": "nngp_prior.kernels",
-    "pac_bayes_bound": "nngp_prior.prior.pac_bayes",
+    "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
 }
 
 __all__ = [
@@ -55,14 +67,18 @@ __all__ = [
     "MonteCarloKernel",
     "PacBayesBound",
     "Residual",
+    "clean_error_flipped",
+    "clean_error_randomised",
+    "complexity",
     "estimate_cost",
     "kernel",
     "kernel_cost",
+    "learning_curve",
     "log_prior",
     "log_probabilities",
     "log_probability",
     "monte_carlo_kernel",
-    "pac_bayes_bound",
+    "pac_bayes_bounds",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``nngp-prior estimate | kernel | serve | jobs | demo | doctor``."""
+"""The command line: ``nngp-prior estimate | kernel | bound | serve | jobs | demo | doctor``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from nngp_prior.cli import output
+from nngp_prior.cli.bound import bound
 from nngp_prior.cli.demo import demo
 from nngp_prior.cli.doctor import doctor
 from nngp_prior.cli.estimate import estimate
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(estimate)
 app.add_typer(kernel, name="kernel")
+app.command()(bound)
 app.command()(serve)
 app.add_typer(jobs, name="jobs")
 app.command()(demo)

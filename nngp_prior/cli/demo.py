@@ -29,7 +29,7 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot."""
-    from nngp_prior.prior.pac_bayes import pac_bayes_bound
+    from nngp_prior.prior.pac_bayes import pac_bayes_bounds
     from nngp_prior.probability import compute, estimator_of, prepare
 
     began = time.perf_counter()
@@ -42,7 +42,7 @@ def demo(
         _make(folder)
         prepared = prepare(problem.K, estimator)
         results = {name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings}
-    bounds = {name: pac_bayes_bound(result, _DELTA) for name, result in results.items()}
+    bounds = {name: pac_bayes_bounds(result, _DELTA)["realizable"] for name, result in results.items()}
     title = f"{n:,} {data}, fully connected, depth {architecture.depth}, {architecture.activation}"
     document = {
         "units": "nats",

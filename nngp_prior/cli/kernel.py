@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -176,7 +174,7 @@ def plot(
     json: options.Json = False,
 ) -> None:
     """Draw a kernel: correlations sorted by class, and the spectrum."""
-    _require_plots(out)
+    output.require_plots("--out", out)
     from nngp_prior.cli.kernel_plot import plot_kernel
     from nngp_prior.kernels import inspect as look_at
 
@@ -307,12 +305,3 @@ def _size(count: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{size:.3g} {unit}"
-
-
-def _require_plots(out: Path) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
-    if out.suffix != ".png":
-        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .png.")
-    if out.is_dir() or not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
-        raise InvalidInput("--out", f"{out} cannot be written", "Name a file in a folder that exists.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.result import LEVEL, Result, finite
@@ -35,10 +39,10 @@ def note(message: str) -> None:
     notes.print(_plain(message), soft_wrap=True, highlight=False)
 
 
-def table(*headings: str, title: str | None = None) -> Table:
-    """A table whose rows are labellings."""
+def table(*headings: str, title: str | None = None, rows: str = "labelling") -> Table:
+    """A table whose rows are labellings, or something else that ``rows`` names."""
     made = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
-    made.add_column("\nlabelling", no_wrap=True)
+    made.add_column(f"\n{rows}", no_wrap=True)
     for heading in headings:
         made.add_column(heading, justify="right", no_wrap=True)
     return made
@@ -84,6 +88,25 @@ def print_json(value: Any) -> None:
 def json_text(value: Any) -> str:
     """JSON, with infinities and NaN as the strings that JSON lacks numbers for."""
     return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def require_plots(option: str, path: Path) -> None:
+    """Find out before the work whether a plot can be written to a file.
+
+    Args:
+        option: that names the file.
+        path: of the file.
+
+    Raises:
+        NngpPriorError: matplotlib is not installed.
+        InvalidInput: the file's name does not end in .png, or it cannot be written.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
+    if path.suffix != ".png":
+        raise InvalidInput(option, f"got {str(path)!r}", "Name a file that ends in .png.")
+    if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidInput(option, f"{path} cannot be written", "Name a file in a folder that exists.")
 
 
 def _plain(text: str) -> str:

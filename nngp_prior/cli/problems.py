@@ -13,7 +13,7 @@ from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.data import Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.kernel import MonteCarlo
@@ -114,6 +114,13 @@ def parse_labelling(
     return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
 
 
+def parse_corruption(text: str, seed: int) -> Corruption:
+    """A corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
+    constant = parse_labelling("constant", text, seed)  # an error says that it is one of the corruption
+    assert constant.corruption is not None
+    return constant.corruption
+
+
 def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
     kind, colon, rest = text.partition(":")
     if not colon:
@@ -144,11 +151,13 @@ def describe(labelling: Labelling) -> str:
     fields = _SHORTHAND.get(labelling.kind, ())
     values = ",".join(str(getattr(labelling, field)) for field in fields)
     name = f"{labelling.kind}:{values}" if fields else labelling.kind
-    if labelling.corruption is None:
-        return name
-    corruption = labelling.corruption
+    return name if labelling.corruption is None else f"{name}, {describe_corruption(labelling.corruption)}"
+
+
+def describe_corruption(corruption: Corruption) -> str:
+    """A short name of a corruption, as the command line takes it."""
     (amount,) = _SHORTHAND[corruption.kind]
-    return f"{name}, {corruption.kind}:{getattr(corruption, amount)}"
+    return f"{corruption.kind}:{getattr(corruption, amount)}"
 
 
 def problem_from_data(

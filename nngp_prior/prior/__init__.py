@@ -8,15 +8,27 @@ from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
     from nngp_prior.prior.function_prior import log_prior
-    from nngp_prior.prior.pac_bayes import PacBayesBound, pac_bayes_bound
+    from nngp_prior.prior.learning_curve import CurvePoint, learning_curve
+    from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised, pac_bayes_bounds
     from nngp_prior.prior.workbench import Workbench
 
-__all__ = ["PacBayesBound", "Workbench", "log_prior", "pac_bayes_bound"]
+__all__ = [
+    "CurvePoint",
+    "Workbench",
+    "clean_error_flipped",
+    "clean_error_randomised",
+    "learning_curve",
+    "log_prior",
+    "pac_bayes_bounds",
+]
 
 _HOMES = {
-    "PacBayesBound": "nngp_prior.prior.pac_bayes",
+    "CurvePoint": "nngp_prior.prior.learning_curve",
     "Workbench": "nngp_prior.prior.workbench",
+    "clean_error_flipped": "nngp_prior.prior.pac_bayes",
+    "clean_error_randomised": "nngp_prior.prior.pac_bayes",
+    "learning_curve": "nngp_prior.prior.learning_curve",
     "log_prior": "nngp_prior.prior.function_prior",
-    "pac_bayes_bound": "nngp_prior.prior.pac_bayes",
+    "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
 }
 __getattr__ = attributes(__name__, _HOMES)

@@ -1,77 +1,231 @@
-r"""PAC-Bayes bounds from log P of the training labels.
+r"""PAC-Bayes bounds from log P of the training labels, for zero training error.
 
-The realizable bound. Let S be m examples drawn independently, P a prior on functions that does not depend on S, Q
-the prior restricted to the functions consistent with S (zero training error), P(S) their prior mass, and ε_f the
-error of f. For every f with ε_f < 1, E_S[1(f consistent with S) (1 - ε_f)^{-m}] = 1, since f is consistent with
-probability (1 - ε_f)^m. So, by Fubini, E_S E_P[1(f consistent) (1 - ε_f)^{-m}] ≤ 1, and by Markov's inequality,
-with probability at least 1 - δ over S,
+Let S be m examples drawn independently from a distribution, P a prior on functions that does not depend on S, P(S) the
+prior mass of the functions consistent with S, L = ln 1/P(S), Q the prior restricted to them (the posterior), ε_f the
+error of f on a new example. KL(Q‖P) = L.
 
-.. math:: P(S)\, E_Q[(1 - ε_f)^{-m}] \le 1/δ .
+**realizable**, the default. A function f is consistent with S with probability (1 - ε_f)^m, so that for ε_f < 1
+E_S[1(f consistent) (1 - ε_f)^{-m}] = 1, and by Fubini
 
-Jensen's inequality, once for exp and once for the convex -ln(1 - ε), gives with L = ln 1/P(S)
+.. math:: E_S \big[ P(S)\, E_Q (1 - ε_f)^{-m} \big] = E_P E_S [1(f \text{ consistent}) (1 - ε_f)^{-m}] \le 1 . \quad (1)
 
-.. math:: -\ln(1 - E_Q ε) \le E_Q[-\ln(1 - ε_f)] \le (L + \ln 1/δ)/m .
+By Markov's inequality, with probability at least 1 - δ over S,
 
-No ln m enters. A bound needs a lower bound on P(S): the rigorous one of the estimate at δ/2 and the inequality at δ/2
-hold together with probability at least 1 - δ.
+.. math:: P(S)\, E_Q (1 - ε_f)^{-m} \le 1/δ , \quad (2)
+
+and Jensen's inequality, for exp and for the convex -ln(1 - ε), gives
+
+.. math:: -\ln(1 - E_Q ε) \le E_Q[-\ln(1 - ε_f)] \le (L + \ln 1/δ)/m . \quad (3)
+
+Markov's inequality for (1) over S and f ~ Q together gives the same number for one function: with probability at least
+1 - δ over both, -ln(1 - ε_f) ≤ (L + ln 1/δ)/m. And Markov's inequality in (2) over f ~ Q alone gives, with
+probability at least 1 - γ, -ln(1 - ε_f) ≤ (L + ln 1/δ + ln 1/γ)/m. (4)
+
+The published bounds follow from (3) and (4), since their right-hand sides are larger:
+
+- **maurer**: KL inequality with ln(2√m/δ) over m. A. Maurer (2004, cs/0411099, Theorem 5) has it for m ≥ 8; here it
+  holds for all m, as ln(2√m) ≥ 0.
+- **langford-seeger**: ln(2m/δ) over m - 1, as Valle-Pérez, Camargo, Louis (1805.08522, Theorem 1) have it after
+  Langford and Seeger (2001) and McAllester (2003).
+- **mcallester**: ε ≤ (L + 2 ln m + 1 + ln 1/δ)/m, McAllester (Machine Learning 37, 1999, Theorem 2); x ≥ 1 - e^{-x}.
+- **valle-perez-louis**: Valle-Pérez and Louis (2012.04115, Theorem 5.1), from (4).
+
+A bound needs a lower bound on P(S). The estimator's, which fails with probability δ_e, and the inequality with δ - δ_e
+hold together with probability at least 1 - δ, since the estimator's randomness does not know S.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
-
-from pydantic import ConfigDict, Field
+from collections.abc import Callable
+from typing import NamedTuple
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.estimate import Estimate, Exact
+
+_MEAN = "mean error of the functions of the posterior (the prior given the training labels)"
+_DRAW = "error of one function drawn from the posterior"
+_EXAMPLES = "training examples drawn independently from the distribution of the test examples"
+_PRIOR = (
+    "architecture, standardisation and noise chosen without the training examples; of k choices after seeing them, "
+    "divide delta by k"
+)
+_POSTERIOR = "not of a network trained by SGD"
 
 
-class PacBayesBound(Specification):
-    """An upper bound on a generalization error.
+class _Inequality(NamedTuple):
+    """An inequality: its right-hand side for the error, from L, m, δ and γ."""
 
-    Attributes:
-        value: the mean error of the posterior restricted to consistent functions is at most this.
-        delta: with probability at least 1 - δ, over the examples and the estimator's randomness.
-        m: number of examples.
-        log_p_lower: the rigorous lower bound on log P(S) that went in, nats, at δ/2.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    value: Annotated[float, Field(ge=0, le=1)]
-    delta: float
-    m: int
-    log_p_lower: Annotated[float, Field(allow_inf_nan=True)]
+    name: BoundName
+    error: Callable[[float, int, float, float], float]
+    bounds: str
+    reference: str
 
 
-def pac_bayes_bound(estimate: Estimate, delta: float = 0.05) -> PacBayesBound:
-    """The realizable PAC-Bayes bound for the labelling of a training set.
+def _kl(numerator: float, denominator: int) -> float:
+    """The ε with -ln(1 - ε) = numerator/denominator; 1 where nothing is known."""
+    return -math.expm1(-numerator / denominator) if denominator else 1.0
 
-    It bounds the mean error of functions drawn from the prior given the labels, not that of a network found by SGD.
-    The architecture and the preprocessing must have been chosen without looking at these labels.
+
+def _realizable(L: float, m: int, delta: float, gamma: float) -> float:
+    del gamma
+    return _kl(L - math.log(delta), m)
+
+
+def _maurer(L: float, m: int, delta: float, gamma: float) -> float:
+    del gamma
+    return _kl(L + math.log(2 * math.sqrt(m) / delta), m)
+
+
+def _langford_seeger(L: float, m: int, delta: float, gamma: float) -> float:
+    del gamma
+    return _kl(L + math.log(2 * m / delta), m - 1)
+
+
+def _mcallester(L: float, m: int, delta: float, gamma: float) -> float:
+    del gamma
+    return (L + 2 * math.log(m) + 1 - math.log(delta)) / m
+
+
+def _valle_perez_louis(L: float, m: int, delta: float, gamma: float) -> float:
+    return _kl(L + math.log(m) - math.log(delta) - math.log(gamma), m - 1)
+
+
+_INEQUALITIES = (
+    _Inequality(
+        "realizable",
+        _realizable,
+        f"{_MEAN}; with the same probability, over its draw too, the {_DRAW}",
+        "Markov and Jensen, docs/bounds.md (3)",
+    ),
+    _Inequality("maurer", _maurer, _MEAN, "Maurer, cs/0411099 (2004), Theorem 5"),
+    _Inequality(
+        "langford-seeger",
+        _langford_seeger,
+        _MEAN,
+        "Langford and Seeger (2001), as in Valle-Pérez, Camargo, Louis, arXiv 1805.08522, Theorem 1",
+    ),
+    _Inequality("mcallester", _mcallester, _MEAN, "McAllester, Machine Learning 37 (1999), Theorem 2"),
+    _Inequality(
+        "valle-perez-louis", _valle_perez_louis, _DRAW, "Valle-Pérez and Louis, arXiv 2012.04115 (2020), Theorem 5.1"
+    ),
+)
+
+
+def pac_bayes_bounds(
+    estimate: Estimate, delta: float = 0.05, *, gamma: float = 0.05, estimator_share: float = 0.1
+) -> dict[BoundName, PacBayesBound]:
+    """Bounds on the generalization error from log P of the training labels, the sharpest one first.
+
+    They are about functions drawn from the prior given the labels (zero training error), not about a network found by
+    SGD. An estimate with a rigorous lower bound (smc, ghk, sampling, bernstein-yue, closed-form) gives bounds; of any
+    other the value is put in its place, and ``is_bound`` is False.
+
+    An estimate of K + cI is log P under another prior: network outputs with independent noise of variance c at each
+    input. The bounds then hold for that prior and its posterior, whose functions are noisy too; ``added`` and the
+    conditions say so.
 
     Args:
-        estimate: log P of the training labels, by a method with a rigorous lower bound, of K itself.
-        delta: probability that the bound fails.
+        estimate: log P of the training labels.
+        delta: δ, the probability that a bound fails, over the examples and the estimator's randomness.
+        gamma: γ of ``valle-perez-louis``, over the draw of the function; it comes on top of δ.
+        estimator_share: the part of δ that goes to the estimator's lower bound. The error grows by ln 1/δ through
+            either part, over m through the examples', over m and the number of replicates through this one, which may
+            be small therefore. An exact value needs no share.
 
     Returns:
-        the bound; 1 where log P is too small to say anything.
+        a bound for each inequality; 1 where log P is too small to say anything.
 
     Raises:
-        InvalidInput: the estimate has no lower bound, or δ is not in (0, 1).
+        InvalidInput: no estimate, or δ, γ or the share are not between 0 and 1.
     """
     if not isinstance(estimate, Estimate):
         raise InvalidInput("estimate", f"got {estimate!r}", "Pass what log_probability returned.")
-    if not 0 < delta < 1:
-        raise InvalidInput("delta", f"got {delta}", "Choose a probability between 0 and 1.")
-    log_p_lower = estimate.lower_bound(delta / 2)
-    if log_p_lower is None:
-        raise InvalidInput(
-            "estimate",
-            f"{estimate.method} gives no lower bound on P, and without one there is no bound",
-            "Use smc, on a kernel that is no estimate itself.",
+    for name, value in (("delta", delta), ("gamma", gamma), ("estimator_share", estimator_share)):
+        if not 0 < value < 1:
+            raise InvalidInput(name, f"got {value}", "Choose a number between 0 and 1.")
+    nothing_known = math.isnan(estimate.value)  # a numerical failure
+    lower = -math.inf if nothing_known else estimate.lower_bound(delta * estimator_share)
+    is_bound = lower is not None
+    of_estimator = delta * estimator_share if is_bound and not isinstance(estimate.evidence, Exact) else 0.0
+    log_p = min(estimate.value if lower is None else lower, 0.0)
+    conditions = [_EXAMPLES, _PRIOR, _POSTERIOR]
+    if estimate.added:
+        conditions.append(
+            f"prior and posterior are those of K + cI, c = {estimate.added:g}: functions with independent noise of "
+            "variance c, and no input twice among the examples"
         )
-    value = 1.0 if math.isinf(log_p_lower) else -math.expm1((log_p_lower + math.log(delta / 2)) / estimate.n)
-    return PacBayesBound(value=value, delta=delta, m=estimate.n, log_p_lower=log_p_lower)
+    if not is_bound:
+        conditions.append(f"not a bound: {estimate.method} has no rigorous lower bound on P here; use smc on K itself")
+    return {
+        inequality.name: PacBayesBound(
+            name=inequality.name,
+            value=min(max(inequality.error(-log_p, estimate.n, delta - of_estimator, gamma), 0.0), 1.0),
+            bounds=inequality.bounds,
+            is_bound=is_bound,
+            conditions=tuple(conditions),
+            reference=inequality.reference,
+            m=estimate.n,
+            log_p=log_p,
+            delta=delta - of_estimator,
+            delta_estimator=of_estimator,
+            gamma=gamma if inequality.name == "valle-perez-louis" else None,
+            added=estimate.added,
+        )
+        for inequality in _INEQUALITIES
+    }
+
+
+def clean_error_randomised(error: float, probability: float) -> float:
+    r"""The error on clean examples that belongs to an error on examples whose labels are randomised.
+
+    .. math:: ε̃ = (1 - ρ) ε + ρ/2, \qquad ε = (ε̃ - ρ/2)/(1 - ρ)
+
+    It is exact for each function, and for means over functions. It assumes two classes, that each label is redrawn
+    from ±1 with probability ρ independently of everything else (``Randomise``), and that ρ is known: for ε̃ < ½ a
+    larger ρ gives a smaller error, so that where ρ is known by its limits the lower one is safe.
+
+    Args:
+        error: ε̃, such as a bound from randomised training labels.
+        probability: ρ.
+
+    Returns:
+        ε, between 0 and 1.
+
+    Raises:
+        InvalidInput: the error is not in [0, 1] or ρ not in [0, 1).
+    """
+    _check_corruption(error, "probability", probability, 1.0)
+    return min(max((error - probability / 2) / (1 - probability), 0.0), 1.0)
+
+
+def clean_error_flipped(error: float, rate: float) -> float:
+    r"""The error on clean examples that belongs to an error on examples some of whose labels are flipped.
+
+    .. math:: ε̃ = (1 - ρ) ε + ρ (1 - ε), \qquad ε = (ε̃ - ρ)/(1 - 2ρ)
+
+    It assumes two classes, and that each label is flipped with probability ρ independently of everything else, or, for
+    a bound of :func:`pac_bayes_bounds`, that ρm of the m training labels are, at places chosen without looking at the
+    examples (``Flip``). Then f is consistent with probability ε^{ρm} (1 - ε)^{(1-ρ)m} ≤ (1 - ε̃)^m (the inequality of
+    the weighted means), and equation (1) of this module holds as it stands with ε̃ for ε.
+
+    Args:
+        error: ε̃, such as a bound from partly flipped training labels.
+        rate: ρ.
+
+    Returns:
+        ε, between 0 and 1.
+
+    Raises:
+        InvalidInput: the error is not in [0, 1] or ρ not in [0, ½).
+    """
+    _check_corruption(error, "rate", rate, 0.5)
+    return min(max((error - rate) / (1 - 2 * rate), 0.0), 1.0)
+
+
+def _check_corruption(error: float, name: str, rho: float, limit: float) -> None:
+    if not 0 <= error <= 1:
+        raise InvalidInput("error", f"got {error}", "Pass an error between 0 and 1.")
+    if not 0 <= rho < limit:
+        raise InvalidInput(name, f"got {rho}", f"Pass a number of at least 0 and less than {limit:g}.")

@@ -83,6 +83,7 @@ def log_probability_under(
             },
             "seconds": time.perf_counter() - began,
             "evidence": evidence,
+            "added": own.added + kernel.added,
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -24,9 +24,10 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
 )
 from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
+from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.warm import Start, ep_start, sites_for
+from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
@@ -178,6 +179,7 @@ def compute(
     seed: int = 0,
     progress: ProgressCallback | None = None,
     start: Start | None = None,
+    keep: Callable[[Start], None] | None = None,
 ) -> Estimate:
     """log P of one labelling on a prepared kernel.
 
@@ -188,6 +190,7 @@ def compute(
         seed: of all random numbers.
         progress: called with ``Progress`` events.
         start: sites for EP to begin with.
+        keep: given the sites that EP ended at, a start for other runs, unless they are no numbers.
 
     Returns:
         the estimate.
@@ -197,8 +200,9 @@ def compute(
     """
     if not isinstance(seed, int | np.integer):
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
-    if start is not None and not isinstance(estimator, EP | SMC):
-        raise InvalidInput("start", f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
+    for name, given in (("start", start), ("keep", keep)):
+        if given is not None and not isinstance(estimator, EP | SMC):
+            raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
     y = check_labels(labels, kernel.n)
     reduced = kernel.reduce(y)
     if reduced is None:
@@ -214,11 +218,20 @@ def compute(
                 "theirs contradict: P = 0"
             ),
             evidence=Exact(log_p=-np.inf),
+            added=kernel.added,
         )
     own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
-    more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
+    more: dict[str, Any] = {} if start is None else {"start": sites_for(kernel, reduced, start)}
+    if keep is not None:
+
+        def on_sites(sites: Sites) -> None:
+            if np.isfinite(sites.precision).all() and np.isfinite(sites.shift).all():
+                keep(start_of(kernel, y, sites))
+
+        more["on_sites"] = on_sites
     with blas_for(kernel.n):
-        return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
+        found = ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
+    return found.model_copy(update={"added": kernel.added}) if kernel.added else found
 
 
 def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: Any) -> Cost:

@@ -233,11 +233,14 @@ def estimate_ep(
     seed: int,
     progress: ProgressCallback,
     start: Sites | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
     """EP's log Z as an estimate of log P. It has no error statement."""
     del seed
     began = time.perf_counter()
     result = expectation_propagation(kernel, labels, parameters, progress, start=start)
+    if on_sites is not None:
+        on_sites(result.sites)
     message = kernel.note()
     status = "ok"
     if not np.isfinite(result.log_z):

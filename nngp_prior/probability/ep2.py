@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -55,11 +56,14 @@ def estimate_ep2(
     seed: int,
     progress: ProgressCallback,
     start: Sites | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
     """EP's log Z plus the correction as an estimate of log P. It has no error statement."""
     del seed
     began = time.perf_counter()
     ep = expectation_propagation(kernel, labels, parameters, progress, start=start)
+    if on_sites is not None:
+        on_sites(ep.sites)
     terms, typical_correlation = np.full(parameters.highest_cumulant - 2, np.nan), math.nan
     value = ep.log_z
     if np.isfinite(ep.log_z):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +38,7 @@ def estimate_smc(
     seed: int,
     progress: ProgressCallback,
     start: Sites | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
     """EP, a pilot that chooses the mixture, then independent replicates until the target is met.
 
@@ -50,6 +52,8 @@ def estimate_smc(
     if dtype is np.float64:
         require_memory_for_double(kernel.m)
     ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
+    if on_sites is not None:
+        on_sites(ep.sites)
     proposals = build_proposals(kernel, ep)
     diagnostics = ep_diagnostics(kernel, ep)
     del ep  # and its factor

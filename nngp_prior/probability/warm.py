@@ -61,9 +61,23 @@ def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **opti
     sites = expectation_propagation(
         kernel, reduced, parameters, _progress.ignore, start=sites_for(kernel, reduced, start)
     ).sites
+    return start_of(kernel, y, sites)
+
+
+def start_of(kernel: PreparedKernel, labels: Float[np.ndarray, " n"], sites: Sites) -> Start:
+    """Sites of the inputs kept as a start, in the order of the user's matrix.
+
+    Args:
+        kernel: that they were found with.
+        labels: ±1 for all inputs.
+        sites: for the inputs kept.
+
+    Returns:
+        a start for kernels that begin with these inputs.
+    """
     precision, shift = np.zeros((2, kernel.n))
     precision[kernel.kept], shift[kernel.kept] = sites.precision, sites.shift
-    return Start(y, precision, shift)
+    return Start(labels, precision, shift)
 
 
 def sites_for(kernel: PreparedKernel, labels: Float[np.ndarray, " m"], start: Start | None) -> Sites | None:

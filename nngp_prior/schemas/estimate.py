@@ -230,6 +230,7 @@ class Estimate(Specification):
         diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
         seconds: wall time.
         evidence: what interval and bound are computed from; None where the method has no error statement.
+        added: c where the estimate is of K + cI (noise or jitter), in the units of K, else 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -243,6 +244,7 @@ class Estimate(Specification):
     diagnostics: dict[str, Any] = Field(default_factory=dict)
     seconds: float = 0.0
     evidence: Evidence | None = None
+    added: Annotated[float, Field(ge=0)] = 0.0
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """A confidence interval for log P.

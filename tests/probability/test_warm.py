@@ -5,7 +5,7 @@ import pytest
 
 from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput
-from nngp_prior.probability import ep_start
+from nngp_prior.probability import Start, compute, ep_start, estimator_of, prepare
 from nngp_prior.schemas.data import Threshold
 from tests.cases import digits
 
@@ -55,3 +55,21 @@ def test_misuse() -> None:
         log_probability(K[:10, :10], labels[:10], start=start)
     with pytest.raises(InvalidInput, match=r"labels: those of inputs 0 and 1, .* contradict"):
         ep_start(np.ones((2, 2)), [1, -1])
+
+
+def test_a_run_hands_on_the_sites_that_it_ended_at() -> None:
+    K, labels = digits(100, Threshold(at=5))
+    twice = np.r_[np.arange(100), 5]
+    K, labels = K[np.ix_(twice, twice)], labels[twice]
+    kept: list[Start] = []
+    for method in ("ep", "ep2", "smc"):
+        estimator = estimator_of(method)
+        compute(prepare(K, estimator), labels, estimator, keep=kept.append)
+    found = ep_start(K, labels)
+    for start in kept[:2]:
+        np.testing.assert_array_equal(start.precision, found.precision)
+        np.testing.assert_array_equal(start.shift, found.shift)
+    assert np.count_nonzero(kept[2].precision) == 100
+    estimator = estimator_of("sampling")
+    with pytest.raises(InvalidInput, match="keep: sampling runs no EP"):
+        compute(prepare(K, estimator), labels, estimator, keep=kept.append)

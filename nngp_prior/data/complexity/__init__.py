@@ -1,0 +1,54 @@
+"""How complex a labelling is, by several measures; each is a function of the labels in :data:`COMPLEXITIES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from nngp_prior.data.complexity.critical_samples import critical_sample_ratio, critical_sample_ratio_in_box
+from nngp_prior.data.complexity.expressions import cover_size
+from nngp_prior.data.complexity.formulas import formula_size
+from nngp_prior.data.complexity.sequences import entropy, lempel_ziv
+from nngp_prior.errors import InvalidInput
+
+__all__ = [
+    "COMPLEXITIES",
+    "complexity",
+    "cover_size",
+    "critical_sample_ratio",
+    "critical_sample_ratio_in_box",
+    "entropy",
+    "formula_size",
+    "lempel_ziv",
+]
+
+COMPLEXITIES: dict[str, Callable[..., float]] = {
+    "lempel-ziv": lempel_ziv,
+    "entropy": entropy,
+    "critical-sample-ratio": critical_sample_ratio,
+    "critical-sample-ratio-in-box": critical_sample_ratio_in_box,
+    "formula-size": formula_size,
+    "cover-size": cover_size,
+}
+
+
+def complexity(name: str, labels: ArrayLike, **options: Any) -> float:
+    """The complexity of a labelling by the measure of that name.
+
+    Args:
+        name: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``, ``critical-sample-ratio-in-box``,
+            ``formula-size`` (exact, up to four bits) or ``cover-size`` (an upper bound on it).
+        labels: (n,) integers -1/+1 or booleans.
+        **options: those of the measure's function.
+
+    Returns:
+        its value.
+
+    Raises:
+        InvalidInput: an unknown name, or labels or options that cannot be used.
+    """
+    if name not in COMPLEXITIES:
+        raise InvalidInput("name", f"got {name!r}", f"Choose one of {', '.join(COMPLEXITIES)}.")
+    return COMPLEXITIES[name](labels, **options)

@@ -1,0 +1,51 @@
+"""Labels as the measures take them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import ArrayLike
+
+from nngp_prior.errors import InvalidLabels
+
+
+def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
+    """Labels as booleans, True for +1.
+
+    Args:
+        labels: (n,) integers -1/+1 or booleans.
+
+    Returns:
+        a new array.
+
+    Raises:
+        InvalidLabels: empty, not one row, or other values.
+    """
+    given = np.asarray(labels)
+    if given.ndim != 1 or given.size == 0:
+        raise InvalidLabels("labels", f"have shape {given.shape}", "Pass one row of at least one label.")
+    if given.dtype != bool and not np.isin(given, (-1, 1)).all():
+        raise InvalidLabels("labels", "have other values than -1 and +1", "Pass -1 and +1, or booleans.")
+    return given > 0
+
+
+def as_function(labels: ArrayLike, most_bits: int) -> tuple[Bool[np.ndarray, " N"], int]:
+    """Labels of all inputs of a Boolean function.
+
+    Args:
+        labels: 2ᵇ of them, in the order 0 … 2ᵇ-1, most significant bit first.
+        most_bits: the largest b.
+
+    Returns:
+        the values, and b.
+
+    Raises:
+        InvalidLabels: another number of labels.
+    """
+    values = as_bits(labels)
+    bits = len(values).bit_length() - 1
+    if len(values) != 2**bits or not 1 <= bits <= most_bits:
+        raise InvalidLabels(
+            "labels", f"there are {len(values):,}", f"Pass one for each of the 2ᵇ inputs, b from 1 to {most_bits}."
+        )
+    return values, bits

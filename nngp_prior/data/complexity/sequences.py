@@ -1,0 +1,71 @@
+r"""Measures of the labels as a sequence: Lempel-Ziv complexity and entropy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior.data.complexity.checks import as_bits
+
+
+def lempel_ziv(labels: ArrayLike) -> float:
+    r"""Lempel-Ziv complexity in bits, as Dingle, Camargo and Louis (2018, Nature Communications 9, 761) define it.
+
+    .. math:: K(x) = \log_2 L \text{ if } x = 0^L \text{ or } 1^L, \text{ else } ½ \log_2 L \, (N(x) + N(\bar x))
+
+    N is the number of words of :func:`lempel_ziv_words`, x̄ is x reversed. It depends on the order of the inputs.
+
+    Args:
+        labels: (L,) integers -1/+1 or booleans.
+
+    Returns:
+        K(x), bits.
+    """
+    bits = as_bits(labels)
+    if bits.all() or not bits.any():
+        return math.log2(len(bits))
+    text = bits.tobytes()
+    return math.log2(len(text)) * (_words(text) + _words(text[::-1])) / 2
+
+
+def lempel_ziv_words(labels: ArrayLike) -> int:
+    """Number of words in the exhaustive history of a sequence.
+
+    A word is the shortest continuation that cannot be copied from what stands before its own last symbol; the last word
+    may end sooner (Lempel and Ziv 1976, IEEE Trans. Inf. Theory 22, 75; Kaspar and Schuster 1987, Phys. Rev. A 36,
+    842). 0001101001000101 is 0·001·10·100·1000·101, six words.
+
+    Args:
+        labels: (L,) integers -1/+1 or booleans.
+
+    Returns:
+        their number.
+    """
+    return _words(as_bits(labels).tobytes())
+
+
+def _words(text: bytes) -> int:
+    words = start = 0
+    while start < len(text):
+        end, place = start + 1, 0
+        # A longer piece is found no earlier than the shorter one that it begins with.
+        while end <= len(text) and (place := text.find(text[start:end], place, end - 1)) >= 0:
+            end += 1
+        words += 1
+        start = end
+    return words
+
+
+def entropy(labels: ArrayLike) -> float:
+    r"""Entropy of a label chosen at random, -p log2 p - (1 - p) log2 (1 - p) with p the part of +1.
+
+    Args:
+        labels: (n,) integers -1/+1 or booleans.
+
+    Returns:
+        bits a label, from 0 to 1.
+    """
+    p = float(np.mean(as_bits(labels)))
+    return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)

@@ -1,0 +1,90 @@
+"""log P and PAC-Bayes bounds of the first m training labels, for several m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior import progress as _progress
+from nngp_prior.errors import InvalidInput
+from nngp_prior.prior.pac_bayes import pac_bayes_bounds
+from nngp_prior.probability import Start, check_labels, compute, estimator_of, prepare, require_memory
+from nngp_prior.probability.checks import as_matrix
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import EP, SMC
+
+
+class CurvePoint(NamedTuple):
+    """What the first m examples say.
+
+    Attributes:
+        m: their number.
+        estimate: of log P of their labels.
+        bounds: by name, from :func:`nngp_prior.pac_bayes_bounds`.
+    """
+
+    m: int
+    estimate: Estimate
+    bounds: dict[BoundName, PacBayesBound]
+
+
+def learning_curve(
+    K: ArrayLike,
+    labels: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    delta: float = 0.05,
+    gamma: float = 0.05,
+    method: str = "smc",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> list[CurvePoint]:
+    """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
+
+    The examples must stand in random order, since the first m of them are taken for m independent draws. EP starts at
+    the sites that it found for the m before. Each bound holds with its own probability; for all m at once divide
+    ``delta`` by their number.
+
+    Args:
+        K: (n, n) covariance matrix of all examples; its leading blocks are used.
+        labels: (n,) integers -1/+1 or booleans.
+        sizes: values of m, from 1 to n.
+        delta: as for :func:`nngp_prior.pac_bayes_bounds`.
+        gamma: as there.
+        method: as for :func:`nngp_prior.log_probability`.
+        seed: as there.
+        progress: told of each m that is done.
+        **options: as for :func:`nngp_prior.log_probability`.
+
+    Returns:
+        a point for each different m, the smallest first.
+
+    Raises:
+        InvalidInput: K, labels, a size or an option cannot be used.
+    """
+    estimator = estimator_of(method, **options)
+    K = as_matrix(K)
+    y = check_labels(labels, len(K))
+    for m in sizes:
+        if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= len(y):
+            raise InvalidInput("sizes", f"got {m!r}", f"Pass integers from 1 to the number of inputs, {len(y):,}.")
+    if not len(sizes):
+        raise InvalidInput("sizes", "is empty", "Pass at least one number of examples.")
+    ordered = sorted({int(m) for m in sizes})
+    require_memory(ordered[-1], estimator)
+    starts: list[Start] = []
+    keep = starts.append if isinstance(estimator, EP | SMC) else None
+    points = []
+    for done, m in enumerate(ordered, start=1):
+        kernel = prepare(K[:m, :m], estimator)
+        start = starts[-1] if starts else None
+        estimate = compute(kernel, y[:m], estimator, seed, None, start, keep)
+        points.append(CurvePoint(m, estimate, pac_bayes_bounds(estimate, delta, gamma=gamma)))
+        (progress or _progress.ignore)(Progress("sizes", done, len(ordered)))
+    return points
