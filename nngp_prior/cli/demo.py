@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Annotated
 import typer
 
 from nngp_prior.cli import output
-from nngp_prior.cli.problems import parse_dataset, problem_from_data
-from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.cli.problems import describe, parse_dataset
+from nngp_prior.cli.serve import passing_service
+from nngp_prior.errors import InvalidInput
+from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.result import row_of
-from nngp_prior.versions import versions
+from nngp_prior.schemas.result import Result, row_of
 
 _DELTA = 0.05
 
@@ -28,28 +28,30 @@ def demo(
     folder: Annotated[Path, typer.Option(help="where the plot and its data go")] = Path("demo"),
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot."""
+    """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot.
+
+    A service is started for it, asked as any client would, and stopped.
+    """
+    from nngp_prior.client import Client
     from nngp_prior.prior.pac_bayes import pac_bayes_bounds
-    from nngp_prior.probability import compute, estimator_of, prepare
 
     began = time.perf_counter()
     _require_plots(folder)
     labellings: list[Labelling] = [Threshold(at=5), OneVsRest(label=3), RandomLabels(seed=1), Constant()]
-    architecture, estimator = FullyConnected(), estimator_of("smc")
-    dataset = parse_dataset({"kind": data, "n": n})
+    architecture, dataset = FullyConnected(), parse_dataset({"kind": data, "n": n})
     with output.ProgressBars() as bars:
-        problem = problem_from_data(dataset, labellings, architecture, estimator, bars)
-        _make(folder)
-        prepared = prepare(problem.K, estimator)
-        results = {name: compute(prepared, labels, estimator, 0, bars.bar(name)) for name, labels in problem.labellings}
+        start = bars.bar("service")
+        start(Progress("starting", 0, 1))
+        with passing_service() as (url, token), Client(url, token) as client:
+            start(Progress("ready", 1, 1))
+            job = client.estimate(architecture, dataset, labellings)
+            answer = job.result(bars.bar(f"log P, {n:,} {data}"))
+    _make(folder)
+    results = {describe(labelling): _estimate(result) for labelling, result in zip(labellings, answer, strict=True)}
     bounds = {name: pac_bayes_bounds(result, _DELTA)["realizable"] for name, result in results.items()}
     title = f"{n:,} {data}, fully connected, depth {architecture.depth}, {architecture.activation}"
     document = {
-        "units": "nats",
-        "n": n,
-        **problem.source,
-        "estimator": estimator.model_dump(mode="json"),
-        "versions": versions(),
+        **answer.about,
         "results": [
             {"name": name, **row_of(i, result, delta=_DELTA), "pac_bayes": bounds[name].model_dump(mode="json")}
             for i, (name, result) in enumerate(results.items())
@@ -81,20 +83,25 @@ def demo(
     output.console.print(f"Plot: {plot}   ({time.perf_counter() - began:.0f} s in all)")
 
 
+def _estimate(result: Result) -> Estimate:
+    if result.estimate is None:
+        raise InvalidInput("--data", result.message, "Choose a data set with the classes 0 … 9.")
+    return result.estimate
+
+
+def _require_plots(folder: Path) -> None:
+    """Find out before the work whether its plot can be made."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InvalidInput("--folder", f"{existing} is no folder that can be written to", "Name another one.")
+    output.require_plots("--folder", existing / "plot.png")
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput("--folder", f"{folder} cannot be made ({error})", "Name another one.") from None
-
-
-def _require_plots(folder: Path) -> None:
-    """Find out before the work whether its plot can be made."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise InvalidInput("--folder", f"{existing} is no folder that can be written to", "Name another one.")
 
 
 def _write(

@@ -22,7 +22,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator, estimator_of
-from nngp_prior.schemas.result import DELTA, Result, row_of
+from nngp_prior.schemas.result import Result, row_of
 from nngp_prior.versions import versions
 
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
@@ -183,7 +183,6 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
     given = SimpleNamespace(**context.params)
     remote.require_default("kernel-file", given.kernel_file, None)
     remote.require_default("monte-carlo", given.monte_carlo, None)
-    remote.require_default("delta", given.delta, DELTA)
     corruption = (given.corrupt, given.corrupt_seed)
     with Client(given.url) as client:
         if given.inputs_file is not None:
@@ -196,4 +195,8 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
             texts = given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)]
             *problem, names = remote.labelled_data(fields, given.classes, texts, corruption, given.labels_file)
         results = remote.estimated(client, network, (problem[0], problem[1]), estimator, given.seed)
-    return _Computed(results.about, names, results, [result.row for result in results])
+    rows = [
+        result.row if result.estimate is None else row_of(result.labelling, result.estimate, delta=given.delta)
+        for result in results
+    ]
+    return _Computed(results.about, names, results, rows)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
 
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import InvalidInput, NngpPriorError
 
+_START = 60  # seconds that a service may take to start
 _GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
 
 
@@ -49,10 +56,58 @@ def serve(
         "queue_limit": queue_limit,
         "task_seconds": task_seconds,
     }
+    sys.exit(_run(_command(host, port), _settings(**chosen)))
+
+
+@contextmanager
+def passing_service() -> Iterator[tuple[str, str]]:
+    """A service on a free loopback port, with a store of its own; both are gone in the end.
+
+    Yields:
+        its address and its token.
+
+    Raises:
+        NngpPriorError: it did not start.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, token = f"http://127.0.0.1:{port}", secrets.token_urlsafe()
+    with tempfile.TemporaryDirectory(prefix="nngp-prior-") as home, tempfile.TemporaryFile() as log:
+        settings = {**os.environ, **_settings(home=home, host="127.0.0.1", port=port, token=token)}
+        command = _command("127.0.0.1", port)
+        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+        try:
+            if not _is_ready(url, process):
+                log.seek(0)
+                raise NngpPriorError(f"The service did not start:\n{log.read().decode(errors='replace')[-2000:]}")
+            yield url, token
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _command(host: str, port: int) -> list[str]:
     arguments = ["--factory", "--host", host, "--port", str(port), "--no-server-header"]
     arguments += ["--timeout-graceful-shutdown", str(_GRACE)]
-    command = [sys.executable, "-m", "uvicorn", "api.app:create_app", *arguments]
-    sys.exit(_run(command, {f"NNGP_{name.upper()}": str(value) for name, value in chosen.items() if value is not None}))
+    return [sys.executable, "-m", "uvicorn", "api.app:create_app", *arguments]
+
+
+def _settings(**chosen: Any) -> dict[str, str]:
+    return {f"NNGP_{name.upper()}": str(value) for name, value in chosen.items() if value is not None}
+
+
+def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until a service answers; False where it ended, or a minute went by."""
+    import httpx2
+
+    until = time.monotonic() + _START
+    while process.poll() is None and time.monotonic() < until:
+        with suppress(httpx2.TransportError):
+            if httpx2.get(f"{url}/readyz", trust_env=False).is_success:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def _run(command: list[str], settings: dict[str, str]) -> int:

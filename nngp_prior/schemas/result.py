@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
@@ -41,6 +41,9 @@ def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = 
         "message": estimate.message,
         "diagnostics": finite(estimate.model_dump(mode="json", include={"diagnostics"})["diagnostics"]),
         "seconds": round(estimate.seconds, 3),
+        "n": estimate.n,
+        "added": estimate.added,
+        "evidence": finite(estimate.model_dump(mode="json", include={"evidence"})["evidence"]),
     }
 
 
@@ -123,40 +126,37 @@ class Result:
         """Of computing."""
         return self.row.get("seconds", 0.0)
 
+    @property
+    def estimate(self) -> Estimate | None:
+        """The estimate itself; None where there is none."""
+        if self.method is None:
+            return None
+        fields = ("method", "stderr", "status", "message", "diagnostics", "seconds", "n", "added", "evidence")
+        return Estimate.model_validate({"value": self.value, **{name: self.row[name] for name in fields}})
+
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """A confidence interval for log P.
 
         Args:
-            level: its coverage; the one that was sent.
+            level: its coverage.
 
         Returns:
             its ends in nats, or None where there is none.
-
-        Raises:
-            InvalidInput: another level, for which the evidence is not here.
         """
-        if level != LEVEL:
-            raise InvalidInput("level", f"got {level}", f"A result that was sent has the interval for {LEVEL} alone.")
-        ends = self.row.get("interval")
-        return None if ends is None else (float(ends[0]), float(ends[1]))
+        estimate = self.estimate
+        return None if estimate is None else estimate.interval(level)
 
     def lower_bound(self, delta: float = DELTA) -> float | None:
         """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
 
         Args:
-            delta: δ; the one that was sent.
+            delta: δ.
 
         Returns:
             the bound in nats, or None where there is none.
-
-        Raises:
-            InvalidInput: another δ, for which the evidence is not here.
         """
-        bound = self.row.get("lower_bound")
-        sent = DELTA if bound is None else bound["delta"]
-        if delta != sent:
-            raise InvalidInput("delta", f"got {delta}", f"A result that was sent has the bound for {sent} alone.")
-        return None if bound is None else float(bound["log_p"])
+        estimate = self.estimate
+        return None if estimate is None else estimate.lower_bound(delta)
 
     def __repr__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"

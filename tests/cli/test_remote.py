@@ -72,7 +72,6 @@ def test_files_are_uploaded(run, service: FakeService, tmp_path: Path) -> None:
 def test_what_a_service_does_not_take(run, service: FakeService, tmp_path: Path) -> None:
     np.save(tmp_path / "K.npy", np.eye(2))
     assert_refused(run("estimate", "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")
-    assert_refused(run("estimate", "-n", 4, "--delta", 0.2), "--delta", "NNGP_URL")
     service.faults["POST"] = [refuse(422, "kernel-too-large", "n: at most 900 fit.")]
     assert_refused(run("estimate", "-n", 4), "n: at most 900 fit.")
     assert_refused(run("estimate", "-n", 4, "--url", "nonsense"), "url", "'nonsense'")

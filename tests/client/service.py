@@ -11,22 +11,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from nngp_prior.schemas.estimate import Approximate, Estimate
+from nngp_prior.schemas.result import row_of
+
 TOKEN = "secret"
 
 
 def row(i: int) -> dict[str, Any]:
-    return {
-        "labelling": i,
-        "method": "smc",
-        "log_p": -10.0 - i,
-        "stderr": 0.5,
-        "interval": [-11.0 - i, -9.0 - i],
-        "lower_bound": {"delta": 0.01, "log_p": "-Infinity"},
-        "status": "ok",
-        "message": "",
-        "diagnostics": {"replicates": 32},
-        "seconds": 0.1,
-    }
+    evidence = Approximate(log_p=-10.0 - i, standard_error=0.5, freedom=31)
+    return row_of(i, Estimate(value=-10.0 - i, stderr=0.5, n=4, method="smc", evidence=evidence))
 
 
 class FakeService:
