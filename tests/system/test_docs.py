@@ -16,6 +16,7 @@ from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Digits, RandomLabels
 from tests.system.server import TOKEN, Server, wait_for
 
+PROGRAM = str(Path(sys.executable).parent / "nngp-prior")
 PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -57,7 +58,7 @@ def test_the_python_client(server: Server) -> None:
 
 def test_the_command_line(environment: dict[str, str]) -> None:
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "nngp_prior.cli", *arguments]
+        command = [PROGRAM, *arguments]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
@@ -75,7 +76,7 @@ def test_the_command_line(environment: dict[str, str]) -> None:
 def test_serve(tmp_path: Path) -> None:
     port = Server(tmp_path).port
     environment = os.environ | {"NNGP_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "nngp_prior.cli", "serve", "--port", str(port), "--slots", "1"]
+    command = [PROGRAM, "serve", "--port", str(port), "--slots", "1"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "curl" in line).strip()
