@@ -33,6 +33,7 @@ from nngp_prior.progress import Progress
 
 BLOBS = "NNGP_BLOBS"  # the variable that names the folder of uploaded arrays
 _NICENESS = 5  # the server stays quick while all cores compute
+_IDLE = 10.0  # seconds after which nothing is kept for the next task
 _BETWEEN = 0.2  # seconds between two messages of progress
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.follow")
@@ -54,6 +55,8 @@ def main(works: Mapping[str, Work[Any]] = WORK) -> None:
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
         while True:
+            if not channel.poll(_IDLE):
+                bench.forget()  # memory, and kernels that somebody may want to remove
             task = json.loads(channel.recv_bytes())
             _send(channel, _ended(task, works, bench, channel))
 

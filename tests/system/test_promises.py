@@ -249,6 +249,16 @@ def _events(text: str) -> list[dict[str, str]]:
     return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]
 
 
+@pytest.mark.slow
+def test_a_kernel_can_be_removed_when_no_worker_has_it_any_more(serve: Serve) -> None:
+    server = serve()
+    key = post(server, body(1, n=20), prefer="wait=30").json()["kernel"]
+    with server.http() as http:
+        assert http.delete(f"/v1/kernels/{key}").json()["code"] == "kernel-in-use"
+        wait_for(lambda: http.delete(f"/v1/kernels/{key}").status_code == 204, 30)
+        assert http.get(f"/v1/kernels/{key}").status_code == 404
+
+
 def test_interrupting_ends_it_cleanly(serve: Serve) -> None:
     server = serve()
     process = server.process
