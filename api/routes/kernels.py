@@ -30,7 +30,7 @@ def list_(service: Shared) -> dict[str, Any]:
     """
     entries = service.kernels.entries()
     total = sum(entry.bytes for entry in entries)
-    return {"bytes": total, "limit": service.kernels.limit, "kernels": [_document(entry) for entry in entries]}
+    return {"bytes": total, "limit": service.kernels.limit, "kernels": [entry.document for entry in entries]}
 
 
 @router.get("/{key}")
@@ -49,7 +49,7 @@ async def get(
     Returns:
         size, architecture, data set and last use.
     """
-    document = _document(_entry(service, key))
+    document = _entry(service, key).document
     if not spectrum:
         return document
     return {**document, "spectrum": await service.in_thread(_spectrum, service, key, limiter=service.slow)}
@@ -78,20 +78,6 @@ def _entry(service: Service, key: str) -> Entry:
     if entry is None:
         raise Problem(404, "not-found", f"There is no kernel {key}. GET /v1/kernels lists what there is.")
     return entry
-
-
-def _document(entry: Entry) -> dict[str, Any]:
-    grid = entry.header.grid
-    return {
-        "key": entry.header.key,
-        "n": grid.n,
-        "n2": grid.n2,
-        "dtype": entry.header.dtype,
-        "bytes": entry.bytes,
-        "last_use": entry.last_use.isoformat(),
-        "finished": entry.finished,
-        **entry.header.about,
-    }
 
 
 def _spectrum(service: Service, key: str) -> dict[str, Any]:

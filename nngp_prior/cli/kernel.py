@@ -18,7 +18,6 @@ from nngp_prior.schemas.data import ImageData
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    from nngp_prior.kernels.cache import Entry
     from nngp_prior.kernels.ledger import Header
 
 app = typer.Typer(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
@@ -198,7 +197,7 @@ def list_(json: options.Json = False) -> None:
     entries = cache.entries()
     total = sum(entry.bytes for entry in entries)
     if json:
-        rows = [_as_json(entry) for entry in entries]
+        rows = [entry.document for entry in entries]
         output.print_json({"folder": str(cache.folder), "limit": cache.limit, "bytes": total, "entries": rows})
         return
     table = Table("key", "n", "kernel", "of", "size", "last use", box=None, header_style="bold", pad_edge=False)
@@ -228,7 +227,7 @@ def evict(
 
     removed = KernelCache().evict(limit)
     if json:
-        output.print_json({"removed": [_as_json(entry) for entry in removed]})
+        output.print_json({"removed": [entry.document for entry in removed]})
     else:
         output.console.print(f"{len(removed)} kernels removed, {_size(sum(entry.bytes for entry in removed))}")
 
@@ -282,20 +281,6 @@ def _inputs(about: dict[str, Any]) -> str:
     if "dataset" in about:
         return f"{about['dataset']['kind']} ({about['dataset'].get('split', 'all')})"
     return Path(about.get("inputs", "inputs")).name
-
-
-def _as_json(entry: Entry) -> dict[str, Any]:
-    grid = entry.header.grid
-    return {
-        "kernel": entry.header.key,
-        "n": grid.n,
-        "n2": grid.n2,
-        "dtype": entry.header.dtype,
-        "bytes": entry.bytes,
-        "last_use": entry.last_use.isoformat(),
-        "finished": entry.finished,
-        **entry.header.about,
-    }
 
 
 def _size(count: int) -> str:

@@ -49,6 +49,21 @@ class Entry:
     last_use: datetime
     finished: bool
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """What JSON says of it."""
+        grid = self.header.grid
+        return {
+            "kernel": self.header.key,
+            "n": grid.n,
+            "n2": grid.n2,
+            "dtype": self.header.dtype,
+            "bytes": self.bytes,
+            "last_use": self.last_use.isoformat(),
+            "finished": self.finished,
+            **self.header.about,
+        }
+
 
 class KernelCache:
     """A folder of kernels.

@@ -117,7 +117,7 @@ def test_kernels_are_listed_looked_at_and_removed(api: TestClient, kernels: Kern
     listed = api.get("/v1/kernels").json()
     assert listed["bytes"] == entry.bytes
     [found] = listed["kernels"]
-    assert (found["key"], found["n"], found["finished"], found["dataset"]) == (key, 30, True, DIGITS)
+    assert (found["kernel"], found["n"], found["finished"], found["dataset"]) == (key, 30, True, DIGITS)
     assert found["architecture"]["depth"] == 1
     assert api.get(f"/v1/kernels/{key}").json() == found
     spectrum = api.get(f"/v1/kernels/{key}?spectrum=true").json()["spectrum"]

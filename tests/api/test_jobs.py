@@ -272,7 +272,7 @@ def test_a_kernel_is_computed_into_the_store(api: TestClient) -> None:
     assert document["get"] == "ntk"
     key = document["results"][0]["kernel"]
     assert document["kernel"] == key
-    assert key in [entry["key"] for entry in api.get("/v1/kernels").json()["kernels"]]
+    assert key in [entry["kernel"] for entry in api.get("/v1/kernels").json()["kernels"]]
     where = f"/v1/jobs/{api.post('/v1/kernels', json=body).json()['id']}/results"
     problem(api.get(where, headers={"Accept": "application/x-npy"}), 406, "not-acceptable")
 
