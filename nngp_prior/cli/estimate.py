@@ -16,6 +16,7 @@ from nngp_prior.cli.problems import (
     problem_from_kernel,
 )
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.estimator import classes_of
 from nngp_prior.schemas.result import LEVEL, row_of
 from nngp_prior.versions import versions
 
@@ -25,6 +26,7 @@ _IGNORED = {
     "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", *_OF_LABELLING, *options.OF_ARCHITECTURE),
     "inputs_file": options.OF_DATA,
     "labels_file": _OF_LABELLING,
+    "labelling": ("label_classes",),
 }
 
 
@@ -42,7 +44,8 @@ def estimate(
     labelling: Annotated[
         list[str] | None,
         typer.Option(
-            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, classes, random[:seed], constant[:-1]; "
+            "may be repeated"
         ),
     ] = None,
     corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
@@ -51,6 +54,9 @@ def estimate(
     inputs_file: options.InputsFile = None,
     labels_file: Annotated[
         Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
+    ] = None,
+    label_classes: Annotated[
+        int | None, typer.Option(help="C: labels in the file are classes 0 … C-1; --labelling classes needs none")
     ] = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -94,6 +100,7 @@ def estimate(
     }
     estimator = estimator_of(
         method,
+        classes=label_classes,
         noise_variance=noise_variance,
         jitter=jitter,
         **{name: value for name, value in chosen.items() if value is not None},
@@ -102,7 +109,7 @@ def estimate(
     options.refuse_ignored(context, _IGNORED)
     with output.ProgressBars() as bars:
         if kernel_file is not None:
-            problem = problem_from_kernel(kernel_file, labels_file)
+            problem = problem_from_kernel(kernel_file, labels_file, estimator)
         elif inputs_file is not None:
             specifications = [parse_labelling(text, corrupt, corrupt_seed) for text in labelling or []]
             problem = problem_from_inputs(
@@ -113,9 +120,10 @@ def estimate(
             default = "parity" if data == "boolean" else "threshold:5"
             dataset, specifications = parse_problem(fields, classes, labelling or [default], corrupt, corrupt_seed)
             problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
+        estimator = problem.estimator
         prepared = prepare(problem.K, estimator)
         for _, labels in problem.labellings:
-            check_labels(labels, prepared.n)
+            check_labels(labels, prepared.n, classes_of(estimator))
         results = [
             (name, compute(prepared, labels, estimator, seed, bars.bar(name))) for name, labels in problem.labellings
         ]

@@ -13,7 +13,7 @@ from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.data import Classes, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimator import Estimator
 
 if TYPE_CHECKING:
@@ -36,11 +36,12 @@ _ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
 class Problem(NamedTuple):
-    """A kernel matrix, named labellings of its inputs, and where they came from."""
+    """A kernel matrix, named labellings of its inputs, where they came from, and the estimator that takes them."""
 
     K: np.ndarray
     labellings: list[tuple[str, np.ndarray]]
     source: dict[str, Any]
+    estimator: Estimator
 
 
 def parse_dataset(fields: dict[str, Any]) -> Dataset:
@@ -134,7 +135,8 @@ def problem_from_data(
         dataset: its specification.
         labellings: their specifications.
         architecture: of the network.
-        estimator: whose memory is asked for before the kernel is made.
+        estimator: whose memory is asked for before the kernel is made; its classes are those of the data where the
+            labellings are.
         bars: draw the kernel's progress.
         labels_file: labels that take the place of ``labellings``.
 
@@ -146,6 +148,8 @@ def problem_from_data(
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
+    if labels_file is None:
+        estimator = _for_classes(estimator, labellings, loaded.known_classes)
     require_memory(len(loaded.X), estimator, with_kernel=True)
     if labels_file is not None:
         named = _labels_from(labels_file)
@@ -154,7 +158,20 @@ def problem_from_data(
             (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
         ]
     title = f"kernel of {len(loaded.X):,} {dataset.kind}"
-    return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title))
+    X = inputs_of(loaded, architecture)
+    return _problem(architecture, X, named, about(dataset), estimator, bars.bar(title))
+
+
+def _for_classes(estimator: Estimator, labellings: list[Labelling], known_classes: tuple[int, ...]) -> Estimator:
+    """The estimator with as many classes as there are, if the labellings are the classes themselves."""
+    from nngp_prior.probability import estimator_of
+
+    themselves = {isinstance(labelling, Classes) for labelling in labellings}
+    if len(themselves) == 2:
+        raise InvalidInput("labelling", "got classes beside labellings by -1 and +1", "Estimate them apart.")
+    if True not in themselves or len(known_classes) < 2:
+        return estimator
+    return estimator_of(estimator.kind, classes=len(known_classes), **estimator.model_dump(exclude={"kind", "classes"}))
 
 
 def _problem(
@@ -162,21 +179,23 @@ def _problem(
     X: np.ndarray,
     labellings: list[tuple[str, np.ndarray]],
     source: dict[str, Any],
+    estimator: Estimator,
     progress: ProgressCallback,
 ) -> Problem:
     from nngp_prior.kernels import Job, KernelCache
 
     job = Job.of(architecture, X, None, "nngp", "float64")
     K = KernelCache().of(job, progress, source)
-    return Problem(K, labellings, {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source})
+    source = {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source}
+    return Problem(K, labellings, source, estimator)
 
 
-def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
+def problem_from_kernel(kernel_file: Path, labels_file: Path | None, estimator: Estimator) -> Problem:
     """A kernel matrix and labels, both from ``.npy`` files (labels also from ``.npz``, key ``labels``)."""
     from nngp_prior.data.npy import read_npy
 
     K = read_npy(kernel_file)
-    return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
+    return Problem(K, _labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}, estimator)
 
 
 def problem_from_inputs(
@@ -210,12 +229,13 @@ def problem_from_inputs(
     loaded = load_file(inputs_file, preprocessing)
     if labels_file is None and labellings:
         named = [(describe(each), label(each, loaded.classes, loaded.known_classes)) for each in labellings]
+        estimator = _for_classes(estimator, labellings, loaded.known_classes)
     elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
         named = [(inputs_file.name, loaded.classes)]
     else:
         named = _labels_from(labels_file)
     require_memory(len(loaded.X), estimator, with_kernel=True)
-    return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"))
+    return _problem(architecture, inputs_of(loaded, architecture), named, {}, estimator, bars.bar("kernel"))
 
 
 def _labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:

@@ -15,6 +15,7 @@ from nngp_prior.probability import PreparedKernel, check_labels, compute_all, pr
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.data import BlobLabellings, Boolean
+from nngp_prior.schemas.estimator import classes_of
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest, RequestDataset, RequestLabelling
 from nngp_prior.schemas.result import refused_row, row_of
 
@@ -72,7 +73,7 @@ class Workbench:
                 Y = self._array(labelling.sha256)
                 if Y.ndim != 2 or Y.dtype.kind not in "biu":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
-                    raise InvalidInput("labellings", problem, "Upload L × n integers, -1 or +1.")
+                    raise InvalidInput("labellings", problem, "Upload L × n integers: -1 and +1, or classes.")
                 places += [Place(labelling, row) for row in range(len(Y))]
             else:
                 places.append(Place(labelling, None))
@@ -146,7 +147,7 @@ class Workbench:
         usable: list[tuple[int, np.ndarray]] = []
         for row in range(len(places)) if rows is None else rows:
             try:
-                usable.append((row, self._labels(places[row], data)))
+                usable.append((row, self._labels(places[row], data, classes_of(request.estimator))))
             except InvalidLabels as error:
                 yield row, refused_row(row, "invalid-labels", str(error))
         if not usable:
@@ -166,12 +167,12 @@ class Workbench:
         keys = (self.kernel_job(wanted).key, request.estimator.content_hash)
         return self._kept("prepared", keys, lambda: prepare(self.kernel(wanted, progress), request.estimator))
 
-    def _labels(self, place: Place, data: Data) -> np.ndarray:
+    def _labels(self, place: Place, data: Data, classes: int | None) -> np.ndarray:
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
-            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X))
-        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X))
-        return y if labelling.corruption is None else corrupted(y.astype(np.int8), labelling.corruption)
+            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X), classes)
+        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X), classes)
+        return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 
     def _array(self, sha256: str) -> np.ndarray:
         if self._blobs is None:

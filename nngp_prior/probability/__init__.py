@@ -24,14 +24,15 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     smc,
 )
 from nngp_prior.probability.checks import check_labels
-from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
+from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
+from nngp_prior.probability.differences import differences
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.warm import Start, ep_start, sites_for
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, Estimator
+from nngp_prior.schemas.estimator import EP, SMC, WITH_CLASSES, Estimator, classes_of, more_than_two
 
 __all__ = [
     "SMALL",
@@ -41,6 +42,7 @@ __all__ = [
     "check_labels",
     "compute",
     "compute_all",
+    "constraints",
     "ep_start",
     "estimate_cost",
     "log_probabilities",
@@ -62,7 +64,7 @@ def estimator_of(method: str, **options: Any) -> Estimator:
 
     Args:
         method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
-        **options: its fields.
+        **options: its fields; ``classes=None`` is for any method.
 
     Returns:
         validated parameters.
@@ -72,6 +74,12 @@ def estimator_of(method: str, **options: Any) -> Estimator:
     """
     if method not in _METHODS:
         raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
+    classes = options.get("classes")
+    if classes is None:
+        options.pop("classes", None)
+    elif method not in WITH_CLASSES:
+        problem = f"got {classes!r} where {method} takes labels -1 and +1"
+        raise InvalidInput("classes", problem, f"Use {', '.join(WITH_CLASSES)}.")
     return _METHODS[method](**options)
 
 
@@ -87,19 +95,21 @@ def log_probability(
 ) -> Estimate:
     r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
 
+    With ``classes=C`` it is log Pr[f^{y_i}_i > f^c_i for all i and c ≠ y_i], f^0 … f^{C-1} ~ N(0, K) independent.
+
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most
             of its error corrected, no error statement), ``laplace`` (fast, needs noise, no error statement),
-            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``.
+            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``. All but ``laplace``
+            and ``closed-form`` take ``classes``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: called with ``Progress`` events.
         start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
         **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
-            ``replicates``,
-            ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the
-            mean diagonal).
+            ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of K + vI) and
+            ``jitter`` (relative to the mean diagonal).
 
     Returns:
         the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
@@ -156,7 +166,7 @@ def log_probabilities(
     kernel = prepare(K, estimator)
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
-    rows = [check_labels(labels, kernel.n) for labels in Y]
+    rows = [check_labels(labels, kernel.n, classes_of(estimator)) for labels in Y]
     results = compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
@@ -182,7 +192,7 @@ def compute_all(
     Yields:
         place and estimate, as they finish.
     """
-    side_by_side = kernel.n <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
+    side_by_side = constraints(kernel.n, estimator) <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
     tell = _progress.ignore if side_by_side else progress
 
     def one(labels: np.ndarray) -> Estimate:
@@ -206,7 +216,7 @@ def compute(
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
         estimator: the parameters.
         seed: of all random numbers.
         progress: called with ``Progress`` events.
@@ -222,7 +232,12 @@ def compute(
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
     if start is not None and not isinstance(estimator, EP | SMC):
         raise InvalidInput("start", f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
-    y = check_labels(labels, kernel.n)
+    classes = classes_of(estimator)
+    y = check_labels(labels, kernel.n, classes)
+    if start is not None and more_than_two(estimator):
+        raise InvalidInput("start", f"is of labels -1 and +1 where there are {classes} classes", "Leave it out.")
+    if classes == 2:  # f¹ - f⁰ ~ N(0, 2K), and scale does not matter
+        y = 2.0 * y - 1.0
     reduced = kernel.reduce(y)
     if reduced is None:
         first, second = kernel.contradiction(y)
@@ -233,14 +248,18 @@ def compute(
             method=estimator.kind,
             status="impossible",
             message=(
-                f"inputs {first} and {second} have correlation ±1 to rounding and determine each other's label; "
-                "theirs contradict: P = 0"
+                f"inputs {first} and {second} have correlation ±1 to rounding and cannot have the labels that they "
+                "have: P = 0"
             ),
             evidence=Exact(log_p=-np.inf),
         )
-    own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
+    content = y.astype(np.int8 if (classes or 2) < 128 else np.int64).tobytes()
+    own_seed = int(generator(seed, content).integers(2**63))
     more = {} if start is None else {"start": sites_for(kernel, reduced, start)}
-    with one_thread_blas() if kernel.n <= SMALL else nullcontext():
+    with one_thread_blas() if constraints(kernel.n, estimator) <= SMALL else nullcontext():
+        if classes is not None and classes > 2:
+            kernel = differences(kernel, reduced, classes)
+            reduced = np.ones(kernel.m)
         return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
 
 

@@ -21,7 +21,18 @@ class _Estimator(Specification):
     jitter: Annotated[float, Field(ge=0)] = 0.0
 
 
-class _WithEP(_Estimator):
+class _OfClasses(_Estimator):
+    """What estimators have that know more than two classes.
+
+    Attributes:
+        classes: C, where labels are classes 0 … C-1: an input's is the one whose function is the largest there, of C
+            independent ones with the same kernel. Without it labels are -1 and +1, the sign of one function.
+    """
+
+    classes: Annotated[int, Field(ge=2)] | None = None
+
+
+class _WithEP(_OfClasses):
     """Attributes of those that run expectation propagation.
 
     Attributes:
@@ -77,7 +88,7 @@ class SMC(_WithEP):
         return self
 
 
-class GHK(_Estimator):
+class GHK(_OfClasses):
     """Separation of variables without EP: unbiased for P, with standard error; hopeless where inputs are many.
 
     Attributes:
@@ -133,7 +144,7 @@ class Laplace(_Estimator):
         return value
 
 
-class BernsteinYue(_Estimator):
+class BernsteinYue(_OfClasses):
     """Bernstein and Yue's Monte Carlo estimate C0 and their certain lower bound on log P, for K of full rank.
 
     Attributes:
@@ -150,7 +161,7 @@ class ClosedForm(_Estimator):
     kind: Literal["closed-form"] = "closed-form"
 
 
-class Sampling(_Estimator):
+class Sampling(_OfClasses):
     """Draws of f from N(0, K), with an exact binomial interval; for P above about 1e-5.
 
     Attributes:
@@ -164,3 +175,16 @@ class Sampling(_Estimator):
 Estimator = Annotated[
     SMC | EP | EP2 | Laplace | GHK | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")
 ]
+
+# Those with a field ``classes``. Noise on each of a link function's own differences is not noise on each class.
+WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "bernstein-yue", "sampling")
+
+
+def classes_of(estimator: Estimator) -> int | None:
+    """C, where labels are classes 0 … C-1; None where they are -1 and +1."""
+    return getattr(estimator, "classes", None)
+
+
+def more_than_two(estimator: Estimator) -> bool:
+    """Whether labels are of three classes or more; with two of them it is the problem of -1 and +1."""
+    return (classes_of(estimator) or 0) > 2
