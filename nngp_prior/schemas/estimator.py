@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -54,7 +54,8 @@ class SMC(_WithEP):
     """EP-twisted sequential Monte Carlo: unbiased for P, with standard error, interval and rigorous lower bound.
 
     Attributes:
-        particles: of one replicate; powers of two are best, since the points are Sobol's.
+        particles: of one replicate; powers of two are best, since the points are Sobol's. With three classes or more 128
+            by default.
         replicates: independent ones; the error bar comes from their spread.
         target_stderr: particles of a replicate are doubled as the pilot says, then replicates added until the standard
             error is at most this.
@@ -62,7 +63,7 @@ class SMC(_WithEP):
         shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
             run when absent.
         tolerance: sweeps of EP end when marginal means moved by less than this part of their standard deviations, as a
-            root mean square; a proposal need not have converged.
+            root mean square; a proposal need not have converged. 0.2 by default with three classes or more.
         max_sweeps: after which EP stops in any case.
     """
 
@@ -74,6 +75,12 @@ class SMC(_WithEP):
     shares: tuple[float, float, float] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
     max_sweeps: Annotated[int, Field(ge=1)] = 20
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_need_better_sites_and_more_particles(cls, fields: Any) -> Any:
+        classes = fields.get("classes") if isinstance(fields, dict) else None
+        return {"tolerance": 0.2, "particles": 128, **fields} if isinstance(classes, int) and classes > 2 else fields
 
     @model_validator(mode="after")
     def _budget_has_room(self) -> SMC:
