@@ -69,7 +69,9 @@ def estimate(
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
-    particles: Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, 128]")] = None,
+    particles: Annotated[
+        int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")
+    ] = None,
     replicates: Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")] = None,
     target_stderr: Annotated[
         float | None, typer.Option(help="smc: add particles and replicates until this is met")

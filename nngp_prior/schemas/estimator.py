@@ -54,8 +54,8 @@ class SMC(_WithEP):
     """EP-twisted sequential Monte Carlo: unbiased for P, with standard error, interval and rigorous lower bound.
 
     Attributes:
-        particles: of one replicate; powers of two are best, since the points are Sobol's. With three classes or more 128
-            by default.
+        particles: of one replicate; powers of two are best, since the points are Sobol's. 128 by default with three
+            classes or more.
         replicates: independent ones; the error bar comes from their spread.
         target_stderr: particles of a replicate are doubled as the pilot says, then replicates added until the standard
             error is at most this.

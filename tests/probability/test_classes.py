@@ -81,7 +81,7 @@ def test_independent_inputs(classes: int) -> None:
 @pytest.mark.parametrize("n", [3, 4])
 def test_all_labellings_sum_to_one_and_each_is_as_often_drawn(n: int) -> None:
     K, draws = random_kernel(n), 300_000
-    estimates = log_probabilities(K, all_labellings(n, 3), classes=3)
+    estimates = log_probabilities(K, all_labellings(n, 3), classes=3, particles=32)
     p = np.exp([estimate.value for estimate in estimates])
     error = p * [estimate.stderr for estimate in estimates]
     assert abs(p.sum() - 1) < 4 * math.sqrt(np.sum(error**2))
@@ -113,14 +113,15 @@ def test_two_classes_are_labels_of_minus_and_plus_one() -> None:
 
 
 def test_scale_of_the_kernel_and_names_of_the_classes_do_not_matter() -> None:
-    K, labels = digits_of_all_classes(40)
-    reference = log_probability(K, labels, classes=10)
-    assert_agree(log_probability(K, 9 - labels, classes=10), reference)
-    d = np.random.default_rng(0).gamma(1, size=40)
-    scaled = log_probability(1e9 * K * np.outer(d, d), labels, classes=10)
+    K, labels = digits_of_all_classes(30)
+    options = {"classes": 10, "particles": 32}
+    reference = log_probability(K, labels, **options)
+    assert_agree(log_probability(K, 9 - labels, **options), reference)
+    d = np.random.default_rng(0).gamma(1, size=30)
+    scaled = log_probability(1e9 * K * np.outer(d, d), labels, **options)
     assert scaled.value == pytest.approx(reference.value, abs=1e-3)
-    order = np.random.default_rng(1).permutation(40)
-    assert_agree(log_probability(K[np.ix_(order, order)], labels[order], classes=10), reference)
+    order = np.random.default_rng(1).permutation(30)
+    assert_agree(log_probability(K[np.ix_(order, order)], labels[order], **options), reference)
 
 
 def test_one_class_against_the_others_is_more_likely_than_all_classes() -> None:
@@ -191,7 +192,7 @@ def test_opposite_inputs_have_the_largest_and_the_smallest_function() -> None:
 
 def test_labellings_of_a_singular_kernel_sum_to_one() -> None:
     A = np.random.default_rng(0).standard_normal((4, 2))
-    estimates = log_probabilities(A @ A.T, all_labellings(4, 3), classes=3, particles=128)
+    estimates = log_probabilities(A @ A.T, all_labellings(4, 3), classes=3, particles=64, replicates=16)
     p = np.exp([estimate.value for estimate in estimates])
     error = p * [estimate.stderr if p_ else 0.0 for p_, estimate in zip(p, estimates, strict=True)]
     assert abs(p.sum() - 1) < 4 * math.sqrt(np.sum(error**2))
@@ -200,8 +201,8 @@ def test_labellings_of_a_singular_kernel_sum_to_one() -> None:
 
 
 def test_the_device_gives_the_same() -> None:
-    K, labels = digits_of_all_classes(20)
-    options = {"classes": 10, "precision": "float64", "shares": (0.1, 0.6, 0.3)}
+    K, labels = digits_of_all_classes(10)
+    options = {"classes": 10, "precision": "float64", "shares": (0.1, 0.6, 0.3), "particles": 32, "replicates": 8}
     host, device = (log_probability(K, labels, backend=backend, **options) for backend in ("numpy", "jax"))
     assert device.value == pytest.approx(host.value, abs=1e-6)
 
@@ -217,8 +218,8 @@ def test_mnist(image_data) -> None:
     labels = label(Classes(), data.classes, data.known_classes)
     estimate = log_probability(kernel(FullyConnected(depth=2), data.X), labels, classes=10)
     assert estimate.status == "ok"
-    assert abs(estimate.value + 255.33) < 4 * math.hypot(estimate.stderr or 0, 0.02)
-    assert (estimate.stderr or 0) < 0.25
+    assert abs(estimate.value + 255.377) < 4 * math.hypot(estimate.stderr or 0, 0.01)  # of 16 other seeds
+    assert (estimate.stderr or 0) < 0.1
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.Mon
 
 
 def test_classes_cost_what_as_many_constraints_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    ten, two = estimate_cost(1000, classes=10), estimate_cost(9000)
+    ten, two = estimate_cost(1000, classes=10, particles=32), estimate_cost(9000)
     assert two.bytes < ten.bytes < 1.02 * two.bytes
     assert ten.seconds == two.seconds
     assert estimate_cost(1000, classes=2) == estimate_cost(1000)
@@ -139,10 +139,12 @@ def test_classes_cost_what_as_many_constraints_do(monkeypatch: pytest.MonkeyPatc
         nngp_prior.probability.cost.psutil, "virtual_memory", lambda: SimpleNamespace(available=ten.bytes)
     )
     with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs of 10 classes needs .* Use at most 1,000 inputs"):
-        log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int), classes=10)
+        log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int), classes=10, particles=32)
 
 
 def test_a_start_is_of_two_classes() -> None:
+    with pytest.raises(InvalidInput, match=r"classes: got 3\. A start is of labels -1"):
+        ep_start(_GOOD, [1, 1, 0], classes=3)
     start = ep_start(_GOOD, [1, 1, -1])
     with pytest.raises(InvalidInput, match="start: is of labels -1 and \\+1 where there are 3 classes"):
         log_probability(_GOOD, [1, 1, 0], classes=3, start=start)
