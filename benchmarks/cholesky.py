@@ -114,7 +114,8 @@ def floor(estimate: Estimate, rates: Rates) -> dict[str, Any]:
     Returns:
         operations by kind, the floor, and beside it the time of the special functions that each draw needs.
     """
-    n, d = estimate.n, estimate.diagnostics
+    d = estimate.diagnostics
+    n = d["rank"]  # inputs, or with several classes C - 1 times as many constraints
     shares = allocate(np.array(d["shares"]), d["particles"])
     followed = 1 + max(1, int(np.count_nonzero(shares[1:])))
     pilot, particles = _PILOT_REPLICATES * d["particles"], d["replicates"] * d["particles"]
@@ -122,7 +123,7 @@ def floor(estimate: Estimate, rates: Rates) -> dict[str, Any]:
     sweep_rate = rates.single if in_single else rates.double
     in_single = in_single and d["smallest_conditional_variance"] > SMALL_VARIANCE
     factor_rate = rates.single if in_single else rates.double
-    first_factor = n**3 / 3
+    first_factor = estimate.n**3 / 3
     sweeps = d["ep_sweeps"] * n**3
     # EP's from the Σ that its sweeps leave, where that is far enough from singular.
     swept = in_single and d["smallest_conditional_variance"] > SWEPT_VARIANCE

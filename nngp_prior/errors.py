@@ -3,7 +3,7 @@
     NngpPriorError
     ├── InvalidInput        (also a ValueError)   a field, its value, what is wrong, what to do
     │   ├── InvalidKernel       K is not a covariance matrix
-    │   └── InvalidLabels       labels are not ±1, or do not fit K
+    │   └── InvalidLabels       labels are not ±1 or classes, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt
     │   └── DataMissing         there is no such file
     ├── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
@@ -42,7 +42,7 @@ class InvalidKernel(InvalidInput):
 
 
 class InvalidLabels(InvalidInput):
-    """Labels that are not ±1 (or booleans), or whose number is not that of the inputs."""
+    """Labels that are not ±1, booleans or classes, or whose number is not that of the inputs."""
 
 
 class DataUnavailable(NngpPriorError, OSError):

@@ -10,7 +10,7 @@ from api.work.base import Chunk, Limits, Plan
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.prior.workbench import Workbench, about
-from nngp_prior.probability import SMALL, memory_needed, seconds_needed
+from nngp_prior.probability import SMALL, constraints, memory_needed, seconds_needed
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimator import EP, SMC, Estimator
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest
@@ -41,7 +41,7 @@ class Estimates:
                 f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise "
                 "NNGP_MEMORY_LIMIT."
             )
-        small = n <= SMALL
+        small = constraints(n, request.estimator) <= SMALL
         each = seconds_needed(n, request.estimator)
         size = _size(rows, each, limits.cores if small else 1)
         chunks = tuple(

@@ -95,7 +95,7 @@ def bound(
         output.require_plots("--plot", plot)
     with output.ProgressBars() as bars:
         if kernel_file is not None:
-            problem = problem_from_kernel(kernel_file, labels_file)
+            problem = problem_from_kernel(kernel_file, labels_file, estimator)
         else:
             wanted = options.data_fields(context, network)
             if sizes is not None:

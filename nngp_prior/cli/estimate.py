@@ -39,6 +39,7 @@ _IGNORED = {
     ),
     "inputs_file": options.OF_DATA,
     "labels_file": _OF_LABELLING,
+    "labelling": ("label_classes",),
 }
 
 
@@ -56,7 +57,8 @@ def estimate(
     labelling: Annotated[
         list[str] | None,
         typer.Option(
-            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, classes, random[:seed], constant[:-1]; "
+            "may be repeated"
         ),
     ] = None,
     corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
@@ -65,6 +67,9 @@ def estimate(
     inputs_file: options.InputsFile = None,
     labels_file: Annotated[
         Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
+    ] = None,
+    label_classes: Annotated[
+        int | None, typer.Option(help="C: labels in the file are classes 0 … C-1; --labelling classes needs none")
     ] = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -79,7 +84,9 @@ def estimate(
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
-    particles: Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, 128]")] = None,
+    particles: Annotated[
+        int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")
+    ] = None,
     replicates: Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")] = None,
     target_stderr: Annotated[
         float | None, typer.Option(help="smc: add particles and replicates until this is met")
@@ -109,6 +116,7 @@ def estimate(
     }
     estimator = estimator_of(
         method,
+        classes=label_classes,
         noise_variance=noise_variance,
         jitter=jitter,
         **{name: value for name, value in chosen.items() if value is not None},
@@ -137,7 +145,7 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
     given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
         if given.kernel_file is not None:
-            problem = problem_from_kernel(given.kernel_file, given.labels_file)
+            problem = problem_from_kernel(given.kernel_file, given.labels_file, estimator)
         elif given.inputs_file is not None:
             specifications = [
                 parse_labelling(text, given.corrupt, given.corrupt_seed) for text in given.labelling or []
@@ -163,13 +171,13 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
             problem = problem_from_data(
                 dataset, specifications, network, estimator, bars, given.labels_file, given.monte_carlo
             )
-        named = estimates(problem, estimator, given.seed, bars)
+        named = estimates(problem, given.seed, bars)
         names, results = [name for name, _ in named], [result for _, result in named]
     about = {
         "units": "nats",
         "n": len(problem.K),
         **problem.source,
-        "estimator": estimator.model_dump(mode="json"),
+        "estimator": problem.estimator.model_dump(mode="json"),
         "seed": given.seed,
         "versions": versions(),
     }

@@ -13,9 +13,9 @@ from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Corruption, Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of
 from nngp_prior.schemas.kernel import MonteCarlo
 
 if TYPE_CHECKING:
@@ -38,22 +38,20 @@ _ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
 class Problem(NamedTuple):
-    """A kernel matrix, named labellings of its inputs, and where they came from."""
+    """A kernel matrix, named labellings of its inputs, where they came from, and the estimator that takes them."""
 
     K: np.ndarray
     labellings: list[tuple[str, np.ndarray]]
     source: dict[str, Any]
+    estimator: Estimator
     estimated: MonteCarloKernel | None = None  # what K is the mean of, where it is a mean over random networks
 
 
-def estimates(
-    problem: Problem, estimator: Estimator, seed: int, bars: output.ProgressBars
-) -> list[tuple[str, Estimate]]:
+def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
     """log P of each labelling, with the error of the kernel where it has one.
 
     Args:
         problem: kernel and labellings.
-        estimator: the parameters.
         seed: of all random numbers but the networks'.
         bars: draw the progress.
 
@@ -63,9 +61,10 @@ def estimates(
     from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
     from nngp_prior.probability import check_labels, compute, prepare
 
+    estimator = problem.estimator
     prepared = prepare(problem.K, estimator)  # looks at K, before the labels are looked at
     for _, labels in problem.labellings:
-        check_labels(labels, prepared.n)
+        check_labels(labels, prepared.n, classes_of(estimator))
     if problem.estimated is not None:
         return [
             (name, log_probability_under(problem.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))
@@ -175,7 +174,8 @@ def problem_from_data(
         dataset: its specification.
         labellings: their specifications.
         architecture: of the network.
-        estimator: whose memory is asked for before the kernel is made.
+        estimator: whose memory is asked for before the kernel is made; its classes are those of the data where the
+            labellings are.
         bars: draw the kernel's progress.
         labels_file: labels that take the place of ``labellings``.
         monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
@@ -188,6 +188,8 @@ def problem_from_data(
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
+    if labels_file is None:
+        estimator = _for_classes(estimator, labellings, loaded.known_classes)
     require_memory(len(loaded.X), estimator, with_kernel=True)
     if labels_file is not None:
         named = labels_from(labels_file)
@@ -196,7 +198,18 @@ def problem_from_data(
             (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
         ]
     title = f"kernel of {len(loaded.X):,} {dataset.kind}"
-    return _problem(architecture, inputs_of(loaded, architecture), named, about(dataset), bars.bar(title), monte_carlo)
+    X = inputs_of(loaded, architecture)
+    return _problem(architecture, X, named, about(dataset), estimator, bars.bar(title), monte_carlo)
+
+
+def _for_classes(estimator: Estimator, labellings: list[Labelling], known_classes: tuple[int, ...]) -> Estimator:
+    """The estimator with as many classes as there are, if the labellings are the classes themselves."""
+    themselves = {isinstance(labelling, Classes) for labelling in labellings}
+    if len(themselves) == 2:
+        raise InvalidInput("labelling", "got classes beside labellings by -1 and +1", "Estimate them apart.")
+    if True not in themselves or len(known_classes) < 2:
+        return estimator
+    return estimator_of(estimator.kind, classes=len(known_classes), **estimator.model_dump(exclude={"kind", "classes"}))
 
 
 def _problem(
@@ -204,6 +217,7 @@ def _problem(
     X: np.ndarray,
     labellings: list[tuple[str, np.ndarray]],
     source: dict[str, Any],
+    estimator: Estimator,
     progress: ProgressCallback,
     monte_carlo: int | None,
 ) -> Problem:
@@ -214,18 +228,19 @@ def _problem(
         found = monte_carlo_kernel(architecture, X, specification, progress=progress)
         about = {"monte_carlo": specification.model_dump(mode="json")}
         about["architecture"] = architecture.model_dump(mode="json")
-        return Problem(found.K, labellings, {**about, **source}, found)
+        return Problem(found.K, labellings, {**about, **source}, estimator, found)
     job = Job.of(architecture, X, None, "nngp", "float64")
     K = KernelCache().of(job, progress, source)
-    return Problem(K, labellings, {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source})
+    source = {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source}
+    return Problem(K, labellings, source, estimator)
 
 
-def problem_from_kernel(kernel_file: Path, labels_file: Path | None) -> Problem:
+def problem_from_kernel(kernel_file: Path, labels_file: Path | None, estimator: Estimator) -> Problem:
     """A kernel matrix and labels, both from ``.npy`` files (labels also from ``.npz``, key ``labels``)."""
     from nngp_prior.data.npy import read_npy
 
     K = read_npy(kernel_file)
-    return Problem(K, labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()})
+    return Problem(K, labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}, estimator)
 
 
 def problem_from_inputs(
@@ -261,12 +276,14 @@ def problem_from_inputs(
     loaded = load_file(inputs_file, preprocessing)
     if labels_file is None and labellings:
         named = [(describe(each), label(each, loaded.classes, loaded.known_classes)) for each in labellings]
+        estimator = _for_classes(estimator, labellings, loaded.known_classes)
     elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
         named = [(inputs_file.name, loaded.classes)]
     else:
         named = labels_from(labels_file)
     require_memory(len(loaded.X), estimator, with_kernel=True)
-    return _problem(architecture, inputs_of(loaded, architecture), named, {}, bars.bar("kernel"), monte_carlo)
+    X = inputs_of(loaded, architecture)
+    return _problem(architecture, X, named, {}, estimator, bars.bar("kernel"), monte_carlo)
 
 
 def labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Labellings of a data set: ±1 for each input, from its class or from elsewhere."""
+"""Labellings of a data set: ±1 for each input, from its class or from elsewhere; or the class itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int8, Integer
+from jaxtyping import Integer
 
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.registry import Registry
 from nngp_prior.schemas.data import (
     ByClass,
+    Classes,
     Constant,
     Corruption,
     Explicit,
@@ -31,7 +32,7 @@ LABELLINGS: Registry[Callable[[Any, np.ndarray], np.ndarray]] = Registry()
 
 def label(
     labelling: Labelling, classes: Integer[np.ndarray, " n"], known_classes: tuple[int, ...] | None = None
-) -> Int8[np.ndarray, " n"]:
+) -> Integer[np.ndarray, " n"]:
     """Label the inputs.
 
     Args:
@@ -41,14 +42,18 @@ def label(
             those in ``classes`` when absent.
 
     Returns:
-        -1 and +1.
+        -1 and +1 as int8, or for ``classes`` integers from 0 on.
 
     Raises:
         InvalidLabels: by class, where the data have none or all that there are get the same label (``threshold`` above
             the largest one); ``two-classes`` where there are others; explicit labels or flips of another number.
     """
     if isinstance(labelling, ByClass):
-        _check_classes(labelling, np.unique(classes) if known_classes is None else np.array(known_classes, dtype=int))
+        known = np.unique(classes) if known_classes is None else np.array(known_classes, dtype=int)
+        _check_classes(labelling, known)
+        if isinstance(labelling, Classes):
+            labels = np.searchsorted(known, classes)
+            return labels if labelling.corruption is None else corrupted(labels, labelling.corruption, len(known))
     labels = LABELLINGS[labelling](labelling, classes).astype(np.int8)
     return labels if labelling.corruption is None else corrupted(labels, labelling.corruption)
 
@@ -107,6 +112,12 @@ def _two_classes(labelling: TwoClasses, classes: np.ndarray) -> np.ndarray:
     return _signs(classes == labelling.positive)
 
 
+@LABELLINGS.register(Classes)
+def _classes(labelling: Classes, classes: np.ndarray) -> np.ndarray:
+    del labelling
+    return classes
+
+
 @LABELLINGS.register(RandomLabels)
 def _random(labelling: RandomLabels, classes: np.ndarray) -> np.ndarray:
     return _signs(np.random.default_rng(labelling.seed).random(len(classes)) < 0.5)
@@ -126,12 +137,15 @@ def _explicit(labelling: Explicit, classes: np.ndarray) -> np.ndarray:
     return np.array(labelling.values)
 
 
-def corrupted(labels: Integer[np.ndarray, " n"], corruption: Corruption) -> Int8[np.ndarray, " n"]:
-    """Labels with some of them redrawn or flipped.
+def corrupted(
+    labels: Integer[np.ndarray, " n"], corruption: Corruption, classes: int | None = None
+) -> Integer[np.ndarray, " n"]:
+    """Labels with some of them redrawn or changed.
 
     Args:
-        labels: -1 and +1.
+        labels: -1 and +1, or classes 0 … C-1.
         corruption: which.
+        classes: C.
 
     Returns:
         other labels.
@@ -143,12 +157,18 @@ def corrupted(labels: Integer[np.ndarray, " n"], corruption: Corruption) -> Int8
     match corruption:
         case Randomise(probability=probability):
             redrawn = rng.random(len(labels)) < probability
+            if classes is not None:
+                return np.where(redrawn, rng.integers(classes, size=len(labels)), labels)
             return np.where(redrawn, _signs(rng.random(len(labels)) < 0.5), labels).astype(np.int8)
         case Flip(count=count):
             if count > len(labels):
                 raise InvalidLabels(
                     "corruption.count", f"{count} labels to flip where there are {len(labels)}", "Flip fewer."
                 )
-            flipped = labels.astype(np.int8)
-            flipped[rng.permutation(len(labels))[:count]] *= -1
+            chosen = rng.permutation(len(labels))[:count]
+            flipped = labels.astype(np.int8 if classes is None else np.int64)
+            if classes is None:
+                flipped[chosen] *= -1
+            else:
+                flipped[chosen] = (flipped[chosen] + rng.integers(1, classes, size=count)) % classes
             return flipped

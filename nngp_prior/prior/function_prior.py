@@ -15,6 +15,7 @@ from nngp_prior.probability import check_labels, compute, estimator_of, prepare,
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import classes_of
 from nngp_prior.schemas.kernel import MonteCarlo
 
 
@@ -39,7 +40,7 @@ def log_prior(
     Args:
         architecture: the specification of the network, or a user's own.
         X: (n, …) inputs.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         kernel: how to estimate the kernel; the analytic one when absent.
         bootstraps: with ``kernel``, how many kernels of a bootstrap over networks log P is computed for.
         method: as for :func:`nngp_prior.log_probability`.
@@ -62,7 +63,7 @@ def log_prior(
         if not isinstance(bootstraps, int) or bootstraps < 2:
             raise InvalidInput("bootstraps", f"got {bootstraps!r}", "Pass an integer of at least 2.")
     X = check_inputs("X", X, architecture)
-    check_labels(labels, len(X))
+    check_labels(labels, len(X), classes_of(estimator))
     require_memory(len(X), estimator, with_kernel=True)
     if kernel:
         K = monte_carlo_kernel(architecture, X, kernel, progress=progress)

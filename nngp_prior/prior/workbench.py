@@ -16,6 +16,7 @@ from nngp_prior.probability import PreparedKernel, check_labels, compute_all, pr
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.data import BlobLabellings, Boolean
+from nngp_prior.schemas.estimator import classes_of
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest, RequestDataset, RequestLabelling
 from nngp_prior.schemas.result import refused_row, row_of
 
@@ -76,30 +77,31 @@ class Workbench:
                 Y = self._array(labelling.sha256)
                 if Y.ndim != 2 or Y.dtype.kind not in "biu":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
-                    raise InvalidInput("labellings", problem, "Upload L × n integers, -1 or +1.")
+                    raise InvalidInput("labellings", problem, "Upload L × n integers: -1 and +1, or classes.")
                 places += [Place(labelling, row) for row in range(len(Y))]
             else:
                 places.append(Place(labelling, None))
         return places
 
-    def labels(self, place: Place, data: Data) -> np.ndarray:
+    def labels(self, place: Place, data: Data, classes: int | None = None) -> np.ndarray:
         """One labelling, corruption included.
 
         Args:
             place: where it comes from.
             data: the inputs.
+            classes: C, where labels are classes 0 … C-1.
 
         Returns:
-            -1 and +1.
+            -1 and +1, or classes.
 
         Raises:
             InvalidLabels: it is not that, or does not fit the data.
         """
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
-            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X))
-        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X))
-        return y if labelling.corruption is None else corrupted(y.astype(np.int8), labelling.corruption)
+            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X), classes)
+        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X), classes)
+        return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 
     def kernel_job(self, request: KernelRequest) -> Job:
         """The kernel that is asked for, and its key, before it is computed.
@@ -169,7 +171,7 @@ class Workbench:
         usable: list[tuple[int, np.ndarray]] = []
         for row in range(len(places)) if rows is None else rows:
             try:
-                usable.append((row, self.labels(places[row], data)))
+                usable.append((row, self.labels(places[row], data, classes_of(request.estimator))))
             except InvalidLabels as error:
                 yield row, refused_row(row, "invalid-labels", str(error))
         if not usable:

@@ -23,7 +23,8 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     smc,
 )
 from nngp_prior.probability.checks import check_labels
-from nngp_prior.probability.cost import memory_needed, require_memory, seconds_needed
+from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
+from nngp_prior.probability.differences import differences
 from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
 from nngp_prior.probability.registry import ESTIMATORS
@@ -31,7 +32,7 @@ from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, Estimator, estimator_of
+from nngp_prior.schemas.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
 
 __all__ = [
     "SMALL",
@@ -41,6 +42,7 @@ __all__ = [
     "check_labels",
     "compute",
     "compute_all",
+    "constraints",
     "ep_start",
     "estimate_cost",
     "estimator_of",
@@ -65,19 +67,21 @@ def log_probability(
 ) -> Estimate:
     r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
 
+    With ``classes=C`` it is log Pr[f^{y_i}_i > f^c_i for all i and c ≠ y_i], f^0 … f^{C-1} ~ N(0, K) independent.
+
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most
             of its error corrected, no error statement), ``laplace`` (fast, needs noise, no error statement),
-            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``.
+            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``. All but ``laplace``
+            and ``closed-form`` take ``classes``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: called with ``Progress`` events.
         start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
         **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
-            ``replicates``,
-            ``target_stderr``, ``noise_variance`` (the estimate is then of K + vI) and ``jitter`` (relative to the
-            mean diagonal).
+            ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of K + vI) and
+            ``jitter`` (relative to the mean diagonal).
 
     Returns:
         the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
@@ -134,7 +138,7 @@ def log_probabilities(
     kernel = prepare(K, estimator)
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
-    rows = [check_labels(labels, kernel.n) for labels in Y]
+    rows = [check_labels(labels, kernel.n, classes_of(estimator)) for labels in Y]
     results = compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
@@ -160,7 +164,7 @@ def compute_all(
     Yields:
         place and estimate, as they finish.
     """
-    side_by_side = kernel.n <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
+    side_by_side = constraints(kernel.n, estimator) <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
     tell = _progress.ignore if side_by_side else progress
 
     def one(labels: np.ndarray) -> Estimate:
@@ -185,7 +189,7 @@ def compute(
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
         estimator: the parameters.
         seed: of all random numbers.
         progress: called with ``Progress`` events.
@@ -203,7 +207,13 @@ def compute(
     for name, given in (("start", start), ("keep", keep)):
         if given is not None and not isinstance(estimator, EP | SMC):
             raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
-    y = check_labels(labels, kernel.n)
+    classes = classes_of(estimator)
+    y = check_labels(labels, kernel.n, classes)
+    for name, given in (("start", start), ("keep", keep)):
+        if given is not None and more_than_two(estimator):
+            raise InvalidInput(name, f"is of labels -1 and +1 where there are {classes} classes", "Leave it out.")
+    if classes == 2:  # f¹ - f⁰ ~ N(0, 2K), and scale does not matter
+        y = 2.0 * y - 1.0
     reduced = kernel.reduce(y)
     if reduced is None:
         first, second = kernel.contradiction(y)
@@ -214,13 +224,14 @@ def compute(
             method=estimator.kind,
             status="impossible",
             message=(
-                f"inputs {first} and {second} have correlation ±1 to rounding and determine each other's label; "
-                "theirs contradict: P = 0"
+                f"inputs {first} and {second} have correlation ±1 to rounding and cannot have the labels that they "
+                "have: P = 0"
             ),
             evidence=Exact(log_p=-np.inf),
             added=kernel.added,
         )
-    own_seed = int(generator(seed, y.astype(np.int8).tobytes()).integers(2**63))
+    content = y.astype(np.int8 if (classes or 2) < 128 else np.int64).tobytes()
+    own_seed = int(generator(seed, content).integers(2**63))
     more: dict[str, Any] = {} if start is None else {"start": sites_for(kernel, reduced, start)}
     if keep is not None:
 
@@ -229,7 +240,10 @@ def compute(
                 keep(start_of(kernel, y, sites))
 
         more["on_sites"] = on_sites
-    with blas_for(kernel.n):
+    with blas_for(constraints(kernel.n, estimator)):
+        if classes is not None and classes > 2:
+            kernel = differences(kernel, reduced, classes)
+            reduced = np.ones(kernel.m)
         found = ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
     return found.model_copy(update={"added": kernel.added}) if kernel.added else found
 

@@ -99,7 +99,7 @@ def estimate_bernstein_yue(
             "effective_sample_size": effective,
             "pareto_k": k_hat,
             "largest_share_of_variance": share,
-            "distinct_inputs": kernel.m,
+            "distinct_inputs": kernel.distinct_inputs,
         },
         seconds=time.perf_counter() - began,
         evidence=evidence,

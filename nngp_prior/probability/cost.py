@@ -10,7 +10,18 @@ from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.backends import on_device
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
-from nngp_prior.schemas.estimator import EP, GHK, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
+from nngp_prior.schemas.estimator import (
+    EP,
+    GHK,
+    SMC,
+    BernsteinYue,
+    ClosedForm,
+    Estimator,
+    Laplace,
+    Sampling,
+    classes_of,
+    more_than_two,
+)
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 _COMPILER = 2**27  # JAX and what it has compiled
@@ -23,8 +34,21 @@ def backend_of(estimator: Estimator) -> str:
     return estimator.backend if isinstance(estimator, EP | SMC) else "numpy"
 
 
+def constraints(n: int, estimator: Estimator) -> int:
+    """How many variables must be positive for a labelling of n inputs: one an input, or C - 1 with C classes."""
+    return n * ((classes_of(estimator) or 2) - 1)
+
+
 def memory_needed(n: int, estimator: Estimator) -> int:
     """Peak bytes of one estimate on an n × n matrix, the matrix itself not counted, where its matrices are."""
+    if more_than_two(estimator):
+        # The factor of the kernel, and its correlations while those of the differences are made.
+        return 16 * n * n + _needed(constraints(n, estimator), estimator)
+    return _needed(n, estimator)
+
+
+def _needed(n: int, estimator: Estimator) -> int:
+    """The same for n constraints whose covariance is given."""
     if on_device(backend_of(estimator)):
         return _needed_on_device(n, estimator)
     match estimator:
@@ -53,6 +77,9 @@ def _needed_on_device(n: int, estimator: Estimator) -> int:
 
 def _needed_beside_device(n: int, estimator: Estimator) -> int:
     """Bytes of the host while matrices are on a device: uniform numbers and rows of K; for ``ep2`` the factor."""
+    if more_than_two(estimator):  # whose matrices are made on the host
+        made = constraints(n, estimator)
+        return 16 * n * n + 20 * made * made + (_columns(estimator) * made * 16 if isinstance(estimator, SMC) else 0)
     # A singular kernel, which nobody can tell before, is factored on the host and needs two matrices more.
     match estimator:
         case SMC():
@@ -87,20 +114,21 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
         _refuse_beyond(free_on_device, n, estimator, lambda n: memory_needed(n, estimator), device=True)
 
 
-def require_memory_for_double(n: int) -> None:
+def require_memory_for_double(n: int, m: int) -> None:
     """Refuse ``smc`` with float64 proposals, which only a nearly singular kernel turns out to need.
 
     Args:
-        n: the number of inputs, whose factor is there already.
+        n: the number of inputs.
+        m: the number of constraints, whose factor is there already.
 
     Raises:
         ResourceLimit: two more matrices do not fit.
     """
     free = psutil.virtual_memory().available
-    if 16 * n * n > free:
+    if 16 * m * m > free:
         raise ResourceLimit(
             f"n: K is so close to singular that smc on n = {n:,} inputs needs float64 throughout, "
-            f"{16 * n * n / 2**30:.1f} GiB more, and {free / 2**30:.1f} GiB are free. Pass jitter=1e-5 (the estimate "
+            f"{16 * m * m / 2**30:.1f} GiB more, and {free / 2**30:.1f} GiB are free. Pass jitter=1e-5 (the estimate "
             "is then of K + cI), or use fewer inputs."
         )
 
@@ -109,11 +137,12 @@ def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[in
     if needed(n) > free:
         largest = largest_that_fits(n, free, needed)
         where, remedy = "", "a machine with more memory"
+        of = f" of {classes_of(estimator)} classes" if more_than_two(estimator) else ""
         if device:
             where = " of the device"
             remedy = "set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 (JAX takes 0.75 of the device), or backend='numpy'"
         raise ResourceLimit(
-            f"n: {estimator.kind} on n = {n:,} inputs needs {needed(n) / 2**30:.1f} GiB{where} and "
+            f"n: {estimator.kind} on n = {n:,} inputs{of} needs {needed(n) / 2**30:.1f} GiB{where} and "
             f"{free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, or {remedy}."
         )
 
@@ -128,6 +157,7 @@ def _free_on_device() -> int | None:
 
 def seconds_needed(n: int, estimator: Estimator) -> float:
     """Operations over the rates that two cores reached in the benchmark."""
+    n = constraints(n, estimator)
     match estimator:
         case SMC():
             particles = estimator.particles * (estimator.replicates + 8)

@@ -278,7 +278,7 @@ def ep_diagnostics(kernel: PreparedKernel, result: EPResult) -> dict[str, float 
         "ep_change": result.change,
         "ep_drift": result.drift,
         "ep_precision": result.precision,
-        "distinct_inputs": kernel.m,
+        "distinct_inputs": kernel.distinct_inputs,
         "rank": kernel.rank,
         "smallest_conditional_variance": kernel.smallest_conditional_variance,
     }

@@ -44,7 +44,7 @@ def estimate_ghk(
         message="; ".join(part for part in (message, kernel.note()) if part),
         diagnostics={
             **diagnostics,
-            "distinct_inputs": kernel.m,
+            "distinct_inputs": kernel.distinct_inputs,
             "rank": kernel.rank,
             "smallest_conditional_variance": kernel.smallest_conditional_variance,
         },

@@ -125,7 +125,7 @@ def estimate_laplace(
             "newton_decrement": mode.decrement,
             "log_likelihood_at_mode": mode.log_likelihood,
             "log_determinant": mode.log_determinant,
-            "distinct_inputs": kernel.m,
+            "distinct_inputs": kernel.distinct_inputs,
         },
         seconds=time.perf_counter() - began,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Real
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel
@@ -16,7 +17,7 @@ from nngp_prior.numerics.linalg import pivoted_cholesky
 from nngp_prior.numerics.threads import one_thread_blas
 from nngp_prior.probability.checks import INDEFINITENESS_ALLOWED, as_matrix, check_correlations, check_entries
 from nngp_prior.probability.cost import backend_of, require_memory
-from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.estimator import Estimator, more_than_two
 
 _ROUNDING_OF_FLOAT32 = 1e-3  # more is no rounding of a covariance matrix
 _TIED = 64 * np.finfo(np.float64).eps  # 1 - |correlation| of inputs whose labels determine each other
@@ -33,7 +34,9 @@ class PreparedKernel:
     """A kernel scaled to unit diagonal, freed of duplicates and factored.
 
     log P does not change when f_i is multiplied by a positive number, hence everything is computed on correlations.
-    Inputs with correlation ±1 have labels that determine each other; one of each class is kept.
+    Inputs with correlation ±1 have labels that determine each other; one of each group is kept. With three classes or
+    more that is so for correlation +1 alone. At -1 the largest function at one input is the smallest at the other,
+    which forbids equal labels and no more.
 
     Attributes:
         K: the user's matrix, not copied.
@@ -43,6 +46,7 @@ class PreparedKernel:
         L: lower trapezoidal factor of the correlations of the inputs kept.
         group: for each input, the place in ``kept`` of the one it is tied to.
         sign: ±1 for each input: its label is that sign times the kept one's.
+        opposite: for each input, one that must not have the same class; itself where there is none.
         algebra: what handles ``L`` and the matrices made of it, on the host or on a device.
     """
 
@@ -53,6 +57,7 @@ class PreparedKernel:
     L: Float[Any, "m rank"]
     group: Integer[np.ndarray, " n"]
     sign: Float[np.ndarray, " n"]
+    opposite: Integer[np.ndarray, " n"]
     algebra: Algebra
 
     @property
@@ -62,6 +67,11 @@ class PreparedKernel:
 
     @property
     def m(self) -> int:
+        """Number of constraints: of inputs kept."""
+        return len(self.kept)
+
+    @property
+    def distinct_inputs(self) -> int:
         """Number of inputs kept."""
         return len(self.kept)
 
@@ -79,25 +89,27 @@ class PreparedKernel:
         """What the estimate is of, where that is not K itself."""
         return f"estimate of K + cI with c = {self.added:g}" if self.added else ""
 
-    def reduce(self, labels: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"] | None:
+    def reduce(self, labels: Real[np.ndarray, " n"]) -> Real[np.ndarray, " m"] | None:
         """The labels of the inputs kept, in the order of visits.
 
         Args:
-            labels: ±1.
+            labels: ±1, or classes if the kernel was prepared for three or more.
 
         Returns:
             None if tied inputs have contradictory labels.
         """
         return None if np.any(self._contradicted(labels)) else labels[self.kept]
 
-    def contradiction(self, labels: Float[np.ndarray, " n"]) -> tuple[int, int]:
+    def contradiction(self, labels: Real[np.ndarray, " n"]) -> tuple[int, int]:
         """Two tied inputs whose labels contradict each other; there must be some."""
         second = int(np.argmax(self._contradicted(labels)))
-        return int(self.kept[self.group[second]]), second
+        first = self.kept[self.group[second]]
+        return int(first if first != second else self.opposite[second]), second
 
     def _contradicted(self, labels: np.ndarray) -> np.ndarray:
-        """Which inputs have another label than the one kept for them implies."""
-        return labels != self.sign * labels[self.kept][self.group]
+        """Which inputs have another label than the one kept for them implies, or one that an opposite one has."""
+        opposite = (self.opposite != np.arange(self.n)) & (labels == labels[self.opposite])
+        return (labels != self.sign * labels[self.kept][self.group]) | opposite
 
     def signed_correlation(
         self, labels: Float[np.ndarray, " m"], dtype: type[np.floating] = np.float64
@@ -136,15 +148,18 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
     with blas_for(n):
         L = own.cholesky(own.correlation(K, everything, scale))
         if L is not None and np.square(own.diagonal(L)).min() > SMALL_VARIANCE:
-            return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), own)
+            return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), everything, own)
         del L
-        return _prepare_singular(K, scale, added, own)
+        return _prepare_singular(K, scale, added, own, more_than_two(estimator))
 
 
-def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float, own: Algebra) -> PreparedKernel:
+def _prepare_singular(
+    K: np.ndarray, scale: np.ndarray, added: float, own: Algebra, many_classes: bool
+) -> PreparedKernel:
     """The general case: tied inputs merged, the largest conditional variance visited next, a rank below n."""
     check_correlations(K, scale)
-    first, sign = _tied_to(K, scale)
+    first, sign = _tied_to(K, scale, np.positive if many_classes else np.abs)
+    opposite = _partner(K, scale, np.negative) if many_classes else np.arange(len(K))
     kept = np.flatnonzero(first == np.arange(len(K)))
     # On the host in any case: pivoting looks at one column after another.
     factor = pivoted_cholesky(correlation(K, kept, scale[kept], whole=True))
@@ -158,28 +173,33 @@ def _prepare_singular(K: np.ndarray, scale: np.ndarray, added: float, own: Algeb
     kept = kept[factor.order]
     place = np.empty(len(K), dtype=np.intp)
     place[kept] = np.arange(len(kept))
-    return PreparedKernel(K, kept, scale[kept], added, own.place(factor.L), place[first], sign, own)
+    return PreparedKernel(K, kept, scale[kept], added, own.place(factor.L), place[first], sign, opposite, own)
 
 
-def _tied_to(K: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each input the first one with correlation ±1 to it (maybe itself), and the sign of that correlation.
+def _tied_to(
+    K: np.ndarray, scale: np.ndarray, strength: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each input the first one tied to it (maybe itself), and the sign of their correlation.
 
     Noise on the diagonal is in ``scale``, so that inputs with noise are tied to none but themselves.
 
     Returns:
         indices and signs.
     """
-    n = len(K)
-    first, sign = np.arange(n), np.ones(n)
-    for rows in row_blocks(n):
-        earlier = np.abs(K[rows, : rows.stop]) * (scale[rows, None] * scale[: rows.stop]) >= 1 - _TIED
-        earlier &= np.arange(rows.stop) < np.arange(rows.start, rows.stop)[:, None]
-        tied = np.flatnonzero(earlier.any(axis=1))
-        if len(tied):
-            partner = earlier[tied].argmax(axis=1)
-            inputs = tied + rows.start
-            first[inputs] = partner
-            sign[inputs] = np.sign(K[inputs, partner])
+    first = _partner(K, scale, strength)
+    sign = np.where(first == np.arange(len(K)), 1.0, np.sign(K[np.arange(len(K)), first]))
     while np.any(first[first] != first):  # rounding can leave chains
         sign, first = sign * sign[first], first[first]
     return first, sign
+
+
+def _partner(K: np.ndarray, scale: np.ndarray, strength: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """For each input the first one before it whose correlation has a strength of 1 to rounding, or itself."""
+    n = len(K)
+    first = np.arange(n)
+    for rows in row_blocks(n):
+        earlier = strength(K[rows, : rows.stop]) * (scale[rows, None] * scale[: rows.stop]) >= 1 - _TIED
+        earlier &= np.arange(rows.stop) < np.arange(rows.start, rows.stop)[:, None]
+        tied = np.flatnonzero(earlier.any(axis=1))
+        first[tied + rows.start] = earlier[tied].argmax(axis=1)
+    return first

@@ -68,6 +68,8 @@ def untwisted(kernel: PreparedKernel) -> Proposal:
 def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
     """The untwisted proposal, EP's, and EP's widened.
 
+    Where EP failed, as it does on labellings that a singular kernel forbids, the untwisted one takes their place.
+
     Args:
         kernel: a prepared kernel.
         ep: sites, factor and mean of EP.
@@ -79,7 +81,9 @@ def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
     rank = kernel.rank
     s, nu, mean = ep.sites.precision, ep.sites.shift, ep.mean
     beta = _WIDENING_SIMPLE if ep.log_z > _SIMPLE_ABOVE else _WIDENING
-    widened, _ = kernel.algebra.posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
+    widened, log_determinant = kernel.algebra.posterior_factor(kernel.L, beta * s, ep.L.dtype.type)
+    if not (np.all(np.isfinite(mean)) and math.isfinite(log_determinant)):
+        return [untwisted(kernel)] * 3
 
     def leading(L: Any) -> Any:
         return kernel.algebra.rows(L, 0, rank)

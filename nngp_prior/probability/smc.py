@@ -50,7 +50,7 @@ def estimate_smc(
     began = time.perf_counter()
     dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
     if dtype is np.float64:
-        require_memory_for_double(kernel.m)
+        require_memory_for_double(kernel.n, kernel.m)
     ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
     if on_sites is not None:
         on_sites(ep.sites)

@@ -50,6 +50,8 @@ def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **opti
         InvalidInput: K, labels or an option cannot be used.
     """
     parameters = EP(**options)
+    if parameters.classes is not None:
+        raise InvalidInput("classes", f"got {parameters.classes}", "A start is of labels -1 and +1: leave it out.")
     kernel = prepare(K, parameters)
     y = check_labels(labels, kernel.n)
     reduced = kernel.reduce(y)

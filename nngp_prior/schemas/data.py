@@ -177,7 +177,7 @@ Dataset = Annotated[Digits | Mnist | FashionMnist | Cifar10 | Boolean | Inline, 
 
 
 class Randomise(Specification):
-    """Each label is redrawn from ±1 with a probability, independently: what the PAC-Bayes correction assumes."""
+    """Each label is redrawn with a probability, from all there are: what the PAC-Bayes correction assumes."""
 
     kind: Literal["randomise"] = "randomise"
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -185,7 +185,7 @@ class Randomise(Specification):
 
 
 class Flip(Specification):
-    """A given number of labels, chosen at random, change sign."""
+    """A given number of labels, chosen at random, become others."""
 
     kind: Literal["flip"] = "flip"
     count: Annotated[int, Field(ge=0)]
@@ -231,6 +231,12 @@ class TwoClasses(ByClass):
     negative: int
 
 
+class Classes(ByClass):
+    """The class itself, as its place 0 … C-1 among those of the data; for estimators with ``classes`` = C."""
+
+    kind: Literal["classes"] = "classes"
+
+
 class RandomLabels(_Labelling):
     """Independent fair coins."""
 
@@ -260,5 +266,6 @@ class BlobLabellings(_Labelling):
 
 
 Labelling = Annotated[
-    Threshold | Parity | OneVsRest | TwoClasses | RandomLabels | Constant | Explicit, Field(discriminator="kind")
+    Threshold | Parity | OneVsRest | TwoClasses | Classes | RandomLabels | Constant | Explicit,
+    Field(discriminator="kind"),
 ]

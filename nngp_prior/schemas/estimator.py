@@ -22,7 +22,18 @@ class _Estimator(Specification):
     jitter: Annotated[float, Field(ge=0)] = 0.0
 
 
-class _WithEP(_Estimator):
+class _OfClasses(_Estimator):
+    """What estimators have that know more than two classes.
+
+    Attributes:
+        classes: C, where labels are classes 0 … C-1: an input's is the one whose function is the largest there, of C
+            independent ones with the same kernel. Without it labels are -1 and +1, the sign of one function.
+    """
+
+    classes: Annotated[int, Field(ge=2)] | None = None
+
+
+class _WithEP(_OfClasses):
     """Attributes of those that run expectation propagation.
 
     Attributes:
@@ -44,7 +55,8 @@ class SMC(_WithEP):
     """EP-twisted sequential Monte Carlo: unbiased for P, with standard error, interval and rigorous lower bound.
 
     Attributes:
-        particles: of one replicate; powers of two are best, since the points are Sobol's.
+        particles: of one replicate; powers of two are best, since the points are Sobol's. 128 by default with three
+            classes or more.
         replicates: independent ones; the error bar comes from their spread.
         target_stderr: particles of a replicate are doubled as the pilot says, then replicates added until the standard
             error is at most this.
@@ -52,7 +64,7 @@ class SMC(_WithEP):
         shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
             run when absent.
         tolerance: sweeps of EP end when marginal means moved by less than this part of their standard deviations, as a
-            root mean square; a proposal need not have converged.
+            root mean square; a proposal need not have converged. 0.2 by default with three classes or more.
         max_sweeps: after which EP stops in any case.
     """
 
@@ -64,6 +76,12 @@ class SMC(_WithEP):
     shares: tuple[float, float, float] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
     max_sweeps: Annotated[int, Field(ge=1)] = 20
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_need_better_sites_and_more_particles(cls, fields: Any) -> Any:
+        classes = fields.get("classes") if isinstance(fields, dict) else None
+        return {"tolerance": 0.2, "particles": 128, **fields} if isinstance(classes, int) and classes > 2 else fields
 
     @model_validator(mode="after")
     def _budget_has_room(self) -> SMC:
@@ -78,7 +96,7 @@ class SMC(_WithEP):
         return self
 
 
-class GHK(_Estimator):
+class GHK(_OfClasses):
     """Separation of variables without EP: unbiased for P, with standard error; hopeless where inputs are many.
 
     Attributes:
@@ -134,7 +152,7 @@ class Laplace(_Estimator):
         return value
 
 
-class BernsteinYue(_Estimator):
+class BernsteinYue(_OfClasses):
     """Bernstein and Yue's Monte Carlo estimate C0 and their certain lower bound on log P, for K of full rank.
 
     Attributes:
@@ -151,7 +169,7 @@ class ClosedForm(_Estimator):
     kind: Literal["closed-form"] = "closed-form"
 
 
-class Sampling(_Estimator):
+class Sampling(_OfClasses):
     """Draws of f from N(0, K), with an exact binomial interval; for P above about 1e-5.
 
     Attributes:
@@ -167,13 +185,16 @@ Estimator = Annotated[
 ]
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in get_args(get_args(Estimator)[0])}
 
+# Those with a field ``classes``. Noise on each of a link function's own differences is not noise on each class.
+WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "bernstein-yue", "sampling")
+
 
 def estimator_of(method: str, **options: Any) -> Estimator:
     """The parameters of an estimator, from its name.
 
     Args:
         method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
-        **options: its fields.
+        **options: its fields; ``classes=None`` is for any method.
 
     Returns:
         validated parameters.
@@ -183,4 +204,20 @@ def estimator_of(method: str, **options: Any) -> Estimator:
     """
     if method not in _METHODS:
         raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
+    classes = options.get("classes")
+    if classes is None:
+        options.pop("classes", None)
+    elif method not in WITH_CLASSES:
+        problem = f"got {classes!r} where {method} takes labels -1 and +1"
+        raise InvalidInput("classes", problem, f"Use {', '.join(WITH_CLASSES)}.")
     return _METHODS[method](**options)
+
+
+def classes_of(estimator: Estimator) -> int | None:
+    """C, where labels are classes 0 … C-1; None where they are -1 and +1."""
+    return getattr(estimator, "classes", None)
+
+
+def more_than_two(estimator: Estimator) -> bool:
+    """Whether labels are of three classes or more; with two of them it is the problem of -1 and +1."""
+    return (classes_of(estimator) or 0) > 2

@@ -152,3 +152,35 @@ def test_a_labelling_given_twice_is_estimated_twice(run) -> None:
     ended = run("estimate", "-n", "20", "--labelling", "parity", "--labelling", "parity", "--method", "ep", "--json")
     first, second = parse(ended.out)["results"]
     assert first["log_p"] == second["log_p"]
+
+
+def test_classes_as_labels(run, tmp_path: Path) -> None:
+    """Their number comes from the data, also where there are not all ten."""
+    ended = run("estimate", "-n", 20, "--classes", "1,4,7", "--labelling", "classes", "--method", "ep", "--json")
+    document = parse(ended.out)
+    assert document["estimator"]["classes"] == 3
+    data = load(Digits(n=20, classes=(1, 4, 7)))
+    labels = np.searchsorted([1, 4, 7], data.classes)
+    expected = log_prior(FullyConnected(), data.X, labels, method="ep", classes=3)
+    assert document["results"][0]["log_p"] == pytest.approx(expected.value, abs=1e-9)
+    files = saved(tmp_path, K=kernel(FullyConnected(), data.X), labels=labels)
+    of_files = ("estimate", "--kernel-file", files["K"], "--labels-file", files["labels"], "--method", "ep", "--json")
+    document = parse(run(*of_files, "--label-classes", 3).out)
+    assert document["results"][0]["log_p"] == pytest.approx(expected.value, abs=1e-9)
+    ended = run(*of_files)
+    assert ended.code == 2
+    assert "classes 0 … C-1 with classes=C" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--labelling classes --labelling constant", "Estimate them apart"),
+        ("--labelling classes --method laplace --noise-variance 1", "laplace takes labels -1 and +1"),
+        ("--labelling classes --label-classes 10", "means nothing beside --labelling"),
+    ],
+)
+def test_what_does_not_go_with_classes(run, options: str, message: str) -> None:
+    ended = run("estimate", "-n", 20, *options.split())
+    assert ended.code == 2
+    assert message in " ".join(ended.err.split())

@@ -6,6 +6,7 @@ import pytest
 from nngp_prior.data import label
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.schemas.data import (
+    Classes,
     Constant,
     Explicit,
     Flip,
@@ -135,3 +136,26 @@ def test_randomise_does_not_look_at_the_labels(probability: float) -> None:
 def test_explicit_labels_of_another_number_are_refused() -> None:
     with pytest.raises(InvalidLabels, match="values: 3 labels where there are 4 inputs"):
         label(Explicit(values=(1, -1, 1)), np.arange(4))
+
+
+def test_classes_are_places_among_those_of_the_data() -> None:
+    assert label(Classes(), np.array([3, 5, 3]), (3, 5)).tolist() == [0, 1, 0]
+    assert label(Classes(), np.array([5, 3]), tuple(range(10))).tolist() == [5, 3]
+    many = np.arange(1000)
+    assert label(Classes(), many).tolist() == many.tolist()
+    with pytest.raises(InvalidLabels, match="classes labels all classes that there are"):
+        label(Classes(), np.array([3, 3]))
+    with pytest.raises(InvalidLabels, match="these inputs have no classes"):
+        label(Classes(), np.array([], dtype=int), ())
+
+
+def test_corrupted_classes() -> None:
+    """Redrawn from all classes; changed to any of the others."""
+    known = tuple(range(5))
+    redrawn = label(Classes(corruption=Randomise(probability=0.5)), MANY, known)
+    for c in known:
+        assert within_four_sd((redrawn == c).sum(), len(MANY), 0.1 + 0.5 * (c == 0))
+    changed = label(Classes(corruption=Flip(count=8000)), MANY, known)
+    assert (changed != 0).sum() == 8000
+    for c in known[1:]:
+        assert within_four_sd((changed == c).sum(), 8000, 0.25)

@@ -45,6 +45,21 @@ def test_a_labelling_that_cannot_be_used_does_not_keep_the_others_from_being_com
     assert results[0]["log_p"] is None
 
 
+def test_classes_and_uploaded_ones(cache: KernelCache) -> None:
+    data = load(Digits(n=20))
+    arrays = {SHA: data.classes[None].astype(np.int8)}
+    of_classes = {"kind": "ep", "classes": 10}
+    asked = request({"kind": "classes"}, {"kind": "blob", "sha256": SHA}, {"kind": "parity"}, estimator=of_classes)
+    results = dict(Workbench(cache, arrays.__getitem__).estimates(asked))
+    expected = log_prior(FullyConnected(depth=2), data.X, data.classes, method="ep", classes=10)
+    assert results[0]["log_p"] == results[1]["log_p"] == expected.value
+    assert results[2]["status"] == "invalid-labels"
+    assert "With classes=10, labels are integers 0 … 9" in results[2]["message"]
+    (without,) = dict(Workbench(cache).estimates(request({"kind": "classes"}, estimator={"kind": "ep"}))).values()
+    assert without["status"] == "invalid-labels"
+    assert "classes 0 … C-1 with classes=C" in without["message"]
+
+
 def test_rows_can_be_asked_for_apart(cache: KernelCache) -> None:
     bench = Workbench(cache)
     asked = request(*({"kind": "random", "seed": i} for i in range(4)), estimator={"kind": "ep"})

@@ -9,6 +9,7 @@ import pytest
 import nngp_prior.probability.prepared
 from nngp_prior import estimate_cost, log_probabilities, log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel, InvalidLabels, ResourceLimit
+from nngp_prior.probability import ep_start
 from tests.cases import equicorrelated
 
 _GOOD = equicorrelated(3, 0.5)
@@ -56,7 +57,7 @@ def test_the_jitter_proposed_is_enough() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 1], r"are 0 and 1 \(labels\[0\] is 0\)\. Pass 2 \* labels - 1"),
+        ([0, 1, 1], r"are 0 and 1 \(labels\[0\] is 0\)\. Pass 2 \* labels - 1, booleans, or classes=2"),
         ([1, 2, -1], r"labels\[1\] is 2"),
         ([1.0, np.nan, 1.0], r"labels\[1\] is nan"),
         ([1, -1], r"have shape \(2,\) where K has 3 inputs"),
@@ -67,6 +68,24 @@ def test_the_jitter_proposed_is_enough() -> None:
 def test_labels(labels: list, message: str) -> None:
     with pytest.raises(InvalidLabels, match=message):
         log_probability(_GOOD, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 1, 3], 3, r"labels\[2\] is 3\. With classes=3, labels are integers 0 … 2"),
+        ([0, -1, 1], 3, r"labels\[1\] is -1"),
+        ([0, 0.5, 1], 3, r"labels\[1\] is 0.5"),
+        ([0, np.nan, 1], 2, r"labels\[1\] is nan"),
+        ([True, False, True], 2, "are of type bool. Pass integers 0 … 1"),
+        ([0, 1], 3, r"have shape \(2,\)"),
+    ],
+)
+def test_labels_that_are_classes(labels: list, classes: int, message: str) -> None:
+    with pytest.raises(InvalidLabels, match=message):
+        log_probability(_GOOD, labels, classes=classes)
+    with pytest.raises(InvalidLabels, match=message):
+        log_probabilities(_GOOD, [[0, 1, 1], labels], classes=classes)
 
 
 def test_booleans_and_floats_are_labels() -> None:
@@ -92,6 +111,9 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
         ({"method": "ep", "particles": 10}, "particles: EP has no such field"),
         ({"noise_variance": -1}, "noise_variance: got -1"),
         ({"jitter": float("nan")}, "jitter: got nan"),
+        ({"classes": 1}, "classes: got 1"),
+        ({"classes": 2.5}, "classes: got 2.5"),
+        ({"classes": 3, "method": "laplace", "noise_variance": 1}, "classes: got 3 where laplace takes labels -1"),
         ({"shares": (1.0, 1.0, 0.0)}, "shares must not be negative and must sum to 1"),
     ],
 )
@@ -106,6 +128,27 @@ def test_too_large_is_refused_with_the_largest_that_fits(monkeypatch: pytest.Mon
     log_probability(equicorrelated(1000, 0.5), np.ones(1000, dtype=int), method="ep")
     with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs needs .* Use at most 1,000 inputs"):
         log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int))
+
+
+def test_classes_cost_what_as_many_constraints_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    ten, two = estimate_cost(1000, classes=10, particles=32), estimate_cost(9000)
+    assert two.bytes < ten.bytes < 1.02 * two.bytes
+    assert ten.seconds == two.seconds
+    assert estimate_cost(1000, classes=2) == estimate_cost(1000)
+    monkeypatch.setattr(
+        nngp_prior.probability.cost.psutil, "virtual_memory", lambda: SimpleNamespace(available=ten.bytes)
+    )
+    with pytest.raises(ResourceLimit, match=r"smc on n = 1,001 inputs of 10 classes needs .* Use at most 1,000 inputs"):
+        log_probability(equicorrelated(1001, 0.5), np.ones(1001, dtype=int), classes=10, particles=32)
+
+
+def test_a_start_is_of_two_classes() -> None:
+    with pytest.raises(InvalidInput, match=r"classes: got 3\. A start is of labels -1"):
+        ep_start(_GOOD, [1, 1, 0], classes=3)
+    start = ep_start(_GOOD, [1, 1, -1])
+    with pytest.raises(InvalidInput, match="start: is of labels -1 and \\+1 where there are 3 classes"):
+        log_probability(_GOOD, [1, 1, 0], classes=3, start=start)
+    assert log_probability(_GOOD, [1, 1, 0], classes=2, method="ep", start=start).diagnostics["ep_sweeps"] <= 2
 
 
 def test_cost_grows_as_it_should() -> None:

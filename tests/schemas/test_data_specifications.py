@@ -11,6 +11,7 @@ from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import (
     Boolean,
     Cifar10,
+    Classes,
     Constant,
     Corruption,
     Dataset,
@@ -53,6 +54,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
     (Parity(), CORRUPTION),
     (OneVsRest(label=3), CORRUPTION | {"label": 4}),
     (TwoClasses(positive=3, negative=1), CORRUPTION | {"positive": 2, "negative": 2}),
+    (Classes(), CORRUPTION),
     (RandomLabels(), CORRUPTION | {"seed": 1}),
     (Constant(), CORRUPTION | {"value": -1}),
     (Explicit(values=(1, -1)), CORRUPTION | {"values": (-1, 1)}),

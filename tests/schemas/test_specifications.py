@@ -27,7 +27,17 @@ from nngp_prior.schemas.data import (
     RandomLabels,
     Threshold,
 )
-from nngp_prior.schemas.estimator import EP, EP2, SMC, BernsteinYue, ClosedForm, Estimator, Laplace, Sampling
+from nngp_prior.schemas.estimator import (
+    EP,
+    EP2,
+    SMC,
+    WITH_CLASSES,
+    BernsteinYue,
+    ClosedForm,
+    Estimator,
+    Laplace,
+    Sampling,
+)
 
 # A specification, and for each of its fields but the kind a value that it does not have.
 _OF_NETWORKS: dict[str, object] = {
@@ -43,12 +53,13 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
     (Residual(), {"groups": 2, "blocks": 2, "size": 5, "readout": "flatten", "channels": 8, **_OF_NETWORKS}),
     (ConvolutionLayer(), {"size": 5, "stride": 2, "padding": "valid", "channels": 8}),
     (PoolingLayer(), {"operation": "sum", "size": 3, "stride": 1}),
-    (Sampling(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
-    (BernsteinYue(), {"draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
+    (Sampling(), {"classes": 3, "draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
+    (BernsteinYue(), {"classes": 3, "draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
     (Laplace(noise_variance=1), {"link": "logistic", "max_iterations": 5, "noise_variance": 0.1, "jitter": 1e-6}),
     (
         EP2(),
         {
+            "classes": 3,
             "highest_cumulant": 4,
             "noise_variance": 0.1,
             "jitter": 1e-6,
@@ -61,6 +72,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
     (
         SMC(),
         {
+            "classes": 3,
             "particles": 256,
             "replicates": 64,
             "target_stderr": 0.1,
@@ -140,6 +152,9 @@ def test_specifications_are_frozen_and_serve_as_keys() -> None:
         (lambda: SMC(shares=(0.5, 0.5, 0.5)), "specification", ["(0.5, 0.5, 0.5)", "sum to 1"]),
         (lambda: Threshold(at=5, corruption={"kind": "flip", "count": -1}), "corruption.flip.count", ["-1"]),
         (lambda: Laplace(), "noise_variance", ["0.0", "pass noise_variance > 0"]),
+        (lambda: SMC(classes=1), "classes", ["1", "greater than or equal to 2"]),
+        (lambda: estimator_of("laplace", classes=3), "classes", ["got 3", "laplace", "Use smc, ep"]),
+        (lambda: estimator_of("closed-form", classes=10), "classes", ["got 10", "closed-form", "Use smc, ep"]),
         (lambda: estimator_of("mcmc"), "method", ["'mcmc'", "smc", "ep", "ep2", "laplace", "closed-form", "sampling"]),
         (lambda: estimator_of("ep", particles=5), "particles", ["5", "EP", "tolerance"]),
     ],
@@ -176,6 +191,20 @@ def test_what_can_be_asked_for_is_what_is_implemented(union: object, registry: R
     members = get_args(get_args(union)[0])
     assert set(members) == set(registry)
     assert len({member.model_fields["kind"].default for member in members}) == len(members)
+
+
+def test_methods_with_classes_are_those_with_the_field() -> None:
+    members = get_args(get_args(Estimator)[0])
+    fields = {member.model_fields["kind"].default for member in members if "classes" in member.model_fields}
+    assert fields == set(WITH_CLASSES)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(None, (32, 0.5)), (2, (32, 0.5)), (3, (128, 0.2))])
+def test_defaults_of_three_classes_and_more(classes: int | None, expected: tuple[int, float]) -> None:
+    default = SMC(classes=classes)
+    assert (default.particles, default.tolerance) == expected
+    assert SMC.model_validate_json(default.model_dump_json()) == default
+    assert SMC(classes=classes, particles=64, tolerance=0.1).particles == 64
 
 
 def test_a_registry_takes_one_implementation_of_each() -> None:
