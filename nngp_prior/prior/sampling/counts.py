@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable
-from nngp_prior.prior.sampling.packing import pack, unpack, words
+from nngp_prior.prior.sampling.packing import hashed, pack, unpack
 from nngp_prior.probability import check_labels
 from nngp_prior.schemas.estimate import Counts, Estimate
 
@@ -50,7 +50,7 @@ class FunctionCounts:
 
     Attributes:
         functions: the different ones, most frequent first, eight labels a byte (the first input's in the highest bit);
-            equally frequent ones in the order of their bytes.
+            the order of equally frequent ones does not depend on that of their draws.
         counts: draws of each.
         n: number of inputs.
         draws: of all functions and those undecided.
@@ -114,9 +114,9 @@ class FunctionCounts:
             InvalidLabels: other labels, or not n of them.
         """
         packed = pack(check_labels(labels, self.n)[None] > 0)
-        order, first = self._index
-        key = words(packed)[0, 0]
-        places = order[np.searchsorted(first, key, "left") : np.searchsorted(first, key, "right")]
+        order, hashes = self._index
+        key = hashed(packed)[0]
+        places = order[np.searchsorted(hashes, key, "left") : np.searchsorted(hashes, key, "right")]
         found = places[(self.functions[places] == packed).all(axis=1)]
         return int(self.counts[found].sum())
 
@@ -194,10 +194,10 @@ class FunctionCounts:
 
     @cached_property
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
-        """Functions in the order of their first 64 labels, and those."""
-        first = words(self.functions)[0]
-        order = np.argsort(first, kind="stable")
-        return order, first[order]
+        """Functions in the order of their hashes, and those."""
+        hashes = hashed(self.functions)
+        order = np.argsort(hashes)
+        return order, hashes[order]
 
     def _estimate(self, hits: int) -> Estimate:
         evidence = Counts(hits=hits, draws=self.draws)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Bool, Int8, Integer, UInt8, UInt64
 
-_WORD = 8  # bytes that are compared at a time
+_WORD = 8  # bytes that are hashed at a time
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd: no two words have the same product
+_WAITING = 2**18  # rows that wait at least
 
 
 def pack(positive: Bool[np.ndarray, "m n"]) -> UInt8[np.ndarray, "m bytes"]:
@@ -33,19 +37,29 @@ def unpack(packed: UInt8[np.ndarray, "m bytes"], n: int) -> Int8[np.ndarray, "m 
     return (2 * np.unpackbits(packed, axis=1, count=n).astype(np.int8) - 1).astype(np.int8)
 
 
-def words(packed: UInt8[np.ndarray, "m bytes"]) -> UInt64[np.ndarray, "words m"]:
-    """Rows as numbers of 64 bits, filled up with zeros; they have the same order as the rows' bytes.
+def hashed(packed: UInt8[np.ndarray, "m bytes"]) -> UInt64[np.ndarray, " m"]:
+    """A number for each row, by which rows are sorted; different rows may, once in 2⁶⁴ pairs, have the same.
 
     Args:
         packed: rows of bits.
 
     Returns:
-        one row a word, most significant first.
+        one number a row.
     """
-    m, size = packed.shape
-    padded = np.zeros((m, -(-size // _WORD) * _WORD), dtype=np.uint8)
-    padded[:, :size] = packed
-    return np.ascontiguousarray(padded.view(">u8").astype(np.uint64).T)
+    h = np.zeros(len(packed), dtype=np.uint64)
+    for word in _words(packed):
+        h ^= word
+        h *= _MULTIPLIER
+        h ^= h >> np.uint64(32)
+    return h
+
+
+def _words(packed: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows as numbers of 64 bits, filled up with zeros: the first of all rows, the second of all rows, …"""
+    for start in range(0, packed.shape[1], _WORD):
+        part = np.zeros((len(packed), _WORD), dtype=np.uint8)
+        part[:, : packed.shape[1] - start] = packed[:, start : start + _WORD]
+        yield part.view(np.uint64)[:, 0]
 
 
 def counted(
@@ -58,28 +72,36 @@ def counted(
         counts: how often each was seen.
 
     Returns:
-        different rows in the order of their bytes, and their counts.
+        different rows in an order that depends on nothing but themselves, and their counts.
     """
     if len(packed) == 0:
-        return packed, counts.astype(np.int64)
-    columns = words(packed)
-    order = np.argsort(columns[0], kind="stable") if len(columns) == 1 else np.lexsort(columns[::-1])
-    new = np.ones(len(packed), dtype=bool)
-    new[1:] = False
-    for column in columns:
-        ordered = column[order]
-        new[1:] |= ordered[1:] != ordered[:-1]
+        return packed, counts
+    h = hashed(packed)
+    order = np.argsort(h)
+    new, collision = _changes(h[order], packed[order])
+    if collision:
+        order = np.lexsort((*_words(packed), h))
+        new, _ = _changes(h[order], packed[order])
     starts = np.flatnonzero(new)
-    return packed[order[starts]], np.add.reduceat(counts[order].astype(np.int64), starts)
+    return packed[order[starts]], np.add.reduceat(counts[order], starts)
+
+
+def _changes(h: np.ndarray, packed: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Which sorted rows differ from the one before, and whether some do that have the same hash."""
+    same = np.flatnonzero(h[1:] == h[:-1])
+    differing = (packed[same] != packed[same + 1]).any(axis=1)
+    new = np.ones(len(h), dtype=bool)
+    new[same[~differing] + 1] = False
+    return new, bool(differing.any())
 
 
 def ranked(
     packed: UInt8[np.ndarray, "m bytes"], counts: Integer[np.ndarray, " m"]
 ) -> tuple[UInt8[np.ndarray, "m bytes"], Integer[np.ndarray, " m"]]:
-    """Rows by falling count.
+    """Rows by falling count; equal counts keep their order.
 
     Args:
-        packed: different rows in the order of their bytes, which equal counts keep.
+        packed: different rows.
         counts: of each.
 
     Returns:
@@ -90,9 +112,9 @@ def ranked(
 
 
 class Tally:
-    """Counts of functions while they are drawn: runs of different rows, each run more than twice as long as the next.
+    """Counts of functions while they are drawn: different rows, and rows that wait for being sorted together with them.
 
-    So a row is sorted a logarithmic number of times, and at most twice the number of different rows is in memory.
+    They wait until there are half as many of them, so that a row is sorted about three times.
 
     Args:
         size: bytes of a row.
@@ -100,34 +122,32 @@ class Tally:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = [(np.empty((0, size), np.uint8), np.empty(0, np.int64))]
+        self._parts = [(np.empty((0, size), np.uint8), np.empty(0, np.int64))]
 
-    def add(self, packed: UInt8[np.ndarray, "m bytes"], counts: Integer[np.ndarray, " m"] | None = None) -> None:
+    def add(self, packed: UInt8[np.ndarray, "m bytes"], counts: Integer[np.ndarray, " m"]) -> None:
         """Count rows.
 
         Args:
             packed: rows of bits, in any order.
-            counts: how often each was seen; once when absent.
+            counts: how often each was seen.
         """
-        self._runs.append(counted(packed, np.ones(len(packed), np.int64) if counts is None else counts))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
-            self._merge(2)
+        self._parts.append((packed, counts))
+        different = len(self._parts[0][0])
+        if self.rows - different > max(_WAITING, different // 2):
+            self.total()
 
     def total(self) -> tuple[UInt8[np.ndarray, "m bytes"], Integer[np.ndarray, " m"]]:
         """All that was counted.
 
         Returns:
-            different rows in the order of their bytes, and their counts.
+            different rows in the order of :func:`counted`, and their counts.
         """
-        self._merge(len(self._runs))
-        return self._runs[0]
+        if len(self._parts) > 1:
+            packed, counts = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+            self._parts = [counted(packed, counts)]
+        return self._parts[0]
 
-    def pending(self) -> int:
-        """Rows that the next merges may have to sort together, at most."""
-        return sum(len(packed) for packed, _ in self._runs)
-
-    def _merge(self, last: int) -> None:
-        if last > 1:
-            parts = self._runs[-last:]
-            del self._runs[-last:]
-            self._runs.append(counted(*(np.concatenate(column) for column in zip(*parts, strict=True))))
+    @property
+    def rows(self) -> int:
+        """Those that the next sorting would have to sort."""
+        return sum(len(packed) for packed, _ in self._parts)

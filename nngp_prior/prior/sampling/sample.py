@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -25,22 +25,12 @@ from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture, FullyConnected
 
-Source = Literal["networks", "gp"]
+SOURCES = ("networks", "gp")
+# Independent draws from a prior, in blocks that have nothing to do with each other.
+_Draws = FullyConnectedNetworks | JaxNetworks | GaussianDraws
 _ROUND = 8  # blocks for each core between two looks at the clock
 _SAVE_EVERY = 10.0  # seconds at least
 _SAVE_COST = 0.05  # part of the time that may go into saving
-
-
-class _Draws(Protocol):
-    """Independent draws from a prior, in blocks that have nothing to do with each other."""
-
-    @property
-    def block(self) -> int: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def parallel(self) -> bool: ...
-    def __call__(self, block: int) -> np.ndarray: ...
 
 
 class _Counted(NamedTuple):
@@ -59,7 +49,7 @@ def sample_functions(
     networks: int,
     *,
     seed: int = 0,
-    source: Source = "networks",
+    source: str = "networks",
     path: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> FunctionCounts:
@@ -89,8 +79,8 @@ def sample_functions(
         raise InvalidInput("networks", f"got {networks!r}", "Pass a number of draws, an integer from 1 to 2³² - 1.")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
-    if source not in get_args(Source):
-        raise InvalidInput("source", f"got {source!r}", f"Choose one of {', '.join(get_args(Source))}.")
+    if source not in SOURCES:
+        raise InvalidInput("source", f"got {source!r}", f"Choose one of {', '.join(SOURCES)}.")
     X = check_inputs("X", X, architecture)
     _refuse_zero_inputs(architecture, X)
     draws = _draws(architecture, X, networks, seed, source)
@@ -101,7 +91,8 @@ def sample_functions(
         raise InvalidInput("path", f"{path} cannot be written", "Name a file in a folder that exists.")
     if before is not None and before.draws == networks:
         return before
-    return _sample(draws, networks, len(X), about, before, path, progress or ignore)
+    with one_thread_blas():  # products have the same bits on any number of cores
+        return _sample(draws, networks, len(X), about, before, path, progress or ignore)
 
 
 def _sample(
@@ -164,11 +155,10 @@ def _counted(f: Float[np.ndarray, "draws n"]) -> _Counted:
 
 
 def _draws(
-    architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: Source
+    architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: str
 ) -> _Draws:
     if source == "gp":
-        with one_thread_blas():
-            return GaussianDraws(kernels.kernel(architecture, X), seed)
+        return GaussianDraws(kernels.kernel(architecture, X), seed)
     if isinstance(architecture, FullyConnected) and not architecture.layer_norm:
         return FullyConnectedNetworks(architecture, X, seed)
     return JaxNetworks(architecture, X, seed, networks)
@@ -188,7 +178,7 @@ def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray)
 
 
 def _about(
-    architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: Source, draws: _Draws
+    architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, draws: _Draws
 ) -> dict[str, Any]:
     digest = hashlib.sha256(f"{source} {draws.identity} {architecture.content_hash} {seed} {X.shape} ".encode())
     digest.update(np.ascontiguousarray(X).tobytes())
@@ -214,11 +204,11 @@ def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
 
 
 def _require_memory(tally: Tally, rows: int, done: int) -> None:
-    """Refuse to go on where the next sorting might not fit: rows and words, counts, and two orders of them."""
-    needed = (tally.pending() + rows) * (2 * tally.size + 8 * -(-tally.size // 8) + 40)
+    """Refuse to go on where the next sorting might not fit: two copies of rows, counts, hashes, their order."""
+    needed = (tally.rows + rows) * (2 * tally.size + 48)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ResourceLimit(
-            f"networks: after {done:,} draws there are {tally.pending():,} different functions; sorting them takes "
+            f"networks: after {done:,} draws there are {tally.rows:,} different functions; sorting them takes "
             f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Draw fewer, or use fewer inputs."
         )
