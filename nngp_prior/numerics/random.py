@@ -41,7 +41,7 @@ def bit_stream(seed: int, *names: object) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(_entropy(seed, names)))
 
 
-def _entropy(seed: int, names: tuple[object, ...]) -> UInt32[np.ndarray, "8"]:
+def _entropy(seed: int, names: tuple[object, ...]) -> UInt32[np.ndarray, " words"]:
     digest = hashlib.sha256(str(seed).encode())
     for name in names:
         digest.update(b"\0" + (name if isinstance(name, bytes) else str(name).encode()))

@@ -31,13 +31,13 @@ class RankedFunction(NamedTuple):
     Attributes:
         rank: 1 for the most frequent one.
         labels: -1 and +1.
-        count: of its draws.
+        draws: of it.
         frequency: log of its frequency, with an exact binomial interval.
     """
 
     rank: int
     labels: Int8[np.ndarray, " n"]
-    count: int
+    draws: int
     frequency: Estimate
 
 
@@ -56,7 +56,7 @@ class FunctionCounts:
         draws: of all functions and those undecided.
         undecided: draws with an output that is exactly 0.
         zeros: for each input, draws whose output there is exactly 0.
-        about: source, seed, architecture, and what identifies the draws.
+        about: all that the draws depend on: source, seed, architecture, a hash of the inputs.
     """
 
     functions: UInt8[np.ndarray, "m bytes"]
@@ -144,10 +144,15 @@ class FunctionCounts:
         """
         path = Path(path)
         about = {"format": _FORMAT, "n": self.n, "draws": self.draws, "undecided": self.undecided, **self.about}
-        arrays = {"functions": self.functions, "counts": self.counts, "zeros": self.zeros}
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
             try:
-                np.savez(file, about=np.array(json.dumps(about)), **arrays)
+                np.savez(
+                    file,
+                    about=np.array(json.dumps(about)),
+                    functions=self.functions,
+                    counts=self.counts,
+                    zeros=self.zeros,
+                )
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(file.name, path)
@@ -169,16 +174,16 @@ class FunctionCounts:
             DataUnavailable: there is no such file, it is damaged, or it is something else.
         """
         arrays = read_npz(Path(path), *_KEYS)
+        refusal = DataUnavailable(f"{path}: holds no counts of functions. Name a file that sampling has written.")
         try:
             about = json.loads(str(arrays["about"]))
             fields = {name: about.pop(name) for name in ("n", "draws", "undecided")}
-            whole = about.pop("format") == _FORMAT and about["source"] in ("networks", "gp")
+            known = about.pop("format") == _FORMAT and about["source"] in ("networks", "gp") and about["inputs"]
             found = cls(arrays["functions"], arrays["counts"], zeros=arrays["zeros"], about=about, **fields)
-            whole = whole and found._consistent()
+            if not (known and found._consistent()):
+                raise refusal
         except (KeyError, ValueError, TypeError, AttributeError):
-            whole = False
-        if not whole:
-            raise DataUnavailable(f"{path}: holds no counts of functions. Name a file that sampling has written.")
+            raise refusal from None
         return found
 
     def _consistent(self) -> bool:

@@ -26,7 +26,7 @@ class GaussianDraws:
     def __init__(self, K: Float[np.ndarray, "n n"], seed: int) -> None:
         self._kernel, self._seed = prepare(K, Sampling(draws=1)), seed
         self.block = max(1, min(_BLOCK, _NUMBERS // len(K)))
-        self.identity = "gp"
+        self.stream = "gp"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
         """A block of draws; calls for other blocks do not change them.

@@ -54,7 +54,7 @@ class FullyConnectedNetworks:
         self._groups = block // self._group
         self._X = {dtype: np.ascontiguousarray(X.T, dtype=dtype) for dtype in (np.float32, np.float64)}
         self.block = self._group * self._groups
-        self.identity = "numpy"
+        self.stream = "numpy"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
         """Outputs of a block of networks; calls for other blocks do not change them.
@@ -131,7 +131,7 @@ class JaxNetworks:
             problem = f"has {self._drawer.units} outputs"
             raise InvalidInput("architecture", problem, "Labels are the sign of one output: give it one.")
         self.block = self._drawer.group  # a network is known by its number, so that blocks may differ
-        self.identity = "jax"
+        self.stream = "jax"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
         """Outputs of a block of networks.

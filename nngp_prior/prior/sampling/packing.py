@@ -55,7 +55,7 @@ def hashed(packed: UInt8[np.ndarray, "m bytes"]) -> UInt64[np.ndarray, " m"]:
 
 
 def _words(packed: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows as numbers of 64 bits, filled up with zeros: the first of all rows, the second of all rows, …"""
+    """Rows as numbers of 64 bits, filled up with zeros: the first of all rows first."""
     for start in range(0, packed.shape[1], _WORD):
         part = np.zeros((len(packed), _WORD), dtype=np.uint8)
         part[:, : packed.shape[1] - start] = packed[:, start : start + _WORD]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from pathlib import Path
@@ -142,7 +143,7 @@ def _parts(done: int, networks: int, block: int, most: int) -> list[range]:
     """Numbers of the next draws, each part in one block."""
     first = done // block
     cuts = [done, *(min(b * block, networks) for b in range(first + 1, first + 1 + most))]
-    return [range(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False) if start < stop]
+    return [range(start, stop) for start, stop in itertools.pairwise(cuts) if start < stop]
 
 
 def _counted(f: Float[np.ndarray, "draws n"]) -> _Counted:
@@ -154,9 +155,7 @@ def _counted(f: Float[np.ndarray, "draws n"]) -> _Counted:
     return _Counted(functions, counts, len(f), int(undecided.sum()), zeros)
 
 
-def _draws(
-    architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: str
-) -> _Draws:
+def _draws(architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: str) -> _Draws:
     if source == "gp":
         return GaussianDraws(kernels.kernel(architecture, X), seed)
     if isinstance(architecture, FullyConnected) and not architecture.layer_norm:
@@ -180,22 +179,21 @@ def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray)
 def _about(
     architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, draws: _Draws
 ) -> dict[str, Any]:
-    digest = hashlib.sha256(f"{source} {draws.identity} {architecture.content_hash} {seed} {X.shape} ".encode())
-    digest.update(np.ascontiguousarray(X).tobytes())
+    """All that the draws depend on."""
     if isinstance(architecture, FromNetwork):
         described: Any = {"kind": "from-network", "name": architecture.name}
     else:
         described = architecture.model_dump(mode="json")
-    return {"source": source, "seed": seed, "architecture": described, "identity": digest.hexdigest()}
+    inputs = hashlib.sha256(str(X.shape).encode() + np.ascontiguousarray(X).tobytes()).hexdigest()
+    return {"source": source, "seed": seed, "architecture": described, "inputs": inputs, "stream": draws.stream}
 
 
 def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
     """What a file holds of these draws."""
     before = FunctionCounts.load(path)
     if before.about != about:
-        differing = [name for name in about if before.about.get(name) != about[name]]
-        what = ", ".join(name for name in differing if name != "identity") or "inputs"
-        raise InvalidInput("path", f"{path} holds other draws ({what} differ)", "Name another file.")
+        differing = ", ".join(name for name in about if before.about.get(name) != about[name])
+        raise InvalidInput("path", f"{path} holds other draws (another {differing})", "Name another file.")
     if before.draws > networks:
         raise InvalidInput(
             "networks", f"got {networks:,} where {path} has {before.draws:,}", "Ask for as many, or name another file."
