@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from benchmarks import (
     accuracy,
     backends,
+    boolean,
     bounds,
     calibration,
     cholesky,
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "kernels": kernels.run,
     "labellings": labellings.run,
     "bounds": bounds.run,
+    "boolean": boolean.run,
     "memory": memory.run,
     "large": large.run,
     "service": service.run,

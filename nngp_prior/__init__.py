@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from nngp_prior.kernels import MonteCarloKernel, kernel, kernel_cost, monte_carlo_kernel
     from nngp_prior.local import LocalClient
     from nngp_prior.prior import (
+        FunctionCounts,
         clean_error_flipped,
         clean_error_randomised,
         learning_curve,
         log_prior,
         pac_bayes_bounds,
+        sample_functions,
     )
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
     from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
@@ -37,6 +39,7 @@ _HOMES = {
     "Cost": "nngp_prior.schemas.cost",
     "Estimate": "nngp_prior.schemas.estimate",
     "FromNetwork": "nngp_prior.architectures",
+    "FunctionCounts": "nngp_prior.prior",
     "FullyConnected": "nngp_prior.schemas.architecture",
     "MonteCarlo": "nngp_prior.schemas.kernel",
     "MonteCarloKernel": "nngp_prior.kernels",
@@ -53,6 +56,7 @@ _HOMES = {
     "log_probability": "nngp_prior.probability",
     "monte_carlo_kernel": "nngp_prior.kernels",
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
+    "sample_functions": "nngp_prior.prior",
 }
 
 __all__ = [
@@ -62,6 +66,7 @@ __all__ = [
     "Estimate",
     "FromNetwork",
     "FullyConnected",
+    "FunctionCounts",
     "LocalClient",
     "MonteCarlo",
     "MonteCarloKernel",
@@ -79,6 +84,7 @@ __all__ = [
     "log_probability",
     "monte_carlo_kernel",
     "pac_bayes_bounds",
+    "sample_functions",
 ]
 
 

@@ -78,8 +78,8 @@ def architecture_of(context: typer.Context) -> Architecture:
     """The architecture that a command was given, as a kind, a preset or a JSON file, and with what fields.
 
     Args:
-        context: of a command with all of ``OF_ARCHITECTURE``, and perhaps ``OF_MONTE_CARLO``; ``depth`` of a
-            convolutional network is its number of layers.
+        context: of a command with all of ``OF_ARCHITECTURE``, and perhaps ``OF_MONTE_CARLO``, or ``width`` alone;
+            ``depth`` of a convolutional network is its number of layers.
 
     Returns:
         the specification.
@@ -91,7 +91,7 @@ def architecture_of(context: typer.Context) -> Architecture:
     name = fields.pop("architecture")
     width = context.params.get("width")
     if width is not None:
-        if context.params["monte_carlo"] is None:
+        if context.params.get("monte_carlo", width) is None:
             raise InvalidInput("--width", "means nothing without --monte-carlo", "Add that, or leave it out.")
         fields["width"] = width
     preset = name.endswith(".json") or name in _MYRTLE

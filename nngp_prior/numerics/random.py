@@ -25,10 +25,27 @@ def generator(seed: int, *names: object) -> np.random.Generator:
     Returns:
         the same stream for the same seed and names, on any machine.
     """
+    return np.random.default_rng(_entropy(seed, names))
+
+
+def bit_stream(seed: int, *names: object) -> np.random.Generator:
+    """As :func:`generator`, with bits in half of the time and another stream (SFC64 instead of PCG64).
+
+    Args:
+        seed: the user's one integer.
+        *names: what the numbers are for.
+
+    Returns:
+        the same stream for the same seed and names, on any machine.
+    """
+    return np.random.Generator(np.random.SFC64(_entropy(seed, names)))
+
+
+def _entropy(seed: int, names: tuple[object, ...]) -> UInt32[np.ndarray, " words"]:
     digest = hashlib.sha256(str(seed).encode())
     for name in names:
         digest.update(b"\0" + (name if isinstance(name, bytes) else str(name).encode()))
-    return np.random.default_rng(np.frombuffer(digest.digest(), dtype=np.uint32))
+    return np.frombuffer(digest.digest(), dtype=np.uint32)
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,25 +10,30 @@ if TYPE_CHECKING:
     from nngp_prior.prior.function_prior import log_prior
     from nngp_prior.prior.learning_curve import CurvePoint, learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised, pac_bayes_bounds
+    from nngp_prior.prior.sampling import FunctionCounts, sample_functions
     from nngp_prior.prior.workbench import Workbench
 
 __all__ = [
     "CurvePoint",
+    "FunctionCounts",
     "Workbench",
     "clean_error_flipped",
     "clean_error_randomised",
     "learning_curve",
     "log_prior",
     "pac_bayes_bounds",
+    "sample_functions",
 ]
 
 _HOMES = {
     "CurvePoint": "nngp_prior.prior.learning_curve",
+    "FunctionCounts": "nngp_prior.prior.sampling",
     "Workbench": "nngp_prior.prior.workbench",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
     "clean_error_randomised": "nngp_prior.prior.pac_bayes",
     "learning_curve": "nngp_prior.prior.learning_curve",
     "log_prior": "nngp_prior.prior.function_prior",
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
+    "sample_functions": "nngp_prior.prior.sampling",
 }
 __getattr__ = attributes(__name__, _HOMES)

@@ -1,0 +1,8 @@
+"""The prior by drawing from it: finite networks, or the Gaussian process, counted by function."""
+
+from __future__ import annotations
+
+from nngp_prior.prior.sampling.counts import FunctionCounts, RankedFunction
+from nngp_prior.prior.sampling.sample import sample_functions
+
+__all__ = ["FunctionCounts", "RankedFunction", "sample_functions"]

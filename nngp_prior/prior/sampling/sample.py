@@ -1,0 +1,212 @@
+"""Draw functions from a prior and count them; what is drawn does not depend on how the work is cut into parts."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+from jaxtyping import Float, Integer, UInt8
+from numpy.typing import ArrayLike
+
+from nngp_prior import kernels
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels import check_inputs
+from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
+from nngp_prior.prior.sampling.counts import FunctionCounts
+from nngp_prior.prior.sampling.gaussian import GaussianDraws
+from nngp_prior.prior.sampling.networks import FullyConnectedNetworks, JaxNetworks
+from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture, FullyConnected
+
+SOURCES = ("networks", "gp")
+# Independent draws from a prior, in blocks that have nothing to do with each other.
+_Draws = FullyConnectedNetworks | JaxNetworks | GaussianDraws
+_ROUND = 8  # blocks for each core between two looks at the clock
+_SAVE_EVERY = 10.0  # seconds at least
+_SAVE_COST = 0.05  # part of the time that may go into saving
+
+
+class _Counted(NamedTuple):
+    """What is kept of some draws."""
+
+    functions: UInt8[np.ndarray, "m bytes"]
+    counts: Integer[np.ndarray, " m"]
+    draws: int
+    undecided: int
+    zeros: Integer[np.ndarray, " n"]
+
+
+def sample_functions(
+    architecture: Architecture | FromNetwork,
+    X: ArrayLike,
+    networks: int,
+    *,
+    seed: int = 0,
+    source: str = "networks",
+    path: str | os.PathLike[str] | None = None,
+    progress: ProgressCallback | None = None,
+) -> FunctionCounts:
+    """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions.
+
+    Args:
+        architecture: a specification, whose width or channels matter here, or a user's network.
+        X: (n, …) inputs.
+        networks: how many draws.
+        seed: of all draws; the first draws are the same however many there are.
+        source: ``networks``, or ``gp`` for draws from the Gaussian process with the kernel of infinite width.
+        path: of a ``.npz`` file. What is done is saved there every few seconds; the same call goes on from there, with
+            more networks too, and has the same result bit for bit as one that was never interrupted.
+        progress: told of draws.
+
+    Returns:
+        the functions and their counts; see ``FunctionCounts`` for outputs that are exactly 0.
+
+    Raises:
+        InvalidInput: something that cannot be used: inputs at which every output is 0, a file of other draws.
+        DataUnavailable: a file that is damaged.
+        ResourceLimit: the different functions no longer fit into memory; the file holds those until then.
+    """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
+    if not isinstance(networks, int) or isinstance(networks, bool) or not 1 <= networks < 2**32:
+        raise InvalidInput("networks", f"got {networks!r}", "Pass a number of draws, an integer from 1 to 2³² - 1.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    if source not in SOURCES:
+        raise InvalidInput("source", f"got {source!r}", f"Choose one of {', '.join(SOURCES)}.")
+    X = check_inputs("X", X, architecture)
+    _refuse_zero_inputs(architecture, X)
+    draws = _draws(architecture, X, networks, seed, source)
+    about = _about(architecture, X, seed, source, draws)
+    path = None if path is None else Path(path)
+    before = None if path is None or not path.exists() else _before(path, about, networks)
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidInput("path", f"{path} cannot be written", "Name a file in a folder that exists.")
+    if before is not None and before.draws == networks:
+        return before
+    with one_thread_blas():  # products have the same bits on any number of cores
+        return _sample(draws, networks, len(X), about, before, path, progress or ignore)
+
+
+def _sample(
+    draws: _Draws,
+    networks: int,
+    n: int,
+    about: dict[str, Any],
+    before: FunctionCounts | None,
+    path: Path | None,
+    report: ProgressCallback,
+) -> FunctionCounts:
+    tally, zeros = Tally(-(-n // 8)), np.zeros(n, dtype=np.int64)
+    done = undecided = 0
+    if before is not None:
+        tally.add(before.functions, before.counts)
+        zeros, done, undecided = zeros + before.zeros, before.draws, before.undecided
+
+    def result() -> FunctionCounts:
+        return FunctionCounts(*ranked(*tally.total()), n, done, undecided, zeros.copy(), about)
+
+    def one(numbers: range) -> _Counted:
+        block = numbers.start // draws.block
+        first = block * draws.block
+        return _counted(draws(block)[numbers.start - first : numbers.stop - first])
+
+    saved, cost = time.perf_counter(), 0.0
+    while done < networks:
+        parts = _parts(done, networks, draws.block, _ROUND * cores() if draws.parallel else 1)
+        finished = done
+        for _, part in on_all_cores(one, parts, None if draws.parallel else 1):
+            _require_memory(tally, len(part.functions), done)
+            tally.add(part.functions, part.counts)
+            zeros += part.zeros
+            undecided += part.undecided
+            finished += part.draws
+            report(Progress(about["source"], finished, networks))
+        done = finished  # these blocks and all before them
+        now = time.perf_counter()
+        if path is not None and (done == networks or now - saved >= max(_SAVE_EVERY, cost / _SAVE_COST)):
+            result().save(path)
+            saved = time.perf_counter()
+            cost = saved - now
+    return result()
+
+
+def _parts(done: int, networks: int, block: int, most: int) -> list[range]:
+    """Numbers of the next draws, each part in one block."""
+    first = done // block
+    cuts = [done, *(min(b * block, networks) for b in range(first + 1, first + 1 + most))]
+    return [range(start, stop) for start, stop in itertools.pairwise(cuts) if start < stop]
+
+
+def _counted(f: Float[np.ndarray, "draws n"]) -> _Counted:
+    zero = f == 0
+    zeros = zero.sum(axis=0)
+    undecided = zero.any(axis=1) if zeros.any() else np.zeros(len(f), dtype=bool)
+    packed = pack(f[~undecided] > 0 if undecided.any() else f > 0)
+    functions, counts = counted(packed, np.ones(len(packed), dtype=np.int64))
+    return _Counted(functions, counts, len(f), int(undecided.sum()), zeros)
+
+
+def _draws(architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: str) -> _Draws:
+    if source == "gp":
+        return GaussianDraws(kernels.kernel(architecture, X), seed)
+    if isinstance(architecture, FullyConnected) and not architecture.layer_norm:
+        return FullyConnectedNetworks(architecture, X, seed)
+    return JaxNetworks(architecture, X, seed, networks)
+
+
+def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray) -> None:
+    """An input of zeros without biases: no draw has a label there, hence none is a function."""
+    zero = np.flatnonzero(~X.reshape(len(X), -1).any(axis=1))
+    if isinstance(architecture, FromNetwork) or architecture.bias_std or not len(zero):
+        return
+    if kernels.kernel(architecture, X[zero[:1]])[0, 0] == 0:
+        raise InvalidInput(
+            "X",
+            f"input {zero[0]} is zero everywhere, and without biases every network's output there is 0, without a sign",
+            "Leave it out, or give the network biases.",
+        )
+
+
+def _about(
+    architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, draws: _Draws
+) -> dict[str, Any]:
+    """All that the draws depend on."""
+    if isinstance(architecture, FromNetwork):
+        described: Any = {"kind": "from-network", "name": architecture.name}
+    else:
+        described = architecture.model_dump(mode="json")
+    inputs = hashlib.sha256(str(X.shape).encode() + np.ascontiguousarray(X).tobytes()).hexdigest()
+    return {"source": source, "seed": seed, "architecture": described, "inputs": inputs, "stream": draws.stream}
+
+
+def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
+    """What a file holds of these draws."""
+    before = FunctionCounts.load(path)
+    if before.about != about:
+        differing = ", ".join(name for name in about if before.about.get(name) != about[name])
+        raise InvalidInput("path", f"{path} holds other draws (another {differing})", "Name another file.")
+    if before.draws > networks:
+        raise InvalidInput(
+            "networks", f"got {networks:,} where {path} has {before.draws:,}", "Ask for as many, or name another file."
+        )
+    return before
+
+
+def _require_memory(tally: Tally, rows: int, done: int) -> None:
+    """Refuse to go on where the next sorting might not fit: two copies of rows, counts, hashes, their order."""
+    needed = (tally.rows + rows) * (2 * tally.size + 48)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceLimit(
+            f"networks: after {done:,} draws there are {tally.rows:,} different functions; sorting them takes "
+            f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Draw fewer, or use fewer inputs."
+        )
