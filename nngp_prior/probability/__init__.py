@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, overload
 
@@ -228,6 +229,16 @@ def compute(
                 "have: P = 0"
             ),
             evidence=Exact(log_p=-np.inf),
+            added=kernel.added,
+        )
+    if classes is not None and kernel.m == 1 and isinstance(estimator, SMC):  # no class is before another
+        return Estimate(
+            value=-math.log(classes),
+            stderr=0.0,
+            n=kernel.n,
+            method=estimator.kind,
+            diagnostics={"distinct_inputs": 1},
+            evidence=Exact(log_p=-math.log(classes)),
             added=kernel.added,
         )
     content = y.astype(np.int8 if (classes or 2) < 128 else np.int64).tobytes()
