@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 import psutil
-from nngp_prior.client import Client
 
 from benchmarks.problems import ARCHITECTURE, DATASETS, data_note, inputs, source
 from benchmarks.report import Column, Table, say
 from nngp_prior import kernel, log_probabilities
+from nngp_prior.client import Client
 from nngp_prior.data import label
 from nngp_prior.schemas.data import RandomLabels
 from tests.system.server import TOKEN, Server
