@@ -54,9 +54,10 @@ class Lost:
 
 @dataclass(frozen=True)
 class Failed:
-    """It cannot be carried out; the problem is an RFC 9457 document."""
+    """It cannot be carried out; the problem is an RFC 9457 document. A defect of the service has a traceback."""
 
     problem: dict[str, Any]
+    traceback: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from api.problems import internal_error, problem_of
+from api.problems import Problem, problem_of
 from api.work import WORK, Work
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.numerics.threads import use_cores
@@ -101,7 +101,10 @@ def _ended(
             return {"lost": f"no memory left ({error})"}
         if isinstance(error, NngpPriorError):
             return {"failed": problem_of(error).document()}
-        return {"failed": internal_error().document(), "traceback": traceback.format_exc()}
+        problem = Problem(
+            500, "internal-error", "The computation failed. The service's log says why, beside this job's id."
+        )
+        return {"failed": problem.document(), "traceback": traceback.format_exc()}
     return {"done": True}
 
 

@@ -226,8 +226,7 @@ class _Child:
                 case {"failed": problem, **more}:
                     if "traceback" in more:
                         self.healthy = False
-                        _log.error("a task failed through a defect", traceback=more["traceback"])
-                    return Failed(problem)
+                    return Failed(problem, more.get("traceback", ""))
                 case {"put_back": reason}:
                     return PutBack(reason)
                 case {"lost": reason}:

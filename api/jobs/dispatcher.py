@@ -171,7 +171,9 @@ class Dispatcher:
             case Lost(reason):
                 _log.warning("a unit was lost", job=lease.job, reason=reason)
                 self._table.lose(lease, reason)
-            case Failed(problem):
+            case Failed(problem, traceback):
+                if traceback:
+                    _log.error("a job failed through a defect", job=lease.job, traceback=traceback)
                 self._table.fail(lease, problem)
                 self._changed.set()  # other units of the job may be running
             case PutBack(reason):

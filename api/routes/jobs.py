@@ -103,7 +103,7 @@ def results(
 async def events(
     job: JobOf,
     service: Shared,
-    last_event_id: Annotated[int | None, Header()] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """What happened to a job and what happens, until it ends; ``Last-Event-ID`` goes on behind that event."""
     after = last_event_id or 0

@@ -19,6 +19,7 @@ from nngp_prior.versions import versions
 
 _LONGEST_WAIT = 30
 _RETRY_AFTER = 5  # seconds
+_PATIENCE = 3.0  # estimated times are right to a factor of about this
 
 
 def routers() -> list[APIRouter]:
@@ -113,6 +114,14 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
             422,
             "too-many-rows",
             f"The request has {plan.rows:,} {plan.unit} and a job may have {most:,}. Send several requests.",
+        )
+    longest = max(chunk.seconds for chunk in plan.chunks)
+    if longest > _PATIENCE * service.settings.task_seconds:
+        raise Problem(
+            422,
+            "too-long",
+            f"A part of the request takes about {longest:,.0f} s, and {service.settings.task_seconds:,.0f} are allowed "
+            "(NNGP_TASK_SECONDS). Ask for fewer particles, replicates or draws.",
         )
     return plan
 

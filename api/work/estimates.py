@@ -36,9 +36,10 @@ class Estimates:
         memory = _bytes(n, request.estimator)
         if memory > limits.bytes:
             largest = largest_that_fits(n, limits.bytes, lambda n: _bytes(n, request.estimator))
+            remedy = f"Use at most {largest:,} inputs" if largest else "Use fewer particles"
             raise ResourceLimit(
                 f"dataset.n: {request.estimator.kind} on n = {n:,} inputs takes {memory / 2**30:.1f} GiB with its "
-                f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. Use at most {largest:,} inputs, or raise "
+                f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. {remedy}, or raise "
                 "NNGP_MEMORY_LIMIT."
             )
         small = constraints(n, request.estimator) <= SMALL

@@ -203,6 +203,8 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
             texts = given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)]
             *problem, names = remote.labelled_data(fields, given.classes, texts, corruption, given.labels_file)
         results = remote.estimated(client, network, (problem[0], problem[1]), estimator, given.seed)
+    if all(result.estimate is None for result in results):
+        output.fail(results[0].message)
     rows = [
         result.row if result.estimate is None else row_of(result.labelling, result.estimate, delta=given.delta)
         for result in results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import signal
@@ -87,6 +88,13 @@ def passing_service() -> Iterator[tuple[str, str]]:
             process.wait()
 
 
+def _end_with_parent() -> None:
+    """On Linux, have the kernel end this process when its parent is killed; elsewhere it stays."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
 def _command(host: str, port: int) -> list[str]:
     arguments = ["--factory", "--host", host, "--port", str(port), "--no-server-header"]
     arguments += ["--timeout-graceful-shutdown", str(_GRACE)]
@@ -122,6 +130,8 @@ def _run(command: list[str], settings: dict[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, hand_on)
     # In a session of its own, or Ctrl-C would reach it twice, and the second time means "at once".
-    process = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, **settings}, start_new_session=True, preexec_fn=_end_with_parent
+    )
     status = process.wait()
     return 128 - status if status < 0 else status

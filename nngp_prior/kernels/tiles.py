@@ -157,5 +157,7 @@ def _check(job: Job, tile: Tile, block: np.ndarray) -> None:
     name, i, inputs = max(suspects, key=lambda suspect: np.abs(suspect[2][suspect[1]]).max())
     largest = np.abs(inputs[i]).max()
     raise InvalidInput(
-        name, f"the kernel of input {i} overflows (its largest value is {largest:.1e})", f"Scale {name} down."
+        name,
+        f"the kernel of input {i} overflows (its largest value is {largest:.1e})",
+        f"Scale {name} down, or choose smaller weight_std and bias_std.",
     )

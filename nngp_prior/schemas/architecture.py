@@ -31,8 +31,8 @@ class _Network(Specification):
     activation: ActivationName = "relu"
     negative_slope: Annotated[float, Field(ge=0, le=1)] = 0.01
     layer_norm: bool = False
-    weight_std: Annotated[float, Field(gt=0)] = math.sqrt(2)
-    bias_std: Annotated[float, Field(ge=0)] = 0.1
+    weight_std: Annotated[float, Field(gt=0, le=1e100)] = math.sqrt(2)
+    bias_std: Annotated[float, Field(ge=0, le=1e100)] = 0.1
 
 
 class FullyConnected(_Network):

@@ -45,6 +45,9 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         known = f"It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
         name = whole.__name__ if whole else "this specification"
         return InvalidInput(field, f"{name} has no such field (got {_short(problem['input'])})", f"{known}.")
+    if problem["type"] == "json_invalid":
+        place, reason = problem["loc"][-1], problem.get("ctx", {}).get("error", "")
+        return InvalidInput("body", f"is no JSON at character {place} ({reason})", "Mend it.")
     if problem["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")
     message = problem["msg"].removeprefix("Value error, ")

@@ -230,6 +230,12 @@ class TwoClasses(ByClass):
     positive: int
     negative: int
 
+    @model_validator(mode="after")
+    def _two(self) -> TwoClasses:
+        if self.positive == self.negative:
+            raise ValueError("Name two different classes")
+        return self
+
 
 class Classes(ByClass):
     """The class itself, as its place 0 … C-1 among those of the data; for estimators with ``classes`` = C."""

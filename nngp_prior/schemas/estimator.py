@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
 
+_MOST = 1_000_000  # particles, and replicates: far beyond sense, and still in memory
+
 
 class _Estimator(Specification):
     """What every estimator takes.
@@ -69,10 +71,10 @@ class SMC(_WithEP):
     """
 
     kind: Literal["smc"] = "smc"
-    particles: Annotated[int, Field(ge=4)] = 32
-    replicates: Annotated[int, Field(ge=2)] = 32
-    target_stderr: Annotated[float, Field(gt=0)] | None = None
-    max_replicates: Annotated[int, Field(ge=2)] = 1024
+    particles: Annotated[int, Field(ge=4, le=_MOST)] = 32
+    replicates: Annotated[int, Field(ge=2, le=_MOST)] = 32
+    target_stderr: Annotated[float, Field(ge=1e-9)] | None = None
+    max_replicates: Annotated[int, Field(ge=2, le=_MOST)] = 1024
     shares: tuple[float, float, float] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
     max_sweeps: Annotated[int, Field(ge=1)] = 20
@@ -105,8 +107,8 @@ class GHK(_OfClasses):
     """
 
     kind: Literal["ghk"] = "ghk"
-    particles: Annotated[int, Field(ge=4)] = 128
-    replicates: Annotated[int, Field(ge=2)] = 32
+    particles: Annotated[int, Field(ge=4, le=_MOST)] = 128
+    replicates: Annotated[int, Field(ge=2, le=_MOST)] = 32
 
 
 class EP(_WithEP):
@@ -160,7 +162,7 @@ class BernsteinYue(_OfClasses):
     """
 
     kind: Literal["bernstein-yue"] = "bernstein-yue"
-    draws: Annotated[int, Field(ge=2)] = 10_000
+    draws: Annotated[int, Field(ge=2, le=10**9)] = 10_000
 
 
 class ClosedForm(_Estimator):
@@ -177,7 +179,7 @@ class Sampling(_OfClasses):
     """
 
     kind: Literal["sampling"] = "sampling"
-    draws: Annotated[int, Field(ge=1)] = 100_000
+    draws: Annotated[int, Field(ge=1, le=10**12)] = 100_000
 
 
 Estimator = Annotated[

@@ -239,6 +239,10 @@ def test_uploaded_inputs_and_labels(api: TestClient) -> None:
         ({"estimator": {"kind": "smc", "particles": -1}}, "body.estimator.particles"),
         ({"estimator": {"kind": "laplace"}}, "body.estimator.noise_variance"),
         ({"colour": "blue"}, "body.colour"),
+        ({"estimator": {"kind": "smc", "replicates": 10**11}}, "body.estimator.replicates"),
+        ({"estimator": {"kind": "smc", "target_stderr": 1e-160}}, "body.estimator.target_stderr"),
+        ({"architecture": {"kind": "fully-connected", "weight_std": 1e200}}, "body.architecture.weight_std"),
+        ({"labellings": [{"kind": "two-classes", "positive": 3, "negative": 3}]}, "body.labellings.0"),
     ],
 )
 def test_requests_that_cannot_be_carried_out_are_no_jobs(
@@ -264,6 +268,17 @@ def test_limits(tmp_path: Path) -> None:
         assert api.post("/v1/estimates?dry_run=true", json=body).status_code == 200
         body["dataset"] |= {"n": largest + 1}
         problem(api.post("/v1/estimates?dry_run=true", json=body), 422, "kernel-too-large")
+
+
+def test_work_that_would_take_for_ever_is_refused(tmp_path: Path) -> None:
+    with client(tmp_path, task_seconds=10) as api:
+        body = {**PARITY, "estimator": {"kind": "sampling", "draws": 10**12}}
+        assert "Ask for fewer" in problem(api.post("/v1/estimates", json=body), 422, "too-long")["detail"]
+
+
+def test_a_body_that_is_no_json(api: TestClient) -> None:
+    answer = api.post("/v1/estimates", content=b'{"dataset": 1,}', headers={"Content-Type": "application/json"})
+    assert "no JSON at character" in problem(answer, 422, "invalid-request")["detail"]
 
 
 def test_a_kernel_is_computed_into_the_store(api: TestClient) -> None:
