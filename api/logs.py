@@ -47,6 +47,7 @@ def configure(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # requests that this process makes itself are no news
     root = logging.getLogger()
     root.setLevel(level)
     if any(isinstance(handler, _Stderr) for handler in root.handlers):
