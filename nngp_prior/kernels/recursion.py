@@ -189,7 +189,8 @@ def _inputs_last(A: np.ndarray) -> np.ndarray:
 def _vector_covariances(X: np.ndarray, X2: np.ndarray) -> Array:
     """All x·x'. On the CPU NumPy's BLAS takes three quarters of XLA's time."""
     if jax.default_backend() == "cpu":
-        return jnp.asarray(X @ X2.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # those who look at tiles name the input
+            return jnp.asarray(X @ X2.T)
     return jnp.matmul(X, X2.T, precision=_HIGHEST)
 
 

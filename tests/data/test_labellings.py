@@ -64,7 +64,6 @@ def test_two_classes_against_each_other() -> None:
         (Parity(), (1, 3), ["parity labels", "(1, 3)"]),
         (TwoClasses(positive=3, negative=1), range(10), ["0 … 9", "classes=(3, 1)"]),
         (TwoClasses(positive=3, negative=5), (1, 3), ["the classes 1, 3", "classes=(3, 5)"]),
-        (TwoClasses(positive=3, negative=3), (3,), ["two-classes positive=3 negative=3", "alike"]),
         (TwoClasses(positive=3, negative=1), (3,), ["two-classes positive=3 negative=1", "alike"]),
         (Threshold(at=1), (), ["no classes", "random, constant or explicit"]),
     ],
