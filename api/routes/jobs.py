@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Shared
+from api.deps import Digest, Shared
 from api.documents import JobDocument, Link, job_document, results_document
 from api.jobs.models import OPEN, Job, State
 from api.problems import Problem
@@ -31,7 +31,7 @@ class JobList(BaseModel):
     links: list[Link]
 
 
-def _job(service: Shared, job_id: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Job:
+def _job(service: Shared, job_id: Digest) -> Job:
     job = service.table.get(job_id)
     if job is None:
         raise Problem(404, "not-found", f"There is no job {job_id}.")
