@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import tempfile
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.numerics.blas import syrk
+from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.kernel import MonteCarlo
@@ -220,15 +220,8 @@ def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
         S: the matrix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            np.save(file, S)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with written_whole(path) as file:
+        np.save(file, S)
 
 
 def _require_memory(n: int, features: int, batches: int) -> None:

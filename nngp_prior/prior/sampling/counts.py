@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable
+from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.prior.sampling.packing import hashed, pack, unpack
 from nngp_prior.probability import check_labels
 from nngp_prior.schemas.estimate import Counts, Estimate
@@ -144,21 +144,10 @@ class FunctionCounts:
         """
         path = Path(path)
         about = {"format": _FORMAT, "n": self.n, "draws": self.draws, "undecided": self.undecided, **self.about}
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
-            try:
-                np.savez(
-                    file,
-                    about=np.array(json.dumps(about)),
-                    functions=self.functions,
-                    counts=self.counts,
-                    zeros=self.zeros,
-                )
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with written_whole(path) as file:
+            np.savez(
+                file, about=np.array(json.dumps(about)), functions=self.functions, counts=self.counts, zeros=self.zeros
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FunctionCounts:
