@@ -10,6 +10,8 @@ import pytest
 import uvicorn
 
 from api.app import create_app
+from nngp_prior import Client, FullyConnected
+from nngp_prior.schemas.data import Boolean, Digits, Flip, Parity
 from tests.api.apps import TOKEN, InProcess, settings
 from tests.cli.strict_json import parse
 
@@ -68,3 +70,29 @@ def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.Mon
     ended = run("bound", "-n", 20, "--m", 30, "--url", url)
     assert ended.code == 2
     assert "sizes: got 30" in ended.err
+
+
+def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    with Client(url, TOKEN) as client:
+        labellings = [Parity(corruption=Flip(count=1)), {"kind": "explicit", "values": [1]}]
+        bounds = client.bound(FullyConnected(), Digits(n=20), labellings, sizes=[10, 20], delta=0.1)
+        narrow = FullyConnected(width=4, bias_std=0)
+        samples = client.sample(narrow, Boolean(bits=3), 2000, top=2, complexities=["entropy"])
+        (bound, _), sample = bounds.result(), samples.result()
+    shown = run("jobs", "results", bounds.id, "--url", url)
+    assert shown.code == 0
+    for point in bound.points:
+        assert f"{point.bound:.4f}" in shown.out
+        assert f"{point.clean_error:.4f}" in shown.out
+    assert "with probability 0.9." in shown.out.replace("\n", " ")
+    assert "labelling 1: " in shown.err
+    shown = run("jobs", "results", samples.id, "--url", url)
+    assert shown.code == 0
+    assert "2,000 draws" in shown.out
+    assert f" {sample[0].draws:,} " in shown.out
+    assert f"{sample[1].complexities['entropy']:.3f}" in shown.out
+    assert "exactly 0" in shown.err
+    document = parse(run("jobs", "results", samples.id, "--url", url, "--json").out)
+    assert document["results"] == [sample.row]
+    assert parse(run("jobs", "results", bounds.id, "--url", url, "--json").out)["results"][0] == bound.row
