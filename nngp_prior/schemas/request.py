@@ -67,7 +67,7 @@ class BoundRequest(EstimateRequest):
     delta: _Probability = 0.05
     gamma: _Probability = 0.05
     estimator_share: _Probability = 0.1
-    sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=200)] | None = None
 
     @field_validator("sizes")
     @classmethod
