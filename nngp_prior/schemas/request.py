@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.base import Specification
@@ -71,14 +71,13 @@ class BoundRequest(EstimateRequest):
 
     @field_validator("sizes")
     @classmethod
-    def _each_once(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if sizes is None else tuple(sorted(set(sizes)))
-
-    @model_validator(mode="after")
-    def _curves_are_of_two_classes(self) -> BoundRequest:
-        if self.sizes is not None and classes_of(self.estimator) is not None:
-            raise ValueError("sizes are for labels -1 and +1: leave them out, or the estimator's classes")
-        return self
+    def _each_once(cls, sizes: tuple[int, ...] | None, given: Any) -> tuple[int, ...] | None:
+        if sizes is None:
+            return None
+        estimator = given.data.get("estimator")  # None where it is refused itself
+        if estimator is not None and classes_of(estimator) is not None:
+            raise ValueError("Sizes are for labels -1 and +1: leave them out, or the estimator's classes")
+        return tuple(sorted(set(sizes)))
 
 
 class PosteriorRequest(EstimateRequest):

@@ -11,7 +11,7 @@ from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.cost import Cost
 
 _FIXED = 2**28  # the process, JAX and what it has compiled
-_GROUP, _OUTPUTS = 2**18, 2**23  # numbers, as in networks.py
+_GROUP, _OUTPUTS, _BLOCK, _WORK = 2**18, 2**23, 4096, 2**33  # as in networks.py
 _OF_JAX = 2**29  # networks of JAX that are drawn together, and the largest array of a forward pass
 _FAST = ("relu", "leaky-relu", "identity")
 
@@ -29,18 +29,19 @@ def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int
         bytes at peak if all draws are different functions, as far as there are so many; seconds are right to a factor
         of about three on the cores that are used, those of networks with convolutions or layer norm to a factor of ten.
     """
-    n = shape[0]
+    n, least = shape[0], 1
     if source == "gp":
         memory, setting_up, each = _of_gp(n)
     elif isinstance(architecture, FullyConnected) and not architecture.layer_norm:
-        memory, setting_up, each = _of_fully_connected(architecture, n, math.prod(shape[1:]))
+        memory, least, each = _of_fully_connected(architecture, n, math.prod(shape[1:]))
+        setting_up = 0.0
     else:
         memory, setting_up, each = _of_jax(architecture, n, shape[1:])
     functions = min(draws, 2 ** min(n, 64))
     row = -(-n // 8)
     counting = 1e-6 + 5e-9 * n
     # Two copies of the rows while they are sorted and the table itself; counts, hashes and their order.
-    return Cost(_FIXED + memory + functions * (3 * row + 56), setting_up + draws * (each + counting))
+    return Cost(_FIXED + memory + functions * (3 * row + 56), setting_up + max(draws, least) * (each + counting))
 
 
 def _of_gp(n: int) -> tuple[int, float, float]:
@@ -52,8 +53,8 @@ def _of_gp(n: int) -> tuple[int, float, float]:
     )
 
 
-def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tuple[int, float, float]:
-    """Bytes, seconds once, and seconds a network: products, normal numbers, activations."""
+def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tuple[int, int, float]:
+    """Bytes, networks of a block, and seconds of each: products, normal numbers, activations."""
     width, depth = architecture.width, architecture.depth
     fans, units = [inputs, *[width] * depth], [*[width] * depth, 1]
     weights = sum(fan * count for fan, count in zip(fans, units, strict=True))
@@ -62,7 +63,7 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
     memory = cores() * (24 * largest + 16 * max(min(_OUTPUTS, 4096 * n), n)) + 12 * n * inputs
     activation = 3e-10 if architecture.activation in _FAST else 1e-8
     each = 5e-6 + 2 * n * weights / 1e11 + 3e-9 * parameters + activation * n * width * depth
-    return memory, 0.0, each / cores()
+    return memory, max(1, min(_BLOCK, _OUTPUTS // n, _WORK // (n * parameters))), each / cores()
 
 
 def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
