@@ -105,6 +105,8 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
         else:
             dataset, specifications = parse_problem(*_data(context, network), given.corrupt, given.corrupt_seed)
             problem = problem_from_data(dataset, specifications, network, parameters, bars, given.labels_file)
+        if problem.estimator != parameters:
+            raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
         n = len(problem.K)
         if given.train >= n:
             raise InvalidInput("--train", f"got {given.train:,} where there are {n:,} inputs", "Leave some to test.")
