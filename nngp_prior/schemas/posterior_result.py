@@ -24,6 +24,9 @@ def _student(freedom: int, level: float) -> float:
 class Predictive:
     """Predictive probabilities P(label +1 | S) of test inputs.
 
+    Where the rarer label has a probability below about 0.01, few particles carry it, and its standard error is too
+    small by a factor of about two; :meth:`nngp_prior.Posterior.log_probability` of that one label has an honest one.
+
     Attributes:
         value: (t,) of the label +1, for each test input, between 0 and 1; the label -1 has the rest.
         stderr: (t,) jackknife standard errors over replicates.

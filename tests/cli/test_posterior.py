@@ -79,9 +79,24 @@ def test_bad_input(run, tmp_path: Path) -> None:
     assert_refused(run("posterior", "--train", 2, "-n", 5, "--labelling", "classes"), "labelling", "one-vs-rest")
 
 
-def test_a_service_takes_no_kernel(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posteriors_of_a_service(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_service() as service:
         monkeypatch.setenv("NNGP_URL", service.url)
         monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+        asked = []
+        submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+        options = ("posterior", "--train", 2, "-n", 4, "--labelling", "parity", "--particles", 64, "--seed", 5)
+        document = parse(run(*options, "--json").out)
+        (request,) = asked
+        assert service.work == "posteriors"
+        assert (request["train"], request["dataset"]["n"], request["seed"]) == (2, 4, 5)
+        assert request["estimator"]["particles"] == 64
+        (row,) = document["results"]
+        assert (row["name"], row["log_p"], row["test"]["log_p"]) == ("parity", -10.0, -15.0)
+        assert row["test"]["predictive"]["value"] == [0.75, 0.75]
+        printed = run(*options).out
+        assert "2 training inputs, 2 test inputs" in printed
+        assert "0.2500 ± 0.1250" in printed
+        assert "0.5000 (0.0000 … 1.0000)" in printed
         np.save(tmp_path / "K.npy", np.eye(2))
         assert_refused(run("posterior", "--train", 1, "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")
