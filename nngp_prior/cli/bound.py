@@ -21,7 +21,7 @@ from nngp_prior.cli.problems import (
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
-from nngp_prior.schemas.bound_result import bound_row
+from nngp_prior.schemas.bound_result import BoundResult, bound_row
 from nngp_prior.schemas.data import BlobLabellings, Corruption
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator, estimator_of
@@ -110,8 +110,7 @@ def bound(
             }
         )
         return
-    _print_table(name, points)
-    _print_notes(points, delta, gamma)
+    _print_curve(name, points, delta, gamma)
     if plot is not None:
         output.console.print(f"Plot: {plot}")
 
@@ -250,6 +249,31 @@ def _document(point: _Point) -> dict[str, Any]:
     row = bound_row(0, point.estimate, point.bounds, point.clean_error)
     del row["labelling"]
     return row
+
+
+def print_bounds(result: BoundResult, about: dict[str, Any]) -> None:
+    """Print bounds that a service has computed.
+
+    Args:
+        result: of one labelling.
+        about: what stands above the results.
+    """
+    points, name = _points(result), f"labelling {result.labelling}"
+    if points:
+        _print_curve(name, points, about["delta"], about["gamma"])
+    else:
+        output.note(f"{name}: {result.message}")
+
+
+def _points(result: BoundResult) -> list[_Point]:
+    return [
+        _Point(point.estimate, point.bounds, point.clean_error) for point in result.points if point.estimate is not None
+    ]
+
+
+def _print_curve(name: str, points: list[_Point], delta: float, gamma: float) -> None:
+    _print_table(name, points)
+    _print_notes(points, delta, gamma)
 
 
 def _print_table(name: str, points: list[_Point]) -> None:

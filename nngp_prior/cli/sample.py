@@ -18,13 +18,18 @@ from nngp_prior.schemas.data import Dataset
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import estimator_of
 from nngp_prior.schemas.result import LEVEL, Result, row_of
-from nngp_prior.schemas.sample_result import SampledFunction, bits_of
+from nngp_prior.schemas.sample_result import SampledFunction, Samples, bits_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
     from nngp_prior.prior.sampling import FunctionCounts
 
 _LEMPEL_ZIV = "lempel-ziv"
+_MEASURES = {
+    _LEMPEL_ZIV: "Lempel-Ziv\n(bits)",
+    "entropy": "entropy\n(bits)",
+    "critical-sample-ratio": "critical\nsamples",
+}
 
 
 def sample(
@@ -91,15 +96,22 @@ def sample(
             }
         )
         return
-    _print_table(drawn, source)
-    if drawn.undecided:
-        output.note(
-            f"{drawn.undecided:,} draws have an output that is exactly 0 (at input {int(drawn.zeros.argmax())} most "
-            "often), hence no labels; they count as draws of no function"
-        )
+    _print_drawn(drawn, source)
     for written in (out, plot):
         if written is not None:
             output.console.print(f"Written: {written}", highlight=False)
+
+
+def print_samples(found: Samples) -> None:
+    """Print draws that a service has made.
+
+    Args:
+        found: of them.
+    """
+    if found.status == "ok":
+        _print_drawn(_drawn(found, {}), found.about["source"])
+    else:
+        output.note(found.message)
 
 
 class _Drawn(NamedTuple):
@@ -113,7 +125,7 @@ class _Drawn(NamedTuple):
         undecided: draws with an output that is exactly 0.
         zeros: such draws for each input.
         seconds: of drawing.
-        top: the most frequent functions, with their Lempel-Ziv complexities.
+        top: the most frequent functions.
         compared: the name of other draws, and the frequency of each of these functions among them.
         estimates: log P of each, by each method.
     """
@@ -188,6 +200,10 @@ def _there(context: typer.Context, network: Architecture, dataset: Dataset, meth
             Y = np.array([function.labels for function in found])
             results = remote.waited_for(client.estimate(network, dataset, Y, method=method, seed=given.seed))
             estimates[method] = [_estimate_of(result) for result in results]
+    return _drawn(found, estimates)
+
+
+def _drawn(found: Samples, estimates: dict[str, list[Estimate]]) -> _Drawn:
     about = {name: found.about[name] for name in ("dataset", "order") if name in found.about}
     return _Drawn(
         about, found.about["versions"], found.draws, found.functions, found.undecided, found.zeros, found.seconds,
@@ -238,8 +254,19 @@ def _document(drawn: _Drawn, i: int) -> dict[str, Any]:
     }
 
 
+def _print_drawn(drawn: _Drawn, source: str) -> None:
+    _print_table(drawn, source)
+    if drawn.undecided:
+        output.note(
+            f"{drawn.undecided:,} draws have an output that is exactly 0 (at input {int(drawn.zeros.argmax())} most "
+            "often), hence no labels; they count as draws of no function"
+        )
+
+
 def _print_table(drawn: _Drawn, source: str) -> None:
-    headings = ["\nones", "Lempel-Ziv\n(bits)", "\ndraws", f"{source}\n(nats)", "95 % interval\n(nats)"]
+    measures = list(drawn.top[0].complexities) if drawn.top else []
+    headings = ["\nones", *(_MEASURES[name] for name in measures)]
+    headings += ["\ndraws", f"{source}\n(nats)", "95 % interval\n(nats)"]
     headings += [] if drawn.compared is None else [f"{drawn.compared[0]}\n(nats)"]
     title = f"{drawn.draws:,} draws, {drawn.functions:,} functions of {len(drawn.zeros):,} inputs"
     table = output.table(*headings, *(f"{method}\n(nats)" for method in drawn.estimates), title=title, rows="rank")
@@ -250,7 +277,7 @@ def _print_table(drawn: _Drawn, source: str) -> None:
         table.add_row(
             str(rank),
             str(int((labels > 0).sum())),
-            f"{complexities[_LEMPEL_ZIV]:.1f}",
+            *(f"{complexities[name]:.{1 if name == _LEMPEL_ZIV else 3}f}" for name in measures),
             f"{draws:,}",
             output.nats(frequency.value, frequency.stderr),
             " … ".join(output.nats(end, frequency.stderr, False) for end in interval),
