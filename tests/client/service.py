@@ -220,8 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             case _ if headers["accept"] == "application/x-ndjson":
                 self.pieces("application/x-ndjson", *(json.dumps(each) + "\n" for each in rows))
             case _:
-                train = {"train": 2} if job["kind"] == "posteriors" else {}
-                self.answer(200, {"units": "nats", "n": 4, **train, "versions": {}, "results": rows})
+                more = {} if job["kind"] == "estimates" else {"versions": {}, "train": 2}
+                self.answer(200, {"units": "nats", "n": 4, **more, "results": rows})
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one  # noqa: N815
 
