@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 from nngp_prior.client.bars import bar
 from nngp_prior.client.jobs import Status
 from nngp_prior.client.kinds import kind_of
-from nngp_prior.client.requests import Npy, bound_request, estimate_request, sample_request
+from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
 from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import ResultsRequest, Workbench
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
+from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.result import Results
 from nngp_prior.schemas.sample_result import Samples
 
@@ -27,7 +28,7 @@ R = TypeVar("R")
 
 
 class LocalClient:
-    """Estimates, bounds and samples by this process, with the calls of :class:`nngp_prior.Client`.
+    """Estimates, bounds, posteriors and samples by this process, with the calls of :class:`nngp_prior.Client`.
 
     Arrays and results are kept as long as the client is.
 
@@ -92,6 +93,24 @@ class LocalClient:
         bounds = {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
         return self.submit(bound_request(architecture, X, Y, method, seed, options, self.upload, bounds))
 
+    def posterior(
+        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
+    ) -> LocalJob[PosteriorResults]:
+        """As :meth:`nngp_prior.Client.posterior`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, or a data set.
+            Y: an array of labels, or labellings.
+            train: how many are training inputs.
+            seed: of all random numbers.
+            **options: as there.
+
+        Returns:
+            the job.
+        """
+        return self.submit(posterior_request(architecture, X, Y, train, seed, options, self.upload))
+
     def sample(
         self,
         architecture: Architecture,
@@ -123,7 +142,7 @@ class LocalClient:
         """Take a request, after checking all of it but its labels.
 
         Args:
-            request: of estimates, bounds or samples.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             the job; that of the same request, if there is one.
@@ -198,7 +217,7 @@ class LocalJob(Generic[R]):
 
     Args:
         bench: what computes.
-        request: of estimates, bounds or samples.
+        request: of estimates, bounds, posteriors or samples.
 
     Attributes:
         id: of the job; the same for the same request.

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
-from nngp_prior.client.requests import Npy, bound_request, estimate_request, sample_request
+from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
+from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.request import EstimateRequest, SampleRequest
 from nngp_prior.schemas.result import Results
 from nngp_prior.schemas.sample_result import Samples
@@ -25,7 +26,7 @@ _PAGE = 200
 
 
 class Client:
-    """A service of estimates, bounds and samples.
+    """A service of estimates, bounds, posteriors and samples.
 
     What it refuses raises the errors of this package (:mod:`nngp_prior.errors`). Where no service answers, or it says
     that it is too busy or its disk is full, requests are made again, after as long as it says or after growing
@@ -101,6 +102,25 @@ class Client:
         bounds = {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
         return self.submit(bound_request(architecture, X, Y, method, seed, options, self.upload, bounds))
 
+    def posterior(
+        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
+    ) -> RemoteJob[PosteriorResults]:
+        """Ask for the prior given labels of the first inputs, as :func:`nngp_prior.posterior` has it, at the others.
+
+        Args:
+            architecture: the specification of the network.
+            X: as for :meth:`estimate`: training inputs, then test inputs.
+            Y: as there: labels of training and test inputs. Those of test inputs are what errors are counted by, and
+                change no probability.
+            train: how many are training inputs.
+            seed: of all random numbers; the values are those of the library.
+            **options: as for :func:`nngp_prior.posterior`.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one.
+        """
+        return self.submit(posterior_request(architecture, X, Y, train, seed, options, self.upload))
+
     def sample(
         self,
         architecture: Architecture,
@@ -132,7 +152,7 @@ class Client:
         """Ask for what a request says.
 
         Args:
-            request: of estimates, bounds or samples.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             the job, which has been accepted.
@@ -144,7 +164,7 @@ class Client:
         """What a request would take, without making it.
 
         Args:
-            request: of estimates, bounds or samples.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nngp_prior.schemas.bound_result import BoundResult, BoundResults
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest
+from nngp_prior.schemas.posterior_result import PosteriorResult, PosteriorResults
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest
 from nngp_prior.schemas.result import Result, Results
 from nngp_prior.schemas.sample_result import Samples
 
@@ -29,6 +30,7 @@ _ESTIMATES = Kind("labellings", Result, Results)
 _KINDS = {
     EstimateRequest.work: _ESTIMATES,
     BoundRequest.work: Kind("labellings", BoundResult, BoundResults),
+    PosteriorRequest.work: Kind("labellings", PosteriorResult, PosteriorResults),
     SampleRequest.work: Kind("samples", Samples, lambda rows, about: Samples(rows[0], about)),
 }
 

@@ -14,7 +14,7 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
 from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest
 
 S = TypeVar("S", bound=Specification)
 Upload = Callable[[np.ndarray], str]
@@ -106,6 +106,27 @@ def bound_request(
     """
     parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
     return _with_arrays(BoundRequest, {**parts, **bounds}, X, Y, upload)
+
+
+def posterior_request(
+    architecture: Any, X: Any, Y: Any, train: int, seed: int, options: Mapping[str, Any], upload: Upload
+) -> PosteriorRequest:
+    """A request for posteriors.
+
+    Args:
+        architecture: as for :func:`estimate_request`.
+        X: as there, the training inputs first.
+        Y: as there, of training and test inputs.
+        train: how many training inputs.
+        seed: as there.
+        options: of the estimator ``smc``.
+        upload: as there.
+
+    Returns:
+        the request; arrays are uploaded.
+    """
+    parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed, "train": train}
+    return _with_arrays(PosteriorRequest, parts, X, Y, upload)
 
 
 def sample_request(

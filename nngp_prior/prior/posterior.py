@@ -30,7 +30,6 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.kernels import check_inputs
 from nngp_prior.numerics.random import generator
-from nngp_prior.prior.posterior_results import GibbsError, Predictive, VoteError, vote_error
 from nngp_prior.probability import check_labels, prepare, require_memory
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
@@ -39,6 +38,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
 from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError
 
 _ROWS = 256  # test inputs looked at at a time
 
@@ -193,7 +193,10 @@ class Posterior:
         Returns:
             the part of the test inputs whose vote is wrong, and what uncertain votes may change.
         """
-        return vote_error(self.predictive(), self._test_labels(labels))
+        y, predictive = self._test_labels(labels), self.predictive()
+        wrong, uncertain = 0.5 * (1 - predictive.votes * y), predictive.uncertain()
+        low = float(wrong[~uncertain].sum()) / self.test
+        return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
 
     def samples(self, count: int, seed: int = 0) -> Float[np.ndarray, "{count} n"]:
         """Functions of the posterior, at training and test inputs.
@@ -340,14 +343,19 @@ class Posterior:
         return np.einsum("irp,rp->ir", probability.reshape(len(rows), *weights.shape), weights)
 
 
+def bytes_beside(train: int, parameters: SMC) -> int:
+    """Peak memory beside that of an estimate of n labels: a second factor, the particles, and those of test inputs."""
+    particles = parameters.particles * parameters.replicates
+    return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
+
+
 def _require_room(train: int, n: int, parameters: SMC) -> None:
-    """Refuse what does not fit beside the estimate itself: a second factor, the particles, and those of test inputs.
+    """Refuse what does not fit, before anything is computed.
 
     Raises:
         ResourceLimit: says how much is needed.
     """
-    particles = parameters.particles * parameters.replicates
-    needed = 8 * (n * n + train * train + 2 * train * particles + 3 * _ROWS * particles)
+    particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ResourceLimit(

@@ -15,6 +15,7 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.kernels import Job, KernelCache
 from nngp_prior.prior.learning_curve import learning_curve
 from nngp_prior.prior.pac_bayes import clean_error_corrupted, pac_bayes_bounds
+from nngp_prior.prior.posterior import Posterior
 from nngp_prior.prior.sampling.rows import require_samples, sample_row
 from nngp_prior.probability import PreparedKernel, check_labels, compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
@@ -24,10 +25,12 @@ from nngp_prior.schemas.bound_result import bound_row
 from nngp_prior.schemas.data import BlobLabellings, Boolean
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import classes_of, more_than_two
+from nngp_prior.schemas.posterior_result import posterior_row
 from nngp_prior.schemas.request import (
     BoundRequest,
     EstimateRequest,
     KernelRequest,
+    PosteriorRequest,
     RequestDataset,
     RequestLabelling,
     SampleRequest,
@@ -37,7 +40,7 @@ from nngp_prior.versions import versions
 
 T = TypeVar("T")
 Blobs = Callable[[str], np.ndarray]
-ResultsRequest = EstimateRequest | SampleRequest  # bounds are estimates with more to them
+ResultsRequest = EstimateRequest | SampleRequest  # bounds and posteriors are estimates with more to them
 _KEPT = 2  # data sets, kernels and factors of the last requests
 
 
@@ -228,6 +231,35 @@ class Workbench:
             points = [self._bound_row(request, places[row], row, y, *point[1:]) for point in curve]
             yield row, {**points[-1], "points": points}
 
+    def posteriors(
+        self, request: PosteriorRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Posteriors given the first labels of each labelling, at the other inputs.
+
+        Args:
+            request: what is asked for.
+            rows: which labellings, by their places; all when absent.
+            progress: told of tiles, and of steps.
+
+        Yields:
+            place and result. A labelling that cannot be used, or whose training labels have probability 0, has the
+            status ``invalid-labels``.
+        """
+        self._require_sizes(request)
+        usable, refused = self._labelled(request, rows)
+        yield from refused
+        wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
+        for row, y in usable:
+            train, test = y[: request.train], y[request.train :]
+            try:
+                found = Posterior(self.kernel(wanted, progress), train, request.estimator, request.seed, progress)
+            except InvalidLabels as error:
+                yield row, refused_row(row, "invalid-labels", str(error))
+                continue
+            errors = found.gibbs_error(test), found.vote_error(test)
+            given = found.log_probability(test, progress)
+            yield row, posterior_row(row, found.log_p, found.predictive(), *errors, given)
+
     def samples(self, request: SampleRequest, progress: ProgressCallback = ignore) -> dict[str, Any]:
         """Draws from the prior, counted.
 
@@ -257,6 +289,8 @@ class Workbench:
         match request:
             case SampleRequest():
                 yield from ((row, self.samples(request, progress)) for row in rows)
+            case PosteriorRequest():
+                yield from self.posteriors(request, rows, progress)
             case BoundRequest():
                 yield from self.bounds(request, rows, progress)
             case EstimateRequest():
@@ -297,6 +331,11 @@ class Workbench:
         return {"n": len(job.X), "kernel": job.key, **common}
 
     def _require_sizes(self, request: EstimateRequest) -> None:
+        if isinstance(request, PosteriorRequest):
+            n = len(self.data(request.dataset).X)
+            if request.train >= n:
+                problem = f"got {request.train:,} where there are {n:,} inputs"
+                raise InvalidInput("train", problem, "Leave some for the test, or add inputs.")
         if isinstance(request, BoundRequest) and request.sizes is not None:
             n, most = len(self.data(request.dataset).X), request.sizes[-1]
             if most > n:

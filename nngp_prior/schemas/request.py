@@ -80,6 +80,28 @@ class BoundRequest(EstimateRequest):
         return tuple(sorted(set(sizes)))
 
 
+class PosteriorRequest(EstimateRequest):
+    """The posterior given the labels of the first inputs, at the others.
+
+    Attributes:
+        train: m: the first m inputs are training inputs, the others test inputs.
+        estimator: of the runs, without ``classes`` and ``target_stderr``.
+    """
+
+    work: ClassVar[str] = "posteriors"
+    train: Annotated[int, Field(ge=1)]
+    estimator: SMC = SMC()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @field_validator("estimator")
+    @classmethod
+    def _means_something(cls, estimator: SMC) -> SMC:
+        if estimator.classes is not None:
+            raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
+        if estimator.target_stderr is not None:
+            raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
+        return estimator
+
+
 class SampleRequest(Specification):
     """Draws from the prior, counted by the function that they are at the inputs.
 

@@ -16,6 +16,7 @@ import numpy as np
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
 from nngp_prior.schemas.bound_result import bound_row
 from nngp_prior.schemas.estimate import Approximate, Counts, Estimate
+from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 from nngp_prior.schemas.result import row_of
 from nngp_prior.schemas.sample_result import function_row
 
@@ -34,6 +35,10 @@ def row(work: str, i: int, request: dict[str, Any]) -> dict[str, Any]:
     if work == "bounds":
         points = [bound_row(i, estimate(i, m), pac_bayes_bounds(estimate(i, m))) for m in request.get("sizes") or [4]]
         return {**points[-1], **({"points": points} if request.get("sizes") else {})}
+    if work == "posteriors":
+        predictive = Predictive(np.full(4 - request["train"], 0.75), np.full(4 - request["train"], 0.125), 31)
+        errors = GibbsError(0.25, 0.125, 31), VoteError(0.5, 0.0, 1.0, 2)
+        return posterior_row(i, estimate(i, request["train"]), predictive, *errors, estimate(i + 5))
     counts = Counts(hits=3, draws=request["networks"])
     frequency = Estimate(value=counts.value(), stderr=counts.stderr(), n=4, method="sampled-networks", evidence=counts)
     function = function_row(
@@ -159,9 +164,9 @@ class Handler(BaseHTTPRequestHandler):
             case ("PUT", ["blobs", sha]) if hashlib.sha256(body).hexdigest() == sha:
                 service.blobs[sha] = body
                 self.answer(201, {"sha256": sha})
-            case ("POST", ["estimates" | "bounds" | "samples"]) if query == "dry_run=true":
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples"]) if query == "dry_run=true":
                 self.answer(200, {"bytes": 1, "seconds": 2.0, "cached": False, "rows": 3, "chunks": 1})
-            case ("POST", ["estimates" | "bounds" | "samples" as work]):
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" as work]):
                 service.work = work
                 self.answer(201, service.submit(json.loads(body)))
             case ("GET", ["jobs"]):
@@ -215,7 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             case _ if headers["accept"] == "application/x-ndjson":
                 self.pieces("application/x-ndjson", *(json.dumps(each) + "\n" for each in rows))
             case _:
-                self.answer(200, {"units": "nats", "n": 4, "versions": {}, "results": rows})
+                more = {} if job["kind"] == "estimates" else {"versions": {}, "train": 2}
+                self.answer(200, {"units": "nats", "n": 4, **more, "results": rows})
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one  # noqa: N815
 
