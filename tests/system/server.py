@@ -73,6 +73,10 @@ class Server:
         """End it as a person would."""
         self._end(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self._end(signal.SIGINT)
+
     def kill(self) -> None:
         """Kill -9."""
         self._end(signal.SIGKILL)
