@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.problems import StorageFull
+from nngp_prior.errors import InvalidInput
 
 _SUFFIX = ".tmp"
 
@@ -104,3 +106,30 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(f"*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+class StoreLock:
+    """Keeps a store to one service: uploads are counted, and their remains swept, by the process that has it.
+
+    The system lets go of it when the process ends, however it does.
+
+    Args:
+        folder: of the store.
+
+    Raises:
+        InvalidInput: another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            remedy = "End that one, or set NNGP_HOME to another folder; several may share a NNGP_DATABASE_URL."
+            raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy) from None
+
+    def release(self) -> None:
+        """Let others have it."""
+        os.close(self._file)

@@ -16,6 +16,7 @@ from anyio import CapacityLimiter
 from api.blobs import BlobStore
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
+from api.files import StoreLock
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
@@ -55,6 +56,7 @@ class Service:
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
+        self._lock = StoreLock(home)
         memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
         self.limits = Limits(cores(), memory)
         self.blobs = BlobStore(settings)
@@ -104,6 +106,7 @@ class Service:
         self.changes.close()
         self.dispatcher.stop()
         self.table.close()
+        self._lock.release()
 
 
 def _local_executor(settings: ServerSettings, blobs: BlobStore, limits: Limits) -> LocalExecutor:

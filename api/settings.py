@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.schemas.base import explain_one
 from nngp_prior.settings import Settings
 
 _MIB = 2**20
@@ -72,6 +74,26 @@ class ServerSettings(Settings):
                 "keep the token."
             )
         return self
+
+
+def read_settings() -> ServerSettings:
+    """Those of the environment.
+
+    Returns:
+        them.
+
+    Raises:
+        NngpPriorError: one of them cannot be used; it is named as the environment has it.
+    """
+    try:
+        return ServerSettings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if not problem["loc"]:  # of several together: the message names them
+            raise NngpPriorError(problem["msg"].removeprefix("Value error, ")) from None
+        name = f"NNGP_{problem['loc'][0]}".upper()
+        refused = explain_one({**problem, "loc": (name,)})
+        raise refused from None
 
 
 def is_loopback(host: str) -> bool:

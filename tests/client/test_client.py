@@ -169,7 +169,7 @@ def test_problems_are_the_errors_that_the_library_raises(client: Client, service
         with pytest.raises(error) as raised:
             client.estimate(NET, Digits(n=4), Parity())
         assert str(raised.value).startswith(text)
-        own = raised.value if isinstance(raised.value, ServiceError) else raised.value.__cause__
+        own = raised.value if isinstance(raised.value, ServiceError) else raised.value.__context__
         assert isinstance(own, ServiceError)
         assert own.problem["status"] == own.status
     service.faults["POST"] = [refuse(422, "invalid-request", "no", errors)]
