@@ -16,7 +16,8 @@ from anyio import CapacityLimiter
 from api.blobs import BlobStore
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
-from api.files import StoreLock
+from api.files import StoreLock, trim
+from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
@@ -28,6 +29,7 @@ from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")
+_COMPILED_BYTES = 10**9  # what JAX has compiled
 _LOADING = 2  # requests that load data at a time
 
 
@@ -80,6 +82,12 @@ class Service:
             lease_seconds=settings.lease_seconds,
         )
         self.dispatcher.start()
+        compiled = home / "xla"
+        compiled.mkdir(mode=0o700, exist_ok=True)
+        self._housekeeping = Housekeeping(
+            lambda: self.table.forget(settings.job_days), lambda: trim(compiled, _COMPILED_BYTES)
+        )
+        self._housekeeping.start()
         self.slow = CapacityLimiter(1)
         self._loading = CapacityLimiter(_LOADING)
 
@@ -103,6 +111,7 @@ class Service:
     def close(self) -> None:
         """End what lifespan began."""
         self.stopping = True
+        self._housekeeping.stop()
         self.changes.close()
         self.dispatcher.stop()
         self.table.close()

@@ -36,6 +36,7 @@ class ServerSettings(Settings):
         queue_limit: ``NNGP_QUEUE_LIMIT``, jobs that wait or run.
         task_seconds: ``NNGP_TASK_SECONDS``, after which a process that computes one unit of work is ended.
         lease_seconds: ``NNGP_LEASE_SECONDS``, after which a worker that was not heard of is taken for dead.
+        job_days: ``NNGP_JOB_DAYS``, for which a job is kept after its end, with its results; ``inf`` is for ever.
         min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk that are left free.
         body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a body of JSON must have arrived, and between two
             parts of an uploaded array.
@@ -56,6 +57,7 @@ class ServerSettings(Settings):
     queue_limit: Annotated[int, Field(ge=1)] = 2_000
     task_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
+    job_days: Annotated[float, Field(gt=0)] = 90.0
     min_free_disk: Annotated[int, Field(ge=0)] = 256 * _MIB
     body_timeout: Annotated[float, Field(gt=0)] = 30.0
 

@@ -69,6 +69,19 @@ def test_files_are_uploaded(run, service: FakeService, tmp_path: Path) -> None:
     assert all(request["dataset"]["classes"] in service.blobs for request in asked[:3])
 
 
+def test_classes_as_labels_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    """Their number is that of the data, as in process."""
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    np.savez(tmp_path / "x.npz", images=np.eye(4), labels=np.array([0, 1, 2, 1]))
+    run("estimate", "-n", 4, "--labelling", "classes", "--method", "ep")
+    run("estimate", "-n", 4, "--classes", "1,4,7", "--labelling", "classes", "--method", "ep")
+    run("estimate", "--inputs-file", tmp_path / "x.npz", "--labelling", "classes", "--method", "ep")
+    assert [request["estimator"]["classes"] for request in asked] == [10, 3, 3]
+    mixed = run("estimate", "-n", 4, "--labelling", "classes", "--labelling", "parity", "--method", "ep")
+    assert_refused(mixed, "classes beside labellings")
+
+
 def test_what_a_service_does_not_take(run, service: FakeService, tmp_path: Path) -> None:
     np.save(tmp_path / "K.npy", np.eye(2))
     assert_refused(run("estimate", "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")

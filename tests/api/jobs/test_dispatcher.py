@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
@@ -209,6 +210,18 @@ def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:
     assert held.running == 0
     wide.go.set()
     ended(table, "wide", "held3")
+
+
+def test_a_defect_is_logged_with_its_job(start: Start) -> None:
+    def act(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        return Failed({"code": "internal-error"}, "Traceback: a bug")
+
+    with capture_logs() as logged:
+        table, _ = start(Threads(1, act=act))
+        submit(table, "act", 1)
+        ended(table, "act")
+    [line] = [line for line in logged if line["log_level"] == "error"]
+    assert (line["job"], line["traceback"]) == ("act", "Traceback: a bug")
 
 
 def test_units_share_memory(start: Start) -> None:
