@@ -147,7 +147,7 @@ class StoreLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
-            remedy = "End that one, or set NNGP_HOME to another folder; several may share a NNGP_DATABASE_URL."
+            remedy = "End that one, or set NNGP_HOME to another folder."
             raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy) from None
 
     def release(self) -> None:
