@@ -138,6 +138,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(201, {"sha256": sha})
             case ("POST", ["estimates"]) if query == "dry_run=true":
                 self.answer(200, {"bytes": 1, "seconds": 2.0, "cached": False, "rows": 3, "chunks": 1})
+            case ("POST", ["datasets"]):
+                chosen = json.loads(body).get("classes")
+                self.answer(201, {"n": 4, "input_shape": [8, 8], "classes": chosen or list(range(10))})
             case ("POST", ["estimates"]):
                 self.answer(201, service.submit(json.loads(body)))
             case ("GET", ["jobs"]):
