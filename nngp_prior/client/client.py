@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
 from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
+from nngp_prior.schemas.data import BlobData, Dataset
 from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.request import EstimateRequest, SampleRequest
 from nngp_prior.schemas.result import Results
@@ -35,7 +37,8 @@ class Client:
     Args:
         url: of the service; ``NNGP_URL`` when absent, and then http://127.0.0.1:8000.
         token: that opens it; ``NNGP_TOKEN`` when absent, and then the file ``token`` in ``NNGP_HOME``.
-        timeout: seconds for an answer, and for making a request again.
+        timeout: seconds for an answer, and for making a request again; the very first request is given up after five
+            where nothing listens.
     """
 
     def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30) -> None:
@@ -157,7 +160,7 @@ class Client:
         Returns:
             the job, which has been accepted.
         """
-        response = self._http.request("POST", f"/v1/{request.work}", json=request.model_dump(mode="json"))
+        response = self._http.request("POST", f"/v1/{request.work}", json=request.differing)
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     def cost(self, request: EstimateRequest | SampleRequest) -> dict[str, Any]:
@@ -169,8 +172,19 @@ class Client:
         Returns:
             ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
         """
-        body = request.model_dump(mode="json")
-        return self._http.request("POST", f"/v1/{request.work}", params={"dry_run": "true"}, json=body).json()
+        path = f"/v1/{request.work}"
+        return self._http.request("POST", path, params={"dry_run": "true"}, json=request.differing).json()
+
+    def describe(self, dataset: Dataset | BlobData) -> dict[str, Any]:
+        """What a data set turns out to be, where the service has it.
+
+        Args:
+            dataset: its specification.
+
+        Returns:
+            ``n``, ``input_shape`` and ``classes``, those that there are.
+        """
+        return self._http.request("POST", "/v1/datasets", json=dataset.differing).json()
 
     def upload(self, array: ArrayLike) -> str:
         """Make an array known to the service; what it has is not sent again.
@@ -196,8 +210,13 @@ class Client:
 
         Returns:
             the job.
+
+        Raises:
+            InvalidInput: that is no id.
         """
-        response = self._http.request("GET", f"/v1/jobs/{_quoted(id)}")
+        if not re.fullmatch("[0-9a-f]{64}", id):
+            raise InvalidInput("id", f"got {id!r}", "Give all 64 hexadecimal digits; jobs() has those that there are.")
+        response = self._http.request("GET", f"/v1/jobs/{id}")
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     def jobs(self, state: str | None = None) -> Iterator[RemoteJob[Any]]:
@@ -234,7 +253,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe="")

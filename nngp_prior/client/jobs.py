@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import httpx2
 
 from nngp_prior.client.bars import bar
-from nngp_prior.client.http import DROPPED, Http, seconds_after
+from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.kinds import kind_of
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress, ProgressCallback, ignore
@@ -133,6 +133,7 @@ class RemoteJob(Generic[R]):
         Returns:
             False where it has not ended in time.
         """
+        require_seconds(timeout)
         until = float("inf") if timeout is None else time.monotonic() + timeout
         pause, longest = _PAUSES
         while True:
@@ -193,7 +194,7 @@ class RemoteJob(Generic[R]):
                     return
             except (*DROPPED, json.JSONDecodeError) as error:  # begun again from the first row
                 if len(seen) == before and pause >= longest:
-                    raise self._http.unreachable(error) from error
+                    raise self._http.unreachable(error) from None
             pause = _PAUSES[0] if len(seen) > before else min(1.5 * pause, longest)
             time.sleep(pause)
 
@@ -219,7 +220,7 @@ class RemoteJob(Generic[R]):
                         after, pause = sent.id or after, _PAUSES[0]
                         yield last
             except httpx2.SSEError as error:  # an answer, but no stream of events
-                raise self._http.unreachable(error) from error
+                raise self._http.unreachable(error) from None
             except DROPPED:
                 pass
             if last is None and self.status().ended:  # and all that happened was seen before
@@ -289,6 +290,7 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
     Raises:
         NotFinished: some have not ended in time.
     """
+    require_seconds(timeout)
     until = float("inf") if timeout is None else time.monotonic() + timeout
     waiting = list(jobs)
     while waiting:

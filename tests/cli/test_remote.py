@@ -69,6 +69,19 @@ def test_files_are_uploaded(run, service: FakeService, tmp_path: Path) -> None:
     assert all(request["dataset"]["classes"] in service.blobs for request in asked[:3])
 
 
+def test_classes_as_labels_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    """Their number is that of the data, as in process."""
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    np.savez(tmp_path / "x.npz", images=np.eye(4), labels=np.array([0, 1, 2, 1]))
+    run("estimate", "-n", 4, "--labelling", "classes", "--method", "ep")
+    run("estimate", "-n", 4, "--classes", "1,4,7", "--labelling", "classes", "--method", "ep")
+    run("estimate", "--inputs-file", tmp_path / "x.npz", "--labelling", "classes", "--method", "ep")
+    assert [request["estimator"]["classes"] for request in asked] == [10, 3, 3]
+    mixed = run("estimate", "-n", 4, "--labelling", "classes", "--labelling", "parity", "--method", "ep")
+    assert_refused(mixed, "classes beside labellings")
+
+
 def test_what_a_service_does_not_take(run, service: FakeService, tmp_path: Path) -> None:
     np.save(tmp_path / "K.npy", np.eye(2))
     assert_refused(run("estimate", "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")
@@ -158,14 +171,14 @@ if {immediately}:
     sys.exit(3)
 signal.signal(signal.SIGINT, lambda *_: sys.exit(40))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(50))
-print(json.dumps([sys.argv[1:], dict((k, v) for k, v in os.environ.items() if k.startswith("NNGP_"))]), flush=True)
+print(json.dumps(dict((k, v) for k, v in os.environ.items() if k.startswith("NNGP_"))), flush=True)
 signal.pause()
 """
 
 
 def started(folder: Path, *arguments: str, immediately: bool = False, **environment: str) -> subprocess.Popen[str]:
-    """``nngp-prior serve`` with something else in place of uvicorn, which tells how it was started."""
-    (folder / "uvicorn.py").write_text(STUB.format(immediately=immediately))
+    """``nngp-prior serve`` with something else in place of the service, which tells how it was started."""
+    (folder / "api.py").write_text(STUB.format(immediately=immediately))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NNGP_")}
     path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
     command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "serve", *arguments]
@@ -184,9 +197,7 @@ def test_serve_hands_on_settings_and_signals_and_ends_with_the_services_status(
     options = ["--port", "8123", "--slots", "2", "--no-token", "--memory-limit", "1000000"]
     with started(tmp_path, *options, NNGP_HOST="localhost", NNGP_QUEUE_LIMIT="7") as serving:
         assert serving.stdout is not None
-        arguments, settings = json.loads(serving.stdout.readline())
-        assert arguments[0] == "api.app:create_app"
-        assert " ".join(arguments).count("--factory --host localhost --port 8123") == 1
+        settings = json.loads(serving.stdout.readline())
         expected = {"NNGP_PORT": "8123", "NNGP_SLOTS": "2", "NNGP_NO_TOKEN": "True", "NNGP_MEMORY_LIMIT": "1000000"}
         assert settings == {**expected, "NNGP_HOST": "localhost", "NNGP_QUEUE_LIMIT": "7"}
         if status is not None:

@@ -39,12 +39,18 @@ def row(work: str, i: int, request: dict[str, Any]) -> dict[str, Any]:
         predictive = Predictive(np.full(4 - request["train"], 0.75), np.full(4 - request["train"], 0.125), 31)
         errors = GibbsError(0.25, 0.125, 31), VoteError(0.5, 0.0, 1.0, 2)
         return posterior_row(i, estimate(i, request["train"]), predictive, *errors, estimate(i + 5))
-    counts = Counts(hits=3, draws=request["networks"])
+    counts = Counts(hits=3, draws=request.get("networks", 100_000))
     frequency = Estimate(value=counts.value(), stderr=counts.stderr(), n=4, method="sampled-networks", evidence=counts)
     function = function_row(
         1, np.array([1, 1, -1, 1]), 3, frequency, dict.fromkeys(request.get("complexities", []), 7.0)
     )
-    found = {"draws": request["networks"], "functions": 5, "undecided": 1, "zeros": [0, 1, 0, 0], "seconds": 0.5}
+    found = {
+        "draws": request.get("networks", 100_000),
+        "functions": 5,
+        "undecided": 1,
+        "zeros": [0, 1, 0, 0],
+        "seconds": 0.5,
+    }
     return {"status": "ok", "message": "", **found, "top": [function]}
 
 
@@ -166,6 +172,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(201, {"sha256": sha})
             case ("POST", ["estimates" | "bounds" | "posteriors" | "samples"]) if query == "dry_run=true":
                 self.answer(200, {"bytes": 1, "seconds": 2.0, "cached": False, "rows": 3, "chunks": 1})
+            case ("POST", ["datasets"]):
+                chosen = json.loads(body).get("classes")
+                self.answer(201, {"n": 4, "input_shape": [8, 8], "classes": chosen or list(range(10))})
             case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" as work]):
                 service.work = work
                 self.answer(201, service.submit(json.loads(body)))

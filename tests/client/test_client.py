@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import Client, FullyConnected
+from nngp_prior.client import as_completed
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
 from nngp_prior.schemas.bound_result import BoundResults
@@ -159,6 +160,28 @@ def test_an_address_that_is_none(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize("timeout", [-1, 0, float("nan")])
+def test_times_that_are_none(client: Client, timeout: float) -> None:
+    with pytest.raises(InvalidInput, match=f"timeout: got {timeout}"):
+        Client(timeout=timeout)
+    job = client.estimate(NET, Digits(n=4), Parity())
+    for wait in (
+        job.wait,
+        lambda timeout: job.result(timeout=timeout),
+        lambda timeout: list(as_completed([job], timeout)),
+    ):
+        if timeout != 0:
+            with pytest.raises(InvalidInput, match=f"timeout: got {timeout}"):
+                wait(timeout)
+
+
+@pytest.mark.parametrize("id", ["abc", "", "F" * 64, "../" + "0" * 61])
+def test_ids_that_are_none(client: Client, service: FakeService, id: str) -> None:
+    with pytest.raises(InvalidInput, match="64 hexadecimal digits"):
+        client.job(id)
+    assert service.asked == []
+
+
 def test_a_token_that_no_header_takes() -> None:
     with pytest.raises(InvalidInput, match="token"):
         Client("http://127.0.0.1:1", "a\nb")
@@ -177,7 +200,8 @@ def test_problems_are_the_errors_that_the_library_raises(client: Client, service
         with pytest.raises(error) as raised:
             client.estimate(NET, Digits(n=4), Parity())
         assert str(raised.value).startswith(text)
-        own = raised.value if isinstance(raised.value, ServiceError) else raised.value.__cause__
+        assert raised.value.__suppress_context__  # one traceback
+        own = raised.value if isinstance(raised.value, ServiceError) else raised.value.__context__
         assert isinstance(own, ServiceError)
         assert own.problem["status"] == own.status
     service.faults["POST"] = [refuse(422, "invalid-request", "no", errors)]
@@ -206,9 +230,8 @@ def test_jobs_are_listed_page_by_page_and_found_again(client: Client, service: F
     assert [job.id for job in client.jobs("successful")] == [submitted[0].id]
     assert client.job(submitted[3].id).result().values.tolist() == [-10.0]
     with pytest.raises(ServiceError) as raised:
-        client.job("../x?y")
+        client.job("f" * 64)
     assert raised.value.code == "not-found"
-    assert service.asked[-1][1] == "/v1/jobs/..%2Fx%3Fy"
 
 
 def test_bodies_are_json_that_the_service_reads_back(client: Client, service: FakeService) -> None:
