@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
@@ -85,7 +86,7 @@ def posterior(
         rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
         output.print_json({**computed.about, "results": rows})
         return
-    _print_table(computed)
+    print_posteriors(computed.names, computed.results, computed.about)
 
 
 class _Computed(NamedTuple):
@@ -154,16 +155,24 @@ def _data(context: typer.Context, network: Architecture) -> tuple[dict[str, Any]
     return options.data_fields(context, network), context.params["classes"], context.params["labelling"] or [default]
 
 
-def _print_table(computed: _Computed) -> None:
-    train = computed.about["train"]
-    title = f"{train:,} training inputs, {computed.about['n'] - train:,} test inputs"
+def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:
+    """Print posteriors in a table, and what they have to say beside it.
+
+    Args:
+        names: of their labellings.
+        results: one for each.
+        about: what stands above them, with the numbers of inputs.
+    """
+    title = f"{about['train']:,} training inputs, {about['n'] - about['train']:,} test inputs"
     headings = ("log P(S) ± s.e.\n(nats)", "Gibbs error\n± s.e.", "vote error\n(range*)", "uncertain\nvotes*")
     made = output.table(*headings, "log P(test | S) ± s.e.\n(nats)", "\nstatus", "\ns", title=title)
-    for name, result in zip(computed.names, computed.results, strict=True):
+    for name, result in zip(names, results, strict=True):
         made.add_row(name, output.nats(result.value, result.stderr), *_cells(result))
     output.print_table(made)
-    output.console.print("* votes that more particles may change: ½ is within the 95 % interval of the probability")
-    for name, result in zip(computed.names, computed.results, strict=True):
+    output.console.print(
+        "* votes that more particles may change: ½ is within the 95 % interval of the probability", soft_wrap=True
+    )
+    for name, result in zip(names, results, strict=True):
         for message in filter(None, dict.fromkeys([result.message, result.given.message if result.given else ""])):
             output.note(f"{name}: {message}")
 

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,6 +272,16 @@ def test_of_an_architecture_and_inputs() -> None:
     assert told
     with pytest.raises(InvalidInput, match="X_test: has inputs of shape"):
         function_posterior(FullyConnected(), X[:20], labels[:20], X[20:, :5])
+
+
+def test_the_lines_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "posterior.md"
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    assert names["f"].shape == (1000, 300)
+    assert names["parts"].value.shape == (60,)
+    assert "votes uncertain" in capsys.readouterr().out
 
 
 def test_without_test_inputs() -> None:
