@@ -14,7 +14,7 @@ from nngp_prior.cli.problems import parse_problem, problem_from_data, problem_fr
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.posterior_result import PosteriorResult, posterior_row
+from nngp_prior.schemas.posterior_result import PosteriorResult
 from nngp_prior.versions import versions
 
 _IGNORED = {
@@ -97,7 +97,7 @@ class _Computed(NamedTuple):
 
 def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
     """Posteriors of this process."""
-    from nngp_prior.prior.posterior import Posterior
+    from nngp_prior.prior.posterior import result_row
 
     given, names, results = SimpleNamespace(**context.params), [], []
     with output.ProgressBars() as bars:
@@ -114,10 +114,7 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
         for i, (name, labels) in enumerate(problem.labellings):
             if len(labels) != n:
                 raise InvalidInput("labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one an input.")
-            bar, test = bars.bar(name), labels[given.train :]
-            found = Posterior(problem.K, labels[: given.train], parameters, given.seed, bar)
-            errors = found.gibbs_error(test), found.vote_error(test)
-            row = posterior_row(i, found.log_p, found.predictive(), *errors, found.log_probability(test, bar))
+            row = result_row(i, problem.K, labels, given.train, parameters, given.seed, bars.bar(name))
             names.append(name)
             results.append(PosteriorResult(row))
     about = {
