@@ -24,6 +24,8 @@ WITHOUT_JAX = [
     "nngp_prior.data.complexity",
     "nngp_prior.kernels",
     "nngp_prior.prior.learning_curve",
+    "nngp_prior.prior.contributions",
+    "nngp_prior.prior.posterior",
     "nngp_prior.prior.sampling",
     "nngp_prior.prior.workbench",
     "nngp_prior.local",
