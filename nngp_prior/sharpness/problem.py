@@ -17,12 +17,13 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.sharpness import LossName, Matrix
 from nngp_prior.sharpness.losses import LOSSES, curvature, is_error, slope
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
 
@@ -338,6 +339,20 @@ class Problem:
             the product.
         """
         return self._outer_product(lambda *arguments: slope(*arguments) ** 2, theta, v)
+
+    def linear_operator(self, matrix: Matrix = "hessian", layer: str | None = None) -> LinearOperator:
+        """A matrix of this problem, at ``theta``, for SciPy.
+
+        Args:
+            matrix: ``hessian``, ``ggn`` or ``empirical-fisher``.
+            layer: whose block; the whole matrix when absent.
+
+        Returns:
+            what ``scipy.sparse.linalg`` takes, (P, P).
+        """
+        from nngp_prior.sharpness.operators import operator_of, scipy_operator  # they know this class
+
+        return scipy_operator(operator_of(self, matrix, layer))
 
     def total(self, part: Callable[[Array, Array, Array], Any]) -> Any:
         """Σ over chunks, one after another; to be traced by JAX.
