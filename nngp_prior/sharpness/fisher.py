@@ -3,9 +3,10 @@ r"""The Fisher information, exactly: traces and the Fisher-Rao norm.
 .. math:: F = \frac1n \sum_i c_i\, ∇f_i ∇f_i^T, \qquad c_i = \ell''(f_i) \text{ (model)} \text{ or } \ell'(f_i)^2
     \text{ (empirical)}
 
-The model's F is the generalised Gauss-Newton matrix. Where the network is piecewise linear (ReLU, leaky ReLU, identity; no
-layer norm), f is linear in the weights and biases of any one layer while the others stay, so that ∂²f/∂θ_k² = 0 for
-each k, and with it the trace of the Hessian's other term: Tr H = Tr F, for any loss of the output.
+The model's F is the generalised Gauss-Newton matrix. Where the network is piecewise linear (ReLU, leaky ReLU, identity;
+no layer norm), f is affine in the parameters of any one layer while the others stay, so that the other term of the
+Hessian, E[ℓ' ∇²f], has no entries within a layer. Hence each layer's block of H is that of F, and Tr H = Tr F, whatever
+the loss of the output, and for filters that are shared between pixels too. The empirical F has another trace.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jax import Array
 
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.sharpness import FisherRaoNorm, FisherTrace
-from nngp_prior.sharpness.losses import LOSSES, curvature, slope
+from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
 from nngp_prior.sharpness.names import check_layer, layers_asked, of_layer
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
@@ -27,11 +28,7 @@ from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 CHECKS.register(FisherTrace)(check_layer)
 
 
-def _squared_slope(*arguments: Array) -> Array:
-    return slope(*arguments) ** 2
-
-
-_FACTORS: dict[str, Callable[..., Array]] = {"model": curvature, "empirical": _squared_slope}
+_FACTORS: dict[str, Callable[..., Array]] = {"model": curvature, "empirical": squared_slope}
 _PREFIXES = {"model": "", "empirical": "empirical_"}
 
 

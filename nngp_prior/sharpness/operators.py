@@ -61,6 +61,7 @@ class Operator:
         return _PRODUCTS[self.matrix](self.problem, self.problem.theta, whole)[self.start : self.stop]
 
     def __call__(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> Float[Array, " size"]:
+        """The product, compiled."""
         with precisely():
             return _product(self, jnp.asarray(v, self.problem.dtype))
 

@@ -2,8 +2,8 @@ r"""Eigenvalues by Lanczos' method; functions of them, and their density, by sto
 
 .. math:: \mathrm{Tr} f(H) ≈ \frac{P}{m} \sum_{r=1}^m \sum_j ω_{rj} f(θ_{rj})
 
-θ and ω are nodes and weights of the Gauss quadrature that T_k stands for, one for each of m starting vectors (Ubaru, Chen
-and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorithm 1).
+θ and ω are nodes and weights of the Gauss quadrature that T_k stands for, one for each of m starting vectors (Ubaru,
+Chen and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorithm 1).
 """
 
 from __future__ import annotations
@@ -50,19 +50,16 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
         ends += [("min", i, i) for i in range(min(specification.smallest, len(values)))]
         for end, place, i in ends:
             figure = name.format(f"lambda_{end}" + (f"_{i + 1}" if i else ""))
-            residual = float(residuals[place])
+            value, residual = float(values[place]), float(residuals[place])
             diagnostics = {"residual": residual, "steps": lanczos.steps}
-            late = converged[place] if lanczos.finite else True
+            if not lanczos.finite or converged[place]:
+                quantities.append(Quantity(figure, value, diagnostics=diagnostics))
+                continue
             message = (
-                ""
-                if late
-                else (
-                    f"the residual is {residual:.2g} after {lanczos.steps} steps: an eigenvalue is that near, but may not "
-                    "be the last one; raise max_steps or the tolerance"
-                )
+                f"the residual is {residual:.2g} after {lanczos.steps} steps: an eigenvalue is that near, but it may "
+                "not be the last one; raise max_steps or the tolerance"
             )
-            status = "ok" if late else "not-converged"
-            quantities.append(Quantity(figure, float(values[place]), None, status, message, diagnostics))
+            quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
     return Outcome(quantities, COST * products)
 
 
