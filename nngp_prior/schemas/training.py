@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.sharpness import LossName
 
 _Rate = Annotated[float, Field(gt=0, le=1e6)]
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -112,7 +113,6 @@ class SAM(Specification):
 
 
 Optimizer = Annotated[SGD | Momentum | Adam | EntropySGD | SAM, Field(discriminator="kind")]
-Loss = Literal["cross-entropy", "mse"]
 Goal = Literal["training", "all", "none"]
 
 
@@ -133,10 +133,16 @@ class Training(Specification):
     """
 
     optimizer: Optimizer = SGD()
-    loss: Loss = "cross-entropy"
+    loss: LossName = "cross-entropy"
     batch_size: Annotated[int, Field(ge=1)] = 32
     goal: Goal = "training"
     epochs: Annotated[int, Field(ge=0, le=10**7)] = 1000
     extra_epochs: Annotated[int, Field(ge=0, le=10**7)] = 0
     keep_every: Annotated[int, Field(ge=1)] | None = None
     dtype: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _extra_epochs_follow_a_goal(self) -> Training:
+        if self.goal == "none" and self.extra_epochs:
+            raise ValueError("extra_epochs follow a goal: pass goal='training' or 'all', or count them in epochs")
+        return self

@@ -15,12 +15,14 @@ from jaxtyping import Float, Int8, Integer
 from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
 
-from nngp_prior.architectures import FromNetwork, check_inputs
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness.epochs import outputs_of
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
 
 Status = Literal["zero-error", "epochs-spent", "diverged", "unfinished"]
@@ -158,10 +160,8 @@ class Trained:
         if X.shape[1:] != tuple(self.about["input_shape"]):
             problem = f"has inputs of shape {X.shape[1:]} where the training's have {tuple(self.about['input_shape'])}"
             raise InvalidInput("X", problem, "Pass inputs of that shape.")
-        from nngp_prior.sharpness.training import outputs_of
-
         with precisely():
-            return outputs_of(self.finite, self.training.dtype, self.parameters, X)
+            return outputs_of(self.finite, self.parameters, X)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to a file, which appears, or changes, only when it is complete.
