@@ -62,13 +62,26 @@ def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
     Returns:
         at least 1.
     """
+    return max(1, _CHUNK_BYTES // (4 * numbers_of_example(network, dtype) * np.dtype(dtype).itemsize))
+
+
+def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
+    """Numbers in all arrays of the forward pass that one more example adds.
+
+    Args:
+        network: the finite network.
+        dtype: of inputs and parameters.
+
+    Returns:
+        at least 1.
+    """
     theta = jax.ShapeDtypeStruct((network.size,), dtype)
 
     def numbers(rows: int) -> int:
         X = jax.ShapeDtypeStruct((rows, *network.input_shape), dtype)
         return _numbers(jax.make_jaxpr(lambda theta, X: network.forward(network.unflatten(theta), X))(theta, X).jaxpr)
 
-    return max(1, _CHUNK_BYTES // (4 * max(1, numbers(2) - numbers(1)) * np.dtype(dtype).itemsize))
+    return max(1, numbers(2) - numbers(1))
 
 
 def _numbers(jaxpr: Any) -> int:
