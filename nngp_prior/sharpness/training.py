@@ -21,7 +21,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.training import Training
-from nngp_prior.sharpness.epochs import Figures, Networks, compiled, outputs_of, side_by_side
+from nngp_prior.sharpness.epochs import Figures, Networks, compiled, draws, minibatches, outputs_of, side_by_side
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
 from nngp_prior.sharpness.problem import checked_data
 from nngp_prior.sharpness.trained import Status, Trained, described, read, write
@@ -137,22 +137,21 @@ class _Run:
         )
         dtype = training.dtype
         self._examples = jnp.asarray(data.X, dtype), jnp.asarray(data.y, dtype), jnp.asarray(data.n)
-        # A key of its own name: the orders of examples have nothing to do with the initialisations.
-        key = jax.random.key(int(generator(seed, "minibatches").integers(2**63)))
-        self._keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
+        # A key of its own name: the noise of optimizers has nothing to do with the initialisations.
+        key = jax.random.key(int(generator(seed, "noise").integers(2**63)))
+        self._keys: Any = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
 
     def start(self, initial: Parameters | None) -> None:
         """Begin at given parameters, or at draws from the prior."""
         seeds, parts = len(self._numbers), []
+        if initial is None:
+            initial = draws(self._network, self._seed, self._numbers, self._training.dtype)
         for first in range(0, seeds, self._size):
-            chosen = slice(first, first + self._size)
-            if initial is None:
-                numbers = np.array(self._numbers[chosen], dtype=np.uint32)
-                parameters = self._functions.draw(jax.random.key(self._seed), numbers)
-            else:
-                parameters = jax.tree.map(lambda leaf, chosen=chosen: jnp.asarray(leaf[chosen]), initial)
+            places = np.minimum(np.arange(first, first + self._size), seeds - 1)  # of one size, so as to compile once
+            parameters = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf[places]), initial)
             figures = self._functions.figures(parameters, *self._examples)
-            parts.append(jax.tree.map(np.asarray, (self._functions.start(parameters), figures)))
+            part = jax.tree.map(np.asarray, (self._functions.start(parameters), figures))
+            parts.append(jax.tree.map(lambda leaf, count=min(self._size, seeds - first): leaf[:count], part))
         networks, figures = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         self._networks: Networks = networks
         self._epochs = np.zeros(seeds, dtype=np.int64)
@@ -196,7 +195,7 @@ class _Run:
                 chosen, networks = places, jax.tree.map(lambda leaf, p=places: jnp.asarray(leaf[p]), self._networks)
             active = self._active()[chosen]
             networks, figures, finite = self._functions.epoch(
-                networks, *self._examples, self._keys[chosen], self._epochs[chosen], active
+                networks, *self._examples, self._minibatches(chosen), self._keys[chosen], self._epochs[chosen], active
             )
             self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
             ended = int(len(self._epochs) - self._active().sum())
@@ -255,6 +254,14 @@ class _Run:
         active = self._active()
         first = np.flatnonzero(active)[: self._size]
         return np.sort(np.concatenate([first, np.flatnonzero(~active)[: self._size - len(first)]]))
+
+    def _minibatches(self, chosen: np.ndarray) -> np.ndarray:
+        """Of the next epoch of some networks; other networks, and other epochs, have their own."""
+        n, size = len(self._data.y), self._training.batch_size
+        streams = (
+            generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen
+        )
+        return np.stack([minibatches(rng, n, size, self._functions.rounds) for rng in streams])
 
     def _at_goal(self, figures: Figures) -> np.ndarray:
         match self._training.goal:
