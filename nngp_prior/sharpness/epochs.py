@@ -16,10 +16,10 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures import network as network_of_specification
 from nngp_prior.schemas.sharpness import LossName
 from nngp_prior.schemas.training import Optimizer
+from nngp_prior.sharpness.inputs import numbers_of_example
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters
 from nngp_prior.sharpness.optimizers import steps_of
-from nngp_prior.sharpness.problem import numbers_of_example
 
 _CHUNK_NUMBERS = 2**24  # in the forward pass of all networks side by side, 64 MiB in float32
 _NUMBERS = 2**26  # that networks side by side may take in all

@@ -87,3 +87,17 @@ def curvature(loss: Loss, f: Float[Array, " n"], y: Float[Array, " n"]) -> Float
         second derivatives.
     """
     return jax.vmap(jax.grad(jax.grad(loss)))(f, y)
+
+
+def squared_slope(loss: Loss, f: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """(∂ℓ/∂f)² of each example.
+
+    Args:
+        loss: ℓ.
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        squares of the first derivatives.
+    """
+    return slope(loss, f, y) ** 2

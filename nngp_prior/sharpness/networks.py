@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import SequenceKey, keystr, tree_flatten_with_path
+from jax.tree_util import SequenceKey, keystr, tree_leaves_with_path
 from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, network
@@ -139,8 +139,8 @@ class FiniteNetwork:
         Raises:
             InvalidInput: another structure, another shape, or a number that is not finite.
         """
-        leaves, structure = tree_flatten_with_path(parameters)
-        if jax.tree.structure(parameters) != self.structure:
+        leaves, structure = tree_leaves_with_path(parameters), jax.tree.structure(parameters)
+        if structure != self.structure:
             problem = f"have the structure {structure}, not {self.structure}"
             raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this architecture.")
         flat = []
@@ -205,11 +205,11 @@ def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple
     if outputs.shape not in ((3,), (3, 1)):
         problem = f"gives outputs of shape {outputs.shape} for 3 inputs"
         raise InvalidInput("architecture", problem, "Its sharpness is measured with one output: give it one.")
-    leaves, structure = tree_flatten_with_path(shapes)
+    leaves, structure = tree_leaves_with_path(shapes), jax.tree.structure(shapes)
     if not leaves:
         raise InvalidInput("architecture", "has no parameters", "Give the network at least one layer with weights.")
     blocks = _blocks([(path, leaf.shape) for path, leaf in leaves], own)
-    return FiniteNetwork(architecture, input_shape, blocks, jax.tree.structure(shapes), forward)
+    return FiniteNetwork(architecture, input_shape, blocks, structure, forward)
 
 
 def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Block, ...]:

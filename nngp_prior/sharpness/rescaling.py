@@ -88,9 +88,7 @@ def _hidden(layers: Layers, root: Path) -> list[HiddenLayer]:
     return found
 
 
-def rescale(
-    architecture: Architecture | FromNetwork, parameters: Any, alpha: float = ALPHA, *, layer: int = 0
-) -> Any:
+def rescale(architecture: Architecture | FromNetwork, parameters: Any, alpha: float = ALPHA, *, layer: int = 0) -> Any:
     """Divide a hidden layer by α and multiply the next one's weights by it, which leaves the function unchanged.
 
     Args:

@@ -138,7 +138,9 @@ class Trained:
                     "it. Try a smaller learning rate"
                 )
             case "epochs-spent" if self.training.goal != "none":
-                return f"error {self.error[i]:.3g} after {self.epochs[i]:,} epochs. Allow more, or another learning rate"
+                return (
+                    f"error {self.error[i]:.3g} after {self.epochs[i]:,} epochs. Allow more, or another learning rate"
+                )
             case "unfinished":
                 return "the run was cut off. The same call goes on from the file"
             case _:

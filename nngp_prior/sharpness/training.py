@@ -22,8 +22,8 @@ from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.training import Training
 from nngp_prior.sharpness.epochs import Figures, Networks, compiled, draws, minibatches, outputs_of, side_by_side
+from nngp_prior.sharpness.inputs import checked_data
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
-from nngp_prior.sharpness.problem import checked_data
 from nngp_prior.sharpness.trained import Status, Trained, described, read, write
 
 _SAVE_EVERY = 10.0  # seconds at least

@@ -131,7 +131,9 @@ def test_the_noise_of_entropy_sgd() -> None:
     """One Langevin step where the loss is flat: θ moves by η (1 - α) √η' ε N(0, I), and γ is multiplied by 0."""
     steps = steps_of(EntropySGD(learning_rate=0.5, momentum=0, langevin_steps=1, noise=0.2))
     theta = (jnp.zeros(20_000), jnp.zeros((100, 200)))
-    moved, _ = steps.step(theta, steps.init(theta), lambda theta, _: jax.tree.map(jnp.zeros_like, theta), jax.random.key(3))
+    moved, _ = steps.step(
+        theta, steps.init(theta), lambda theta, _: jax.tree.map(jnp.zeros_like, theta), jax.random.key(3)
+    )
     drawn = np.stack([np.ravel(leaf) for leaf in moved]).astype(np.float64)
     std = 0.5 * 0.25 * 0.1**0.5 * 0.2
     n = drawn.shape[1]
