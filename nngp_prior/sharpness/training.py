@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ def train(
     test: Examples | None = None,
     initial: Parameters | None = None,
     seed: int = 0,
+    source: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: ProgressCallback = ignore,
 ) -> Trained:
@@ -66,6 +67,7 @@ def train(
         test: inputs whose outputs are wanted in the end, and their labels.
         initial: parameters to start from instead of draws, each array with an axis of seeds in front.
         seed: that all random numbers come from.
+        source: where the data come from, in what JSON has; kept in ``about["source"]`` of the result.
         checkpoint: a ``.npz`` file. What is done is saved there every ten seconds or more; the same call goes on from
             it, and has the same result bit for bit as one that was never interrupted.
         progress: told of networks that have ended, after each epoch.
@@ -90,7 +92,7 @@ def train(
         raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")
     network = finite_network(architecture, checked.X.shape[1:])
     start = None if initial is None else _initial(network, initial, len(numbers), training.dtype)
-    about = _about(architecture, training, seed, numbers, checked, start)
+    about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
@@ -283,7 +285,7 @@ class _Run:
         first = chosen[goal][self._reached[chosen[goal]] < 0]
         self._reached[first] = self._epochs[first]
         every = self._training.keep_every
-        for epoch in np.unique(self._epochs[chosen[moved]]):
+        for epoch in np.unique(self._epochs[chosen[moved]]).tolist():
             here = moved[self._epochs[chosen[moved]] == epoch]
             while len(self._history) <= epoch:
                 self._history.append(Figures(*(np.full(len(self._epochs), np.nan) for _ in Figures._fields)))
@@ -312,7 +314,7 @@ class _Run:
                 return "unfinished"
             return "epochs-spent" if reached < 0 else "zero-error"
 
-        return tuple(map(one, self._diverged, self._active(), self._reached))
+        return tuple(map(one, self._diverged.tolist(), self._active().tolist(), self._reached.tolist()))
 
     def _save(self, path: Path) -> None:
         state = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(self._networks.state))}
