@@ -58,7 +58,7 @@ def train(
     optimizer: Annotated[
         str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
-    learning_rate: Annotated[float | None, typer.Option(help="of the optimizer [0.01; 0.001 and 0.1]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")] = None,
     loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
     batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
     goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
