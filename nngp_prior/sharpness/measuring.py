@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import norm as scipy_norm
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
@@ -29,7 +30,7 @@ def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,
     data: Sequence[ArrayLike],
-    measures: Sequence[str | Measure] = DEFAULT,
+    measures: Sequence[str | Specification] = DEFAULT,
     *,
     loss: str = "cross-entropy",
     dtype: str = "float64",
@@ -78,7 +79,7 @@ def measure_problem(
         the figures.
     """
     value, gradient = problem.value_and_gradient(problem.theta)
-    norm = float(np.linalg.norm(gradient))
+    norm = float(scipy_norm(np.asarray(gradient), check_finite=False))
     measurements = []
     for specification in specifications:
         if math.isfinite(float(value)) and math.isfinite(norm):
@@ -102,7 +103,7 @@ def measure_problem(
     )
 
 
-def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
+def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:
     if isinstance(measures, str | Specification):
         measures = [measures]
     if not measures:
@@ -112,7 +113,7 @@ def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
         if isinstance(asked, str):
             found.append(measure_of(asked))
         elif isinstance(asked, Specification) and type(asked) in MEASURES:
-            found.append(asked)
+            found.append(asked)  # pyright: ignore[reportArgumentType]
         else:
             raise InvalidInput("measures", f"got {asked!r}", "Pass names of measures, or their specifications.")
     return found
