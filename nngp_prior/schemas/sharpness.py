@@ -150,6 +150,7 @@ Measure = Annotated[
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Measure)[0])
 }
+DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 
 
 def measure_of(kind: str, **options: Any) -> Measure:

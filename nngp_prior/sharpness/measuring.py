@@ -17,13 +17,11 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.sharpness import LossName, Measure, Measurement, Report, measure_of
+from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import fisher, moments, spectrum  # noqa: F401  (they register their measures)
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.versions import versions
-
-DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 
 
 def measure(
@@ -58,10 +56,20 @@ def measure(
     """
     specifications = _specifications(measures)
     problem = Problem.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    checked(problem, specifications)
+    return measure_problem(problem, specifications, seed, progress or ignore)
+
+
+def checked(problem: Problem, specifications: Sequence[Measure]) -> None:
+    """Refuse measures that cannot be taken of a problem.
+
+    Args:
+        problem: network, loss, data.
+        specifications: of measures.
+    """
     for specification in specifications:
         if type(specification) in CHECKS:
             CHECKS[specification](problem, specification)
-    return measure_problem(problem, specifications, seed, progress or ignore)
 
 
 def measure_problem(

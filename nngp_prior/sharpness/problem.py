@@ -189,9 +189,7 @@ class Problem:
         """
         return self.network.forward(self.network.unflatten(theta), X)
 
-    def example_losses(
-        self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]
-    ) -> Float[Array, " b"]:
+    def example_losses(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, " b"]:
         """ℓ(f(θ, x), y) of some examples, to be traced by JAX.
 
         Args:
@@ -204,9 +202,7 @@ class Problem:
         """
         return LOSSES[self.loss_name](self.outputs(theta, X), y)
 
-    def example_gradients(
-        self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]
-    ) -> Float[Array, "b P"]:
+    def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
         """∇ℓ of some examples, all of them in memory, to be traced by JAX.
 
         Args:
