@@ -61,16 +61,19 @@ class Eigenvalues(_OfMatrix):
 
 
 class Trace(_WithProbes):
-    """Tr H, by Hutchinson's method or by XTrace.
+    """Tr H: exactly where it can be, else by Hutchinson's method.
 
     Attributes:
-        method: ``hutchinson`` averages vᵀ H v over independent v, with an honest standard error; ``xtrace`` (Epperly,
-            Tropp and Webber 2024) is far closer where few eigenvalues are large, its standard error is a rule of thumb,
-            and it keeps twice as many vectors of P numbers as probes.
+        method: ``split`` is Tr G + Tr(H - G), G the generalised Gauss-Newton matrix: the first exactly, from the
+            gradient of each example, and the second by Hutchinson's method, or 0 where the network is piecewise linear
+            (relu, leaky relu, identity; no layer norm). ``hutchinson`` averages vᵀ H v over independent v; near a
+            minimum, where H is nearly G, its standard error is many times larger. ``xtrace`` (Epperly, Tropp and Webber
+            2024) is far closer where few eigenvalues are large, its standard error is a rule of thumb, and it keeps
+            twice as many vectors of P numbers as probes.
     """
 
     kind: Literal["trace"] = "trace"
-    method: Literal["hutchinson", "xtrace"] = "hutchinson"
+    method: Literal["split", "hutchinson", "xtrace"] = "split"
 
 
 class Frobenius(_WithProbes):

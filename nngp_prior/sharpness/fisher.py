@@ -45,6 +45,20 @@ def _traces(problem: Problem, fisher: str) -> Array:
     return problem.mean_over_gradients(of_example, problem.theta)
 
 
+def traces_of_layers(problem: Problem, fisher: str) -> dict[str, float]:
+    """Tr F of each layer's block, at the cost of a gradient.
+
+    Args:
+        problem: network, loss, data.
+        fisher: ``model`` or ``empirical``.
+
+    Returns:
+        by the layer's name; their sum is the trace of the whole.
+    """
+    with precisely():
+        return dict(zip(problem.network.layers, map(float, _traces(problem, fisher)), strict=True))
+
+
 @MEASURES.register(FisherTrace)
 def fisher_trace(problem: Problem, specification: FisherTrace, seed: int, progress: ProgressCallback) -> Outcome:
     """Tr F.
@@ -59,8 +73,7 @@ def fisher_trace(problem: Problem, specification: FisherTrace, seed: int, progre
         one figure, or one a layer.
     """
     del seed, progress
-    with precisely():
-        of_layers = dict(zip(problem.network.layers, map(float, _traces(problem, specification.fisher)), strict=True))
+    of_layers = traces_of_layers(problem, specification.fisher)
     name = f"{_PREFIXES[specification.fisher]}fisher_trace"
     quantities = [
         Quantity(name + of_layer(layer), sum(of_layers.values()) if layer is None else of_layers[layer])

@@ -20,6 +20,7 @@ from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 
+_PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 _PLURAL = {"weight": "weights", "bias": "biases"}
 Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
@@ -82,6 +83,14 @@ class FiniteNetwork:
     def layers(self) -> tuple[str, ...]:
         """Names of layers, from the input on."""
         return tuple(dict.fromkeys(block.layer for block in self.blocks))
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether f is affine in the parameters of any one layer, but for kinks; not known of a user's own network."""
+        network = self.architecture
+        return (
+            not isinstance(network, FromNetwork) and network.activation in _PIECEWISE_LINEAR and not network.layer_norm
+        )
 
     def slice_of(self, layer: str) -> tuple[int, int]:
         """Where a layer is in the flat vector, weights and biases.

@@ -46,7 +46,7 @@ def test_hutchinsons_variance_is_that_of_random_signs() -> None:
 
 def test_the_measure_is_the_mean_over_these_vectors() -> None:
     A = random_symmetric(np.array([9.0, 4.0, -3.0, 1.0, 0.5, -0.2, 0.1, 0.0]))
-    report = figures(of_matrix(A), Trace(probes=50), Frobenius(probes=50))
+    report = figures(of_matrix(A), Trace(method="hutchinson", probes=50), Frobenius(probes=50))
     for figure, exact in (("trace", np.trace(A)), ("frobenius", np.linalg.norm(A))):
         assert abs(report[figure].value - exact) < 4 * report[figure].stderr
     expected = np.sqrt(2 * (np.sum(A**2) - np.sum(np.diag(A) ** 2)) / 50)
@@ -84,9 +84,36 @@ def test_xtrace_is_near_where_few_eigenvalues_are_large() -> None:
     assert found.stderr is not None
     assert abs(found.value - np.trace(decaying)) < min(6 * found.stderr, 0.05)
     signs = figures(of_matrix(decaying), Trace(method="xtrace", probes=40))["trace"]
-    assert signs.value == figures(of_matrix(decaying), Trace(probes=40))["trace"].value  # too few rows for XTrace
+    assert signs.value == figures(of_matrix(decaying), Trace(method="hutchinson", probes=40))["trace"].value  # too few rows for XTrace
 
 
 def test_a_matrix_of_zeros_has_them_without_error() -> None:
-    report = figures(of_matrix(np.zeros((4, 4))), Trace(probes=3), Frobenius(probes=3))
+    report = figures(of_matrix(np.zeros((4, 4))), Trace(method="hutchinson", probes=3), Frobenius(probes=3))
     assert [(each.value, each.stderr, each.status) for each in report] == [(0, 0, "ok")] * 2
+
+
+def test_what_is_left_to_chance_is_what_gauss_newton_leaves() -> None:
+    problem, H, G = small(), dense(small()), dense(small(), "ggn")
+    measures = [Trace(probes=50), Trace(probes=50, layer="each"), Trace(probes=50, matrix="ggn")]
+    report = figures(problem, *measures, Trace(probes=50, matrix="empirical-fisher"))
+    split = report["trace"]
+    assert 0 < abs(split.value - np.trace(H)) < 4 * split.stderr
+    expected = np.sqrt(2 * (np.sum((H - G) ** 2) - np.sum(np.diag(H - G) ** 2)) / 50)
+    assert split.stderr == pytest.approx(expected, rel=0.4)
+    assert split.gradients == 1 + 2 * 2 * 50
+    for layer in problem.network.layers:
+        start, stop = problem.network.slice_of(layer)
+        block = report[f"trace[{layer}]"]
+        assert abs(block.value - np.trace(H[start:stop, start:stop])) < 4 * block.stderr + 1e-12
+    for name, exact in (("ggn", G), ("empirical_fisher", dense(problem, "empirical-fisher"))):
+        assert relative(report[f"{name}_trace"].value, np.trace(exact)) < 1e-10
+        assert report[f"{name}_trace"].stderr is None
+
+
+def test_a_piecewise_linear_network_has_its_trace_exactly() -> None:
+    problem = small(activation="relu")
+    report = figures(problem, Trace(), Trace(layer="dense 2"))
+    assert relative(report["trace"].value, np.trace(dense(problem))) < 1e-10
+    assert relative(report["trace[dense 2]"].value, np.trace(dense(problem)[25:55, 25:55])) < 1e-10
+    assert report["trace"].stderr is None
+    assert report["trace"].gradients == 1
