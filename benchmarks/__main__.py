@@ -24,6 +24,7 @@ from benchmarks import (
     memory,
     scipy_mvn,
     service,
+    sharpness,
 )
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "memory": memory.run,
     "large": large.run,
     "service": service.run,
+    "sharpness": sharpness.run,
     "backends": backends.run,
     "gpu": gpu.run,
     "scipy_mvn": scipy_mvn.run,

@@ -127,8 +127,8 @@ def _table(rows: list[dict[str, Any]], wanted: tuple[int, ...], limit: float) ->
         rows,
         [
             data_note(*wanted),
-            f"GPy {GPY.version("gpy")}, Heaviside link, its defaults otherwise; at most {_MAX_SWEEPS} sweeps, and {limit:g} "
-            f"s (then the ratio is a lower bound); both sides with {blas_threads()} BLAS threads",
+            f"GPy {GPY.version('gpy')}, Heaviside link, its defaults otherwise; at most {_MAX_SWEEPS} sweeps, and "
+            f"{limit:g} s (then the ratio is a lower bound); both sides with {blas_threads()} BLAS threads",
             "GPy's time is that of EP.inference, which also forms the posterior; start and imports are not in it",
             *_least_ratios(rows),
         ],

@@ -46,7 +46,7 @@ class Lanczos:
         dtype = operator.problem.dtype
         with precisely():
             room = min(_FIRST_ROOM, operator.size)
-            self._Q = jnp.zeros((room, operator.size), dtype).at[0].set(start / np.linalg.norm(start))
+            self._Q = jnp.zeros((room, operator.size), dtype).at[0].set((start / np.linalg.norm(start)).astype(dtype))
 
     @property
     def steps(self) -> int:

@@ -132,9 +132,7 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
     return Outcome(quantities, COST * products)
 
 
-def _split(
-    operator: Operator, probes: int, seed: int, progress: ProgressCallback
-) -> tuple[float, float | None, float]:
+def _split(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None, float]:
     """Tr G + Tr(H - G), its standard error, and products that it took."""
     problem = operator.problem
     fisher = "empirical" if operator.matrix == "empirical-fisher" else "model"
