@@ -3,8 +3,8 @@ r"""Tr H and ‖H‖_F from products with random vectors.
 .. math:: \mathrm{Tr} H = E[v^T H v], \qquad ‖H‖_F^2 = E[‖H v‖^2], \qquad E[v v^T] = I
 
 With independent random signs the variance of vᵀHv is 2 (‖H‖_F² - Σ H_ii²) (Hutchinson 1989; Avron and Toledo 2011).
-Near a minimum most of H is the generalised Gauss-Newton matrix G, whose trace is known exactly at the cost of a gradient
-(:mod:`nngp_prior.sharpness.fisher`), so that only Tr(H - G) is left to chance, a control variate:
+Near a minimum most of H is the generalised Gauss-Newton matrix G, whose trace is known exactly at the cost of a
+gradient (:mod:`nngp_prior.sharpness.fisher`), so that only Tr(H - G) is left to chance, a control variate:
 
 .. math:: \mathrm{Tr} H = \mathrm{Tr} G + E[v^T (H - G) v]
 
