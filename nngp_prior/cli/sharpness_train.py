@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import describe, parse_problem
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.training import OPTIMIZERS_BY_KIND, Optimizer, Training
+from nngp_prior.schemas.training import Optimizer, Training
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def train(
     optimizer: Annotated[
         str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
-    learning_rate: Annotated[float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
+    ] = None,
     loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
     batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
     goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
@@ -84,9 +86,7 @@ def train(
     if out is not None and out.suffix != ".npz":
         raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
     text = labelling or _DEFAULTS.get(data, _DEFAULT)
-    dataset, (labels,) = parse_problem(
-        options.data_fields(context, network), classes, [text], corrupt, corrupt_seed
-    )
+    dataset, (labels,) = parse_problem(options.data_fields(context, network), classes, [text], corrupt, corrupt_seed)
     from nngp_prior.data.splits import training_sets
     from nngp_prior.sharpness.training import train as train_networks
 
@@ -137,10 +137,9 @@ def _optimizer(name: str, learning_rate: float | None) -> Optimizer:
         if learning_rate is not None:
             raise InvalidInput("--learning-rate", f"means nothing beside --optimizer {name}", "Leave one of them out.")
         return _OPTIMIZER.validate_python(options.read_json(Path(name)))
-    if name not in OPTIMIZERS_BY_KIND:
-        known = ", ".join(OPTIMIZERS_BY_KIND)
-        raise InvalidInput("--optimizer", f"got {name!r}", f"Choose one of {known}, or give a .json file.")
-    return OPTIMIZERS_BY_KIND[name](**({} if learning_rate is None else {"learning_rate": learning_rate}))
+    return _OPTIMIZER.validate_python(
+        {"kind": name} | ({} if learning_rate is None else {"learning_rate": learning_rate})
+    )
 
 
 def _row(trained: Trained, i: int) -> dict[str, Any]:
