@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import norm as scipy_norm
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
@@ -16,22 +17,20 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.sharpness import LossName, Measure, Measurement, Report, measure_of
+from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import fisher, moments, spectrum  # noqa: F401  (they register their measures)
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.versions import versions
 
-DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
-
 
 def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,
-    data: tuple[ArrayLike, ArrayLike],
-    measures: Sequence[str | Measure] = DEFAULT,
+    data: Sequence[ArrayLike],
+    measures: Sequence[str | Specification] = DEFAULT,
     *,
-    loss: LossName = "cross-entropy",
+    loss: str = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
     seed: int = 0,
@@ -57,10 +56,20 @@ def measure(
     """
     specifications = _specifications(measures)
     problem = Problem.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    checked(problem, specifications)
+    return measure_problem(problem, specifications, seed, progress or ignore)
+
+
+def checked(problem: Problem, specifications: Sequence[Measure]) -> None:
+    """Refuse measures that cannot be taken of a problem.
+
+    Args:
+        problem: network, loss, data.
+        specifications: of measures.
+    """
     for specification in specifications:
         if type(specification) in CHECKS:
             CHECKS[specification](problem, specification)
-    return measure_problem(problem, specifications, seed, progress or ignore)
 
 
 def measure_problem(
@@ -78,7 +87,7 @@ def measure_problem(
         the figures.
     """
     value, gradient = problem.value_and_gradient(problem.theta)
-    norm = float(np.linalg.norm(gradient))
+    norm = float(scipy_norm(np.asarray(gradient), check_finite=False))
     measurements = []
     for specification in specifications:
         if math.isfinite(float(value)) and math.isfinite(norm):
@@ -102,7 +111,7 @@ def measure_problem(
     )
 
 
-def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
+def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:
     if isinstance(measures, str | Specification):
         measures = [measures]
     if not measures:
@@ -112,7 +121,7 @@ def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
         if isinstance(asked, str):
             found.append(measure_of(asked))
         elif isinstance(asked, Specification) and type(asked) in MEASURES:
-            found.append(asked)
+            found.append(asked)  # pyright: ignore[reportArgumentType]
         else:
             raise InvalidInput("measures", f"got {asked!r}", "Pass names of measures, or their specifications.")
     return found
@@ -126,7 +135,7 @@ def _carried_out(problem: Problem, specification: Measure, seed: int, progress: 
     return [_measurement(specification, each, outcome.gradients, seconds) for each in outcome.quantities]
 
 
-def _measurement(specification: Measure, quantity: Quantity, gradients: float, seconds: float) -> Measurement:
+def _measurement(specification: Measure, quantity: Quantity, gradients: int | float, seconds: float) -> Measurement:
     status, message = quantity.status, quantity.message
     if status == "ok" and not math.isfinite(quantity.value):
         status, message = "not-finite", "the figure is not finite; try dtype='float64', or other options"
