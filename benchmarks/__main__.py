@@ -25,6 +25,7 @@ from benchmarks import (
     scipy_mvn,
     service,
     sharpness,
+    training,
 )
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "labellings": labellings.run,
     "bounds": bounds.run,
     "boolean": boolean.run,
+    "training": training.run,
     "memory": memory.run,
     "large": large.run,
     "service": service.run,
