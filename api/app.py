@@ -1,4 +1,4 @@
-"""The application: ``uvicorn --factory api.app:create_app``."""
+"""The application; ``python -m api`` serves it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import errors, logs, metrics
 from api.executors.base import Executor
-from api.middleware import BodyLimits, Envelope, HostCheck, TokenCheck
+from api.middleware import BodyLimits, Envelope, HeadAsGet, HostCheck, TokenCheck
 from api.routes import ROUTERS
 from api.service import Service
 from api.settings import ServerSettings
@@ -53,9 +53,11 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
     )
     errors.install(app)
     # What is added last sees a request first; what is refused is not counted, since anybody could make up methods.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimits, settings=settings)
     metrics.instrument(app)
-    app.add_middleware(TokenCheck, token=token_of(settings))
+    app.state.token = token_of(settings)
+    app.add_middleware(TokenCheck, token=app.state.token)
     app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(Envelope)
     for router in ROUTERS:

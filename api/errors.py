@@ -89,11 +89,21 @@ async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError | ValidationError)
     body = error.body if isinstance(error, RequestValidationError) else None
     errors = []
-    for found in error.errors()[:_SHOWN]:
+    for found in _causes(error.errors())[:_SHOWN]:
         explained = explain_one({**found, "loc": _place(found["loc"], body)})
         errors.append({"location": explained.field, "message": f"{explained.problem}. {explained.remedy}"})
     detail = f"{errors[0]['location']}: {errors[0]['message']}"
     return Problem(422, "invalid-request", detail, errors).response()
+
+
+def _causes(problems: Sequence[Any]) -> list[Any]:
+    """Problems without those that others cause: a list is called too short for want of parts that are wrong."""
+    places = [tuple(problem["loc"]) for problem in problems]
+    return [
+        problem
+        for problem, place in zip(problems, places, strict=True)
+        if problem["type"] != "too_short" or not any(len(p) > len(place) and p[: len(place)] == place for p in places)
+    ]
 
 
 def _place(location: Sequence[Any], body: Any) -> tuple[Any, ...]:
@@ -112,10 +122,11 @@ def _place(location: Sequence[Any], body: Any) -> tuple[Any, ...]:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of a path, those of all its routes."""
+    """The methods of a path, those of all its routes; HEAD wherever there is GET."""
     routes = request.app.router.routes
-    return [
+    taken = {
         method
         for method in _METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
+    }
+    return [method for method in _METHODS if method in taken or (method == "HEAD" and "GET" in taken)]

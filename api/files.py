@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from api.problems import StorageFull
+from nngp_prior.errors import InvalidInput
 
 _SUFFIX = ".tmp"
 
@@ -104,3 +106,50 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(f"*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def trim(folder: Path, limit: int) -> None:
+    """Remove the files of a folder that were not used for longest, until the others fit.
+
+    Args:
+        folder: of files that are there for speed alone.
+        limit: bytes that they may take.
+    """
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+class StoreLock:
+    """Keeps a store to one service: uploads are counted, and their remains swept, by the process that has it.
+
+    The system lets go of it when the process ends, however it does.
+
+    Args:
+        folder: of the store.
+
+    Raises:
+        InvalidInput: another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            remedy = "End that one, or set NNGP_HOME to another folder."
+            raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy) from None
+
+    def release(self) -> None:
+        """Let others have it."""
+        os.close(self._file)

@@ -10,13 +10,18 @@ from collections.abc import Iterable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Problem, internal_error
 from api.settings import ServerSettings
+from api.token import is_token, session_of
 
-OPEN = frozenset({"/healthz", "/readyz"})  # to those without a token
+SIGN_IN = "/sign-in"
+OPEN = frozenset({"/healthz", "/readyz", SIGN_IN})  # to those without a token
+BY_SESSION = frozenset({"/docs", "/docs/docs.css", "/docs/docs.js", "/openapi.json"})
+COOKIE = "nngp-session"
 STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -96,11 +101,12 @@ class HostCheck:
 
 
 class TokenCheck:
-    """Asks everybody for the token, but for the open paths."""
+    """Asks everybody for the token, but for the open paths; a browser may show a session instead to read ``/docs``."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self.app = app
-        self._token = None if token is None else token.encode()
+        self._token = token
+        self._session = b"" if token is None else session_of(token).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says.
@@ -108,22 +114,54 @@ class TokenCheck:
         Raises:
             Problem: no token, or another one.
         """
-        if scope["type"] != "lifespan" and self._token is not None and scope["path"] not in OPEN:
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-            if scheme.lower() != "bearer" or not right:
-                raise Problem(
-                    401,
-                    "unauthorized",
-                    "The token is missing or wrong. Send 'Authorization: Bearer <token>'; it is in the file token "
-                    "under NNGP_HOME.",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-        await self.app(scope, receive, send)
+        if scope["type"] == "lifespan" or self._token is None or scope["path"] in OPEN:
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        shown = scope["path"] in BY_SESSION and scope.get("method") in ("GET", "HEAD")
+        if self._has_token(headers, self._token) or (shown and self._has_session(headers)):
+            return await self.app(scope, receive, send)
+        if shown and "text/html" in headers.get("accept", ""):
+            return await RedirectResponse(SIGN_IN, 303)(scope, receive, send)
+        raise Problem(
+            401,
+            "unauthorized",
+            "The token is missing or wrong. Send 'Authorization: Bearer <token>'; it is in the file token "
+            "under NNGP_HOME.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    @staticmethod
+    def _has_token(headers: Headers, token: str) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        right = is_token(given.strip().encode("latin-1"), token)
+        return scheme.lower() == "bearer" and right
+
+    def _has_session(self, headers: Headers) -> bool:
+        given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        return hmac.compare_digest(given.encode("latin-1", "replace"), self._session)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body, wherever there is a GET."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].startswith(STREAMED[1]):
+            return await self.app(scope, receive, send)
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":  # a stream of events must not be waited for
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        return await self.app({**scope, "method": "GET"}, receive, send_head)
 
 
 class BodyLimits:
-    """Bodies: JSON, not compressed, not too long, not too slow. They are read here, before a route is chosen."""
+    """Bodies: JSON, or a form to sign in; not compressed, too long or too slow. Read here, before a route is chosen."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
@@ -148,7 +186,8 @@ class BodyLimits:
             raise self._too_large()
         body = await self._read(receive)
         if body:
-            require_type(headers, ("application/json",))
+            form = scope["path"] == SIGN_IN
+            require_type(headers, ("application/x-www-form-urlencoded" if form else "application/json",))
         return await self.app(scope, _replay(body, receive), send)
 
     async def _read(self, receive: Receive) -> bytes:

@@ -16,6 +16,8 @@ from anyio import CapacityLimiter
 from api.blobs import BlobStore
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
+from api.files import StoreLock, trim
+from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
@@ -27,6 +29,7 @@ from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")
+_COMPILED_BYTES = 10**9  # what JAX has compiled
 _LOADING = 2  # requests that load data at a time
 
 
@@ -55,6 +58,7 @@ class Service:
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
+        self._lock = StoreLock(home)
         memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
         self.limits = Limits(cores(), memory)
         self.blobs = BlobStore(settings)
@@ -78,6 +82,12 @@ class Service:
             lease_seconds=settings.lease_seconds,
         )
         self.dispatcher.start()
+        compiled = home / "xla"
+        compiled.mkdir(mode=0o700, exist_ok=True)
+        self._housekeeping = Housekeeping(
+            lambda: self.table.forget(settings.job_days), lambda: trim(compiled, _COMPILED_BYTES)
+        )
+        self._housekeeping.start()
         self.slow = CapacityLimiter(1)
         self._loading = CapacityLimiter(_LOADING)
 
@@ -101,9 +111,11 @@ class Service:
     def close(self) -> None:
         """End what lifespan began."""
         self.stopping = True
+        self._housekeeping.stop()
         self.changes.close()
         self.dispatcher.stop()
         self.table.close()
+        self._lock.release()
 
 
 def _local_executor(settings: ServerSettings, blobs: BlobStore, limits: Limits) -> LocalExecutor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.schemas.base import explain_one
 from nngp_prior.settings import Settings
 
 _MIB = 2**20
@@ -34,6 +36,7 @@ class ServerSettings(Settings):
         queue_limit: ``NNGP_QUEUE_LIMIT``, jobs that wait or run.
         task_seconds: ``NNGP_TASK_SECONDS``, after which a process that computes one unit of work is ended.
         lease_seconds: ``NNGP_LEASE_SECONDS``, after which a worker that was not heard of is taken for dead.
+        job_days: ``NNGP_JOB_DAYS``, for which a job is kept after its end, with its results; ``inf`` is for ever.
         min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk that are left free.
         body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a body of JSON must have arrived, and between two
             parts of an uploaded array.
@@ -54,6 +57,7 @@ class ServerSettings(Settings):
     queue_limit: Annotated[int, Field(ge=1)] = 2_000
     task_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
+    job_days: Annotated[float, Field(gt=0)] = 90.0
     min_free_disk: Annotated[int, Field(ge=0)] = 256 * _MIB
     body_timeout: Annotated[float, Field(gt=0)] = 30.0
 
@@ -72,6 +76,26 @@ class ServerSettings(Settings):
                 "keep the token."
             )
         return self
+
+
+def read_settings() -> ServerSettings:
+    """Those of the environment.
+
+    Returns:
+        them.
+
+    Raises:
+        NngpPriorError: one of them cannot be used; it is named as the environment has it.
+    """
+    try:
+        return ServerSettings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if not problem["loc"]:  # of several together: the message names them
+            raise NngpPriorError(problem["msg"].removeprefix("Value error, ")) from None
+        name = f"NNGP_{problem['loc'][0]}".upper()
+        refused = explain_one({**problem, "loc": (name,)})
+        raise refused from None
 
 
 def is_loopback(host: str) -> bool:

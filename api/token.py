@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 import sys
@@ -43,6 +45,16 @@ def token_of(settings: ServerSettings) -> str | None:
 def token_path(settings: ServerSettings) -> Path:
     """Where a token that was made is kept."""
     return settings.home / "token"
+
+
+def is_token(given: bytes, token: str) -> bool:
+    """Whether what was given is the token; it takes equally long, however much of it is right."""
+    return hmac.compare_digest(given, token.encode())
+
+
+def session_of(token: str) -> str:
+    """What a browser keeps for the token: as long as that holds, and without telling it."""
+    return hmac.new(token.encode(), b"nngp-prior session", hashlib.sha256).hexdigest()
 
 
 def _make(path: Path) -> bool:

@@ -65,7 +65,7 @@ class ServiceError(NngpPriorError):
     """What a service answered instead of what was asked for, or that none answered.
 
     What would be another error of this tree in process is that error: :class:`InvalidInput` where the service names a
-    field, :class:`ResourceLimit` and :class:`DataUnavailable`. Their ``__cause__`` is the service's own.
+    field, :class:`ResourceLimit` and :class:`DataUnavailable`. Their ``__context__`` is the service's own.
 
     Args:
         problem: the details, as RFC 9457 has them.

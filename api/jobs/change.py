@@ -17,7 +17,9 @@ LOSSES = 3
 """Workers that a row may take with it."""
 
 _OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told"}]
-_HELD = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told).join(JOBS)
+_HELD = select(
+    UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told, JOBS.c.request_id
+).join(JOBS)
 
 
 class Change:
@@ -93,7 +95,7 @@ class Change:
         self.connection.execute(insert(EVENTS), row)
 
     def end(self, number: int, job_id: str, state: State, data: dict[str, Any], **values: Any) -> None:
-        """Bring a job to its end; it has no units any more.
+        """Bring a job to its end; it has no units any more, and how it came there is of no interest.
 
         Args:
             number: of the job.
@@ -103,6 +105,7 @@ class Change:
             values: of other columns.
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.job == number))
+        self.connection.execute(delete(EVENTS).where(EVENTS.c.job == number, EVENTS.c.type == "progress"))
         self.update(number, job_id, state=state, stage=None, finished=self.now, **values)
         self.tell(number, state, data)
 

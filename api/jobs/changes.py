@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from api.jobs.models import OPEN, Job
+from api.jobs.models import OPEN, Job, State
 from api.jobs.table import JobTable
 
 
@@ -63,7 +63,7 @@ class Changes:
         Returns:
             the job.
         """
-        return await self._until(job_id, seconds, lambda job: job.state not in OPEN)
+        return await self._until(job_id, seconds, lambda state, _: state not in OPEN)
 
     async def after(self, known: Job, seconds: float) -> Job:
         """Wait for a change of a job; one that has ended does not change.
@@ -77,17 +77,17 @@ class Changes:
         """
         if known.state not in OPEN:
             return known
-        return await self._until(known.id, seconds, lambda job: job.version != known.version) or known
+        return await self._until(known.id, seconds, lambda _, version: version != known.version) or known
 
-    async def _until(self, job_id: str, seconds: float, wanted: Callable[[Job], bool]) -> Job | None:
+    async def _until(self, job_id: str, seconds: float, wanted: Callable[[State, int], bool]) -> Job | None:
         until = time.monotonic() + seconds
         with self.of(job_id) as changed:
             while True:
                 changed.clear()
-                job = await run_in_threadpool(self._table.get, job_id)
+                found = await run_in_threadpool(self._table.glance, job_id)
                 left = until - time.monotonic()
-                if job is None or wanted(job) or left <= 0:
-                    return job
+                if found is None or wanted(*found) or left <= 0:
+                    return await run_in_threadpool(self._table.get, job_id)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)
 

@@ -12,12 +12,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from api.jobs.schema import TICKETS
 from api.problems import StorageFull
 from nngp_prior.errors import InvalidInput
 
+_LIKE = "Give one like sqlite:////folder/jobs.sqlite, or leave it out."
 _FULL = ("full", "disk i/o", "no space left")
 
 # WAL: readers never wait for the writer. What a COMMIT survives:
@@ -39,19 +40,28 @@ class Database:
 
     Args:
         url: of SQLAlchemy.
+
+    Raises:
+        InvalidInput: there is no such database, or a later version wrote it.
     """
 
     def __init__(self, url: str) -> None:
         sqlite = url.startswith("sqlite")
-        self.engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        try:
+            self.engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        except (ArgumentError, ImportError) as error:  # the address, or the driver that it names
+            raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error})", _LIKE) from None
         if sqlite:
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", _begin)
         self._writer = self.engine.execution_options(writes=True)
         # SQLite's own waiting is sleeping and trying again, up to 100 ms; threads of one process can queue instead.
         self._lock = threading.Lock()
-        with full_disk():
-            _migrate(self._writer)
+        try:
+            with full_disk():
+                _migrate(self._writer)
+        except OperationalError as error:
+            raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error.orig})", _LIKE) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -129,4 +139,6 @@ def _migrate(engine: Engine) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             remedy = "Use the version that wrote it, or another database."
-            raise InvalidInput("database_url", f"the table of jobs is of a later version ({error})", remedy) from error
+            raise InvalidInput(
+                "NNGP_DATABASE_URL", f"the table of jobs is of a later version ({error})", remedy
+            ) from error

@@ -38,6 +38,7 @@ class Job:
         done: rows that have results.
         stage: what was last told of progress: ``stage``, ``done``, ``total``; None when nothing runs.
         error: problem details of a job that failed.
+        request_id: of the request that began this attempt.
         version: grows with every change.
         created: when it was first accepted.
         updated: when it last changed.
@@ -57,6 +58,7 @@ class Job:
     done: int
     stage: dict[str, Any] | None
     error: dict[str, Any] | None
+    request_id: str | None
     version: int
     created: datetime
     updated: datetime

@@ -30,6 +30,7 @@ JOBS = Table(
     Column("done", Integer, nullable=False),
     Column("stage", _JSON),
     Column("error", _JSON),
+    Column("request_id", String(64)),  # of the request that began its attempt
     Column("version", Integer, nullable=False),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),

@@ -8,8 +8,6 @@ same transaction that would have stored it.
 
 from __future__ import annotations
 
-import base64
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from api.jobs import change as changes
 from api.jobs.change import Change, find
+from api.jobs.cursor import cursor_of, number_of
 from api.jobs.database import Database
 from api.jobs.models import OPEN, Event, Job, Lease, State
 from api.jobs.rows import ranges_of
@@ -30,6 +29,8 @@ from nngp_prior.errors import InvalidInput
 _log = structlog.get_logger(__name__)
 _PAGE = 500  # results that are read at once
 _QUIET = 1.0  # seconds between two events of progress
+_FORGOTTEN = 100  # jobs that are deleted at once
+_DAY = 86_400.0
 
 
 class JobTable:
@@ -58,7 +59,9 @@ class JobTable:
                 except Exception:  # what is committed is done, whatever becomes of those who wanted to know
                     _log.exception("A listener failed.", job=job_id)
 
-    def submit(self, job_id: str, kind: str, request: dict[str, Any], plan: Plan) -> tuple[Job, bool]:
+    def submit(
+        self, job_id: str, kind: str, request: dict[str, Any], plan: Plan, request_id: str | None = None
+    ) -> tuple[Job, bool]:
         """Accept a job, or find the one that there is.
 
         One that failed or was dismissed starts a new attempt, and keeps the rows that it has.
@@ -68,6 +71,7 @@ class JobTable:
             kind: of work.
             request: as JSON has it.
             plan: its rows, in chunks.
+            request_id: of whoever asks, for finding in logs what came of it.
 
         Returns:
             the job, and whether this call made it, or a new attempt of it.
@@ -78,6 +82,7 @@ class JobTable:
                 return known, False
             values = {"state": State.ACCEPTED, "losses": 0, "stage": None, "error": None, "started": None}
             values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
+            values |= {"request_id": request_id}
             if known is None:
                 values |= {"id": job_id, "kind": kind, "request": request, "unit": plan.unit}
                 values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
@@ -121,6 +126,19 @@ class JobTable:
         with self.database.read() as connection:
             return find(connection, job_id)
 
+    def glance(self, job_id: str) -> tuple[State, int] | None:
+        """How a job stands, without its request, which may be long.
+
+        Args:
+            job_id: its id.
+
+        Returns:
+            state and version; None if there is none.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(select(JOBS.c.state, JOBS.c.version).where(JOBS.c.id == job_id)).one_or_none()
+        return None if row is None else (State(row.state), row.version)
+
     def list(
         self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Job], str | None]:
@@ -134,11 +152,11 @@ class JobTable:
         Returns:
             jobs, and the cursor of the next call; None after the last.
         """
-        before = None if cursor is None else _number(cursor)
+        before = None if cursor is None else number_of(cursor)
         with self.database.read() as connection:
             found = changes.page(connection, None if state is None else State(state), before, limit + 1)
         more = len(found) > limit
-        return [job for _, job in found[:limit]], _cursor(found[limit - 1][0]) if more else None
+        return [job for _, job in found[:limit]], cursor_of(found[limit - 1][0]) if more else None
 
     def open_jobs(self) -> int:
         """How many jobs are accepted or running.
@@ -288,7 +306,8 @@ class JobTable:
         with self._change() as change:
             unit = change.held(lease)
             if unit is not None:
-                change.end(unit.job, unit.job_id, State.FAILED, {"error": error}, error=error)
+                told = error if unit.request_id is None else {**error, "request_id": unit.request_id}
+                change.end(unit.job, unit.job_id, State.FAILED, {"error": told}, error=told)
 
     def dismiss(self, job_id: str) -> Job | None:
         """Give a job up. Its units go, those that run too: their leases end. The rows that it has stay.
@@ -318,6 +337,22 @@ class JobTable:
                 change.lose(unit, "lease expired")
                 count += 1
             return count
+
+    def forget(self, days: float) -> int:
+        """Delete jobs that ended long ago, with their results and events; some of them at a time.
+
+        Args:
+            days: since their end.
+
+        Returns:
+            how many; 0 where none are left.
+        """
+        with self._change() as change:
+            old = select(JOBS.c.number).where(JOBS.c.finished < change.now - _DAY * days).limit(_FORGOTTEN)
+            numbers = list(change.connection.scalars(old))
+            for column in (EVENTS.c.job, RESULTS.c.job, JOBS.c.number):
+                change.connection.execute(delete(column.table).where(column.in_(numbers)))
+            return len(numbers)
 
     def results(self, job_id: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         """Results that there are, in order of rows.
@@ -383,14 +418,3 @@ class JobTable:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
-
-
-def _cursor(number: int) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">q", number)).decode().rstrip("=")
-
-
-def _number(cursor: str) -> int:
-    try:
-        return struct.unpack(">q", base64.urlsafe_b64decode(cursor + "="))[0]
-    except (ValueError, struct.error) as error:
-        raise InvalidInput("cursor", f"got {cursor!r}", "Give the one of the page before, as it was.") from error

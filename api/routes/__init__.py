@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, submissions
+from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, sign_in, submissions
 
 ROUTERS = (
     health.router,
     docs.router,
+    sign_in.router,
     catalogue.router,
     blobs.router,
     datasets.router,

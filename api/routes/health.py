@@ -13,14 +13,12 @@ from api.service import Service
 router = APIRouter(tags=["health"])
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz")
 def readyz(service: Shared) -> dict[str, str]:
     """Store, disk and executor are there; 503 says which is not.

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -68,10 +68,10 @@ async def show(
     wait = wait_of(prefer)
     if wait is not None:
         response.headers["Preference-Applied"] = f"wait={wait}"
-        if not known[0] or _tag(job) in known:
+        if not known[0] or _is_known(job, known):
             job = await service.changes.after(job, wait)
     tag = _tag(job)
-    if tag in known:
+    if _is_known(job, known):
         return Response(status_code=304, headers={**response.headers, "ETag": tag})  # pyright: ignore[reportReturnType]
     response.headers["ETag"] = tag
     if job.state in OPEN:
@@ -110,11 +110,11 @@ async def events(
     with service.changes.of(job.id) as changed:
         while True:
             changed.clear()
-            now = await run_in_threadpool(service.table.get, job.id)
+            now = await run_in_threadpool(service.table.glance, job.id)
             for event in await run_in_threadpool(service.table.events, job.id, after):
                 after = event.id
                 yield ServerSentEvent(id=str(event.id), event=event.type, data=event.data)
-            if now is None or now.state not in OPEN or service.stopping:
+            if now is None or now[0] not in OPEN or service.stopping:
                 return
             await changed.wait()
 
@@ -123,6 +123,10 @@ async def events(
 def dismiss(job: JobOf, service: Shared) -> JobDocument:
     """Stop a job; rows that are finished are kept for a new attempt. One that has ended stays as it is."""
     return job_document(service.table.dismiss(job.id) or job)
+
+
+def _is_known(job: Job, tags: Sequence[str]) -> bool:
+    return "*" in tags or _tag(job) in tags
 
 
 def _tag(job: Job) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Header, Query, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -141,4 +142,5 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
         )
     if service.disk_is_full():
         raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
-    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan)
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan, request_id)

@@ -12,6 +12,7 @@ import typer
 from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.problems import (
     estimates,
+    for_classes,
     parse_labelling,
     parse_problem,
     problem_from_data,
@@ -195,14 +196,16 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
     with Client(given.url) as client:
         if given.inputs_file is not None:
             preprocessing, texts = given.preprocessing or "none", given.labelling or []
-            *problem, names = remote.labelled_inputs(
+            X, Y, names, known = remote.labelled_inputs(
                 client, given.inputs_file, preprocessing, texts, corruption, given.labels_file
             )
         else:
             fields = options.data_fields(context, network)
             texts = given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)]
-            *problem, names = remote.labelled_data(fields, given.classes, texts, corruption, given.labels_file)
-        results = remote.estimated(client, network, (problem[0], problem[1]), estimator, given.seed)
+            X, Y, names, known = remote.labelled_data(
+                client, fields, given.classes, texts, corruption, given.labels_file
+            )
+        results = remote.estimated(client, network, (X, Y), for_classes(estimator, Y, known), given.seed)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
     rows = [

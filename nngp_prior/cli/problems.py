@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -189,7 +190,7 @@ def problem_from_data(
 
     loaded = load(dataset)
     if labels_file is None:
-        estimator = _for_classes(estimator, labellings, loaded.known_classes)
+        estimator = for_classes(estimator, labellings, loaded.known_classes)
     require_memory(len(loaded.X), estimator, with_kernel=True)
     if labels_file is not None:
         named = labels_from(labels_file)
@@ -202,8 +203,20 @@ def problem_from_data(
     return _problem(architecture, X, named, about(dataset), estimator, bars.bar(title), monte_carlo)
 
 
-def _for_classes(estimator: Estimator, labellings: list[Labelling], known_classes: tuple[int, ...]) -> Estimator:
-    """The estimator with as many classes as there are, if the labellings are the classes themselves."""
+def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: Sequence[int]) -> Estimator:
+    """The estimator with as many classes as there are, if the labellings are the classes themselves.
+
+    Args:
+        estimator: without classes.
+        labellings: specifications, or labels.
+        known_classes: of the data.
+
+    Returns:
+        the estimator that takes them.
+
+    Raises:
+        InvalidInput: only some of the labellings are the classes.
+    """
     themselves = {isinstance(labelling, Classes) for labelling in labellings}
     if len(themselves) == 2:
         raise InvalidInput("labelling", "got classes beside labellings by -1 and +1", "Estimate them apart.")
@@ -276,7 +289,7 @@ def problem_from_inputs(
     loaded = load_file(inputs_file, preprocessing)
     if labels_file is None and labellings:
         named = [(describe(each), label(each, loaded.classes, loaded.known_classes)) for each in labellings]
-        estimator = _for_classes(estimator, labellings, loaded.known_classes)
+        estimator = for_classes(estimator, labellings, loaded.known_classes)
     elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
         named = [(inputs_file.name, loaded.classes)]
     else:

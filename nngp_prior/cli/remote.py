@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -11,30 +12,34 @@ from nngp_prior.cli import output
 from nngp_prior.cli.problems import describe, labels_from, parse_labelling, parse_problem
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import BlobData, Labelling
+from nngp_prior.schemas.data import BlobData, Classes, Labelling
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.result import Results
 
 if TYPE_CHECKING:
-    from nngp_prior.client import Client
+    from nngp_prior.client import Client, RemoteJob
 
+R = TypeVar("R")
 Url = Annotated[
     str | None, typer.Option("--url", envvar="NNGP_URL", help="of a service that computes it instead of this process")
 ]
 
 
 def labelled_data(
+    client: Client,
     fields: dict[str, Any],
     classes: str | None,
     texts: list[str],
     corruption: tuple[str | None, int],
     labels: Path | None,
-) -> tuple[Any, Any, list[str]]:
-    """A data set and labellings of it, as the client takes them, and the labellings' names."""
+) -> tuple[Any, Any, list[str], Sequence[int]]:
+    """A data set and labellings of it, as the client takes them, the labellings' names, and the classes that matter."""
     dataset, specifications = parse_problem(fields, classes, texts, *corruption)
     if labels is not None:
-        return dataset, *_rows(labels)
-    return dataset, specifications, [describe(each) for each in specifications]
+        return dataset, *_rows(labels), ()
+    by_classes = any(isinstance(each, Classes) for each in specifications)
+    known = client.describe(dataset)["classes"] if by_classes else ()
+    return dataset, specifications, [describe(each) for each in specifications], known
 
 
 def labelled_inputs(
@@ -44,22 +49,23 @@ def labelled_inputs(
     texts: list[str],
     corruption: tuple[str | None, int],
     labels: Path | None,
-) -> tuple[Any, Any, list[str]]:
-    """Inputs from a file, uploaded, and labellings of them; as for files in process."""
+) -> tuple[Any, Any, list[str], Sequence[int]]:
+    """Inputs from a file, uploaded, and the rest as for a data set; as for files in process."""
     from nngp_prior.data import load_file
 
     loaded = load_file(path, "none")
+    known = loaded.known_classes
     specifications: list[Labelling] = [parse_labelling(text, *corruption) for text in texts]
     dataset = BlobData(
         sha256=client.upload(loaded.images),
-        classes=client.upload(loaded.classes) if loaded.known_classes else None,
+        classes=client.upload(loaded.classes) if known else None,
         preprocessing=preprocessing,  # pyright: ignore[reportArgumentType]  pydantic checks it
     )
     if labels is None and specifications:
-        return dataset, specifications, [describe(each) for each in specifications]
-    if labels is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
-        return dataset, loaded.classes, [path.name]
-    return dataset, *_rows(labels)
+        return dataset, specifications, [describe(each) for each in specifications], known
+    if labels is None and known and set(known) <= {-1, 1}:
+        return dataset, loaded.classes, [path.name], known
+    return dataset, *_rows(labels), known
 
 
 def _rows(path: Path | None) -> tuple[list[Any], list[str]]:
@@ -70,9 +76,13 @@ def _rows(path: Path | None) -> tuple[list[Any], list[str]]:
 def estimated(
     client: Client, architecture: Architecture, problem: tuple[Any, Any], estimator: Estimator, seed: int
 ) -> Results:
-    """Results of a service; the job goes on where the wait for it is interrupted."""
+    """Results of a service."""
     options = estimator.model_dump(exclude={"kind"}, exclude_unset=True)
-    job = client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options)
+    return waited_for(client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options))
+
+
+def waited_for(job: RemoteJob[R]) -> R:
+    """Results of a job, which goes on where the wait for it is interrupted."""
     try:
         return job.result(progress=True)
     except KeyboardInterrupt:

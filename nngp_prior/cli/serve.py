@@ -20,7 +20,8 @@ import typer
 from nngp_prior.errors import InvalidInput, NngpPriorError
 
 _START = 60  # seconds that a service may take to start
-_GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
+# It tells itself what is wrong with a setting. -P: no folder api of whoever starts it is taken for it.
+_COMMAND = (sys.executable, "-P", "-m", "api")
 
 
 def serve(
@@ -57,7 +58,7 @@ def serve(
         "queue_limit": queue_limit,
         "task_seconds": task_seconds,
     }
-    sys.exit(_run(_command(host, port), _settings(**chosen)))
+    sys.exit(_run(_settings(**chosen)))
 
 
 @contextmanager
@@ -76,8 +77,7 @@ def passing_service() -> Iterator[tuple[str, str]]:
     url, token = f"http://127.0.0.1:{port}", secrets.token_urlsafe()
     with tempfile.TemporaryDirectory(prefix="nngp-prior-") as home, tempfile.TemporaryFile() as log:
         settings = {**os.environ, **_settings(home=home, host="127.0.0.1", port=port, token=token)}
-        command = _command("127.0.0.1", port)
-        process = subprocess.Popen(command, env=settings, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(_COMMAND, env=settings, stdout=log, stderr=log, start_new_session=True)
         try:
             if not _is_ready(url, process):
                 log.seek(0)
@@ -93,12 +93,6 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-
-
-def _command(host: str, port: int) -> list[str]:
-    arguments = ["--factory", "--host", host, "--port", str(port), "--no-server-header"]
-    arguments += ["--timeout-graceful-shutdown", str(_GRACE)]
-    return [sys.executable, "-m", "uvicorn", "api.app:create_app", *arguments]
 
 
 def _settings(**chosen: Any) -> dict[str, str]:
@@ -118,8 +112,8 @@ def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _run(command: list[str], settings: dict[str, str]) -> int:
-    """Run a command until it ends, handing on the signals that end this process; gives its status."""
+def _run(settings: dict[str, str]) -> int:
+    """Run the service until it ends, handing on the signals that end this process; gives its status."""
     process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _: Any) -> None:
@@ -131,7 +125,7 @@ def _run(command: list[str], settings: dict[str, str]) -> int:
         signal.signal(number, hand_on)
     # In a session of its own, or Ctrl-C would reach it twice, and the second time means "at once".
     process = subprocess.Popen(
-        command, env={**os.environ, **settings}, start_new_session=True, preexec_fn=_end_with_parent
+        _COMMAND, env={**os.environ, **settings}, start_new_session=True, preexec_fn=_end_with_parent
     )
     status = process.wait()
     return 128 - status if status < 0 else status

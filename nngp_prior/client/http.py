@@ -18,6 +18,7 @@ T = TypeVar("T")
 # The service is not there (yet, or again), or the answer was cut off; what is asked for can be asked for twice.
 DROPPED = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError)
 _AGAIN = (429, 503, 507)
+_NOBODY = 5.0  # seconds after which a first request is given up that nobody listens to
 _LIKE = "Give one like http://127.0.0.1:8000."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger("nngp_prior.client")
@@ -49,7 +50,9 @@ class Http:
             raise InvalidInput("url", f"got {url!r}", _LIKE)
         if token is not None and not (token.isascii() and token.isprintable()):
             raise InvalidInput("token", "has characters that no header takes", "Copy it again.")
+        require_seconds(timeout, least=1e-3)
         self.url, self._timeout = url.rstrip("/"), timeout
+        self._answered = False
         self._client = httpx2.Client(
             base_url=self.url,
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
@@ -90,6 +93,7 @@ class Http:
             made = content if body is None else {**content, "content": body()}
             timeout = self._timeout + wait
             response = self._client.request(method, path, headers=headers, timeout=timeout, **made)
+            self._answered = True
             _raise_for(response, allow)
             return response
 
@@ -110,6 +114,7 @@ class Http:
         def ask() -> httpx2.Response:
             request = self._client.build_request("GET", path, headers=headers, timeout=self._timeout)
             response = self._client.send(request, stream=True)
+            self._answered = True
             try:
                 if not response.is_success:
                     response.read()
@@ -135,6 +140,8 @@ class Http:
                 if time.monotonic() - began + error.retry_after > self._timeout:
                     return False
                 return error.retry_after + random.uniform(0, 0.1 * error.retry_after)
+            if isinstance(error, httpx2.ConnectError) and not self._answered:
+                return time.monotonic() - began < _NOBODY
             return isinstance(error, DROPPED)
 
         attempts = stamina.retry_context(again, attempts=None, timeout=self._timeout, wait_max=5.0)
@@ -143,9 +150,9 @@ class Http:
                 with attempt:
                     return ask()
         except ServiceError as error:
-            raise translated(error) from error
+            raise translated(error) from None
         except httpx2.TransportError as error:
-            raise self.unreachable(error) from error
+            raise self.unreachable(error) from None
         raise AssertionError("attempts end with an answer or an error")
 
     def unreachable(self, error: Exception) -> ServiceError:
@@ -163,6 +170,20 @@ class Http:
             "(NNGP_URL)."
         )
         return ServiceError({"status": None, "code": "unreachable", "detail": detail, "retryable": True})
+
+
+def require_seconds(seconds: float | None, least: float = 0.0) -> None:
+    """Refuse what is no time to wait for.
+
+    Args:
+        seconds: to wait; None is for ever.
+        least: that there must be.
+
+    Raises:
+        InvalidInput: they are fewer, or no number.
+    """
+    if seconds is not None and not seconds >= least:
+        raise InvalidInput("timeout", f"got {seconds}", f"Give at least {least:g} seconds.")
 
 
 def translated(error: ServiceError) -> NngpPriorError:

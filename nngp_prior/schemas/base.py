@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nngp_prior.errors import InvalidInput
 
+_NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "union_tag_not_found")
+_PATTERNS = {"^[0-9a-f]{64}$": "Give 64 hexadecimal digits, 0-9 and a-f."}
+
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> InvalidInput:
     """Turn pydantic's report into one error that names the field, the value and the remedy.
@@ -40,6 +43,15 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         context = problem.get("ctx", {})
         kind = ".".join(str(part) for part in (*problem["loc"], context["discriminator"].strip("'")))
         return InvalidInput(kind, f"got {_short(context['tag'])}", f"Choose one of {context['expected_tags']}.")
+    if problem["type"] == "union_tag_not_found" and isinstance(problem["input"], Mapping):
+        kind = ".".join(str(part) for part in (*problem["loc"], problem["ctx"]["discriminator"].strip("'")))
+        return InvalidInput(kind, f"is missing (got {_short(problem['input'])})", "Say which kind it is.")
+    if problem["type"] in _NO_OBJECT:
+        return InvalidInput(field, f"got {_short(problem['input'])}", "Give an object with named fields.")
+    if problem["type"] == "string_pattern_mismatch":
+        pattern = problem["ctx"]["pattern"]
+        remedy = _PATTERNS.get(pattern, f"Give what matches {pattern}.")
+        return InvalidInput(field, f"got {_short(problem['input'])}", remedy)
     if problem["type"] == "extra_forbidden":
         whole = model if len(problem["loc"]) == 1 else None  # the fields of a part are not known here
         known = f"It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
@@ -79,3 +91,27 @@ class Specification(BaseModel):
         """SHA-256, in hexadecimal, of the content as canonical JSON."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def differing(self) -> dict[str, Any]:
+        """As JSON has it, without what is as by default: all that a service need be told, an older one too.
+
+        What has a kind keeps it.
+        """
+        whole = self.model_dump(mode="json")
+        fields = type(self).model_fields.items()
+        return {
+            name: _differing(getattr(self, name), whole[name])
+            for name, field in fields
+            if name == "kind"
+            or field.is_required()
+            or getattr(self, name) != field.get_default(call_default_factory=True)
+        }
+
+
+def _differing(value: Any, whole: Any) -> Any:
+    if isinstance(value, Specification):
+        return value.differing
+    if isinstance(value, tuple) and any(isinstance(part, Specification) for part in value):
+        return [_differing(part, plain) for part, plain in zip(value, whole, strict=True)]
+    return whole

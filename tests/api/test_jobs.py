@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.work import WORK
 from nngp_prior import log_prior
 from nngp_prior.data import load
 from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Digits
+from nngp_prior.schemas.data import Digits, Explicit, Flip, Inline, RandomLabels
+from nngp_prior.schemas.estimator import EP
+from nngp_prior.schemas.request import EstimateRequest
 from tests.api.apps import InProcess, client, npy, problem, sha256
 from tests.system.server import wait_for
 
@@ -117,6 +120,7 @@ def test_entity_tags(api: TestClient) -> None:
     same = api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": shown.headers["ETag"]})
     assert (same.status_code, same.content) == (304, b"")
     assert api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": '"0.0"'}).status_code == 200
+    assert api.get(f"/v1/jobs/{job['id']}", headers={"If-None-Match": "*"}).status_code == 304
 
 
 def test_waiting_for_a_change(held: tuple[TestClient, InProcess]) -> None:
@@ -169,8 +173,9 @@ def test_results_that_are_not_there(held: tuple[TestClient, InProcess]) -> None:
 def test_a_job_that_fails_tells_why(api: TestClient) -> None:
     # That there is no closed form is seen when the kernel is there.
     body = {**PARITY, "estimator": {"kind": "closed-form"}}
-    job = api.post("/v1/estimates", json=body, headers=WAIT).json()
+    job = api.post("/v1/estimates", json=body, headers={**WAIT, "X-Request-ID": "mine"}).json()
     assert job["state"] == "failed"
+    assert job["error"]["request_id"] == "mine"
     assert job["error"]["code"] == "invalid-request"
     answer = problem(api.get(f"/v1/jobs/{job['id']}/results"), 422, "invalid-request")
     assert answer["detail"] == job["error"]["detail"]
@@ -205,6 +210,55 @@ def test_events(api: TestClient) -> None:
     later = api.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(numbers[-2])}).text
     assert later.count("event: ") == 1
     problem(api.get(f"/v1/jobs/{'0' * 64}/events"), 404, "not-found")
+
+
+def test_a_stream_of_events_never_reads_the_request_again(
+    held: tuple[TestClient, InProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, executor = held
+    job = api.post("/v1/estimates", json=request(31, {"kind": "parity"}, {"kind": "constant"})).json()
+    assert isinstance(api.app, FastAPI)
+    table, reads = api.app.state.service.table, []
+    get = table.get
+    monkeypatch.setattr(table, "get", lambda job_id: reads.append(job_id) or get(job_id))
+    threading.Timer(0.2, executor.go_on.set).start()
+    assert "event: successful" in api.get(f"/v1/jobs/{job['id']}/events").text
+    assert len(reads) == 1  # to see that there is such a job
+
+
+def test_head_of_events_does_not_wait(held: tuple[TestClient, InProcess]) -> None:
+    api, _ = held
+    job = api.post("/v1/estimates", json=request(32)).json()
+    answer = api.head(f"/v1/jobs/{job['id']}/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_what_differs_from_the_defaults_is_the_same_job(api: TestClient) -> None:
+    for whole in (
+        EstimateRequest.model_validate(request(33)),
+        EstimateRequest(
+            architecture=FullyConnected(depth=1),
+            dataset=Inline(x=((1.0, 2.0), (0.5, -1.0))),
+            labellings=(Explicit(values=(1, -1), corruption=Flip(count=1)), RandomLabels(seed=2)),
+            estimator=EP(),
+        ),
+    ):
+        assert EstimateRequest.model_validate(whole.differing) == whole
+        ids = {
+            api.post("/v1/estimates", json=body).json()["id"]
+            for body in (whole.differing, whole.model_dump(mode="json"))
+        }
+        assert len(ids) == 1
+    assert whole.differing == {
+        "architecture": {"kind": "fully-connected", "depth": 1},
+        "dataset": {"kind": "inline", "x": [[1.0, 2.0], [0.5, -1.0]]},
+        "labellings": [
+            {"kind": "explicit", "values": [1, -1], "corruption": {"kind": "flip", "count": 1}},
+            {"kind": "random", "seed": 2},
+        ],
+        "estimator": {"kind": "ep"},
+    }
 
 
 def test_uploaded_inputs_and_labels(api: TestClient) -> None:

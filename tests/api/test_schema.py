@@ -28,7 +28,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     home = tmp_path_factory.mktemp("home")
     executor = apps.InProcess(home)
     executor.go_on.clear()  # what is accepted is not computed: requests are what is tested
-    with apps.client(home, executor) as served:
+    with pytest.MonkeyPatch.context() as patch, apps.client(home, executor) as served:
+        patch.setenv("NNGP_DATA", str(home))  # nor are 60,000 images loaded for each request
         yield served
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.middleware import OPEN
+from api.middleware import OPEN, SIGN_IN
 from api.problems import Problem, StorageFull, problem_of
 from api.settings import ServerSettings
 from api.token import token_of, token_path
@@ -54,7 +54,8 @@ def test_every_route_asks_for_the_token(api: TestClient) -> None:
             for wrong in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
                 answer = api.request(method, path, headers={"Authorization": wrong.encode("latin-1")})
                 if path in OPEN:
-                    assert answer.status_code == (200 if method in ("GET", "HEAD") else 405)
+                    entering = (path, method) == (SIGN_IN, "POST")
+                    assert answer.status_code == (401 if entering else 200 if method in ("GET", "HEAD") else 405)
                     break
                 assert answer.status_code == 401, (method, path, wrong)
                 if method != "HEAD":
@@ -91,11 +92,27 @@ def test_unknown_paths_and_methods(api: TestClient) -> None:
     problem(api.get(f"/v1/datasets/{'0' * 64}"), 404, "not-found")
     answer = api.patch("/v1/datasets")
     problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     answer = api.options("/v1/datasets", headers={"Origin": "https://evil.example"})
     problem(answer, 405, "method-not-allowed")
     assert not [name for name in answer.headers if name.startswith("access-control")]
-    assert api.head("/healthz").status_code == 200
+    problem(api.patch(f"/v1/blobs/{'0' * 64}"), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/catalogue", "/v1/jobs", "/openapi.json", "/docs", "/metrics"])
+def test_head_is_get_without_the_body(api: TestClient, path: str) -> None:
+    head, get = api.head(path), api.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    if path != "/metrics":  # which counts the request itself
+        assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
+
+
+def test_head_of_what_has_no_get(api: TestClient) -> None:
+    assert api.head("/nowhere").status_code == 404
+    assert api.head(f"/v1/datasets/{'0' * 64}").status_code == 404
+    assert api.head("/v1/estimates").status_code == 405
+    assert api.head(f"/v1/blobs/{'0' * 64}").headers["content-type"] == "application/problem+json"
 
 
 def test_bodies_that_are_too_large(api: TestClient) -> None:
@@ -127,9 +144,10 @@ def test_bodies_of_other_types(api: TestClient) -> None:
         (b"", "body"),
         (b"{", "body"),
         (b"null", "body"),
+        (b"7", "body"),
         (b"[1]", "body"),
         (b'"digits"', "body"),
-        (b'{"n": 20}', "body"),
+        (b'{"n": 20}', "body.kind"),
         (b'{"kind": "digitz"}', "body.kind"),
         (b'{"kind": "digits", "n": 0}', "body.n"),
         (b'{"kind": "digits", "n": 1e400}', "body.n"),
@@ -138,7 +156,7 @@ def test_bodies_of_other_types(api: TestClient) -> None:
         (b'{"kind": "inline", "x": [[1], [1, 2]]}', "body.x"),
         (b'{"kind": "digits", "n": 99999}', "n"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_bodies_that_are_wrong_name_the_place(api: TestClient, content: bytes, location: str) -> None:
     answer = api.post("/v1/datasets", content=content, headers={"Content-Type": "application/json"})
@@ -168,6 +186,36 @@ def test_all_problems_are_told_at_once_without_the_kinds_between(api: TestClient
         "body.labellings.1.kind",
         "body.x",
     }
+
+
+def test_a_list_is_not_called_too_short_because_its_parts_are_wrong(api: TestClient) -> None:
+    request = {"dataset": DIGITS, "labellings": [{"kind": "threshold", "at": "five"}]}
+    [error] = problem(api.post("/v1/estimates", json=request), 422, "invalid-request")["errors"]
+    assert error["location"] == "body.labellings.0.at"
+    [error] = problem(api.post("/v1/estimates", json={**request, "labellings": []}), 422, "invalid-request")["errors"]
+    assert error["location"] == "body.labellings"
+
+
+@pytest.mark.parametrize(
+    ("fields", "location", "message"),
+    [
+        ({"dataset": 5}, "body.dataset", "got 5. Give an object with named fields."),
+        ({"dataset": {"n": 5}}, "body.dataset.kind", "is missing (got {'n': 5}). Say which kind it is."),
+        ({"labellings": ["parity"]}, "body.labellings.0", "got 'parity'. Give an object with named fields."),
+        (
+            {"dataset": {"kind": "blob", "sha256": "abc"}},
+            "body.dataset.sha256",
+            "got 'abc'. Give 64 hexadecimal digits, 0-9 and a-f.",
+        ),
+    ],
+)
+def test_problems_are_told_in_our_own_words(api: TestClient, fields: object, location: str, message: str) -> None:
+    assert isinstance(fields, dict)
+    request = {"dataset": DIGITS, "labellings": [{"kind": "parity"}], **fields}
+    [error] = problem(api.post("/v1/estimates", json=request), 422, "invalid-request")["errors"]
+    assert error == {"location": location, "message": message}
+    [error] = problem(api.get("/v1/jobs/abc"), 422, "invalid-request")["errors"]
+    assert error["message"] == "got 'abc'. Give 64 hexadecimal digits, 0-9 and a-f."
 
 
 def test_the_table_of_problems() -> None:
@@ -250,6 +298,39 @@ def test_docs_load_nothing_from_elsewhere(api: TestClient) -> None:
         found = api.get(source)
         assert found.status_code == 200
         assert not re.search(r"https?://|innerHTML|eval\(", found.text)
+
+
+def test_a_browser_signs_in_to_read_the_docs(api: TestClient) -> None:
+    form = {"Authorization": "", "Content-Type": "application/x-www-form-urlencoded"}
+    browser = {"Authorization": "", "Accept": "text/html,*/*;q=0.8"}
+    api.cookies.clear()
+    answer = api.get("/docs", headers=browser, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    page = api.get("/sign-in", headers=browser)
+    assert "form-action 'self'" in page.headers["content-security-policy"]
+    assert '<form method="post" action="/sign-in">' in page.text
+    assert "//" not in page.text
+    for wrong in ("", "token=", "token=wrong", "tok%65n=%ff", f"token={TOKEN}x"):
+        refused = api.post("/sign-in", content=wrong, headers=form)
+        assert (refused.status_code, "set-cookie" in refused.headers) == (401, False)
+        assert "not the token" in refused.text
+    answer = api.post("/sign-in", content=f"token=+{TOKEN}%0A", headers=form, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert TOKEN not in cookie
+    try:
+        for path in ("/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json"):
+            assert api.get(path, headers=browser).status_code == 200
+            problem(api.post(path, headers=browser), 401, "unauthorized")
+        for path in ("/v1/jobs", "/metrics", "/v1/catalogue"):  # it opens nothing else
+            problem(api.get(path, headers=browser), 401, "unauthorized")
+        api.cookies.clear()
+        api.cookies.set("nngp-session", "0" * 64)
+        assert api.get("/docs", headers=browser, follow_redirects=False).status_code == 303
+    finally:
+        api.cookies.clear()
 
 
 def test_openapi_lists_the_routes_and_their_problems(api: TestClient) -> None:
@@ -340,6 +421,12 @@ with client(Path({str(tmp_path)!r})) as api:
     labellings = [{{"kind": "parity"}}, {{"kind": "random"}}]
     request = {{"dataset": {{"kind": "digits", "n": 20}}, "labellings": labellings}}
     assert api.post("/v1/labellings", json=request).status_code == 201
+    for work, more in {{
+        "estimates": {{"labellings": labellings}}, "bounds": {{"labellings": labellings, "sizes": [10]}},
+        "samples": {{"source": "gp"}}, "kernels": {{}},
+    }}.items():
+        request = {{"dataset": {{"kind": "digits", "n": 20}}, "architecture": {{"kind": "residual"}}, **more}}
+        assert api.post(f"/v1/{{work}}?dry_run=true", json=request).status_code == 200
     for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
         assert api.get(path).status_code == 200
 print(sorted({{"jax", "neural_tangents"}} & set(sys.modules)))

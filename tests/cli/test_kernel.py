@@ -39,8 +39,8 @@ def test_a_file_is_what_python_computes(run, tmp_path: Path) -> None:
         ("convolutional", Convolutional()),
         ("convolutional --depth 2 --readout global-average-pool", Convolutional(
             layers=(ConvolutionLayer(),) * 2, readout="global-average-pool")),
-        ("residual --blocks 2 --layer-norm", Residual(blocks=2, layer_norm=True)),
-        ("myrtle-5 --weight-std 1.2", Convolutional.myrtle(5, weight_std=1.2)),
+        pytest.param("residual --blocks 2 --layer-norm", Residual(blocks=2, layer_norm=True), marks=pytest.mark.slow),
+        pytest.param("myrtle-5 --weight-std 1.2", Convolutional.myrtle(5, weight_std=1.2), marks=pytest.mark.slow),
     ],
     ids=["convolutional", "two convolutions", "residual", "myrtle"],
 )  # fmt: skip

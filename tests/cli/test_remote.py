@@ -69,12 +69,73 @@ def test_files_are_uploaded(run, service: FakeService, tmp_path: Path) -> None:
     assert all(request["dataset"]["classes"] in service.blobs for request in asked[:3])
 
 
+def test_classes_as_labels_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    """Their number is that of the data, as in process."""
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    np.savez(tmp_path / "x.npz", images=np.eye(4), labels=np.array([0, 1, 2, 1]))
+    run("estimate", "-n", 4, "--labelling", "classes", "--method", "ep")
+    run("estimate", "-n", 4, "--classes", "1,4,7", "--labelling", "classes", "--method", "ep")
+    run("estimate", "--inputs-file", tmp_path / "x.npz", "--labelling", "classes", "--method", "ep")
+    assert [request["estimator"]["classes"] for request in asked] == [10, 3, 3]
+    mixed = run("estimate", "-n", 4, "--labelling", "classes", "--labelling", "parity", "--method", "ep")
+    assert_refused(mixed, "classes beside labellings")
+
+
 def test_what_a_service_does_not_take(run, service: FakeService, tmp_path: Path) -> None:
     np.save(tmp_path / "K.npy", np.eye(2))
     assert_refused(run("estimate", "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")
     service.faults["POST"] = [refuse(422, "kernel-too-large", "n: at most 900 fit.")]
     assert_refused(run("estimate", "-n", 4), "n: at most 900 fit.")
     assert_refused(run("estimate", "-n", 4, "--url", "nonsense"), "url", "'nonsense'")
+
+
+def test_bounds_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    options = "--m 50,20 --corrupt flip:2 --depth 1 --particles 64 --delta 0.1 --seed 5 --json"
+    ended = run("bound", *options.split())
+    assert ended.code == 0, ended.err
+    document = parse(ended.out)
+    assert [point["m"] for point in document["points"]] == [20, 50]
+    assert document["points"][0]["bounds"][0]["name"] == "realizable"
+    assert document["labelling"] == "threshold:5, flip:2"
+    (request,) = asked
+    assert service.work == "bounds"
+    assert (request["architecture"]["depth"], request["estimator"]["particles"], request["seed"]) == (1, 64, 5)
+    assert (request["dataset"]["n"], request["sizes"], request["delta"]) == (50, [20, 50], 0.1)
+    assert request["labellings"][0]["corruption"]["count"] == 2
+    printed = run("bound", "-n", 4, "--plot", tmp_path / "bounds.png").out
+    assert "-10.00 ± 0.50" in printed
+    assert (tmp_path / "bounds.png").exists()
+    np.save(tmp_path / "y.npy", np.array([1, -1, 1, 1]))
+    run("bound", "-n", 4, "--labels-file", tmp_path / "y.npy", "--corrupt", "randomise:0.1", "--json")
+    (uploaded,) = asked[-1]["labellings"]
+    assert (uploaded["kind"], uploaded["corruption"]["probability"]) == ("blob", 0.1)
+    np.save(tmp_path / "K.npy", np.eye(4))
+    files = ("--kernel-file", tmp_path / "K.npy", "--labels-file", tmp_path / "y.npy")
+    assert_refused(run("bound", *files), "--kernel-file", "NNGP_URL")
+
+
+def test_samples_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    options = ("-N", 10, "--bits", 2, "--width", 5, "--source", "gp", "--top", 4, "--seed", 5)
+    document = parse(run("sample", *options, "--json").out)
+    (request,) = asked
+    assert service.work == "samples"
+    assert (request["networks"], request["source"], request["top"], request["seed"]) == (10, "gp", 4, 5)
+    assert (request["architecture"]["width"], request["dataset"]["bits"]) == (5, 2)
+    assert (document["draws"], document["undecided"], document["functions"]) == (10, 1, 5)
+    (top,) = document["top"]
+    assert (top["labels"], top["draws"], top["lempel_ziv"]) == ("1101", 3, 7.0)
+    ended = run("sample", *options, "--estimate", "ep")
+    assert "-10.00 ± 0.50" in ended.out
+    assert "at input 1 most often" in ended.err
+    assert asked[-1]["estimator"]["kind"] == "ep"
+    for option in ("--out", "--compare", "--plot"):
+        path = tmp_path / ("counts.png" if option == "--plot" else "counts.npz")
+        assert_refused(run("sample", *options, option, path), option, "NNGP_URL")
 
 
 def test_jobs_are_listed_and_shown(run, service: FakeService, job: str) -> None:
@@ -110,14 +171,14 @@ if {immediately}:
     sys.exit(3)
 signal.signal(signal.SIGINT, lambda *_: sys.exit(40))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(50))
-print(json.dumps([sys.argv[1:], dict((k, v) for k, v in os.environ.items() if k.startswith("NNGP_"))]), flush=True)
+print(json.dumps(dict((k, v) for k, v in os.environ.items() if k.startswith("NNGP_"))), flush=True)
 signal.pause()
 """
 
 
 def started(folder: Path, *arguments: str, immediately: bool = False, **environment: str) -> subprocess.Popen[str]:
-    """``nngp-prior serve`` with something else in place of uvicorn, which tells how it was started."""
-    (folder / "uvicorn.py").write_text(STUB.format(immediately=immediately))
+    """``nngp-prior serve`` with something else in place of the service, which tells how it was started."""
+    (folder / "api.py").write_text(STUB.format(immediately=immediately))
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NNGP_")}
     path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
     command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "serve", *arguments]
@@ -136,9 +197,7 @@ def test_serve_hands_on_settings_and_signals_and_ends_with_the_services_status(
     options = ["--port", "8123", "--slots", "2", "--no-token", "--memory-limit", "1000000"]
     with started(tmp_path, *options, NNGP_HOST="localhost", NNGP_QUEUE_LIMIT="7") as serving:
         assert serving.stdout is not None
-        arguments, settings = json.loads(serving.stdout.readline())
-        assert arguments[0] == "api.app:create_app"
-        assert " ".join(arguments).count("--factory --host localhost --port 8123") == 1
+        settings = json.loads(serving.stdout.readline())
         expected = {"NNGP_PORT": "8123", "NNGP_SLOTS": "2", "NNGP_NO_TOKEN": "True", "NNGP_MEMORY_LIMIT": "1000000"}
         assert settings == {**expected, "NNGP_HOST": "localhost", "NNGP_QUEUE_LIMIT": "7"}
         if status is not None:

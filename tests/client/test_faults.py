@@ -87,6 +87,15 @@ def test_where_nobody_listens() -> None:
     assert url in str(raised.value)
 
 
+def test_nobody_is_waited_for_long_at_first(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nngp_prior.client.http._NOBODY", 0.2)
+    began = time.monotonic()
+    with Client(f"http://127.0.0.1:{free_port()}", TOKEN) as client, pytest.raises(ServiceError) as raised:
+        list(client.jobs())
+    assert time.monotonic() - began < 3
+    assert (raised.value.code, raised.value.__cause__, raised.value.__suppress_context__) == ("unreachable", None, True)
+
+
 def test_a_service_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     port, refused = free_port(), threading.Event()
     monkeypatch.setattr("nngp_prior.client.http._log.warning", lambda *_: refused.set())

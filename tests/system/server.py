@@ -23,12 +23,11 @@ class Server:
 
     Args:
         home: of its store.
-        factory: of the application.
         **settings: as in the environment, without ``NNGP_``.
     """
 
-    def __init__(self, home: Path, factory: str = "api.app:create_app", **settings: Any) -> None:
-        self.home, self._factory = home, factory
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.home = home
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"home": home, "token": TOKEN, "port": self.port, **settings}
@@ -50,28 +49,18 @@ class Server:
         environment = os.environ | {f"NNGP_{name.upper()}": str(value) for name, value in self._settings.items()}
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "uvicorn",
-                    self._factory,
-                    "--factory",
-                    "--port",
-                    str(self.port),
-                    "--timeout-graceful-shutdown",
-                    "3",
-                ],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+            command = [sys.executable, "-m", "api"]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         wait_for(self._ready, 60, lambda: f"no server:\n{self.log()[-3000:]}")
         return self
 
     def stop(self) -> None:
         """End it as a person would."""
         self._end(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self._end(signal.SIGINT)
 
     def kill(self) -> None:
         """Kill -9."""

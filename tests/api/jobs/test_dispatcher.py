@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
@@ -193,11 +194,12 @@ def test_every_slot_gets_a_unit(start: Start) -> None:
 def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:
     held = Held()
     held.go.set()
-    table, _ = start(Threads(4, held=held), cores=2)
+    table, first = start(Threads(4, held=held), cores=2)
     submit(table, "held1", *[1] * 6)
     submit(table, "held2", 1, cores=0)
     ended(table, "held1", "held2")
     assert held.most <= 2
+    first.stop()  # or it would take what it knows nothing of
     wide = Held()
     executor = Threads(4, held=held, wide=wide)
     table, _ = start(executor, table, cores=2)
@@ -208,6 +210,18 @@ def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:
     assert held.running == 0
     wide.go.set()
     ended(table, "wide", "held3")
+
+
+def test_a_defect_is_logged_with_its_job(start: Start) -> None:
+    def act(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        return Failed({"code": "internal-error"}, "Traceback: a bug")
+
+    with capture_logs() as logged:
+        table, _ = start(Threads(1, act=act))
+        submit(table, "act", 1)
+        ended(table, "act")
+    [line] = [line for line in logged if line["log_level"] == "error"]
+    assert (line["job"], line["traceback"]) == ("act", "Traceback: a bug")
 
 
 def test_units_share_memory(start: Start) -> None:

@@ -258,7 +258,7 @@ def test_migrations_make_the_tables_that_the_metadata_describes(table: JobTable)
 def test_a_table_of_a_later_version_is_left_alone(table: JobTable, tmp_path: Path) -> None:
     with table.database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(InvalidInput, match="database_url: the table of jobs is of a later version"):
+    with pytest.raises(InvalidInput, match="NNGP_DATABASE_URL: the table of jobs is of a later version"):
         JobTable(url(tmp_path))
 
 

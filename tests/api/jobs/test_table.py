@@ -303,12 +303,12 @@ def test_events_replay_after_an_id(table: JobTable, clock: Clock) -> None:
     table.record(second, results([2]))
     table.lose(first, "killed")
     table.record(claim(table), results([0]))
+    assert ("progress", {"stage": "tiles", "done": 1, "total": 2}) in [(e.type, e.data) for e in table.events("a")]
     table.record(claim(table), results([1]))
     events = table.events("a")
-    assert [(event.type, event.data) for event in events] == [
+    assert [(event.type, event.data) for event in events] == [  # without progress, which is past
         ("accepted", {"attempt": 1, "done": 0, "total": 3}),
         ("running", {}),
-        ("progress", {"stage": "tiles", "done": 1, "total": 2}),
         ("rows", {"rows": [2], "done": 1, "total": 3}),
         ("lost", {"reason": "killed", "rows": [[0, 2]], "losses": 1}),
         ("rows", {"rows": [0], "done": 2, "total": 3}),
@@ -447,3 +447,53 @@ def test_nothing_that_workers_do_reads_a_table_through_or_sorts(table: JobTable,
     slow = [step for step in queries if step.startswith("SCAN") and "tickets" not in step and "queue" not in step]
     assert not [step for step in queries if "TEMP B-TREE" in step], queries
     assert not slow, slow
+
+
+def test_a_failed_job_names_the_request_that_began_its_attempt(table: JobTable) -> None:
+    for request_id in ("first", "second"):
+        table.submit("a", "estimates", {}, plan(1), request_id)
+        table.fail(claim(table), {"code": "x", "request_id": None})
+        job = table.get("a")
+        assert job is not None
+        assert (job.request_id, job.error) == (request_id, {"code": "x", "request_id": request_id})
+
+
+def test_old_jobs_are_forgotten(table: JobTable, clock: Clock) -> None:
+    for name in ("old", "again", "open"):
+        submit(table, name, 2)
+    for _ in range(2):
+        table.record(claim(table), results([0]))
+    table.dismiss("old")
+    table.dismiss("again")
+    clock.now += 86_400
+    submit(table, "again", 2)
+    submit(table, "new", 1)
+    table.dismiss("new")
+    assert table.forget(float("inf")) == 0
+    assert table.forget(1.5) == 0
+    clock.now += 3_600
+    assert table.forget(1.0) == 1
+    assert table.get("old") is None
+    assert (table.events("old"), done(table, "old")) == ([], [])
+    assert done(table, "again") == [0]
+    assert {job.id for job in table.list()[0]} == {"again", "open", "new"}
+    assert table.forget(0) == 1  # what has not ended stays
+    assert submit(table, "old", 2)  # and begins anew
+    assert done(table, "old") == []
+
+
+def test_many_are_forgotten_a_part_at_a_time(table: JobTable, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.jobs.table._FORGOTTEN", 2)
+    for name in "abc":
+        submit(table, name, 1)
+        table.dismiss(name)
+    clock.now += 1
+    assert [table.forget(0) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_glance(table: JobTable) -> None:
+    assert table.glance("a") is None
+    submit(table, "a", 1)
+    job = table.get("a")
+    assert job is not None
+    assert table.glance("a") == (State.ACCEPTED, job.version)

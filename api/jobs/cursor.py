@@ -1,0 +1,31 @@
+"""Where a page of jobs ended, as clients are told of it."""
+
+from __future__ import annotations
+
+import base64
+import struct
+
+from nngp_prior.errors import InvalidInput
+
+
+def cursor_of(number: int) -> str:
+    """The cursor behind a job's number."""
+    return base64.urlsafe_b64encode(struct.pack(">q", number)).decode().rstrip("=")
+
+
+def number_of(cursor: str) -> int:
+    """The number that a cursor is behind.
+
+    Args:
+        cursor: as :func:`cursor_of` made it.
+
+    Returns:
+        the number.
+
+    Raises:
+        InvalidInput: nobody made it.
+    """
+    try:
+        return struct.unpack(">q", base64.urlsafe_b64decode(cursor + "="))[0]
+    except (ValueError, struct.error) as error:
+        raise InvalidInput("cursor", f"got {cursor!r}", "Give the one of the page before, as it was.") from error
