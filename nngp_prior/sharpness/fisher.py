@@ -19,6 +19,7 @@ from jax import Array
 
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.sharpness import FisherRaoNorm, FisherTrace
+from nngp_prior.sharpness.dense import squared_gradients
 from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
 from nngp_prior.sharpness.names import check_layer, layers_asked, of_layer
 from nngp_prior.sharpness.networks import precisely
@@ -36,6 +37,13 @@ _PREFIXES = {"model": "", "empirical": "empirical_"}
 def _traces(problem: Problem, fisher: str) -> Array:
     """Of each layer's block."""
     loss = LOSSES[problem.loss_name]
+    if problem.columns is not None:
+
+        def part(X: Array, y: Array, w: Array) -> Array:
+            f, squares = squared_gradients(problem.network, problem.theta, X)
+            return squares @ (w * _FACTORS[fisher](loss, f, y))
+
+        return problem.total(part)
     places = [problem.network.slice_of(layer) for layer in problem.network.layers]
 
     def of_example(gradient: Array, f: Array, y: Array) -> Array:

@@ -22,6 +22,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.sharpness.dense import Chunk, hessian_product, is_dense
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
 from nngp_prior.sharpness.losses import LOSSES, curvature, is_error, squared_slope
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
@@ -47,7 +48,7 @@ def _compiled(method: Callable[P, T]) -> Callable[P, T]:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("theta", "inputs", "labels", "weights"),
+    data_fields=("theta", "inputs", "labels", "weights", "columns"),
     meta_fields=("network", "loss_name", "n"),
 )
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ class Problem:
         inputs: (chunks, rows, ...); the last chunk is filled up with copies of an input.
         labels: (chunks, rows), ±1.
         weights: (chunks, rows), 1/n for examples and 0 for what fills up.
+        columns: (chunks, d, rows), the inputs of a fully connected network once more, transposed; None for others.
         network: the finite network.
         loss_name: ``cross-entropy`` or ``mse``.
         n: number of examples.
@@ -74,6 +76,7 @@ class Problem:
     inputs: Any
     labels: Any
     weights: Any
+    columns: Any
     network: FiniteNetwork
     loss_name: LossName
     n: int
@@ -295,6 +298,8 @@ class Problem:
         Returns:
             the product, by forward differentiation of the gradient.
         """
+        if self.columns is not None:
+            return self._dense_product(theta, v, gauss_newton=False)
 
         def part(X: Array, y: Array, w: Array) -> Array:
             gradient = jax.grad(lambda theta: w @ self.example_losses(theta, X, y))
@@ -319,6 +324,8 @@ class Problem:
         Returns:
             the product.
         """
+        if self.columns is not None:
+            return self._dense_product(theta, v, gauss_newton=True)
         return self._outer_product(curvature, theta, v)
 
     @_compiled
@@ -360,12 +367,13 @@ class Problem:
         Returns:
             the sum of what ``part`` gives.
         """
-        chunks = (self.inputs, self.labels, self.weights)
-        first = jax.tree.map(lambda stack: stack[0], chunks)
-        if len(self.labels) == 1:
-            return part(*first)
-        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
-        return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
+        return _sum(part, (self.inputs, self.labels, self.weights))
+
+    def _dense_product(self, theta: Any, v: Any, gauss_newton: bool) -> Array:
+        def part(*chunk: Array) -> Array:
+            return hessian_product(self.network, self.loss_name, theta, v, Chunk(*chunk), gauss_newton)
+
+        return _sum(part, (self.inputs, self.columns, self.labels, self.weights))
 
     def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
         """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
@@ -405,17 +413,29 @@ class Problem:
         return self.total(part)
 
 
+def _sum(part: Callable[..., Any], chunks: tuple[Any, ...]) -> Any:
+    """Σ over the first axis of all arrays, one place after another."""
+    first = jax.tree.map(lambda stack: stack[0], chunks)
+    if len(chunks[0]) == 1:
+        return part(*first)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
+    return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
+
+
 def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray, y: np.ndarray, rows: int) -> Problem:
     n = len(X)
     chunks = -(-n // rows)
     rows = -(-n // chunks)
     filled = np.concatenate([np.arange(n), np.zeros(chunks * rows - n, dtype=int)])
     weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(y.dtype)
+    inputs = X[filled].reshape(chunks, rows, *X.shape[1:])
+    dense = is_dense(network.architecture) and inputs.ndim == 3
     return Problem(
         theta,
-        jnp.asarray(X[filled].reshape(chunks, rows, *X.shape[1:])),
+        jnp.asarray(inputs),
         jnp.asarray(y[filled].reshape(chunks, rows)),
         jnp.asarray(weights.reshape(chunks, rows)),
+        jnp.asarray(np.ascontiguousarray(inputs.transpose(0, 2, 1))) if dense else None,
         network,
         loss,
         n,
