@@ -38,6 +38,8 @@ class Neighbourhood:
 
 
 def _of_length_one(g: Float[Array, " p"]) -> Float[Array, " p"]:
+    largest = jnp.abs(g).max()  # first, for squares that are too large or too small for the type
+    g = g / jnp.where(largest > 0, largest, 1)
     norm = jnp.linalg.norm(g)
     return g / jnp.where(norm > 0, norm, 1)
 

@@ -201,11 +201,13 @@ def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int)
     epochs = specification.iterations or _ITERATIONS["zhang2021"]
     m, theta = specification.batch, problem.theta
     k = problem.n // m
+    with precisely():
+        rate = jnp.asarray(specification.learning_rate, problem.dtype)
     values = [float(problem.loss(theta))]
     for epoch in range(epochs):
         rows = generator(seed, "minibatches", repeat, epoch).permutation(problem.n)[: k * m].reshape(k, m)
         with precisely():
-            theta = _epoch(problem, box, theta, jnp.asarray(rows), jnp.asarray(specification.learning_rate))
+            theta = _epoch(problem, box, theta, jnp.asarray(rows), rate)
         values.append(float(problem.loss(theta)))
     cost = epochs * k * m / problem.n + (epochs + 1) * FORWARD
     z = np.asarray(theta) - np.asarray(problem.theta)

@@ -29,6 +29,7 @@ def _errors(
 ) -> Float[Array, " count"]:
     """The error under each of the random vectors, scaled for σ."""
     theta = problem.theta
+    sigma, epsilon = sigma.astype(theta.dtype), epsilon.astype(theta.dtype)
     s = sigma**2 if squared else sigma
     if noise == "uniform":
         deviations = jnp.broadcast_to(s, theta.shape)
@@ -65,7 +66,7 @@ class _Drop:
         with precisely():
             errors = self._errors(jax.random.key(self._key), jnp.asarray(sigma), jnp.asarray(self._epsilon))
         self.evaluations += 1
-        self._progress(Progress("σ", self.evaluations, self.evaluations + 1))
+        self._progress(Progress("values of σ", self.evaluations, self.evaluations + 1))
         return np.asarray(errors) - self.error
 
     def __call__(self, sigma: float) -> float:
@@ -106,6 +107,7 @@ def pac_bayes(problem: Problem, specification: PACBayes, seed: int, progress: Pr
     stderr = 2 * value * error_of_drop / slope if slope > 0 else math.inf
     diagnostics = {"sigma": sigma, "drop": float(at_sigma.mean()), "drop_stderr": error_of_drop, "slope": slope}
     diagnostics["training_error"] = drop.error
+    progress(Progress("values of σ", drop.evaluations, drop.evaluations))
     return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], _cost(drop, specification))
 
 

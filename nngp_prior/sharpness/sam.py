@@ -63,7 +63,7 @@ def sam_sharpness(problem: Problem, specification: SAMSharpness, seed: int, prog
     Returns:
         one figure.
     """
-    return _of_axes(problem, specification, np.ones(problem.size), 0, seed, progress)
+    return _of_axes(problem, specification, np.ones(problem.size), 0.0, seed, progress)
 
 
 @MEASURES.register(ASAMSharpness)
@@ -83,7 +83,7 @@ def asam_sharpness(problem: Problem, specification: ASAMSharpness, seed: int, pr
     for block in problem.blocks:
         if block.role == "bias" and not specification.biases:
             T[block.start : block.stop] = 1
-    return _of_axes(problem, specification, T, 0, seed, progress)
+    return _of_axes(problem, specification, T, 0.0, seed, progress)
 
 
 @MEASURES.register(FisherSAMSharpness)
@@ -105,7 +105,7 @@ def fisher_sam_sharpness(
         F = np.asarray(_diagonal(problem, specification.fisher)) + specification.damping
     # T = (F + δ)^(-1/2), and 0 where the parameter is in no example's gradient
     T = np.where(F > 0, 1 / np.sqrt(np.where(F > 0, F, 1)), 0)
-    return _of_axes(problem, specification, T, 1, seed, progress)
+    return _of_axes(problem, specification, T, 1.0, seed, progress)
 
 
 @jax.jit(static_argnames="fisher")
