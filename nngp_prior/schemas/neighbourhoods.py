@@ -107,15 +107,15 @@ class ASAMSharpness(_InBall):
 
 
 class FisherSAMSharpness(_InBall):
-    r"""Sharpness of Fisher-SAM (Kim et al. 2022, 2206.04920): the rise of the loss in an ellipsoid of the Fisher
-    information's diagonal F.
+    r"""Sharpness of Fisher-SAM (Kim et al. 2022, 2206.04920): the rise of the loss in an ellipsoid.
 
     .. math:: \max_{ε^T (F + δ) ε ≤ ρ^2} L(w + ε) - L(w), \qquad
         \text{one step: } ε = ρ\, (F + δ)^{-1} g / \sqrt{g^T (F + δ)^{-1} g}
 
-    The paper's 1 + η F is F + δ with δ = 1/η and ρ = γ/√η. F is the mean of squares of the gradients of single examples
-    of all data, also where the maxima are those of minibatches. With δ = 0 it is invariant under rescaling of units;
-    parameters that F does not see stay as they are then.
+    F is the Fisher information's diagonal: the mean over all data, also where the maxima are those of minibatches, of
+    squares of the gradients of single examples. The paper's 1 + η F, with a radius γ, is F + δ with δ = 1/η and ρ =
+    γ/√η. With δ = 0 it is invariant under rescaling of units; parameters that F does not see stay as they are then.
+    Where the loss is near zero so is F, and without δ the ellipsoid is huge.
 
     Attributes:
         damping: δ.
@@ -129,8 +129,7 @@ class FisherSAMSharpness(_InBall):
 
 
 class PACBayes(Specification):
-    r"""1/σ² of PAC-Bayes bounds (Jiang et al. 2020, 1912.02178, appendix C): σ is the largest deviation of noise in the
-    parameters that leaves the accuracy as it is, within a limit.
+    r"""1/σ² of PAC-Bayes bounds (Jiang et al. 2020, 1912.02178), σ the noise in the parameters that accuracy stands.
 
     .. math:: σ = \max\{s : E_u[\text{error}(w + u)] - \text{error}(w) ≤ d\}, \qquad u_i ∼ N(0, s^2)
         \;\text{ or, magnitude-aware, }\; N(0, s^2 w_i^2 + ε^2)

@@ -2,7 +2,7 @@ r"""The highest loss in a box or an ellipsoid around the parameters, by projecte
 
 .. math:: \max_{u ∈ C} L(θ + A (s ∘ u)), \qquad C = \{u : |u_i| ≤ 1\} \text{ or } \{u : ‖u‖ ≤ 1\}
 
-with s the half-widths of the box, or the half-axes of the ellipsoid, and A the identity or the directions of a subspace.
+with s the half-widths of the box, or the half-axes of the ellipsoid, and A the identity or a subspace's directions.
 """
 
 from __future__ import annotations

@@ -193,10 +193,7 @@ def _epoch(problem: Problem, box: Box, theta: Array, batches: Integer[Array, "k 
 
 
 def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int) -> Ascent:
-    """Ascent on minibatches. Its figure is the largest loss of all data at the end of an epoch.
-
-    The authors' code takes the mean over an epoch of the minibatches' losses right after their steps.
-    """
+    """Ascent on minibatches."""
     box = box_of(problem, specification, seed, repeat)
     epochs = specification.iterations or _ITERATIONS["zhang2021"]
     m, theta = specification.batch, problem.theta
@@ -208,6 +205,7 @@ def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int)
         rows = generator(seed, "minibatches", repeat, epoch).permutation(problem.n)[: k * m].reshape(k, m)
         with precisely():
             theta = _epoch(problem, box, theta, jnp.asarray(rows), rate)
+        # The definition's L; the authors' code takes the mean of the minibatches' losses right after their steps.
         values.append(float(problem.loss(theta)))
     cost = epochs * k * m / problem.n + (epochs + 1) * FORWARD
     z = np.asarray(theta) - np.asarray(problem.theta)

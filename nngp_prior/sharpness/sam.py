@@ -158,9 +158,7 @@ def _of_axes(
         with precisely():
             axes = jnp.asarray(specification.rho * T, problem.dtype)
             minibatches = _minibatches(problem, order, m or problem.n)
-            losses, slopes = map(
-                np.asarray, _climbs(problem, axes, minibatches, steps, specification.normalize_logits)
-            )
+            losses, slopes = map(np.asarray, _climbs(problem, axes, minibatches, steps, specification.normalize_logits))
         reached = losses[:, 1] if one_step else losses.max(axis=1)
         means.append(float(np.mean(reached - losses[:, 0])))
         flat.append(float(np.mean(slopes == 0)))

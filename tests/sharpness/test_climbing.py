@@ -12,7 +12,9 @@ CENTRE = np.array([0.3, -0.2, 0.1])
 
 def climbed(function, start, neighbourhood, steps):
     with precisely():
-        found = jax.jit(lambda start: climb(jax.value_and_grad(function), start, neighbourhood, steps))(jnp.array(start))
+        found = jax.jit(lambda start: climb(jax.value_and_grad(function), start, neighbourhood, steps))(
+            jnp.array(start)
+        )
         return jax.tree.map(np.asarray, found)
 
 

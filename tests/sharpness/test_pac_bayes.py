@@ -34,9 +34,7 @@ def deviation(x, theta, options) -> float:
     def of_output(sigma: float) -> float:
         squared = options.get("compatibility") == "dziugaite2020"
         if options.get("noise") == "magnitude":
-            each = (
-                sigma**2 * theta**2 + epsilon**2 if squared else np.sqrt(sigma**2 * theta**2 + epsilon**2)
-            )
+            each = sigma**2 * theta**2 + epsilon**2 if squared else np.sqrt(sigma**2 * theta**2 + epsilon**2)
         else:
             each = np.full(len(theta), sigma**2 if squared else sigma)
         return float(np.linalg.norm(each * x))

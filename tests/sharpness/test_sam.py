@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nngp_prior import sharpness
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
-from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
@@ -188,4 +188,4 @@ def test_what_does_not_fit_is_refused(measures: list, message: str) -> None:
     problem = linear()
     parameters = problem.network.unflatten(np.asarray(problem.theta))
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        measure(LINEAR, parameters, (problem.X, problem.y), measures, loss="mse")
+        sharpness.measure(LINEAR, parameters, (problem.X, problem.y), measures, loss="mse")
