@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -23,26 +22,31 @@ _WINDOW = 2**0.25  # the slope at σ is taken from σ divided by this to σ time
 _DOUBLINGS = 40
 
 
-@jax.jit(static_argnames=("noise", "squared", "count"))
-def _errors(
-    problem: Problem, key: Array, sigma: Array, epsilon: Array, noise: str, squared: bool, count: int
-) -> Float[Array, " count"]:
-    """The error under each of the random vectors, scaled for σ."""
-    theta = problem.theta
-    sigma, epsilon = sigma.astype(theta.dtype), epsilon.astype(theta.dtype)
-    s = sigma**2 if squared else sigma
-    if noise == "uniform":
-        deviations = jnp.broadcast_to(s, theta.shape)
-    elif squared:
-        deviations = s * theta**2 + epsilon**2
-    else:
-        deviations = jnp.sqrt(s**2 * theta**2 + epsilon**2)
+@jax.jit(static_argnames="count")
+def _errors(problem: Problem, key: Array, deviations: Array, count: int) -> Array:
+    """The error under each of the random vectors, scaled by the deviations."""
 
     def one(i: Array) -> Array:
-        z = jax.random.normal(jax.random.fold_in(key, i), theta.shape, theta.dtype)
-        return problem.error(theta + deviations * z)
+        z = jax.random.normal(jax.random.fold_in(key, i), deviations.shape, deviations.dtype)
+        return problem.error(problem.theta + deviations * z)
 
     return lax.map(one, jnp.arange(count))
+
+
+def deviations_of(theta: Float[np.ndarray, " P"], sigma: float, specification: PACBayes) -> Float[np.ndarray, " P"]:
+    """Standard deviations of the noise in each parameter.
+
+    Args:
+        theta: parameters.
+        sigma: σ.
+        specification: options.
+
+    Returns:
+        σ, or √(σ² w² + ε²); of the compatibility mode the squares.
+    """
+    uniform = specification.noise == "uniform"
+    variances = np.full_like(theta, sigma**2) if uniform else (sigma * theta) ** 2 + specification.epsilon**2
+    return variances if specification.compatibility == "dziugaite2020" else np.sqrt(variances)
 
 
 class _Drop:
@@ -51,20 +55,15 @@ class _Drop:
     def __init__(self, problem: Problem, specification: PACBayes, seed: int, progress: ProgressCallback) -> None:
         self.evaluations = 0
         self.error = float(problem.error(problem.theta))
-        self._progress, self._key = progress, int(generator(seed, "perturbations").integers(2**32))
-        self._errors = functools.partial(
-            _errors,
-            problem,
-            noise=specification.noise,
-            squared=specification.compatibility == "dziugaite2020",
-            count=specification.perturbations,
-        )
-        self._epsilon = specification.epsilon
+        self._problem, self._specification, self._progress = problem, specification, progress
+        self._key = int(generator(seed, "perturbations").integers(2**32))
 
     def of_each(self, sigma: float) -> Float[np.ndarray, " count"]:
         """The drop under each random vector."""
+        deviations = deviations_of(np.asarray(self._problem.theta), sigma, self._specification)
         with precisely():
-            errors = self._errors(jax.random.key(self._key), jnp.asarray(sigma), jnp.asarray(self._epsilon))
+            key = jax.random.key(self._key)
+            errors = _errors(self._problem, key, jnp.asarray(deviations), self._specification.perturbations)
         self.evaluations += 1
         self._progress(Progress("values of σ", self.evaluations, self.evaluations + 1))
         return np.asarray(errors) - self.error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,12 +118,14 @@ def _diagonal(problem: Problem, fisher: str) -> Array:
 
 
 @jax.jit(static_argnames=("steps", "normalized"))
-def _climbs(problem: Problem, axes: Array, minibatches: Any, steps: int, normalized: bool) -> tuple[Array, Array]:
+def _climbs(
+    problem: Problem, axes: Array, rows: Array, weights: Array, steps: int, normalized: bool
+) -> tuple[Array, Array]:
     """The losses that an ascent in the ellipsoid comes by, for each minibatch, and the size of its first gradient."""
+    X, y = problem.X, problem.y
 
-    def one(minibatch: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        inputs, labels, weights = minibatch
-        part = replace(problem, inputs=inputs, labels=labels, weights=weights)
+    def one(rows: Array) -> tuple[Array, Array]:
+        part = replace(problem, inputs=X[rows], labels=y[rows], weights=weights)
 
         def loss(u: Array) -> tuple[Array, Array]:
             theta = problem.theta + axes * u
@@ -137,7 +138,7 @@ def _climbs(problem: Problem, axes: Array, minibatches: Any, steps: int, normali
         found = climb(loss, jnp.zeros_like(axes), BALL, steps)
         return found.losses, found.slope
 
-    return lax.map(one, minibatches)
+    return lax.map(one, rows)
 
 
 def _of_axes(
@@ -157,8 +158,9 @@ def _of_axes(
         order = np.arange(problem.n) if m is None else generator(seed, "partition", i).permutation(problem.n)
         with precisely():
             axes = jnp.asarray(specification.rho * T, problem.dtype)
-            minibatches = _minibatches(problem, order, m or problem.n)
-            losses, slopes = map(np.asarray, _climbs(problem, axes, minibatches, steps, specification.normalize_logits))
+            rows, weights = map(jnp.asarray, _minibatches(order, m or problem.n, problem.chunk))
+            found = _climbs(problem, axes, rows, weights.astype(problem.dtype), steps, specification.normalize_logits)
+        losses, slopes = map(np.asarray, found)
         reached = losses[:, 1] if one_step else losses.max(axis=1)
         means.append(float(np.mean(reached - losses[:, 0])))
         flat.append(float(np.mean(slopes == 0)))
@@ -179,13 +181,10 @@ def _of_axes(
     return Outcome([Quantity(name, float(np.mean(means)), stderr, diagnostics=diagnostics)], gradients)
 
 
-def _minibatches(problem: Problem, order: np.ndarray, m: int) -> tuple[Array, Array, Array]:
-    """Inputs, labels and weights of n // m minibatches, each in chunks as a problem has them."""
-    k = problem.n // m
-    chunks = -(-m // problem.chunk)
-    rows = -(-m // chunks)
-    filled = np.concatenate([np.arange(m), np.zeros(chunks * rows - m, dtype=int)])
-    places = order[: k * m].reshape(k, m)[:, filled].reshape(k, chunks, rows)
-    weights = np.where(np.arange(chunks * rows) < m, 1 / m, 0.0).reshape(chunks, rows)
-    stacked = jnp.broadcast_to(jnp.asarray(weights, problem.dtype), (k, chunks, rows))
-    return problem.X[places], problem.y[places], stacked
+def _minibatches(order: np.ndarray, m: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the examples of n // m minibatches, each in chunks, and weights as a problem has them."""
+    k, chunks = len(order) // m, -(-m // chunk)
+    filled = np.arange(chunks * -(-m // chunks))
+    weights = np.where(filled < m, 1 / m, 0.0).reshape(chunks, -1)
+    places = order[: k * m].reshape(k, m)[:, np.where(filled < m, filled, 0)]
+    return places.reshape(k, *weights.shape), weights

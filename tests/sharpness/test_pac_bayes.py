@@ -65,20 +65,20 @@ def test_of_a_linear_classifier_it_is_that_of_the_normal_distribution(options: d
 def test_it_is_found_to_the_tolerance_for_the_vectors_at_hand() -> None:
     """The classifier errs under vector k from σ = -m / (x·z_k) on, if that is positive."""
     problem, x, _, margin = example()
-    found = one(problem, 5, perturbations=200, tolerance=1e-6)
+    found = one(problem, 5, perturbations=400, tolerance=1e-6)
     own = int(generator(5, "pac-bayes").integers(2**63))
     with precisely():
         key = jax.random.key(int(generator(own, "perturbations").integers(2**32)))
-        Z = [np.asarray(jax.random.normal(jax.random.fold_in(key, k), (7,), "float64")) for k in range(200)]
+        Z = [np.asarray(jax.random.normal(jax.random.fold_in(key, k), (7,), "float64")) for k in range(400)]
     along = float(problem.y[0]) * np.array(Z) @ x
     thresholds = np.sort(-margin / along[along < 0])
-    assert found.diagnostics["sigma"] == pytest.approx(thresholds[20], rel=1e-6)
+    assert found.diagnostics["sigma"] == pytest.approx(thresholds[40], rel=1e-6)
 
 
 def test_standard_errors_are_calibrated() -> None:
     problem, x, theta, _ = example()
     exact = deviation(x, theta, {}) ** -2
-    figures = [one(problem, seed, perturbations=500) for seed in range(25)]
+    figures = [one(problem, seed, perturbations=400) for seed in range(25)]
     standardised = np.array([(each.value - exact) / each.stderr for each in figures])
     assert np.sqrt(np.mean(standardised**2)) == pytest.approx(1, rel=0.4)
 
@@ -95,17 +95,17 @@ def test_the_drop_is_from_the_networks_own_error() -> None:
 
 def test_cost_and_progress() -> None:
     events, problem = [], example()[0]
-    (found,) = measure_problem(problem, [PACBayes(perturbations=50)], 0, events.append)
+    (found,) = measure_problem(problem, [PACBayes(perturbations=400)], 0, events.append)
     assert events[-1].done == events[-1].total
-    assert found.gradients == pytest.approx((1 + 50 * events[-1].done) / 3)
+    assert found.gradients == pytest.approx((1 + 400 * events[-1].done) / 3)
 
 
 def test_what_has_no_such_deviation_is_degenerate() -> None:
-    wrong = one(example(right=False)[0], perturbations=20)
+    wrong = one(example(right=False)[0], perturbations=400)
     assert wrong.status == "degenerate"
     assert np.isnan(wrong.value)
     assert "never drops by more than 0.1" in wrong.message
-    noisy = one(example()[0], perturbations=20, noise="magnitude", epsilon=1e3)
+    noisy = one(example()[0], perturbations=400, noise="magnitude", epsilon=1e3)
     assert noisy.status == "degenerate"
     assert "drops already" in noisy.message
 

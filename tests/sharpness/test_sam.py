@@ -88,14 +88,14 @@ def test_m_sharpness_is_that_of_all_minibatches_within_its_error() -> None:
     for rows in itertools.combinations(range(8), 3):
         function = quadratic(problem, np.array(rows))
         rises.append(function(step(function, ones, RHO)) - function.L)
-    found = one(problem, SAMSharpness(rho=RHO, minibatch=3, partitions=300))
+    found = one(problem, SAMSharpness(rho=RHO, minibatch=3, partitions=200))
     assert abs(found.value - np.mean(rises)) < 4 * found.stderr < 0.1 * found.value
-    assert found.gradients == pytest.approx(300 * 2 * 6 / 8)
+    assert found.gradients == pytest.approx(200 * 2 * 6 / 8)  # in each partition two examples are left over
     assert one(problem, SAMSharpness(rho=RHO, minibatch=8)).value == pytest.approx(
         one(problem, SAMSharpness(rho=RHO)).value
     )
     standardised = []
-    for seed in range(40):
+    for seed in range(30):
         few = one(problem, SAMSharpness(rho=RHO, minibatch=3, partitions=10), seed)
         standardised.append((few.value - np.mean(rises)) / few.stderr)
     # Student's t with 9 degrees of freedom has a standard deviation of √(9/7).
@@ -137,7 +137,7 @@ def test_with_normalised_outputs_their_scale_does_not_matter() -> None:
 
 
 def test_outputs_that_are_all_zero_cannot_be_normalised() -> None:
-    problem = linear().at(np.zeros(7))
+    problem = linear(loss="cross-entropy").at(np.zeros(7))
     found = one(problem, SAMSharpness(normalize_logits=True))
     assert found.status == "degenerate"
     assert np.isnan(found.value)
