@@ -111,7 +111,7 @@ def pac_bayes(problem: Problem, specification: PACBayes, seed: int, progress: Pr
 
 
 def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
-    """Two values of σ, one the double of the other, between which the drop first exceeds the limit; None: none does."""
+    """Two values of σ, one the double of the other, between which the drop crosses the limit; None: there is none."""
     sigma = 1.0
     if drop(sigma) > limit:
         for _ in range(_DOUBLINGS):

@@ -109,6 +109,13 @@ def test_zhang2021_has_its_own_box() -> None:
     assert one(problem, mode="zhang2021", batch=8, repeats=1).value == explicit.value > 0
 
 
+def test_progress_ends() -> None:
+    for options in ({"subspace": 2}, {"mode": "zhang2021", "batch": 4, "iterations": 3}, {"mode": "sign-pgd"}):
+        events = []
+        measure_problem(linear(), [Keskar(repeats=2, **options)], 0, events.append)
+        assert [event.done for event in events] == list(range(1, events[-1].total + 1))
+
+
 def test_where_the_gradient_is_zero_only_random_starts_help() -> None:
     saddle = of_matrix(np.diag([1.0, -2.0]))
     for mode in ("keskar", "zhang2021"):

@@ -8,6 +8,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.schemas.neighbourhoods import PACBayes
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.networks import precisely
+from tests.sharpness.cases import of_matrix
 from tests.sharpness.quadratics import linear
 
 
@@ -105,6 +106,8 @@ def test_what_has_no_such_deviation_is_degenerate() -> None:
     assert wrong.status == "degenerate"
     assert np.isnan(wrong.value)
     assert "never drops by more than 0.1" in wrong.message
+    constant = one(of_matrix(np.zeros((2, 2))), perturbations=400)
+    assert constant.status == "degenerate"
     noisy = one(example()[0], perturbations=400, noise="magnitude", epsilon=1e3)
     assert noisy.status == "degenerate"
     assert "drops already" in noisy.message
