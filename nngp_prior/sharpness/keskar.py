@@ -159,7 +159,7 @@ def _quasi_newton(problem: Problem, specification: Keskar, seed: int, repeat: in
     result = minimize(descent, np.zeros(len(widths)), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     told(1, 1)
     at_edge = float(np.mean(np.abs(result.x) >= widths * (1 - 1e-6)))
-    return Ascent(max(values), len(values), {"iterations": int(result.nit), "at_edge": at_edge})
+    return Ascent(float(np.max(values)), len(values), {"iterations": int(result.nit), "at_edge": at_edge})
 
 
 @jax.jit(static_argnames="steps")
@@ -218,7 +218,7 @@ def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int,
     cost = epochs * k * m / problem.n + (epochs + 1) * FORWARD
     z = np.asarray(theta) - np.asarray(problem.theta)
     at_edge = float(np.mean(np.abs(z) >= np.asarray(box.widths) * (1 - 1e-6)))
-    return Ascent(max(values), cost, {"losses": values, "at_edge": at_edge})
+    return Ascent(float(np.max(values)), cost, {"losses": values, "at_edge": at_edge})
 
 
 _ASCENTS: dict[str, Callable[[Problem, Keskar, int, int, Told], Ascent]] = {

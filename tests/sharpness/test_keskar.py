@@ -164,3 +164,12 @@ def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
 def test_minibatches_have_no_subspace() -> None:
     with pytest.raises(InvalidInput, match="subspace is not of the mode zhang2021"):
         Keskar(mode="zhang2021", subspace=2)
+
+
+@pytest.mark.parametrize("mode", ["keskar", "zhang2021", "sign-pgd"])
+def test_a_loss_that_is_not_finite_in_the_box_is_a_status(mode: str) -> None:
+    problem = linear(dtype="float32")
+    large = problem.at(3e18 * np.asarray(problem.theta))
+    found = one(large, mode=mode, epsilon=1, batch=4, iterations=5, learning_rate=1)
+    assert np.isfinite(found.diagnostics["loss"])
+    assert found.status == "not-finite"
