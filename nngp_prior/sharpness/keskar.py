@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.neighbourhoods import Keskar
-from nngp_prior.sharpness.climbing import BOX, FORWARD, climb
+from nngp_prior.sharpness.climbing import BOX, FORWARD, averaged, climb
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
@@ -102,8 +101,7 @@ def keskar(problem: Problem, specification: Keskar, seed: int, progress: Progres
         ascents.append(ascent)
         gradients += ascent.gradients
         found.append(100 * (ascent.value - here) / (1 + here))
-    sharpness = float(np.mean(found))
-    stderr = float(np.std(found, ddof=1)) / math.sqrt(repeats) if repeats > 1 else None
+    sharpness, stderr = averaged(found)
     diagnostics = {"loss": here, "largest_loss": max(ascent.value for ascent in ascents), **ascents[-1].diagnostics}
     if sharpness == 0 and not np.any(np.asarray(gradient)):
         message = "the gradient is zero, and the ascent did not leave the parameters"
