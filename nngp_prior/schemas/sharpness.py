@@ -9,6 +9,15 @@ from pydantic import ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    GradientDiversity,
+    GradientNoiseScale,
+    GradientStiffness,
+    MinibatchFlatness,
+    NaturalGradientContrast,
+)
 
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
@@ -142,10 +151,35 @@ class FisherRaoNorm(Specification):
     fisher: Literal["model", "empirical"] = "model"
 
 
-Measure = Annotated[
-    Eigenvalues | Trace | Frobenius | LogDeterminant | SpectralDensity | FisherTrace | FisherRaoNorm,
-    Field(discriminator="kind"),
-]
+_OfOneLoss = (
+    Eigenvalues
+    | Trace
+    | Frobenius
+    | LogDeterminant
+    | SpectralDensity
+    | FisherTrace
+    | FisherRaoNorm
+    | GradientContrast
+    | ContrastRegret
+    | NaturalGradientContrast
+    | GradientStiffness
+    | GradientDiversity
+    | GradientNoiseScale
+)
+
+
+class ContrastiveFlatness(MinibatchFlatness):
+    """The mean over minibatches b of S(L_b), minus S of the mean loss L, and divided by it, for another measure S.
+
+    Attributes:
+        of: S, with its options; of several figures, each. Random vectors of S are the same for all minibatches.
+    """
+
+    kind: Literal["contrastive-flatness"] = "contrastive-flatness"
+    of: Annotated[_OfOneLoss, Field(discriminator="kind")] = Eigenvalues(smallest=0)
+
+
+Measure = Annotated[_OfOneLoss | ContrastiveFlatness, Field(discriminator="kind")]
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Measure)[0])
 }
