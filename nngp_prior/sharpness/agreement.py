@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
@@ -64,7 +64,7 @@ def _row_sums(U: Array, V: Array, weights: Array) -> Array:
 
 
 def stiffness_sums(
-    problem: Problem, chosen: Float[np.ndarray, " m"], progress: ProgressCallback
+    problem: Problem, chosen: Integer[np.ndarray, " m"], progress: ProgressCallback
 ) -> tuple[Float[np.ndarray, "2 m 2"], int, int]:
     """Sums over j ≠ i of cos(g_i, g_j) and of its sign, without and with the factor y_i y_j.
 

@@ -171,7 +171,7 @@ def natural_gradient_contrast(
         with precisely():
             inner, scales, part = _inner_products(problem, F, jnp.asarray(rows))
         found.append(pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1]))))
-        outside = max(outside, float(np.max(part)))
+        outside = max(outside, float(np.asarray(part).max()))
         progress(Progress("pairs", len(found), specification.pairs))
     rank = len(F.eigenvalues)
     diagnostics = {
