@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
@@ -18,6 +18,7 @@ from nngp_prior.schemas.gradients import (
     MinibatchFlatness,
     NaturalGradientContrast,
 )
+from nngp_prior.schemas.result import finite
 
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
@@ -172,17 +173,23 @@ class ContrastiveFlatness(MinibatchFlatness):
     """The mean over minibatches b of S(L_b), minus S of the mean loss L, and divided by it, for another measure S.
 
     Attributes:
-        of: S, with its options; of several figures, each. Random vectors of S are the same for all minibatches.
+        of: S, with its options, or its name; of several figures, each. Random vectors of S are the same for all
+            minibatches.
     """
 
     kind: Literal["contrastive-flatness"] = "contrastive-flatness"
-    of: Annotated[_OfOneLoss, Field(discriminator="kind")] = Eigenvalues(smallest=0)
+    of: Annotated[
+        _OfOneLoss,
+        Field(discriminator="kind"),
+        BeforeValidator(lambda of: {"kind": of} if isinstance(of, str) else of),
+    ] = Eigenvalues(smallest=0)
 
 
 Measure = Annotated[_OfOneLoss | ContrastiveFlatness, Field(discriminator="kind")]
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Measure)[0])
 }
+DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 
 
 def measure_of(kind: str, **options: Any) -> Measure:
@@ -288,7 +295,7 @@ class Report(_Figures):
 
     def document(self) -> dict[str, Any]:
         """All of it for JSON; infinities and NaN are strings."""
-        return self.model_dump(mode="json")
+        return finite(self.model_dump(mode="json"))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.measurements))

@@ -77,7 +77,7 @@ def test_of_some_examples_it_has_a_standard_error() -> None:
 def test_the_jackknife_is_calibrated() -> None:
     """Of a mean over pairs of which one factor is the label's, among 100 examples of 400."""
     rng = np.random.default_rng(0)
-    g = rng.standard_normal((400, 3)) + [0.5, 0, 0]
+    g = rng.standard_normal((400, 3)) + np.array([0.5, 0, 0])
     y = np.where(rng.random(400) < 0.3, -1, 1)
     g /= np.linalg.norm(g, axis=1, keepdims=True)
     same = (y[:, None] == y[None]) & ~np.eye(400, dtype=bool)
@@ -97,7 +97,7 @@ def test_the_noise_scale_of_a_population_is_estimated_without_its_bias() -> None
     rng = np.random.default_rng(1)
     scores, of_data = [], []
     for _ in range(150):
-        X = rng.standard_normal((200, 3)) + [1, 0, 0]
+        X = rng.standard_normal((200, 3)) + np.array([1, 0, 0])
         problem = linear(X, np.ones(200), np.zeros(3))
         (found,) = gradient_noise_scale(problem, GradientNoiseScale(of="population"), 0, ignore).quantities
         (biased,) = gradient_noise_scale(problem, GradientNoiseScale(), 0, ignore).quantities
@@ -150,7 +150,9 @@ def test_gradients_whose_squares_underflow_are_no_zeros() -> None:
     X = np.random.default_rng(3).standard_normal((6, 4))
     X[:, 0] = 500
     y = np.ones(6)
-    report = measure_problem(linear(X, y, [1.0, 0, 0, 0], "cross-entropy"), [GradientDiversity(), GradientStiffness()], 0)
+    report = measure_problem(
+        linear(X, y, [1.0, 0, 0, 0], "cross-entropy"), [GradientDiversity(), GradientStiffness()], 0
+    )
     assert report["gradient_diversity"].value == pytest.approx((X**2).sum() / (X.sum(axis=0) ** 2).sum(), rel=1e-10)
     assert report["gradient_stiffness"].status == "ok"
     assert report["gradient_stiffness"].value == pytest.approx(1, abs=1e-3)
@@ -165,5 +167,5 @@ def test_labels_of_one_kind_have_no_pairs_that_differ() -> None:
 
 @pytest.mark.parametrize("specification", [GradientStiffness(), GradientNoiseScale(of="population")])
 def test_one_example_is_too_few(specification) -> None:
-    with pytest.raises(InvalidInput, match="^data: have 1 example"):
+    with pytest.raises(InvalidInput, match=r"^data: have 1 example"):
         measure(LINEAR, np.ones(4), data(1, 4), [specification])

@@ -16,8 +16,8 @@ from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.minibatches import minibatch, pairs_of_minibatches
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
-from nngp_prior.sharpness.regret import contrast_regret, minimise
 from nngp_prior.sharpness.registry import Outcome
+from nngp_prior.sharpness.regret import contrast_regret, minimise
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, RELU, data, dense_gradients, linear, small, trained
 
@@ -199,5 +199,5 @@ def test_gradients_whose_squares_underflow_are_no_zeros() -> None:
 
 @pytest.mark.parametrize("specification", [GradientContrast(batch=11), ContrastRegret(batch=11)])
 def test_minibatches_that_are_too_large_are_refused(specification) -> None:
-    with pytest.raises(InvalidInput, match="^batch: got 11 where two minibatches have to fit into 20 .* at most 10"):
+    with pytest.raises(InvalidInput, match=r"^batch: got 11 where two minibatches have to fit into 20 .* at most 10"):
         measure(LINEAR, np.ones(4), data(20, 4), [specification])

@@ -37,9 +37,7 @@ def test_a_partition_takes_each_example_once() -> None:
 def test_the_largest_eigenvalue_is_that_of_the_dense_matrices(batches: str | int) -> None:
     problem = small()
     specification = ContrastiveFlatness(batch=5, batches=batches)
-    values = [
-        np.linalg.eigvalsh(dense(problem.subset(rows)))[-1] for rows in minibatches(20, specification, 0)
-    ]
+    values = [np.linalg.eigvalsh(dense(problem.subset(rows)))[-1] for rows in minibatches(20, specification, 0)]
     whole = np.linalg.eigvalsh(dense(problem))[-1]
     outcome = contrastive(problem, batches=batches)
     difference, ratio = outcome.quantities
@@ -119,6 +117,7 @@ def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
 
 
 def test_it_is_not_taken_of_itself() -> None:
-    with pytest.raises(InvalidInput, match="^of"):
+    with pytest.raises(InvalidInput, match=r"^of"):
         measure_of("contrastive-flatness", of={"kind": "contrastive-flatness"})
-    assert measure_of("contrastive-flatness", of={"kind": "trace"}).of == Trace()
+    for of in ("trace", {"kind": "trace"}, Trace()):
+        assert measure_of("contrastive-flatness", of=of).of == Trace()

@@ -70,7 +70,9 @@ def test_damped_it_is_the_definition(examples: int, damped_by: str) -> None:
         return np.linalg.inv(F + 0.1 * (np.diag(np.diag(F)) if damped_by == "diagonal" else np.eye(len(F))))
 
     quantities = found(many("erf"), **options)
-    assert [each.value for each in quantities] == pytest.approx(by_definition(many("erf"), inverse, **options), rel=1e-8)
+    assert [each.value for each in quantities] == pytest.approx(
+        by_definition(many("erf"), inverse, **options), rel=1e-8
+    )
     assert {each.status for each in quantities} == {"ok"}
     assert quantities[0].diagnostics["damping"] == 0.1
     assert quantities[0].diagnostics["damped_by"] == damped_by
@@ -115,7 +117,9 @@ def test_it_is_the_limit_of_the_regret_in_a_ball_of_the_divergence() -> None:
     root = np.linalg.cholesky(2 * X[for_fisher].T @ X[for_fisher] / len(for_fisher)).T
     pairs = list(pairs_of_minibatches(for_minibatches, 8, 6, 3))
     value = found(problem, seed=3)[0].value
-    errors = [abs(np.mean([regret(problem, pair, radius, root) for pair in pairs]) / value - 1) for radius in (1e-3, 1e-4)]
+    errors = [
+        abs(np.mean([regret(problem, pair, radius, root) for pair in pairs]) / value - 1) for radius in (1e-3, 1e-4)
+    ]
     assert errors[0] < 0.01
     assert errors[1] == pytest.approx(errors[0] / 10, rel=0.3)
 
