@@ -145,11 +145,12 @@ def dense(problem: Problem, matrix: str = "hessian") -> np.ndarray:
 def dense_gradients(problem: Problem) -> np.ndarray:
     """The gradient of each example's loss, (n, P), without the code under test."""
     X, y = jnp.asarray(problem.X), np.asarray(problem.y)
+
+    def outputs(theta: jax.Array) -> jax.Array:
+        return problem.network.forward(problem.unravel(theta), X)
+
     with precisely():
-        f, J = (
-            np.asarray(function(lambda theta: problem.network.forward(problem.unravel(theta), X))(problem.theta))
-            for function in (lambda outputs: outputs, jax.jacrev)
-        )
+        f, J = (np.asarray(jax.jit(function)(problem.theta)) for function in (outputs, jax.jacrev(outputs)))
     return (2 * (f - y) if problem.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
 
 

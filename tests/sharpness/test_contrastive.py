@@ -18,7 +18,7 @@ from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.contrastive import contrastive_flatness, minibatches
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import Outcome
-from tests.sharpness.cases import LINEAR, data, dense, dense_gradients, linear, of_matrix, small
+from tests.sharpness.cases import LINEAR, data, dense, dense_gradients, linear, small
 
 
 def contrastive(problem: Problem, seed: int = 0, **options) -> Outcome:
@@ -96,7 +96,8 @@ def _has(rows: list[np.ndarray]) -> bool:
 
 
 def test_there_is_no_ratio_to_nothing() -> None:
-    difference, ratio = contrastive(of_matrix(np.zeros((4, 4)), 6), batch=3, of=Trace(probes=2)).quantities
+    X, y = data(20, 3)
+    difference, ratio = contrastive(linear(0 * X, y, np.ones(3)), of=FisherTrace()).quantities
     assert difference.value == 0
     assert ratio.status == "degenerate"
     assert math.isnan(ratio.value)
