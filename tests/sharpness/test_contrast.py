@@ -78,7 +78,7 @@ def test_the_standard_error_is_that_over_all_pairs() -> None:
 
 
 def test_rescaling_moves_it_as_much_as_in_the_literature() -> None:
-    """4.8 at α = 5.9, and 1.7 for nodes, on a network of 659 parameters; within a factor of 2."""
+    """4.8 at α = 5.9, and 1.7 for nodes where the trace has 2.7, which is at 3; within a factor of 2."""
     problem = trained()
     parameters = problem.unravel(problem.theta)
 
@@ -86,8 +86,8 @@ def test_rescaling_moves_it_as_much_as_in_the_literature() -> None:
         return contrast(problem.at(problem.network.flatten(parameters)), batch=8, pairs=50).quantities[0].value
 
     assert 2.4 < value(rescale(RELU, parameters)) / value(parameters) < 9.6
-    nodes = [value(rescale_nodes(RELU, parameters, seed=seed)) for seed in range(5)]
-    assert 0.85 < float(np.median(nodes)) / value(parameters) < 3.4
+    nodes = [value(rescale_nodes(RELU, parameters, 3.0, seed=seed)) for seed in range(7)]
+    assert 1 < float(np.median(nodes)) / value(parameters) < 3.4
 
 
 @functools.cache
