@@ -3,8 +3,8 @@ r"""How far the gradients of single examples g_i agree: stiffness, diversity, no
 .. math:: S = \frac{1}{n (n-1)} \sum_{i ≠ j} \cos(g_i, g_j), \qquad Δ = \frac{\sum_i ‖g_i‖^2}{‖\sum_i g_i‖^2}, \qquad
     B = \frac{\mathrm{Tr} Σ}{‖\bar g‖^2}, \quad Σ = \frac1n \sum_i g_i g_i^T - \bar g \bar g^T
 
-Fort, Nowak, Jastrzębski and Narayanan 2019 (1901.09491, equations 6 and 7); Yin et al. 2018 (1706.05699, equation 3);
-McCandlish et al. 2018 (1812.06162, equation 2.9). On the data themselves B = n Δ - 1.
+Fort, Nowak, Jastrzębski and Narayanan 2019 (arXiv 1901.09491); Yin et al. 2018 (1706.05699); McCandlish et al. 2018
+(1812.06162), who call this B the simple noise scale. On the data themselves B = n Δ - 1.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def gradient_diversity(
 def gradient_noise_scale(
     problem: Problem, specification: GradientNoiseScale, seed: int, progress: ProgressCallback
 ) -> Outcome:
-    """Tr Σ / ‖ḡ‖², or of the population the ratio of estimates without bias (McCandlish et al. 2018, appendix A.1).
+    """Tr Σ / ‖ḡ‖², or of the population the ratio of estimates without bias (McCandlish et al. 2018, appendix A).
 
     Args:
         problem: network, loss, data.

@@ -1,4 +1,4 @@
-r"""Gradient contrast: what a step on one minibatch leaves to be gained on another (Huszár 2018, inference.vc).
+r"""Gradient contrast: what a step on one minibatch leaves to be gained on another (Huszár, inference.vc, January 2018).
 
 Minimise L₁, the loss of one minibatch, in a ball around θ, and see how far L₂, that of another one, is from its own
 minimum in the ball. In a ball ‖δ‖ ≤ ε, to first order, δ = -ε g₁/‖g₁‖ and the minimum of L₂ is L₂ - ε ‖g₂‖:

@@ -1,7 +1,8 @@
-r"""Contrastive flatness: how much sharper the losses of minibatches are than their mean (Huszár 2018, inference.vc).
+r"""Contrastive flatness: how much sharper the losses of minibatches are than their mean.
 
 .. math:: \frac1m \sum_b S(L_b) - S(L), \qquad \frac1m \sum_b S(L_b) / S(L), \qquad L = \frac1n \sum_i \ell_i
 
+A ratio of two figures of one network, for which Huszár asks (inference.vc, January 2018): units of θ are gone from it.
 What is linear in the loss, as the trace of the Hessian is, has a difference of 0 over minibatches of equal size that
 make up all of the data. A convex S, as λ_max is, has none below 0.
 """
