@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import ContrastRegret, GradientContrast
+from nngp_prior.schemas.gradients import ContrastRegret, GradientContrast, NaturalGradientContrast
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.contrast import gradient_contrast
 from nngp_prior.sharpness.measuring import measure_problem
@@ -21,6 +21,7 @@ from nngp_prior.sharpness.regret import contrast_regret, minimise
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, RELU, data, dense_gradients, linear, small, trained
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 NAMES = ("gradient_contrast", "minibatch_gradient_norm", "gradient_disagreement")
 
 
@@ -195,6 +196,22 @@ def test_gradients_whose_squares_underflow_are_no_zeros() -> None:
         factor = 1 if found.name == "gradient_disagreement" else 1e-200
         assert found.status == "ok"
         assert found.value == pytest.approx(factor * expected.value, rel=1e-10)
+
+
+def test_float32_is_enough_for_it() -> None:
+    X, y = data(60, 4)
+    measures = [
+        GradientContrast(batch=10, pairs=4),
+        ContrastRegret(batch=10, pairs=4, radius=0.3),
+        NaturalGradientContrast(batch=10, pairs=4),
+    ]
+    single, double = (
+        measure_problem(linear(X, y, np.full(4, 0.5), "cross-entropy", dtype=dtype), measures, 0)
+        for dtype in ("float32", "float64")
+    )
+    for one, other in zip(single, double, strict=True):
+        assert one.status == other.status == "ok"
+        assert one.value == pytest.approx(other.value, rel=1e-3)
 
 
 @pytest.mark.parametrize("specification", [GradientContrast(batch=11), ContrastRegret(batch=11)])

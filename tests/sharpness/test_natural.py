@@ -18,6 +18,7 @@ from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, SMALL, data, dense, dense_gradients, linear, relative, small
 from tests.sharpness.test_contrast import regret
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 NAMES = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
 
 
@@ -161,6 +162,19 @@ def test_zero_gradients_are_told() -> None:
     quantities = found(problem, batch=1, pairs=30)
     assert {each.status for each in quantities} == {"zero-gradient"}
     assert quantities[0].diagnostics["zero_gradients"] > 0
+
+
+def test_a_network_of_zeros_has_one_direction_left() -> None:
+    """That of the last bias: all cosines are ±1, and F has rank 1."""
+    problem = many().at(np.zeros(61))
+    report = measure_problem(
+        problem, [NaturalGradientContrast(batch=9, pairs=20), GradientContrast(batch=9, pairs=20)], 0
+    )
+    assert {each.status for each in report} == {"ok"}
+    assert report["natural_gradient_norm"].diagnostics["rank"] == 1
+    # F = σ(0) (1 - σ(0)) = 1/4 along the bias
+    found = report["natural_gradient_norm"]
+    assert found.value == pytest.approx(2 * report["minibatch_gradient_norm"].value, abs=4 * 2**1.5 * found.stderr)
 
 
 def test_it_counts_the_gradients_for_f_too() -> None:
