@@ -40,7 +40,7 @@ class ContrastRegret(_OfPairs):
         radius: ε, in units of θ.
         max_steps: of a minimisation, after which the status is ``not-converged``.
         tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε,
-            or many steps in a row gain less than this part of ε ‖g‖ each, as they do at kinks of a loss.
+            or many steps in a row are cut short and gain less than this part of ε ‖g‖ each, as at kinks of a loss.
     """
 
     kind: Literal["contrast-regret"] = "contrast-regret"

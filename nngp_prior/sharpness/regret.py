@@ -27,7 +27,7 @@ from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
 _DECREASE = 1e-4  # of the slope, that a step has to bring (Armijo)
 _HALVINGS = 40  # of a step; then nothing lower is in sight of rounding
-_SLOW = 50  # steps in a row that gain next to nothing
+_SLOW, _CUT = 50, 4  # steps in a row that gain next to nothing, each halved as often
 _ROUNDING = 1e3  # units of rounding of which the tolerance is at least
 
 
@@ -68,7 +68,7 @@ def minimise(
         start: δ to begin with, in the ball.
         radius: ε.
         tolerance: the end: ‖P(δ - (ε/‖g₀‖) g) - δ‖ ≤ tolerance ε, g₀ the gradient at θ, P the projection on the ball;
-            or, as happens at kinks, 50 steps in a row that gain less than tolerance ε ‖g₀‖ each.
+            or, as happens at kinks, 50 steps in a row that are cut short and gain less than tolerance ε ‖g₀‖ each.
         max_steps: the end in any case.
 
     Returns:
@@ -112,7 +112,9 @@ def minimise(
         longest = 1e3 * unit
         length = jnp.where(curvature > 0, jnp.clip(s @ s / curvature, 1e-6 * unit, longest), longest)
         delta, evaluations = at.delta + s, at.evaluations + 1 + halvings
-        slow = jnp.where(at.value - value <= tolerance * radius * slope, at.slow + 1, 0)
+        # At a kink, and not where the loss is smooth but ill-conditioned, steps have to be cut again and again.
+        at_kink = (halvings >= _CUT) & (at.value - value <= tolerance * radius * slope)
+        slow = jnp.where(at_kink, at.slow + 1, 0)
         converged = stationary(delta, gradient) | (slow >= _SLOW)
         return Minimum(delta, value, gradient, converged, evaluations, at.steps + 1, slow), length
 
