@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    GradientDiversity,
+    GradientNoiseScale,
+    GradientStiffness,
+    MinibatchFlatness,
+    NaturalGradientContrast,
+)
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
 from nngp_prior.schemas.result import finite
 
@@ -147,7 +156,7 @@ class FisherRaoNorm(Specification):
     fisher: Literal["model", "empirical"] = "model"
 
 
-Measure = Annotated[
+_OfOneLoss = (
     Eigenvalues
     | Trace
     | Frobenius
@@ -159,9 +168,33 @@ Measure = Annotated[
     | SAMSharpness
     | ASAMSharpness
     | FisherSAMSharpness
-    | PACBayes,
-    Field(discriminator="kind"),
-]
+    | PACBayes
+    | GradientContrast
+    | ContrastRegret
+    | NaturalGradientContrast
+    | GradientStiffness
+    | GradientDiversity
+    | GradientNoiseScale
+)
+
+
+class ContrastiveFlatness(MinibatchFlatness):
+    """The mean over minibatches b of S(L_b), minus S of the mean loss L, and divided by it, for another measure S.
+
+    Attributes:
+        of: S, with its options, or its name; of several figures, each. Random vectors of S are the same for all
+            minibatches.
+    """
+
+    kind: Literal["contrastive-flatness"] = "contrastive-flatness"
+    of: Annotated[
+        _OfOneLoss,
+        Field(discriminator="kind"),
+        BeforeValidator(lambda of: {"kind": of} if isinstance(of, str) else of),
+    ] = Eigenvalues(smallest=0)
+
+
+Measure = Annotated[_OfOneLoss | ContrastiveFlatness, Field(discriminator="kind")]
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Measure)[0])
 }

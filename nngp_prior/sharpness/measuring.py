@@ -19,10 +19,15 @@ from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
+    agreement,
+    contrast,
+    contrastive,
     fisher,
     keskar,
     moments,
+    natural,
     pac_bayes,
+    regret,
     sam,
     spectrum,
 )

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,17 @@ from scipy.optimize import minimize
 
 from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
+from nngp_prior.schemas.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    GradientDiversity,
+    GradientNoiseScale,
+    GradientStiffness,
+    NaturalGradientContrast,
+)
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
 from nngp_prior.schemas.sharpness import (
+    ContrastiveFlatness,
     Eigenvalues,
     FisherRaoNorm,
     FisherTrace,
@@ -56,6 +65,14 @@ CASES = [
     Case(FisherSAMSharpness(rho=1e-6, damping=0), alpha=True, node=True),
     Case(PACBayes(), alpha=False, node=False),
     Case(PACBayes(noise="magnitude", epsilon=0), alpha=True, node=True),
+    Case(GradientContrast(batch=8, pairs=50), alpha=False, node=False),
+    Case(ContrastRegret(batch=8, pairs=2), alpha=False, node=False),
+    Case(NaturalGradientContrast(batch=8, pairs=10, damping=0.1), alpha=True, node=True),
+    Case(GradientStiffness(), alpha=False, node=False),
+    Case(GradientDiversity(), alpha=False, node=False),
+    Case(GradientNoiseScale(), alpha=False, node=False),
+    Case(ContrastiveFlatness(batch=30), alpha=False, node=False),
+    Case(ContrastiveFlatness(batch=20, of=FisherRaoNorm(fisher="empirical")), alpha=True, node=True),
 ]
 
 SMALL = FullyConnected(depth=2, width=5)
@@ -133,6 +150,26 @@ def dense(problem: Problem, matrix: str = "hessian") -> np.ndarray:
             return G
         curved = jax.jit(jax.hessian(lambda theta: jnp.asarray(first) @ outputs(theta)))(theta)
         return G + np.asarray(curved) / len(y)
+
+
+def dense_gradients(problem: Problem) -> np.ndarray:
+    """The gradient of each example's loss, (n, P), without the code under test."""
+    X, y = jnp.asarray(problem.X), np.asarray(problem.y)
+
+    def outputs(theta: jax.Array) -> jax.Array:
+        return problem.network.forward(problem.unravel(theta), X)
+
+    with precisely():
+        f, J = (np.asarray(jax.jit(function)(problem.theta)) for function in (outputs, jax.jacrev(outputs)))
+    return (2 * (f - y) if problem.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
+
+
+LINEAR = FromNetwork(lambda key, shape: ((1,), jnp.zeros(shape[-1])), lambda theta, X: X @ theta, name="linear")
+
+
+def linear(X: np.ndarray, y: np.ndarray, theta: np.ndarray, loss: str = "mse", **options: Any) -> Problem:
+    """f = θ·x, whose loss is quadratic for squared errors."""
+    return Problem.of(LINEAR, theta, (X, y), loss=loss, **options)
 
 
 def random_symmetric(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:
