@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ _CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product
 
 
 def checked_data(
-    architecture: Architecture | FromNetwork, data: tuple[ArrayLike, ArrayLike]
+    architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
 ) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
     """Inputs and labels in float64, in the shapes that a network takes.
 
@@ -65,6 +66,7 @@ def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
     return max(1, _CHUNK_BYTES // (4 * numbers_of_example(network, dtype) * np.dtype(dtype).itemsize))
 
 
+@functools.lru_cache(maxsize=64)
 def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
     """Numbers in all arrays of the forward pass that one more example adds.
 

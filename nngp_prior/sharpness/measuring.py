@@ -34,10 +34,10 @@ DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,
-    data: tuple[ArrayLike, ArrayLike],
+    data: Sequence[ArrayLike],
     measures: Sequence[str | Measure] = DEFAULT,
     *,
-    loss: LossName = "cross-entropy",
+    loss: str = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
     seed: int = 0,
@@ -132,7 +132,7 @@ def _carried_out(problem: Problem, specification: Measure, seed: int, progress: 
     return [_measurement(specification, each, outcome.gradients, seconds) for each in outcome.quantities]
 
 
-def _measurement(specification: Measure, quantity: Quantity, gradients: float, seconds: float) -> Measurement:
+def _measurement(specification: Measure, quantity: Quantity, gradients: int | float, seconds: float) -> Measurement:
     status, message = quantity.status, quantity.message
     if status == "ok" and not math.isfinite(quantity.value):
         status, message = "not-finite", "the figure is not finite; try dtype='float64', or other options"

@@ -20,6 +20,7 @@ from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 
+_PLURAL = {"weight": "weights", "bias": "biases"}
 Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
 
@@ -145,7 +146,7 @@ class FiniteNetwork:
             raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this architecture.")
         flat = []
         for (path, leaf), block in zip(leaves, self.blocks, strict=True):
-            array, where = np.asarray(leaf), f"{block.role}s of {block.layer}"
+            array, where = np.asarray(leaf), f"{_PLURAL[block.role]} of {block.layer}"
             if array.shape != block.shape:
                 problem = f"the {where} (parameters{keystr(path)}) have shape {array.shape}, not {block.shape}"
                 raise InvalidInput("parameters", problem, "Pass those of this architecture and these inputs.")

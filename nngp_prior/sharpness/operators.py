@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,10 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import Matrix
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 
-_PRODUCTS: dict[Matrix, Callable[[Problem, Array, Array], Array]] = {
+_PRODUCTS: dict[str, Callable[[Problem, Array, Array], Array]] = {
     "hessian": Problem.hvp,
     "ggn": Problem.ggnvp,
     "empirical-fisher": Problem.empirical_fisher_product,
@@ -38,8 +38,8 @@ class Operator:
         stop: the row after its last.
     """
 
-    problem: Problem
-    matrix: Matrix
+    problem: Any  # a Problem, or what JAX puts in its place
+    matrix: str
     start: int
     stop: int
 
@@ -71,7 +71,7 @@ def _product(operator: Operator, v: Array) -> Array:
     return operator.product(v)
 
 
-def operator_of(problem: Problem, matrix: Matrix, layer: str | None = None) -> Operator:
+def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Operator:
     """A matrix of a problem.
 
     Args:

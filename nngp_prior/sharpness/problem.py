@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.sharpness import LossName, Matrix
+from nngp_prior.schemas.sharpness import LossName
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
 from nngp_prior.sharpness.losses import LOSSES, curvature, is_error, squared_slope
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
@@ -68,10 +68,11 @@ class Problem:
         n: number of examples.
     """
 
-    theta: Float[Array, " P"]
-    inputs: Float[Array, "chunks rows ..."]
-    labels: Float[Array, "chunks rows"]
-    weights: Float[Array, "chunks rows"]
+    # Arrays; and whatever else JAX puts in their places when it handles pytrees.
+    theta: Any
+    inputs: Any
+    labels: Any
+    weights: Any
     network: FiniteNetwork
     loss_name: LossName
     n: int
@@ -81,9 +82,9 @@ class Problem:
         cls,
         architecture: Architecture | FromNetwork,
         parameters: Parameters,
-        data: tuple[ArrayLike, ArrayLike],
+        data: Sequence[ArrayLike],
         *,
-        loss: LossName = "cross-entropy",
+        loss: str = "cross-entropy",
         dtype: str = "float64",
         chunk: int | None = None,
     ) -> Problem:
@@ -338,7 +339,7 @@ class Problem:
         """
         return self._outer_product(squared_slope, theta, v)
 
-    def linear_operator(self, matrix: Matrix = "hessian", layer: str | None = None) -> LinearOperator:
+    def linear_operator(self, matrix: str = "hessian", layer: str | None = None) -> LinearOperator:
         """A matrix of this problem, at ``theta``, for SciPy.
 
         Args:

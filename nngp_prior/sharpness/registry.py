@@ -34,7 +34,7 @@ class Outcome:
     """
 
     quantities: list[Quantity]
-    gradients: float
+    gradients: int | float
 
 
 # (problem, specification, seed, progress) -> outcome. Random numbers come from the seed, which is the measure's own.
