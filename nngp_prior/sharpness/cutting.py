@@ -123,8 +123,8 @@ def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cu
     """
     found = cuts(network)
     if not found:
-        problem = f"is needed of a network whose layers nobody knows ({network.architecture.name!r})"  # pyright: ignore[reportAttributeAccessIssue]
-        raise InvalidInput("layer", problem, "Give the network as a specification: FullyConnected, Convolutional, …")
+        problem = f"nobody knows the layers of {network.architecture.name!r}"  # pyright: ignore[reportAttributeAccessIssue]
+        raise InvalidInput("architecture", problem, "Give the network as a specification: FullyConnected, Convolutional, …")
     if layer is None:
         return {None: found[next(reversed(found))]}
     if layer == EACH:

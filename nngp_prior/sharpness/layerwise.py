@@ -89,7 +89,7 @@ def _is_dense(problem: Problem) -> bool:
 
 
 # Tr H_l and its standard error, by layer; and the cost of all in gradients.
-_Traces = tuple[dict[str, tuple[float, float | None]], float]
+_Traces = tuple[dict[str, tuple[float, float | None]], int]
 
 
 def _traces(problem: Problem, traces: str | int, seed: int, progress: ProgressCallback) -> _Traces:

@@ -1,79 +1,153 @@
 """Relative flatness against its definition with the dense Hessian."""
 
-import jax
 import numpy as np
 import pytest
 
-from nngp_prior import Convolutional, FromNetwork, FullyConnected, Residual
+from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ConvolutionLayer, PoolingLayer
 from nngp_prior.schemas.sharpness import RelativeFlatness
 from nngp_prior.sharpness import Problem, measure, relative_flatness
-from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
+from tests.sharpness.cases import SMALL, data, dense, images, of_matrix, small
 
-RNG = np.random.default_rng(0)
-VECTORS = RNG.standard_normal((20, 6))
-IMAGES = RNG.standard_normal((12, 6, 6, 2))
-CONVOLUTIONAL = Convolutional(layers=(ConvolutionLayer(channels=3), PoolingLayer()), bias_std=0.5)
-CASES = {
-    "relu": (FullyConnected(depth=2, width=5, bias_std=0.5), VECTORS),
-    "erf, no biases": (FullyConnected(depth=2, width=4, activation="erf", bias_std=0), VECTORS),
-    "gelu with layer norm": (FullyConnected(depth=1, width=4, activation="gelu", layer_norm=True), VECTORS),
-    "perceptron": (FullyConnected(depth=0), VECTORS),
-    "convolutional": (CONVOLUTIONAL, IMAGES),
-    "residual": (Residual(groups=2, blocks=1, channels=2, readout="global-average-pool"), IMAGES),
-}
+NORMALISED = FullyConnected(depth=1, width=4, activation="gelu", layer_norm=True, bias_std=0)
 
 
-def drawn(name: str, **options):
-    architecture, X = CASES[name]
-    y = np.where(RNG.random(len(X)) < 0.5, -1, 1)
-    return architecture, finite_network(architecture, X.shape[1:]).init(3), (X, y)
-
-
-def dense_hessian(architecture, parameters, data, loss: str) -> tuple[Problem, np.ndarray]:
-    problem = Problem.of(architecture, parameters, data, loss=loss)
-    with precisely():
-        return problem, np.asarray(jax.hessian(problem.loss)(problem.theta))
-
-
-def defined(problem: Problem, H: np.ndarray, layer: str) -> tuple[float, float]:
+def defined(problem: Problem, layer: str) -> tuple[float, float]:
     """κ_Tr and κ of a layer as they are defined."""
+    H = dense(problem)
     block = next(b for b in problem.blocks if b.layer == layer and b.role == "weight")
     places = np.arange(block.start, block.stop).reshape(block.shape)
     W = np.asarray(problem.theta)[places]
     units = range(block.shape[1])
     tracial = sum(W[:, s] @ W[:, t] * np.trace(H[np.ix_(places[:, s], places[:, t])]) for s in units for t in units)
-    maximal = sum(
-        W[:, s] @ W[:, s] * np.linalg.eigvalsh(H[np.ix_(places[:, s], places[:, s])])[-1] for s in units
-    )
+    maximal = sum(W[:, s] @ W[:, s] * np.linalg.eigvalsh(H[np.ix_(places[:, s], places[:, s])])[-1] for s in units)
     return tracial, maximal
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_it_is_the_definition_for_each_dense_layer(name: str) -> None:
-    architecture, parameters, data = drawn(name)
-    loss = "mse" if name == "relu" else "cross-entropy"
-    problem, H = dense_hessian(architecture, parameters, data, loss)
-    dense = [layer for layer in problem.network.layers if layer.startswith("dense")]
-    report = measure(architecture, parameters, data, [RelativeFlatness(layer="each")], loss=loss, chunk=7)
-    assert [m.name for m in report] == [f"{kappa}[{layer}]" for layer in dense for kappa in ("kappa_tr", "kappa")]
-    for layer in dense:
-        tracial, maximal = defined(problem, H, layer)
+@pytest.mark.parametrize(
+    ("problem", "layers"),
+    [
+        (small, ["dense 1", "dense 2", "dense 3"]),
+        (lambda: small("mse", "relu"), ["dense 1", "dense 2", "dense 3"]),
+        (images, ["dense 2"]),
+        (
+            lambda: Problem.of(NORMALISED, finite_network(NORMALISED, (3,)).init(0), data(6, 3)),
+            ["dense 1", "dense 2"],
+        ),
+        (
+            lambda: Problem.of(FullyConnected(depth=0), finite_network(FullyConnected(depth=0), (3,)).init(0), data(6, 3)),
+            ["dense 1"],
+        ),
+    ],
+    ids=["erf", "relu, mse", "images", "layer norm, no biases", "perceptron"],
+)
+def test_it_is_the_definition_for_each_dense_layer(problem, layers: list[str]) -> None:
+    problem = problem()
+    report = measure_problem(problem, [RelativeFlatness(layer="each")], 0)
+    assert [m.name for m in report] == [f"{kappa}[{layer}]" for layer in layers for kappa in ("kappa_tr", "kappa")]
+    for layer in layers:
+        tracial, maximal = defined(problem, layer)
         assert report[f"kappa_tr[{layer}]"].value == pytest.approx(tracial, rel=1e-10)
         assert report[f"kappa[{layer}]"].value == pytest.approx(maximal, rel=1e-10)
-    last = measure(architecture, parameters, data, ["relative-flatness"], loss=loss)
-    assert last["kappa_tr"].value == pytest.approx(tracial, rel=1e-10)
-    assert last["kappa"].value == pytest.approx(maximal, rel=1e-10)
-    assert last["kappa"].diagnostics["layer"] == dense[-1]
+    last = measure_problem(problem, [RelativeFlatness()], 0)
+    assert [m.value for m in last] == [report[f"{kappa}[{layers[-1]}]"].value for kappa in ("kappa_tr", "kappa")]
+    assert last["kappa"].diagnostics["layer"] == layers[-1]
 
 
 def test_layers_of_many_inputs_by_lanczos(monkeypatch: pytest.MonkeyPatch) -> None:
-    architecture, parameters, data = drawn("erf, no biases")
     asked = [RelativeFlatness(layer="dense 2"), RelativeFlatness(layer="dense 2", normalise=True)]
-    exact = [m.value for m in measure(architecture, parameters, data, asked)]
+    exact = [m.value for m in measure_problem(small(), asked, 0)]
     monkeypatch.setattr(relative_flatness, "_DENSE", 3)
-    report = measure(architecture, parameters, data, asked)
+    report = measure_problem(small(), asked, 0)
     assert [m.value for m in report] == pytest.approx(exact, rel=1e-6)
     assert [m.status for m in report] == ["ok"] * 4
+
+
+def values(problem: Problem, **options) -> np.ndarray:
+    return np.array([m.value for m in measure_problem(problem, [RelativeFlatness(layer="each", **options)], 0)])
+
+
+def test_rescaling_of_layers_leaves_it_and_that_of_nodes_moves_the_next_layer_only() -> None:
+    problem = small("cross-entropy", "relu")
+    architecture = problem.network.architecture
+    parameters = problem.network.unflatten(np.asarray(problem.theta))
+    before = values(problem)
+    for layer in (0, 1):
+        scaled = problem.at(problem.network.flatten(rescale(architecture, parameters, layer=layer)))
+        assert values(scaled) == pytest.approx(before, rel=1e-9)
+        nodes = problem.at(problem.network.flatten(rescale_nodes(architecture, parameters, layer=layer)))
+        moved = np.abs(values(nodes) / before - 1).reshape(3, 2).max(axis=1)
+        assert moved[layer + 1] > 0.1
+        assert np.delete(moved, layer + 1).max() < 1e-9
+        assert values(nodes, normalise=True) == pytest.approx(values(problem, normalise=True), rel=1e-9)
+
+
+def test_normalised_inputs_of_the_layer_have_deviation_1() -> None:
+    """The measure of the network whose features are divided by their standard deviations, as it is defined."""
+    problem = small("cross-entropy", "relu")
+    (W1, b1), _, (W2, b2), _, last = (
+        [np.asarray(array) for array in layer] for layer in problem.unravel(problem.theta)
+    )
+    X = np.asarray(problem.X)
+    hidden = np.maximum(np.maximum(X @ W1 + b1, 0) @ W2 + b2, 0)
+    first = np.maximum(X @ W1 + b1, 0)
+    deviations = first.std(axis=0)
+    assert (deviations > 0).all()
+    assert hidden.std(axis=0).max() > 0
+    scaled = [(W1 / deviations, b1 / deviations), (), (W2 * deviations[:, None], b2), (), tuple(last)]
+    other = problem.at(np.concatenate([np.ravel(array) for layer in scaled for array in layer]))
+    asked = RelativeFlatness(layer="dense 2", normalise=True)
+    plain = RelativeFlatness(layer="dense 2")
+    found = [m.value for m in measure_problem(problem, [asked], 0)]
+    assert found == pytest.approx([m.value for m in measure_problem(other, [plain], 0)], rel=1e-10)
+
+
+def test_inputs_without_deviation() -> None:
+    X, y = data(8, 3)
+    X[:, 1] = 0
+    network = FullyConnected(depth=1, width=4)
+    parameters = finite_network(network, (3,)).init(0)
+    asked = RelativeFlatness(layer="dense 1", normalise=True)
+    without = FullyConnected(depth=1, width=4)
+    (W, b), *rest = parameters
+    found = measure(network, parameters, (X, y), [asked])
+    fewer = measure(without, [(W[[0, 2]], b), *rest], (X[:, [0, 2]], y), [asked])
+    assert [m.value for m in found] == pytest.approx([m.value for m in fewer], rel=1e-10)
+    X[:, 1] = 0.1
+    for m in measure(network, parameters, (X, y), [asked]):
+        assert m.status == "degenerate"
+        assert "input 1 of the layer" in m.message
+
+
+def test_costs_and_options() -> None:
+    report = measure_problem(small(), [RelativeFlatness(layer="dense 2")], 0)
+    assert report["kappa[dense 2]"].gradients == 2 * 5 + 2 * 5
+    report = measure_problem(small(), [RelativeFlatness(layer="dense 1", eigenvalues=False, normalise=True)], 0)
+    assert [m.name for m in report] == ["kappa_tr[dense 1]"]
+    assert report["kappa_tr[dense 1]"].gradients == 2 * 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "layer", "field", "message"),
+    [
+        (small, "dense 4", "layer", "dense 4"),
+        (images, "convolution 1", "layer", "shares its weights"),
+        (lambda: of_matrix(np.eye(2)), None, "architecture", "'quadratic'"),
+    ],
+)
+def test_what_is_refused(problem, layer: str | None, field: str, message: str) -> None:
+    problem = problem()
+    parameters = problem.network.unflatten(np.asarray(problem.theta))
+    examples = (np.asarray(problem.X), np.asarray(problem.y))
+    with pytest.raises(InvalidInput, match=message) as refused:
+        measure(problem.network.architecture, parameters, examples, [RelativeFlatness(layer=layer)])
+    assert refused.value.field == field
+
+
+def test_small_layers_of_the_same_width_are_not_mixed_up() -> None:
+    assert SMALL.width == 5
+    found = values(small(), eigenvalues=False)
+    assert len(set(np.round(found, 12))) == 3
