@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int32
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures import network as network_of_specification
@@ -23,6 +23,7 @@ from nngp_prior.sharpness.optimizers import steps_of
 
 _CHUNK_NUMBERS = 2**24  # in the forward pass of all networks side by side, 64 MiB in float32
 _NUMBERS = 2**26  # that networks side by side may take in all
+_ON_PROCESSOR = 8  # networks side by side gain no more beyond it, and those that end early make room for others
 
 
 class Networks(NamedTuple):
@@ -45,15 +46,16 @@ class Compiled(NamedTuple):
     """Functions of networks side by side, to be called inside ``with precisely():``.
 
     Attributes:
-        draw: (key, numbers of networks) -> parameters from the prior; network r has the key fold_in(key, r).
+        rounds: minibatches of one step.
         start: parameters -> networks, with the optimizer's first states.
-        epoch: (networks, X, y, n, keys, numbers of epochs, which ones take part) -> (networks, figures, which ones are
-            finite). The first n examples are the training set, the others the attack set. Those that take no part, and
-            those that come out with numbers that are not finite, stay as they were.
+        epoch: (networks, X, y, n, minibatches, keys, numbers of epochs, which ones take part) -> (networks, figures,
+            which ones are finite). The first n examples are the training set, the others the attack set. Each network
+            has its own minibatches and key. Those that take no part, and those that come out with numbers that are not
+            finite, stay as they were.
         figures: (parameters, X, y, n) -> figures.
     """
 
-    draw: Callable[..., Parameters]
+    rounds: int
     start: Callable[..., Networks]
     epoch: Callable[..., tuple[Networks, Figures, Array]]
     figures: Callable[..., Figures]
@@ -77,8 +79,6 @@ def compiled(
         compiled functions, for any data.
     """
     steps, losses = steps_of(optimizer), LOSSES[loss]
-    own = network.architecture
-    architecture = own if isinstance(own, FromNetwork) else network_of_specification(own)
     rows = _rows(network, dtype, side_by_side)
 
     def objective(theta: Parameters, X: Array, y: Array, weights: Array) -> Array:
@@ -92,66 +92,78 @@ def compiled(
         return Figures(*(jnp.mean(values, where=where) for values, where in each))
 
     def epoch(
-        networks: Networks, X: Array, y: Array, n: Array, key: Array, number: Array, active: Array
+        networks: Networks, X: Array, y: Array, n: Array, chosen: Array, key: Array, number: Array, active: Array
     ) -> tuple[Networks, Figures, Array]:
-        order, noise = jax.random.split(jax.random.fold_in(key, number))
-        chosen, weights = minibatches(order, len(y), batch_size, steps.minibatches)
+        noise = jax.random.fold_in(key, number)
 
-        def step(carry: Networks, part: tuple[Array, Array, Array]) -> tuple[Networks, None]:
-            t, rows_of, weights_of = part
+        def step(carry: Networks, part: tuple[Array, Array]) -> tuple[Networks, None]:
+            t, batches = part
 
             def gradient(theta: Parameters, i: Any) -> Parameters:
-                batch = rows_of[i]
-                return jax.grad(objective)(theta, X[batch], y[batch], weights_of[i].astype(y.dtype))
+                batch = batches[i]
+                return jax.grad(objective)(theta, X[batch], y[batch], (batch >= 0).astype(y.dtype))
 
             return Networks(*steps.step(*carry, gradient, jax.random.fold_in(noise, t))), None
 
-        after, _ = lax.scan(step, networks, (jnp.arange(len(chosen)), chosen, weights))
+        after, _ = lax.scan(step, networks, (jnp.arange(len(chosen)), chosen))
         found = figures(after.parameters, X, y, n)
         parts = [*jax.tree.leaves(after), found.loss]
         finite = functools.reduce(jnp.logical_and, (jnp.isfinite(part).all() for part in parts))
         kept = jax.tree.map(lambda new, old: jnp.where(active & finite, new, old), after, networks)
         return kept, found, finite
 
-    def draw(key: Array, numbers: Array) -> Parameters:
-        def one(r: Array) -> Parameters:
-            _, drawn = architecture.init(jax.random.fold_in(key, r), (1, *network.input_shape))
-            return jax.tree.map(lambda leaf: leaf.astype(dtype), drawn)
-
-        return lax.map(one, numbers)
-
     return Compiled(
-        # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
-        jax.jit(draw, compiler_options={"xla_backend_optimization_level": 1}),
+        steps.minibatches,
         jax.jit(jax.vmap(lambda theta: Networks(theta, steps.init(theta)))),
-        jax.jit(jax.vmap(epoch, (0, None, None, None, 0, 0, 0))),
+        jax.jit(jax.vmap(epoch, (0, None, None, None, 0, 0, 0, 0))),
         jax.jit(jax.vmap(figures, (0, None, None, None))),
     )
 
 
-def minibatches(
-    key: Array, n: int, size: int, rounds: int
-) -> tuple[Integer[Array, "steps rounds size"], Float[Array, "steps rounds size"]]:
+def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str) -> Parameters:
+    """Parameters from the prior; to be called inside ``with precisely():``.
+
+    Args:
+        network: the finite network.
+        seed: network r has the key ``fold_in(key(seed), r)``.
+        numbers: r of each network.
+        dtype: that they are rounded to.
+
+    Returns:
+        arrays with an axis of networks in front.
+    """
+    draw, key = _draw(network), jax.random.key(seed)
+    drawn = [jax.tree.map(lambda leaf: np.asarray(leaf, dtype), draw(key, np.uint32(r))) for r in numbers]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+
+
+@functools.lru_cache(maxsize=16)
+def _draw(network: FiniteNetwork) -> Callable[..., Parameters]:
+    own = network.architecture
+    init = (own if isinstance(own, FromNetwork) else network_of_specification(own)).init
+    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    return jax.jit(
+        lambda key, r: init(jax.random.fold_in(key, r), (1, *network.input_shape))[1],
+        compiler_options={"xla_backend_optimization_level": 1},
+    )
+
+
+def minibatches(rng: np.random.Generator, n: int, size: int, rounds: int) -> Int32[np.ndarray, "steps rounds size"]:
     """The examples of an epoch's steps, in an order of its own for each of its rounds.
 
     Args:
-        key: of the orders.
+        rng: of the orders.
         n: number of examples.
         size: of a minibatch, at most n.
         rounds: passes through the examples; as many minibatches are of one step.
 
     Returns:
-        examples, and their weights: 1, and 0 for those that fill up the last minibatch of a round.
+        their numbers; -1 fills up the last minibatch of a round.
     """
     steps = -(-n // size)
-    places = jnp.arange(steps * size)
-
-    def one(key: Array) -> Array:
-        return jax.random.permutation(key, n)[places % n]
-
-    chosen = jax.vmap(one)(jax.random.split(key, rounds))
-    weights = jnp.broadcast_to(places < n, chosen.shape).astype(jnp.float32)
-    return chosen.reshape(steps, rounds, size), weights.reshape(steps, rounds, size)
+    order = np.full((rounds, steps * size), -1, dtype=np.int32)
+    order[:, :n] = rng.permuted(np.tile(np.arange(n), (rounds, 1)), axis=1)
+    return order.reshape(steps, rounds, size)
 
 
 def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: int) -> int:
@@ -164,11 +176,12 @@ def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: 
         networks: that there are.
 
     Returns:
-        as many as fit into 256 MiB or so (in float32), at least 1.
+        at least 1; as many as fit into 256 MiB or so (in float32), on a processor no more than 8.
     """
     # Parameters, gradient, two more of the optimizer, and those before the epoch; activations forward and backward.
     numbers = 6 * network.size + 4 * batch_size * numbers_of_example(network, dtype)
-    return max(1, min(networks, _NUMBERS // numbers))
+    most = _ON_PROCESSOR if jax.default_backend() == "cpu" else networks
+    return max(1, min(networks, most, _NUMBERS // numbers))
 
 
 def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:

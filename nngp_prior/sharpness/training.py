@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.training import Training
-from nngp_prior.sharpness.epochs import Figures, Networks, compiled, outputs_of, side_by_side
+from nngp_prior.sharpness.epochs import Figures, Networks, compiled, draws, minibatches, outputs_of, side_by_side
 from nngp_prior.sharpness.inputs import checked_data
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
 from nngp_prior.sharpness.trained import Status, Trained, described, read, write
@@ -51,6 +51,7 @@ def train(
     test: Examples | None = None,
     initial: Parameters | None = None,
     seed: int = 0,
+    source: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: ProgressCallback = ignore,
 ) -> Trained:
@@ -66,6 +67,7 @@ def train(
         test: inputs whose outputs are wanted in the end, and their labels.
         initial: parameters to start from instead of draws, each array with an axis of seeds in front.
         seed: that all random numbers come from.
+        source: where the data come from, in what JSON has; kept in ``about["source"]`` of the result.
         checkpoint: a ``.npz`` file. What is done is saved there every ten seconds or more; the same call goes on from
             it, and has the same result bit for bit as one that was never interrupted.
         progress: told of networks that have ended, after each epoch.
@@ -90,7 +92,7 @@ def train(
         raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")
     network = finite_network(architecture, checked.X.shape[1:])
     start = None if initial is None else _initial(network, initial, len(numbers), training.dtype)
-    about = _about(architecture, training, seed, numbers, checked, start)
+    about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
@@ -137,22 +139,21 @@ class _Run:
         )
         dtype = training.dtype
         self._examples = jnp.asarray(data.X, dtype), jnp.asarray(data.y, dtype), jnp.asarray(data.n)
-        # A key of its own name: the orders of examples have nothing to do with the initialisations.
-        key = jax.random.key(int(generator(seed, "minibatches").integers(2**63)))
-        self._keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
+        # A key of its own name: the noise of optimizers has nothing to do with the initialisations.
+        key = jax.random.key(int(generator(seed, "noise").integers(2**63)))
+        self._keys: Any = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
 
     def start(self, initial: Parameters | None) -> None:
         """Begin at given parameters, or at draws from the prior."""
         seeds, parts = len(self._numbers), []
+        if initial is None:
+            initial = draws(self._network, self._seed, self._numbers, self._training.dtype)
         for first in range(0, seeds, self._size):
-            chosen = slice(first, first + self._size)
-            if initial is None:
-                numbers = np.array(self._numbers[chosen], dtype=np.uint32)
-                parameters = self._functions.draw(jax.random.key(self._seed), numbers)
-            else:
-                parameters = jax.tree.map(lambda leaf, chosen=chosen: jnp.asarray(leaf[chosen]), initial)
+            places = np.minimum(np.arange(first, first + self._size), seeds - 1)  # of one size, so as to compile once
+            parameters = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf[places]), initial)
             figures = self._functions.figures(parameters, *self._examples)
-            parts.append(jax.tree.map(np.asarray, (self._functions.start(parameters), figures)))
+            part = jax.tree.map(np.asarray, (self._functions.start(parameters), figures))
+            parts.append(jax.tree.map(lambda leaf, count=min(self._size, seeds - first): leaf[:count], part))
         networks, figures = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         self._networks: Networks = networks
         self._epochs = np.zeros(seeds, dtype=np.int64)
@@ -196,7 +197,7 @@ class _Run:
                 chosen, networks = places, jax.tree.map(lambda leaf, p=places: jnp.asarray(leaf[p]), self._networks)
             active = self._active()[chosen]
             networks, figures, finite = self._functions.epoch(
-                networks, *self._examples, self._keys[chosen], self._epochs[chosen], active
+                networks, *self._examples, self._minibatches(chosen), self._keys[chosen], self._epochs[chosen], active
             )
             self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
             ended = int(len(self._epochs) - self._active().sum())
@@ -256,6 +257,14 @@ class _Run:
         first = np.flatnonzero(active)[: self._size]
         return np.sort(np.concatenate([first, np.flatnonzero(~active)[: self._size - len(first)]]))
 
+    def _minibatches(self, chosen: np.ndarray) -> np.ndarray:
+        """Of the next epoch of some networks; other networks, and other epochs, have their own."""
+        n, size = len(self._data.y), self._training.batch_size
+        streams = (
+            generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen
+        )
+        return np.stack([minibatches(rng, n, size, self._functions.rounds) for rng in streams])
+
     def _at_goal(self, figures: Figures) -> np.ndarray:
         match self._training.goal:
             case "training":
@@ -276,7 +285,7 @@ class _Run:
         first = chosen[goal][self._reached[chosen[goal]] < 0]
         self._reached[first] = self._epochs[first]
         every = self._training.keep_every
-        for epoch in np.unique(self._epochs[chosen[moved]]):
+        for epoch in np.unique(self._epochs[chosen[moved]]).tolist():
             here = moved[self._epochs[chosen[moved]] == epoch]
             while len(self._history) <= epoch:
                 self._history.append(Figures(*(np.full(len(self._epochs), np.nan) for _ in Figures._fields)))
@@ -305,7 +314,7 @@ class _Run:
                 return "unfinished"
             return "epochs-spent" if reached < 0 else "zero-error"
 
-        return tuple(map(one, self._diverged, self._active(), self._reached))
+        return tuple(map(one, self._diverged.tolist(), self._active().tolist(), self._reached.tolist()))
 
     def _save(self, path: Path) -> None:
         state = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(self._networks.state))}

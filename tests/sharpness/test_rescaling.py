@@ -100,7 +100,7 @@ def test_many_networks_at_once_and_float32() -> None:
         (FromNetwork(print, print, name="mine"), {}, "architecture", "'mine'"),
         (FullyConnected(), {"layer": 2}, "layer", "got 2 where there are 2"),
         (FullyConnected(), {"layer": -1}, "layer", "got -1"),
-        (FullyConnected(), {"alpha": 0}, "alpha", "got 0"),
+        (FullyConnected(), {"alpha": 0.0}, "alpha", "got 0.0"),
         (FullyConnected(), {"alpha": float("nan")}, "alpha", "got nan"),
     ],
 )
