@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nngp_prior.cli.sharpness_landscape import landscape
 from nngp_prior.cli.sharpness_train import train
 
 app = typer.Typer(help="Train finite networks and measure how flat they are.", no_args_is_help=True)
@@ -15,3 +16,4 @@ def _several() -> None:
 
 
 app.command()(train)
+app.command()(landscape)
