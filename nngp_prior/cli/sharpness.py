@@ -5,15 +5,12 @@ from __future__ import annotations
 import typer
 
 from nngp_prior.cli.sharpness_landscape import landscape
+from nngp_prior.cli.sharpness_measure import measure
+from nngp_prior.cli.sharpness_spectrum import spectrum
 from nngp_prior.cli.sharpness_train import train
 
 app = typer.Typer(help="Train finite networks and measure how flat they are.", no_args_is_help=True)
-
-
-@app.callback()
-def _several() -> None:
-    """A group of commands also while there is one alone."""
-
-
 app.command()(train)
+app.command()(measure)
+app.command()(spectrum)
 app.command()(landscape)

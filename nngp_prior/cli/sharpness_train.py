@@ -58,7 +58,9 @@ def train(
     optimizer: Annotated[
         str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
-    learning_rate: Annotated[float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
+    ] = None,
     loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
     batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
     goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
@@ -84,9 +86,7 @@ def train(
     if out is not None and out.suffix != ".npz":
         raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
     text = labelling or _DEFAULTS.get(data, _DEFAULT)
-    dataset, (labels,) = parse_problem(
-        options.data_fields(context, network), classes, [text], corrupt, corrupt_seed
-    )
+    dataset, (labels,) = parse_problem(options.data_fields(context, network), classes, [text], corrupt, corrupt_seed)
     from nngp_prior.data.splits import training_sets
     from nngp_prior.sharpness.training import train as train_networks
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.result import finite
 
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
@@ -226,6 +227,7 @@ Measure = Annotated[
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Measure)[0])
 }
+DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 
 
 def measure_of(kind: str, **options: Any) -> Measure:
@@ -331,7 +333,7 @@ class Report(_Figures):
 
     def document(self) -> dict[str, Any]:
         """All of it for JSON; infinities and NaN are strings."""
-        return self.model_dump(mode="json")
+        return finite(self.model_dump(mode="json"))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.measurements))

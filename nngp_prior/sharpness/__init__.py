@@ -45,9 +45,7 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        **dict.fromkeys(
-            ("SAM", "SGD", "Adam", "EntropySGD", "Momentum", "Training"), "nngp_prior.schemas.training"
-        ),
+        **dict.fromkeys(("SAM", "SGD", "Adam", "EntropySGD", "Momentum", "Training"), "nngp_prior.schemas.training"),
         **dict.fromkeys(("hidden_layers", "rescale", "rescale_nodes"), "nngp_prior.sharpness.rescaling"),
         **dict.fromkeys(("attack_set", "train"), "nngp_prior.sharpness.training"),
         **dict.fromkeys(("Surface", "landscape"), "nngp_prior.sharpness.surface"),

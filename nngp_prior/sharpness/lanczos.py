@@ -9,6 +9,7 @@ goes on with a new vector instead of dividing rounding errors by their length.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,5 +114,5 @@ def _orthogonal(Q: Array, w: Array, q: Array) -> tuple[Array, Array, Array]:
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _put(Q: Array, k: int, q: Array) -> Array:
+def _put(Q: Array, k: Any, q: Array) -> Array:
     return Q.at[k].set(q)

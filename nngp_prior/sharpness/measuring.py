@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import norm as scipy_norm
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
@@ -16,7 +17,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.sharpness import LossName, Measure, Measurement, Report, measure_of
+from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     fisher,
     layerwise,
@@ -28,14 +29,12 @@ from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.versions import versions
 
-DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
-
 
 def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,
     data: Sequence[ArrayLike],
-    measures: Sequence[str | Measure] = DEFAULT,
+    measures: Sequence[str | Specification] = DEFAULT,
     *,
     loss: str = "cross-entropy",
     dtype: str = "float64",
@@ -63,10 +62,20 @@ def measure(
     """
     specifications = _specifications(measures)
     problem = Problem.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    checked(problem, specifications)
+    return measure_problem(problem, specifications, seed, progress or ignore)
+
+
+def checked(problem: Problem, specifications: Sequence[Measure]) -> None:
+    """Refuse measures that cannot be taken of a problem.
+
+    Args:
+        problem: network, loss, data.
+        specifications: of measures.
+    """
     for specification in specifications:
         if type(specification) in CHECKS:
             CHECKS[specification](problem, specification)
-    return measure_problem(problem, specifications, seed, progress or ignore)
 
 
 def measure_problem(
@@ -84,7 +93,7 @@ def measure_problem(
         the figures.
     """
     value, gradient = problem.value_and_gradient(problem.theta)
-    norm = float(np.linalg.norm(gradient))
+    norm = float(scipy_norm(np.asarray(gradient), check_finite=False))
     measurements = []
     for specification in specifications:
         if math.isfinite(float(value)) and math.isfinite(norm):
@@ -108,7 +117,7 @@ def measure_problem(
     )
 
 
-def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
+def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:
     if isinstance(measures, str | Specification):
         measures = [measures]
     if not measures:
@@ -118,7 +127,7 @@ def _specifications(measures: Sequence[str | Measure]) -> list[Measure]:
         if isinstance(asked, str):
             found.append(measure_of(asked))
         elif isinstance(asked, Specification) and type(asked) in MEASURES:
-            found.append(asked)
+            found.append(asked)  # pyright: ignore[reportArgumentType]
         else:
             raise InvalidInput("measures", f"got {asked!r}", "Pass names of measures, or their specifications.")
     return found

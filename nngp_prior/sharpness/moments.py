@@ -63,8 +63,9 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
     Returns:
         the error is None for a basis, whose mean is exact.
     """
-    mean = float(np.mean(values))
-    return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes a status
+        mean = float(np.mean(values))
+        return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 @jax.jit

@@ -28,6 +28,7 @@ from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, fini
 
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
 
+Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -148,11 +149,11 @@ class Problem:
         """The labels, ±1."""
         return self.labels.reshape(-1)[: self.n]
 
-    def unravel(self, theta: Float[Array, " P"]) -> Parameters:
+    def unravel(self, theta: Vector) -> Parameters:
         """θ as the network's parameters."""
         return self.network.unflatten(theta)
 
-    def at(self, theta: Float[Array, " P"] | Float[np.ndarray, " P"]) -> Problem:
+    def at(self, theta: Vector) -> Problem:
         """The same problem at other parameters."""
         with precisely():
             return replace(self, theta=jnp.asarray(theta, self.dtype))
@@ -176,7 +177,7 @@ class Problem:
         with precisely():
             return _chunked(self.network, self.loss_name, self.theta, X, y, self.chunk)
 
-    def outputs(self, theta: Float[Array, " P"], X: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
         """f(θ, x) of some inputs, to be traced by JAX.
 
         Args:
@@ -188,9 +189,7 @@ class Problem:
         """
         return self.network.forward(self.network.unflatten(theta), X)
 
-    def example_losses(
-        self, theta: Float[Array, " P"], X: Float[Array, "b ..."], y: Float[Array, " b"]
-    ) -> Float[Array, " b"]:
+    def example_losses(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, " b"]:
         """ℓ(f(θ, x), y) of some examples, to be traced by JAX.
 
         Args:
@@ -203,9 +202,7 @@ class Problem:
         """
         return LOSSES[self.loss_name](self.outputs(theta, X), y)
 
-    def example_gradients(
-        self, theta: Float[Array, " P"], X: Float[Array, "b ..."], y: Float[Array, " b"]
-    ) -> Float[Array, "b P"]:
+    def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
         """∇ℓ of some examples, all of them in memory, to be traced by JAX.
 
         Args:
@@ -223,7 +220,7 @@ class Problem:
         return jax.vmap(one)(X, y)
 
     @_compiled
-    def all_outputs(self, theta: Float[Array, " P"]) -> Float[Array, " n"]:
+    def all_outputs(self, theta: Vector) -> Float[Array, " n"]:
         """f(θ, x) of all inputs.
 
         Args:
@@ -235,7 +232,7 @@ class Problem:
         return lax.map(lambda X: self.outputs(theta, X), self.inputs).reshape(-1)[: self.n]
 
     @_compiled
-    def loss(self, theta: Float[Array, " P"]) -> Float[Array, ""]:
+    def loss(self, theta: Vector) -> Float[Array, ""]:
         """L(θ), the mean over all examples.
 
         Args:
@@ -248,7 +245,7 @@ class Problem:
         return self.total(jax.checkpoint(lambda X, y, w: w @ self.example_losses(theta, X, y)))
 
     @_compiled
-    def error(self, theta: Float[Array, " P"]) -> Float[Array, ""]:
+    def error(self, theta: Vector) -> Float[Array, ""]:
         """The part of all examples with y f ≤ 0.
 
         Args:
@@ -260,7 +257,7 @@ class Problem:
         return self.total(lambda X, y, w: w @ is_error(self.outputs(theta, X), y))
 
     @_compiled
-    def gradient(self, theta: Float[Array, " P"]) -> Float[Array, " P"]:
+    def gradient(self, theta: Vector) -> Float[Array, " P"]:
         """∇L(θ).
 
         Args:
@@ -272,7 +269,7 @@ class Problem:
         return self.total(self._chunk_gradient(theta))
 
     @_compiled
-    def value_and_gradient(self, theta: Float[Array, " P"]) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+    def value_and_gradient(self, theta: Vector) -> tuple[Float[Array, ""], Float[Array, " P"]]:
         """L(θ) and ∇L(θ).
 
         Args:
@@ -288,7 +285,7 @@ class Problem:
         return self.total(part)
 
     @_compiled
-    def hvp(self, theta: Float[Array, " P"], v: Float[Array, " P"]) -> Float[Array, " P"]:
+    def hvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
         """H v, H the Hessian of L. For several vectors at once: ``jax.vmap(problem.hvp, (None, 0))``.
 
         Args:
@@ -306,7 +303,7 @@ class Problem:
         return self.total(part)
 
     @_compiled
-    def ggnvp(self, theta: Float[Array, " P"], v: Float[Array, " P"]) -> Float[Array, " P"]:
+    def ggnvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
         r"""G v, G the generalised Gauss-Newton matrix of L.
 
         .. math:: G = \frac1n \sum_i \ell''(f_i)\, ∇f_i ∇f_i^T
@@ -325,7 +322,7 @@ class Problem:
         return self._outer_product(curvature, theta, v)
 
     @_compiled
-    def empirical_fisher_product(self, theta: Float[Array, " P"], v: Float[Array, " P"]) -> Float[Array, " P"]:
+    def empirical_fisher_product(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
         r"""F̂ v, F̂ the second moment of the gradients with the labels given.
 
         .. math:: F̂ = \frac1n \sum_i \ell'(f_i)^2\, ∇f_i ∇f_i^T
@@ -370,7 +367,7 @@ class Problem:
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
         return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
 
-    def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Float[Array, " P"]) -> Any:
+    def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
         """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
 
         Args:

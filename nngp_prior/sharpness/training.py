@@ -260,9 +260,7 @@ class _Run:
     def _minibatches(self, chosen: np.ndarray) -> np.ndarray:
         """Of the next epoch of some networks; other networks, and other epochs, have their own."""
         n, size = len(self._data.y), self._training.batch_size
-        streams = (
-            generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen
-        )
+        streams = (generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen)
         return np.stack([minibatches(rng, n, size, self._functions.rounds) for rng in streams])
 
     def _at_goal(self, figures: Figures) -> np.ndarray:

@@ -73,8 +73,8 @@ def images() -> Problem:
 
 
 @functools.cache
-def trained() -> Problem:
-    """A ReLU network with small loss."""
+def trained(iterations: int = 15) -> Problem:
+    """A ReLU network without training error."""
     parameters = finite_network(RELU, (30,)).init(0)
     problem = Problem.of(RELU, parameters, data(60, 30))
 
@@ -82,22 +82,23 @@ def trained() -> Problem:
         value, gradient = problem.value_and_gradient(theta)
         return float(value), np.asarray(gradient)
 
-    found = minimize(loss, np.asarray(problem.theta), jac=True, method="L-BFGS-B", options={"maxiter": 15})
+    found = minimize(loss, np.asarray(problem.theta), jac=True, method="L-BFGS-B", options={"maxiter": iterations})
     return problem.at(found.x)
 
 
-def of_matrix(A: np.ndarray, n: int = 5) -> Problem:
-    """A problem whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, labels -1."""
+def _of_first_input(theta: jax.Array, X: jax.Array) -> jax.Array:
+    return jnp.einsum("i,nij,j->n", theta, X.reshape(len(X), len(theta), len(theta)), theta) / 4
 
-    def init(key: jax.Array, shape: tuple[int, ...]) -> tuple[tuple[int, ...], jax.Array]:
-        del key
-        return shape, jnp.zeros(len(A))
 
-    def apply(theta: jax.Array, X: jax.Array) -> jax.Array:
-        return jnp.full(len(X), theta @ jnp.asarray(A, theta.dtype) @ theta / 4)
+# Equal sizes are the same network, which is compiled once; the matrix is its one input.
+QUADRATIC = FromNetwork(
+    lambda key, shape: ((1, 1), jnp.zeros(math.isqrt(shape[-1]))), _of_first_input, name="quadratic form"
+)
 
-    network = FromNetwork(init, apply, name="quadratic")
-    return Problem.of(network, np.zeros(len(A)), (np.ones((n, 1)), -np.ones(n)), loss="mse")
+
+def of_matrix(A: np.ndarray) -> Problem:
+    """A problem whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, label -1."""
+    return Problem.of(QUADRATIC, np.zeros(len(A)), (A.reshape(1, -1), [-1]), loss="mse")
 
 
 @functools.cache

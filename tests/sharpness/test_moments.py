@@ -77,17 +77,14 @@ def test_more_probes_add_to_those_there_are_and_seeds_differ() -> None:
     np.testing.assert_allclose(np.array(list(probe_vectors(4, "basis", 0))), 2 * np.eye(4))
 
 
-def test_xtrace_is_exact_where_the_rank_is_small_and_near_elsewhere() -> None:
-    low = random_symmetric(np.concatenate([[50.0, 20.0, 5.0], np.zeros(37)]))
+def test_xtrace_is_near_where_few_eigenvalues_are_large() -> None:
     decaying = random_symmetric(10.0 * 0.5 ** np.arange(40))
-    measure = Trace(method="xtrace", probes=20)
-    assert relative(figures(of_matrix(low), measure)["trace"].value, 75.0) < 1e-9
-    found = figures(of_matrix(decaying), measure)["trace"]
+    found = figures(of_matrix(decaying), Trace(method="xtrace", probes=20))["trace"]
     assert found.gradients == 2 * 20
     assert found.stderr is not None
     assert abs(found.value - np.trace(decaying)) < min(6 * found.stderr, 0.05)
-    everything = figures(of_matrix(decaying), Trace(method="xtrace", probes=40))["trace"]
-    assert everything.stderr is not None  # too few dimensions for it: Hutchinson's
+    signs = figures(of_matrix(decaying), Trace(method="xtrace", probes=40))["trace"]
+    assert signs.value == figures(of_matrix(decaying), Trace(probes=40))["trace"].value  # too few rows for XTrace
 
 
 def test_a_matrix_of_zeros_has_them_without_error() -> None:

@@ -97,7 +97,7 @@ def test_files_of_something_else_are_refused(trained: Trained, tmp_path: Path, c
     with np.load(path) as archive:
         arrays = dict(archive)
     manifest = json.loads(str(arrays.pop("manifest")))
-    if "about" in change and change["about"]:
+    if change.get("about"):
         change = {"about": manifest["about"] | change["about"]}
     np.savez(other, manifest=np.array(json.dumps(manifest | change)), **arrays)
     with pytest.raises(DataUnavailable, match="no trained networks"):
