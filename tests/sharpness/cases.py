@@ -18,8 +18,12 @@ from nngp_prior.schemas.sharpness import (
     Frobenius,
     LogDeterminant,
     Measure,
+    MinimumSharpness,
+    RelativeFlatness,
+    ScaledEigenvalue,
     SpectralDensity,
     Trace,
+    WeightCurvatureIndex,
 )
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
@@ -46,6 +50,11 @@ CASES = [
     Case(FisherTrace(fisher="empirical"), alpha=False, node=False),
     Case(FisherRaoNorm(), alpha=True, node=True),
     Case(FisherRaoNorm(fisher="empirical"), alpha=True, node=True),
+    Case(RelativeFlatness(layer="dense 2"), alpha=True, node=False),
+    Case(RelativeFlatness(layer="dense 2", normalise=True), alpha=True, node=True),
+    Case(MinimumSharpness(), alpha=True, node=False),
+    Case(WeightCurvatureIndex(), alpha=True, node=False),
+    Case(ScaledEigenvalue(tolerance=1e-10), alpha=True, node=False),
 ]
 
 SMALL = FullyConnected(depth=2, width=5)

@@ -7,9 +7,9 @@ from scipy.optimize import minimize
 from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
-from nngp_prior.schemas.sharpness import MinimumSharpness, ScaledEigenvalue, WeightCurvatureIndex
-from nngp_prior.sharpness import Problem, measure
-from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.schemas.sharpness import MinimumSharpness, ScaledEigenvalue, WeightCurvatureIndex, measure_of
+from nngp_prior.sharpness import Problem
+from nngp_prior.sharpness.measuring import checked, measure_problem
 from nngp_prior.sharpness.networks import finite_network
 from tests.sharpness.cases import data, dense, images, of_matrix, small
 
@@ -123,13 +123,13 @@ def test_negative_and_zero_traces() -> None:
 def test_what_is_refused() -> None:
     curved = Convolutional(layers=(ConvolutionLayer(),), channels=2, activation="erf")
     examples, parameters = data(3, 4, 4, 1), finite_network(curved, (4, 4, 1)).init(0)
+    problem = Problem.of(curved, parameters, examples)
     for kind in ("minimum-sharpness", "weight-curvature-index"):
         with pytest.raises(InvalidInput, match="'basis'") as refused:
-            measure(curved, parameters, examples, [kind])
+            checked(problem, [measure_of(kind)])
         assert refused.value.field == "traces"
-    found = measure(curved, parameters, examples, [MinimumSharpness(traces=2)])
-    assert found["minimum_sharpness"].stderr is not None
+        checked(problem, [measure_of(kind, traces=2)])
     without = of_matrix(np.eye(2))
     for kind in ("minimum-sharpness", "scaled-eigenvalue"):
         with pytest.raises(InvalidInput, match="no array of weights"):
-            measure(without.network.architecture, np.zeros(2), (np.ones((3, 1)), -np.ones(3)), [kind])
+            checked(without, [measure_of(kind)])
