@@ -111,9 +111,9 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(measures: list, m
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(InvalidInput, match="^probes"):
+    with pytest.raises(InvalidInput, match=r"^probes"):
         measure_of("trace", probes=1)
-    with pytest.raises(InvalidInput, match="^probe: Trace has no such field"):
+    with pytest.raises(InvalidInput, match=r"^probe: Trace has no such field"):
         measure_of("trace", probe=10)
     assert TypeAdapter(Measure).validate_python({"kind": "trace", "probes": "basis"}) == Trace(probes="basis")
 
