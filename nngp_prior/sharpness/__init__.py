@@ -8,7 +8,7 @@ from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
     from nngp_prior.schemas.landscape import Landscape
-    from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, Momentum, Training
+    from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
     from nngp_prior.sharpness.measuring import measure
     from nngp_prior.sharpness.networks import FiniteNetwork, finite_network
     from nngp_prior.sharpness.problem import Problem
@@ -24,6 +24,7 @@ __all__ = [
     "Adam",
     "EntropySGD",
     "FiniteNetwork",
+    "FlatnessPenalty",
     "Landscape",
     "Momentum",
     "Problem",
@@ -45,7 +46,10 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        **dict.fromkeys(("SAM", "SGD", "Adam", "EntropySGD", "Momentum", "Training"), "nngp_prior.schemas.training"),
+        **dict.fromkeys(
+            ("SAM", "SGD", "Adam", "EntropySGD", "FlatnessPenalty", "Momentum", "Training"),
+            "nngp_prior.schemas.training",
+        ),
         **dict.fromkeys(("hidden_layers", "rescale", "rescale_nodes"), "nngp_prior.sharpness.rescaling"),
         **dict.fromkeys(("attack_set", "train"), "nngp_prior.sharpness.training"),
         **dict.fromkeys(("Surface", "landscape"), "nngp_prior.sharpness.surface"),

@@ -1,4 +1,10 @@
-"""Networks cut at a dense layer: what goes into it, and the outputs as a function of what comes out of it."""
+r"""Networks cut at a dense layer: what goes into it, and the loss as a function of what comes out of it.
+
+A dense layer with inputs a and outputs z = aᵀ W + b has the Hessian, with respect to weights w_s and w_s' into units
+s and s',
+
+.. math:: H_{s,s'} = E\left[\frac{∂^2 \ell}{∂z_s ∂z_{s'}}\, a a^T\right] .
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,14 @@ import functools
 from dataclasses import dataclass
 
 import jax
-from jax import Array
+import jax.numpy as jnp
+from jax import Array, lax
 from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, Network, layers_of, network_of
 from nngp_prior.architectures.layers import Dense
 from nngp_prior.errors import InvalidInput
+from nngp_prior.sharpness.losses import Loss
 from nngp_prior.sharpness.names import EACH
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters
 
@@ -124,7 +132,9 @@ def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cu
     found = cuts(network)
     if not found:
         problem = f"nobody knows the layers of {network.architecture.name!r}"  # pyright: ignore[reportAttributeAccessIssue]
-        raise InvalidInput("architecture", problem, "Give the network as a specification: FullyConnected, Convolutional, …")
+        raise InvalidInput(
+            "architecture", problem, "Give the network as a specification: FullyConnected, Convolutional, …"
+        )
     if layer is None:
         return {None: found[next(reversed(found))]}
     if layer == EACH:
@@ -134,3 +144,86 @@ def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cu
         problem = f"got {layer!r}, which shares its weights between places"
         raise InvalidInput("layer", problem, f"Choose a dense layer: {', '.join(found)}.")
     return {layer: found[layer]}
+
+
+def weighted_trace(
+    cut: Cut,
+    loss: Loss,
+    parameters: Parameters,
+    X: Float[Array, "b ..."],
+    y: Float[Array, " b"],
+    weights: Float[Array, " b"],
+    G: Float[Array, "units units"],
+    scale: Float[Array, " fan_in"] | None = None,
+) -> Float[Array, ""]:
+    r"""Σ_{s,s'} G_{ss'} Tr H_{s,s'} of some examples, to be traced and differentiated by JAX.
+
+    Args:
+        cut: the network around the layer.
+        loss: ℓ.
+        parameters: of the network.
+        X: inputs.
+        y: labels.
+        weights: of the examples: 1/b for their mean.
+        G: symmetric. WᵀW gives κ_Tr, the identity the trace of the layer's Hessian.
+        scale: factors of the layer's inputs a; 1 when absent.
+
+    Returns:
+        the number.
+    """
+    a = cut.inputs(parameters, X)
+    z = cut.preactivations(parameters, a)
+    sizes = weights * jnp.sum((a if scale is None else a * scale) ** 2, axis=1)
+
+    # Σ ‖a‖² G_ss' ∂²ℓ/∂z_s ∂z_s', the units s one after another
+    @jax.checkpoint
+    def unit(total: Array, s: Array) -> tuple[Array, None]:
+        return total + sizes @ (curvature_of_unit(cut, loss, parameters, z, y, s) @ G[s]), None
+
+    return lax.scan(unit, jnp.zeros((), z.dtype), jnp.arange(cut.units))[0]
+
+
+def curvature_of_unit(
+    cut: Cut, loss: Loss, parameters: Parameters, z: Float[Array, "b units"], y: Float[Array, " b"], s: Array
+) -> Float[Array, "b units"]:
+    """∂²ℓ/∂z_s ∂z of each example, to be traced by JAX.
+
+    Args:
+        cut: the network around the layer.
+        loss: ℓ.
+        parameters: of the network.
+        z: outputs of the layer.
+        y: labels.
+        s: number of a unit.
+
+    Returns:
+        one row an example.
+    """
+    gradient = jax.grad(lambda z: loss(cut.outputs(parameters, z), y).sum())
+    unit = jnp.zeros_like(z).at[:, s].set(1)
+    return jax.jvp(gradient, (z,), (unit,))[1]
+
+
+def kappa_trace(
+    cut: Cut,
+    loss: Loss,
+    parameters: Parameters,
+    X: Float[Array, "b ..."],
+    y: Float[Array, " b"],
+    weights: Float[Array, " b"],
+) -> Float[Array, ""]:
+    """κ_Tr of some examples, to be traced and differentiated by JAX: what FAM adds to the loss.
+
+    Args:
+        cut: the network around the layer.
+        loss: ℓ.
+        parameters: of the network.
+        X: inputs.
+        y: labels.
+        weights: of the examples: 1/b for their mean.
+
+    Returns:
+        the number.
+    """
+    W = cut.weights(parameters)
+    return weighted_trace(cut, loss, parameters, X, y, weights, W.T @ W)

@@ -229,9 +229,7 @@ def scaled_eigenvalue(
     blocks = [(norms[layer], block) for layer, parts in layers.items() for block in parts]
     places = np.concatenate([np.arange(block.start, block.stop) for _, block in blocks])
     scales = np.concatenate([np.full(block.stop - block.start, norm) for norm, block in blocks])
-    wanted = Eigenvalues(
-        largest=1, smallest=0, tolerance=specification.tolerance, max_steps=specification.max_steps
-    )
+    wanted = Eigenvalues(largest=1, smallest=0, tolerance=specification.tolerance, max_steps=specification.max_steps)
     lanczos, converged = extremes(Selection.of(problem, places, scales), wanted, seed, progress)
     values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
     diagnostics = {"residual": float(residuals[-1]), "steps": lanczos.steps, "norms": norms}

@@ -1,14 +1,11 @@
 r"""Relative flatness of dense layers (Petzka, Kamp, Adilova, Sminchisescu and Boley 2021, arXiv 2001.00939).
 
-A dense layer with inputs a and outputs z = aᵀ W + b has the Hessian, with respect to weights w_s and w_s' into units
-s and s',
-
-.. math:: H_{s,s'} = E\left[\frac{∂^2 \ell}{∂z_s ∂z_{s'}}\, a a^T\right],
-
-so that, without a product of the Hessian with a vector of P numbers,
+With the Hessian of a dense layer with inputs a and outputs z (:mod:`nngp_prior.sharpness.cutting`),
 
 .. math:: κ_{Tr} = \sum_{s,s'} ⟨w_s, w_{s'}⟩ \mathrm{Tr} H_{s,s'}
-    = E\left[‖a‖^2 \sum_{s,s'} ⟨w_s, w_{s'}⟩ \frac{∂^2 \ell}{∂z_s ∂z_{s'}}\right] .
+    = E\left[‖a‖^2 \sum_{s,s'} ⟨w_s, w_{s'}⟩ \frac{∂^2 \ell}{∂z_s ∂z_{s'}}\right],
+
+without a product of the Hessian with a vector of P numbers.
 """
 
 from __future__ import annotations
@@ -18,16 +15,16 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 from scipy.linalg import eigh
 
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.sharpness import Eigenvalues, RelativeFlatness
-from nngp_prior.sharpness.cutting import Cut, cuts_asked
-from nngp_prior.sharpness.losses import LOSSES, Loss
+from nngp_prior.sharpness.cutting import Cut, curvature_of_unit, cuts_asked, weighted_trace
+from nngp_prior.sharpness.losses import LOSSES
 from nngp_prior.sharpness.names import of_layer
-from nngp_prior.sharpness.networks import Parameters, precisely
+from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.operators import COST
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
@@ -36,75 +33,6 @@ from nngp_prior.sharpness.spectrum import extremes
 
 _DENSE = 1024  # rows of a matrix up to which all of its eigenvalues are computed, which is exact to rounding
 _CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation is none
-
-
-def weighted_trace(
-    cut: Cut,
-    loss: Loss,
-    parameters: Parameters,
-    X: Float[Array, "b ..."],
-    y: Float[Array, " b"],
-    weights: Float[Array, " b"],
-    G: Float[Array, "units units"],
-    scale: Float[Array, " fan_in"] | None = None,
-) -> Float[Array, ""]:
-    r"""Σ_{s,s'} G_{ss'} Tr H_{s,s'} of some examples, to be traced and differentiated by JAX.
-
-    Args:
-        cut: the network around the layer.
-        loss: ℓ.
-        parameters: of the network.
-        X: inputs.
-        y: labels.
-        weights: of the examples: 1/b for their mean.
-        G: symmetric. WᵀW gives κ_Tr, the identity the trace of the layer's Hessian.
-        scale: factors of the layer's inputs a; 1 when absent.
-
-    Returns:
-        the number.
-    """
-    a = cut.inputs(parameters, X)
-    z = cut.preactivations(parameters, a)
-    sizes = weights * jnp.sum((a if scale is None else a * scale) ** 2, axis=1)
-
-    # Σ ‖a‖² G_ss' ∂²ℓ/∂z_s ∂z_s', the units s one after another
-    @jax.checkpoint
-    def unit(total: Array, s: Array) -> tuple[Array, None]:
-        return total + sizes @ (_curvature(cut, loss, parameters, z, y, s) @ G[s]), None
-
-    return lax.scan(unit, jnp.zeros((), z.dtype), jnp.arange(cut.units))[0]
-
-
-def _curvature(cut: Cut, loss: Loss, parameters: Parameters, z: Array, y: Array, s: Array) -> Float[Array, "b units"]:
-    """∂²ℓ/∂z_s ∂z of each example."""
-    gradient = jax.grad(lambda z: loss(cut.outputs(parameters, z), y).sum())
-    unit = jnp.zeros_like(z).at[:, s].set(1)
-    return jax.jvp(gradient, (z,), (unit,))[1]
-
-
-def kappa_trace(
-    cut: Cut,
-    loss: Loss,
-    parameters: Parameters,
-    X: Float[Array, "b ..."],
-    y: Float[Array, " b"],
-    weights: Float[Array, " b"],
-) -> Float[Array, ""]:
-    """κ_Tr of some examples, to be traced and differentiated by JAX: what FAM adds to the loss.
-
-    Args:
-        cut: the network around the layer.
-        loss: ℓ.
-        parameters: of the network.
-        X: inputs.
-        y: labels.
-        weights: of the examples: 1/b for their mean.
-
-    Returns:
-        the number.
-    """
-    W = cut.weights(parameters)
-    return weighted_trace(cut, loss, parameters, X, y, weights, W.T @ W)
 
 
 @jax.jit(static_argnames="cut")
@@ -142,7 +70,7 @@ def _unit_hessian(problem: Problem, cut: Cut, s: Array, factors: Array) -> Float
         z = cut.preactivations(parameters, a)
         a = a * factors
         # H_ss = E[∂²ℓ/∂z_s² a aᵀ]
-        return (a.T * (w * _curvature(cut, loss, parameters, z, y, s)[:, s])) @ a
+        return (a.T * (w * curvature_of_unit(cut, loss, parameters, z, y, s)[:, s])) @ a
 
     return problem.total(part)
 

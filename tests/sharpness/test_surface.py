@@ -168,7 +168,9 @@ def test_a_trajectory_in_its_principal_directions(tmp_path: Path) -> None:
 def test_without_normalisation_there_is_no_nan() -> None:
     deep = FullyConnected(depth=8, width=8)
     parameters = finite_network(deep, (3,)).init(0)
-    surface = landscape(deep, parameters, EXAMPLES, Landscape(points=5, radius=1e5, normalisation="none"), dtype="float32")
+    surface = landscape(
+        deep, parameters, EXAMPLES, Landscape(points=5, radius=1e5, normalisation="none"), dtype="float32"
+    )
     assert not np.isnan(surface.loss).any()
     assert np.isinf(surface.loss[[0, -1]]).all()
     assert np.isfinite(surface.loss[2])
