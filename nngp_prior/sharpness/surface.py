@@ -5,7 +5,6 @@ r"""The loss on lines and planes through a network's parameters (Li et al. 2018,
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -78,7 +77,7 @@ class Surface:
         Args:
             path: of the ``.npz`` file.
         """
-        arrays = {"loss": self.loss, "error": self.error, "lengths": self.lengths}
+        arrays: dict[str, Any] = {"loss": self.loss, "error": self.error, "lengths": self.lengths}
         arrays |= {f"coordinates/{i}": along for i, along in enumerate(self.coordinates)}
         if self.trajectory is not None and self.explained is not None:
             arrays |= {"trajectory": self.trajectory, "explained": self.explained}

@@ -10,9 +10,9 @@ from nngp_prior import FullyConnected
 from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
 from nngp_prior.schemas.landscape import Landscape
 from nngp_prior.sharpness import Problem, landscape
-from nngp_prior.sharpness.surface import Surface, principal_directions, random_directions
 from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
+from nngp_prior.sharpness.surface import Surface, principal_directions, random_directions
 from tests.sharpness.cases import data, dense, images, small, trained
 
 PERCEPTRON = FullyConnected(depth=0, bias_std=0.5)
