@@ -109,13 +109,13 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
-    estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
-        stochtrace.leave_one_out_xtrace(),
-        stochtrace.sampler_sphere(np.zeros(operator.size, operator.problem.dtype), num=vectors),
-    )
-    # Products one after another: side by side their memory would not be bounded by the chunk.
-    estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
     with precisely():
+        estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
+            stochtrace.leave_one_out_xtrace(),
+            stochtrace.sampler_sphere(jax.numpy.zeros(operator.size, operator.problem.dtype), num=vectors),
+        )
+        # Products one after another: side by side their memory would not be bounded by the chunk.
+        estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
         key = jax.random.key(int(generator(seed, "xtrace").integers(2**32)))
         value, stderr = estimate(operator, key)
     return float(value), float(stderr)
