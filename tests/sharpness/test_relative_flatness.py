@@ -12,6 +12,8 @@ from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import data, dense, images, of_matrix, small
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 NORMALISED = FullyConnected(depth=1, width=3, activation="sin", layer_norm=True, bias_std=0)
 
 

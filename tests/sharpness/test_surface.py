@@ -15,6 +15,8 @@ from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from nngp_prior.sharpness.surface import Surface, principal_directions, random_directions
 from tests.sharpness.cases import data, dense, images, small, trained
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 PERCEPTRON = FullyConnected(depth=0, bias_std=0.5)
 EXAMPLES = data(9, 3)
 WEIGHTS = finite_network(PERCEPTRON, (3,)).init(0)
