@@ -14,6 +14,7 @@ from tests.sharpness.cases import data, dense, images, of_matrix, small
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
+PERCEPTRON = FullyConnected(depth=0)
 NORMALISED = FullyConnected(depth=1, width=3, activation="sin", layer_norm=True, bias_std=0)
 
 
@@ -68,9 +69,9 @@ def test_layers_of_many_inputs_by_lanczos(monkeypatch: pytest.MonkeyPatch) -> No
     assert [m.status for m in report] == ["ok"] * 4
 
 
-def values(problem: Problem, **options) -> np.ndarray:
+def values(problem: Problem) -> np.ndarray:
     """κ_Tr of each layer, and κ of the second."""
-    asked = [RelativeFlatness(layer="each", eigenvalues=False, **options), RelativeFlatness(layer="dense 2", **options)]
+    asked = [RelativeFlatness(layer="each", eigenvalues=False), RelativeFlatness(layer="dense 2")]
     first, second, third, _, maximal = (m.value for m in measure_problem(problem, asked, 0))
     return np.array([first, second, third, maximal])
 
@@ -79,7 +80,8 @@ def test_rescaling_of_layers_leaves_it_and_that_of_nodes_moves_the_next_layer_on
     problem = small("cross-entropy", "relu")
     architecture = problem.network.architecture
     parameters = problem.network.unflatten(np.asarray(problem.theta))
-    before, normalised = values(problem), values(problem, normalise=True)
+    asked = [RelativeFlatness(layer="dense 2", normalise=True)]
+    before, normalised = values(problem), [m.value for m in measure_problem(problem, asked, 0)]
     for layer, moving in ((0, [1, 3]), (1, [2])):
         scaled = problem.at(problem.network.flatten(rescale(architecture, parameters, layer=layer)))
         assert values(scaled) == pytest.approx(before, rel=1e-9)
@@ -87,7 +89,7 @@ def test_rescaling_of_layers_leaves_it_and_that_of_nodes_moves_the_next_layer_on
         moved = np.abs(values(nodes) / before - 1)
         assert moved[moving].min() > 0.1
         assert np.delete(moved, moving).max() < 1e-9
-        assert values(nodes, normalise=True) == pytest.approx(normalised, rel=1e-9)
+        assert [m.value for m in measure_problem(nodes, asked, 0)] == pytest.approx(normalised, rel=1e-9)
 
 
 def test_normalised_inputs_of_the_layer_have_deviation_1() -> None:
@@ -111,20 +113,19 @@ def test_normalised_inputs_of_the_layer_have_deviation_1() -> None:
 
 
 def test_inputs_without_deviation() -> None:
+    """Of a perceptron with squared error: κ_Tr = 2 E[Σ (a/σ)²] Σ (σ w)², over inputs that are not always 0."""
     X, y = data(8, 3)
     X[:, 1] = 0
-    network = FullyConnected(depth=1, width=4)
-    parameters = finite_network(network, (3,)).init(0)
-    asked = RelativeFlatness(layer="dense 1", normalise=True, eigenvalues=False)
-    without = FullyConnected(depth=1, width=4)
-    (W, b), *rest = parameters
-    found = measure(network, parameters, (X, y), [asked])
-    fewer = measure(without, [(W[[0, 2]], b), *rest], (X[:, [0, 2]], y), [asked])
-    assert [m.value for m in found] == pytest.approx([m.value for m in fewer], rel=1e-10)
+    parameters = finite_network(PERCEPTRON, (3,)).init(0)
+    w, deviations = parameters[0][0][:, 0], X.std(axis=0)
+    asked = RelativeFlatness(normalise=True, eigenvalues=False)
+    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse")
+    sizes = np.mean(np.sum((X[:, [0, 2]] / deviations[[0, 2]]) ** 2, axis=1))
+    assert found.value == pytest.approx(2 * sizes * np.sum((deviations * w) ** 2), rel=1e-10)
     X[:, 1] = 0.1
-    for m in measure(network, parameters, (X, y), [asked]):
-        assert m.status == "degenerate"
-        assert "input 1 of the layer" in m.message
+    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse")
+    assert (found.status, np.isnan(found.value)) == ("degenerate", True)
+    assert "input 1 of the layer" in found.message
 
 
 def test_costs_and_options() -> None:
