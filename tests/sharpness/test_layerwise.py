@@ -78,12 +78,15 @@ def test_random_vectors_have_an_honest_error() -> None:
     exact = [m.value for m in measure_problem(problem, [MinimumSharpness(), WeightCurvatureIndex()], 0)]
     asked = [MinimumSharpness(traces=40), WeightCurvatureIndex(traces=40)]
     found = [list(measure_problem(problem, asked, seed)) for seed in range(12)]
+    T, N, blocks = traces(problem), norms(problem), [dense(problem)[part, part] for part in weights(problem)]
+    # Of random signs: 2 (‖H_l‖_F² - Σ H_ii²) / m; and how the figures change with Tr H_l
+    variances = np.array([2 * (np.sum(H**2) - np.sum(np.diag(H) ** 2)) / 40 for H in blocks])
+    slopes = [np.sqrt(np.prod(T)) / T, N / (2 * np.sqrt(T))]
     for k, value in enumerate(exact):
         errors = np.array([row[k].value - value for row in found])
         stderrs = np.array([row[k].stderr for row in found])
         assert (np.abs(errors) < 4 * stderrs).all()
-        # The mean square of 12 standardised errors, χ²/12 nearly: 4 of its standard deviations
-        assert abs(np.mean((errors / stderrs) ** 2) - 1) < 4 * (2 / 12) ** 0.5
+        assert np.sqrt(np.mean(stderrs**2)) == pytest.approx(np.sqrt(np.sum(slopes[k] ** 2 * variances)), rel=0.3)
         assert len(set(errors)) == 12
     assert found[0][0].gradients == 2 * 2 * 40
 
