@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from nngp_prior.cli.sharpness_landscape import landscape
 from nngp_prior.cli.sharpness_measure import measure
 from nngp_prior.cli.sharpness_spectrum import spectrum
 from nngp_prior.cli.sharpness_train import train
@@ -12,3 +13,4 @@ app = typer.Typer(help="Train finite networks and measure how flat they are.", n
 app.command()(train)
 app.command()(measure)
 app.command()(spectrum)
+app.command()(landscape)

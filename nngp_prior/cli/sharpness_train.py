@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import describe, parse_problem
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.training import Optimizer, Training
+from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def train(
         float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
     ] = None,
     loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
+    flatness: Annotated[
+        float | None, typer.Option(help="λ: add λ times the relative flatness of the output layer to the loss (FAM)")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
     goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
     epochs: Annotated[int, typer.Option(help="at most so many until the goal")] = 1000,
@@ -81,6 +84,7 @@ def train(
         "optimizer": _optimizer(optimizer, learning_rate),
         **{"loss": loss, "batch_size": batch_size, "goal": goal, "dtype": dtype},
         **{"epochs": epochs, "extra_epochs": extra_epochs, "keep_every": keep_every},
+        "penalty": None if flatness is None else FlatnessPenalty(strength=flatness),
     }
     training = Training(**fields)
     if out is not None and out.suffix != ".npz":

@@ -116,12 +116,27 @@ Optimizer = Annotated[SGD | Momentum | Adam | EntropySGD | SAM, Field(discrimina
 Goal = Literal["training", "all", "none"]
 
 
+class FlatnessPenalty(Specification):
+    """FAM, Adilova et al. 2023 (2307.02337): λ κ_Tr is added to the loss of each minibatch, κ_Tr being its own.
+
+    Attributes:
+        strength: λ.
+        layer: whose relative flatness, by its name; ``each`` is the sum over all dense layers; the output layer when
+            absent.
+    """
+
+    kind: Literal["flatness"] = "flatness"
+    strength: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    layer: str | None = None
+
+
 class Training(Specification):
     """Training on minibatches until all signs are right, and if wanted on from there.
 
     Attributes:
         optimizer: and its options.
         loss: ``cross-entropy`` log(1 + exp(-y f)) in nats, or ``mse`` (f - y)²; the mean over a minibatch.
+        penalty: what is added to it; nothing when absent. It is no part of the losses that are written down.
         batch_size: examples of a minibatch. In each epoch the examples are shuffled and cut into minibatches; the last
             one may be smaller, and its loss is the mean over those that it has.
         goal: training ends after the first epoch with zero error on the ``training`` set without the attack set, or on
@@ -134,6 +149,7 @@ class Training(Specification):
 
     optimizer: Optimizer = SGD()
     loss: LossName = "cross-entropy"
+    penalty: FlatnessPenalty | None = None
     batch_size: Annotated[int, Field(ge=1)] = 32
     goal: Goal = "training"
     epochs: Annotated[int, Field(ge=0, le=10**7)] = 1000

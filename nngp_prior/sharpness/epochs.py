@@ -15,7 +15,8 @@ from jaxtyping import Float, Int32
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures import network as network_of_specification
 from nngp_prior.schemas.sharpness import LossName
-from nngp_prior.schemas.training import Optimizer
+from nngp_prior.schemas.training import FlatnessPenalty, Optimizer
+from nngp_prior.sharpness.cutting import cuts_asked, kappa_trace
 from nngp_prior.sharpness.inputs import numbers_of_example
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters
@@ -66,7 +67,13 @@ class Compiled(NamedTuple):
 
 @functools.lru_cache(maxsize=16)  # so that the same functions are compiled once
 def compiled(
-    network: FiniteNetwork, optimizer: Optimizer, loss: LossName, batch_size: int, side_by_side: int, dtype: str
+    network: FiniteNetwork,
+    optimizer: Optimizer,
+    loss: LossName,
+    penalty: FlatnessPenalty | None,
+    batch_size: int,
+    side_by_side: int,
+    dtype: str,
 ) -> Compiled:
     """The functions of one network and one way of training it.
 
@@ -74,6 +81,7 @@ def compiled(
         network: the finite network.
         optimizer: of the steps.
         loss: name of it.
+        penalty: added to the loss.
         batch_size: examples of a minibatch.
         side_by_side: networks in each call.
         dtype: of parameters.
@@ -84,9 +92,16 @@ def compiled(
     steps, losses = steps_of(optimizer), LOSSES[loss]
     rows = _rows(network, dtype, side_by_side)
 
+    cuts = [] if penalty is None else list(cuts_asked(network, penalty.layer).values())
+
     def objective(theta: Parameters, X: Array, y: Array, weights: Array) -> Array:
-        """What a minibatch's gradient is of: the mean loss over its examples. A penalty would be added here."""
-        return weights @ losses(network.forward(theta, X), y) / weights.sum()
+        """What a minibatch's gradient is of: the mean loss over its examples, and the penalty."""
+        mean = weights @ losses(network.forward(theta, X), y) / weights.sum()
+        if penalty is None:
+            return mean
+        # L + λ κ_Tr
+        kappas = [kappa_trace(cut, losses, theta, X, y, weights / weights.sum()) for cut in cuts]
+        return mean + penalty.strength * jnp.stack(kappas).sum()
 
     def figures(theta: Parameters, X: Array, y: Array, n: Array) -> Figures:
         f = _in_chunks(functools.partial(network.forward, theta), X, rows)

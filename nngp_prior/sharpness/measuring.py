@@ -24,10 +24,12 @@ from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     contrastive,
     fisher,
     keskar,
+    layerwise,
     moments,
     natural,
     pac_bayes,
     regret,
+    relative_flatness,
     sam,
     spectrum,
 )

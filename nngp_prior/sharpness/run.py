@@ -63,6 +63,7 @@ class Run:
             network,
             training.optimizer,  # pyright: ignore[reportArgumentType]
             training.loss,
+            training.penalty,  # pyright: ignore[reportArgumentType]
             training.batch_size,
             self._size,
             training.dtype,

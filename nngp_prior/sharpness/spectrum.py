@@ -43,7 +43,7 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
     """
     quantities, products = [], 0
     for name, operator in operators(problem, specification):
-        lanczos, converged = _extremes(operator, specification, seed, progress)
+        lanczos, converged = extremes(operator, specification, seed, progress)
         products += lanczos.steps
         values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
         ends = [("max", len(values) - 1 - i, i) for i in range(min(specification.largest, len(values)))]
@@ -63,10 +63,20 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
     return Outcome(quantities, COST * products)
 
 
-def _extremes(
+def extremes(
     operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback
 ) -> tuple[Lanczos, np.ndarray]:
-    """Steps until both ends have converged, and which Ritz values have."""
+    """Lanczos' method until both ends of the spectrum have converged.
+
+    Args:
+        operator: the matrix.
+        specification: how many at each end, the tolerance, and the limit of steps.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        the method's last state, and which Ritz values have converged.
+    """
     rng = generator(seed, "lanczos")
     lanczos = Lanczos(operator, rng.standard_normal(operator.size), rng)
     limit = min(specification.max_steps, operator.size)

@@ -38,7 +38,7 @@ from nngp_prior.schemas.estimator import (
     Laplace,
     Sampling,
 )
-from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, Momentum, Training
+from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
 
 # A specification, and for each of its fields but the kind a value that it does not have.
 _OF_NETWORKS: dict[str, object] = {
@@ -92,6 +92,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
         {
             "optimizer": SAM(),
             "loss": "mse",
+            "penalty": FlatnessPenalty(),
             "batch_size": 8,
             "goal": "all",
             "epochs": 5,
@@ -100,6 +101,7 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
             "dtype": "float64",
         },
     ),
+    (FlatnessPenalty(), {"strength": 0.5, "layer": "dense 1"}),
     (SGD(), {"learning_rate": 0.1}),
     (Momentum(), {"learning_rate": 0.1, "momentum": 0.5, "nesterov": True}),
     (Adam(), {"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.5, "epsilon": 0.1}),

@@ -28,8 +28,12 @@ from nngp_prior.schemas.sharpness import (
     Frobenius,
     LogDeterminant,
     Measure,
+    MinimumSharpness,
+    RelativeFlatness,
+    ScaledEigenvalue,
     SpectralDensity,
     Trace,
+    WeightCurvatureIndex,
 )
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
@@ -73,6 +77,11 @@ CASES = [
     Case(GradientNoiseScale(), alpha=False, node=False),
     Case(ContrastiveFlatness(batch=30), alpha=False, node=False),
     Case(ContrastiveFlatness(batch=20, of=FisherRaoNorm(fisher="empirical")), alpha=True, node=True),
+    Case(RelativeFlatness(layer="dense 2"), alpha=True, node=False),
+    Case(RelativeFlatness(layer="dense 2", normalise=True), alpha=True, node=True),
+    Case(MinimumSharpness(), alpha=True, node=False),
+    Case(WeightCurvatureIndex(), alpha=True, node=False),
+    Case(ScaledEigenvalue(tolerance=1e-10), alpha=True, node=False),
 ]
 
 SMALL = FullyConnected(depth=2, width=5)
