@@ -138,7 +138,7 @@ def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cu
     if layer is None:
         return {None: found[next(reversed(found))]}
     if layer == EACH:
-        return dict(found)
+        return {**found}
     network.slice_of(layer)
     if layer not in found:
         problem = f"got {layer!r}, which shares its weights between places"
