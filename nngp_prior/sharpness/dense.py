@@ -26,6 +26,7 @@ from jax import Array
 from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.sharpness import LossName
 from nngp_prior.sharpness.losses import LOSSES, curvature, slope
 
 
@@ -55,7 +56,7 @@ def is_dense(architecture: Any) -> bool:
     return isinstance(architecture, FullyConnected) and not architecture.layer_norm
 
 
-def hessian_product(network: Any, loss: str, theta: Array, v: Array, chunk: Chunk, gauss_newton: bool) -> Array:
+def hessian_product(network: Any, loss: LossName, theta: Array, v: Array, chunk: Chunk, gauss_newton: bool) -> Array:
     """The share of a chunk in H v, to be traced by JAX.
 
     Args:
