@@ -74,7 +74,7 @@ def test_the_standard_error_is_that_over_minibatches() -> None:
 
 
 def test_it_counts_the_gradients_of_all() -> None:
-    outcome = contrastive(small(), of=Trace(probes=3))
+    outcome = contrastive(small(), of=Trace(method="hutchinson", probes=3))
     assert outcome.gradients == pytest.approx(2 * (2 * 3))
     assert contrastive(small(), of=Trace(probes=3), batches=8).gradients == pytest.approx(6 * (1 + 8 * 5 / 20))
 
