@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from nngp_prior.local import LocalClient
     from nngp_prior.prior import (
         FunctionCounts,
+        Posterior,
         clean_error_flipped,
         clean_error_randomised,
+        function_posterior,
         learning_curve,
         log_prior,
         pac_bayes_bounds,
         sample_functions,
     )
+    from nngp_prior.prior.contributions import contributions
+    from nngp_prior.prior.posterior import posterior
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
     from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
     from nngp_prior.schemas.bound import PacBayesBound
@@ -44,10 +48,13 @@ _HOMES = {
     "MonteCarlo": "nngp_prior.schemas.kernel",
     "MonteCarloKernel": "nngp_prior.kernels",
     "PacBayesBound": "nngp_prior.schemas.bound",
+    "Posterior": "nngp_prior.prior.posterior",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
     "clean_error_randomised": "nngp_prior.prior.pac_bayes",
     "complexity": "nngp_prior.data.complexity",
+    "contributions": "nngp_prior.prior.contributions",
     "estimate_cost": "nngp_prior.probability",
+    "function_posterior": "nngp_prior.prior.posterior",
     "kernel": "nngp_prior.kernels",
     "kernel_cost": "nngp_prior.kernels",
     "learning_curve": "nngp_prior.prior.learning_curve",
@@ -56,6 +63,7 @@ _HOMES = {
     "log_probability": "nngp_prior.probability",
     "monte_carlo_kernel": "nngp_prior.kernels",
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
+    "posterior": "nngp_prior.prior.posterior",
     "sample_functions": "nngp_prior.prior",
 }
 
@@ -71,11 +79,14 @@ __all__ = [
     "MonteCarlo",
     "MonteCarloKernel",
     "PacBayesBound",
+    "Posterior",
     "Residual",
     "clean_error_flipped",
     "clean_error_randomised",
     "complexity",
+    "contributions",
     "estimate_cost",
+    "function_posterior",
     "kernel",
     "kernel_cost",
     "learning_curve",
@@ -84,6 +95,7 @@ __all__ = [
     "log_probability",
     "monte_carlo_kernel",
     "pac_bayes_bounds",
+    "posterior",
     "sample_functions",
 ]
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior.client.bars import bar
 from nngp_prior.client.jobs import Status
-from nngp_prior.client.requests import Npy, estimate_request
+from nngp_prior.client.kinds import kind_of
+from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
 from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench, about
+from nngp_prior.prior.workbench import ResultsRequest, Workbench
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest
-from nngp_prior.schemas.result import Result, Results
-from nngp_prior.versions import versions
+from nngp_prior.schemas.bound_result import BoundResults
+from nngp_prior.schemas.posterior_result import PosteriorResults
+from nngp_prior.schemas.result import Results
+from nngp_prior.schemas.sample_result import Samples
+
+R = TypeVar("R")
 
 
 class LocalClient:
-    """Estimates by this process, with the calls of :class:`nngp_prior.Client`.
+    """Estimates, bounds, posteriors and samples by this process, with the calls of :class:`nngp_prior.Client`.
 
     Arrays and results are kept as long as the client is.
 
@@ -39,7 +43,7 @@ class LocalClient:
 
     def estimate(
         self, architecture: Architecture, X: Any, Y: Any, *, method: str = "smc", seed: int = 0, **options: Any
-    ) -> LocalJob:
+    ) -> LocalJob[Results]:
         """As :meth:`nngp_prior.Client.estimate`; computed when results are asked for.
 
         Args:
@@ -55,11 +59,90 @@ class LocalClient:
         """
         return self.submit(estimate_request(architecture, X, Y, method, seed, options, self.upload))
 
-    def submit(self, request: EstimateRequest) -> LocalJob:
+    def bound(
+        self,
+        architecture: Architecture,
+        X: Any,
+        Y: Any,
+        *,
+        delta: float = 0.05,
+        gamma: float = 0.05,
+        estimator_share: float = 0.1,
+        sizes: Sequence[int] | None = None,
+        method: str = "smc",
+        seed: int = 0,
+        **options: Any,
+    ) -> LocalJob[BoundResults]:
+        """As :meth:`nngp_prior.Client.bound`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, or a data set.
+            Y: an array of labels, or labellings.
+            delta: as for :func:`nngp_prior.pac_bayes_bounds`.
+            gamma: as there.
+            estimator_share: as there.
+            sizes: numbers of examples; all when absent.
+            method: as for :func:`nngp_prior.log_probability`.
+            seed: of all random numbers.
+            **options: as there.
+
+        Returns:
+            the job.
+        """
+        bounds = {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
+        return self.submit(bound_request(architecture, X, Y, method, seed, options, self.upload, bounds))
+
+    def posterior(
+        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
+    ) -> LocalJob[PosteriorResults]:
+        """As :meth:`nngp_prior.Client.posterior`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, or a data set.
+            Y: an array of labels, or labellings.
+            train: how many are training inputs.
+            seed: of all random numbers.
+            **options: as there.
+
+        Returns:
+            the job.
+        """
+        return self.submit(posterior_request(architecture, X, Y, train, seed, options, self.upload))
+
+    def sample(
+        self,
+        architecture: Architecture,
+        X: Any,
+        networks: int,
+        *,
+        seed: int = 0,
+        source: str = "networks",
+        top: int = 10,
+        complexities: Sequence[str] = (),
+    ) -> LocalJob[Samples]:
+        """As :meth:`nngp_prior.Client.sample`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            X: an array of inputs, or a data set.
+            networks: how many draws.
+            seed: of all draws.
+            source: ``networks`` or ``gp``.
+            top: how many functions to list.
+            complexities: measures of them.
+
+        Returns:
+            the job.
+        """
+        return self.submit(sample_request(architecture, X, networks, seed, source, top, complexities, self.upload))
+
+    def submit(self, request: ResultsRequest) -> LocalJob[Any]:
         """Take a request, after checking all of it but its labels.
 
         Args:
-            request: of estimates.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             the job; that of the same request, if there is one.
@@ -83,7 +166,7 @@ class LocalClient:
         self._arrays.setdefault(file.sha256, file.array)
         return file.sha256
 
-    def job(self, id: str) -> LocalJob:
+    def job(self, id: str) -> LocalJob[Any]:
         """A job that was submitted before.
 
         Args:
@@ -99,7 +182,7 @@ class LocalClient:
             raise InvalidInput("id", f"there is no job {id!r} in this process", "Submit it.")
         return self._jobs[id]
 
-    def jobs(self, state: str | None = None) -> Iterator[LocalJob]:
+    def jobs(self, state: str | None = None) -> Iterator[LocalJob[Any]]:
         """All jobs, the newest first.
 
         Args:
@@ -129,23 +212,21 @@ class LocalClient:
         return self._arrays[sha256]
 
 
-class LocalJob:
-    """A request and the rows of it that were computed; :meth:`LocalClient.estimate` makes them.
+class LocalJob(Generic[R]):
+    """A request and the rows of it that were computed; the methods of :class:`LocalClient` make them.
 
     Args:
         bench: what computes.
-        request: of estimates.
+        request: of estimates, bounds, posteriors or samples.
 
     Attributes:
         id: of the job; the same for the same request.
     """
 
-    def __init__(self, bench: Workbench, request: EstimateRequest) -> None:
+    def __init__(self, bench: Workbench, request: ResultsRequest) -> None:
         self._bench, self._request = bench, request
         self.id = request.content_hash
-        self._target = len(bench.places(request.labellings))
-        kernel = bench.kernel_job(KernelRequest(architecture=request.architecture, dataset=request.dataset))
-        self._facts = {"n": len(kernel.X), "kernel": kernel.key, **about(request.dataset)}
+        self._kind, self._target, self._facts = kind_of(request.work), bench.count(request), bench.facts(request)
         self._rows: dict[int, dict[str, Any]] = {}
         self._state = "accepted"
 
@@ -160,15 +241,21 @@ class LocalJob:
         Returns:
             as of a service's job.
         """
-        progress = {"current": len(self._rows), "target": self._target, "unit": "labellings", "stage": None}
-        document = {"id": self.id, "kind": "estimates", "state": self._state, "progress": progress, "error": None}
+        progress = {"current": len(self._rows), "target": self._target, "unit": self._kind.unit, "stage": None}
+        document = {
+            "id": self.id,
+            "kind": self._request.work,
+            "state": self._state,
+            "progress": progress,
+            "error": None,
+        }
         return Status(document)
 
     def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
         """Compute what is left.
 
         Args:
-            timeout: seconds after which no other labelling is begun; ``0`` computes nothing.
+            timeout: seconds after which no other row is begun; ``0`` computes nothing.
             progress: told of rows, and of stages.
 
         Returns:
@@ -181,15 +268,15 @@ class LocalJob:
                     break
         return self.status().ended
 
-    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> Results:
+    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> R:
         """Compute what is left, and get all results.
 
         Args:
             progress: draw a bar, or a callback.
-            timeout: seconds after which no other labelling is begun.
+            timeout: seconds after which no other row is begun.
 
         Returns:
-            one for each labelling, in their order.
+            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws.
 
         Raises:
             NotFinished: some are left; those that were computed are kept.
@@ -198,30 +285,24 @@ class LocalJob:
         with bar(progress, f"job {self.id[:12]}") as tell:
             ended = self.wait(timeout, tell)
         if not ended:
-            done = f"{len(self._rows)} of {self._target} labellings"
+            done = f"{len(self._rows)} of {self._target} {self._kind.unit}"
             raise NotFinished(f"timeout: job {self.id} has not ended after {timeout:g} s ({done}). Ask again.")
         if self._state == "dismissed":
             raise NngpPriorError(f"job {self.id} was dismissed. Submit it again.")
-        request = self._request
-        document = {
-            "units": "nats",
-            **self._facts,
-            "architecture": request.architecture.model_dump(mode="json"),
-            "estimator": request.estimator.model_dump(mode="json"),
-            "seed": request.seed,
-            "versions": versions(),
-        }
-        return Results((self._rows[row] for row in sorted(self._rows)), document)
+        asked = self._request.model_dump(mode="json", exclude={"dataset", "labellings"})
+        return self._kind.all(
+            [self._rows[row] for row in sorted(self._rows)], {"units": "nats", **self._facts, **asked}
+        )
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[Any]:
         """Results, each as soon as it is computed.
 
         Yields:
-            each labelling's once.
+            each labelling's once; ``Samples`` of draws.
         """
-        yield from [Result(row) for row in self._rows.values()]
+        yield from [self._kind.one(row) for row in self._rows.values()]
         for row in self._compute(ignore):
-            yield Result(row)
+            yield self._kind.one(row)
 
     def dismiss(self) -> Status:
         """Compute no more.
@@ -234,21 +315,21 @@ class LocalJob:
         return self.status()
 
     def __repr__(self) -> str:
-        return f"<LocalJob {self.id[:12]} {self._state}, {len(self._rows)} of {self._target} labellings>"
+        return f"<LocalJob {self.id[:12]} {self._state}, {len(self._rows)} of {self._target} {self._kind.unit}>"
 
     def _compute(self, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
         left = [row for row in range(self._target) if row not in self._rows]
         if left and self._state == "dismissed":
             return
-        progress(Progress("labellings", len(self._rows), self._target))
+        progress(Progress(self._kind.unit, len(self._rows), self._target))
 
         def stages(event: Progress) -> None:
-            if event.stage != "labellings":  # of those that were left, not of all
+            if event.stage != self._kind.unit:  # of those that were left, not of all
                 progress(event)
 
-        for row, document in self._bench.estimates(self._request, left, stages):
+        for row, document in self._bench.results(self._request, left, stages):
             self._rows[row] = document
-            progress(Progress("labellings", len(self._rows), self._target))
+            progress(Progress(self._kind.unit, len(self._rows), self._target))
             if len(self._rows) == self._target:
                 self._state = "successful"
             yield document

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected, LocalClient, log_prior
+from nngp_prior import FullyConnected, LocalClient, kernel, learning_curve, log_prior, sample_functions
 from nngp_prior.client import as_completed
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
@@ -120,3 +120,36 @@ def test_jobs_are_computed_as_they_are_asked_for(client: LocalClient) -> None:
     jobs = [client.estimate(NET, Digits(n=n), [Constant()], method="ep") for n in (5, 6, 7)]
     assert {job.id for job in as_completed(jobs)} == {job.id for job in jobs}
     assert all(job.status().ended for job in jobs)
+
+
+def test_bounds_are_those_of_the_library(client: LocalClient) -> None:
+    results = client.bound(NET, X, Y, seed=7, delta=0.1, sizes=[12, 6], particles=16).result()
+    K = kernel(NET, X)
+    for result, y in zip(results, Y, strict=True):
+        expected = learning_curve(K, y, [6, 12], delta=0.1, seed=7, particles=16)
+        for point, (m, estimate, bounds) in zip(result.points, expected, strict=True):
+            assert (point.m, point.value, point.bounds) == (m, estimate.value, bounds)
+    assert results.about["delta"] == 0.1
+    assert results.about["sizes"] == [6, 12]
+    with pytest.raises(InvalidInput, match="sizes: got 13"):
+        client.bound(NET, X, Y, sizes=[13])
+    first = next(client.bound(NET, X, Y, method="ep").results())
+    assert not first.bounds["realizable"].is_bound
+
+
+def test_samples_are_those_of_the_library(client: LocalClient) -> None:
+    seen: list[Progress] = []
+    net = FullyConnected(depth=1, width=5)
+    job = client.sample(net, X, 2000, seed=3, top=3, complexities=["entropy"])
+    samples = job.result(progress=seen.append)
+    counts = sample_functions(net, X, 2000, seed=3)
+    assert [(each.rank, each.draws, each.frequency) for each in samples] == [
+        (each.rank, each.draws, each.frequency) for each in counts.top(3)
+    ]
+    np.testing.assert_array_equal([each.labels for each in samples], counts.labels(slice(3)))
+    assert (samples.draws, samples.functions) == (2000, len(counts))
+    assert samples.about["n"] == 12
+    assert Progress("networks", 2000, 2000) in seen
+    assert seen[-1] == Progress("samples", 1, 1)
+    assert [each.draws for each in next(job.results())] == [each.draws for each in samples]
+    assert job.status().document["kind"] == "samples"

@@ -30,6 +30,7 @@ from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
+from nngp_prior.settings import Settings
 
 BLOBS = "NNGP_BLOBS"  # the variable that names the folder of uploaded arrays
 _NICENESS = 5  # the server stays quick while all cores compute
@@ -51,7 +52,7 @@ def main(works: Mapping[str, Work[Any]] = WORK) -> None:
     os.nice(_NICENESS)
     for module in _HEAVY:  # so that no task waits for it
         importlib.import_module(module)
-    bench = Workbench(blobs=_blob)
+    bench = Workbench(blobs=_blob, unfinished=Settings().home / "samples")
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
         while True:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan, Work
+from api.work.bounds import Bounds
 from api.work.estimates import Estimates
 from api.work.kernels import Kernels
+from api.work.posteriors import Posteriors
+from api.work.samples import Samples
 
 __all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
 
-WORK: dict[str, Work[Any]] = {work.kind: work for work in (Estimates(), Kernels())}
+WORK: dict[str, Work[Any]] = {work.kind: work for work in (Estimates(), Kernels(), Bounds(), Posteriors(), Samples())}

@@ -18,7 +18,7 @@ _WORKING = 2**29  # tiles of all threads, JAX and what it has compiled
 class Kernels:
     """One row: the kernel's key and size, when it is in the store."""
 
-    kind = "kernels"
+    kind = KernelRequest.work
     request = KernelRequest
     columns: tuple[str, ...] = ()
 

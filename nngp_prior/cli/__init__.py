@@ -1,4 +1,4 @@
-"""The command line: ``nngp-prior estimate | kernel | bound | sample | sharpness | serve | jobs | demo | doctor``."""
+"""The command line: ``nngp-prior`` estimate, kernel, posterior, bound, sample, sharpness, serve, jobs, demo, doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nngp_prior.cli.doctor import doctor
 from nngp_prior.cli.estimate import estimate
 from nngp_prior.cli.jobs import app as jobs
 from nngp_prior.cli.kernel import app as kernel
+from nngp_prior.cli.posterior import posterior
 from nngp_prior.cli.sample import sample
 from nngp_prior.cli.serve import serve
 from nngp_prior.cli.sharpness import app as sharpness
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(estimate)
 app.add_typer(kernel, name="kernel")
+app.command()(posterior)
 app.command()(bound)
 app.command()(sample)
 app.add_typer(sharpness, name="sharpness")

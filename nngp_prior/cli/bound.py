@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output
+from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.bound_plot import Curve, plot_bounds
 from nngp_prior.cli.problems import (
     describe_corruption,
@@ -18,12 +19,13 @@ from nngp_prior.cli.problems import (
     problem_from_kernel,
 )
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Corruption, Randomise
-from nngp_prior.schemas.result import row_of
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.bound_result import BoundResult, bound_row
+from nngp_prior.schemas.data import BlobLabellings, Corruption
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import Estimator, estimator_of
 from nngp_prior.versions import versions
-
-if TYPE_CHECKING:
-    from nngp_prior.prior.learning_curve import CurvePoint
 
 _IGNORED = {
     "kernel_file": (*options.OF_DATA, "preprocessing", "labelling", *options.OF_ARCHITECTURE),
@@ -77,68 +79,153 @@ def bound(
     delta: Annotated[float, typer.Option(help="δ: a bound fails with at most this probability")] = 0.05,
     gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
     plot: Annotated[Path | None, typer.Option(help="a PNG of the bounds against m")] = None,
+    url: remote.Url = None,
     json: options.Json = False,
 ) -> None:
     """Bound the error of functions drawn from the prior given the training labels (not of a network trained by SGD)."""
-    from nngp_prior.data import corrupted
-    from nngp_prior.prior.learning_curve import learning_curve
-    from nngp_prior.probability import estimator_of
-
     given = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
-    fields = {name: value for name, value in given.items() if value is not None}
-    estimator = estimator_of(method, **fields)
+    estimator = estimator_of(method, **{name: value for name, value in given.items() if value is not None})
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     corruption = None if corrupt is None else parse_corruption(corrupt, corrupt_seed)
     sizes = None if m is None else _sizes(m)
     if plot is not None:
         output.require_plots("--plot", plot)
-    with output.ProgressBars() as bars:
-        if kernel_file is not None:
-            problem = problem_from_kernel(kernel_file, labels_file, estimator)
-        else:
-            wanted = options.data_fields(context, network)
-            if sizes is not None:
-                wanted.setdefault("n", max(sizes))
-            default = "parity" if data == "boolean" else "threshold:5"
-            dataset, specifications = parse_problem(wanted, classes, [labelling or default], None, 0)
-            problem = problem_from_data(dataset, specifications, network, estimator, bars, labels_file)
-        if len(problem.labellings) > 1:
-            raise InvalidInput(
-                "labels-file", f"has {len(problem.labellings)} labellings", "Give one; a bound is of one training set."
-            )
-        ((name, clean),) = problem.labellings
-        sizes = sizes or [len(problem.K)]
-        if max(sizes) > len(problem.K):
-            raise InvalidInput("--m", f"got {max(sizes):,} where there are {len(problem.K):,} inputs", "Use fewer.")
-        labels = clean if corruption is None else corrupted(np.asarray(clean), corruption)
-        if corruption is not None:
-            name = f"{name}, {describe_corruption(corruption)}"
-        points = learning_curve(
-            problem.K, labels, sizes, delta=delta, gamma=gamma, method=method, seed=seed, progress=bars.bar(name),
-            **fields,
-        )  # fmt: skip
-    cleaned = None if corruption is None else [_clean_error(p, corruption, labels, clean) for p in points]
+    asked = _Asked(network, estimator, corruption, sizes)
+    computed = _here(context, asked) if url is None else _there(context, asked)
+    name, points = computed.name, computed.points
     if plot is not None:
-        plot_bounds(plot, name, {"": _curves(points, cleaned)})
+        plot_bounds(plot, name, {"": _curves(points)})
     if json:
         output.print_json(
             {
                 "units": "nats",
                 "labelling": name,
-                **problem.source,
+                **computed.source,
                 "corruption": None if corruption is None else corruption.model_dump(mode="json"),
                 "estimator": estimator.model_dump(mode="json"),
                 "seed": seed,
-                "versions": versions(),
-                "points": [_document(i, p, None if cleaned is None else cleaned[i]) for i, p in enumerate(points)],
+                "versions": computed.versions,
+                "points": [_document(point) for point in points],
             }
         )
         return
-    _print_table(name, points, cleaned)
-    _print_notes(points, delta, gamma)
+    _print_curve(name, points, delta, gamma)
     if plot is not None:
         output.console.print(f"Plot: {plot}")
+
+
+class _Asked(NamedTuple):
+    network: Architecture
+    estimator: Estimator
+    corruption: Corruption | None
+    sizes: list[int] | None
+
+
+class _Point(NamedTuple):
+    """What the first m examples say; ``clean_error`` of labels that are not corrupted, None where none are."""
+
+    estimate: Estimate
+    bounds: dict[BoundName, PacBayesBound]
+    clean_error: float | None
+
+    @property
+    def m(self) -> int:
+        return self.estimate.n
+
+
+class _Computed(NamedTuple):
+    name: str
+    source: dict[str, Any]
+    versions: dict[str, str]
+    points: list[_Point]
+
+
+def _here(context: typer.Context, asked: _Asked) -> _Computed:
+    """Bounds of this process."""
+    from nngp_prior.data import corrupted
+    from nngp_prior.prior.learning_curve import learning_curve
+    from nngp_prior.prior.pac_bayes import clean_error_corrupted
+
+    given, corruption, estimator = SimpleNamespace(**context.params), asked.corruption, asked.estimator
+    with output.ProgressBars() as bars:
+        if given.kernel_file is not None:
+            problem = problem_from_kernel(given.kernel_file, given.labels_file, estimator)
+        else:
+            dataset, specifications = parse_problem(*_data(context, asked), None, 0)
+            problem = problem_from_data(dataset, specifications, asked.network, estimator, bars, given.labels_file)
+        _require_one(len(problem.labellings))
+        ((name, clean),) = problem.labellings
+        sizes = asked.sizes or [len(problem.K)]
+        _require_sizes(sizes, len(problem.K))
+        labels = clean if corruption is None else corrupted(np.asarray(clean), corruption)
+        name = _named(name, corruption)
+        curve = learning_curve(
+            problem.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
+            progress=bars.bar(name), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
+        )  # fmt: skip
+    points = []
+    for m, estimate, bounds in curve:
+        value = bounds["realizable"].value
+        cleaned = None if corruption is None else clean_error_corrupted(value, corruption, labels[:m], clean[:m])
+        points.append(_Point(estimate, bounds, cleaned))
+    return _Computed(name, problem.source, versions(), points)
+
+
+def _there(context: typer.Context, asked: _Asked) -> _Computed:
+    """Bounds of a service."""
+    from nngp_prior.client import Client
+
+    given = SimpleNamespace(**context.params)
+    remote.require_default("kernel-file", given.kernel_file, None)
+    fields, classes, texts = _data(context, asked)
+    corruption = (given.corrupt, given.corrupt_seed)
+    with Client(given.url) as client:
+        dataset, labellings, names = remote.labelled_data(fields, classes, texts, corruption, given.labels_file)
+        _require_one(len(names))
+        if given.labels_file is not None and asked.corruption is not None:
+            labellings = [BlobLabellings(sha256=client.upload(np.array(labellings)), corruption=asked.corruption)]
+        job = client.bound(
+            asked.network, dataset, labellings, delta=given.delta, gamma=given.gamma, sizes=asked.sizes,
+            method=asked.estimator.kind, seed=given.seed,
+            **asked.estimator.model_dump(exclude={"kind"}, exclude_unset=True),
+        )  # fmt: skip
+        results = remote.waited_for(job)
+    (result,) = results
+    points = [
+        _Point(point.estimate, point.bounds, point.clean_error) for point in result.points if point.estimate is not None
+    ]
+    if not points:
+        output.fail(result.message)
+    name = _named(names[0], asked.corruption) if given.labels_file is not None else names[0]
+    source = {
+        each: results.about[each] for each in ("kernel", "architecture", "dataset", "order") if each in results.about
+    }
+    return _Computed(name, source, results.about["versions"], points)
+
+
+def _data(context: typer.Context, asked: _Asked) -> tuple[dict[str, Any], str | None, list[str]]:
+    """Fields of the data set, its classes, and the labelling."""
+    given = context.params
+    fields = options.data_fields(context, asked.network)
+    if asked.sizes is not None:
+        fields.setdefault("n", max(asked.sizes))
+    default = "parity" if given["data"] == "boolean" else "threshold:5"
+    return fields, given["classes"], [given["labelling"] or default]
+
+
+def _named(name: str, corruption: Corruption | None) -> str:
+    return name if corruption is None else f"{name}, {describe_corruption(corruption)}"
+
+
+def _require_one(labellings: int) -> None:
+    if labellings > 1:
+        raise InvalidInput("labels-file", f"has {labellings} labellings", "Give one; a bound is of one training set.")
+
+
+def _require_sizes(sizes: list[int], n: int) -> None:
+    if max(sizes) > n:
+        raise InvalidInput("--m", f"got {max(sizes):,} where there are {n:,} inputs", "Use fewer.")
 
 
 def _sizes(text: str) -> list[int]:
@@ -151,49 +238,63 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _clean_error(point: CurvePoint, corruption: Corruption, labels: np.ndarray, clean: np.ndarray) -> float:
-    """What the realizable bound says of the error on labels that are not corrupted; 1 where that is nothing."""
-    from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised
-
-    value = point.bounds["realizable"].value
-    if isinstance(corruption, Randomise):
-        return clean_error_randomised(value, corruption.probability) if corruption.probability < 1 else 1.0
-    rate = float(np.mean(labels[: point.m] != np.asarray(clean)[: point.m]))
-    return clean_error_flipped(value, rate) if rate < 0.5 else 1.0
-
-
-def _curves(points: list[CurvePoint], cleaned: list[float] | None) -> dict[str, Curve]:
+def _curves(points: list[_Point]) -> dict[str, Curve]:
     sizes, dashed = [p.m for p in points], not points[0].bounds["realizable"].is_bound
     curves = {name: Curve(sizes, [p.bounds[name].value for p in points], dashed) for name in points[0].bounds}
-    return curves if cleaned is None else curves | {_CLEAN: Curve(sizes, cleaned, dashed)}
+    cleaned = [p.clean_error for p in points if p.clean_error is not None]
+    return curves | {_CLEAN: Curve(sizes, cleaned, dashed)} if cleaned else curves
 
 
-def _document(index: int, point: CurvePoint, cleaned: float | None) -> dict[str, Any]:
-    row = row_of(index, point.estimate)
+def _document(point: _Point) -> dict[str, Any]:
+    row = bound_row(0, point.estimate, point.bounds, point.clean_error)
     del row["labelling"]
-    bounds = [found.model_dump(mode="json") for found in point.bounds.values()]
-    return {"m": point.m, **row, "bounds": bounds, **({} if cleaned is None else {"clean_error": cleaned})}
+    return row
 
 
-def _print_table(name: str, points: list[CurvePoint], cleaned: list[float] | None) -> None:
-    is_bound = points[0].bounds["realizable"].is_bound
+def print_bounds(result: BoundResult, about: dict[str, Any]) -> None:
+    """Print bounds that a service has computed.
+
+    Args:
+        result: of one labelling.
+        about: what stands above the results.
+    """
+    points, name = _points(result), f"labelling {result.labelling}"
+    if points:
+        _print_curve(name, points, about["delta"], about["gamma"])
+    else:
+        output.note(f"{name}: {result.message}")
+
+
+def _points(result: BoundResult) -> list[_Point]:
+    return [
+        _Point(point.estimate, point.bounds, point.clean_error) for point in result.points if point.estimate is not None
+    ]
+
+
+def _print_curve(name: str, points: list[_Point], delta: float, gamma: float) -> None:
+    _print_table(name, points)
+    _print_notes(points, delta, gamma)
+
+
+def _print_table(name: str, points: list[_Point]) -> None:
+    is_bound, corrupted = points[0].bounds["realizable"].is_bound, points[0].clean_error is not None
     headings = ["log P ± s.e.\n(nats)", "log P ≥\n(nats)" if is_bound else "log P used\n(nats)"]
     headings += ["\nrealizable", "\nMaurer", "Langford-\nSeeger", "\nMcAllester", "Valle-Pérez,\nLouis†"]
-    headings += [] if cleaned is None else ["realizable,\nclean labels"]
+    headings += ["realizable,\nclean labels"] if corrupted else []
     table = output.table(*headings, "\ns", title=name, rows="m")
-    for i, point in enumerate(points):
+    for point in points:
         table.add_row(
             f"{point.m:,}",
             output.nats(point.estimate.value, point.estimate.stderr),
             output.nats(point.bounds["realizable"].log_p, point.estimate.stderr, False),
             *(f"{found.value:.4f}" for found in point.bounds.values()),
-            *([] if cleaned is None else [f"{cleaned[i]:.4f}"]),
+            *([] if point.clean_error is None else [f"{point.clean_error:.4f}"]),
             f"{point.estimate.seconds:.1f}",
         )
     output.print_table(table)
 
 
-def _print_notes(points: list[CurvePoint], delta: float, gamma: float) -> None:
+def _print_notes(points: list[_Point], delta: float, gamma: float) -> None:
     first = points[0].bounds["realizable"]
     if first.is_bound:
         output.console.print(

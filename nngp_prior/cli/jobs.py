@@ -10,8 +10,12 @@ import typer
 from rich.table import Table
 
 from nngp_prior.cli import options, output
+from nngp_prior.cli.bound import print_bounds
+from nngp_prior.cli.sample import print_samples
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.result import DELTA
+from nngp_prior.schemas.sample_result import Samples
 
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob, Status
@@ -70,9 +74,15 @@ def results(id: Id, url: Url = None, json: options.Json = False) -> None:
     with _client(url) as client:
         found = _find(client, id).result(timeout=0)
     if json:
-        output.print_json({**found.about, "results": [result.row for result in found]})
-        return
-    output.print_results([(str(result.labelling), result) for result in found], DELTA)
+        rows = [found.row] if isinstance(found, Samples) else [result.row for result in found]
+        output.print_json({**found.about, "results": rows})
+    elif isinstance(found, Samples):
+        print_samples(found)
+    elif isinstance(found, BoundResults):
+        for result in found:
+            print_bounds(result, found.about)
+    else:
+        output.print_results([(str(result.labelling), result) for result in found], DELTA)
 
 
 @app.command()

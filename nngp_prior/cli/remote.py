@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,8 +17,9 @@ from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.result import Results
 
 if TYPE_CHECKING:
-    from nngp_prior.client import Client
+    from nngp_prior.client import Client, RemoteJob
 
+R = TypeVar("R")
 Url = Annotated[
     str | None, typer.Option("--url", envvar="NNGP_URL", help="of a service that computes it instead of this process")
 ]
@@ -75,9 +76,13 @@ def _rows(path: Path | None) -> tuple[list[Any], list[str]]:
 def estimated(
     client: Client, architecture: Architecture, problem: tuple[Any, Any], estimator: Estimator, seed: int
 ) -> Results:
-    """Results of a service; the job goes on where the wait for it is interrupted."""
+    """Results of a service."""
     options = estimator.model_dump(exclude={"kind"}, exclude_unset=True)
-    job = client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options)
+    return waited_for(client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options))
+
+
+def waited_for(job: RemoteJob[R]) -> R:
+    """Results of a job, which goes on where the wait for it is interrupted."""
     try:
         return job.result(progress=True)
     except KeyboardInterrupt:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import numpy as np
 import typer
 
-from nngp_prior.cli import options, output
+from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.problems import parse_problem
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.data import Dataset
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.result import LEVEL, row_of
+from nngp_prior.schemas.estimator import estimator_of
+from nngp_prior.schemas.result import LEVEL, Result, row_of
+from nngp_prior.schemas.sample_result import SampledFunction, Samples, bits_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    import numpy as np
+    from nngp_prior.prior.sampling import FunctionCounts
 
-    from nngp_prior.prior.sampling import FunctionCounts, RankedFunction
+_LEMPEL_ZIV = "lempel-ziv"
+_MEASURES = {
+    _LEMPEL_ZIV: "Lempel-Ziv\n(bits)",
+    "entropy": "entropy\n(bits)",
+    "critical-sample-ratio": "critical\nsamples",
+}
 
 
 def sample(
@@ -52,14 +62,10 @@ def sample(
     top: Annotated[int, typer.Option(help="functions in the table")] = 10,
     estimate: Annotated[list[str] | None, typer.Option(help="and log P of each by smc, ep, …; may be repeated")] = None,
     plot: Annotated[Path | None, typer.Option(help="a PNG of frequency against rank and complexity")] = None,
+    url: remote.Url = None,
     json: options.Json = False,
 ) -> None:
     """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions."""
-    from nngp_prior.data import load
-    from nngp_prior.prior.sampling import FunctionCounts, sample_functions
-    from nngp_prior.prior.workbench import about, inputs_of
-    from nngp_prior.probability import estimator_of
-
     methods = list(dict.fromkeys(estimate or []))
     for method in methods:
         estimator_of(method)
@@ -71,129 +77,211 @@ def sample(
         output.require_plots("--plot", plot)
     network = options.architecture_of(context)
     dataset, _ = parse_problem(options.data_fields(context, network), classes, [], None, 0)
-    X = inputs_of(load(dataset), network)
-    other = None if compare is None else FunctionCounts.load(compare)
-    with output.ProgressBars() as bars:
-        began = time.perf_counter()
-        counts = sample_functions(
-            network,
-            X,
-            networks,
-            seed=seed,
-            source=source,
-            path=out,
-            progress=bars.bar(f"{network.kind}, n = {len(X):,}"),
-        )
-        seconds = time.perf_counter() - began
-        if other is not None and other.about["inputs"] != counts.about["inputs"]:
-            raise InvalidInput("--compare", f"{compare} is of other inputs", "Name a file of draws at the same inputs.")
-        functions = counts.top(top)
-        estimates = _estimates(network, X, functions, methods, seed, bars)
-    if plot is not None:
-        _plot(plot, network, counts, other, functions, estimates)
+    drawn = _here(context, network, dataset, methods) if url is None else _there(context, network, dataset, methods)
     if json:
         output.print_json(
             {
                 "units": "nats",
-                **about(dataset),
-                **{name: counts.about[name] for name in ("source", "architecture", "seed")},
-                "n": counts.n,
-                "draws": counts.draws,
-                "undecided": counts.undecided,
-                "functions": len(counts),
-                "seconds": seconds,
-                "versions": versions(),
-                "top": [
-                    _document(function, other, {method: estimates[method][i] for method in methods})
-                    for i, function in enumerate(functions)
-                ],
+                **drawn.about,
+                "source": source,
+                "architecture": network.model_dump(mode="json"),
+                "seed": seed,
+                "n": len(drawn.zeros),
+                "draws": drawn.draws,
+                "undecided": drawn.undecided,
+                "functions": drawn.functions,
+                "seconds": drawn.seconds,
+                "versions": drawn.versions,
+                "top": [_document(drawn, i) for i in range(len(drawn.top))],
             }
         )
         return
-    _print_table(counts, other, functions, estimates)
-    if counts.undecided:
-        output.note(
-            f"{counts.undecided:,} draws have an output that is exactly 0 (at input {int(counts.zeros.argmax())} most "
-            "often), hence no labels; they count as draws of no function"
-        )
+    _print_drawn(drawn, source)
     for written in (out, plot):
         if written is not None:
             output.console.print(f"Written: {written}", highlight=False)
 
 
+def print_samples(found: Samples) -> None:
+    """Print draws that a service has made.
+
+    Args:
+        found: of them.
+    """
+    if found.status == "ok":
+        _print_drawn(_drawn(found, {}), found.about["source"])
+    else:
+        output.note(found.message)
+
+
+class _Drawn(NamedTuple):
+    """What is shown of a sample.
+
+    Attributes:
+        about: data set, and the order of its inputs.
+        versions: of what numbers depend on.
+        draws: of all functions and those undecided.
+        functions: how many different ones.
+        undecided: draws with an output that is exactly 0.
+        zeros: such draws for each input.
+        seconds: of drawing.
+        top: the most frequent functions.
+        compared: the name of other draws, and the frequency of each of these functions among them.
+        estimates: log P of each, by each method.
+    """
+
+    about: dict[str, Any]
+    versions: dict[str, str]
+    draws: int
+    functions: int
+    undecided: int
+    zeros: np.ndarray
+    seconds: float
+    top: list[SampledFunction]
+    compared: tuple[str, list[Estimate]] | None
+    estimates: dict[str, list[Estimate]]
+
+
+def _here(context: typer.Context, network: Architecture, dataset: Dataset, methods: list[str]) -> _Drawn:
+    """Draws of this process."""
+    from nngp_prior.data import load
+    from nngp_prior.data.complexity import lempel_ziv
+    from nngp_prior.prior.sampling import FunctionCounts, sample_functions
+    from nngp_prior.prior.workbench import about, inputs_of
+
+    given = SimpleNamespace(**context.params)
+    X = inputs_of(load(dataset), network)
+    other = None if given.compare is None else FunctionCounts.load(given.compare)
+    with output.ProgressBars() as bars:
+        began = time.perf_counter()
+        counts = sample_functions(
+            network,
+            X,
+            given.networks,
+            seed=given.seed,
+            source=given.source,
+            path=given.out,
+            progress=bars.bar(f"{network.kind}, n = {len(X):,}"),
+        )
+        seconds = time.perf_counter() - began
+        if other is not None and other.about["inputs"] != counts.about["inputs"]:
+            problem = f"{given.compare} is of other inputs"
+            raise InvalidInput("--compare", problem, "Name a file of draws at the same inputs.")
+        top = [SampledFunction(*each, {_LEMPEL_ZIV: lempel_ziv(each.labels)}) for each in counts.top(given.top)]
+        estimates = _estimates(network, X, top, methods, given.seed, bars)
+    if given.plot is not None:
+        _plot(given.plot, network, counts, other, top, estimates)
+    compared = None
+    if other is not None:
+        compared = f"{other.source}, {other.draws:,}", [other.frequency(each.labels) for each in top]
+    return _Drawn(
+        about(dataset), versions(), counts.draws, len(counts), counts.undecided, counts.zeros, seconds, top, compared,
+        estimates,
+    )  # fmt: skip
+
+
+def _there(context: typer.Context, network: Architecture, dataset: Dataset, methods: list[str]) -> _Drawn:
+    """Draws of a service."""
+    from nngp_prior.client import Client
+
+    given = SimpleNamespace(**context.params)
+    for name in ("out", "compare", "plot"):
+        remote.require_default(name, context.params[name], None)
+    estimates: dict[str, list[Estimate]] = {}
+    with Client(given.url) as client:
+        job = client.sample(
+            network, dataset, given.networks, seed=given.seed, source=given.source, top=given.top,
+            complexities=(_LEMPEL_ZIV,),
+        )  # fmt: skip
+        found = remote.waited_for(job)
+        if found.status != "ok":
+            output.fail(found.message)
+        for method in methods if found else []:
+            Y = np.array([function.labels for function in found])
+            results = remote.waited_for(client.estimate(network, dataset, Y, method=method, seed=given.seed))
+            estimates[method] = [_estimate_of(result) for result in results]
+    return _drawn(found, estimates)
+
+
+def _drawn(found: Samples, estimates: dict[str, list[Estimate]]) -> _Drawn:
+    about = {name: found.about[name] for name in ("dataset", "order") if name in found.about}
+    return _Drawn(
+        about, found.about["versions"], found.draws, found.functions, found.undecided, found.zeros, found.seconds,
+        list(found), None, estimates,
+    )  # fmt: skip
+
+
+def _estimate_of(result: Result) -> Estimate:
+    if result.estimate is None:
+        output.fail(result.message)
+    return result.estimate
+
+
 def _estimates(
     network: Architecture,
     X: np.ndarray,
-    functions: list[RankedFunction],
+    functions: list[SampledFunction],
     methods: list[str],
     seed: int,
     bars: output.ProgressBars,
 ) -> dict[str, list[Estimate]]:
     """log P of functions at infinite width, by each method."""
-    if not methods:
+    if not methods or not functions:
         return {}
-    import numpy as np
-
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.probability import log_probabilities
 
     K = KernelCache().of(Job.of(network, X, None, "nngp", "float64"), bars.bar("kernel"), {})
     Y = np.array([function.labels for function in functions])
-    if not functions:
-        return {method: [] for method in methods}
     return {method: list(log_probabilities(K, Y, method=method, seed=seed)) for method in methods}
 
 
-def _bits(labels: np.ndarray) -> str:
-    return "".join("1" if label > 0 else "0" for label in labels)
-
-
-def _document(function: RankedFunction, other: FunctionCounts | None, estimates: dict[str, Estimate]) -> dict[str, Any]:
-    from nngp_prior.data.complexity import lempel_ziv
-
+def _document(drawn: _Drawn, i: int) -> dict[str, Any]:
     def row(estimate: Estimate) -> dict[str, Any]:
         found = row_of(0, estimate)
         del found["labelling"]
         return found
 
+    function = drawn.top[i]
     return {
         "rank": function.rank,
-        "labels": _bits(function.labels),
+        "labels": bits_of(function.labels),
         "draws": function.draws,
-        "lempel_ziv": lempel_ziv(function.labels),
+        "lempel_ziv": function.complexities[_LEMPEL_ZIV],
         "frequency": row(function.frequency),
-        **({} if other is None else {"compared": row(other.frequency(function.labels))}),
-        "estimates": {method: row(estimate) for method, estimate in estimates.items()},
+        **({} if drawn.compared is None else {"compared": row(drawn.compared[1][i])}),
+        "estimates": {method: row(estimates[i]) for method, estimates in drawn.estimates.items()},
     }
 
 
-def _print_table(
-    counts: FunctionCounts,
-    other: FunctionCounts | None,
-    functions: list[RankedFunction],
-    estimates: dict[str, list[Estimate]],
-) -> None:
-    from nngp_prior.data.complexity import lempel_ziv
+def _print_drawn(drawn: _Drawn, source: str) -> None:
+    _print_table(drawn, source)
+    if drawn.undecided:
+        output.note(
+            f"{drawn.undecided:,} draws have an output that is exactly 0 (at input {int(drawn.zeros.argmax())} most "
+            "often), hence no labels; they count as draws of no function"
+        )
 
-    headings = ["\nones", "Lempel-Ziv\n(bits)", "\ndraws", f"{counts.source}\n(nats)", "95 % interval\n(nats)"]
-    headings += [] if other is None else [f"{other.source}, {other.draws:,}\n(nats)"]
-    title = f"{counts.draws:,} draws, {len(counts):,} functions of {counts.n:,} inputs"
-    table = output.table(*headings, *(f"{method}\n(nats)" for method in estimates), title=title, rows="rank")
-    for i, (rank, labels, draws, frequency) in enumerate(functions):
+
+def _print_table(drawn: _Drawn, source: str) -> None:
+    measures = list(drawn.top[0].complexities) if drawn.top else []
+    headings = ["\nones", *(_MEASURES[name] for name in measures)]
+    headings += ["\ndraws", f"{source}\n(nats)", "95 % interval\n(nats)"]
+    headings += [] if drawn.compared is None else [f"{drawn.compared[0]}\n(nats)"]
+    title = f"{drawn.draws:,} draws, {drawn.functions:,} functions of {len(drawn.zeros):,} inputs"
+    table = output.table(*headings, *(f"{method}\n(nats)" for method in drawn.estimates), title=title, rows="rank")
+    beside = [*([] if drawn.compared is None else [drawn.compared[1]]), *drawn.estimates.values()]
+    for i, (rank, labels, draws, frequency, complexities) in enumerate(drawn.top):
         interval = frequency.interval(LEVEL)
         assert interval is not None
-        beside = [] if other is None else [other.frequency(labels)]
         table.add_row(
             str(rank),
             str(int((labels > 0).sum())),
-            f"{lempel_ziv(labels):.1f}",
+            *(f"{complexities[name]:.{1 if name == _LEMPEL_ZIV else 3}f}" for name in measures),
             f"{draws:,}",
             output.nats(frequency.value, frequency.stderr),
             " … ".join(output.nats(end, frequency.stderr, False) for end in interval),
-            *(
-                output.nats(each.value, each.stderr)
-                for each in (*beside, *(values[i] for values in estimates.values()))
-            ),
+            *(output.nats(column[i].value, column[i].stderr) for column in beside),
         )
     output.print_table(table)
 
@@ -203,13 +291,12 @@ def _plot(
     network: Architecture,
     counts: FunctionCounts,
     other: FunctionCounts | None,
-    functions: list[RankedFunction],
+    functions: list[SampledFunction],
     estimates: dict[str, list[Estimate]],
 ) -> None:
     from nngp_prior.cli.sample_plot import Estimated, plot_functions
-    from nngp_prior.data.complexity import lempel_ziv
 
-    complexities = [lempel_ziv(function.labels) for function in functions]
+    complexities = [function.complexities[_LEMPEL_ZIV] for function in functions]
     sampled = {counts.source: counts}
     if other is not None:
         sampled[other.source if other.source != counts.source else f"{other.source} (compared)"] = other

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,18 +13,22 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
-from nngp_prior.client.requests import Npy, estimate_request
+from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.data import BlobData, Dataset
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.schemas.posterior_result import PosteriorResults
+from nngp_prior.schemas.request import EstimateRequest, SampleRequest
+from nngp_prior.schemas.result import Results
+from nngp_prior.schemas.sample_result import Samples
 from nngp_prior.settings import ClientSettings
 
 _PAGE = 200
 
 
 class Client:
-    """A service of estimates.
+    """A service of estimates, bounds, posteriors and samples.
 
     What it refuses raises the errors of this package (:mod:`nngp_prior.errors`). Where no service answers, or it says
     that it is too busy or its disk is full, requests are made again, after as long as it says or after growing
@@ -48,7 +52,7 @@ class Client:
 
     def estimate(
         self, architecture: Architecture, X: Any, Y: Any, *, method: str = "smc", seed: int = 0, **options: Any
-    ) -> RemoteJob:
+    ) -> RemoteJob[Results]:
         """Ask for log P of labellings under the prior of an infinitely wide network.
 
         Args:
@@ -66,28 +70,110 @@ class Client:
         """
         return self.submit(estimate_request(architecture, X, Y, method, seed, options, self.upload))
 
-    def submit(self, request: EstimateRequest) -> RemoteJob:
+    def bound(
+        self,
+        architecture: Architecture,
+        X: Any,
+        Y: Any,
+        *,
+        delta: float = 0.05,
+        gamma: float = 0.05,
+        estimator_share: float = 0.1,
+        sizes: Sequence[int] | None = None,
+        method: str = "smc",
+        seed: int = 0,
+        **options: Any,
+    ) -> RemoteJob[BoundResults]:
+        """Ask for PAC-Bayes bounds on the generalization error, each labelling those of training examples.
+
+        Args:
+            architecture: the specification of the network.
+            X: as for :meth:`estimate`: the inputs of the examples, in random order where there are ``sizes``.
+            Y: as there.
+            delta: as for :func:`nngp_prior.pac_bayes_bounds`.
+            gamma: as there.
+            estimator_share: as there.
+            sizes: numbers of examples, the first ones each time, as for :func:`nngp_prior.learning_curve`; all when
+                absent.
+            method: as for :func:`nngp_prior.log_probability`.
+            seed: as for :meth:`estimate`.
+            **options: as for :func:`nngp_prior.log_probability`.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one.
+        """
+        bounds = {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
+        return self.submit(bound_request(architecture, X, Y, method, seed, options, self.upload, bounds))
+
+    def posterior(
+        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
+    ) -> RemoteJob[PosteriorResults]:
+        """Ask for the prior given labels of the first inputs, as :func:`nngp_prior.posterior` has it, at the others.
+
+        Args:
+            architecture: the specification of the network.
+            X: as for :meth:`estimate`: training inputs, then test inputs.
+            Y: as there: labels of training and test inputs. Those of test inputs are what errors are counted by, and
+                change no probability.
+            train: how many are training inputs.
+            seed: of all random numbers; the values are those of the library.
+            **options: as for :func:`nngp_prior.posterior`.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one.
+        """
+        return self.submit(posterior_request(architecture, X, Y, train, seed, options, self.upload))
+
+    def sample(
+        self,
+        architecture: Architecture,
+        X: Any,
+        networks: int,
+        *,
+        seed: int = 0,
+        source: str = "networks",
+        top: int = 10,
+        complexities: Sequence[str] = (),
+    ) -> RemoteJob[Samples]:
+        """Ask for draws from the prior, counted by function, as :func:`nngp_prior.sample_functions` counts them.
+
+        Args:
+            architecture: the specification of the network, whose width or channels matter here.
+            X: as for :meth:`estimate`.
+            networks: how many draws.
+            seed: of all draws.
+            source: ``networks``, or ``gp`` for draws from the Gaussian process of infinite width.
+            top: how many functions to list, the most frequent ones.
+            complexities: measures of them: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one.
+        """
+        return self.submit(sample_request(architecture, X, networks, seed, source, top, complexities, self.upload))
+
+    def submit(self, request: EstimateRequest | SampleRequest) -> RemoteJob[Any]:
         """Ask for what a request says.
 
         Args:
-            request: of estimates.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             the job, which has been accepted.
         """
-        response = self._http.request("POST", "/v1/estimates", json=request.differing)
+        response = self._http.request("POST", f"/v1/{request.work}", json=request.differing)
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
-    def cost(self, request: EstimateRequest) -> dict[str, Any]:
+    def cost(self, request: EstimateRequest | SampleRequest) -> dict[str, Any]:
         """What a request would take, without making it.
 
         Args:
-            request: of estimates.
+            request: of estimates, bounds, posteriors or samples.
 
         Returns:
             ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
         """
-        return self._http.request("POST", "/v1/estimates", params={"dry_run": "true"}, json=request.differing).json()
+        body = request.differing
+        return self._http.request("POST", f"/v1/{request.work}", params={"dry_run": "true"}, json=body).json()
 
     def describe(self, dataset: Dataset | BlobData) -> dict[str, Any]:
         """What a data set turns out to be, where the service has it.
@@ -116,7 +202,7 @@ class Client:
             self._http.request("PUT", path, headers=headers, content=file.pieces)
         return file.sha256
 
-    def job(self, id: str) -> RemoteJob:
+    def job(self, id: str) -> RemoteJob[Any]:
         """A job that was submitted before, here or elsewhere.
 
         Args:
@@ -133,7 +219,7 @@ class Client:
         response = self._http.request("GET", f"/v1/jobs/{id}")
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
-    def jobs(self, state: str | None = None) -> Iterator[RemoteJob]:
+    def jobs(self, state: str | None = None) -> Iterator[RemoteJob[Any]]:
         """The service's jobs, the newest first.
 
         Args:

@@ -6,16 +6,17 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx2
 
 from nngp_prior.client.bars import bar
 from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
+from nngp_prior.client.kinds import kind_of
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.result import Result, Results
 
+R = TypeVar("R")
 ENDED = ("successful", "failed", "dismissed")
 _LONGEST_WAIT = 30.0  # that a service takes
 _PAUSES = (0.05, 2.0)  # between questions where the service names none
@@ -91,8 +92,8 @@ class Event:
     data: Any
 
 
-class RemoteJob:
-    """A job of a service; :meth:`Client.estimate` and :meth:`Client.job` make them.
+class RemoteJob(Generic[R]):
+    """A job of a service; :meth:`Client.estimate`, ``bound``, ``sample`` and ``job`` make them.
 
     Args:
         http: the service.
@@ -106,7 +107,7 @@ class RemoteJob:
     def __init__(self, http: Http, document: dict[str, Any], etag: str | None = None) -> None:
         self._http, self._status, self._etag = http, Status(document), etag
         self.id: str = document["id"]
-        self._path = f"/v1/jobs/{self.id}"
+        self._kind, self._path = kind_of(document["kind"]), f"/v1/jobs/{self.id}"
 
     def status(self) -> Status:
         """Where the job stands now.
@@ -148,7 +149,7 @@ class RemoteJob:
             time.sleep(min(pause if asked is None else asked, left))
             pause = min(1.5 * pause, longest)
 
-    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> Results:
+    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> R:
         """Wait for the job and get all its results.
 
         Args:
@@ -156,7 +157,7 @@ class RemoteJob:
             timeout: seconds to wait for; for ever when absent.
 
         Returns:
-            one for each labelling, in their order.
+            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws.
 
         Raises:
             NotFinished: it has not ended in time, and goes on; ask again, here or with ``client.job(id)``.
@@ -170,13 +171,13 @@ class RemoteJob:
                 f"({self._status.current} of {self._status.target} {self._status.unit}). It goes on: ask again."
             )
         document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
-        return Results(document.pop("results"), document)
+        return self._kind.all(document.pop("results"), document)
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[Any]:
         """Results, each as soon as the service gives it.
 
         Yields:
-            each labelling's once, in no particular order.
+            each labelling's once, in no particular order; ``Samples`` of draws.
         """
         seen: set[int] = set()
         pause, longest = _PAUSES
@@ -184,10 +185,11 @@ class RemoteJob:
             ended = self._status.ended or self.status().ended
             before = len(seen)
             try:
-                for result in self._rows() if ended or self._status.current > before else ():
-                    if result.labelling not in seen:
-                        seen.add(result.labelling)
-                        yield result
+                for row in self._rows() if ended or self._status.current > before else ():
+                    place = row.get("labelling", 0)
+                    if place not in seen:
+                        seen.add(place)
+                        yield self._kind.one(row)
                 if ended:
                     return
             except (*DROPPED, json.JSONDecodeError) as error:  # begun again from the first row
@@ -255,14 +257,14 @@ class RemoteJob:
             self._status, self._etag = Status(response.json()), response.headers.get("ETag")
         return 0.0 if "Preference-Applied" in response.headers else seconds_after(response)
 
-    def _rows(self) -> Iterator[Result]:
+    def _rows(self) -> Iterator[dict[str, Any]]:
         """The rows that the service gives now; none while it gives none."""
         headers = {"Accept": "application/x-ndjson"}
         try:
             with self._http.stream(f"{self._path}/results?partial=true", headers) as response:
                 for line in response.iter_lines():
                     if line.strip():
-                        yield Result(json.loads(line))
+                        yield json.loads(line)
         except ServiceError as error:
             if error.code != "result-not-ready":
                 raise

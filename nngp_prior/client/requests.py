@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,8 +14,9 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
 from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest
 
+S = TypeVar("S", bound=Specification)
 Upload = Callable[[np.ndarray], str]
 _PIECE = 2**18
 _NO_LABEL = -128
@@ -74,17 +75,98 @@ def estimate_request(
     Returns:
         the request; arrays are uploaded.
     """
-    estimator = estimator_of(method, **options)
-    specified, labels = _labellings(Y)
+    parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
+    return _with_arrays(EstimateRequest, parts, X, Y, upload)
+
+
+def bound_request(
+    architecture: Any,
+    X: Any,
+    Y: Any,
+    method: str,
+    seed: int,
+    options: Mapping[str, Any],
+    upload: Upload,
+    bounds: Mapping[str, Any],
+) -> BoundRequest:
+    """A request for bounds.
+
+    Args:
+        architecture: as for :func:`estimate_request`.
+        X: as there.
+        Y: as there.
+        method: as there.
+        seed: as there.
+        options: as there.
+        upload: as there.
+        bounds: the fields that a request for estimates does not have.
+
+    Returns:
+        the request; arrays are uploaded.
+    """
+    parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
+    return _with_arrays(BoundRequest, {**parts, **bounds}, X, Y, upload)
+
+
+def posterior_request(
+    architecture: Any, X: Any, Y: Any, train: int, seed: int, options: Mapping[str, Any], upload: Upload
+) -> PosteriorRequest:
+    """A request for posteriors.
+
+    Args:
+        architecture: as for :func:`estimate_request`.
+        X: as there, the training inputs first.
+        Y: as there, of training and test inputs.
+        train: how many training inputs.
+        seed: as there.
+        options: of the estimator ``smc``.
+        upload: as there.
+
+    Returns:
+        the request; arrays are uploaded.
+    """
+    parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed, "train": train}
+    return _with_arrays(PosteriorRequest, parts, X, Y, upload)
+
+
+def sample_request(
+    architecture: Any,
+    X: Any,
+    networks: int,
+    seed: int,
+    source: str,
+    top: int,
+    complexities: Sequence[str],
+    upload: Upload,
+) -> SampleRequest:
+    """A request for draws.
+
+    Args:
+        architecture: its specification.
+        X: as for :func:`estimate_request`.
+        networks: how many draws.
+        seed: of all draws.
+        source: ``networks`` or ``gp``.
+        top: functions to list.
+        complexities: measures of them.
+        upload: as there.
+
+    Returns:
+        the request; an array is uploaded.
+    """
+    parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
+    return _with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, upload)
+
+
+def _with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload: Upload) -> S:
+    """A request whose arrays are uploaded, after all else was checked; ``Y`` is None where there are no labellings."""
+    specified, labels = ((), None) if Y is None else _labellings(Y)
     dataset = X if _is_specification(X) else _inputs(X)
-    parts = {"architecture": architecture, "estimator": estimator, "seed": seed}
     placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
-    if isinstance(dataset, np.ndarray):
-        parts["dataset"] = BlobData(sha256=placeholder)
-    else:
-        parts["dataset"] = dataset
-    parts["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
-    request = EstimateRequest(**parts)
+    wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
+    if Y is not None:
+        wanted["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
+    request = model(**wanted)
     if isinstance(dataset, np.ndarray):
         request = request.model_copy(update={"dataset": BlobData(sha256=upload(dataset))})
     if labels is not None:

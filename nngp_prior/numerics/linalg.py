@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.linalg import get_blas_funcs, get_lapack_funcs
+from scipy.linalg import get_blas_funcs, get_lapack_funcs, solve_triangular
 
 from nngp_prior.numerics import blas
 
@@ -29,22 +29,24 @@ class PivotedCholesky(NamedTuple):
     residual: float
 
 
-def pivoted_cholesky(C: Float[np.ndarray, "n n"]) -> PivotedCholesky:
+def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float | None = None) -> PivotedCholesky:
     """Cholesky factorisation that visits the largest conditional variance next and stops at rounding level.
 
-    LAPACK's ``pstrf``. C is taken as singular where every remaining conditional variance is below n ε times the
-    largest diagonal element.
+    LAPACK's ``pstrf``. C is taken as singular where every remaining conditional variance is below the tolerance.
 
     Args:
         C: symmetric, in Fortran order; overwritten.
+        tolerance: n ε times the largest diagonal element when absent.
 
     Returns:
         the factor, the order of visits, and the largest absolute entry of C - L Lᵀ among the rows not factored,
         which is far above rounding where C is not positive semi-definite.
     """
     diagonal = C.diagonal().copy()
+    if tolerance is not None and diagonal.max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
+        return PivotedCholesky(np.zeros((len(C), 0), order="F"), np.arange(len(C)), float(np.abs(C).max(initial=0.0)))
     (pstrf,) = get_lapack_funcs(("pstrf",), dtype=C.dtype)
-    L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1)
+    L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1, tol=-1.0 if tolerance is None else tolerance)
     order = pivots - 1
     # pstrf leaves the strict upper triangle as it was: what the rows not factored should have been.
     rest = order[rank:]
@@ -53,6 +55,41 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"]) -> PivotedCholesky:
     L = np.asfortranarray(L[:, :rank])
     _zero_above_diagonal(L)
     residual = float(np.abs(block - L[rank:] @ L[rank:].T).max(initial=0.0))
+    return PivotedCholesky(L, order, residual)
+
+
+def pivoted_cholesky_in_two(C: Float[np.ndarray, "n n"], leading: int) -> PivotedCholesky:
+    r"""As :func:`pivoted_cholesky`, where the leading rows that determine the other leading ones are visited first.
+
+    .. math:: C = \begin{pmatrix} A & B^T \\ B & D \end{pmatrix}, \quad A = L L^T, \quad X = B L^{-T}, \quad
+        D - X X^T = M M^T, \quad \text{factor } \begin{pmatrix} L & 0 \\ X & M \end{pmatrix}
+
+    with the rows that determine A alone in L of X. The order is these, then those that determine the rest, then the
+    leading rows that are determined, then the others.
+
+    Args:
+        C: symmetric, both triangles.
+        leading: how many rows.
+
+    Returns:
+        as there.
+    """
+    tolerance = len(C) * float(np.finfo(C.dtype).eps)
+    head = pivoted_cholesky(np.asfortranarray(C[:leading, :leading]).copy(order="F"), tolerance)
+    r = head.L.shape[1]
+    first, later = np.split(head.order, [r])
+    B = C[leading:, first]
+    X = solve_triangular(head.L[:r], B.T, lower=True).T if B.size else B
+    tail = pivoted_cholesky(np.asfortranarray(C[leading:, leading:] - X @ X.T), tolerance)
+    q = tail.L.shape[1]
+    X = X[tail.order]
+    L = np.zeros((len(C), r + q), order="F")
+    L[:r, :r], L[r : r + q, :r], L[r : r + q, r:] = head.L[:r], X[:q], tail.L[:q]
+    rest = slice(r + q, r + q + len(later))
+    L[rest, :r], L[rest.stop :, :r], L[rest.stop :, r:] = head.L[r:], X[q:], tail.L[q:]
+    across = C[np.ix_(later, leading + tail.order)] - head.L[r:] @ X.T
+    residual = max(head.residual, tail.residual, float(np.abs(across).max(initial=0.0)))
+    order = np.concatenate([first, leading + tail.order[:q], later, leading + tail.order[q:]])
     return PivotedCholesky(L, order, residual)
 
 

@@ -10,15 +10,18 @@ if TYPE_CHECKING:
     from nngp_prior.prior.function_prior import log_prior
     from nngp_prior.prior.learning_curve import CurvePoint, learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised, pac_bayes_bounds
+    from nngp_prior.prior.posterior import Posterior, function_posterior
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
     from nngp_prior.prior.workbench import Workbench
 
 __all__ = [
     "CurvePoint",
     "FunctionCounts",
+    "Posterior",
     "Workbench",
     "clean_error_flipped",
     "clean_error_randomised",
+    "function_posterior",
     "learning_curve",
     "log_prior",
     "pac_bayes_bounds",
@@ -28,9 +31,11 @@ __all__ = [
 _HOMES = {
     "CurvePoint": "nngp_prior.prior.learning_curve",
     "FunctionCounts": "nngp_prior.prior.sampling",
+    "Posterior": "nngp_prior.prior.posterior",
     "Workbench": "nngp_prior.prior.workbench",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
     "clean_error_randomised": "nngp_prior.prior.pac_bayes",
+    "function_posterior": "nngp_prior.prior.posterior",
     "learning_curve": "nngp_prior.prior.learning_curve",
     "log_prior": "nngp_prior.prior.function_prior",
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",

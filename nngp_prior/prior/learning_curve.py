@@ -40,6 +40,7 @@ def learning_curve(
     *,
     delta: float = 0.05,
     gamma: float = 0.05,
+    estimator_share: float = 0.1,
     method: str = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -57,6 +58,7 @@ def learning_curve(
         sizes: values of m, from 1 to n.
         delta: as for :func:`nngp_prior.pac_bayes_bounds`.
         gamma: as there.
+        estimator_share: as there.
         method: as for :func:`nngp_prior.log_probability`.
         seed: as there.
         progress: told of each m that is done.
@@ -85,6 +87,7 @@ def learning_curve(
         kernel = prepare(K[:m, :m], estimator)
         start = starts[-1] if starts else None
         estimate = compute(kernel, y[:m], estimator, seed, None, start, keep)
-        points.append(CurvePoint(m, estimate, pac_bayes_bounds(estimate, delta, gamma=gamma)))
+        bounds = pac_bayes_bounds(estimate, delta, gamma=gamma, estimator_share=estimator_share)
+        points.append(CurvePoint(m, estimate, bounds))
         (progress or _progress.ignore)(Progress("sizes", done, len(ordered)))
     return points

@@ -40,8 +40,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.data import Corruption, Randomise
 from nngp_prior.schemas.estimate import Estimate, Exact
 
 _MEAN = "mean error of the functions of the posterior (the prior given the training labels)"
@@ -222,6 +226,27 @@ def clean_error_flipped(error: float, rate: float) -> float:
     """
     _check_corruption(error, "rate", rate, 0.5)
     return min(max((error - rate) / (1 - 2 * rate), 0.0), 1.0)
+
+
+def clean_error_corrupted(error: float, corruption: Corruption, labels: ArrayLike, clean: ArrayLike) -> float:
+    """The error on clean examples that belongs to an error on examples whose labels are corrupted as these are.
+
+    Args:
+        error: ε̃, such as a bound from the corrupted training labels.
+        corruption: how: randomised with its probability, or flipped.
+        labels: (m,) the corrupted training labels, two classes.
+        clean: (m,) those from which they were made; the rate of flips is counted.
+
+    Returns:
+        ε, between 0 and 1; 1 where nothing follows, since all labels are redrawn, or half of them or more are flipped.
+
+    Raises:
+        InvalidInput: the error is not in [0, 1].
+    """
+    if isinstance(corruption, Randomise):
+        return clean_error_randomised(error, corruption.probability) if corruption.probability < 1 else 1.0
+    rate = float(np.mean(np.asarray(labels) != np.asarray(clean)))
+    return clean_error_flipped(error, rate) if rate < 0.5 else 1.0
 
 
 def _check_corruption(error: float, name: str, rho: float, limit: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,16 +13,34 @@ import numpy as np
 from nngp_prior.data import Data, corrupted, label, load
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.kernels import Job, KernelCache
+from nngp_prior.prior.learning_curve import learning_curve
+from nngp_prior.prior.pac_bayes import clean_error_corrupted, pac_bayes_bounds
+from nngp_prior.prior.posterior import Posterior
+from nngp_prior.prior.sampling.rows import require_samples, sample_row
 from nngp_prior.probability import PreparedKernel, check_labels, compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.bound_result import bound_row
 from nngp_prior.schemas.data import BlobLabellings, Boolean
-from nngp_prior.schemas.estimator import classes_of
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest, RequestDataset, RequestLabelling
+from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.estimator import classes_of, more_than_two
+from nngp_prior.schemas.posterior_result import posterior_row
+from nngp_prior.schemas.request import (
+    BoundRequest,
+    EstimateRequest,
+    KernelRequest,
+    PosteriorRequest,
+    RequestDataset,
+    RequestLabelling,
+    SampleRequest,
+)
 from nngp_prior.schemas.result import refused_row, row_of
+from nngp_prior.versions import versions
 
 T = TypeVar("T")
 Blobs = Callable[[str], np.ndarray]
+ResultsRequest = EstimateRequest | SampleRequest  # bounds and posteriors are estimates with more to them
 _KEPT = 2  # data sets, kernels and factors of the last requests
 
 
@@ -40,11 +59,14 @@ class Workbench:
     Args:
         kernels: where kernels are kept; the user's cache when absent.
         blobs: gives an uploaded array by its hash, where there are any.
+        unfinished: a folder in which samples that are cut off are kept, to go on from; they are not when absent.
     """
 
-    def __init__(self, kernels: KernelCache | None = None, blobs: Blobs | None = None) -> None:
+    def __init__(
+        self, kernels: KernelCache | None = None, blobs: Blobs | None = None, unfinished: Path | None = None
+    ) -> None:
         self._kernels = KernelCache() if kernels is None else kernels
-        self._blobs = blobs
+        self._blobs, self._unfinished = blobs, unfinished
         self._lock = threading.RLock()
         self._last: dict[str, OrderedDict[Hashable, Any]] = {}
 
@@ -167,20 +189,199 @@ class Workbench:
             place and result. A labelling that cannot be used has the status ``invalid-labels``; the others are
             computed.
         """
+        usable, refused = self._labelled(request, rows)
+        yield from refused
+        for row, _, estimate in self._estimated(request, usable, progress):
+            yield row, row_of(row, estimate)
+
+    def bounds(
+        self, request: BoundRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """As :meth:`estimates`, with the bounds that follow.
+
+        Args:
+            request: what is asked for; with ``sizes`` it is :func:`nngp_prior.learning_curve` of each labelling.
+            rows: which labellings, by their places; all when absent.
+            progress: told of tiles, and of labellings or sizes.
+
+        Yields:
+            place and result: the estimate of :meth:`estimates` and its bounds. With ``sizes`` those of the largest
+            one, and ``points`` has one result for each.
+
+        Raises:
+            InvalidInput: a size is larger than the number of inputs.
+        """
+        self._require_sizes(request)
+        places = self.places(request.labellings)
+        usable, refused = self._labelled(request, rows)
+        yield from refused
+        options = {"delta": request.delta, "gamma": request.gamma, "estimator_share": request.estimator_share}
+        if request.sizes is None:
+            for row, y, estimate in self._estimated(request, usable, progress):
+                bounds = pac_bayes_bounds(estimate, **options)
+                yield row, self._bound_row(request, places[row], row, y, estimate, bounds)
+            return
+        wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
+        estimator = request.estimator.model_dump(exclude={"kind"})
+        for row, y in usable:
+            curve = learning_curve(
+                self.kernel(wanted, progress), y, request.sizes, method=request.estimator.kind, seed=request.seed,
+                progress=progress, **options, **estimator,
+            )  # fmt: skip
+            points = [self._bound_row(request, places[row], row, y, *point[1:]) for point in curve]
+            yield row, {**points[-1], "points": points}
+
+    def posteriors(
+        self, request: PosteriorRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Posteriors given the first labels of each labelling, at the other inputs.
+
+        Args:
+            request: what is asked for.
+            rows: which labellings, by their places; all when absent.
+            progress: told of tiles, and of steps.
+
+        Yields:
+            place and result. A labelling that cannot be used, or whose training labels have probability 0, has the
+            status ``invalid-labels``.
+        """
+        self._require_sizes(request)
+        usable, refused = self._labelled(request, rows)
+        yield from refused
+        wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
+        for row, y in usable:
+            train, test = y[: request.train], y[request.train :]
+            try:
+                found = Posterior(self.kernel(wanted, progress), train, request.estimator, request.seed, progress)
+            except InvalidLabels as error:
+                yield row, refused_row(row, "invalid-labels", str(error))
+                continue
+            errors = found.gibbs_error(test), found.vote_error(test)
+            given = found.log_probability(test, progress)
+            yield row, posterior_row(row, found.log_p, found.predictive(), *errors, given)
+
+    def samples(self, request: SampleRequest, progress: ProgressCallback = ignore) -> dict[str, Any]:
+        """Draws from the prior, counted.
+
+        Args:
+            request: what is asked for.
+            progress: told of draws.
+
+        Returns:
+            the one result.
+        """
+        data = self.data(request.dataset)
+        return sample_row(request, inputs_of(data, request.architecture), self._unfinished, progress)
+
+    def results(
+        self, request: ResultsRequest, rows: Sequence[int], progress: ProgressCallback = ignore
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Results of any request as they finish.
+
+        Args:
+            request: what is asked for.
+            rows: which, by their places.
+            progress: told of stages.
+
+        Yields:
+            place and result.
+        """
+        match request:
+            case SampleRequest():
+                yield from ((row, self.samples(request, progress)) for row in rows)
+            case PosteriorRequest():
+                yield from self.posteriors(request, rows, progress)
+            case BoundRequest():
+                yield from self.bounds(request, rows, progress)
+            case EstimateRequest():
+                yield from self.estimates(request, rows, progress)
+
+    def count(self, request: ResultsRequest) -> int:
+        """The number of results that a request has, after checking all of it but its labels.
+
+        Args:
+            request: what is asked for.
+
+        Returns:
+            how many.
+
+        Raises:
+            InvalidInput: it cannot be carried out.
+        """
+        if isinstance(request, SampleRequest):
+            require_samples(request, len(self.data(request.dataset).X))
+            return 1
+        self._require_sizes(request)
+        return len(self.places(request.labellings))
+
+    def facts(self, request: ResultsRequest) -> dict[str, Any]:
+        """What the results of a request say of the whole.
+
+        Args:
+            request: what is asked for.
+
+        Returns:
+            the number of inputs, the data set, the versions of what numbers depend on, and the kernel's key where there
+            is one.
+        """
+        common = {**about(request.dataset), "versions": versions()}
+        if isinstance(request, SampleRequest):
+            return {"n": len(self.data(request.dataset).X), **common}
+        job = self.kernel_job(KernelRequest(architecture=request.architecture, dataset=request.dataset))
+        return {"n": len(job.X), "kernel": job.key, **common}
+
+    def _require_sizes(self, request: EstimateRequest) -> None:
+        if isinstance(request, PosteriorRequest):
+            n = len(self.data(request.dataset).X)
+            if request.train >= n:
+                problem = f"got {request.train:,} where there are {n:,} inputs"
+                raise InvalidInput("train", problem, "Leave some for the test, or add inputs.")
+        if isinstance(request, BoundRequest) and request.sizes is not None:
+            n, most = len(self.data(request.dataset).X), request.sizes[-1]
+            if most > n:
+                raise InvalidInput("sizes", f"got {most:,} where there are {n:,} inputs", "Use fewer.")
+
+    def _labelled(
+        self, request: EstimateRequest, rows: Sequence[int] | None
+    ) -> tuple[list[tuple[int, np.ndarray]], list[tuple[int, dict[str, Any]]]]:
+        """Labels that can be used, and results of those that cannot, each with its place."""
         data, places = self.data(request.dataset), self.places(request.labellings)
-        usable: list[tuple[int, np.ndarray]] = []
+        usable, refused = [], []
         for row in range(len(places)) if rows is None else rows:
             try:
                 usable.append((row, self.labels(places[row], data, classes_of(request.estimator))))
             except InvalidLabels as error:
-                yield row, refused_row(row, "invalid-labels", str(error))
+                refused.append((row, refused_row(row, "invalid-labels", str(error))))
+        return usable, refused
+
+    def _estimated(
+        self, request: EstimateRequest, usable: list[tuple[int, np.ndarray]], progress: ProgressCallback
+    ) -> Iterator[tuple[int, np.ndarray, Estimate]]:
+        """Places, labels and estimates as they finish."""
         if not usable:
             return
         prepared = self._prepared(request, progress)
         labels = [y for _, y in usable]
         for place, estimate in compute_all(prepared, labels, request.estimator, request.seed, progress):
-            row = usable[place][0]
-            yield row, row_of(row, estimate)
+            yield *usable[place], estimate
+
+    def _bound_row(
+        self,
+        request: BoundRequest,
+        place: Place,
+        row: int,
+        y: np.ndarray,
+        estimate: Estimate,
+        bounds: dict[BoundName, PacBayesBound],
+    ) -> dict[str, Any]:
+        corruption = place.labelling.corruption
+        if corruption is None or more_than_two(request.estimator):
+            return bound_row(row, estimate, bounds)
+        labelling = place.labelling.model_copy(update={"corruption": None})
+        data = self.data(request.dataset)
+        clean = self.labels(place._replace(labelling=labelling), data, classes_of(request.estimator))
+        m, value = estimate.n, bounds["realizable"].value
+        return bound_row(row, estimate, bounds, clean_error_corrupted(value, corruption, y[:m], clean[:m]))
 
     def _job(self, request: KernelRequest) -> Job:
         X = inputs_of(self.data(request.dataset), request.architecture)

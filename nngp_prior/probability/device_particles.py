@@ -69,6 +69,10 @@ class DeviceParticles:
             broken += np.asarray(_violates(L[start : start + _ROWS], self.epsilon[0], y[start : start + _ROWS]))
         return broken
 
+    def whitened(self) -> Float[np.ndarray, "rank columns"]:
+        """As :meth:`nngp_prior.probability.host.HostParticles.whitened`."""
+        return np.asarray(self.epsilon[0])
+
 
 @jax.jit
 def _means(

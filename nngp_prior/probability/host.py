@@ -106,6 +106,10 @@ class HostParticles:
             broken += (g * y[start : start + 1024, None] <= 0).sum(axis=0)
         return broken
 
+    def whitened(self) -> Float[np.ndarray, "rank columns"]:
+        """The whitened variables under the first proposal, the prior's."""
+        return self.epsilon[0]
+
 
 def _draw(
     block: Block, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray

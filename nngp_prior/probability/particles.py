@@ -82,6 +82,8 @@ class Outcome:
         resamplings: number of them, over all replicates.
         log_target: log density of the target, of each particle, from the last resampling on.
         log_proposal: the same for each proposal.
+        epsilon: L⁻¹ f of each particle, L the prior's factor, where it was to be kept: f = L ε are outputs without the
+            labels' signs, and with the weights a sample of f given the labels.
     """
 
     log_estimates: Float[np.ndarray, " replicates"]
@@ -89,6 +91,7 @@ class Outcome:
     resamplings: int
     log_target: Float[np.ndarray, " columns"]
     log_proposal: Float[np.ndarray, "proposals columns"]
+    epsilon: Float[np.ndarray, "rank replicates particles"] | None = None
 
 
 def run_replicates(
@@ -97,6 +100,8 @@ def run_replicates(
     resample: bool = True,
     compiled: bool = False,
     step: Callable[[int], None] = lambda _: None,
+    dimensions: int | None = None,
+    keep: bool = False,
 ) -> Outcome:
     """Run independent replicates side by side, as columns of the same matrices.
 
@@ -106,11 +111,18 @@ def run_replicates(
         resample: False gives plain importance sampling.
         compiled: worth a second or two of compiling, once a process.
         step: told how many coordinates have been visited.
+        dimensions: of the points whose leading coordinates are used; as many as there are when absent. Runs with
+            the same number of them, and generators in the same state, have the same random numbers.
+        keep: the particles themselves.
 
     Returns:
         log Ẑ of each replicate, and its weights.
     """
-    return _Run(mixture, generators, compiled).go(resample, step)
+    run = _Run(mixture, generators, compiled, dimensions)
+    outcome = run.go(resample, step)
+    if keep:
+        outcome.epsilon = run.state.whitened()[:, run.of_replicate]
+    return outcome
 
 
 @runtime_checkable
@@ -122,6 +134,7 @@ class _Particles(Protocol):
     def follow(self, block: Block, y: np.ndarray, guide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
     def reorder(self, columns: np.ndarray, parents: np.ndarray) -> None: ...
     def violates(self, L: Any, y: np.ndarray) -> np.ndarray: ...
+    def whitened(self) -> np.ndarray: ...
 
 
 def _particles(mixture: Mixture, drawn_by: np.ndarray, log_u: np.ndarray, compiled: bool) -> _Particles:
@@ -136,7 +149,9 @@ def _particles(mixture: Mixture, drawn_by: np.ndarray, log_u: np.ndarray, compil
 class _Run:
     """The state of some replicates' particles. Columns are ordered by proposal, then replicate, then particle."""
 
-    def __init__(self, mixture: Mixture, generators: list[np.random.Generator], compiled: bool) -> None:
+    def __init__(
+        self, mixture: Mixture, generators: list[np.random.Generator], compiled: bool, dimensions: int | None
+    ) -> None:
         self.mixture, self.generators = mixture, generators
         proposals, counts = mixture.proposals, mixture.counts
         self.rank = len(proposals[0].mean)
@@ -152,7 +167,7 @@ class _Run:
         )
         log_u = np.empty((self.rank, columns))
         for rng, own in zip(generators, self.of_replicate, strict=True):
-            log_u[:, own] = scrambled_sobol(self.rank, self.particles, rng)
+            log_u[:, own] = scrambled_sobol(dimensions or self.rank, self.particles, rng)[: self.rank]
         np.log(log_u, out=log_u)
         self.state = _particles(mixture, drawn_by, log_u, compiled)
         with np.errstate(divide="ignore"):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.backends import Algebra, algebra, correlation, row_blocks
-from nngp_prior.numerics.linalg import pivoted_cholesky
+from nngp_prior.numerics.linalg import pivoted_cholesky, pivoted_cholesky_in_two
 from nngp_prior.numerics.threads import one_thread_blas
 from nngp_prior.probability.checks import INDEFINITENESS_ALLOWED, as_matrix, check_correlations, check_entries
 from nngp_prior.probability.cost import backend_of, require_memory
@@ -123,12 +123,13 @@ def blas_for(n: int) -> AbstractContextManager[None]:
     return one_thread_blas() if n <= SMALL else nullcontext()
 
 
-def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
+def prepare(K: ArrayLike, estimator: Estimator, leading: int = 0) -> PreparedKernel:
     """Check a kernel matrix and factor it once for all labellings.
 
     Args:
         K: (n, n) covariance matrix.
         estimator: its noise variance and jitter are added to the diagonal; its memory is estimated.
+        leading: so many inputs are visited before the others, even where K is singular, for :func:`leading_part`.
 
     Returns:
         the prepared kernel.
@@ -150,11 +151,39 @@ def prepare(K: ArrayLike, estimator: Estimator) -> PreparedKernel:
         if L is not None and np.square(own.diagonal(L)).min() > SMALL_VARIANCE:
             return PreparedKernel(K, everything, scale, added, L, everything, np.ones(n), everything, own)
         del L
-        return _prepare_singular(K, scale, added, own, more_than_two(estimator))
+        return _prepare_singular(K, scale, added, own, more_than_two(estimator), leading)
+
+
+def leading_part(kernel: PreparedKernel, count: int) -> PreparedKernel:
+    """The kernel of the first inputs alone, in the same order of visits.
+
+    Args:
+        kernel: prepared with ``leading=count``, or one whose inputs are visited in their own order.
+        count: how many.
+
+    Returns:
+        a prepared kernel; its factor is a copy.
+    """
+    of_first = kernel.kept < count
+    rows = np.flatnonzero(of_first)
+    rank = int(np.sum(rows < kernel.rank))
+    L = kernel.algebra.place(np.asfortranarray(kernel.algebra.to_host(kernel.L)[rows, :rank]))
+    place = np.cumsum(of_first) - 1
+    return PreparedKernel(
+        kernel.K[:count, :count],
+        kernel.kept[rows],
+        kernel.scale[rows],
+        kernel.added,
+        L,
+        place[kernel.group[:count]],
+        kernel.sign[:count],
+        np.arange(count),
+        kernel.algebra,
+    )
 
 
 def _prepare_singular(
-    K: np.ndarray, scale: np.ndarray, added: float, own: Algebra, many_classes: bool
+    K: np.ndarray, scale: np.ndarray, added: float, own: Algebra, many_classes: bool, leading: int
 ) -> PreparedKernel:
     """The general case: tied inputs merged, the largest conditional variance visited next, a rank below n."""
     check_correlations(K, scale)
@@ -162,7 +191,8 @@ def _prepare_singular(
     opposite = _partner(K, scale, np.negative) if many_classes else np.arange(len(K))
     kept = np.flatnonzero(first == np.arange(len(K)))
     # On the host in any case: pivoting looks at one column after another.
-    factor = pivoted_cholesky(correlation(K, kept, scale[kept], whole=True))
+    C = correlation(K, kept, scale[kept], whole=True)
+    factor = pivoted_cholesky_in_two(C, int(np.sum(kept < leading))) if leading else pivoted_cholesky(C)
     if factor.residual > INDEFINITENESS_ALLOWED:
         remedy = "Check how it was computed."
         if factor.residual < _ROUNDING_OF_FLOAT32:

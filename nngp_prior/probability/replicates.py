@@ -42,6 +42,8 @@ def run_in_threads(
     progress: ProgressCallback,
     compiled: bool,
     resample: bool = True,
+    dimensions: int | None = None,
+    keep: bool = False,
 ) -> list[Outcome]:
     """Run replicates in groups, one group a core at a time.
 
@@ -53,6 +55,8 @@ def run_in_threads(
         progress: told of coordinates visited.
         compiled: whether what is done to a block of coordinates is.
         resample: False gives plain importance sampling.
+        dimensions: as for :func:`nngp_prior.probability.particles.run_replicates`.
+        keep: as there.
 
     Returns:
         the groups' outcomes, in the order of the numbers.
@@ -76,7 +80,8 @@ def run_in_threads(
                 visited_before = visited
                 progress(Progress(f"{name}s", done, total))
 
-        return run_replicates(mixture, [generator(seed, name, r) for r in group], resample, compiled, step)
+        generators = [generator(seed, name, r) for r in group]
+        return run_replicates(mixture, generators, resample, compiled, step, dimensions, keep)
 
     outcomes = dict(on_all_cores(run_group, groups, threads, stop))
     return [outcomes[place] for place in range(len(groups))]

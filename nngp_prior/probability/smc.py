@@ -48,17 +48,9 @@ def estimate_smc(
         the estimate.
     """
     began = time.perf_counter()
-    dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
-    if dtype is np.float64:
-        require_memory_for_double(kernel.n, kernel.m)
-    ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
-    if on_sites is not None:
-        on_sites(ep.sites)
-    proposals = build_proposals(kernel, ep)
-    diagnostics = ep_diagnostics(kernel, ep)
-    del ep  # and its factor
+    proposals, diagnostics = propose(kernel, labels, parameters, progress, start, on_sites)
     compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
-    shares, particles = _plan(kernel, labels, proposals, parameters, seed, progress, compiled)
+    shares, particles = plan_mixture(kernel, labels, proposals, parameters, seed, progress, compiled)
     mixture = make_mixture(kernel, labels, proposals, allocate(shares, particles))
     del proposals
     outcomes: list[Outcome] = []
@@ -90,7 +82,37 @@ def estimate_smc(
     )
 
 
-def _plan(
+def propose(
+    kernel: PreparedKernel,
+    labels: np.ndarray,
+    parameters: SMC,
+    progress: ProgressCallback,
+    start: Sites | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
+) -> tuple[list[Proposal], dict[str, float | int | str]]:
+    """EP, and what the particles of a labelling may be drawn from.
+
+    Args:
+        kernel: a prepared kernel.
+        labels: ±1 for the inputs kept, in the order of visits.
+        parameters: of EP.
+        progress: told of its sweeps.
+        start: sites to begin with.
+        on_sites: given those that EP ended at.
+
+    Returns:
+        the proposals, and EP's figures.
+    """
+    dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
+    if dtype is np.float64:
+        require_memory_for_double(kernel.n, kernel.m)
+    ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
+    if on_sites is not None:
+        on_sites(ep.sites)
+    return build_proposals(kernel, ep), ep_diagnostics(kernel, ep)
+
+
+def plan_mixture(
     kernel: PreparedKernel,
     labels: np.ndarray,
     proposals: list[Proposal],
@@ -100,6 +122,15 @@ def _plan(
     compiled: bool,
 ) -> tuple[Float[np.ndarray, " proposals"], int]:
     """Shares of the mixture and particles of a replicate, from a pilot with equal shares.
+
+    Args:
+        kernel: a prepared kernel.
+        labels: ±1 for the inputs kept, in the order of visits.
+        proposals: of the mixture.
+        parameters: what was asked for.
+        seed: the labelling's.
+        progress: told of coordinates visited.
+        compiled: whether what is done to a block of coordinates is.
 
     Returns:
         the shares asked for, or the best ones by the pilot; and as many particles as make ``replicates`` of them meet

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings, Dataset, Labelling
-from nngp_prior.schemas.estimator import SMC, Estimator
+from nngp_prior.schemas.estimator import SMC, Estimator, classes_of
 
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
+_Probability = Annotated[float, Field(ge=1e-9, lt=1)]
 
 
 class KernelRequest(Specification):
     """A kernel matrix: of an architecture on a data set.
 
     Attributes:
+        work: the name of its route, ``/v1/{work}``; no field, here and below.
         architecture: of the network.
         dataset: its inputs.
         get: the covariances of outputs, or the neural tangent kernel.
         dtype: of the computation and of the matrix.
     """
 
+    work: ClassVar[str] = "kernels"
     architecture: Architecture = FullyConnected(depth=2)
     dataset: RequestDataset
     get: Literal["nngp", "ntk"] = "nngp"
@@ -42,8 +45,81 @@ class EstimateRequest(Specification):
         seed: of the estimator's random numbers.
     """
 
+    work: ClassVar[str] = "estimates"
     architecture: Architecture = FullyConnected(depth=2)
     dataset: RequestDataset
     labellings: Annotated[tuple[RequestLabelling, ...], Field(min_length=1)]
     estimator: Estimator = SMC()
     seed: int = 0
+
+
+class BoundRequest(EstimateRequest):
+    """PAC-Bayes bounds on the generalization error, each labelling those of training examples.
+
+    Attributes:
+        delta: δ, the probability that a bound fails, over the examples and the estimator's randomness.
+        gamma: γ of ``valle-perez-louis``, over the draw of the function.
+        estimator_share: the part of δ that goes to the estimator's lower bound.
+        sizes: values of m: bounds from the first m examples, for each; all examples when absent.
+    """
+
+    work: ClassVar[str] = "bounds"
+    delta: _Probability = 0.05
+    gamma: _Probability = 0.05
+    estimator_share: _Probability = 0.1
+    sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=200)] | None = None
+
+    @field_validator("sizes")
+    @classmethod
+    def _each_once(cls, sizes: tuple[int, ...] | None, given: Any) -> tuple[int, ...] | None:
+        if sizes is None:
+            return None
+        estimator = given.data.get("estimator")  # None where it is refused itself
+        if estimator is not None and classes_of(estimator) is not None:
+            raise ValueError("Sizes are for labels -1 and +1: leave them out, or the estimator's classes")
+        return tuple(sorted(set(sizes)))
+
+
+class PosteriorRequest(EstimateRequest):
+    """The posterior given the labels of the first inputs, at the others.
+
+    Attributes:
+        train: m: the first m inputs are training inputs, the others test inputs.
+        estimator: of the runs, without ``classes`` and ``target_stderr``.
+    """
+
+    work: ClassVar[str] = "posteriors"
+    train: Annotated[int, Field(ge=1)]
+    estimator: SMC = SMC()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @field_validator("estimator")
+    @classmethod
+    def _means_something(cls, estimator: SMC) -> SMC:
+        if estimator.classes is not None:
+            raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
+        if estimator.target_stderr is not None:
+            raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
+        return estimator
+
+
+class SampleRequest(Specification):
+    """Draws from the prior, counted by the function that they are at the inputs.
+
+    Attributes:
+        architecture: of the networks, whose width or channels matter here.
+        dataset: the inputs.
+        networks: number of draws.
+        source: finite networks at initialisation, or the Gaussian process of infinite width.
+        seed: of all draws.
+        top: how many functions are listed, the most frequent ones.
+        complexities: measures of each of them.
+    """
+
+    work: ClassVar[str] = "samples"
+    architecture: Architecture = FullyConnected(depth=2)
+    dataset: RequestDataset
+    networks: Annotated[int, Field(ge=1, lt=2**32)] = 100_000
+    source: Literal["networks", "gp"] = "networks"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    top: Annotated[int, Field(ge=1, le=10_000)] = 10
+    complexities: tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...] = ()

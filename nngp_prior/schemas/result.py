@@ -7,9 +7,10 @@ import importlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import TypeVar
 
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
@@ -164,7 +165,10 @@ class Result:
         return f"labelling {self.labelling}: log P = {self.value:.6g}{error} nats{note}"
 
 
-class Results(list[Result]):
+R = TypeVar("R", bound=Result, default=Result)
+
+
+class Results(list[R]):
     """All results of a request, in the order of its labellings.
 
     Args:
@@ -175,8 +179,10 @@ class Results(list[Result]):
         about: as above.
     """
 
+    _one: ClassVar[type[Any]] = Result
+
     def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
-        super().__init__(Result(row) for row in rows)
+        super().__init__(self._one(row) for row in rows)
         self.about = dict(about or {})
 
     @property
@@ -195,7 +201,7 @@ class Results(list[Result]):
         Returns:
             a ``pandas.DataFrame``.
         """
-        pandas = _optional("pandas", "pandas")
+        pandas = optional("pandas", "pandas")
         columns = ("labelling", "log_p", "stderr", "low", "high", "lower_bound", "status", "message", "seconds")
         return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
 
@@ -208,7 +214,7 @@ class Results(list[Result]):
         Returns:
             the axes.
         """
-        pyplot = _optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
+        pyplot = optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
         axes = pyplot.subplots()[1] if axes is None else axes
         ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
         places, finite = [result.labelling for result in self], np.isfinite(self.values)
@@ -248,7 +254,19 @@ def _number(value: float | str | None, absent: Any) -> Any:
     return absent if value is None else float(value)
 
 
-def _optional(module: str, package: str) -> Any:
+def optional(module: str, package: str) -> Any:
+    """A module of a package that need not be installed.
+
+    Args:
+        module: its name.
+        package: what to install.
+
+    Returns:
+        the module.
+
+    Raises:
+        NngpPriorError: it is not there.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -421,6 +421,12 @@ with client(Path({str(tmp_path)!r})) as api:
     labellings = [{{"kind": "parity"}}, {{"kind": "random"}}]
     request = {{"dataset": {{"kind": "digits", "n": 20}}, "labellings": labellings}}
     assert api.post("/v1/labellings", json=request).status_code == 201
+    for work, more in {{
+        "estimates": {{"labellings": labellings}}, "bounds": {{"labellings": labellings, "sizes": [10]}},
+        "samples": {{"source": "gp"}}, "kernels": {{}},
+    }}.items():
+        request = {{"dataset": {{"kind": "digits", "n": 20}}, "architecture": {{"kind": "residual"}}, **more}}
+        assert api.post(f"/v1/{{work}}?dry_run=true", json=request).status_code == 200
     for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
         assert api.get(path).status_code == 200
 print(sorted({{"jax", "neural_tangents"}} & set(sys.modules)))

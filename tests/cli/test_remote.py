@@ -90,6 +90,54 @@ def test_what_a_service_does_not_take(run, service: FakeService, tmp_path: Path)
     assert_refused(run("estimate", "-n", 4, "--url", "nonsense"), "url", "'nonsense'")
 
 
+def test_bounds_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    options = "--m 50,20 --corrupt flip:2 --depth 1 --particles 64 --delta 0.1 --seed 5 --json"
+    ended = run("bound", *options.split())
+    assert ended.code == 0, ended.err
+    document = parse(ended.out)
+    assert [point["m"] for point in document["points"]] == [20, 50]
+    assert document["points"][0]["bounds"][0]["name"] == "realizable"
+    assert document["labelling"] == "threshold:5, flip:2"
+    (request,) = asked
+    assert service.work == "bounds"
+    assert (request["architecture"]["depth"], request["estimator"]["particles"], request["seed"]) == (1, 64, 5)
+    assert (request["dataset"]["n"], request["sizes"], request["delta"]) == (50, [20, 50], 0.1)
+    assert request["labellings"][0]["corruption"]["count"] == 2
+    printed = run("bound", "-n", 4, "--plot", tmp_path / "bounds.png").out
+    assert "-10.00 ± 0.50" in printed
+    assert (tmp_path / "bounds.png").exists()
+    np.save(tmp_path / "y.npy", np.array([1, -1, 1, 1]))
+    run("bound", "-n", 4, "--labels-file", tmp_path / "y.npy", "--corrupt", "randomise:0.1", "--json")
+    (uploaded,) = asked[-1]["labellings"]
+    assert (uploaded["kind"], uploaded["corruption"]["probability"]) == ("blob", 0.1)
+    np.save(tmp_path / "K.npy", np.eye(4))
+    files = ("--kernel-file", tmp_path / "K.npy", "--labels-file", tmp_path / "y.npy")
+    assert_refused(run("bound", *files), "--kernel-file", "NNGP_URL")
+
+
+def test_samples_of_a_service(run, service: FakeService, tmp_path: Path) -> None:
+    asked = []
+    submit, service.submit = service.submit, lambda request: asked.append(request) or submit(request)
+    options = ("-N", 10, "--bits", 2, "--width", 5, "--source", "gp", "--top", 4, "--seed", 5)
+    document = parse(run("sample", *options, "--json").out)
+    (request,) = asked
+    assert service.work == "samples"
+    assert (request["networks"], request["source"], request["top"], request["seed"]) == (10, "gp", 4, 5)
+    assert (request["architecture"]["width"], request["dataset"]["bits"]) == (5, 2)
+    assert (document["draws"], document["undecided"], document["functions"]) == (10, 1, 5)
+    (top,) = document["top"]
+    assert (top["labels"], top["draws"], top["lempel_ziv"]) == ("1101", 3, 7.0)
+    ended = run("sample", *options, "--estimate", "ep")
+    assert "-10.00 ± 0.50" in ended.out
+    assert "at input 1 most often" in ended.err
+    assert asked[-1]["estimator"]["kind"] == "ep"
+    for option in ("--out", "--compare", "--plot"):
+        path = tmp_path / ("counts.png" if option == "--plot" else "counts.npz")
+        assert_refused(run("sample", *options, option, path), option, "NNGP_URL")
+
+
 def test_jobs_are_listed_and_shown(run, service: FakeService, job: str) -> None:
     service.ready_after = 10**6
     assert parse(run("jobs", "list", "--json").out)["jobs"][0]["id"] == job

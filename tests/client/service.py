@@ -11,15 +11,41 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from nngp_prior.schemas.estimate import Approximate, Estimate
+import numpy as np
+
+from nngp_prior.prior.pac_bayes import pac_bayes_bounds
+from nngp_prior.schemas.bound_result import bound_row
+from nngp_prior.schemas.estimate import Approximate, Counts, Estimate
+from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 from nngp_prior.schemas.result import row_of
+from nngp_prior.schemas.sample_result import function_row
 
 TOKEN = "secret"
 
 
-def row(i: int) -> dict[str, Any]:
+def estimate(i: int, n: int = 4) -> Estimate:
     evidence = Approximate(log_p=-10.0 - i, standard_error=0.5, freedom=31)
-    return row_of(i, Estimate(value=-10.0 - i, stderr=0.5, n=4, method="smc", evidence=evidence))
+    return Estimate(value=-10.0 - i, stderr=0.5, n=n, method="smc", evidence=evidence)
+
+
+def row(work: str, i: int, request: dict[str, Any]) -> dict[str, Any]:
+    """A result with made-up numbers."""
+    if work == "estimates":
+        return row_of(i, estimate(i))
+    if work == "bounds":
+        points = [bound_row(i, estimate(i, m), pac_bayes_bounds(estimate(i, m))) for m in request.get("sizes") or [4]]
+        return {**points[-1], **({"points": points} if request.get("sizes") else {})}
+    if work == "posteriors":
+        predictive = Predictive(np.full(4 - request["train"], 0.75), np.full(4 - request["train"], 0.125), 31)
+        errors = GibbsError(0.25, 0.125, 31), VoteError(0.5, 0.0, 1.0, 2)
+        return posterior_row(i, estimate(i, request["train"]), predictive, *errors, estimate(i + 5))
+    counts = Counts(hits=3, draws=request["networks"])
+    frequency = Estimate(value=counts.value(), stderr=counts.stderr(), n=4, method="sampled-networks", evidence=counts)
+    function = function_row(
+        1, np.array([1, 1, -1, 1]), 3, frequency, dict.fromkeys(request.get("complexities", []), 7.0)
+    )
+    found = {"draws": request["networks"], "functions": 5, "undecided": 1, "zeros": [0, 1, 0, 0], "seconds": 0.5}
+    return {"status": "ok", "message": "", **found, "top": [function]}
 
 
 class FakeService:
@@ -37,6 +63,7 @@ class FakeService:
         self.ready_after = 0  # looks at a job before it has ended
         self.looks: Counter[str] = Counter()
         self.events = [("accepted", {}), ("running", {}), ("rows", {"done": 1}), ("successful", {})]
+        self.work = ""  # the last route that was posted to
         self.url = ""
 
     def count(self, method: str, part: str = "") -> int:
@@ -44,19 +71,20 @@ class FakeService:
 
     def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         id = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        count = 0
-        for labelling in request["labellings"]:
+        work = self.work
+        count = int(work == "samples")
+        for labelling in request.get("labellings", []):
             blob = self.blobs.get(labelling.get("sha256", ""))
             count += 1 if blob is None else int(blob.split(b"'shape': (")[1].split(b",")[0])
-        self.rows[id] = [row(i) for i in range(count)]
-        return self.jobs.setdefault(id, self.document(id, "running", count))
+        self.rows[id] = [row(work, i, request) for i in range(count)]
+        return self.jobs.setdefault(id, self.document(id, "running", count, work))
 
-    def document(self, id: str, state: str, count: int) -> dict[str, Any]:
+    def document(self, id: str, state: str, count: int, work: str = "estimates") -> dict[str, Any]:
         done = count if state == "successful" else 0
         progress = {"current": done, "target": count, "unit": "labellings", "stage": None}
         return {
             "id": id,
-            "kind": "estimates",
+            "kind": work,
             "state": state,
             "progress": progress,
             "attempt": 1,
@@ -72,7 +100,7 @@ class FakeService:
         self.looks[id] += 1
         job = self.jobs[id]
         if job["state"] == "running" and self.looks[id] > self.ready_after:
-            job = self.jobs[id] = self.document(id, "successful", job["progress"]["target"])
+            job = self.jobs[id] = self.document(id, "successful", job["progress"]["target"], job["kind"])
         return job
 
 
@@ -136,12 +164,13 @@ class Handler(BaseHTTPRequestHandler):
             case ("PUT", ["blobs", sha]) if hashlib.sha256(body).hexdigest() == sha:
                 service.blobs[sha] = body
                 self.answer(201, {"sha256": sha})
-            case ("POST", ["estimates"]) if query == "dry_run=true":
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples"]) if query == "dry_run=true":
                 self.answer(200, {"bytes": 1, "seconds": 2.0, "cached": False, "rows": 3, "chunks": 1})
             case ("POST", ["datasets"]):
                 chosen = json.loads(body).get("classes")
                 self.answer(201, {"n": 4, "input_shape": [8, 8], "classes": chosen or list(range(10))})
-            case ("POST", ["estimates"]):
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" as work]):
+                service.work = work
                 self.answer(201, service.submit(json.loads(body)))
             case ("GET", ["jobs"]):
                 self.list(query)
@@ -194,7 +223,8 @@ class Handler(BaseHTTPRequestHandler):
             case _ if headers["accept"] == "application/x-ndjson":
                 self.pieces("application/x-ndjson", *(json.dumps(each) + "\n" for each in rows))
             case _:
-                self.answer(200, {"units": "nats", "n": 4, "results": rows})
+                more = {} if job["kind"] == "estimates" else {"versions": {}, "train": 2}
+                self.answer(200, {"units": "nats", "n": 4, **more, "results": rows})
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one  # noqa: N815
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
+from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.data import BlobData, Digits, Parity, Threshold
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest
+from nngp_prior.schemas.sample_result import Samples
 from tests.client.service import TOKEN, FakeService, refuse
 
 X = np.arange(12.0).reshape(4, 3)
@@ -22,7 +26,11 @@ NET = FullyConnected(depth=1)
 
 def posted(client: Client, *arguments, **options) -> EstimateRequest:
     """The request that the client makes of its arguments."""
-    sent: list[EstimateRequest] = []
+    return noted(client, lambda noting: noting.estimate(*arguments, **options))
+
+
+def noted(client: Client, ask: Callable[[Client], Any]) -> Any:
+    sent = []
 
     class Noting(Client):
         def submit(self, request):
@@ -30,7 +38,7 @@ def posted(client: Client, *arguments, **options) -> EstimateRequest:
             return super().submit(request)
 
     with Noting(client.url, TOKEN) as noting:
-        noting.estimate(*arguments, **options)
+        ask(noting)
     return sent[0]
 
 
@@ -234,3 +242,44 @@ def test_bodies_are_json_that_the_service_reads_back(client: Client, service: Fa
         client.estimate(NET, Digits(n=4), Parity())
     client.estimate(NET, Digits(n=4), Parity())
     assert EstimateRequest.model_validate_json(json.dumps(bodies[0])).architecture == NET
+
+
+def test_bounds(client: Client, service: FakeService) -> None:
+    request = posted(client, NET, Digits(n=4), Parity())
+    asked = noted(client, lambda noting: noting.bound(NET, Digits(n=4), Parity(), sizes=[4, 2], delta=0.1, particles=8))
+    assert asked == BoundRequest(
+        dataset=Digits(n=4), labellings=(Parity(),), delta=0.1, sizes=(2, 4), estimator={"kind": "smc", "particles": 8},
+        architecture=NET,
+    )  # fmt: skip
+    assert request.work == "estimates"
+    assert asked.work == "bounds"
+    job = client.bound(NET, X, Y, sizes=np.array([2, 4]))
+    results = job.result()
+    assert isinstance(results, BoundResults)
+    assert [[point.m for point in result.points] for result in results] == [[2, 4], [2, 4]]
+    assert service.asked[-1][1] == f"/v1/jobs/{job.id}/results"
+    again = client.job(job.id)
+    assert [result.bounds for result in again.results()] == [result.bounds for result in results]
+    assert client.cost(asked)["seconds"] == 2.0
+    with pytest.raises(InvalidInput, match="sizes"):
+        client.bound(NET, X, Y, sizes=[0])
+
+
+def test_samples(client: Client, service: FakeService) -> None:
+    asked = noted(
+        client, lambda noting: noting.sample(NET, Digits(n=4), 10, top=3, source="gp", complexities=["entropy"])
+    )
+    assert asked == SampleRequest(
+        architecture=NET, dataset=Digits(n=4), networks=10, top=3, source="gp", complexities=("entropy",)
+    )
+    job = client.sample(NET, X, 10, complexities=["entropy"])
+    samples = job.result()
+    assert isinstance(samples, Samples)
+    assert (samples.draws, samples.functions, samples.undecided, samples[0].draws) == (10, 5, 1, 3)
+    assert samples[0].complexities == {"entropy": 7.0}
+    assert samples.about["n"] == 4
+    assert service.count("PUT") == 1
+    (streamed,) = client.job(job.id).results()
+    assert repr(streamed) == repr(samples)
+    with pytest.raises(InvalidInput, match="complexities"):
+        client.sample(NET, X, 10, complexities=["depth"])

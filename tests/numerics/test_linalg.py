@@ -6,6 +6,7 @@ from nngp_prior.numerics.linalg import (
     cholesky,
     matrix_vector,
     pivoted_cholesky,
+    pivoted_cholesky_in_two,
     posterior_factor,
     subtract_weighted,
     symmetric_columns,
@@ -26,6 +27,30 @@ def test_pivoted_cholesky(rank: int) -> None:
     np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-13)
     np.testing.assert_array_equal(L, np.tril(L))
     assert np.all(np.diff(np.diagonal(L)) <= 0)
+
+
+@pytest.mark.parametrize("leading", [1, 5, 20, 40])
+@pytest.mark.parametrize("rank", [1, 7, 40])
+def test_pivoted_cholesky_in_two(rank: int, leading: int) -> None:
+    C = _covariance(40, rank)
+    L, order, residual = pivoted_cholesky_in_two(C, leading)
+    own = min(rank, leading)
+    assert L.shape == (40, rank)
+    assert residual < 1e-12
+    np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-12)
+    np.testing.assert_array_equal(L, np.tril(L))
+    assert sorted(order) == list(range(40))
+    first = np.flatnonzero(order < leading)  # visited first as far as they are free, and first of those that are not
+    assert first.tolist() == [*range(own), *range(rank, rank + leading - own)]
+    np.testing.assert_array_equal(L[first, own:], 0.0)
+
+
+def test_pivoted_cholesky_in_two_reports_what_it_could_not_factor() -> None:
+    C = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.9], [0.1, 0.9, 1.0]])
+    assert pivoted_cholesky_in_two(C, 1).residual > 0.1
+    assert pivoted_cholesky_in_two(C, 2).residual > 0.1
+    D = np.array([[1.0, 1.0, 0.1], [1.0, 1.0, 0.9], [0.1, 0.9, 1.0]])  # equal rows with different covariances
+    assert pivoted_cholesky_in_two(D, 2).residual > 0.1
 
 
 def test_pivoted_cholesky_reports_what_it_could_not_factor() -> None:

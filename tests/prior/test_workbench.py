@@ -1,17 +1,20 @@
 """Requests carried out in process."""
 
+import os
+
 import numpy as np
 import pytest
 
-from nngp_prior import log_prior, log_probability
+from nngp_prior import FunctionCounts, log_prior, log_probability
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import KernelCache
+from nngp_prior.prior.sampling import sample
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Digits
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, KernelRequest, SampleRequest
 
 SHA = "a" * 64
 DIGITS = {"kind": "digits", "n": 20}
@@ -131,3 +134,58 @@ def test_the_last_kernels_and_factors_are_kept_and_the_older_ones_not(cache: Ker
     assert bench.kernel(KernelRequest(dataset=Digits(n=11))) is kept
     assert bench.has(KernelRequest(dataset=Digits(n=10)))
     assert not bench.has(KernelRequest(dataset=Digits(n=12)))
+
+
+DRAWS = {"dataset": {"kind": "boolean", "bits": 3}, "networks": 60_000, "top": 5}
+
+
+def without_time(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved is not drawn again, the result is the same, and the file goes with it."""
+    asked = SampleRequest.model_validate(DRAWS | {"architecture": {"kind": "fully-connected", "width": 4}})
+    monkeypatch.setattr(sample, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(sample, "_SAVE_COST", 10.0**9)
+    monkeypatch.setattr(sample, "_ROUND", 1)
+    folder = tmp_path / "samples"
+    left_behind = folder / "old.npz"
+    folder.mkdir()
+    left_behind.write_bytes(b"")
+    os.utime(left_behind, (0, 0))
+
+    class Cut(Exception):
+        pass
+
+    def cut(event: Progress) -> None:
+        if event.done > 30_000:
+            raise Cut
+
+    with pytest.raises(Cut):
+        Workbench(cache, unfinished=folder).samples(asked, cut)
+    (kept,) = folder.iterdir()
+    assert kept.suffix == ".npz"
+    done = FunctionCounts.load(kept).draws
+    assert 0 < done < 60_000
+    told: list[Progress] = []
+    row = Workbench(cache, unfinished=folder).samples(asked, told.append)
+    assert told[0].done > done
+    assert list(folder.iterdir()) == []
+    assert without_time(row) == without_time(Workbench(cache).samples(asked))
+
+
+def test_requests_of_all_kinds(cache: KernelCache) -> None:
+    bench = Workbench(cache)
+    labellings = [{"kind": "parity"}, {"kind": "constant"}]
+    bounds = BoundRequest.model_validate({"dataset": DIGITS, "labellings": labellings, "estimator": {"kind": "ep"}})
+    narrow = {"kind": "fully-connected", "width": 4}
+    samples = SampleRequest.model_validate(DRAWS | {"networks": 100, "architecture": narrow})
+    for asked, rows in ((request(*labellings), 2), (bounds, 2), (samples, 1)):
+        assert bench.count(asked) == rows
+        found = dict(bench.results(asked, range(rows)))
+        assert sorted(found) == list(range(rows))
+        facts = bench.facts(asked)
+        assert (facts["n"], "kernel" in facts) == ((8, False) if asked is samples else (20, True))
+        assert facts["dataset"] == asked.dataset.model_dump(mode="json")
+    assert "bounds" in dict(bench.results(bounds, [1]))[1]

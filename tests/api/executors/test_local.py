@@ -108,6 +108,15 @@ def test_rows_are_what_the_library_computes_in_process(executor: LocalExecutor, 
     assert heard.stages[0][0] == "kernel tiles"
 
 
+def test_samples_are_drawn_and_leave_nothing(executor: LocalExecutor, home: Path) -> None:
+    heard = Heard()
+    request = {"dataset": {"kind": "boolean", "bits": 3}, "networks": 2000, "source": "gp"}
+    assert executor.run(Task(next(fences), "samples", request, (0,), 0), heard) == Done()
+    assert heard.results[0]["draws"] == 2000
+    assert ("gp", 2000, 2000) in heard.stages
+    assert list((home / "samples").iterdir()) == []  # where what is cut off goes on from
+
+
 def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> None:
     path = home / "blobs" / SHA[:2] / f"{SHA}.npy"
     path.parent.mkdir(parents=True)

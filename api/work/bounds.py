@@ -1,0 +1,40 @@
+"""``/v1/bounds``: PAC-Bayes bounds from log P of labellings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from api.work.base import Limits, Plan
+from api.work.estimates import plan_of
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.probability import seconds_needed
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.request import BoundRequest
+
+
+class Bounds:
+    """Bounds on the generalization error: a row is a labelling, with a point for each number of examples."""
+
+    kind = BoundRequest.work
+    request = BoundRequest
+    columns: tuple[str, ...] = ("log_p", "stderr", "bound")
+
+    def plan(self, request: BoundRequest, bench: Workbench, limits: Limits) -> Plan:
+        """As the protocol says; as of estimates, for each number of examples."""
+
+        def seconds(n: int) -> float:
+            return sum(seconds_needed(m, request.estimator) for m in request.sizes or (n,))
+
+        return plan_of(request, bench, limits, seconds)
+
+    def run(
+        self, request: BoundRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """As the protocol says."""
+        return bench.bounds(request, rows, progress)
+
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """As the protocol says."""
+        asked = ("architecture", "estimator", "seed", "delta", "gamma", "estimator_share", "sizes")
+        return {"units": "nats", **facts, **{name: request[name] for name in asked}}

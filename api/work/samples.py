@@ -1,0 +1,52 @@
+"""``/v1/samples``: draws of networks, or of the Gaussian process, counted by function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from api.work.base import Chunk, Limits, Plan
+from nngp_prior.errors import ResourceLimit
+from nngp_prior.numerics.fitting import largest_that_fits
+from nngp_prior.prior.sampling.cost import sampling_cost
+from nngp_prior.prior.workbench import Workbench, inputs_of
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.request import SampleRequest
+
+
+class Samples:
+    """One row: the most frequent functions among all draws. What is cut off goes on from the draws that were saved."""
+
+    kind = SampleRequest.work
+    request = SampleRequest
+    columns: tuple[str, ...] = ()
+
+    def plan(self, request: SampleRequest, bench: Workbench, limits: Limits) -> Plan:
+        """As the protocol says; a zero input without biases, which has no label, is found by the worker."""
+        rows = bench.count(request)
+        shape = inputs_of(bench.data(request.dataset), request.architecture).shape
+
+        def memory(draws: int) -> int:
+            return sampling_cost(request.architecture, shape, draws, request.source).bytes
+
+        if memory(request.networks) > limits.bytes:
+            largest = largest_that_fits(request.networks, limits.bytes, memory)
+            remedy = f"Draw at most {largest:,}, or use" if largest else "Use"
+            raise ResourceLimit(
+                f"networks: {request.networks:,} draws at {shape[0]:,} inputs may take "
+                f"{memory(request.networks) / 2**30:.1f} GiB, if all are different functions, and workers have "
+                f"{limits.bytes / 2**30:.1f} GiB. {remedy} fewer inputs, or raise NNGP_MEMORY_LIMIT."
+            )
+        cost = sampling_cost(request.architecture, shape, request.networks, request.source)
+        return Plan(rows, (Chunk((0,), 0, cost.bytes, cost.seconds),), "samples", bench.facts(request))
+
+    def run(
+        self, request: SampleRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """As the protocol says."""
+        return bench.results(request, rows, progress)
+
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """As the protocol says."""
+        asked = ("architecture", "networks", "source", "seed", "top", "complexities")
+        return {"units": "nats", **facts, **{name: request[name] for name in asked}}

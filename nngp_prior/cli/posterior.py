@@ -1,0 +1,183 @@
+"""``nngp-prior posterior``: what labels of the first inputs say of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from nngp_prior.cli import options, output, remote
+from nngp_prior.cli.problems import parse_problem, problem_from_data, problem_from_kernel
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.posterior_result import PosteriorResult, posterior_row
+from nngp_prior.versions import versions
+
+_IGNORED = {
+    "kernel_file": (
+        *options.OF_DATA,
+        "preprocessing",
+        "labelling",
+        "corrupt",
+        "corrupt_seed",
+        *options.OF_ARCHITECTURE,
+    ),
+    "labels_file": ("labelling", "corrupt", "corrupt_seed"),
+}
+
+
+def posterior(
+    context: typer.Context,
+    train: Annotated[int, typer.Option("-m", "--train", help="the first so many inputs are training inputs")],
+    data: options.DataName = "digits",
+    n: options.N = None,
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
+    labelling: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
+        ),
+    ] = None,
+    corrupt: Annotated[
+        str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT, of training and test labels")
+    ] = None,
+    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
+    kernel_file: Annotated[
+        Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set; training inputs first")
+    ] = None,
+    labels_file: Annotated[
+        Path | None, typer.Option(help="n labels of training and test inputs, or L × n (.npy, .npz), -1 and +1")
+    ] = None,
+    architecture: options.ArchitectureName = "fully-connected",
+    depth: options.Depth = None,
+    blocks: options.Blocks = None,
+    readout: options.Readout = None,
+    activation: options.Activation = None,
+    layer_norm: options.LayerNorm = None,
+    weight_std: options.WeightStd = None,
+    bias_std: options.BiasStd = None,
+    particles: Annotated[int | None, typer.Option(help="particles of a replicate [32]")] = None,
+    replicates: Annotated[int | None, typer.Option(help="independent replicates [32]")] = None,
+    noise_variance: Annotated[float, typer.Option(help="v: of the prior of K + vI instead")] = 0.0,
+    jitter: Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag K)·I instead")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
+    url: remote.Url = None,
+    json: options.Json = False,
+) -> None:
+    """Predict the labels of test inputs by the prior given the training labels, and count errors."""
+    given = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
+    parameters = SMC(**{name: value for name, value in given.items() if value is not None})
+    if train < 1:
+        raise InvalidInput("--train", f"got {train}", "Give at least one training input.")
+    network = options.architecture_of(context)
+    options.refuse_ignored(context, _IGNORED)
+    computed = _here(context, network, parameters) if url is None else _there(context, network, parameters)
+    if json:
+        rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
+        output.print_json({**computed.about, "results": rows})
+        return
+    _print_table(computed)
+
+
+class _Computed(NamedTuple):
+    about: dict[str, Any]
+    names: list[str]
+    results: list[PosteriorResult]
+
+
+def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
+    """Posteriors of this process."""
+    from nngp_prior.prior.posterior import Posterior
+
+    given, names, results = SimpleNamespace(**context.params), [], []
+    with output.ProgressBars() as bars:
+        if given.kernel_file is not None:
+            problem = problem_from_kernel(given.kernel_file, given.labels_file, parameters)
+        else:
+            dataset, specifications = parse_problem(*_data(context, network), given.corrupt, given.corrupt_seed)
+            problem = problem_from_data(dataset, specifications, network, parameters, bars, given.labels_file)
+        if problem.estimator != parameters:
+            raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
+        n = len(problem.K)
+        if given.train >= n:
+            raise InvalidInput("--train", f"got {given.train:,} where there are {n:,} inputs", "Leave some to test.")
+        for i, (name, labels) in enumerate(problem.labellings):
+            if len(labels) != n:
+                raise InvalidInput("labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one an input.")
+            bar, test = bars.bar(name), labels[given.train :]
+            found = Posterior(problem.K, labels[: given.train], parameters, given.seed, bar)
+            errors = found.gibbs_error(test), found.vote_error(test)
+            row = posterior_row(i, found.log_p, found.predictive(), *errors, found.log_probability(test, bar))
+            names.append(name)
+            results.append(PosteriorResult(row))
+    about = {
+        "units": "nats",
+        "n": n,
+        "train": given.train,
+        **problem.source,
+        "estimator": parameters.model_dump(mode="json"),
+        "seed": given.seed,
+        "versions": versions(),
+    }
+    return _Computed(about, names, results)
+
+
+def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
+    """Posteriors of a service."""
+    from nngp_prior.client import Client
+
+    given = SimpleNamespace(**context.params)
+    remote.require_default("kernel-file", given.kernel_file, None)
+    with Client(given.url) as client:
+        corruption = (given.corrupt, given.corrupt_seed)
+        dataset, labellings, names = remote.labelled_data(*_data(context, network), corruption, given.labels_file)
+        options_of_smc = parameters.model_dump(exclude={"kind"}, exclude_unset=True)
+        job = client.posterior(network, dataset, labellings, train=given.train, seed=given.seed, **options_of_smc)
+        results = remote.waited_for(job)
+    if all(result.estimate is None for result in results):
+        output.fail(results[0].message)
+    return _Computed(results.about, names, list(results))
+
+
+def _data(context: typer.Context, network: Architecture) -> tuple[dict[str, Any], str | None, list[str]]:
+    """Fields of the data set, its classes, and the labellings."""
+    default = "parity" if context.params["data"] == "boolean" else "threshold:5"
+    return options.data_fields(context, network), context.params["classes"], context.params["labelling"] or [default]
+
+
+def _print_table(computed: _Computed) -> None:
+    train = computed.about["train"]
+    title = f"{train:,} training inputs, {computed.about['n'] - train:,} test inputs"
+    headings = ("log P(S) ± s.e.\n(nats)", "Gibbs error\n± s.e.", "vote error\n(range*)", "uncertain\nvotes*")
+    made = output.table(*headings, "log P(test | S) ± s.e.\n(nats)", "\nstatus", "\ns", title=title)
+    for name, result in zip(computed.names, computed.results, strict=True):
+        made.add_row(name, output.nats(result.value, result.stderr), *_cells(result))
+    output.print_table(made)
+    output.console.print("* votes that more particles may change: ½ is within the 95 % interval of the probability")
+    for name, result in zip(computed.names, computed.results, strict=True):
+        for message in filter(None, dict.fromkeys([result.message, result.given.message if result.given else ""])):
+            output.note(f"{name}: {message}")
+
+
+def _cells(result: PosteriorResult) -> list[str]:
+    """What a line says of the test inputs."""
+    gibbs, vote, given = result.gibbs_error, result.vote_error, result.given
+    if gibbs is None or vote is None or given is None:
+        return ["–"] * 4 + [result.status, "–"]
+    return [
+        f"{gibbs.value:.4f} ± {gibbs.stderr:.4f}",
+        f"{vote.value:.4f} ({vote.low:.4f} … {vote.high:.4f})",
+        f"{vote.uncertain:,}",
+        output.nats(given.value, given.stderr),
+        given.status if result.status == "ok" else result.status,
+        f"{result.seconds + given.seconds:.1f}",
+    ]

@@ -1,0 +1,365 @@
+r"""The prior given the training labels, f | S: what it says of other inputs.
+
+:mod:`nngp_prior.probability.smc` leaves particles ε with weights w whose f_S = L ε are a weighted sample of f_S | S, L
+the factor of the kernel of S. With L_* = K_{*S} L^{-T} the outputs at test inputs are, given ε,
+
+.. math:: f_* | ε ~ N(L_* ε, K_{**} - L_* L_*^T), \qquad
+    P(y_i = 1 | S) = \frac{Σ_ε w \, Φ\big((L_* ε)_i/\sqrt{v_i}\big)}{Σ_ε w}, \quad v_i = K_{ii} - (L_* L_*^T)_{ii} .
+
+Numerator and denominator are means over the same independent replicates, hence the jackknife for the ratio. With the
+factor of the whole kernel, training inputs first, L_* is a block of its rows, and v_i the sum of squares of the rest
+of row i: nothing is subtracted. With noise or jitter the prior is that of K + cI at all inputs: labels of test inputs
+are then those of noisy outputs, as those of training inputs are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import psutil
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.special import ndtr
+
+from nngp_prior import kernels
+from nngp_prior import progress as _progress
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
+from nngp_prior.kernels import check_inputs
+from nngp_prior.numerics.random import generator
+from nngp_prior.probability import check_labels, prepare, require_memory
+from nngp_prior.probability.checks import as_matrix
+from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
+from nngp_prior.probability.prepared import blas_for, leading_part
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
+from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError
+
+_ROWS = 256  # test inputs looked at at a time
+
+
+def posterior(
+    K: ArrayLike, labels: ArrayLike, *, seed: int = 0, progress: ProgressCallback | None = None, **options: Any
+) -> Posterior:
+    """The prior given labels of the first inputs.
+
+    Args:
+        K: (n, n) covariance matrix of training and test inputs, the training inputs first. Its scale matters for
+            samples alone.
+        labels: (m,) of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
+        seed: of all random numbers; the same seed gives the same values on the same machine.
+        progress: called with ``Progress`` events.
+        **options: fields of :class:`nngp_prior.schemas.estimator.SMC`, such as ``particles``, ``replicates``,
+            ``noise_variance`` and ``jitter`` (relative to the mean diagonal of all of K). Not ``classes`` and
+            ``target_stderr``.
+
+    Returns:
+        the posterior.
+
+    Raises:
+        InvalidInput: K, labels or an option cannot be used, or the labels have probability 0.
+        ResourceLimit: n is too large for the memory.
+    """
+    return Posterior(K, labels, smc_of(options), seed, progress or _progress.ignore)
+
+
+def function_posterior(
+    architecture: Architecture | FromNetwork,
+    X: ArrayLike,
+    labels: ArrayLike,
+    X_test: ArrayLike,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+    **options: Any,
+) -> Posterior:
+    """The prior of an infinitely wide network given training labels.
+
+    Args:
+        architecture: the specification of the network, or a user's own.
+        X: (m, …) training inputs.
+        labels: (m,) of them: integers -1/+1 or booleans.
+        X_test: (t, …) test inputs.
+        seed: as for :func:`posterior`.
+        progress: called with ``Progress`` events.
+        **options: as there.
+
+    Returns:
+        the posterior.
+
+    Raises:
+        InvalidInput: something that cannot be used.
+    """
+    parameters = smc_of(options)
+    X, X_test = check_inputs("X", X, architecture), check_inputs("X_test", X_test, architecture)
+    if X.shape[1:] != X_test.shape[1:]:
+        problem = f"has inputs of shape {X_test.shape[1:]} where X has {X.shape[1:]}"
+        raise InvalidInput("X_test", problem, "Pass inputs of the same shape.")
+    check_labels(labels, len(X))
+    require_memory(len(X) + len(X_test), parameters, with_kernel=True)
+    K = kernels.kernel(architecture, np.concatenate([X, X_test]), progress=progress)
+    return Posterior(K, labels, parameters, seed, progress or _progress.ignore)
+
+
+def smc_of(options: dict[str, Any]) -> SMC:
+    """The parameters of the runs, without those that mean nothing to a posterior."""
+    if options.get("classes") is not None:
+        problem = f"got {options['classes']!r} where labels are -1 and +1"
+        raise InvalidInput("classes", problem, "Pass labels -1 and +1, such as one class against the rest.")
+    if options.get("target_stderr") is not None:
+        problem = f"got {options['target_stderr']!r}, and a posterior has many numbers"
+        raise InvalidInput("target_stderr", problem, "Pass more particles or replicates instead.")
+    return SMC(**options)
+
+
+class Posterior:
+    """f | S, the prior given the training labels; :func:`posterior` makes it.
+
+    Args:
+        K: (n, n) covariances, training inputs first.
+        labels: (m,) of the training inputs.
+        parameters: of the runs.
+        seed: of all random numbers.
+        progress: told of each step.
+
+    Attributes:
+        log_p: the estimate of log P(S), nats, with error bar and rigorous lower bound.
+        train: m.
+        test: t = n - m.
+        added: c where the prior is that of K + cI, else 0.
+    """
+
+    def __init__(self, K: ArrayLike, labels: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
+        began = time.perf_counter()
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+            raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
+        matrix = as_matrix(K)
+        given = np.asarray(labels)
+        if given.ndim != 1 or not 1 <= len(given) <= len(matrix):
+            problem = f"have shape {given.shape} where K has {len(matrix)} inputs"
+            raise InvalidLabels("labels", problem, "Pass one for each training input, the first inputs of K.")
+        self._labels = check_labels(given, len(given))
+        self.train, self.test = len(given), len(matrix) - len(given)
+        _require_room(self.train, len(matrix), parameters)
+        self._parameters = parameters
+        self._kernel = prepare(matrix, parameters, self.train)
+        self.added = self._kernel.added
+        kernel = leading_part(self._kernel, self.train)
+        y = labels_kept(kernel, self._labels)
+        self._seed = seed_of(self._labels, seed)
+        with blas_for(kernel.n):
+            self._run = run_labelling(kernel, y, parameters, self._seed, self._kernel.n, progress, keep=True)
+        self._rank = kernel.rank
+        self.log_p = self._run.estimate(kernel, time.perf_counter() - began)
+        if not math.isfinite(self.log_p.value):
+            raise InvalidLabels("labels", self.log_p.message, "There is no posterior without them.")
+        self._predictive: tuple[Predictive, np.ndarray] | None = None
+
+    def predictive(self) -> Predictive:
+        """Predictive probabilities of the test inputs.
+
+        Returns:
+            P(label +1 | S) of each, with standard errors.
+        """
+        return self._predicted()[0]
+
+    def gibbs_error(self, labels: ArrayLike) -> GibbsError:
+        """Expected error of a function drawn from the posterior, at the test inputs.
+
+        Args:
+            labels: (t,) of the test inputs.
+
+        Returns:
+            the mean over test inputs of P(another label | S), and its standard error.
+        """
+        y = self._test_labels(labels)
+        _, positive = self._predicted()
+        weights = self._weights().sum(axis=1)
+        wrong = np.where(y[:, None] > 0, weights - positive, positive).mean(axis=0)
+        value, stderr = ratios_of_means(np.maximum(wrong, 0.0), weights)
+        return GibbsError(float(value), float(stderr), len(weights) - 1)
+
+    def vote_error(self, labels: ArrayLike) -> VoteError:
+        """Error of the vote, the label with the larger predictive probability, at the test inputs.
+
+        Args:
+            labels: (t,) of the test inputs.
+
+        Returns:
+            the part of the test inputs whose vote is wrong, and what uncertain votes may change.
+        """
+        y, predictive = self._test_labels(labels), self.predictive()
+        wrong, uncertain = 0.5 * (1 - predictive.votes * y), predictive.uncertain()
+        low = float(wrong[~uncertain].sum()) / self.test
+        return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
+
+    def samples(self, count: int, seed: int = 0) -> Float[np.ndarray, "{count} n"]:
+        """Functions of the posterior, at training and test inputs.
+
+        Particles are drawn by weight (systematically, in random order), and outputs at test inputs from the Gaussian
+        that the particle leaves. So values at training inputs repeat where more samples are drawn than there are
+        effective particles (``log_p.diagnostics["effective_sample_size"]``); values at test inputs never do, unless
+        the training inputs determine them.
+
+        Args:
+            count: number of functions.
+            seed: of the draw.
+
+        Returns:
+            outputs in the units of √K, one function a row, in the order of K; with noise or jitter, noisy outputs. The
+            signs at training inputs are the labels.
+
+        Raises:
+            InvalidInput: ``count`` is no positive integer.
+        """
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise InvalidInput("count", f"got {count!r}", "Pass a positive integer.")
+        kernel, rng = self._kernel, generator(seed, "posterior samples")
+        cumulative = np.cumsum(self._weights())
+        grid = (np.arange(count) + rng.random()) * (cumulative[-1] / count)
+        chosen = rng.permutation(np.minimum(np.searchsorted(cumulative, grid), len(cumulative) - 1))
+        epsilon = self._epsilon()[:, chosen]
+        z = rng.standard_normal((kernel.rank - self._rank, int(count)))
+        f = self._factor() @ np.concatenate([epsilon, z])  # of unit prior variance, of the inputs kept
+        deviations = np.sqrt(kernel.K.diagonal() + kernel.added)
+        return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
+
+    def log_probability(self, labels: ArrayLike, progress: ProgressCallback | None = None) -> Estimate:
+        """log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
+
+        Both have the same random numbers (:mod:`nngp_prior.probability.paired`).
+
+        Args:
+            labels: (t,) of the test inputs.
+            progress: called with ``Progress`` events.
+
+        Returns:
+            the estimate, in nats; its ``n`` is t, and ``independent_stderr`` of its diagnostics the standard error
+            that two runs with random numbers of their own would have. It has no rigorous bound, as a difference of
+            two bounds is none. -inf with status ``impossible`` where tied inputs have contradictory labels.
+        """
+        began = time.perf_counter()
+        kernel, y_test = self._kernel, self._test_labels(labels)
+        whole = np.concatenate([self._labels, y_test])
+        y = kernel.reduce(whole)
+        if y is None or kernel.m == int(np.sum(kernel.kept < self.train)):
+            return self._exact(-math.inf if y is None else 0.0, whole)
+        with blas_for(kernel.n):
+            run = run_labelling(
+                kernel, y, self._parameters, self._seed, kernel.n, progress or _progress.ignore, self._run.shares
+            )
+        hit = bool(np.isfinite(run.log_estimates).any()) and run.status != "numerical-failure"
+        value, stderr = log_ratio(run.log_estimates, self._run.log_estimates) if hit else (-math.inf, math.inf)
+        status = run.status if run.status != "ok" else self._run.status
+        joint, train = run.evidence, self._run.evidence
+        evidence = Approximate(log_p=value, standard_error=stderr, freedom=len(run.log_estimates) - 1)
+        return Estimate(
+            value=value,
+            stderr=stderr,
+            n=self.test,
+            method="smc",
+            status=status,
+            message="; ".join(part for part in (run.message or self._run.message, kernel.note()) if part),
+            diagnostics={
+                **run.diagnostics,
+                "log_p_joint": joint.value(),
+                "log_p_train": train.value(),
+                "independent_stderr": math.hypot(joint.stderr(), train.stderr()),
+            },
+            seconds=time.perf_counter() - began,
+            evidence=evidence if hit else None,
+            added=self.added,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Posterior of {self.train:,} training and {self.test:,} test inputs, {self.log_p}>"
+
+    def _exact(self, value: float, labels: np.ndarray) -> Estimate:
+        """Where the labels of training inputs decide."""
+        message = "the training inputs determine the labels of the test inputs"
+        if value:
+            first, second = self._kernel.contradiction(labels)
+            message = (
+                f"inputs {first} and {second} have correlation ±1 to rounding and cannot have the labels that they "
+                "have: P = 0"
+            )
+        return Estimate(
+            value=value,
+            stderr=0.0,
+            n=self.test,
+            method="smc",
+            status="impossible" if value else "ok",
+            message=message,
+            evidence=Exact(log_p=value),
+            added=self.added,
+        )
+
+    def _test_labels(self, labels: ArrayLike) -> Float[np.ndarray, " t"]:
+        given = np.asarray(labels)
+        if self.test == 0:
+            raise InvalidInput("labels", "there are no test inputs", "Pass K of training and test inputs.")
+        if given.shape != (self.test,):
+            problem = f"have shape {given.shape} where there are {self.test} test inputs"
+            raise InvalidLabels("labels", problem, "Pass one label a test input, without those of the training inputs.")
+        return check_labels(given, self.test)
+
+    def _weights(self) -> Float[np.ndarray, "replicates particles"]:
+        """Of the particles, the largest being 1."""
+        return np.exp(self._run.log_weights - self._run.log_weights.max())
+
+    def _epsilon(self) -> Float[np.ndarray, "rank particles"]:
+        assert self._run.epsilon is not None
+        return self._run.epsilon.reshape(self._rank, -1)
+
+    def _factor(self) -> Float[np.ndarray, "m rank"]:
+        return self._kernel.algebra.to_host(self._kernel.L)
+
+    def _predicted(self) -> tuple[Predictive, Float[np.ndarray, "t replicates"]]:
+        """Predictive probabilities, and the weight of the label +1 in each replicate."""
+        if self._predictive is None:
+            weights = self._weights()
+            positive = np.concatenate(
+                [self._positive(slice(start, start + _ROWS), weights) for start in range(0, self.test, _ROWS)]
+                or [np.zeros((0, len(weights)))]
+            )
+            value, stderr = ratios_of_means(positive, weights.sum(axis=1))
+            self._predictive = Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1), positive
+        return self._predictive
+
+    def _positive(self, some: slice, weights: Float[np.ndarray, "replicates particles"]) -> np.ndarray:
+        """Σ w Φ(mean/√v) of some test inputs, for each replicate."""
+        kernel = self._kernel
+        rows = self._factor()[kernel.group[self.train :][some]]
+        sign = kernel.sign[self.train :][some, None]
+        mean = sign * (rows[:, : self._rank] @ self._epsilon())
+        deviation = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            probability = np.where(deviation > 0, ndtr(mean / deviation), mean > 0)
+        return np.einsum("irp,rp->ir", probability.reshape(len(rows), *weights.shape), weights)
+
+
+def bytes_beside(train: int, parameters: SMC) -> int:
+    """Peak memory beside that of an estimate of n labels: a second factor, the particles, and those of test inputs."""
+    particles = parameters.particles * parameters.replicates
+    return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
+
+
+def _require_room(train: int, n: int, parameters: SMC) -> None:
+    """Refuse what does not fit, before anything is computed.
+
+    Raises:
+        ResourceLimit: says how much is needed.
+    """
+    particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceLimit(
+            f"n: a posterior of {train:,} training and {n - train:,} test inputs with {particles:,} particles takes "
+            f"{needed / 2**30:.1f} GiB beside its estimate and {free / 2**30:.1f} GiB are free. Use fewer inputs or "
+            "particles."
+        )

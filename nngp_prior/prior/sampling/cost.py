@@ -1,0 +1,109 @@
+"""What draws from a prior take, before they are begun."""
+
+from __future__ import annotations
+
+import math
+
+from nngp_prior.architectures import layers_of
+from nngp_prior.architectures.layers import Convolution, Dense, Flatten, GlobalAveragePool, Layers, Pooling, Sum
+from nngp_prior.numerics.threads import cores
+from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.cost import Cost
+
+_FIXED = 2**28  # the process, JAX and what it has compiled
+_GROUP, _OUTPUTS, _BLOCK, _WORK = 2**18, 2**23, 4096, 2**33  # as in networks.py
+_OF_JAX = 2**29  # networks of JAX that are drawn together, and the largest array of a forward pass
+_FAST = ("relu", "leaky-relu", "identity")
+
+
+def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int, source: str = "networks") -> Cost:
+    """Memory and time of :func:`nngp_prior.sample_functions`, loading no JAX.
+
+    Args:
+        architecture: of the networks.
+        shape: of the inputs, n and that of one of them.
+        draws: how many.
+        source: ``networks`` or ``gp``.
+
+    Returns:
+        bytes at peak if all draws are different functions, as far as there are so many; seconds are right to a factor
+        of about three on the cores that are used, those of networks with convolutions or layer norm to a factor of ten.
+    """
+    n, least = shape[0], 1
+    if source == "gp":
+        memory, setting_up, each = _of_gp(n)
+    elif isinstance(architecture, FullyConnected) and not architecture.layer_norm:
+        memory, least, each = _of_fully_connected(architecture, n, math.prod(shape[1:]))
+        setting_up = 0.0
+    else:
+        memory, setting_up, each = _of_jax(architecture, n, shape[1:])
+    functions = min(draws, 2 ** min(n, 64))
+    row = -(-n // 8)
+    counting = 1e-6 + 5e-9 * n
+    # Two copies of the rows while they are sorted and the table itself; counts, hashes and their order.
+    return Cost(_FIXED + memory + functions * (3 * row + 56), setting_up + max(draws, least) * (each + counting))
+
+
+def _of_gp(n: int) -> tuple[int, float, float]:
+    """Bytes, seconds once, and seconds a draw: z ~ N(0, I), f = L z."""
+    return (
+        32 * n * n + cores() * 32 * 2**22,
+        2 + 1e-7 * n * n + n**3 / 3 / 1.5e11,
+        (2 * n * n / 3e10 + 2e-8 * n) / cores(),
+    )
+
+
+def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tuple[int, int, float]:
+    """Bytes, networks of a block, and seconds of each: products, normal numbers, activations."""
+    width, depth = architecture.width, architecture.depth
+    fans, units = [inputs, *[width] * depth], [*[width] * depth, 1]
+    weights = sum(fan * count for fan, count in zip(fans, units, strict=True))
+    parameters = weights + sum(units)
+    largest = max(_GROUP, max(units) * n, parameters)
+    memory = cores() * (24 * largest + 16 * max(min(_OUTPUTS, 4096 * n), n)) + 12 * n * inputs
+    activation = 3e-10 if architecture.activation in _FAST else 1e-8
+    each = 5e-6 + 2 * n * weights / 1e11 + 3e-9 * parameters + activation * n * width * depth
+    return memory, max(1, min(_BLOCK, _OUTPUTS // n, _WORK // (n * parameters))), each / cores()
+
+
+def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
+    """As above, one network after another in float64."""
+    multiplications, parameters, _ = _operations(layers_of(architecture), shape)
+    memory = _OF_JAX + 32 * parameters + 16 * n * math.prod(shape)
+    return memory, 5.0, 1e-5 + 2 * n * multiplications / 2e10 + 2e-8 * parameters
+
+
+def _operations(layers: Layers, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
+    """Multiplications for one input, parameters, and the shape of what comes out."""
+    multiplications = parameters = 0
+    for layer in layers:
+        match layer:
+            case Dense(units=units):
+                more = weights = shape[-1] * units
+                parameters += weights + units
+                shape = (*shape[:-1], units)
+            case Convolution(channels=channels, size=size, stride=stride, padding=padding):
+                weights = size * size * shape[-1] * channels
+                parameters += weights + channels
+                height, width = (_windows(edge, size, stride, padding != "valid") for edge in shape[:2])
+                shape = (height, width, channels)
+                more = height * width * weights
+            case Pooling(size=size, stride=stride):
+                height, width = (_windows(edge, size, stride, False) for edge in shape[:2])
+                shape, more = (height, width, shape[-1]), 0
+            case Flatten():
+                shape, more = (math.prod(shape),), 0
+            case GlobalAveragePool():
+                shape, more = (shape[-1],), 0
+            case Sum(main=main, shortcut=shortcut):
+                more, weights, after = _operations(main, shape)
+                beside, others, _ = _operations(shortcut, shape)
+                more, parameters, shape = more + beside, parameters + weights + others, after
+            case _:
+                more = 0
+        multiplications += more
+    return multiplications, parameters, shape
+
+
+def _windows(edge: int, size: int, stride: int, padded: bool) -> int:
+    return max(-(-edge // stride) if padded else (edge - size) // stride + 1, 1)

@@ -1,0 +1,98 @@
+"""Commands say the same whoever computes: this process or a service."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+
+from api.app import create_app
+from nngp_prior import Client, FullyConnected
+from nngp_prior.schemas.data import Boolean, Digits, Flip, Parity
+from tests.api.apps import TOKEN, InProcess, settings
+from tests.cli.strict_json import parse
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service on a port, which computes in a thread."""
+    home = tmp_path_factory.mktemp("service")
+    server = uvicorn.Server(uvicorn.Config(create_app(settings(home), InProcess(home)), port=0, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+
+
+def without_times(document):
+    match document:
+        case dict():
+            return {key: without_times(value) for key, value in document.items() if key != "seconds"}
+        case list():
+            return [without_times(value) for value in document]
+    return document
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bound -n 40",
+        "bound --m 40,20 --labelling parity --corrupt randomise:0.1 --delta 0.1 --gamma 0.2 --seed 3 --method ep",
+        "bound --data boolean --bits 4 --m 8 --corrupt flip:1",
+        "bound -n 4 --labels-file {labels} --corrupt flip:1 --corrupt-seed 2",
+        "sample -N 3000 --bits 3 --width 3 --weight-std 1 --bias-std 0 --top 3 --estimate smc --seed 5",
+        "sample -N 2000 --bits 3 --source gp",
+    ],
+)
+def test_here_and_there(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    np.save(tmp_path / "labels.npy", np.array([1, -1, -1, 1]))
+    arguments = command.format(labels=tmp_path / "labels.npy").split()
+    here, there = run(*arguments, "--json"), run(*arguments, "--json", "--url", url)
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    assert without_times(parse(there.out)) == without_times(parse(here.out))
+
+
+def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    np.save(tmp_path / "labels.npy", np.array([1, 2]))
+    ended = run("bound", "-n", 2, "--labels-file", tmp_path / "labels.npy", "--url", url)
+    assert ended.code == 2
+    assert "labels[1] is 2" in ended.err
+    ended = run("sample", "-N", 100, "--bits", 3, "--encoding", "bits", "--keep-zero", "--bias-std", 0, "--url", url)
+    assert ended.code == 2
+    assert "input 0 is zero everywhere" in ended.err
+    ended = run("bound", "-n", 20, "--m", 30, "--url", url)
+    assert ended.code == 2
+    assert "sizes: got 30" in ended.err
+
+
+def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    with Client(url, TOKEN) as client:
+        labellings = [Parity(corruption=Flip(count=1)), {"kind": "explicit", "values": [1]}]
+        bounds = client.bound(FullyConnected(), Digits(n=20), labellings, sizes=[10, 20], delta=0.1)
+        narrow = FullyConnected(width=4, bias_std=0)
+        samples = client.sample(narrow, Boolean(bits=3), 2000, top=2, complexities=["entropy"])
+        (bound, _), sample = bounds.result(), samples.result()
+    shown = run("jobs", "results", bounds.id, "--url", url)
+    assert shown.code == 0
+    for point in bound.points:
+        assert f"{point.bound:.4f}" in shown.out
+        assert f"{point.clean_error:.4f}" in shown.out
+    assert "with probability 0.9." in shown.out.replace("\n", " ")
+    assert "labelling 1: " in shown.err
+    shown = run("jobs", "results", samples.id, "--url", url)
+    assert shown.code == 0
+    assert "2,000 draws" in shown.out
+    assert f" {sample[0].draws:,} " in shown.out
+    assert f"{sample[1].complexities['entropy']:.3f}" in shown.out
+    assert "exactly 0" in shown.err
+    document = parse(run("jobs", "results", samples.id, "--url", url, "--json").out)
+    assert document["results"] == [sample.row]
+    assert parse(run("jobs", "results", bounds.id, "--url", url, "--json").out)["results"][0] == bound.row
