@@ -63,3 +63,13 @@ def test_singular_kernels() -> None:
 def test_misuse(options: dict) -> None:
     with pytest.raises(InvalidInput, match=f"^{next(iter(options))}: "):
         contributions(equicorrelated(3, 0.5), [1, 1, -1], **options)
+
+
+def test_a_little_noise_on_a_singular_kernel_is_in_every_prefix() -> None:
+    """Copies of an input have different labels with the probability of the noise: 2 arccos(ρ)/2π, given the first."""
+    K = np.ones((3, 3))
+    K[2, :2] = K[:2, 2] = 0.0
+    found = contributions(K, [1, -1, 1], noise_variance=1e-7)
+    truth = [math.log(0.5), math.log(math.acos(1 / (1 + 1e-7)) / math.pi), math.log(0.5)]
+    assert np.all(np.abs(found.value - truth) < 4 * found.stderr + 1e-6)
+    assert found.log_p.added == 1e-7
