@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from matfree import stochtrace
@@ -68,21 +67,15 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
         return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-@jax.jit
-def _quadratic(operator: Operator, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """vᵀ H v and ‖H v‖²."""
-    Hv = operator.product(v)
-    return v @ Hv, Hv @ Hv
-
-
 def _moments(
     operator: Operator, probes: int | str, seed: int, progress: ProgressCallback
 ) -> tuple[list[float], list[float]]:
     """vᵀ H v and ‖H v‖² of all probe vectors."""
     found = []
     for v in probe_vectors(operator.size, probes, seed):
-        with precisely():
-            found.append(tuple(map(float, _quadratic(operator, jnp.asarray(v, operator.problem.dtype)))))
+        Hv = np.asarray(operator(v), dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found.append((float(v @ Hv), float(Hv @ Hv)))
         progress(Progress("products", len(found), number_of(probes, operator.size)))
     first, second = zip(*found, strict=True)
     return list(first), list(second)
@@ -116,13 +109,13 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
-    estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
-        stochtrace.leave_one_out_xtrace(),
-        stochtrace.sampler_sphere(np.zeros(operator.size, operator.problem.dtype), num=vectors),
-    )
-    # Products one after another: side by side their memory would not be bounded by the chunk.
-    estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
     with precisely():
+        estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
+            stochtrace.leave_one_out_xtrace(),
+            stochtrace.sampler_sphere(jax.numpy.zeros(operator.size, operator.problem.dtype), num=vectors),
+        )
+        # Products one after another: side by side their memory would not be bounded by the chunk.
+        estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
         key = jax.random.key(int(generator(seed, "xtrace").integers(2**32)))
         value, stderr = estimate(operator, key)
     return float(value), float(stderr)

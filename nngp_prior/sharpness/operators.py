@@ -57,18 +57,19 @@ class Operator:
         Returns:
             the product.
         """
-        whole = jnp.zeros(self.problem.size, self.problem.dtype).at[self.start : self.stop].set(v)
+        whole = _filled_up(v, self.start, self.problem.size)
         return _PRODUCTS[self.matrix](self.problem, self.problem.theta, whole)[self.start : self.stop]
 
     def __call__(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> Float[Array, " size"]:
-        """The product, compiled."""
+        """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
         with precisely():
-            return _product(self, jnp.asarray(v, self.problem.dtype))
+            return self.product(jnp.asarray(v, self.problem.dtype))
 
 
-@jax.jit
-def _product(operator: Operator, v: Array) -> Array:
-    return operator.product(v)
+@functools.partial(jax.jit, static_argnames=("start", "size"))
+def _filled_up(v: Array, start: int, size: int) -> Array:
+    """A vector with zeros around it."""
+    return jnp.zeros(size, v.dtype).at[start : start + len(v)].set(v)
 
 
 def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Operator:

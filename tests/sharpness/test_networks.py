@@ -9,6 +9,8 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.sharpness.networks import Block, finite_network, precisely
 from tests.sharpness.cases import IMAGES, SMALL
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 @pytest.mark.parametrize(
     ("architecture", "shape"),
@@ -50,7 +52,7 @@ def test_blocks_are_layers_weights_and_biases_in_the_order_of_the_flat_vector() 
     assert finite.slice_of("dense 2") == (20, 53)
     one = finite_network(FullyConnected(depth=1, width=1, bias_std=0), (1,))
     assert [(block.layer, block.role) for block in one.blocks] == [("dense 1", "weight"), ("dense 2", "weight")]
-    with pytest.raises(InvalidInput, match="layer: got 'dense 1'. Choose one of convolution 1, dense 2"):
+    with pytest.raises(InvalidInput, match=r"layer: got 'dense 1'. Choose one of convolution 1, dense 2"):
         finite.slice_of("dense 1")
 
 
@@ -119,8 +121,8 @@ def test_networks_that_are_none_with_one_output_are_refused(wrong: FromNetwork, 
 
 def test_parameters_that_do_not_fit_are_refused() -> None:
     finite = finite_network(SMALL, (4,))
-    (W, b), *rest = [layer for layer in finite.init(0) if layer]
-    with pytest.raises(InvalidInput, match="^parameters: have the structure"):
+    (W, b), *_ = [layer for layer in finite.init(0) if layer]
+    with pytest.raises(InvalidInput, match=r"^parameters: have the structure"):
         finite.flatten([W, b])
     wider = finite_network(SMALL, (5,)).init(0)
     message = r"^parameters: the weights of dense 1 \(parameters\[0\]\[0\]\) have shape \(5, 5\), not \(4, 5\)"

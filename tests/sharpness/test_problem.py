@@ -11,6 +11,8 @@ from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
 from tests.sharpness.cases import IMAGES, SMALL, data, dense, images, small, trained
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 PROBLEMS = {"cross-entropy": small, "mse": lambda: small("mse"), "images": images}
 
 
@@ -74,9 +76,9 @@ def test_scipy_takes_them() -> None:
     np.testing.assert_allclose(operator @ np.eye(problem.size)[:, 3:5], G[:, 3:5], atol=1e-13)
     block = problem.linear_operator("hessian", layer="dense 2")
     np.testing.assert_allclose(block @ np.ones(30), dense(problem)[25:55, 25:55].sum(axis=1), atol=1e-13)
-    with pytest.raises(InvalidInput, match="^matrix: got 'fisher'"):
+    with pytest.raises(InvalidInput, match=r"^matrix: got 'fisher'"):
         problem.linear_operator("fisher")
-    with pytest.raises(InvalidInput, match="^layer: got 'dense 9'"):
+    with pytest.raises(InvalidInput, match=r"^layer: got 'dense 9'"):
         problem.linear_operator(layer="dense 9")
 
 
@@ -100,7 +102,7 @@ def test_a_subset_is_the_problem_on_its_examples() -> None:
     np.testing.assert_array_equal(subset.y, np.asarray(problem.y)[rows])
     assert subset.loss(subset.theta) == pytest.approx(losses(problem)[rows].mean(), rel=1e-13)
     for wrong in ([], [20], [-1]):
-        with pytest.raises(InvalidInput, match="^rows: "):
+        with pytest.raises(InvalidInput, match=r"^rows: "):
             problem.subset(wrong)
 
 

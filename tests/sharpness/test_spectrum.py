@@ -10,6 +10,8 @@ from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.spectrum import spectral_density
 from tests.sharpness.cases import dense, of_matrix, random_symmetric, small, trained
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SPREAD = np.concatenate([[40.0, 12.0, 3.0, -2.0], np.linspace(-0.5, 0.5, 26)])
 
 
@@ -33,15 +35,20 @@ def test_both_ends_are_those_of_the_dense_matrix(matrix: str) -> None:
 
 
 def test_they_are_scipys_on_the_same_operator() -> None:
-    problem = trained()
+    problem = small()
     report = figures(problem, Eigenvalues(largest=2))
-    (expected,) = eigsh(problem.linear_operator(), k=2, which="LA", return_eigenvectors=False)[-1:]
-    assert report["lambda_max"].value == pytest.approx(float(expected), rel=1e-6)
-    assert report["lambda_max"].value == pytest.approx(float(np.linalg.eigvalsh(dense(problem))[-1]), rel=1e-9)
-    assert report["lambda_min"].value == pytest.approx(
-        float(np.linalg.eigvalsh(dense(problem))[0]), abs=1e-6 * expected
-    )
-    assert report["lambda_max"].diagnostics["steps"] < 100
+    expected = np.sort(eigsh(problem.linear_operator(), k=2, which="LA", return_eigenvectors=False))
+    assert report["lambda_max"].value == pytest.approx(float(expected[1]), rel=1e-6)
+    assert report["lambda_max_2"].value == pytest.approx(float(expected[0]), rel=1e-5)
+
+
+def test_few_steps_suffice_for_a_trained_network() -> None:
+    problem = trained()
+    report = figures(problem, Eigenvalues(tolerance=1e-3))
+    exact = np.linalg.eigvalsh(dense(problem))
+    assert report["lambda_max"].value == pytest.approx(float(exact[-1]), rel=1e-3)
+    assert report["lambda_min"].value == pytest.approx(float(exact[0]), abs=1e-3 * exact[-1])
+    assert report["lambda_max"].diagnostics["steps"] < 50
 
 
 def test_negative_eigenvalues_are_negative() -> None:
@@ -62,7 +69,7 @@ def test_of_each_layer() -> None:
 
 def test_it_varies_between_seeds_by_the_tolerance_only() -> None:
     problem = of_matrix(random_symmetric(SPREAD))
-    found = [figures(problem, Eigenvalues(tolerance=1e-3), seed=seed)["lambda_max"].value for seed in range(8)]
+    found = [figures(problem, Eigenvalues(tolerance=1e-3), seed=seed)["lambda_max"].value for seed in range(6)]
     assert 0 < np.ptp(found) <= 1e-3 * 40
 
 
@@ -102,7 +109,7 @@ def test_with_random_vectors_it_is_within_its_error() -> None:
     A = random_symmetric(SPREAD)
     expected = np.sum(np.log(SPREAD + 2.5))
     errors = []
-    for seed in range(8):
+    for seed in range(6):
         found = figures(of_matrix(A), LogDeterminant(probes=8, damping=2.5), seed=seed)["logdet"]
         assert found.stderr is not None
         errors.append((found.value - expected) / found.stderr)
@@ -152,5 +159,5 @@ def test_random_vectors_give_the_density_within_its_error() -> None:
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="^layer: got 'dense 9'"):
+    with pytest.raises(InvalidInput, match=r"^layer: got 'dense 9'"):
         spectral_density(small(), SpectralDensity(layer="dense 9"))
