@@ -24,6 +24,7 @@ from benchmarks import (
     memory,
     scipy_mvn,
     service,
+    training,
 )
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "labellings": labellings.run,
     "bounds": bounds.run,
     "boolean": boolean.run,
+    "training": training.run,
     "memory": memory.run,
     "large": large.run,
     "service": service.run,

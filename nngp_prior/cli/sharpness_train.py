@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from nngp_prior.cli import options, output
 from nngp_prior.cli.problems import describe, parse_problem
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.training import OPTIMIZERS_BY_KIND, Optimizer, Training
+from nngp_prior.schemas.training import Optimizer, Training
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -137,10 +137,9 @@ def _optimizer(name: str, learning_rate: float | None) -> Optimizer:
         if learning_rate is not None:
             raise InvalidInput("--learning-rate", f"means nothing beside --optimizer {name}", "Leave one of them out.")
         return _OPTIMIZER.validate_python(options.read_json(Path(name)))
-    if name not in OPTIMIZERS_BY_KIND:
-        known = ", ".join(OPTIMIZERS_BY_KIND)
-        raise InvalidInput("--optimizer", f"got {name!r}", f"Choose one of {known}, or give a .json file.")
-    return OPTIMIZERS_BY_KIND[name](**({} if learning_rate is None else {"learning_rate": learning_rate}))
+    return _OPTIMIZER.validate_python(
+        {"kind": name} | ({} if learning_rate is None else {"learning_rate": learning_rate})
+    )
 
 
 def _row(trained: Trained, i: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -113,9 +113,6 @@ class SAM(Specification):
 
 
 Optimizer = Annotated[SGD | Momentum | Adam | EntropySGD | SAM, Field(discriminator="kind")]
-OPTIMIZERS_BY_KIND: dict[str, type[Optimizer]] = {
-    model.model_fields["kind"].default: model for model in get_args(get_args(Optimizer)[0])
-}
 Goal = Literal["training", "all", "none"]
 
 

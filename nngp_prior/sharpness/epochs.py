@@ -34,12 +34,15 @@ class Networks(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Means over the training set and the attack set, one number a network; those of no attack set are NaN."""
+    """Means over the training set and the attack set, one number a network; those of no attack set are NaN.
 
-    loss: Float[Array, " seeds"]
-    error: Float[Array, " seeds"]
-    attack_loss: Float[Array, " seeds"]
-    attack_error: Float[Array, " seeds"]
+    JAX's arrays where they are computed, NumPy's where they are kept.
+    """
+
+    loss: Any
+    error: Any
+    attack_loss: Any
+    attack_error: Any
 
 
 class Compiled(NamedTuple):

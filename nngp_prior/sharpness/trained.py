@@ -134,8 +134,8 @@ class Trained:
         match self.statuses[i]:
             case "diverged":
                 return (
-                    f"epoch {self.epochs[i] + 1} ended with numbers that are not finite; the parameters are those before "
-                    "it. Try a smaller learning rate"
+                    f"epoch {self.epochs[i] + 1} ended with numbers that are not finite; the parameters are those "
+                    "before it. Try a smaller learning rate"
                 )
             case "epochs-spent" if self.training.goal != "none":
                 return (
@@ -229,7 +229,7 @@ def write(path: Path, trained: Trained, more: Mapping[str, np.ndarray]) -> None:
         "arrays": {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in arrays.items()},
     }
     with written_whole(path) as file:
-        np.savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
+        np.savez(file, allow_pickle=False, manifest=np.array(json.dumps(manifest)), **arrays)
 
 
 def read(path: Path, architecture: FromNetwork | None = None) -> tuple[Trained, dict[str, np.ndarray]]:

@@ -31,8 +31,8 @@ def test_what_is_saved_comes_back(trained: Trained, tmp_path: Path) -> None:
     assert found.about == trained.about
     assert found.about["source"] == {"what": "random"}
     assert jax.tree.structure(found.parameters) == jax.tree.structure(trained.parameters)
-    for a, b in zip(jax.tree.leaves((found.parameters, found.kept)), jax.tree.leaves((trained.parameters, trained.kept)),
-                    strict=True):  # fmt: skip
+    both = (jax.tree.leaves((each.parameters, each.kept)) for each in (found, trained))
+    for a, b in zip(*both, strict=True):
         assert a.dtype == b.dtype
         assert np.array_equal(a, b, equal_nan=True)
     for name in ("epochs", "reached", "kept_epochs", "test_outputs", "test_labels", "loss", "error", "test_error"):
