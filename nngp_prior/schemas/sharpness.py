@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
 from nngp_prior.schemas.result import finite
 
 LossName = Literal["cross-entropy", "mse"]
@@ -144,7 +145,18 @@ class FisherRaoNorm(Specification):
 
 
 Measure = Annotated[
-    Eigenvalues | Trace | Frobenius | LogDeterminant | SpectralDensity | FisherTrace | FisherRaoNorm,
+    Eigenvalues
+    | Trace
+    | Frobenius
+    | LogDeterminant
+    | SpectralDensity
+    | FisherTrace
+    | FisherRaoNorm
+    | Keskar
+    | SAMSharpness
+    | ASAMSharpness
+    | FisherSAMSharpness
+    | PACBayes,
     Field(discriminator="kind"),
 ]
 MEASURES_BY_KIND: dict[str, type[Specification]] = {
@@ -192,7 +204,7 @@ class Measurement(_Figures):
         options: of the measure.
         diagnostics: the method's own figures.
         gradients: cost of the measure, all its figures together, in gradients of the whole data set; a product with the
-            Hessian counts as two.
+            Hessian counts as two, a loss without its gradient as a third.
         seconds: wall time of the measure, all its figures together, compilation included.
     """
 

@@ -18,7 +18,14 @@ from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
-from nngp_prior.sharpness import fisher, moments, spectrum  # noqa: F401  (they register their measures)
+from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
+    fisher,
+    keskar,
+    moments,
+    pac_bayes,
+    sam,
+    spectrum,
+)
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.versions import versions

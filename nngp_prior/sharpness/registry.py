@@ -30,7 +30,8 @@ class Outcome:
 
     Attributes:
         quantities: its figures.
-        gradients: what all of them took, in gradients of the whole data set; a Hessian product counts as two.
+        gradients: what all of them took, in gradients of the whole data set; a Hessian product counts as two, a loss
+            without its gradient as a third.
     """
 
     quantities: list[Quantity]

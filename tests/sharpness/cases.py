@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
+from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
 from nngp_prior.schemas.sharpness import (
     Eigenvalues,
     FisherRaoNorm,
@@ -46,6 +47,15 @@ CASES = [
     Case(FisherTrace(fisher="empirical"), alpha=False, node=False),
     Case(FisherRaoNorm(), alpha=True, node=True),
     Case(FisherRaoNorm(fisher="empirical"), alpha=True, node=True),
+    Case(Keskar(), alpha=False, node=False),
+    Case(SAMSharpness(), alpha=False, node=False),
+    Case(ASAMSharpness(), alpha=False, node=False),
+    Case(ASAMSharpness(eta=0), alpha=False, node=False),
+    Case(ASAMSharpness(eta=0, biases=True), alpha=True, node=True),
+    Case(FisherSAMSharpness(), alpha=False, node=False),
+    Case(FisherSAMSharpness(rho=1e-6, damping=0), alpha=True, node=True),
+    Case(PACBayes(), alpha=False, node=False),
+    Case(PACBayes(noise="magnitude", epsilon=0), alpha=True, node=True),
 ]
 
 SMALL = FullyConnected(depth=2, width=5)
