@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from nngp_prior.schemas.sharpness_result import refused_measure, sharpness_row
 from nngp_prior.versions import versions
 
 
+@runtime_checkable
 class Source(Protocol):
     """What has data, labels and arrays; :class:`nngp_prior.prior.workbench.Workbench`."""
 
@@ -158,8 +159,6 @@ class SharpnessBench:
             if array.shape != shape and not (name.endswith("bias") and array.shape == shape[-1:]):
                 problem = f"has shape {array.shape}, not {shape}"
                 raise InvalidInput(field, problem, "Upload that of this architecture and these inputs.")
-            if array.dtype.kind not in "biuf":
-                raise InvalidInput(field, f"is of type {array.dtype}", "Upload real numbers.")
             if not np.isfinite(array).all():
                 problem = f"holds {array[~np.isfinite(array)][0]}"
                 raise InvalidInput(field, problem, "The network has diverged: train it with smaller steps.")
