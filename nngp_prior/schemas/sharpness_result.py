@@ -12,10 +12,11 @@ from nngp_prior.schemas.sharpness import Measurement, Report
 _OF_NETWORK = ("training_loss", "training_error", "gradient_norm")
 
 
-def sharpness_row(kind: str, report: Report) -> dict[str, Any]:
+def sharpness_row(place: int, kind: str, report: Report) -> dict[str, Any]:
     """One measure.
 
     Args:
+        place: of the measure in its request.
         kind: of the measure.
         report: its figures.
 
@@ -24,20 +25,21 @@ def sharpness_row(kind: str, report: Report) -> dict[str, Any]:
     """
     document = report.document()
     own = {name: document[name] for name in ("measurements", *_OF_NETWORK)}
-    return {"measure": kind, "status": "ok", "message": "", **own}
+    return {"place": place, "measure": kind, "status": "ok", "message": "", **own}
 
 
-def refused_measure(kind: str, message: str) -> dict[str, Any]:
+def refused_measure(place: int, kind: str, message: str) -> dict[str, Any]:
     """A measure that cannot be taken of the network or the data.
 
     Args:
+        place: of the measure in its request.
         kind: of the measure.
         message: why, and what to do.
 
     Returns:
         as :func:`sharpness_row`, without figures.
     """
-    return {"measure": kind, "status": "invalid-measure", "message": message, "measurements": []}
+    return {"place": place, "measure": kind, "status": "invalid-measure", "message": message, "measurements": []}
 
 
 class SharpnessResult:

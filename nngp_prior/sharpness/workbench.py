@@ -131,9 +131,10 @@ class SharpnessBench:
             try:
                 checked(problem, [measure])
             except InvalidInput as error:
-                yield row, refused_measure(measure.kind, str(error))
+                yield row, refused_measure(row, measure.kind, str(error))
                 continue
-            yield row, sharpness_row(measure.kind, measure_problem(problem, [measure], request.seed, progress))
+            report = measure_problem(problem, [measure], request.seed, progress)
+            yield row, sharpness_row(row, measure.kind, report)
 
     def _inputs(self, request: SharpnessRequest) -> np.ndarray:
         data = self._source.data(request.dataset)
