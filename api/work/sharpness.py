@@ -22,7 +22,7 @@ class Sharpness:
     columns: tuple[str, ...] = ()
 
     def plan(self, request: SharpnessRequest, bench: Workbench, limits: Limits) -> Plan:
-        """As the protocol says; a measure that cannot be taken of these data is found by the worker, and refused alone."""
+        """As the protocol says; what cannot be taken of these data is found by the worker, and refused alone."""
         found = SharpnessBench(bench)
         found.count(request)
         facts, shape = found.facts(request), found.input_shape(request)
@@ -32,8 +32,8 @@ class Sharpness:
             if cost.bytes > limits.bytes:
                 raise ResourceLimit(
                     f"measures.{i}: {measure.kind} of {facts['parameters']:,} parameters on {facts['n']:,} inputs "
-                    f"takes {cost.bytes / 2**30:.1f} GiB, and workers have {limits.bytes / 2**30:.1f} GiB. Ask for fewer "
-                    "steps or inputs, or raise NNGP_MEMORY_LIMIT."
+                    f"takes {cost.bytes / 2**30:.1f} GiB, and workers have {limits.bytes / 2**30:.1f} GiB. Ask for "
+                    "fewer steps or inputs, or raise NNGP_MEMORY_LIMIT."
                 )
             chunks.append(Chunk((i,), 0, cost.bytes, cost.seconds))
         return Plan(len(chunks), tuple(chunks), "measures", facts)

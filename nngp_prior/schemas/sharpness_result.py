@@ -74,7 +74,7 @@ class SharpnessResult:
 
     def __repr__(self) -> str:
         if self.status != "ok":
-            return f"{self.measure} [{self.status}]"
+            return f"{self.measure or 'measure'} [{self.status}]"
         return "; ".join(map(str, self.measurements))
 
 

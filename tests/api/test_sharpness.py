@@ -177,7 +177,6 @@ def test_without_a_service(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="weights"):
             local.sharpness(NETWORK, PARAMETERS[:1], Digits(n=12), Parity())
         (W, b), *rest = PARAMETERS
-        with pytest.raises(
-            InvalidInput, match=r"weights\.dense 1/bias: holds nan"
-        ):  # a service refuses the array itself
+        # A service refuses the array itself.
+        with pytest.raises(InvalidInput, match=r"weights\.dense 1/bias: holds nan"):
             local.sharpness(NETWORK, [(W, b * np.nan), *rest], Digits(n=12), Parity())

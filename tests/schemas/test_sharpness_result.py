@@ -42,7 +42,7 @@ def test_a_report_is_the_one_that_was_sent() -> None:
         (None, "worker-crashed", 0),
     ]
     assert repr(found[2]) == "lambda_max = inf [not-finite]; lambda_min = -1"
-    assert repr(found[3]) == "None [worker-crashed]"
+    assert repr(found[3]) == "measure [worker-crashed]"
     assert (found[3].message, found[1].message) == ("It died.", "batch: got 9.")
 
 
