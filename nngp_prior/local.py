@@ -36,7 +36,7 @@ from nngp_prior.schemas.sharpness_result import SharpnessResults
 from nngp_prior.sharpness.workbench import SharpnessBench
 
 R = TypeVar("R")
-_Bench = Workbench | SharpnessBench  # each for requests of its own
+_Bench = Any  # a Workbench or a SharpnessBench, each for requests of its own
 
 
 class LocalClient:

@@ -181,7 +181,9 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
     fields, classes, texts = _data(context, asked)
     corruption = (given.corrupt, given.corrupt_seed)
     with Client(given.url) as client:
-        dataset, labellings, names = remote.labelled_data(fields, classes, texts, corruption, given.labels_file)
+        dataset, labellings, names, _ = remote.labelled_data(
+            client, fields, classes, texts, corruption, given.labels_file
+        )
         _require_one(len(names))
         if given.labels_file is not None and asked.corruption is not None:
             labellings = [BlobLabellings(sha256=client.upload(np.array(labellings)), corruption=asked.corruption)]

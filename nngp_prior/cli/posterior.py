@@ -139,7 +139,10 @@ def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _C
     remote.require_default("kernel-file", given.kernel_file, None)
     with Client(given.url) as client:
         corruption = (given.corrupt, given.corrupt_seed)
-        dataset, labellings, names = remote.labelled_data(*_data(context, network), corruption, given.labels_file)
+        fields, classes, texts = _data(context, network)
+        dataset, labellings, names, _ = remote.labelled_data(
+            client, fields, classes, texts, corruption, given.labels_file
+        )
         options_of_smc = parameters.model_dump(exclude={"kind"}, exclude_unset=True)
         job = client.posterior(network, dataset, labellings, train=given.train, seed=given.seed, **options_of_smc)
         results = remote.waited_for(job)
