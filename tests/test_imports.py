@@ -26,6 +26,8 @@ WITHOUT_JAX = [
     "nngp_prior.schemas.sharpness",
     "nngp_prior.sharpness",
     "nngp_prior.prior.learning_curve",
+    "nngp_prior.prior.contributions",
+    "nngp_prior.prior.posterior",
     "nngp_prior.prior.sampling",
     "nngp_prior.prior.workbench",
     "nngp_prior.local",

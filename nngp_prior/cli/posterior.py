@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
@@ -13,7 +14,7 @@ from nngp_prior.cli.problems import parse_problem, problem_from_data, problem_fr
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.posterior_result import PosteriorResult, posterior_row
+from nngp_prior.schemas.posterior_result import PosteriorResult
 from nngp_prior.versions import versions
 
 _IGNORED = {
@@ -85,7 +86,7 @@ def posterior(
         rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
         output.print_json({**computed.about, "results": rows})
         return
-    _print_table(computed)
+    print_posteriors(computed.names, computed.results, computed.about)
 
 
 class _Computed(NamedTuple):
@@ -96,7 +97,7 @@ class _Computed(NamedTuple):
 
 def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
     """Posteriors of this process."""
-    from nngp_prior.prior.posterior import Posterior
+    from nngp_prior.prior.posterior import result_row
 
     given, names, results = SimpleNamespace(**context.params), [], []
     with output.ProgressBars() as bars:
@@ -113,10 +114,7 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
         for i, (name, labels) in enumerate(problem.labellings):
             if len(labels) != n:
                 raise InvalidInput("labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one an input.")
-            bar, test = bars.bar(name), labels[given.train :]
-            found = Posterior(problem.K, labels[: given.train], parameters, given.seed, bar)
-            errors = found.gibbs_error(test), found.vote_error(test)
-            row = posterior_row(i, found.log_p, found.predictive(), *errors, found.log_probability(test, bar))
+            row = result_row(i, problem.K, labels, given.train, parameters, given.seed, bars.bar(name))
             names.append(name)
             results.append(PosteriorResult(row))
     about = {
@@ -157,16 +155,24 @@ def _data(context: typer.Context, network: Architecture) -> tuple[dict[str, Any]
     return options.data_fields(context, network), context.params["classes"], context.params["labelling"] or [default]
 
 
-def _print_table(computed: _Computed) -> None:
-    train = computed.about["train"]
-    title = f"{train:,} training inputs, {computed.about['n'] - train:,} test inputs"
+def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:
+    """Print posteriors in a table, and what they have to say beside it.
+
+    Args:
+        names: of their labellings.
+        results: one for each.
+        about: what stands above them, with the numbers of inputs.
+    """
+    title = f"{about['train']:,} training inputs, {about['n'] - about['train']:,} test inputs"
     headings = ("log P(S) ± s.e.\n(nats)", "Gibbs error\n± s.e.", "vote error\n(range*)", "uncertain\nvotes*")
     made = output.table(*headings, "log P(test | S) ± s.e.\n(nats)", "\nstatus", "\ns", title=title)
-    for name, result in zip(computed.names, computed.results, strict=True):
+    for name, result in zip(names, results, strict=True):
         made.add_row(name, output.nats(result.value, result.stderr), *_cells(result))
     output.print_table(made)
-    output.console.print("* votes that more particles may change: ½ is within the 95 % interval of the probability")
-    for name, result in zip(computed.names, computed.results, strict=True):
+    output.console.print(
+        "* votes that more particles may change: ½ is within the 95 % interval of the probability", soft_wrap=True
+    )
+    for name, result in zip(names, results, strict=True):
         for message in filter(None, dict.fromkeys([result.message, result.given.message if result.given else ""])):
             output.note(f"{name}: {message}")
 

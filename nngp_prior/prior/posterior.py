@@ -38,7 +38,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
 from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError
+from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 
 _ROWS = 256  # test inputs looked at at a time
 
@@ -104,6 +104,29 @@ def function_posterior(
     require_memory(len(X) + len(X_test), parameters, with_kernel=True)
     K = kernels.kernel(architecture, np.concatenate([X, X_test]), progress=progress)
     return Posterior(K, labels, parameters, seed, progress or _progress.ignore)
+
+
+def result_row(
+    index: int, K: ArrayLike, labels: ArrayLike, train: int, parameters: SMC, seed: int, progress: ProgressCallback
+) -> dict[str, Any]:
+    """All numbers of a posterior and of labels of its test inputs, as JSON has them.
+
+    Args:
+        index: of the labelling in its request.
+        K: (n, n) covariances, training inputs first.
+        labels: (n,) of training and test inputs.
+        train: how many are training inputs.
+        parameters: of the runs.
+        seed: of all random numbers.
+        progress: told of each step.
+
+    Returns:
+        as :func:`nngp_prior.schemas.posterior_result.posterior_row`.
+    """
+    y = np.asarray(labels)
+    found, test = Posterior(K, y[:train], parameters, seed, progress), y[train:]
+    errors = found.gibbs_error(test), found.vote_error(test)
+    return posterior_row(index, found.log_p, found.predictive(), *errors, found.log_probability(test, progress))
 
 
 def smc_of(options: dict[str, Any]) -> SMC:

@@ -15,7 +15,7 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.kernels import Job, KernelCache
 from nngp_prior.prior.learning_curve import learning_curve
 from nngp_prior.prior.pac_bayes import clean_error_corrupted, pac_bayes_bounds
-from nngp_prior.prior.posterior import Posterior
+from nngp_prior.prior.posterior import result_row
 from nngp_prior.prior.sampling.rows import require_samples, sample_row
 from nngp_prior.probability import PreparedKernel, check_labels, compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
@@ -25,7 +25,6 @@ from nngp_prior.schemas.bound_result import bound_row
 from nngp_prior.schemas.data import BlobLabellings, Boolean
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import classes_of, more_than_two
-from nngp_prior.schemas.posterior_result import posterior_row
 from nngp_prior.schemas.request import (
     BoundRequest,
     EstimateRequest,
@@ -267,15 +266,11 @@ class Workbench:
         yield from refused
         wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
         for row, y in usable:
-            train, test = y[: request.train], y[request.train :]
+            K = self.kernel(wanted, progress)
             try:
-                found = Posterior(self.kernel(wanted, progress), train, request.estimator, request.seed, progress)
+                yield row, result_row(row, K, y, request.train, request.estimator, request.seed, progress)
             except InvalidLabels as error:
                 yield row, refused_row(row, "invalid-labels", str(error))
-                continue
-            errors = found.gibbs_error(test), found.vote_error(test)
-            given = found.log_probability(test, progress)
-            yield row, posterior_row(row, found.log_p, found.predictive(), *errors, given)
 
     def samples(self, request: SampleRequest, progress: ProgressCallback = ignore) -> dict[str, Any]:
         """Draws from the prior, counted.

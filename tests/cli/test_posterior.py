@@ -98,5 +98,10 @@ def test_posteriors_of_a_service(run, tmp_path: Path, monkeypatch: pytest.Monkey
         assert "2 training inputs, 2 test inputs" in printed
         assert "0.2500 ± 0.1250" in printed
         assert "0.5000 (0.0000 … 1.0000)" in printed
+        (job,) = service.jobs
+        again = run("jobs", "results", job).out
+        assert "2 training inputs, 2 test inputs" in again
+        assert "0.2500 ± 0.1250" in again
+        assert parse(run("jobs", "results", job, "--json").out)["results"][0]["test"] == row["test"]
         np.save(tmp_path / "K.npy", np.eye(2))
         assert_refused(run("posterior", "--train", 1, "--kernel-file", tmp_path / "K.npy"), "--kernel-file", "NNGP_URL")

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,7 +163,7 @@ class Precomputed(Kernel):
 
 def test_the_vote_on_a_thousand_digits_is_that_of_another_gaussian_process_classifier() -> None:
     K, labels = digits(1437, Threshold(at=5))
-    found = posterior(K, labels[:1000])
+    found = posterior(K, labels[:1000], replicates=15)  # few enough that nothing is compiled
     vote, gibbs = found.vote_error(labels[1000:]), found.gibbs_error(labels[1000:])
     places = np.arange(1437.0)[:, None]
     other = GaussianProcessClassifier(Precomputed(100 * K), optimizer=None).fit(places[:1000], labels[:1000])
@@ -270,6 +272,30 @@ def test_of_an_architecture_and_inputs() -> None:
     assert told
     with pytest.raises(InvalidInput, match="X_test: has inputs of shape"):
         function_posterior(FullyConnected(), X[:20], labels[:20], X[20:, :5])
+
+
+def test_the_lines_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "posterior.md"
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    assert names["f"].shape == (1000, 300)
+    assert names["parts"].value.shape == (60,)
+    assert "votes uncertain" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_where_the_large_matrices_are_on_a_device() -> None:
+    K, labels = digits(50, Threshold(at=5))
+    K[1], K[:, 1] = K[0], K[:, 0]  # singular, for the order of visits
+    K[1, 1] = K[0, 0]
+    labels[1] = labels[0]
+    here, there = (posterior(K, labels[:40], backend=backend) for backend in ("numpy", "jax"))
+    first, second = here.predictive(), there.predictive()
+    assert np.all(np.abs(first.value - second.value) < 4 * np.hypot(first.stderr, second.stderr) + 1e-3)
+    np.testing.assert_allclose(np.abs(there.samples(2)[:, 1]), np.abs(there.samples(2)[:, 0]), rtol=1e-12)
+    given = [each.log_probability(labels[40:]) for each in (here, there)]
+    assert abs(given[0].value - given[1].value) < 4 * math.hypot(given[0].stderr or 0, given[1].stderr or 0)
 
 
 def test_without_test_inputs() -> None:

@@ -63,7 +63,7 @@ def test_the_particles_are_a_weighted_sample_after_resampling_too() -> None:
     kernel = prepare(K, SMC())
     y, uneven = labels.astype(float), np.array([0.9, 0.1, 0.0])
     small = run_labelling(kernel, y, SMC(particles=64), 1, 150, ignore, uneven, keep=True)
-    large = run_labelling(kernel, y, SMC(particles=128), 2, 150, ignore, keep=True)
+    large = run_labelling(kernel, y, SMC(particles=64), 2, 150, ignore, keep=True)
     assert small.diagnostics["resamplings"] > 0
     means, errors = [], []
     for run in (small, large):
