@@ -389,10 +389,10 @@ class Problem:
 
         return self.total(part)
 
-    def _chunk_gradient(self, theta: Array) -> Callable[[Array, Array, Array], Array]:
+    def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
         return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
 
-    def _outer_product(self, factor: Callable[..., Array], theta: Array, v: Array) -> Array:
+    def _outer_product(self, factor: Callable[..., Array], theta: Any, v: Any) -> Array:
         """(1/n) Σ c_i ∇f_i ∇f_iᵀ v with factors c = factor(ℓ, f, y)."""
 
         def part(X: Array, y: Array, w: Array) -> Array:

@@ -103,8 +103,8 @@ class Spectrum:
     """
 
     size: int
-    nodes: tuple[Float[np.ndarray, " k"], ...]
-    weights: tuple[Float[np.ndarray, " k"], ...]
+    nodes: tuple[Float[np.ndarray, " _"], ...]
+    weights: tuple[Float[np.ndarray, " _"], ...]
     exact: bool
     products: int
 
@@ -118,7 +118,7 @@ class Spectrum:
         """The largest node: λ_max is not smaller."""
         return float(max(nodes[-1] for nodes in self.nodes))
 
-    def mean(self, values: list[Float[np.ndarray, " k"]]) -> tuple[float, float | None]:
+    def mean(self, values: list[Float[np.ndarray, " _"]]) -> tuple[float, float | None]:
         """The mean over eigenvalues of a function, and its standard error.
 
         Args:
