@@ -135,7 +135,7 @@ class PACBayes(Specification):
         \;\text{ or, magnitude-aware, }\; N(0, s^2 w_i^2 + ε^2)
 
     The expectation is the mean over the same random vectors for all s. The error rises with s, as a rule; where it does
-    not always, σ is where it first crosses d on the way up.
+    not always, σ is one of the places where it crosses d.
 
     Attributes:
         noise: ``uniform`` or ``magnitude``.

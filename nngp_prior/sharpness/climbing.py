@@ -7,12 +7,14 @@ with s the half-widths of the box, or the half-axes of the ellipsoid, and A the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
@@ -96,6 +98,20 @@ def climb(
     state = (start, start, lowest, jnp.zeros_like(start), half)  # the start itself is the first that is tried
     (_, u, *_), (losses, slopes) = lax.scan(step, state, length=steps + 1)
     return Climb(u, losses, slopes[0])
+
+
+def averaged(values: list[float]) -> tuple[float, float | None]:
+    """The mean of independent figures, and its standard error.
+
+    Args:
+        values: one or more, infinite ones too.
+
+    Returns:
+        the error is None of a single one.
+    """
+    with np.errstate(invalid="ignore"):
+        mean = float(np.mean(values))
+        return mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def normalized_loss(problem: Problem, theta: Float[Array, " P"]) -> Float[Array, ""]:

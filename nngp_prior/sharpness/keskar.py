@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,13 +16,15 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.neighbourhoods import Keskar
-from nngp_prior.sharpness.climbing import BOX, FORWARD, climb
+from nngp_prior.sharpness.climbing import BOX, FORWARD, averaged, climb
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
 _EPSILON = {"keskar": 1e-3, "zhang2021": 1e-4, "sign-pgd": 1e-3}
 _ITERATIONS = {"keskar": 10, "zhang2021": 100, "sign-pgd": 30}
+
+Told = Callable[[int, int], None]  # (done, total) of one ascent
 
 
 class Box(NamedTuple):
@@ -81,7 +82,7 @@ def keskar(problem: Problem, specification: Keskar, seed: int, progress: Progres
         problem: network, loss, data.
         specification: options.
         seed: of subspaces, minibatches and starts.
-        progress: told of each ascent.
+        progress: told of each ascent, of epochs and of starts.
 
     Returns:
         one figure, with a standard error where several random ascents are averaged over.
@@ -92,13 +93,15 @@ def keskar(problem: Problem, specification: Keskar, seed: int, progress: Progres
     repeats = specification.repeats if random else 1
     found, gradients, ascents = [], 1.0, []
     for repeat in range(repeats):
-        ascent = _ASCENTS[specification.mode](problem, specification, seed, repeat)
+
+        def told(done: int, total: int, repeat: int = repeat) -> None:
+            progress(Progress("ascents", repeat * total + done, repeats * total))
+
+        ascent = _ASCENTS[specification.mode](problem, specification, seed, repeat, told)
         ascents.append(ascent)
         gradients += ascent.gradients
         found.append(100 * (ascent.value - here) / (1 + here))
-        progress(Progress("ascents", repeat + 1, repeats))
-    sharpness = float(np.mean(found))
-    stderr = float(np.std(found, ddof=1)) / math.sqrt(repeats) if repeats > 1 else None
+    sharpness, stderr = averaged(found)
     diagnostics = {"loss": here, "largest_loss": max(ascent.value for ascent in ascents), **ascents[-1].diagnostics}
     if sharpness == 0 and not np.any(np.asarray(gradient)):
         message = "the gradient is zero, and the ascent did not leave the parameters"
@@ -137,7 +140,7 @@ def _along(problem: Problem, box: Box, z: Array) -> tuple[Array, Array]:
     return value, box.slope(g)
 
 
-def _quasi_newton(problem: Problem, specification: Keskar, seed: int, repeat: int) -> Ascent:
+def _quasi_newton(problem: Problem, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
     """L-BFGS-B, with its tests of convergence switched off."""
     box = box_of(problem, specification, seed, repeat)
     widths = np.asarray(box.widths, np.float64)
@@ -152,8 +155,9 @@ def _quasi_newton(problem: Problem, specification: Keskar, seed: int, repeat: in
     options = {"maxiter": specification.iterations or _ITERATIONS["keskar"], "ftol": 0, "gtol": 0}
     bounds = np.stack([-widths, widths], axis=1)
     result = minimize(descent, np.zeros(len(widths)), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    told(1, 1)
     at_edge = float(np.mean(np.abs(result.x) >= widths * (1 - 1e-6)))
-    return Ascent(max(values), len(values), {"iterations": int(result.nit), "at_edge": at_edge})
+    return Ascent(float(np.max(values)), len(values), {"iterations": int(result.nit), "at_edge": at_edge})
 
 
 @jax.jit(static_argnames="steps")
@@ -166,7 +170,7 @@ def _by_signs(problem: Problem, box: Box, start: Array, steps: int) -> tuple[Arr
     return found.losses.max(), found.u
 
 
-def _sign_pgd(problem: Problem, specification: Keskar, seed: int, repeat: int) -> Ascent:
+def _sign_pgd(problem: Problem, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
     box = box_of(problem, specification, seed, repeat)
     steps = specification.iterations or _ITERATIONS["sign-pgd"]
     values, at_edge = [], []
@@ -177,6 +181,7 @@ def _sign_pgd(problem: Problem, specification: Keskar, seed: int, repeat: int) -
             value, u = _by_signs(problem, box, u, steps)
         values.append(float(value))
         at_edge.append(float(np.mean(np.abs(np.asarray(u)) == 1)))
+        told(start + 1, specification.starts)
     best = int(np.argmax(values))
     return Ascent(values[best], specification.starts * (steps + 1), {"losses": values, "at_edge": at_edge[best]})
 
@@ -192,7 +197,7 @@ def _epoch(problem: Problem, box: Box, theta: Array, batches: Integer[Array, "k 
     return lax.scan(step, theta, batches)[0]
 
 
-def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int) -> Ascent:
+def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
     """Ascent on minibatches."""
     box = box_of(problem, specification, seed, repeat)
     epochs = specification.iterations or _ITERATIONS["zhang2021"]
@@ -207,13 +212,14 @@ def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int)
             theta = _epoch(problem, box, theta, jnp.asarray(rows), rate)
         # The definition's L; the authors' code takes the mean of the minibatches' losses right after their steps.
         values.append(float(problem.loss(theta)))
+        told(epoch + 1, epochs)
     cost = epochs * k * m / problem.n + (epochs + 1) * FORWARD
     z = np.asarray(theta) - np.asarray(problem.theta)
     at_edge = float(np.mean(np.abs(z) >= np.asarray(box.widths) * (1 - 1e-6)))
-    return Ascent(max(values), cost, {"losses": values, "at_edge": at_edge})
+    return Ascent(float(np.max(values)), cost, {"losses": values, "at_edge": at_edge})
 
 
-_ASCENTS: dict[str, Callable[[Problem, Keskar, int, int], Ascent]] = {
+_ASCENTS: dict[str, Callable[[Problem, Keskar, int, int, Told], Ascent]] = {
     "keskar": _quasi_newton,
     "zhang2021": _stochastic,
     "sign-pgd": _sign_pgd,

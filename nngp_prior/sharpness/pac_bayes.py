@@ -89,11 +89,14 @@ def pac_bayes(problem: Problem, specification: PACBayes, seed: int, progress: Pr
     name = "pac_bayes" + ("_magnitude" if specification.noise == "magnitude" else "")
     low, high = _bracket(drop, specification.drop)
     if low is None or high is None:
-        what = "never drops" if high is None else "drops already without noise, because of ε,"
-        message = f"the accuracy {what} by more than {specification.drop:g}; the training error is {drop.error:.3g}"
-        message += "; pass a smaller drop" if high is None else "; pass a smaller epsilon or a larger drop"
+        where = f"at no σ up to {low:.0e}; pass a smaller drop" if low else f"at any σ down to {high:.0e}"
+        if high and specification.noise == "magnitude":
+            where += "; pass a smaller epsilon"
+        message = (
+            f"the accuracy drops by more than {specification.drop:g} from that of an error of {drop.error:.3g} {where}"
+        )
         quantity = Quantity(name, math.nan, None, "degenerate", message, {"training_error": drop.error})
-        return Outcome([quantity], _cost(drop, specification))
+        return _ended(drop, specification, quantity, progress)
     while high / low > 1 + specification.tolerance:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if drop(middle) <= specification.drop else (low, middle)
@@ -106,12 +109,11 @@ def pac_bayes(problem: Problem, specification: PACBayes, seed: int, progress: Pr
     stderr = 2 * value * error_of_drop / slope if slope > 0 else math.inf
     diagnostics = {"sigma": sigma, "drop": float(at_sigma.mean()), "drop_stderr": error_of_drop, "slope": slope}
     diagnostics["training_error"] = drop.error
-    progress(Progress("values of σ", drop.evaluations, drop.evaluations))
-    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], _cost(drop, specification))
+    return _ended(drop, specification, Quantity(name, value, stderr, diagnostics=diagnostics), progress)
 
 
 def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
-    """Two values of σ, one the double of the other, between which the drop first exceeds the limit; None: none does."""
+    """Two values of σ, one the double of the other, between which the drop crosses the limit; None: there is none."""
     sigma = 1.0
     if drop(sigma) > limit:
         for _ in range(_DOUBLINGS):
@@ -126,5 +128,6 @@ def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
     return sigma, None
 
 
-def _cost(drop: _Drop, specification: PACBayes) -> float:
-    return FORWARD * (1 + drop.evaluations * specification.perturbations)
+def _ended(drop: _Drop, specification: PACBayes, quantity: Quantity, progress: ProgressCallback) -> Outcome:
+    progress(Progress("values of σ", drop.evaluations, drop.evaluations))
+    return Outcome([quantity], FORWARD * (1 + drop.evaluations * specification.perturbations))

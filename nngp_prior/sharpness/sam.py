@@ -20,7 +20,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
-from nngp_prior.sharpness.climbing import BALL, NORMALIZED, climb, normalized_loss
+from nngp_prior.sharpness.climbing import BALL, NORMALIZED, averaged, climb, normalized_loss
 from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
@@ -170,7 +170,7 @@ def _of_axes(
     used = problem.n // (m or problem.n) * (m or problem.n)
     cost = (1 + steps) * (NORMALIZED if specification.normalize_logits else 1)
     gradients += partitions * cost * used / problem.n
-    stderr = float(np.std(means, ddof=1)) / math.sqrt(partitions) if partitions > 1 else None
+    value, stderr = averaged(means)
     diagnostics = {"zero_gradients": float(np.mean(flat))}
     if specification.normalize_logits and not np.any(np.asarray(problem.all_outputs(problem.theta))):
         message = "all outputs are zero, and cannot be normalised"
@@ -178,7 +178,7 @@ def _of_axes(
     if min(flat) == 1:
         message = "the gradient is zero within the ellipsoid's axes: there is no direction to go in"
         return Outcome([Quantity(name, 0.0, None, "zero-gradient", message, diagnostics)], gradients)
-    return Outcome([Quantity(name, float(np.mean(means)), stderr, diagnostics=diagnostics)], gradients)
+    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], gradients)
 
 
 def _minibatches(order: np.ndarray, m: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:

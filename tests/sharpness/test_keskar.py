@@ -109,6 +109,13 @@ def test_zhang2021_has_its_own_box() -> None:
     assert one(problem, mode="zhang2021", batch=8, repeats=1).value == explicit.value > 0
 
 
+def test_progress_ends() -> None:
+    for options in ({"subspace": 2}, {"mode": "zhang2021", "batch": 4, "iterations": 3}, {"mode": "sign-pgd"}):
+        events = []
+        measure_problem(linear(), [Keskar(repeats=2, **options)], 0, events.append)
+        assert [event.done for event in events] == list(range(1, events[-1].total + 1))
+
+
 def test_where_the_gradient_is_zero_only_random_starts_help() -> None:
     saddle = of_matrix(np.diag([1.0, -2.0]))
     for mode in ("keskar", "zhang2021"):
@@ -157,3 +164,12 @@ def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
 def test_minibatches_have_no_subspace() -> None:
     with pytest.raises(InvalidInput, match="subspace is not of the mode zhang2021"):
         Keskar(mode="zhang2021", subspace=2)
+
+
+@pytest.mark.parametrize("mode", ["keskar", "zhang2021", "sign-pgd"])
+def test_a_loss_that_is_not_finite_in_the_box_is_a_status(mode: str) -> None:
+    problem = linear(dtype="float32")
+    large = problem.at(3e18 * np.asarray(problem.theta))
+    found = one(large, mode=mode, epsilon=1, batch=4, iterations=5, learning_rate=1)
+    assert np.isfinite(found.diagnostics["loss"])
+    assert found.status == "not-finite"

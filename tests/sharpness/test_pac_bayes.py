@@ -8,6 +8,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.schemas.neighbourhoods import PACBayes
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.networks import precisely
+from tests.sharpness.cases import of_matrix
 from tests.sharpness.quadratics import linear
 
 
@@ -104,10 +105,12 @@ def test_what_has_no_such_deviation_is_degenerate() -> None:
     wrong = one(example(right=False)[0], perturbations=400)
     assert wrong.status == "degenerate"
     assert np.isnan(wrong.value)
-    assert "never drops by more than 0.1" in wrong.message
+    assert "more than 0.1 from that of an error of 1 at no σ up to 1e+12" in wrong.message
+    constant = one(of_matrix(np.zeros((2, 2))), perturbations=400)
+    assert constant.status == "degenerate"
     noisy = one(example()[0], perturbations=400, noise="magnitude", epsilon=1e3)
     assert noisy.status == "degenerate"
-    assert "drops already" in noisy.message
+    assert "at any σ down to 9e-13; pass a smaller epsilon" in noisy.message
 
 
 def test_in_float32() -> None:

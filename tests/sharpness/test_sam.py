@@ -69,6 +69,14 @@ def test_one_step_and_the_maximum_of_a_quadratic(measure) -> None:
     assert found.stderr is None
 
 
+def test_one_step_may_go_too_far_and_an_ascent_does_not() -> None:
+    """L = (1 - θ²/4)² has a hill at 0, and a step of length 0.5 from 0.1 ends beyond it, and lower."""
+    hill = of_matrix(np.array([[-1.0]])).at(np.array([0.1]))
+    here = (1 - 0.1**2 / 4) ** 2
+    assert one(hill, SAMSharpness(rho=0.5)).value == pytest.approx((1 - 0.4**2 / 4) ** 2 - here, rel=1e-10)
+    assert one(hill, SAMSharpness(rho=0.5, method="ascent", steps=60)).value == pytest.approx(1 - here, rel=1e-6)
+
+
 def test_m_sharpness_for_single_examples_is_the_mean_over_them() -> None:
     problem = linear()
     for measure in MEASURES:
