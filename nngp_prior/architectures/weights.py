@@ -15,6 +15,7 @@ from nngp_prior.architectures.layers import (
     Sum,
     layers_of,
 )
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 
 
@@ -66,6 +67,9 @@ def weights_of(layers: Layers, shape: tuple[int, ...]) -> tuple[list[Weights], t
 
     Returns:
         those of each layer that has any, main branches before shortcuts, and the shape of what comes out.
+
+    Raises:
+        InvalidInput: windows larger than what is left of the image.
     """
     found: list[Weights] = []
     for layer in layers:
@@ -97,4 +101,7 @@ def weights_of(layers: Layers, shape: tuple[int, ...]) -> tuple[list[Weights], t
 
 
 def _windows(edge: int, size: int, stride: int, padded: bool) -> int:
-    return max(-(-edge // stride) if padded else (edge - size) // stride + 1, 1)
+    if not padded and size > edge:
+        problem = f"windows of {size} × {size} where {edge} pixels are left"
+        raise InvalidInput("X", problem, "Use larger images or fewer layers.")
+    return -(-edge // stride) if padded else (edge - size) // stride + 1

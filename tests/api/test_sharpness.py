@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.work import WORK, Limits
-from nngp_prior import FullyConnected, LocalClient
+from nngp_prior import FullyConnected, LocalClient, Residual
 from nngp_prior.client.requests import named_weights
 from nngp_prior.data import label, load
 from nngp_prior.errors import InvalidInput, NngpPriorError, ResourceLimit
@@ -180,3 +180,15 @@ def test_without_a_service(tmp_path: Path) -> None:
         # A service refuses the array itself.
         with pytest.raises(InvalidInput, match=r"weights\.dense 1/bias: holds nan"):
             local.sharpness(NETWORK, [(W, b * np.nan), *rest], Digits(n=12), Parity())
+
+
+def test_images_go_into_convolutions(tmp_path: Path) -> None:
+    network = Residual(groups=1, channels=2)
+    data = load(Digits(n=6))
+    y = label(Parity(), data.classes)
+    parameters = finite_network(network, (8, 8, 1)).init(1)
+    with LocalClient(KernelCache(tmp_path, 10**9)) as local:
+        found = local.sharpness(network, parameters, Digits(n=6), Parity(), "fisher-trace").result().report
+        assert_same(found, measure(network, parameters, (data.images, y), "fisher-trace"))
+        with pytest.raises(InvalidInput, match="there is no 'convolution 2/weight'"):
+            local.sharpness(network, parameters[:1], Digits(n=6), Parity())

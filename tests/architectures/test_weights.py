@@ -5,6 +5,7 @@ import pytest
 from nngp_prior import Convolutional, FullyConnected, Residual
 from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.weights import parameter_shapes, weights_of
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture, ConvolutionLayer, PoolingLayer
 from nngp_prior.sharpness import finite_network
 
@@ -42,3 +43,11 @@ def test_multiplications_counted_by_hand() -> None:
     # 20 × 17 × 3: windows of 5 × 5 in steps of 2 make 8 × 7 × 3, pooling 4 × 3, steps of 2 make 2 × 2 × 4.
     multiplications = 8 * 7 * (5 * 5 * 3 * 3) + 2 * 2 * (3 * 3 * 3 * 4) + 2 * 2 * 4
     assert count(Convolutional(layers=PARTS, channels=4), (20, 17, 3)) == multiplications
+
+
+@pytest.mark.parametrize("layer", [ConvolutionLayer(size=5, padding="valid"), PoolingLayer(size=5)])
+def test_windows_larger_than_the_image_are_refused(layer: ConvolutionLayer | PoolingLayer) -> None:
+    network = Convolutional(layers=(ConvolutionLayer(size=9), layer), channels=2)
+    assert parameter_shapes(network, (5, 6, 1))["convolution 1/weight"] == (9, 9, 1, 2)
+    with pytest.raises(InvalidInput, match="windows of 5 × 5 where 4 pixels are left"):
+        parameter_shapes(network, (6, 4, 1))
