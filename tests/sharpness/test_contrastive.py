@@ -52,7 +52,7 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_matrices(batches: str | int
     assert difference.value > 0  # λ_max is convex
 
 
-@pytest.mark.parametrize("of", [Trace(probes=3), FisherTrace(fisher="empirical", layer="each")])
+@pytest.mark.parametrize("of", [Trace(method="hutchinson", probes=3), FisherTrace(fisher="empirical", layer="each")])
 def test_what_is_linear_in_the_loss_has_no_difference_over_a_partition(of) -> None:
     for each in contrastive(small(), of=of).quantities:
         assert each.value == pytest.approx(1 if each.name.endswith("_ratio") else 0, abs=1e-13)
@@ -76,7 +76,9 @@ def test_the_standard_error_is_that_over_minibatches() -> None:
 def test_it_counts_the_gradients_of_all() -> None:
     outcome = contrastive(small(), of=Trace(method="hutchinson", probes=3))
     assert outcome.gradients == pytest.approx(2 * (2 * 3))
-    assert contrastive(small(), of=Trace(probes=3), batches=8).gradients == pytest.approx(6 * (1 + 8 * 5 / 20))
+    assert contrastive(small(), of=Trace(method="hutchinson", probes=3), batches=8).gradients == pytest.approx(
+        6 * (1 + 8 * 5 / 20)
+    )
 
 
 def test_troubles_of_a_minibatch_are_told() -> None:
