@@ -22,8 +22,11 @@ from benchmarks import (
     labellings,
     large,
     memory,
+    rescaling,
     scipy_mvn,
     service,
+    sharpness,
+    training,
 )
 from benchmarks.machine import describe
 from benchmarks.report import RESULTS, Table, as_markdown, say, write
@@ -40,9 +43,12 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "labellings": labellings.run,
     "bounds": bounds.run,
     "boolean": boolean.run,
+    "rescaling": rescaling.run,
+    "training": training.run,
     "memory": memory.run,
     "large": large.run,
     "service": service.run,
+    "sharpness": sharpness.run,
     "backends": backends.run,
     "gpu": gpu.run,
     "scipy_mvn": scipy_mvn.run,

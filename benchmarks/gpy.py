@@ -7,25 +7,20 @@ itself (:mod:`benchmarks.gpy_ep`). It has two modes: one site after another, the
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.environments import Environment
 from benchmarks.problems import data_note, problem, sizes
 from benchmarks.report import Column, Table, say
 from benchmarks.timing import blas_threads, measure
 from nngp_prior import log_probability
 
-_HERE = Path(__file__).parent
-_REQUIREMENTS = _HERE / "requirements-gpy.txt"
-_ENVIRONMENT = _HERE.parent / ".venv-gpy"
-_PYTHON = _ENVIRONMENT / "bin" / "python"
+GPY = Environment("gpy")
 _MAX_SWEEPS = 200
 _WANTED_OVER_SMC = 30  # of GPy's default mode
 
@@ -34,7 +29,7 @@ def run(quick: bool) -> list[Table]:
     """Value and time of both GPy modes and of our two estimators."""
     wanted = (50, 100) if quick else (300, 1000)
     limit = 60.0 if quick else 400.0
-    build_environment()
+    GPY.build()
     rows = []
     for n in sizes(*wanted):
         K = problem(n).K
@@ -69,24 +64,6 @@ def run(quick: bool) -> list[Table]:
     return [_table(rows, wanted, limit)]
 
 
-def build_environment() -> None:
-    """Create ``.venv-gpy`` if it is missing or older than its requirements."""
-    stamp = _ENVIRONMENT / ".installed"
-    if stamp.exists() and stamp.stat().st_mtime >= _REQUIREMENTS.stat().st_mtime:
-        return
-    say(f"building {_ENVIRONMENT.name}")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(_ENVIRONMENT)], check=True)
-    install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps", "-r", str(_REQUIREMENTS)]
-    subprocess.run([str(_PYTHON), *install], check=True)
-    stamp.touch()
-
-
-def gpy_version() -> str:
-    """The version that is required."""
-    pins = dict(line.split("==") for line in _REQUIREMENTS.read_text().split())
-    return pins["gpy"]
-
-
 def gpy_ep(K: np.ndarray, y: np.ndarray, parallel: bool, limit: float) -> dict[str, Any]:
     """One run of GPy's EP.
 
@@ -99,24 +76,16 @@ def gpy_ep(K: np.ndarray, y: np.ndarray, parallel: bool, limit: float) -> dict[s
     Returns:
         ``log_z``, ``seconds``, ``sweeps``, and ``end``: how it ended.
     """
-    threads = str(blas_threads())
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         np.savez(path, K=K, labels=y)
-        # -P: this folder is not searched for modules.
-        command = [str(_PYTHON), "-P", str(_HERE / "gpy_ep.py"), str(path), "--max-sweeps", str(_MAX_SWEEPS)]
-        command += ["--parallel"] * parallel
+        arguments = [str(path), "--max-sweeps", str(_MAX_SWEEPS), *["--parallel"] * parallel]
         try:
-            done = subprocess.run(
-                command, env=os.environ | dict.fromkeys(names, threads), capture_output=True, text=True, timeout=limit
-            )
+            result = GPY.run("gpy_ep.py", *arguments, limit=limit)
         except subprocess.TimeoutExpired:
             return {"log_z": None, "seconds": limit, "sweeps": None, "end": "time limit"}
-    if done.returncode:
-        reason = done.stderr.strip().rpartition("\n")[2]
-        return {"log_z": None, "seconds": float("nan"), "sweeps": None, "end": f"failed: {reason}"}
-    result = json.loads(done.stdout.strip().rpartition("\n")[2])
+        except RuntimeError as error:
+            return {"log_z": None, "seconds": float("nan"), "sweeps": None, "end": f"failed: {error}"}
     return result | {"end": "converged" if result["converged"] else "sweep cap"}
 
 
@@ -158,8 +127,8 @@ def _table(rows: list[dict[str, Any]], wanted: tuple[int, ...], limit: float) ->
         rows,
         [
             data_note(*wanted),
-            f"GPy {gpy_version()}, Heaviside link, its defaults otherwise; at most {_MAX_SWEEPS} sweeps, and {limit:g} "
-            f"s (then the ratio is a lower bound); both sides with {blas_threads()} BLAS threads",
+            f"GPy {GPY.version('gpy')}, Heaviside link, its defaults otherwise; at most {_MAX_SWEEPS} sweeps, and "
+            f"{limit:g} s (then the ratio is a lower bound); both sides with {blas_threads()} BLAS threads",
             "GPy's time is that of EP.inference, which also forms the posterior; start and imports are not in it",
             *_least_ratios(rows),
         ],

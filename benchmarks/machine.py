@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 from threadpoolctl import threadpool_info
 
-from benchmarks.gpy import gpy_version
+from benchmarks.gpy import GPY
 from benchmarks.timing import blas_threads
 
 
@@ -25,7 +25,7 @@ def describe(load: float) -> dict[str, str | int | float]:
     """
     blas = {f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"}
     packages = {name: version(name) for name in ("nngp-prior", "numpy", "scipy", "jax")}
-    packages = {"Python": platform.python_version(), **packages, "GPy": gpy_version()}
+    packages = {"Python": platform.python_version(), **packages, "GPy": GPY.version("gpy")}
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,

@@ -13,7 +13,14 @@ from numpy.typing import ArrayLike
 from nngp_prior.client.bars import bar
 from nngp_prior.client.jobs import Status
 from nngp_prior.client.kinds import kind_of
-from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
+from nngp_prior.client.requests import (
+    Npy,
+    bound_request,
+    estimate_request,
+    posterior_request,
+    sample_request,
+    sharpness_request,
+)
 from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import ResultsRequest, Workbench
@@ -21,14 +28,19 @@ from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.posterior_result import PosteriorResults
+from nngp_prior.schemas.request import SharpnessRequest
 from nngp_prior.schemas.result import Results
 from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.sharpness import DEFAULT
+from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.sharpness.workbench import SharpnessBench
 
 R = TypeVar("R")
+_Bench = Any  # a Workbench or a SharpnessBench, each for requests of its own
 
 
 class LocalClient:
-    """Estimates, bounds, posteriors and samples by this process, with the calls of :class:`nngp_prior.Client`.
+    """Estimates, bounds, posteriors, samples, sharpness by this process, with the calls of :class:`nngp_prior.Client`.
 
     Arrays and results are kept as long as the client is.
 
@@ -138,18 +150,48 @@ class LocalClient:
         """
         return self.submit(sample_request(architecture, X, networks, seed, source, top, complexities, self.upload))
 
-    def submit(self, request: ResultsRequest) -> LocalJob[Any]:
+    def sharpness(
+        self,
+        architecture: Architecture,
+        parameters: Any,
+        X: Any,
+        y: Any,
+        measures: Sequence[Any] = DEFAULT,
+        *,
+        loss: str = "cross-entropy",
+        dtype: str = "float64",
+        seed: int = 0,
+    ) -> LocalJob[SharpnessResults]:
+        """As :meth:`nngp_prior.Client.sharpness`; computed when results are asked for.
+
+        Args:
+            architecture: the specification of the network.
+            parameters: as its ``init`` gives them.
+            X: an array of inputs, or a data set.
+            y: an array of labels, or one labelling.
+            measures: names, or specifications with options.
+            loss: ``cross-entropy`` or ``mse``.
+            dtype: ``float64`` or ``float32``.
+            seed: of random vectors.
+
+        Returns:
+            the job.
+        """
+        options = {"loss": loss, "dtype": dtype, "seed": seed}
+        return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
+
+    def submit(self, request: ResultsRequest | SharpnessRequest) -> LocalJob[Any]:
         """Take a request, after checking all of it but its labels.
 
         Args:
-            request: of estimates, bounds, posteriors or samples.
+            request: of estimates, bounds, posteriors, samples or sharpness.
 
         Returns:
             the job; that of the same request, if there is one.
         """
         id = request.content_hash
         if id not in self._jobs:
-            self._jobs[id] = LocalJob(self._bench, request)
+            self._jobs[id] = LocalJob(self._bench_of(request), request)
         self._jobs[id].accept()
         return self._jobs[id]
 
@@ -160,7 +202,7 @@ class LocalClient:
             array: of real numbers.
 
         Returns:
-            its hash, for ``BlobData`` and ``BlobLabellings``.
+            its hash, for ``BlobData``, ``BlobLabellings`` and weights.
         """
         file = Npy(np.array(array))
         self._arrays.setdefault(file.sha256, file.array)
@@ -206,6 +248,9 @@ class LocalClient:
     ) -> None:
         self.close()
 
+    def _bench_of(self, request: ResultsRequest | SharpnessRequest) -> _Bench:
+        return SharpnessBench(self._bench) if isinstance(request, SharpnessRequest) else self._bench
+
     def _array(self, sha256: str) -> np.ndarray:
         if sha256 not in self._arrays:
             raise InvalidInput("sha256", f"there is no array {sha256}", "Upload it first.")
@@ -217,13 +262,13 @@ class LocalJob(Generic[R]):
 
     Args:
         bench: what computes.
-        request: of estimates, bounds, posteriors or samples.
+        request: of estimates, bounds, posteriors, samples or sharpness.
 
     Attributes:
         id: of the job; the same for the same request.
     """
 
-    def __init__(self, bench: Workbench, request: ResultsRequest) -> None:
+    def __init__(self, bench: _Bench, request: ResultsRequest | SharpnessRequest) -> None:
         self._bench, self._request = bench, request
         self.id = request.content_hash
         self._kind, self._target, self._facts = kind_of(request.work), bench.count(request), bench.facts(request)
@@ -276,7 +321,8 @@ class LocalJob(Generic[R]):
             timeout: seconds after which no other row is begun.
 
         Returns:
-            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws.
+            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws;
+            ``SharpnessResults``: one for each measure.
 
         Raises:
             NotFinished: some are left; those that were computed are kept.
@@ -289,7 +335,7 @@ class LocalJob(Generic[R]):
             raise NotFinished(f"timeout: job {self.id} has not ended after {timeout:g} s ({done}). Ask again.")
         if self._state == "dismissed":
             raise NngpPriorError(f"job {self.id} was dismissed. Submit it again.")
-        asked = self._request.model_dump(mode="json", exclude={"dataset", "labellings"})
+        asked = self._request.model_dump(mode="json", exclude={"dataset", "labellings", "labelling", "weights"})
         return self._kind.all(
             [self._rows[row] for row in sorted(self._rows)], {"units": "nats", **self._facts, **asked}
         )

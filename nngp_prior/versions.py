@@ -9,5 +9,5 @@ import importlib.metadata
 @functools.cache
 def versions() -> dict[str, str]:
     """Of the packages that results depend on."""
-    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents")
+    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents", "matfree", "optax")
     return {package: importlib.metadata.version(package) for package in packages}

@@ -7,7 +7,17 @@ import pytest
 from jaxtyping import install_import_hook
 
 # All rooms but numerics.gaussian, whose functions are called for each site and coordinate.
-_CHECKED = ["numerics.linalg", "numerics.random", "schemas", "architectures", "data", "kernels", "probability", "prior"]
+_CHECKED = [
+    "numerics.linalg",
+    "numerics.random",
+    "schemas",
+    "architectures",
+    "data",
+    "kernels",
+    "probability",
+    "prior",
+    "sharpness",
+]
 install_import_hook([f"nngp_prior.{room}" for room in _CHECKED], "beartype.beartype")
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"

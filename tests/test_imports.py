@@ -23,6 +23,8 @@ WITHOUT_JAX = [
     "nngp_prior.data",
     "nngp_prior.data.complexity",
     "nngp_prior.kernels",
+    "nngp_prior.schemas.sharpness",
+    "nngp_prior.sharpness",
     "nngp_prior.prior.learning_curve",
     "nngp_prior.prior.contributions",
     "nngp_prior.prior.posterior",

@@ -13,6 +13,7 @@ from api.work import WORK
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.request import RequestDataset, RequestLabelling
+from nngp_prior.schemas.sharpness import Measure
 
 router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"])
 _UNIONS = {
@@ -20,12 +21,13 @@ _UNIONS = {
     "datasets": RequestDataset,
     "labellings": RequestLabelling,
     "estimators": Estimator,
+    "measures": Measure,
 }
 
 
 @router.get("")
 def get() -> dict[str, Any]:
-    """Architectures, data sets, labellings, estimators and kinds of work, each with its JSON schema and defaults."""
+    """What architectures, data, labellings, estimators, measures and kinds of work there are: schemas and defaults."""
     return _catalogue()
 
 

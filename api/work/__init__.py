@@ -10,7 +10,10 @@ from api.work.estimates import Estimates
 from api.work.kernels import Kernels
 from api.work.posteriors import Posteriors
 from api.work.samples import Samples
+from api.work.sharpness import Sharpness
 
 __all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
 
-WORK: dict[str, Work[Any]] = {work.kind: work for work in (Estimates(), Kernels(), Bounds(), Posteriors(), Samples())}
+WORK: dict[str, Work[Any]] = {
+    work.kind: work for work in (Estimates(), Kernels(), Bounds(), Posteriors(), Samples(), Sharpness())
+}

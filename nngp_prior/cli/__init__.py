@@ -1,4 +1,4 @@
-"""The command line: ``nngp-prior estimate | kernel | posterior | bound | sample | serve | jobs | demo | doctor``."""
+"""The commands: ``estimate | kernel | posterior | bound | sample | sharpness | serve | jobs | demo | doctor``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nngp_prior.cli.kernel import app as kernel
 from nngp_prior.cli.posterior import posterior
 from nngp_prior.cli.sample import sample
 from nngp_prior.cli.serve import serve
+from nngp_prior.cli.sharpness import app as sharpness
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.base import explain
 
@@ -34,6 +35,7 @@ app.add_typer(kernel, name="kernel")
 app.command()(posterior)
 app.command()(bound)
 app.command()(sample)
+app.add_typer(sharpness, name="sharpness")
 app.command()(serve)
 app.add_typer(jobs, name="jobs")
 app.command()(demo)

@@ -100,7 +100,7 @@ def architecture_of(context: typer.Context) -> Architecture:
         flag = f"--{beside[0].replace('_', '-')}"
         raise InvalidInput(flag, f"means nothing beside --architecture {name}", "Leave one of them out.")
     if name.endswith(".json"):
-        return _ARCHITECTURE.validate_python(_read(Path(name)))
+        return _ARCHITECTURE.validate_python(read_json(Path(name)))
     if "width" in fields and name != "fully-connected":
         fields["channels"] = fields.pop("width")
     if name in _MYRTLE:
@@ -138,7 +138,18 @@ def _given(context: typer.Context, names: Sequence[str]) -> dict[str, Any]:
     return {name: context.params[name] for name in names if context.params[name] is not None}
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        its content.
+
+    Raises:
+        DataUnavailable: it is missing, or no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -13,22 +13,31 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
-from nngp_prior.client.requests import Npy, bound_request, estimate_request, posterior_request, sample_request
+from nngp_prior.client.requests import (
+    Npy,
+    bound_request,
+    estimate_request,
+    posterior_request,
+    sample_request,
+    sharpness_request,
+)
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.data import BlobData, Dataset
 from nngp_prior.schemas.posterior_result import PosteriorResults
-from nngp_prior.schemas.request import EstimateRequest, SampleRequest
+from nngp_prior.schemas.request import EstimateRequest, SampleRequest, SharpnessRequest
 from nngp_prior.schemas.result import Results
 from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.sharpness import DEFAULT
+from nngp_prior.schemas.sharpness_result import SharpnessResults
 from nngp_prior.settings import ClientSettings
 
 _PAGE = 200
 
 
 class Client:
-    """A service of estimates, bounds, posteriors and samples.
+    """A service of estimates, bounds, posteriors, samples and sharpness.
 
     What it refuses raises the errors of this package (:mod:`nngp_prior.errors`). Where no service answers, or it says
     that it is too busy or its disk is full, requests are made again, after as long as it says or after growing
@@ -151,11 +160,42 @@ class Client:
         """
         return self.submit(sample_request(architecture, X, networks, seed, source, top, complexities, self.upload))
 
-    def submit(self, request: EstimateRequest | SampleRequest) -> RemoteJob[Any]:
+    def sharpness(
+        self,
+        architecture: Architecture,
+        parameters: Any,
+        X: Any,
+        y: Any,
+        measures: Sequence[Any] = DEFAULT,
+        *,
+        loss: str = "cross-entropy",
+        dtype: str = "float64",
+        seed: int = 0,
+    ) -> RemoteJob[SharpnessResults]:
+        """Ask how flat the loss is at a trained network, as :func:`nngp_prior.sharpness.measure` does.
+
+        Args:
+            architecture: the specification of the network, whose width or channels matter here.
+            parameters: as its ``init`` gives them, or training left them, or pairs of weights and biases from the input
+                on; each array is uploaded unless it is there.
+            X: as for :meth:`estimate`.
+            y: n labels -1 and +1, or one labelling.
+            measures: names, or specifications with options (:mod:`nngp_prior.schemas.sharpness`).
+            loss: ``cross-entropy`` or ``mse``.
+            dtype: ``float64`` or ``float32``.
+            seed: of random vectors; the figures are those of the library.
+
+        Returns:
+            the job, which has been accepted; that of the same request, if there is one. Its results have a ``report``.
+        """
+        options = {"loss": loss, "dtype": dtype, "seed": seed}
+        return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
+
+    def submit(self, request: EstimateRequest | SampleRequest | SharpnessRequest) -> RemoteJob[Any]:
         """Ask for what a request says.
 
         Args:
-            request: of estimates, bounds, posteriors or samples.
+            request: of estimates, bounds, posteriors, samples or sharpness.
 
         Returns:
             the job, which has been accepted.
@@ -163,17 +203,17 @@ class Client:
         response = self._http.request("POST", f"/v1/{request.work}", json=request.differing)
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
-    def cost(self, request: EstimateRequest | SampleRequest) -> dict[str, Any]:
+    def cost(self, request: EstimateRequest | SampleRequest | SharpnessRequest) -> dict[str, Any]:
         """What a request would take, without making it.
 
         Args:
-            request: of estimates, bounds, posteriors or samples.
+            request: of estimates, bounds, posteriors, samples or sharpness.
 
         Returns:
             ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
         """
-        path = f"/v1/{request.work}"
-        return self._http.request("POST", path, params={"dry_run": "true"}, json=request.differing).json()
+        body = request.differing
+        return self._http.request("POST", f"/v1/{request.work}", params={"dry_run": "true"}, json=body).json()
 
     def describe(self, dataset: Dataset | BlobData) -> dict[str, Any]:
         """What a data set turns out to be, where the service has it.
@@ -193,7 +233,7 @@ class Client:
             array: of real numbers.
 
         Returns:
-            its hash, for ``BlobData`` and ``BlobLabellings``.
+            its hash, for ``BlobData``, ``BlobLabellings`` and weights.
         """
         file = Npy(np.asarray(array))
         path = f"/v1/blobs/{file.sha256}"

@@ -157,7 +157,8 @@ class RemoteJob(Generic[R]):
             timeout: seconds to wait for; for ever when absent.
 
         Returns:
-            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws.
+            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws;
+            ``SharpnessResults``: one for each measure.
 
         Raises:
             NotFinished: it has not ended in time, and goes on; ask again, here or with ``client.job(id)``.
@@ -177,7 +178,7 @@ class RemoteJob(Generic[R]):
         """Results, each as soon as the service gives it.
 
         Yields:
-            each labelling's once, in no particular order; ``Samples`` of draws.
+            each labelling's, or measure's, once, in no particular order; ``Samples`` of draws.
         """
         seen: set[int] = set()
         pause, longest = _PAUSES
@@ -186,7 +187,7 @@ class RemoteJob(Generic[R]):
             before = len(seen)
             try:
                 for row in self._rows() if ended or self._status.current > before else ():
-                    place = row.get("labelling", 0)
+                    place = row.get("place", row.get("labelling", 0))
                     if place not in seen:
                         seen.add(place)
                         yield self._kind.one(row)

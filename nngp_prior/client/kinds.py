@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from nngp_prior.schemas.bound_result import BoundResult, BoundResults
 from nngp_prior.schemas.posterior_result import PosteriorResult, PosteriorResults
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest
+from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
 from nngp_prior.schemas.result import Result, Results
 from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.sharpness_result import SharpnessResult, SharpnessResults
 
 
 class Kind(NamedTuple):
@@ -32,6 +33,7 @@ _KINDS = {
     BoundRequest.work: Kind("labellings", BoundResult, BoundResults),
     PosteriorRequest.work: Kind("labellings", PosteriorResult, PosteriorResults),
     SampleRequest.work: Kind("samples", Samples, lambda rows, about: Samples(rows[0], about)),
+    SharpnessRequest.work: Kind("measures", SharpnessResult, SharpnessResults),
 }
 
 

@@ -14,7 +14,14 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
 from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest
+from nngp_prior.schemas.request import (
+    BoundRequest,
+    EstimateRequest,
+    PosteriorRequest,
+    SampleRequest,
+    SharpnessRequest,
+)
+from nngp_prior.schemas.sharpness import measure_of
 
 S = TypeVar("S", bound=Specification)
 Upload = Callable[[np.ndarray], str]
@@ -156,6 +163,95 @@ def sample_request(
     """
     parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
     return _with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, upload)
+
+
+def sharpness_request(
+    architecture: Any,
+    parameters: Any,
+    X: Any,
+    y: Any,
+    measures: Sequence[Any],
+    options: Mapping[str, Any],
+    upload: Upload,
+) -> SharpnessRequest:
+    """A request for measures of sharpness.
+
+    Args:
+        architecture: its specification.
+        parameters: as its ``init`` gives them, or pairs of weights and biases.
+        X: as for :func:`estimate_request`.
+        y: one labelling, as there.
+        measures: names, or specifications.
+        options: the other fields of the request.
+        upload: as there.
+
+    Returns:
+        the request; arrays are uploaded.
+
+    Raises:
+        InvalidInput: there are several labellings, or something else is wrong.
+    """
+    arrays = named_weights(parameters)
+    asked = [measures] if isinstance(measures, str | Specification | Mapping) else measures
+    specified, labels = _labellings(y)
+    rows = len(specified) if labels is None else len(labels)
+    if rows != 1:
+        raise InvalidInput("y", f"got {rows} labellings", "Pass one.")
+    dataset = X if _is_specification(X) else _inputs(X)
+    placeholder = "0" * 64
+    request = SharpnessRequest(
+        architecture=architecture,
+        weights=dict.fromkeys(arrays, placeholder),
+        dataset=BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset,
+        labelling=specified[0] if labels is None else BlobLabellings(sha256=placeholder),
+        measures=tuple(measure_of(each) if isinstance(each, str) else each for each in asked),
+        **options,
+    )
+    sent: dict[str, Any] = {"weights": {name: upload(array) for name, array in arrays.items()}}
+    if isinstance(dataset, np.ndarray):
+        sent["dataset"] = BlobData(sha256=upload(dataset))
+    if labels is not None:
+        sent["labelling"] = BlobLabellings(sha256=upload(labels))
+    return request.model_copy(update=sent)
+
+
+def named_weights(parameters: Any) -> dict[str, np.ndarray]:
+    """The arrays of a network by their names: layers are numbered from the input on.
+
+    Args:
+        parameters: nested tuples and lists, in the innermost of which stand the weights of a layer and its biases; a
+            layer without biases has None, or nothing, in their place.
+
+    Returns:
+        arrays under ``dense 1/weight``, ``dense 1/bias``, ``convolution 2/weight``, …
+
+    Raises:
+        InvalidInput: they are something else.
+    """
+    found: dict[str, np.ndarray] = {}
+    layers = list(_layers(parameters))
+    for number, layer in enumerate(layers, start=1):
+        arrays = [_array("parameters", part) for part in layer if part is not None]
+        kind = {2: "dense", 4: "convolution"}.get(arrays[0].ndim)
+        if kind is None or len(arrays) > 2:
+            problem = f"layer {number} has arrays of shapes {', '.join(str(array.shape) for array in arrays)}"
+            raise InvalidInput("parameters", problem, "Pass weights and biases, as init gave or train returned them.")
+        found |= {f"{kind} {number}/{role}": array for role, array in zip(("weight", "bias"), arrays, strict=False)}
+    if not found:
+        raise InvalidInput("parameters", "hold no arrays", "Pass what init gave, or train returned.")
+    return found
+
+
+def _layers(tree: Any) -> Iterator[Sequence[Any]]:
+    if not isinstance(tree, tuple | list):
+        raise InvalidInput(
+            "parameters", f"hold a {type(tree).__name__} among the layers", "Pass what init gave, or train returned."
+        )
+    if tree and tree[0] is not None and not isinstance(tree[0], tuple | list):
+        yield tree
+        return
+    for part in tree:
+        yield from _layers(part)
 
 
 def _with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload: Upload) -> S:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from nngp_prior.kernels.analytic import kernel
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.kernels.cost import kernel_cost
-from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.kernels.inspection import inspect
 from nngp_prior.kernels.job import Job
 from nngp_prior.lazy import attributes
@@ -19,7 +18,6 @@ __all__ = [
     "Job",
     "KernelCache",
     "MonteCarloKernel",
-    "check_inputs",
     "inspect",
     "kernel",
     "kernel_cost",

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.kernels.job import check_choice
 from nngp_prior.kernels.tiles import Grid
 from nngp_prior.progress import Progress, ProgressCallback, ignore

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 
 Get = Literal["nngp", "ntk"]

@@ -24,9 +24,9 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.finite import Drawer, Features, features_of
-from nngp_prior.kernels.inputs import check_inputs
 from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ignore

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.kernels import check_inputs, monte_carlo_kernel
+from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import check_labels, compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback

@@ -27,8 +27,8 @@ from scipy.special import ndtr
 from nngp_prior import kernels
 from nngp_prior import progress as _progress
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
-from nngp_prior.kernels import check_inputs
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import check_labels, prepare, require_memory
 from nngp_prior.probability.checks import as_matrix

@@ -95,7 +95,7 @@ class Workbench:
         places = []
         for labelling in labellings:
             if isinstance(labelling, BlobLabellings):
-                Y = self._array(labelling.sha256)
+                Y = self.array(labelling.sha256)
                 if Y.ndim != 2 or Y.dtype.kind not in "biu":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
                     raise InvalidInput("labellings", problem, "Upload L × n integers: -1 and +1, or classes.")
@@ -121,8 +121,25 @@ class Workbench:
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
             return check_labels(label(labelling, data.classes, data.known_classes), len(data.X), classes)
-        y = check_labels(self._array(labelling.sha256)[place.row], len(data.X), classes)
+        y = check_labels(self.array(labelling.sha256)[place.row], len(data.X), classes)
         return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
+
+    def array(self, sha256: str) -> np.ndarray:
+        """An uploaded array.
+
+        Args:
+            sha256: of its file.
+
+        Returns:
+            the array.
+
+        Raises:
+            InvalidInput: it is not there, or there are none at all.
+        """
+        blobs = self._blobs
+        if blobs is None:
+            raise InvalidInput("kind", "got 'blob', which only a service has", "Pass arrays, or values.")
+        return self._kept("array", sha256, lambda: blobs(sha256))
 
     def kernel_job(self, request: KernelRequest) -> Job:
         """The kernel that is asked for, and its key, before it is computed.
@@ -386,12 +403,6 @@ class Workbench:
         wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
         keys = (self.kernel_job(wanted).key, request.estimator.content_hash)
         return self._kept("prepared", keys, lambda: prepare(self.kernel(wanted, progress), request.estimator))
-
-    def _array(self, sha256: str) -> np.ndarray:
-        blobs = self._blobs
-        if blobs is None:
-            raise InvalidInput("labellings.kind", "got 'blob', which only a service has", "Choose explicit.")
-        return self._kept("array", sha256, lambda: blobs(sha256))
 
     def _kept(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:

@@ -8,11 +8,13 @@ from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.data import BlobData, BlobLabellings, Dataset, Labelling
+from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.estimator import SMC, Estimator, classes_of
+from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
 
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
+ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
 _Probability = Annotated[float, Field(ge=1e-9, lt=1)]
 
 
@@ -123,3 +125,30 @@ class SampleRequest(Specification):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     top: Annotated[int, Field(ge=1, le=10_000)] = 10
     complexities: tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...] = ()
+
+
+class SharpnessRequest(Specification):
+    """How flat the loss is at a trained network.
+
+    Attributes:
+        architecture: of the network, whose width or channels matter here.
+        weights: the manifest of uploaded arrays: the SHA-256 of each by its name, such as ``dense 1/weight``, (inputs,
+            units) or (size, size, channels in, channels out), and ``dense 1/bias``. Layers are numbered from the input
+            on, in residual blocks the main branch before the shortcut.
+        dataset: the inputs.
+        labelling: of the inputs; an uploaded array has one row.
+        measures: and their options.
+        loss: ``cross-entropy`` in nats, or ``mse``, (f - y)².
+        dtype: of all that is computed.
+        seed: of random vectors.
+    """
+
+    work: ClassVar[str] = "sharpness"
+    architecture: Architecture = FullyConnected(depth=2)
+    weights: Annotated[dict[ArrayName, SHA256], Field(min_length=1, max_length=10_000)]
+    dataset: RequestDataset
+    labelling: RequestLabelling
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000)] = tuple(map(measure_of, DEFAULT))
+    loss: LossName = "cross-entropy"
+    dtype: Literal["float64", "float32"] = "float64"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

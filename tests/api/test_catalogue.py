@@ -13,6 +13,7 @@ from api.register import Register
 from api.work import WORK
 from nngp_prior.kernels import KernelCache
 from nngp_prior.schemas.architecture import ARCHITECTURES, FullyConnected
+from nngp_prior.schemas.sharpness import MEASURES_BY_KIND
 from tests.api.apps import client, npy, problem, sha256
 
 DIGITS = {"kind": "digits", "n": 20}
@@ -42,6 +43,7 @@ def test_the_catalogue_has_all_unions_with_valid_schemas(api: TestClient) -> Non
     assert {"digits", "mnist", "fashion-mnist", "cifar10", "boolean", "inline", "blob"} == set(kinds["datasets"])
     assert {"threshold", "parity", "random", "explicit", "blob"} < set(kinds["labellings"])
     assert {"smc", "ep", "laplace", "closed-form"} < set(kinds["estimators"])
+    assert kinds["measures"] == list(MEASURES_BY_KIND)
     assert kinds["work"] == list(WORK)
     for entry in (entry for entries in found.values() for entry in entries):
         assert entry["about"].endswith(".")

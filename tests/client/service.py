@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from nngp_prior.schemas.estimate import Approximate, Counts, Estimate
 from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 from nngp_prior.schemas.result import row_of
 from nngp_prior.schemas.sample_result import function_row
+from nngp_prior.schemas.sharpness import Measurement, Report
+from nngp_prior.schemas.sharpness_result import sharpness_row
 
 TOKEN = "secret"
 
@@ -26,6 +29,21 @@ TOKEN = "secret"
 def estimate(i: int, n: int = 4) -> Estimate:
     evidence = Approximate(log_p=-10.0 - i, standard_error=0.5, freedom=31)
     return Estimate(value=-10.0 - i, stderr=0.5, n=n, method="smc", evidence=evidence)
+
+
+def report(i: int) -> Report:
+    return Report(
+        measurements=(Measurement(measure="trace", name=f"trace_{i}", value=math.inf, stderr=0.5),),
+        loss="cross-entropy",
+        training_loss=0.25,
+        training_error=0.0,
+        gradient_norm=0.5,
+        n=4,
+        parameters=7,
+        dtype="float64",
+        seed=3,
+        versions={},
+    )
 
 
 def row(work: str, i: int, request: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +57,8 @@ def row(work: str, i: int, request: dict[str, Any]) -> dict[str, Any]:
         predictive = Predictive(np.full(4 - request["train"], 0.75), np.full(4 - request["train"], 0.125), 31)
         errors = GibbsError(0.25, 0.125, 31), VoteError(0.5, 0.0, 1.0, 2)
         return posterior_row(i, estimate(i, request["train"]), predictive, *errors, estimate(i + 5))
+    if work == "sharpness":
+        return sharpness_row(i, "trace", report(i))
     counts = Counts(hits=3, draws=request.get("networks", 100_000))
     frequency = Estimate(value=counts.value(), stderr=counts.stderr(), n=4, method="sampled-networks", evidence=counts)
     function = function_row(
@@ -78,7 +98,7 @@ class FakeService:
     def submit(self, request: dict[str, Any]) -> dict[str, Any]:
         id = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
         work = self.work
-        count = int(work == "samples")
+        count = len(request.get("measures", [0, 1])) if work == "sharpness" else int(work == "samples")
         for labelling in request.get("labellings", []):
             blob = self.blobs.get(labelling.get("sha256", ""))
             count += 1 if blob is None else int(blob.split(b"'shape': (")[1].split(b",")[0])
@@ -170,12 +190,12 @@ class Handler(BaseHTTPRequestHandler):
             case ("PUT", ["blobs", sha]) if hashlib.sha256(body).hexdigest() == sha:
                 service.blobs[sha] = body
                 self.answer(201, {"sha256": sha})
-            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples"]) if query == "dry_run=true":
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" | "sharpness"]) if query == "dry_run=true":
                 self.answer(200, {"bytes": 1, "seconds": 2.0, "cached": False, "rows": 3, "chunks": 1})
             case ("POST", ["datasets"]):
                 chosen = json.loads(body).get("classes")
                 self.answer(201, {"n": 4, "input_shape": [8, 8], "classes": chosen or list(range(10))})
-            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" as work]):
+            case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" | "sharpness" as work]):
                 service.work = work
                 self.answer(201, service.submit(json.loads(body)))
             case ("GET", ["jobs"]):
@@ -230,6 +250,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.pieces("application/x-ndjson", *(json.dumps(each) + "\n" for each in rows))
             case _:
                 more = {} if job["kind"] == "estimates" else {"versions": {}, "train": 2}
+                if job["kind"] == "sharpness":
+                    more |= {"parameters": 7, "loss": "cross-entropy", "dtype": "float64", "seed": 3}
                 self.answer(200, {"units": "nats", "n": 4, **more, "results": rows})
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one  # noqa: N815

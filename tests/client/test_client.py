@@ -11,12 +11,14 @@ import pytest
 
 from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
-from nngp_prior.client.requests import Npy
+from nngp_prior.client.requests import Npy, named_weights
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.data import BlobData, Digits, Parity, Threshold
 from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest
 from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.sharpness import Trace
+from nngp_prior.schemas.sharpness_result import SharpnessResults
 from tests.client.service import TOKEN, FakeService, refuse
 
 X = np.arange(12.0).reshape(4, 3)
@@ -283,3 +285,65 @@ def test_samples(client: Client, service: FakeService) -> None:
     assert repr(streamed) == repr(samples)
     with pytest.raises(InvalidInput, match="complexities"):
         client.sample(NET, X, 10, complexities=["depth"])
+
+
+W, B, V = np.arange(12.0).reshape(3, 4), np.ones(4), np.ones((4, 1))
+PAIRS = [(W, B), (), (V, None)]
+
+
+def test_sharpness(client: Client, service: FakeService) -> None:
+    asked = noted(
+        client, lambda noting: noting.sharpness(NET, PAIRS, Digits(n=4), Parity(), ["trace", Trace(probes=9)], seed=3)
+    )
+    assert asked.measures == (Trace(), Trace(probes=9))
+    assert (asked.work, asked.labelling, asked.dataset, asked.seed) == ("sharpness", Parity(), Digits(n=4), 3)
+    names = {"dense 1/weight": W, "dense 1/bias": B, "dense 2/weight": V}
+    assert list(asked.weights) == list(names)
+    for name, array in names.items():
+        np.testing.assert_array_equal(np.load(io.BytesIO(service.blobs[asked.weights[name]])), array)
+    job = client.sharpness(NET, PAIRS, X, Y[0], ["trace", {"kind": "trace", "probes": 9}], seed=3)
+    results = job.result()
+    assert isinstance(results, SharpnessResults)
+    assert service.count("PUT") == 5  # the weights once
+    assert [each.name for each in results.report] == ["trace_0", "trace_1"]
+    assert results.report["trace_0"].value == np.inf
+    assert (results.report.training_loss, results.report.parameters) == (0.25, 7)
+    assert [repr(each) for each in client.job(job.id).results()] == [repr(each) for each in results]
+    assert client.cost(asked)["seconds"] == 2.0
+
+
+def test_names_of_weights() -> None:
+    filters = np.ones((3, 3, 1, 2))
+    block = [(), ([(), (filters, None), ()], [(filters, B)]), ()]  # a branch, and a shortcut
+    found = named_weights([(filters, B), block, [W, B]])
+    assert {name: array.shape for name, array in found.items()} == {
+        "convolution 1/weight": (3, 3, 1, 2),
+        "convolution 1/bias": (4,),
+        "convolution 2/weight": (3, 3, 1, 2),
+        "convolution 3/weight": (3, 3, 1, 2),
+        "convolution 3/bias": (4,),
+        "dense 4/weight": (3, 4),
+        "dense 4/bias": (4,),
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "y", "measures", "part"),
+    [
+        (PAIRS, Y, ["trace"], "y: got 2 labellings"),
+        (PAIRS, [Parity(), Parity()], ["trace"], "y: got 2 labellings"),
+        (PAIRS, Y[0], ["beauty"], "measures: got 'beauty'"),
+        (PAIRS, Y[0], [], "measures"),
+        ([], Y[0], ["trace"], "parameters: hold no arrays"),
+        ({"W": W}, Y[0], ["trace"], "parameters: hold a dict"),
+        ([(B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
+        ([(W, B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
+        ([("a", B)], Y[0], ["trace"], "parameters: has the type"),
+    ],
+)
+def test_networks_that_cannot_be_sent(
+    client: Client, service: FakeService, parameters, y, measures: list[str], part: str
+) -> None:
+    with pytest.raises(InvalidInput, match=part):
+        client.sharpness(NET, parameters, X, y, measures)
+    assert service.asked == []

@@ -38,6 +38,7 @@ from nngp_prior.schemas.estimator import (
     Laplace,
     Sampling,
 )
+from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
 
 # A specification, and for each of its fields but the kind a value that it does not have.
 _OF_NETWORKS: dict[str, object] = {
@@ -84,6 +85,39 @@ OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
             "tolerance": 1e-4,
             "max_sweeps": 5,
             "backend": "jax",
+        },
+    ),
+    (
+        Training(),
+        {
+            "optimizer": SAM(),
+            "loss": "mse",
+            "penalty": FlatnessPenalty(),
+            "batch_size": 8,
+            "goal": "all",
+            "epochs": 5,
+            "extra_epochs": 5,
+            "keep_every": 5,
+            "dtype": "float64",
+        },
+    ),
+    (FlatnessPenalty(), {"strength": 0.5, "layer": "dense 1"}),
+    (SGD(), {"learning_rate": 0.1}),
+    (Momentum(), {"learning_rate": 0.1, "momentum": 0.5, "nesterov": True}),
+    (Adam(), {"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.5, "epsilon": 0.1}),
+    (SAM(), {"learning_rate": 0.1, "momentum": 0.5, "rho": 0.1}),
+    (
+        EntropySGD(),
+        {
+            "learning_rate": 0.2,
+            "momentum": 0.5,
+            "langevin_steps": 5,
+            "langevin_rate": 0.2,
+            "langevin_momentum": 0.5,
+            "averaging": 0.5,
+            "noise": 0.1,
+            "scope": 0.1,
+            "scoping": 0.1,
         },
     ),
 ]

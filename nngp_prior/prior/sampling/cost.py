@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nngp_prior.architectures import layers_of
-from nngp_prior.architectures.layers import Convolution, Dense, Flatten, GlobalAveragePool, Layers, Pooling, Sum
+from nngp_prior.architectures.weights import weights_of
 from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.cost import Cost
@@ -68,42 +68,8 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
 
 def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
     """As above, one network after another in float64."""
-    multiplications, parameters, _ = _operations(layers_of(architecture), shape)
+    weights = weights_of(layers_of(architecture), shape)[0]
+    multiplications = sum(each.multiplications for each in weights)
+    parameters = sum(each.parameters for each in weights)
     memory = _OF_JAX + 32 * parameters + 16 * n * math.prod(shape)
     return memory, 5.0, 1e-5 + 2 * n * multiplications / 2e10 + 2e-8 * parameters
-
-
-def _operations(layers: Layers, shape: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
-    """Multiplications for one input, parameters, and the shape of what comes out."""
-    multiplications = parameters = 0
-    for layer in layers:
-        match layer:
-            case Dense(units=units):
-                more = weights = shape[-1] * units
-                parameters += weights + units
-                shape = (*shape[:-1], units)
-            case Convolution(channels=channels, size=size, stride=stride, padding=padding):
-                weights = size * size * shape[-1] * channels
-                parameters += weights + channels
-                height, width = (_windows(edge, size, stride, padding != "valid") for edge in shape[:2])
-                shape = (height, width, channels)
-                more = height * width * weights
-            case Pooling(size=size, stride=stride):
-                height, width = (_windows(edge, size, stride, False) for edge in shape[:2])
-                shape, more = (height, width, shape[-1]), 0
-            case Flatten():
-                shape, more = (math.prod(shape),), 0
-            case GlobalAveragePool():
-                shape, more = (shape[-1],), 0
-            case Sum(main=main, shortcut=shortcut):
-                more, weights, after = _operations(main, shape)
-                beside, others, _ = _operations(shortcut, shape)
-                more, parameters, shape = more + beside, parameters + weights + others, after
-            case _:
-                more = 0
-        multiplications += more
-    return multiplications, parameters, shape
-
-
-def _windows(edge: int, size: int, stride: int, padded: bool) -> int:
-    return max(-(-edge // stride) if padded else (edge - size) // stride + 1, 1)

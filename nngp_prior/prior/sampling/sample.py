@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.kernels import check_inputs
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 from nngp_prior.prior.sampling.counts import FunctionCounts
 from nngp_prior.prior.sampling.gaussian import GaussianDraws

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.schemas.architecture import Architecture, FullyConnected

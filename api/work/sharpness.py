@@ -1,0 +1,50 @@
+"""``/v1/sharpness``: how flat the loss is at a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from api.work.base import Chunk, Limits, Plan
+from nngp_prior.errors import ResourceLimit
+from nngp_prior.prior.workbench import Workbench
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.request import SharpnessRequest
+from nngp_prior.sharpness.cost import measuring_cost
+from nngp_prior.sharpness.workbench import SharpnessBench
+
+
+class Sharpness:
+    """Measures of one network: a row is a measure, with all its figures."""
+
+    kind = SharpnessRequest.work
+    request = SharpnessRequest
+    columns: tuple[str, ...] = ()
+
+    def plan(self, request: SharpnessRequest, bench: Workbench, limits: Limits) -> Plan:
+        """As the protocol says; what cannot be taken of these data is found by the worker, and refused alone."""
+        found = SharpnessBench(bench)
+        found.count(request)
+        facts, shape = found.facts(request), found.input_shape(request)
+        chunks = []
+        for i, measure in enumerate(request.measures):
+            cost = measuring_cost(request.architecture, shape, measure, request.dtype)
+            if cost.bytes > limits.bytes:
+                raise ResourceLimit(
+                    f"measures.{i}: {measure.kind} of {facts['parameters']:,} parameters on {facts['n']:,} inputs "
+                    f"takes {cost.bytes / 2**30:.1f} GiB, and workers have {limits.bytes / 2**30:.1f} GiB. Ask for "
+                    "fewer steps or inputs, or raise NNGP_MEMORY_LIMIT."
+                )
+            chunks.append(Chunk((i,), 0, cost.bytes, cost.seconds))
+        return Plan(len(chunks), tuple(chunks), "measures", facts)
+
+    def run(
+        self, request: SharpnessRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """As the protocol says."""
+        return SharpnessBench(bench).results(request, rows, progress)
+
+    def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """As the protocol says."""
+        asked = ("architecture", "weights", "measures", "loss", "dtype", "seed")
+        return {**facts, **{name: request[name] for name in asked}}

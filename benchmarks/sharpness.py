@@ -1,0 +1,237 @@
+"""Flatness of one trained network against PyHessian and curvlinops: the same weights and data, in one run.
+
+The peers run in an environment of their own, with processes and clocks of their own
+(:mod:`benchmarks.sharpness_torch`). Ours is timed without compilation. Errors are those against ours in float64, λ_max
+at a tolerance of 1e-10, the trace exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.environments import Environment
+from benchmarks.fresh import fresh, peak_gb, resident_gb
+from benchmarks.problems import inputs, source
+from benchmarks.report import Column, Table, say
+from benchmarks.timing import Timed, measure
+from nngp_prior import FullyConnected
+from nngp_prior.data import label
+from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.sharpness import Eigenvalues, Report, SpectralDensity, Trace
+from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness import Problem, finite_network, train
+from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.spectrum import spectral_density
+
+NETWORK = FullyConnected(depth=2, width=40)
+TORCH = Environment("torch")
+_PEERS = {"PyHessian": "pyhessian", "curvlinops": "curvlinops"}
+_WANTED = 0.5  # of PyHessian's time at equal error
+_PROBES = 100
+_DENSITY = {"probes": 10, "steps": 80}
+_ABOVE = 1e-2  # part of λ_max
+
+
+def run(quick: bool) -> list[Table]:
+    """λ_max, trace and density after some epochs of training and at zero error; then memory."""
+    TORCH.build()
+    n = 500 if quick else 5000
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, training in (
+            ("5 epochs", Training(epochs=5)),
+            ("zero training error", Training(epochs=30 if quick else 1000)),
+        ):
+            say(f"training: {stage}")
+            path = Path(folder) / "problem.npz"
+            network = _Trained(n, training, path)
+            for figure in (_lambda_max, _trace, _density):
+                say(f"{figure.__name__.strip('_')}, {stage}")
+                rows += [{"stage": stage, **row} for row in figure(network)]
+    return [_table(rows, n), _memory((200, 500) if quick else (1000, 5000, 20_000))]
+
+
+class _Trained:
+    """A trained network, as ours and as a file for the peers."""
+
+    def __init__(self, n: int, training: Training, path: Path) -> None:
+        data = inputs(n)
+        X, y = data.X.reshape(n, -1), label(Threshold(at=5), data.classes)
+        trained = train(NETWORK, (X, y), training)
+        self.parameters, self.path = trained.network(0), path
+        arrays = {"X": X, "y": y}
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.parameters)]
+        for i in range(len(leaves) // 2):
+            arrays |= {f"weight_{i}": leaves[2 * i], f"bias_{i}": leaves[2 * i + 1]}
+        np.savez(path, **arrays)
+        self.exact, self.problem = (
+            Problem.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
+        )
+
+    def ours(self, specification: Any) -> Timed[Report]:
+        """Figures in float32, like the peers', and seconds without compilation."""
+        return measure(lambda: measure_problem(self.problem, [specification], 0))
+
+    def peer(self, name: str, figure: str, **options: Any) -> dict[str, Any]:
+        """A peer's result; the time is the median of three runs in its process."""
+        arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return TORCH.run("sharpness_torch.py", str(self.path), figure, "--peer", _PEERS[name], *arguments)
+
+
+def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
+    """Each peer at a tolerance; ours at the loosest one whose error is no larger."""
+    exact = measure_problem(network.exact, [Eigenvalues(smallest=0, tolerance=1e-10)], 0)["lambda_max"].value
+    rows = []
+    for name, tolerance in (("PyHessian", 1e-3), ("PyHessian", 1e-6), ("curvlinops", 1e-3)):
+        peer = network.peer(name, "lambda_max", tolerance=tolerance)
+        error = abs(peer["value"] / exact - 1)
+        for own in (0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5):
+            specification = Eigenvalues(smallest=0, tolerance=own)
+            found = measure_problem(network.problem, [specification], 0)["lambda_max"]
+            if abs(found.value / exact - 1) <= error:
+                break
+        timed = network.ours(specification)
+        found = timed.value["lambda_max"]
+        rows.append(
+            {
+                "figure": f"λ_max, tolerance {tolerance:g}",
+                "peer": name,
+                "value": found.value,
+                "error": abs(found.value / exact - 1),
+                "products": found.diagnostics["steps"],
+                "seconds": timed.seconds,
+                "peer_value": peer["value"],
+                "peer_error": error,
+                "peer_products": peer["products"],
+                "peer_seconds": peer["seconds"],
+                "ratio": timed.seconds / peer["seconds"],
+            }
+        )
+    return rows
+
+
+def _trace(network: _Trained) -> list[dict[str, Any]]:
+    """Ours has no error; by the same method, and as many probe vectors, too."""
+    exact = measure_problem(network.exact, [Trace()], 0)["trace"].value
+    rows = []
+    for name in _PEERS:
+        peer = network.peer(name, "trace", probes=_PROBES, tolerance=0)
+        values = np.array(peer["value"])
+        for method in ("split", "hutchinson"):
+            timed = network.ours(Trace(probes=_PROBES, method=method))
+            found = timed.value["trace"]
+            rows.append(
+                {
+                    "figure": f"trace, ours by {method}",
+                    "peer": name,
+                    "value": found.value,
+                    "value_stderr": found.stderr,
+                    "error": abs(found.value / exact - 1),
+                    "products": found.gradients / 2,
+                    "seconds": timed.seconds,
+                    "peer_value": values.mean(),
+                    "peer_value_stderr": values.std(ddof=1) / math.sqrt(len(values)),
+                    "peer_error": abs(values.mean() / exact - 1),
+                    "peer_products": peer["products"],
+                    "peer_seconds": peer["seconds"],
+                    "ratio": timed.seconds / peer["seconds"],
+                }
+            )
+    return rows
+
+
+def _density(network: _Trained) -> list[dict[str, Any]]:
+    """Compared by the number of eigenvalues above a hundredth of λ_max."""
+    specification = SpectralDensity(**_DENSITY)
+    largest = measure_problem(network.exact, [Eigenvalues(smallest=0)], 0)["lambda_max"].value
+    peer = network.peer("PyHessian", "density", **_DENSITY)
+    timed = measure(lambda: spectral_density(network.problem, specification))
+    ours = [
+        float(weights[nodes > _ABOVE * largest].sum())
+        for nodes, weights in zip(timed.value.nodes, timed.value.weights, strict=True)
+    ]
+    theirs = [float(np.array(weights)[np.array(nodes) > _ABOVE * largest].sum()) for nodes, weights in peer["value"]]
+    size = network.problem.size
+    value, stderr = size * np.mean(ours), size * np.std(ours, ddof=1) / math.sqrt(len(ours))
+    return [
+        {
+            "figure": "density: number of eigenvalues > λ_max/100",
+            "peer": "PyHessian",
+            "value": value,
+            "value_stderr": stderr,
+            "products": timed.value.products,
+            "seconds": timed.seconds,
+            "peer_value": size * np.mean(theirs),
+            "peer_value_stderr": size * np.std(theirs, ddof=1) / math.sqrt(len(theirs)),
+            "peer_products": peer["products"],
+            "peer_seconds": peer["seconds"],
+            "ratio": timed.seconds / peer["seconds"],
+        }
+    ]
+
+
+def _table(rows: list[dict[str, Any]], n: int) -> Table:
+    return Table(
+        "Flatness against PyHessian and curvlinops",
+        [
+            Column("after", "stage"),
+            Column("figure", "figure"),
+            Column("ours", "value", error="value_stderr"),
+            Column("relative error", "error", ".1e"),
+            Column("products", "products", ".0f"),
+            Column("s", "seconds"),
+            Column("peer", "peer"),
+            Column("its value", "peer_value", error="peer_value_stderr"),
+            Column("relative error", "peer_error", ".1e"),
+            Column("products", "peer_products", ".0f"),
+            Column("s", "peer_seconds"),
+            Column("ours / peer, time", "ratio", ".2f"),
+        ],
+        rows,
+        [
+            f"{source()}, n = {n:,}, 784-40-40-1, relu, cross-entropy; all in float32; two threads each; without "
+            "compilation and start",
+            f"wanted: {_WANTED} of PyHessian's time at equal error",
+            "λ_max: ours at the loosest tolerance whose error is no larger than the peer's",
+            f"trace: {_PROBES} probe vectors; PyHessian's own rule would stop earlier, at a larger error",
+            "PyHessian has all examples in one batch and keeps the gradient's graph, its faster way",
+        ],
+    )
+
+
+def peak_of(n: int) -> dict[str, float]:
+    """Memory of the default measures on n examples, in this process."""
+    data = inputs(n)
+    X, y = data.X.reshape(n, -1), label(Threshold(at=5), data.classes)
+    parameters = finite_network(NETWORK, X.shape[1:]).init(0)
+    before = resident_gb()
+    began = time.perf_counter()
+    problem = Problem.of(NETWORK, parameters, (X, y))
+    measure_problem(problem, [Eigenvalues(), Trace(probes=4, method="hutchinson"), Trace()], 0)
+    return {"before": before, "peak": peak_gb(), "seconds": time.perf_counter() - began, "inputs": X.nbytes / 1e9}
+
+
+def _memory(sizes: tuple[int, ...]) -> Table:
+    rows = []
+    for n in sizes:
+        say(f"memory, n = {n:,}")
+        rows.append({"n": n, **fresh(peak_of, n)})
+    return Table(
+        "Memory of λ_max, λ_min and the trace",
+        [
+            Column("n", "n"),
+            Column("the inputs in float64, GB", "inputs", ".2f"),
+            Column("before: libraries and images, GB", "before", ".2f"),
+            Column("peak of the process, GB", "peak", ".2f"),
+            Column("s, compilation included", "seconds"),
+        ],
+        rows,
+        ["784-40-40-1 at initialisation, float64; each n in a process of its own"],
+    )

@@ -1,0 +1,72 @@
+"""``nngp-prior sharpness spectrum``: the density of the Hessian's eigenvalues, in a figure."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nngp_prior.cli import options, output, trained_networks
+from nngp_prior.schemas.sharpness import SpectralDensity
+from nngp_prior.versions import versions
+
+_NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "empirical-fisher": "empirical Fisher matrix"}
+
+
+def spectrum(
+    file: trained_networks.File,
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("spectrum.png"),
+    network: Annotated[int | None, typer.Option(help="a network's number; default: the first of the file")] = None,
+    epoch: trained_networks.Epoch = None,
+    on: trained_networks.On = "training",
+    matrix: Annotated[str, typer.Option(help="hessian, ggn or empirical-fisher")] = "hessian",
+    layer: Annotated[str | None, typer.Option(help="the block of one layer, as 'dense 1'")] = None,
+    probes: Annotated[int, typer.Option(help="random starting vectors")] = 10,
+    steps: Annotated[int, typer.Option(help="of Lanczos' method from each")] = 80,
+    width: Annotated[float, typer.Option(help="of the Gaussians, as a part of the spectrum's width")] = 0.01,
+    points: Annotated[int, typer.Option(help="of the curve")] = 1000,
+    loss: trained_networks.Loss = None,
+    dtype: trained_networks.Dtype = "float64",
+    seed: Annotated[int, typer.Option(help="of the starting vectors")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Draw the density of a trained network's Hessian eigenvalues (stochastic Lanczos quadrature)."""
+    output.require_plots("--out", out)
+    fields = {"matrix": matrix, "layer": layer, "probes": probes, "steps": steps, "width": width, "points": points}
+    specification = SpectralDensity(**fields)
+    found = trained_networks.open_networks(file, on)
+    place = trained_networks.places(found.trained, None if network is None else [network])[0]
+    problem = found.problem(place, epoch, loss, dtype)
+    from nngp_prior.cli.sharpness_plot import plot_spectrum
+    from nngp_prior.sharpness.spectrum import grid, spectral_density
+
+    began = time.perf_counter()
+    number = found.trained.seeds[place]
+    with output.ProgressBars() as bars:
+        drawn = spectral_density(problem, specification, seed=seed, progress=bars.bar(f"network {number}"))
+    at, deviation = grid(drawn, specification)
+    density = drawn.density(at, deviation)
+    block = "" if layer is None else f", block of {layer}"
+    title = f"{_NAMES[matrix]} of network {number}{block}: {found.title}, {drawn.size:,} rows"
+    plot_spectrum(out, title, at, density, drawn)
+    if json:
+        output.print_json(
+            {
+                **{"file": str(file), "network": number, "epoch": epoch, "on": on, **found.source},
+                "specification": specification.model_dump(mode="json"),
+                **{"seed": seed, "rows": drawn.size, "products": drawn.products, "deviation": deviation},
+                **{"smallest_node": drawn.smallest, "largest_node": drawn.largest},
+                "nodes": [nodes.tolist() for nodes in drawn.nodes],
+                "weights": [weights.tolist() for weights in drawn.weights],
+                **{"eigenvalues": at.tolist(), "density": density.tolist()},
+                **{"plot": str(out), "seconds": time.perf_counter() - began, "versions": versions()},
+            }
+        )
+        return
+    output.console.print(
+        f"{drawn.products:,} products, eigenvalues from {drawn.smallest:.4g} to {drawn.largest:.4g}. Plot: {out}",
+        highlight=False,
+        soft_wrap=True,
+    )

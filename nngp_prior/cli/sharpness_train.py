@@ -1,0 +1,182 @@
+"""``nngp-prior sharpness train``: train networks to zero error, with or without an attack set."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import TypeAdapter
+
+from nngp_prior.cli import options, output
+from nngp_prior.cli.problems import describe, parse_problem
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
+from nngp_prior.versions import versions
+
+if TYPE_CHECKING:
+    from nngp_prior.sharpness.trained import Trained
+
+_OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
+_DEFAULT, _DEFAULTS = "threshold:5", {"boolean": "parity"}
+
+
+def train(
+    context: typer.Context,
+    data: options.DataName = "digits",
+    n: Annotated[int, typer.Option("-n", "--n", help="inputs of the training set")] = 500,
+    attack: Annotated[
+        int, typer.Option(help="further inputs, trained on with flipped labels and no part of the function")
+    ] = 0,
+    test: Annotated[int, typer.Option(help="inputs of the test set")] = 0,
+    split: options.Split = None,
+    data_seed: options.DataSeed = None,
+    classes: options.Classes = None,
+    bits: options.Bits = None,
+    encoding: options.Encoding = None,
+    leave_out_zero: options.LeaveOutZero = None,
+    preprocessing: options.PreprocessingName = None,
+    labelling: Annotated[
+        str | None,
+        typer.Option(help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed] or constant[:-1]"),
+    ] = None,
+    corrupt: Annotated[
+        str | None, typer.Option(help="of the training set's labels: randomise:PROBABILITY or flip:COUNT")
+    ] = None,
+    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
+    architecture: options.ArchitectureName = "fully-connected",
+    depth: options.Depth = None,
+    blocks: options.Blocks = None,
+    readout: options.Readout = None,
+    activation: options.Activation = None,
+    layer_norm: options.LayerNorm = None,
+    weight_std: options.WeightStd = None,
+    bias_std: options.BiasStd = None,
+    width: Annotated[int | None, typer.Option(help="units of a layer, or channels [512, 64]")] = None,
+    optimizer: Annotated[
+        str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
+    ] = "sgd",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
+    ] = None,
+    loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
+    flatness: Annotated[
+        float | None, typer.Option(help="λ: add λ times the relative flatness of the output layer to the loss (FAM)")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
+    goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
+    epochs: Annotated[int, typer.Option(help="at most so many until the goal")] = 1000,
+    extra_epochs: Annotated[int, typer.Option(help="so many more after the goal")] = 0,
+    keep_every: Annotated[int | None, typer.Option(help="keep parameters after every so many epochs")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    seeds: Annotated[int, typer.Option(help="networks, each with its own draw and its own minibatches")] = 1,
+    seed: Annotated[int, typer.Option(help="of all of them")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="a .npz file for the networks; a run that was cut off goes on from it")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Train networks from draws of the prior until all signs are right."""
+    network = options.architecture_of(context)
+    fields = {
+        "optimizer": _optimizer(optimizer, learning_rate),
+        **{"loss": loss, "batch_size": batch_size, "goal": goal, "dtype": dtype},
+        **{"epochs": epochs, "extra_epochs": extra_epochs, "keep_every": keep_every},
+        "penalty": None if flatness is None else FlatnessPenalty(strength=flatness),
+    }
+    training = Training(**fields)
+    if out is not None and out.suffix != ".npz":
+        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
+    text = labelling or _DEFAULTS.get(data, _DEFAULT)
+    dataset, (labels,) = parse_problem(options.data_fields(context, network), classes, [text], corrupt, corrupt_seed)
+    from nngp_prior.data.splits import training_sets
+    from nngp_prior.sharpness.training import train as train_networks
+
+    sets = training_sets(dataset, labels, attack, test)
+    source = {
+        "dataset": dataset.model_dump(mode="json"),
+        "labelling": labels.model_dump(mode="json"),
+        "attack": attack,
+        "test": test,
+    }
+    began = time.perf_counter()
+    with output.ProgressBars() as bars:
+        trained = train_networks(
+            network,
+            sets.train,
+            training,
+            seeds=seeds,
+            attack=sets.attack,
+            test=sets.test,
+            seed=seed,
+            source=source,
+            checkpoint=out,
+            progress=bars.bar(f"{network.kind}, {training.optimizer.kind}, n = {n:,}"),
+        )
+    seconds = time.perf_counter() - began
+    rows = [_row(trained, i) for i in range(len(trained))]
+    if json:
+        output.print_json(
+            {
+                **{name: trained.about[name] for name in ("architecture", "training", "seed")},
+                **source,
+                "n": n,
+                "parameters": trained.finite.size,
+                "networks": rows,
+                "file": None if out is None else str(out),
+                "seconds": seconds,
+                "versions": versions(),
+            }
+        )
+        return
+    _print(trained, rows, f"{n:,} {dataset.kind}, {describe(labels)}, {trained.finite.size:,} parameters", seconds)
+    if out is not None:
+        output.console.print(f"Written: {out}", highlight=False)
+
+
+def _optimizer(name: str, learning_rate: float | None) -> Optimizer:
+    if name.endswith(".json"):
+        if learning_rate is not None:
+            raise InvalidInput("--learning-rate", f"means nothing beside --optimizer {name}", "Leave one of them out.")
+        return _OPTIMIZER.validate_python(options.read_json(Path(name)))
+    return _OPTIMIZER.validate_python(
+        {"kind": name} | ({} if learning_rate is None else {"learning_rate": learning_rate})
+    )
+
+
+def _row(trained: Trained, i: int) -> dict[str, Any]:
+    test_error, epoch = trained.test_error, trained.epochs[i]
+    attack_error = trained.history.get("attack_error")
+    return {
+        "network": trained.seeds[i],
+        "status": trained.statuses[i],
+        "message": trained.message(i),
+        "epochs": int(epoch),
+        "reached": None if trained.reached[i] < 0 else int(trained.reached[i]),
+        "loss": float(trained.loss[i]),
+        "error": float(trained.error[i]),
+        "attack_error": None if attack_error is None else float(attack_error[epoch, i]),
+        "test_error": None if test_error is None else float(test_error[i]),
+    }
+
+
+def _print(trained: Trained, rows: list[dict[str, Any]], title: str, seconds: float) -> None:
+    unit = "nats" if trained.training.loss == "cross-entropy" else "mse"
+    headings = ["\nstatus", "\nepochs", f"loss\n({unit})", "training\nerror", "attack\nerror", "test\nerror"]
+    table = output.table(*headings, title=title, rows="network")
+    for row in rows:
+        errors = (row["error"], row["attack_error"], row["test_error"])
+        table.add_row(
+            str(row["network"]),
+            row["status"],
+            f"{row['epochs']:,}",
+            f"{row['loss']:.4g}" if math.isfinite(row["loss"]) else "–",
+            *("–" if error is None else f"{error:.1%}" for error in errors),
+        )
+    output.print_table(table)
+    output.console.print(f"{len(rows)} networks in {seconds:.1f} s", highlight=False)
+    for row in rows:
+        if row["message"]:
+            output.note(f"network {row['network']}: {row['message']}")

@@ -1,0 +1,112 @@
+"""Measures by gradients of single examples and of minibatches: one specification each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nngp_prior.schemas.base import Specification
+
+Batch = Annotated[int, Field(ge=1)]
+
+
+class _OfPairs(Specification):
+    """What measures of pairs of minibatches take.
+
+    Attributes:
+        batch: examples in a minibatch.
+        pairs: number of pairs, each of two minibatches without a common example, drawn independently of other pairs.
+            Both orders of a pair are averaged.
+    """
+
+    batch: Batch = 32
+    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+
+
+class GradientContrast(_OfPairs):
+    """E ‖g₂‖ (1 - cos(g₁, g₂)) over pairs of minibatches with gradients g₁ and g₂ (Huszár 2018), and its two factors.
+
+    It is the limit of :class:`ContrastRegret` at a small radius.
+    """
+
+    kind: Literal["gradient-contrast"] = "gradient-contrast"
+
+
+class ContrastRegret(_OfPairs):
+    """The regret that gradient contrast is the limit of, by minimisation in the ball ‖δ‖ ≤ ε.
+
+    Attributes:
+        radius: ε, in units of θ.
+        max_steps: of a minimisation, after which the status is ``not-converged``.
+        tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε,
+            or many steps in a row are cut short and gain less than this part of ε ‖g‖ each, as at kinks of a loss.
+    """
+
+    kind: Literal["contrast-regret"] = "contrast-regret"
+    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    radius: Annotated[float, Field(gt=0)] = 0.05
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+
+
+class NaturalGradientContrast(_OfPairs):
+    """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁).
+
+    Attributes:
+        fisher_inputs: where the model's Fisher information F is taken: at ``separate`` inputs, which no minibatch has
+            an example of, or at the ``same``.
+        fisher_examples: number of inputs for F, drawn at random; half of the data when absent, or all of them for
+            ``same``. The gradients lie in the range of F only if there are more of them than F has rank, which P is.
+        damping: λ of F + λ D, at least 0. Without it F⁻¹ is a pseudo-inverse.
+        damped_by: ``diagonal`` is D = diag F, which rescaling of layers and nodes leaves alone as well; ``identity`` is
+            D = I, whose λ is in units of F, and with which the figure is not invariant any more.
+    """
+
+    kind: Literal["natural-gradient-contrast"] = "natural-gradient-contrast"
+    fisher_inputs: Literal["separate", "same"] = "separate"
+    fisher_examples: Annotated[int, Field(ge=1)] | None = None
+    damping: Annotated[float, Field(ge=0)] = 0.0
+    damped_by: Literal["diagonal", "identity"] = "diagonal"
+
+
+class GradientStiffness(Specification):
+    """E cos(g_i, g_j) and E sign(g_i · g_j) over pairs of examples i ≠ j (Fort et al. 2019), also by their labels.
+
+    Attributes:
+        examples: number of them that all pairs are taken of, drawn at random, or ``all``; there may be fewer.
+    """
+
+    kind: Literal["gradient-stiffness"] = "gradient-stiffness"
+    examples: Annotated[int, Field(ge=2)] | Literal["all"] = 1000
+
+
+class GradientDiversity(Specification):
+    """Σ ‖g_i‖² / ‖Σ g_i‖² over all examples, exactly (Yin et al. 2018)."""
+
+    kind: Literal["gradient-diversity"] = "gradient-diversity"
+
+
+class GradientNoiseScale(Specification):
+    """Tr Σ / ‖G‖², in examples, Σ the covariance of examples' gradients and G their mean (McCandlish et al. 2018).
+
+    Attributes:
+        of: the ``data``, exactly; or the ``population`` that they are independent draws from, by estimates of Tr Σ and
+            ‖G‖² without bias.
+    """
+
+    kind: Literal["gradient-noise-scale"] = "gradient-noise-scale"
+    of: Literal["data", "population"] = "data"
+
+
+class MinibatchFlatness(Specification):
+    """Options of contrastive flatness but for the measure: :class:`nngp_prior.schemas.sharpness.ContrastiveFlatness`.
+
+    Attributes:
+        batch: examples in a minibatch.
+        batches: number of minibatches, drawn independently; or ``partition``, the data in random order cut into
+            minibatches, what does not fill one left out.
+    """
+
+    batch: Batch = 32
+    batches: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["partition"] = "partition"

@@ -1,0 +1,157 @@
+"""Measures of how far the loss, or the error, rises in a neighbourhood of a network's parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nngp_prior.schemas.base import Specification
+
+Radius = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class Keskar(Specification):
+    r"""Sharpness of Keskar et al. 2017 (1609.04836, metric 2.1): the rise of the loss in a small box, in per cent.
+
+    .. math:: 100\, \frac{\max_{z ∈ C} L(w + A z) - L(w)}{1 + L(w)}, \qquad
+        C = \{z : |z_i| ≤ ε (|(A^+ w)_i| + 1)\}
+
+    Each mode finds a lower bound on the maximum. ``keskar`` ascends by L-BFGS-B from z = 0, ten iterations long. It is
+    local, and where the loss is flat on the scale of the box it does not reach the box's edge. ``zhang2021`` (Zhang et
+    al., 2103.06219) ascends by stochastic gradients on minibatches, each step clipped to the box. ``sign-pgd`` ascends
+    by signs of gradients, with steps of the size of the box at first and halved where they do not help, from w and from
+    random corners; it is the strongest.
+
+    Attributes:
+        mode: how the maximum is looked for.
+        epsilon: ε; by default 1e-3, and 1e-4 of ``zhang2021``.
+        subspace: p, the number of A's columns, which are random directions of length 1; the whole space, A = 1, when
+            absent. Keskar et al. take 100. Not of ``zhang2021``.
+        iterations: of ``keskar`` (10 by default), epochs of ``zhang2021`` (100), steps of ``sign-pgd`` from each start
+            (30).
+        starts: of ``sign-pgd``: w, and random corners of the box.
+        learning_rate: of ``zhang2021``.
+        batch: examples in a minibatch of ``zhang2021``.
+        repeats: independent subspaces, or orders of minibatches, that are averaged over; of no use where nothing is
+            random.
+    """
+
+    kind: Literal["keskar"] = "keskar"
+    mode: Literal["keskar", "zhang2021", "sign-pgd"] = "keskar"
+    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
+    subspace: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    iterations: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    starts: Annotated[int, Field(ge=1, le=10_000)] = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch: Annotated[int, Field(ge=1)] = 32
+    repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
+
+    @model_validator(mode="after")
+    def _minibatches_move_all_parameters(self) -> Keskar:
+        if self.mode == "zhang2021" and self.subspace is not None:
+            raise ValueError("subspace is not of the mode zhang2021: leave it out, or take keskar or sign-pgd")
+        return self
+
+
+class _InBall(Specification):
+    """Attributes of those that take the largest rise of the loss in a ball, or ellipsoid, of radius ρ.
+
+    Attributes:
+        rho: ρ.
+        method: ``one-step`` goes along the gradient as far as the ball goes, as the optimizer does, and may end lower
+            than it began; ``ascent`` goes on from there by projected gradient ascent, and never does.
+        steps: of ``ascent``.
+        minibatch: m; the measure is then the mean over minibatches of m examples, each with a maximum of its own
+            (m-sharpness). All data at once when absent.
+        partitions: random partitions of the data into minibatches that are averaged over; one is enough, and exact,
+            for m = 1.
+        normalize_logits: outputs are divided by their root mean square over the data, or over the minibatch, so that
+            the loss does not depend on their scale (Andriushchenko et al. 2023, 2302.07011, for one output).
+    """
+
+    rho: Radius = 0.05
+    method: Literal["one-step", "ascent"] = "one-step"
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 20
+    minibatch: Annotated[int, Field(ge=1)] | None = None
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 5
+    normalize_logits: bool = False
+
+
+class SAMSharpness(_InBall):
+    r"""Sharpness of sharpness-aware minimisation (Foret et al. 2021, 2010.01412): the rise of the loss in a ball.
+
+    .. math:: \max_{‖ε‖ ≤ ρ} L(w + ε) - L(w), \qquad \text{one step: } ε = ρ\, g / ‖g‖
+    """
+
+    kind: Literal["sam-sharpness"] = "sam-sharpness"
+
+
+class ASAMSharpness(_InBall):
+    r"""Adaptive sharpness (Kwon et al. 2021, 2102.11600), element by element.
+
+    .. math:: \max_{‖T^{-1} ε‖ ≤ ρ} L(w + ε) - L(w), \qquad T = \mathrm{diag}(|w_i| + η),
+        \qquad \text{one step: } ε = ρ\, T^2 g / ‖T g‖
+
+    It is invariant under rescaling of units only with η = 0 and with biases scaled too.
+
+    Attributes:
+        eta: η.
+        biases: whether T is that of biases too; as in the authors' code it is 1 for them.
+    """
+
+    kind: Literal["asam-sharpness"] = "asam-sharpness"
+    rho: Radius = 0.5
+    eta: Annotated[float, Field(ge=0)] = 0.01
+    biases: bool = False
+
+
+class FisherSAMSharpness(_InBall):
+    r"""Sharpness of Fisher-SAM (Kim et al. 2022, 2206.04920): the rise of the loss in an ellipsoid.
+
+    .. math:: \max_{ε^T (F + δ) ε ≤ ρ^2} L(w + ε) - L(w), \qquad
+        \text{one step: } ε = ρ\, (F + δ)^{-1} g / \sqrt{g^T (F + δ)^{-1} g}
+
+    F is the Fisher information's diagonal: the mean over all data, also where the maxima are those of minibatches, of
+    squares of the gradients of single examples. The paper's 1 + η F, with a radius γ, is F + δ with δ = 1/η and ρ =
+    γ/√η. With δ = 0 it is invariant under rescaling of units; parameters that F does not see stay as they are then.
+    Where the loss is near zero so is F, and without δ the ellipsoid is huge.
+
+    Attributes:
+        damping: δ.
+        fisher: ``empirical``, with the labels given, as in the paper, or ``model``.
+    """
+
+    kind: Literal["fisher-sam-sharpness"] = "fisher-sam-sharpness"
+    rho: Radius = 0.1
+    damping: Annotated[float, Field(ge=0)] = 1.0
+    fisher: Literal["empirical", "model"] = "empirical"
+
+
+class PACBayes(Specification):
+    r"""1/σ² of PAC-Bayes bounds (Jiang et al. 2020, 1912.02178), σ the noise in the parameters that accuracy stands.
+
+    .. math:: σ = \max\{s : E_u[\text{error}(w + u)] - \text{error}(w) ≤ d\}, \qquad u_i ∼ N(0, s^2)
+        \;\text{ or, magnitude-aware, }\; N(0, s^2 w_i^2 + ε^2)
+
+    The expectation is the mean over the same random vectors for all s. The error rises with s, as a rule; where it does
+    not always, σ is one of the places where it crosses d.
+
+    Attributes:
+        noise: ``uniform`` or ``magnitude``.
+        drop: d, of the accuracy.
+        epsilon: ε of magnitude-aware noise. With 0 it is invariant under rescaling of units.
+        perturbations: number of random vectors.
+        tolerance: σ is found to this relative accuracy, for those vectors.
+        compatibility: ``dziugaite2020`` takes as standard deviation what should be the variance, as the code of
+            Dziugaite et al. (2010.11924) does: σ², or σ² w² + ε². Of uniform noise, 1/σ² then is the root of what it
+            is otherwise.
+    """
+
+    kind: Literal["pac-bayes"] = "pac-bayes"
+    noise: Literal["uniform", "magnitude"] = "uniform"
+    drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    epsilon: Annotated[float, Field(ge=0)] = 1e-3
+    perturbations: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+    tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    compatibility: Literal["none", "dziugaite2020"] = "none"

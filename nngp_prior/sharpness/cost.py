@@ -1,0 +1,47 @@
+"""What measures take, before they are taken; without JAX."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nngp_prior.architectures import layers_of
+from nngp_prior.architectures.weights import weights_of
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.sharpness import Measure
+
+_FIXED = 2**29  # the process, JAX and what it has compiled
+_CHUNKS = 2**29  # examples that are worked on, and gradients of single examples
+_VECTORS = 20  # of P numbers: parameters, gradients, products and what is made of them
+_COMPILING = 5.0  # seconds
+_GRADIENTS = 50.0  # of a measure that does not say how many
+_FLOPS = 1e10  # a second, of small products, on two cores
+
+
+def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: Measure, dtype: str) -> Cost:
+    """Memory and time of one measure.
+
+    Args:
+        architecture: of the network.
+        shape: of the inputs, n and that of one of them.
+        measure: with its options.
+        dtype: of what is computed.
+
+    Returns:
+        bytes at peak; seconds are right to a factor of about ten.
+    """
+    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    P, size = sum(each.parameters for each in weights), 4 if dtype == "float32" else 8
+    options: Any = measure
+    probes = getattr(options, "probes", 1)
+    probes = P if probes == "basis" else probes
+    steps = min(getattr(options, "max_steps", getattr(options, "steps", 1)), P)
+    kept = steps + (2 * probes if getattr(options, "method", "") == "xtrace" else 0)
+    layers = len(weights) if getattr(options, "layer", None) == "each" else 1
+    products = layers * probes * steps
+    gradients = _GRADIENTS if products == 1 else 2.0 * products
+    # Forward and back are about three times the products of a forward pass, each a multiplication and an addition.
+    gradient = 1e-3 + 6 * shape[0] * sum(each.multiplications for each in weights) / _FLOPS
+    memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + (16 + size) * math.prod(shape)
+    return Cost(memory, layers * _COMPILING + gradients * gradient)

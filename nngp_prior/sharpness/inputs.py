@@ -1,0 +1,96 @@
+"""Data as networks take them, and how many examples at a time fit into memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.errors import InvalidInput, InvalidLabels
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.sharpness.networks import FiniteNetwork
+
+_CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about
+
+
+def checked_data(
+    architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
+) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
+    """Inputs and labels in float64, in the shapes that a network takes.
+
+    Args:
+        architecture: a specification, or a user's network.
+        data: inputs (n, …), and n labels -1 or +1, or booleans.
+
+    Returns:
+        both; labels are ±1.
+
+    Raises:
+        InvalidInput: ``data`` is no such pair, or inputs are not real, not finite, or of another number of axes.
+        InvalidLabels: labels are something else, or of another number.
+    """
+    if not isinstance(data, Sequence) or len(data) != 2:
+        raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
+    X, y = check_inputs("X", data[0], architecture), np.asarray(data[1])
+    if y.shape != (len(X),):
+        raise InvalidLabels("y", f"has shape {y.shape} where X has {len(X)} inputs", "Pass one label an input.")
+    if y.dtype == np.bool_:
+        return X, np.where(y, 1.0, -1.0)
+    if y.dtype.kind not in "iuf":
+        raise InvalidLabels("y", f"is of type {y.dtype}", "Pass numbers -1 and +1, or booleans.")
+    wrong = np.flatnonzero((y != 1) & (y != -1))
+    if len(wrong):
+        problem = f"y[{wrong[0]}] is {y[wrong[0]]}"
+        raise InvalidLabels("y", problem, "Labels are -1 or +1, or booleans; of labels 0 and 1, pass 2 * y - 1.")
+    return X, y.astype(np.float64)
+
+
+def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
+    """Examples whose Hessian product fits into the bound: activations, their tangents, and those of the way back.
+
+    Args:
+        network: whose activations are counted.
+        dtype: of them.
+
+    Returns:
+        at least 1.
+    """
+    return max(1, _CHUNK_BYTES // (4 * numbers_of_example(network, dtype) * np.dtype(dtype).itemsize))
+
+
+@functools.lru_cache(maxsize=64)
+def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
+    """Numbers in all arrays of the forward pass that one more example adds.
+
+    Args:
+        network: the finite network.
+        dtype: of inputs and parameters.
+
+    Returns:
+        at least 1.
+    """
+    theta = jax.ShapeDtypeStruct((network.size,), dtype)
+
+    def numbers(rows: int) -> int:
+        X = jax.ShapeDtypeStruct((rows, *network.input_shape), dtype)
+        return _numbers(jax.make_jaxpr(lambda theta, X: network.forward(network.unflatten(theta), X))(theta, X).jaxpr)
+
+    return max(1, numbers(2) - numbers(1))
+
+
+def _numbers(jaxpr: Any) -> int:
+    """Numbers in all arrays that a computation makes, inner functions included."""
+    count = 0
+    for equation in jaxpr.eqns:
+        inner = [value.jaxpr for value in equation.params.values() if hasattr(getattr(value, "jaxpr", None), "eqns")]
+        made = sum(math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars)
+        count += sum(map(_numbers, inner)) if inner else made
+    return count

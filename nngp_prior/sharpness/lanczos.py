@@ -1,0 +1,118 @@
+r"""Lanczos' method, a step at a time, with full reorthogonalisation.
+
+.. math:: A Q_k = Q_k T_k + β_k q_{k+1} e_k^T, \qquad T_k = \mathrm{tridiag}(α_1 … α_k; β_1 … β_{k-1})
+
+matfree does the same in a given number of steps; here convergence is watched, and a Krylov space that is exhausted
+goes on with a new vector instead of dividing rounding errors by their length.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+from scipy.linalg import eigh_tridiagonal
+
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.operators import Operator
+
+_FIRST_ROOM = 16  # vectors; doubled when they are used up
+_EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
+
+
+class Lanczos:
+    """The state of the method.
+
+    Args:
+        operator: A.
+        start: the first vector, of any length but 0.
+        rng: new vectors come from it where the Krylov space is exhausted.
+
+    Attributes:
+        finite: whether all products were.
+        exhausted: whether the Krylov space of the first vector was: its quadrature is exact then.
+    """
+
+    def __init__(self, operator: Operator, start: Float[np.ndarray, " size"], rng: np.random.Generator) -> None:
+        self._operator, self._rng = operator, rng
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+        self.finite, self.exhausted = True, False
+        dtype = operator.problem.dtype
+        with precisely():
+            room = min(_FIRST_ROOM, operator.size)
+            self._Q = jnp.zeros((room, operator.size), dtype).at[0].set((start / np.linalg.norm(start)).astype(dtype))
+
+    @property
+    def steps(self) -> int:
+        """Products so far, k."""
+        return len(self._alphas)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is no further vector: all eigenvalues are there."""
+        return self.steps == self._operator.size
+
+    def step(self) -> None:
+        """One product, unless the whole space is spanned."""
+        k = self.steps
+        with precisely():
+            w = self._operator(self._Q[k])
+            w, alpha, beta = _orthogonal(self._Q, w, self._Q[k])
+        self._alphas.append(float(alpha))
+        self._betas.append(float(beta))
+        self.finite = bool(np.isfinite([self._alphas[-1], self._betas[-1]]).all())
+        if not self.finite or self.whole:
+            return
+        norm = max(map(abs, self._alphas + self._betas[:-1]))
+        if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(w.dtype).eps) * norm:
+            self._betas[-1], self.exhausted = 0.0, True
+            w = self._new_vector(w.dtype)
+        self._keep(w)
+
+    def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Eigenvalues of T_k.
+
+        Returns:
+            them in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its eigenvector; and the
+            weight (e_1ᵀ s)² of the quadrature with the first vector.
+        """
+        values, S = eigh_tridiagonal(self._alphas, self._betas[:-1])
+        beta = 0.0 if self.whole else self._betas[-1]
+        return values, beta * np.abs(S[-1]), S[0] ** 2
+
+    def _new_vector(self, dtype: np.dtype) -> Array:
+        with precisely():
+            random = jnp.asarray(self._rng.standard_normal(self._operator.size), dtype)
+            return _orthogonal(self._Q, random / jnp.linalg.norm(random), random)[0]
+
+    def _keep(self, q: Array) -> None:
+        room = len(self._Q)
+        with precisely():
+            if self.steps == room:
+                more = min(room, self._operator.size - room)
+                self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
+            self._Q = _put(self._Q, self.steps, q)
+
+
+@jax.jit
+def _orthogonal(Q: Array, w: Array, q: Array) -> tuple[Array, Array, Array]:
+    """The normalised part of w that is orthogonal to Q's rows; q·w; and that part's length. Rows not used yet are 0."""
+    alpha = q @ w
+    for _ in range(2):
+        w = w - (Q @ w) @ Q
+    beta = jnp.linalg.norm(w)
+    w = w / jnp.where(beta > 0, beta, 1)
+    # Where little was left, what is left is rounding; once more makes it orthogonal.
+    w = w - (Q @ w) @ Q
+    return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny), alpha, beta
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(Q: Array, k: Any, q: Array) -> Array:
+    return Q.at[k].set(q)

@@ -1,0 +1,241 @@
+r"""Measures made of each layer's norm and trace, which rescaling of layers leaves alone.
+
+Where W_l becomes c W_l and the function stays, Tr H_l becomes Tr H_l / c², H_l the Hessian with respect to W_l: hence
+‖W_l‖² Tr H_l stays, and so does Π_l Tr H_l where the product of all factors is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.sharpness import (
+    Eigenvalues,
+    MinimumSharpness,
+    ScaledEigenvalue,
+    WeightCurvatureIndex,
+)
+from nngp_prior.sharpness.cutting import cuts
+from nngp_prior.sharpness.losses import LOSSES, curvature
+from nngp_prior.sharpness.moments import mean_and_error, probe_vectors
+from nngp_prior.sharpness.networks import Block, precisely
+from nngp_prior.sharpness.operators import COST
+from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.relative_flatness import layer_trace
+from nngp_prior.sharpness.rescaling import HOMOGENEOUS
+from nngp_prior.sharpness.selections import Selection
+from nngp_prior.sharpness.spectrum import extremes
+
+_OfTraces = MinimumSharpness | WeightCurvatureIndex
+
+
+def _weights(problem: Problem) -> dict[str, list[Block]]:
+    """Arrays of weights of each layer that has any."""
+    found: dict[str, list[Block]] = {}
+    for block in problem.blocks:
+        if block.role == "weight":
+            found.setdefault(block.layer, []).append(block)
+    return found
+
+
+def _norms(problem: Problem) -> dict[str, float]:
+    """‖W_l‖_F."""
+    theta = np.asarray(problem.theta)
+    return {
+        layer: math.sqrt(sum(float(np.sum(theta[block.start : block.stop] ** 2)) for block in blocks))
+        for layer, blocks in _weights(problem).items()
+    }
+
+
+def _check_weights(problem: Problem) -> None:
+    if not _weights(problem):
+        raise InvalidInput("architecture", "has no array of weights", "Measure a network with weights.")
+
+
+def _check_traces(problem: Problem, specification: _OfTraces) -> None:
+    _check_weights(problem)
+    if specification.traces == "exact" and not _is_piecewise_linear(problem) and not _is_dense(problem):
+        problem_ = "there is no closed form for these layers and this activation"
+        raise InvalidInput("traces", problem_, "Pass a number of random vectors, or 'basis'.")
+
+
+CHECKS.register(MinimumSharpness)(_check_traces)
+CHECKS.register(WeightCurvatureIndex)(_check_traces)
+
+
+@CHECKS.register(ScaledEigenvalue)
+def _check_scaled(problem: Problem, specification: ScaledEigenvalue) -> None:
+    del specification
+    _check_weights(problem)
+
+
+def _is_piecewise_linear(problem: Problem) -> bool:
+    own = problem.network.architecture
+    return not isinstance(own, FromNetwork) and own.activation in HOMOGENEOUS and not own.layer_norm
+
+
+def _is_dense(problem: Problem) -> bool:
+    return cuts(problem.network).keys() == _weights(problem).keys()
+
+
+# Tr H_l and its standard error, by layer; and the cost of all in gradients.
+_Traces = tuple[dict[str, tuple[float, float | None]], int]
+
+
+def _traces(problem: Problem, traces: str | int, seed: int, progress: ProgressCallback) -> _Traces:
+    layers = _weights(problem)
+    if traces == "exact":
+        with precisely():
+            if _is_piecewise_linear(problem):
+                values = dict(zip(layers, map(float, _piecewise_linear(problem)), strict=True))
+                cost = 1
+            else:
+                found = cuts(problem.network)
+                values = {layer: float(layer_trace(problem, cut)) for layer, cut in found.items()}
+                cost = COST * sum(cut.units for cut in found.values())
+        return {layer: (value, None) for layer, value in values.items()}, cost
+    result, products = {}, 0
+    for done, (layer, blocks) in enumerate(layers.items()):
+        places = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+        own_seed = int(generator(seed, "layer", layer).integers(2**63))
+        values = [_quadratic(problem, places, v) for v in probe_vectors(len(places), traces, own_seed)]
+        result[layer] = mean_and_error(values, traces)
+        products += len(values)
+        progress(Progress("layers", done + 1, len(layers)))
+    return result, COST * products
+
+
+def _quadratic(problem: Problem, places: np.ndarray, v: np.ndarray) -> float:
+    """vᵀ H_l v, as a product with a vector that is zero elsewhere: one program for all layers."""
+    whole = np.zeros(problem.size, problem.dtype)
+    whole[places] = v
+    with precisely():
+        Hv = np.asarray(problem.hvp(problem.theta, jnp.asarray(whole)), dtype=np.float64)
+    return float(v @ Hv[places])
+
+
+@jax.jit
+def _piecewise_linear(problem: Problem) -> Array:
+    """Tr H_l of each layer: f is affine in its weights, so that H_l = E[ℓ'' ∇_l f ∇_l fᵀ]."""
+    loss, layers = LOSSES[problem.loss_name], _weights(problem)
+
+    def of_example(gradient: Array, f: Array, y: Array) -> Array:
+        squares = [sum(jnp.sum(gradient[b.start : b.stop] ** 2) for b in blocks) for blocks in layers.values()]
+        return curvature(loss, f[None], y[None])[0] * jnp.stack(squares)
+
+    return problem.mean_over_gradients(of_example, problem.theta)
+
+
+def _figure(
+    problem: Problem,
+    specification: _OfTraces,
+    seed: int,
+    progress: ProgressCallback,
+    name: str,
+    combine: Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]],
+) -> Outcome:
+    """A function of all layers' norms and traces, with its error by the delta method from its derivatives."""
+    found, cost = _traces(problem, specification.traces, seed, progress)
+    norms = _norms(problem)
+    diagnostics = {"traces": {layer: value for layer, (value, _) in found.items()}, "norms": norms}
+    values = np.array([value for value, _ in found.values()])
+    errors = [error for _, error in found.values() if error is not None]
+    if (values < 0).any():
+        worst = min(found, key=lambda layer: found[layer][0])
+        more = "; take more random vectors, or traces='exact'" if errors else ""
+        message = f"Tr H of {worst} is {found[worst][0]:.3g}: a negative trace has no root{more}"
+        return Outcome([Quantity(name, math.nan, None, "indefinite", message, diagnostics)], cost)
+    value, derivatives = combine(np.array(list(norms.values())), values)
+    stderr = float(np.linalg.norm(derivatives * errors)) if errors else None
+    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], cost)
+
+
+@MEASURES.register(MinimumSharpness)
+def minimum_sharpness(
+    problem: Problem, specification: MinimumSharpness, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """D (Π_l Tr H_l)^{1/D}.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of random vectors.
+        progress: told of each layer.
+
+    Returns:
+        ``minimum_sharpness``; the diagnostics have the traces, and the norms of weights, by layer.
+    """
+
+    def combine(norms: np.ndarray, traces: np.ndarray) -> tuple[float, np.ndarray]:
+        if not traces.all():
+            return 0.0, np.zeros(len(norms))
+        # D (Π T_l)^{1/D}; its derivative by T_l is the D-th part of it divided by T_l
+        value = len(traces) * float(np.exp(np.mean(np.log(traces))))
+        return value, value / len(traces) / traces
+
+    return _figure(problem, specification, seed, progress, "minimum_sharpness", combine)
+
+
+@MEASURES.register(WeightCurvatureIndex)
+def weight_curvature_index(
+    problem: Problem, specification: WeightCurvatureIndex, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """Σ_l √(‖W_l‖_F² Tr H_l).
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of random vectors.
+        progress: told of each layer.
+
+    Returns:
+        ``weight_curvature_index``; the diagnostics have the traces, and the norms of weights, by layer.
+    """
+
+    def combine(norms: np.ndarray, traces: np.ndarray) -> tuple[float, np.ndarray]:
+        # Σ ‖W_l‖ √T_l; its derivative by T_l is ‖W_l‖ / (2 √T_l)
+        roots = np.sqrt(traces)
+        return float(norms @ roots), np.divide(norms, 2 * roots, out=np.zeros_like(norms), where=roots > 0)
+
+    return _figure(problem, specification, seed, progress, "weight_curvature_index", combine)
+
+
+@MEASURES.register(ScaledEigenvalue)
+def scaled_eigenvalue(
+    problem: Problem, specification: ScaledEigenvalue, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """λ_max(S H S).
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        ``scaled_lambda_max``.
+    """
+    norms, layers = _norms(problem), _weights(problem)
+    blocks = [(norms[layer], block) for layer, parts in layers.items() for block in parts]
+    places = np.concatenate([np.arange(block.start, block.stop) for _, block in blocks])
+    scales = np.concatenate([np.full(block.stop - block.start, norm) for norm, block in blocks])
+    wanted = Eigenvalues(largest=1, smallest=0, tolerance=specification.tolerance, max_steps=specification.max_steps)
+    lanczos, converged = extremes(Selection.of(problem, places, scales), wanted, seed, progress)
+    values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
+    diagnostics = {"residual": float(residuals[-1]), "steps": lanczos.steps, "norms": norms}
+    status, message = "ok", ""
+    if lanczos.finite and not converged[-1]:
+        status = "not-converged"
+        message = f"the residual is {residuals[-1]:.2g} after {lanczos.steps} steps; raise max_steps or the tolerance"
+    found = Quantity("scaled_lambda_max", float(values[-1]), None, status, message, diagnostics)
+    return Outcome([found], COST * lanczos.steps)

@@ -1,0 +1,103 @@
+"""Losses of one output f and one label y = ±1, and the training error. Their derivatives are JAX's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from nngp_prior.schemas.sharpness import LossName
+
+Loss = Callable[[Float[Array, "*n"], Float[Array, "*n"]], Float[Array, "*n"]]
+
+
+def cross_entropy(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""Cross-entropy of one logit: minus the log of the label's probability under a sigmoid, natural logarithm.
+
+    .. math:: \ell(f, y) = \log(1 + e^{-y f})
+
+    Args:
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        the loss of each, in nats.
+    """
+    # ℓ = log(1 + exp(-y f))
+    return jax.nn.softplus(-y * f)
+
+
+def squared_error(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""Squared error, without a factor of a half.
+
+    .. math:: \ell(f, y) = (f - y)^2
+
+    Args:
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        the loss of each.
+    """
+    return (f - y) ** 2
+
+
+def is_error(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Errors: 1 where y f ≤ 0, an output of 0 included, else 0.
+
+    Args:
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        of each, in the type of the outputs; NaN is an error.
+    """
+    return jnp.where(y * f > 0, 0.0, 1.0).astype(f.dtype)
+
+
+LOSSES: dict[LossName, Loss] = {"cross-entropy": cross_entropy, "mse": squared_error}
+
+
+def slope(loss: Loss, f: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """∂ℓ/∂f of each example.
+
+    Args:
+        loss: ℓ.
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        first derivatives.
+    """
+    return jax.vmap(jax.grad(loss))(f, y)
+
+
+def curvature(loss: Loss, f: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """∂²ℓ/∂f² of each example.
+
+    Args:
+        loss: ℓ.
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        second derivatives.
+    """
+    return jax.vmap(jax.grad(jax.grad(loss)))(f, y)
+
+
+def squared_slope(loss: Loss, f: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """(∂ℓ/∂f)² of each example.
+
+    Args:
+        loss: ℓ.
+        f: outputs.
+        y: labels, ±1.
+
+    Returns:
+        squares of the first derivatives.
+    """
+    return slope(loss, f, y) ** 2

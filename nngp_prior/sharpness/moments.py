@@ -1,0 +1,178 @@
+r"""Tr H and ‖H‖_F from products with random vectors.
+
+.. math:: \mathrm{Tr} H = E[v^T H v], \qquad ‖H‖_F^2 = E[‖H v‖^2], \qquad E[v v^T] = I
+
+With independent random signs the variance of vᵀHv is 2 (‖H‖_F² - Σ H_ii²) (Hutchinson 1989; Avron and Toledo 2011).
+Near a minimum most of H is the generalised Gauss-Newton matrix G, whose trace is known exactly at the cost of a
+gradient (:mod:`nngp_prior.sharpness.fisher`), so that only Tr(H - G) is left to chance, a control variate:
+
+.. math:: \mathrm{Tr} H = \mathrm{Tr} G + E[v^T (H - G) v]
+
+For piecewise linear networks Tr(H - G) = 0, and nothing is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from matfree import stochtrace
+
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.sharpness import Frobenius, Trace
+from nngp_prior.sharpness.fisher import traces_of_layers
+from nngp_prior.sharpness.names import check_layer, operators
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.operators import COST, Operator
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
+
+CHECKS.register(Trace)(check_layer)
+CHECKS.register(Frobenius)(check_layer)
+
+
+def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Float[np.ndarray, " size"]]:
+    """Vectors v with mean v vᵀ = I: independent random signs, or, without randomness, √P times the unit vectors.
+
+    Args:
+        size: P.
+        probes: how many, or ``basis``.
+        seed: vector i is the same however many there are.
+
+    Yields:
+        one vector after another.
+    """
+    for i in range(number_of(probes, size)):
+        if probes == "basis":
+            unit = np.zeros(size)
+            unit[i] = math.sqrt(size)
+            yield unit
+        else:
+            yield generator(seed, "probe", i).integers(0, 2, size) * 2.0 - 1.0
+
+
+def number_of(probes: int | str, size: int) -> int:
+    """Of vectors."""
+    return size if isinstance(probes, str) else probes
+
+
+def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float | None]:
+    """The mean over probe vectors, and its standard error.
+
+    Args:
+        values: one a vector.
+        probes: the option.
+
+    Returns:
+        the error is None for a basis, whose mean is exact.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes a status
+        mean = float(np.mean(values))
+        return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _moments(
+    operator: Operator, probes: int | str, seed: int, progress: ProgressCallback
+) -> tuple[list[float], list[float]]:
+    """vᵀ H v and ‖H v‖² of all probe vectors."""
+    found = []
+    for v in probe_vectors(operator.size, probes, seed):
+        Hv = np.asarray(operator(v), dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found.append((float(v @ Hv), float(Hv @ Hv)))
+        progress(Progress("products", len(found), number_of(probes, operator.size)))
+    first, second = zip(*found, strict=True)
+    return list(first), list(second)
+
+
+@MEASURES.register(Trace)
+def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) -> Outcome:
+    """Tr H.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the probe vectors.
+        progress: told of each product.
+
+    Returns:
+        one figure a matrix.
+    """
+    quantities, products = [], 0
+    for name, operator in operators(problem, specification):
+        probes = specification.probes
+        if specification.method == "xtrace" and not isinstance(probes, str) and probes < operator.size:
+            value, stderr = _xtrace(operator, probes // 2, seed)
+            products += probes // 2 * 2
+        elif specification.method == "split" and not isinstance(probes, str):
+            value, stderr, taken = _split(operator, probes, seed, progress)
+            products += taken
+        else:
+            values, _ = _moments(operator, probes, seed, progress)
+            value, stderr = mean_and_error(values, probes)
+            products += len(values)
+        quantities.append(Quantity(name.format("trace"), value, stderr))
+    return Outcome(quantities, COST * products)
+
+
+def _split(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None, float]:
+    """Tr G + Tr(H - G), its standard error, and products that it took."""
+    problem = operator.problem
+    fisher = "empirical" if operator.matrix == "empirical-fisher" else "model"
+    exact = sum(
+        trace
+        for layer, trace in traces_of_layers(problem, fisher).items()
+        if operator.start <= problem.network.slice_of(layer)[0] < operator.stop
+    )
+    if operator.matrix != "hessian" or problem.network.piecewise_linear:
+        return exact, None, 1 / COST
+    ggn = replace(operator, matrix="ggn")
+    values = []
+    for v in probe_vectors(operator.size, probes, seed):
+        # vᵀ (H - G) v
+        values.append(float(v @ (np.asarray(operator(v)) - np.asarray(ggn(v)))))
+        progress(Progress("products", len(values), probes))
+    mean, stderr = mean_and_error(values, probes)
+    return exact + mean, stderr, 2 * probes + 1 / COST
+
+
+def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
+    with precisely():
+        estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
+            stochtrace.leave_one_out_xtrace(),
+            stochtrace.sampler_sphere(jax.numpy.zeros(operator.size, operator.problem.dtype), num=vectors),
+        )
+        # Products one after another: side by side their memory would not be bounded by the chunk.
+        estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
+        key = jax.random.key(int(generator(seed, "xtrace").integers(2**32)))
+        value, stderr = estimate(operator, key)
+    return float(value), float(stderr)
+
+
+@MEASURES.register(Frobenius)
+def frobenius(problem, specification: Frobenius, seed: int, progress: ProgressCallback) -> Outcome:
+    """‖H‖_F.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the probe vectors.
+        progress: told of each product.
+
+    Returns:
+        one figure a matrix; the standard error by the delta method.
+    """
+    quantities, products = [], 0
+    for name, operator in operators(problem, specification):
+        _, squares = _moments(operator, specification.probes, seed, progress)
+        mean, stderr = mean_and_error(squares, specification.probes)
+        norm = math.sqrt(mean)
+        # ‖H‖_F = √m, m the mean: δ‖H‖_F = δm / (2 √m)
+        error = None if stderr is None else stderr / (2 * norm) if norm > 0 else 0.0
+        quantities.append(Quantity(name.format("frobenius"), norm, error))
+        products += len(squares)
+    return Outcome(quantities, COST * products)

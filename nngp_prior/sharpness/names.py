@@ -1,0 +1,59 @@
+"""Which matrices a measure is of, what its figures are called, and what they have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.sharpness.operators import Operator, operator_of
+from nngp_prior.sharpness.problem import Problem
+
+_PREFIXES: dict[Matrix, str] = {"hessian": "", "ggn": "ggn_", "empirical-fisher": "empirical_fisher_"}
+EACH = "each"
+
+
+def layers_asked(problem: Problem, layer: str | None) -> list[str | None]:
+    """The layers that an option names.
+
+    Args:
+        problem: whose layers.
+        layer: a name, ``each``, or None for the whole network.
+
+    Returns:
+        names, or None alone.
+    """
+    return list(problem.network.layers) if layer == EACH else [layer]
+
+
+def operators(problem: Problem, specification: Any) -> list[tuple[str, Operator]]:
+    """The matrices that a measure is taken of.
+
+    Args:
+        problem: at the parameters at hand.
+        specification: with the fields ``matrix`` and ``layer``.
+
+    Returns:
+        for each, a pattern of its figures' names with ``{}`` for the figure, and the matrix.
+    """
+    prefix = _PREFIXES[specification.matrix]
+    return [
+        (prefix + "{}" + of_layer(layer), operator_of(problem, specification.matrix, layer))
+        for layer in layers_asked(problem, specification.layer)
+    ]
+
+
+def of_layer(layer: str | None) -> str:
+    """What follows the name of a figure: nothing, or the layer in brackets."""
+    return "" if layer is None else f"[{layer}]"
+
+
+def check_layer(problem: Problem, specification: Any) -> None:
+    """Refuse a layer that is not there.
+
+    Args:
+        problem: whose layers.
+        specification: with the field ``layer``.
+    """
+    for layer in layers_asked(problem, specification.layer):
+        if layer is not None:
+            problem.network.slice_of(layer)

@@ -1,0 +1,217 @@
+r"""Gradient contrast in a ball of the Kullback-Leibler divergence, with the natural gradient in the gradient's place.
+
+To first order the divergence of the model at θ + δ from that at θ is δᵀFδ/2. The minimum of L₁ in δᵀFδ ≤ ε² is at
+δ = -ε F⁻¹g₁ / √(g₁ᵀF⁻¹g₁), and the regret on L₂
+
+.. math:: R_F = \sqrt{g_2^T F^{-1} g_2} - \frac{g_2^T F^{-1} g_1}{\sqrt{g_1^T F^{-1} g_1}} .
+
+F is the model's Fisher information, (1/N) Σ c_k ∇f_k ∇f_kᵀ with c = ℓ''(f), which takes no labels. No other parameters
+of the same function, however they come from these ones, have another R_F, as long as the gradients lie in the range of
+F; along others the divergence does not grow, and the ball has no bound.
+
+F has no inverse: where a hidden unit is rescaled (ReLU), the function stays, so F has rank P less the number of hidden
+units at most. A pseudo-inverse takes its place: g = F x for some x, and gᵀx does not depend on which. It is that of F
+scaled to a diagonal of ones, in which rescaling of layers and nodes cannot be seen: the directions that rounding leaves
+to be dropped are the same before and after, and the figure stays even where gradients do leave the range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Integer
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.gradients import NaturalGradientContrast
+from nngp_prior.schemas.sharpness import Status
+from nngp_prior.sharpness.contrast import cost_of_pairs, figures
+from nngp_prior.sharpness.losses import LOSSES, curvature
+from nngp_prior.sharpness.minibatches import check_pairs, minibatch_gradients, pair_of, pairs_of_minibatches, scaled
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome
+
+_BYTES = 2**31  # what the gradients of outputs at the inputs for F may take
+_OUTSIDE = 100  # square roots of the unit of rounding: the part of a gradient that may lie outside the range of F
+
+
+class Metric(NamedTuple):
+    """F in scaled parameters θ/d, as its eigenvalues and eigenvectors, without what is zero.
+
+    Attributes:
+        scale: d, of each parameter.
+        eigenvalues: of diag(d) F diag(d), positive; what is no more than rounding is left out.
+        eigenvectors: theirs, as rows.
+        damping: λ, in the scaled parameters.
+    """
+
+    scale: Float[Array, " P"]
+    eigenvalues: Float[Array, " rank"]
+    eigenvectors: Float[Array, "rank P"]
+    damping: Float[Array, ""]
+
+
+def metric(
+    problem: Problem, rows: Integer[np.ndarray, " N"], damping: float = 0.0, damped_by: str = "diagonal"
+) -> Metric:
+    """The Fisher information at some of the inputs.
+
+    Args:
+        problem: network, loss, inputs.
+        rows: which of them.
+        damping: λ.
+        damped_by: ``diagonal`` or ``identity``.
+
+    Returns:
+        what inner products are taken by.
+    """
+    with precisely():
+        J = _weighted_gradients(problem, jnp.asarray(rows))
+        if damping > 0 and damped_by == "identity":
+            scale = jnp.ones_like(problem.theta)
+        else:
+            lengths = jnp.linalg.norm(J, axis=0)
+            scale = 1 / jnp.where(lengths > 0, lengths, 1)
+        _, S, V = jnp.linalg.svd(J * scale, full_matrices=False)
+        kept = int(jnp.sum(max(J.shape) * jnp.finfo(J.dtype).eps * S[0] < S))
+        return Metric(scale, S[:kept] ** 2, V[:kept], jnp.asarray(damping, J.dtype))
+
+
+@jax.jit
+def _weighted_gradients(problem: Problem, rows: Array) -> Array:
+    """J of F = JᵀJ: rows √(c_k/N) ∇f_k."""
+    X = problem.inputs.reshape(-1, *problem.inputs.shape[2:])
+    y = problem.labels.reshape(-1)
+
+    def of_input(row: Array) -> Array:
+        f, gradient = jax.value_and_grad(lambda theta: problem.outputs(theta, X[row][None])[0])(problem.theta)
+        c = curvature(LOSSES[problem.loss_name], f[None], y[row][None])[0]
+        return jnp.sqrt(c / len(rows)) * gradient
+
+    return lax.map(of_input, rows, batch_size=problem.chunk)
+
+
+@jax.jit
+def _inner_products(problem: Problem, metric: Metric, pair: Array) -> tuple[Array, Array, Array]:
+    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and what is outside the range of F."""
+    G, scales = jax.vmap(scaled)(minibatch_gradients(problem, pair))
+    G = G * metric.scale
+    inside = G @ metric.eigenvectors.T
+    outside = G - inside @ metric.eigenvectors
+    # (F + λ)⁻¹ is 1/(eigenvalue + λ) in the range of F and 1/λ outside; without damping 0, for a pseudo-inverse
+    inner = (inside / (metric.eigenvalues + metric.damping)) @ inside.T
+    rest = jnp.where(metric.damping > 0, 1 / jnp.where(metric.damping > 0, metric.damping, 1), 0)
+    lengths = jnp.linalg.norm(G, axis=1)
+    part = jnp.linalg.norm(outside, axis=1) / jnp.where(lengths > 0, lengths, 1)
+    return inner + rest * outside @ outside.T, scales, part
+
+
+def parts(n: int, specification: NaturalGradientContrast, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples are for F, and which for minibatches.
+
+    Args:
+        n: examples that there are.
+        specification: says how many, and whether they are the same.
+        seed: of the choice.
+
+    Returns:
+        rows of both.
+    """
+    order = generator(seed, "fisher").permutation(n)
+    same = specification.fisher_inputs == "same"
+    number = specification.fisher_examples or (n if same else n // 2)
+    return order[:number], order[:number] if same else order[number:]
+
+
+@CHECKS.register(NaturalGradientContrast)
+def _check(problem: Problem, specification: NaturalGradientContrast) -> None:
+    number = specification.fisher_examples
+    room = problem.n - (specification.fisher_inputs == "separate")
+    if number is not None and number > room:
+        remedy = f"Take at most {room}, or more data."
+        raise InvalidInput("fisher_examples", f"got {number} where there are {problem.n} examples", remedy)
+    for_fisher, for_minibatches = parts(problem.n, specification, 0)
+    check_pairs(len(for_minibatches), specification.batch)
+    taken = len(for_fisher) * problem.size * problem.dtype.itemsize
+    if taken > _BYTES:
+        limit = _BYTES // (problem.size * problem.dtype.itemsize)
+        trouble = f"gradients of {len(for_fisher)} outputs by {problem.size} parameters take {taken / 2**30:.1f} GiB"
+        remedy = f"Take at most {limit}." if limit else "Measure a smaller network."
+        raise InvalidInput("fisher_examples", trouble, remedy)
+
+
+@MEASURES.register(NaturalGradientContrast)
+def natural_gradient_contrast(
+    problem: Problem, specification: NaturalGradientContrast, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """E of R_F, E √(gᵀF⁻¹g), and E of one less the cosine in the inner product of F⁻¹.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the inputs for F, and of the minibatches.
+        progress: told of each pair.
+
+    Returns:
+        three figures, their standard errors those of the pairs that were drawn, for one choice of inputs for F. The
+        status ``degenerate`` says that gradients leave the range of F, or that F's own inputs leave nothing to compare.
+    """
+    for_fisher, for_minibatches = parts(problem.n, specification, seed)
+    F = metric(problem, for_fisher, specification.damping, specification.damped_by)
+    found, outside = [], 0.0
+    for rows in pairs_of_minibatches(for_minibatches, specification.batch, specification.pairs, seed):
+        with precisely():
+            inner, scales, part = _inner_products(problem, F, jnp.asarray(rows))
+        found.append(pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1]))))
+        outside = max(outside, float(np.asarray(part).max()))
+        progress(Progress("pairs", len(found), specification.pairs))
+    rank = len(F.eigenvalues)
+    diagnostics = {
+        "damping": specification.damping,
+        "damped_by": specification.damped_by,
+        "fisher_inputs": specification.fisher_inputs,
+        "fisher_examples": len(for_fisher),
+        "rank": rank,
+        "outside": outside,
+    }
+    limit = _OUTSIDE * math.sqrt(float(jnp.finfo(problem.dtype).eps))
+    status, message = _worth(specification, rank, len(for_fisher), outside if outside > limit else 0.0)
+    names = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
+    quantities = []
+    for each in figures(found, names):
+        if rank == 0:
+            each = replace(each, value=math.nan, stderr=None, status=status, message=message)
+        elif each.status == "ok":
+            each = replace(each, status=status, message=message)
+        quantities.append(replace(each, diagnostics={**diagnostics, **each.diagnostics}))
+    gradients = len(for_fisher) / problem.n + cost_of_pairs(problem, specification.batch, specification.pairs)
+    return Outcome(quantities, gradients)
+
+
+def _worth(specification: NaturalGradientContrast, rank: int, examples: int, outside: float) -> tuple[Status, str]:
+    """Whether the figures say anything; ``outside`` is 0 where it is no more than rounding."""
+    if rank == 0:
+        return "degenerate", "F is zero: the loss has no curvature at these outputs, or they do not depend on θ"
+    if specification.damping > 0:
+        return "ok", ""
+    if specification.fisher_inputs == "same" and rank == examples:
+        message = (
+            f"F has rank {rank}, that of its {examples} inputs, which minibatches are of: gradients of two of them are "
+            "orthogonal, whatever the network is; take fisher_inputs='separate', or damping"
+        )
+        return "degenerate", message
+    if outside:
+        message = (
+            f"up to {outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), where "
+            "the divergence does not bound a step, and is left out; take more fisher_examples, or damping"
+        )
+        return "degenerate", message
+    return "ok", ""

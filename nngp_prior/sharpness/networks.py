@@ -1,0 +1,260 @@
+"""Finite networks with one output, and where in the flat vector of parameters each layer's weights and biases are."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import SequenceKey, keystr, tree_leaves_with_path
+from jaxtyping import Float
+
+from nngp_prior.architectures import FromNetwork, network
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+
+_PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
+_PLURAL = {"weight": "weights", "bias": "biases"}
+Parameters = Any  # nested tuples, lists and dictionaries of arrays
+
+
+def precisely() -> AbstractContextManager[Any]:
+    """Inside, JAX has float64, and products of float32 are of float32, in the calling thread only."""
+    stack = ExitStack()
+    stack.enter_context(jax.enable_x64(True))
+    stack.enter_context(jax.default_matmul_precision("highest"))
+    return stack
+
+
+@dataclass(frozen=True)
+class Block:
+    """One array of parameters.
+
+    Attributes:
+        layer: its layer's name: ``dense 1``, ``convolution 3``; numbers go from the input on. In a user's own network,
+            the place of its array among the parameters without the last key.
+        role: weights or biases. In a user's own network arrays of fewer than two axes longer than 1 are biases.
+        shape: of the array.
+        start: where it begins in the flat vector.
+    """
+
+    layer: str
+    role: Literal["weight", "bias"]
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Where it ends in the flat vector."""
+        return self.start + math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteNetwork:
+    """A network of finite width on inputs of one shape. Equal specifications give the same object.
+
+    Attributes:
+        architecture: a specification, or a user's network.
+        input_shape: of one input.
+        blocks: all arrays of parameters, in the order of the flat vector.
+        structure: of the parameters, as JAX has it.
+        forward: (parameters, X) -> (n,) outputs, to be traced by JAX; :meth:`apply` is the same, compiled.
+    """
+
+    architecture: Architecture | FromNetwork
+    input_shape: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    structure: Any
+    forward: Callable[..., Float[Array, " n"]]
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return sum(block.stop - block.start for block in self.blocks)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of layers, from the input on."""
+        return tuple(dict.fromkeys(block.layer for block in self.blocks))
+
+    @property
+    def piecewise_linear(self) -> bool:
+        """Whether f is affine in the parameters of any one layer, but for kinks; not known of a user's own network."""
+        network = self.architecture
+        return (
+            not isinstance(network, FromNetwork) and network.activation in _PIECEWISE_LINEAR and not network.layer_norm
+        )
+
+    def slice_of(self, layer: str) -> tuple[int, int]:
+        """Where a layer is in the flat vector, weights and biases.
+
+        Args:
+            layer: its name.
+
+        Returns:
+            where it begins and ends.
+
+        Raises:
+            InvalidInput: there is no such layer.
+        """
+        parts = [block for block in self.blocks if block.layer == layer]
+        if not parts:
+            raise InvalidInput("layer", f"got {layer!r}", f"Choose one of {', '.join(self.layers)}.")
+        return parts[0].start, parts[-1].stop
+
+    def init(self, seed: int) -> Parameters:
+        """Parameters drawn from the prior whose kernel at infinite width is the architecture's.
+
+        Args:
+            seed: those of ``architectures.network(…).init`` with the key of this number.
+
+        Returns:
+            arrays in float64.
+        """
+        with precisely():
+            return jax.tree.map(np.asarray, _compiled_init(self)(jax.random.key(seed)))
+
+    def apply(
+        self, parameters: Parameters, X: Float[Array, "n ..."] | Float[np.ndarray, "n ..."]
+    ) -> Float[Array, " n"]:
+        """Outputs f(x).
+
+        Args:
+            parameters: as :meth:`init` gives them.
+            X: inputs, (n, *input_shape).
+
+        Returns:
+            one output an input.
+        """
+        with precisely():
+            return _compiled_forward(self)(parameters, X)
+
+    def flatten(self, parameters: Parameters, dtype: str = "float64") -> Float[np.ndarray, " P"]:
+        """Parameters as one vector, after they were checked.
+
+        Args:
+            parameters: as :meth:`init` gives them.
+            dtype: of the vector.
+
+        Returns:
+            the vector; ``blocks`` says what is where.
+
+        Raises:
+            InvalidInput: another structure, another shape, or a number that is not finite.
+        """
+        leaves, structure = tree_leaves_with_path(parameters), jax.tree.structure(parameters)
+        if structure != self.structure:
+            problem = f"have the structure {structure}, not {self.structure}"
+            raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this architecture.")
+        flat = []
+        for (path, leaf), block in zip(leaves, self.blocks, strict=True):
+            array, where = np.asarray(leaf), f"{_PLURAL[block.role]} of {block.layer}"
+            if array.shape != block.shape:
+                problem = f"the {where} (parameters{keystr(path)}) have shape {array.shape}, not {block.shape}"
+                raise InvalidInput("parameters", problem, "Pass those of this architecture and these inputs.")
+            if not np.isfinite(array).all():
+                problem = f"the {where} (parameters{keystr(path)}) hold {array[~np.isfinite(array)][0]}"
+                raise InvalidInput("parameters", problem, "The network has diverged: train it with smaller steps.")
+            flat.append(array.ravel())
+        return np.concatenate(flat).astype(dtype)
+
+    def unflatten(self, theta: Float[Array, " P"] | Float[np.ndarray, " P"]) -> Parameters:
+        """One vector as parameters; JAX can trace it.
+
+        Args:
+            theta: the vector.
+
+        Returns:
+            arrays in the structure of :meth:`init`.
+        """
+        leaves = [theta[block.start : block.stop].reshape(block.shape) for block in self.blocks]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
+    """The finite network of an architecture.
+
+    Args:
+        architecture: a specification, or a user's network with one output.
+        input_shape: of one input.
+
+    Returns:
+        the network.
+
+    Raises:
+        InvalidInput: a user's network has several outputs, or cannot be traced by JAX.
+    """
+    # pyright does not know that frozen models have a hash.
+    return _finite_network(architecture, tuple(input_shape))  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache(maxsize=32)  # so that the same network is the same functions, which are compiled once
+def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
+    own = isinstance(architecture, FromNetwork)
+    functions = architecture if own else network(architecture)
+
+    def forward(parameters: Parameters, X: Float[Array, "n ..."]) -> Float[Array, " n"]:
+        return functions.apply(parameters, X).reshape(len(X))
+
+    with precisely():
+        try:
+            key = jax.random.key(0)
+            shapes = jax.eval_shape(lambda: functions.init(key, (1, *input_shape))[1])
+            outputs = jax.eval_shape(functions.apply, shapes, jax.ShapeDtypeStruct((3, *input_shape), jnp.float64))
+        except jax.errors.JAXTypeError as error:
+            problem = f"cannot be traced by JAX ({str(error).splitlines()[0]})"
+            remedy = "Write init and apply with jax.numpy, without branches on values."
+            raise InvalidInput("architecture", problem, remedy) from None
+    if outputs.shape not in ((3,), (3, 1)):
+        problem = f"gives outputs of shape {outputs.shape} for 3 inputs"
+        raise InvalidInput("architecture", problem, "Its sharpness is measured with one output: give it one.")
+    leaves, structure = tree_leaves_with_path(shapes), jax.tree.structure(shapes)
+    if not leaves:
+        raise InvalidInput("architecture", "has no parameters", "Give the network at least one layer with weights.")
+    blocks = _blocks([(path, leaf.shape) for path, leaf in leaves], own)
+    return FiniteNetwork(architecture, input_shape, blocks, structure, forward)
+
+
+def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    numbers: dict[Any, int] = {}  # of layers, which are pairs of weights and biases
+    start = 0
+    for path, shape in leaves:
+        if own:
+            layer, is_weight = keystr(path[:-1]), sum(length > 1 for length in shape) > 1
+            apart = layer != (blocks[-1].layer if blocks else None) and layer in {block.layer for block in blocks}
+            layer = keystr(path) if apart or not layer else layer
+        else:
+            number = numbers.setdefault(path[:-1], len(numbers) + 1)
+            is_weight = path[-1] == SequenceKey(0)
+            if is_weight:
+                kind = "dense" if len(shape) == 2 else "convolution"
+                layer = f"{kind} {number}"
+            else:
+                layer = blocks[-1].layer
+        blocks.append(Block(layer, "weight" if is_weight else "bias", shape, start))
+        start = blocks[-1].stop
+    return tuple(blocks)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_init(finite: FiniteNetwork) -> Callable[..., Any]:
+    architecture = finite.architecture
+    functions = architecture if isinstance(architecture, FromNetwork) else network(architecture)
+    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    return jax.jit(
+        lambda key: functions.init(key, (1, *finite.input_shape))[1],
+        compiler_options={"xla_backend_optimization_level": 1},
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_forward(finite: FiniteNetwork) -> Callable[..., Any]:
+    return jax.jit(finite.forward)

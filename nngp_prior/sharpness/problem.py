@@ -1,0 +1,442 @@
+r"""A network, a loss and data, as functions of the flat vector of parameters θ: what all measures are given.
+
+.. math:: L(θ) = \frac1n \sum_i \ell(f(θ, x_i), y_i)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Integer
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.sharpness.dense import Chunk, hessian_product, is_dense
+from nngp_prior.sharpness.inputs import checked_data, fitting_rows
+from nngp_prior.sharpness.losses import LOSSES, curvature, is_error, squared_slope
+from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
+
+_GRADIENT_BYTES = 2**27  # what gradients of single examples take
+
+Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _compiled(method: Callable[P, T]) -> Callable[P, T]:
+    """A method of :class:`Problem` as one compiled function, shared by all problems that differ in numbers only."""
+    compiled = jax.jit(method)
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with precisely():
+            return compiled(*args, **kwargs)
+
+    return call
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("theta", "inputs", "labels", "weights", "columns"),
+    meta_fields=("network", "loss_name", "n"),
+)
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network at parameters θ, a loss, and data.
+
+    It is a pytree: where one is an argument of a compiled function, another one of the same shape needs no other
+    compilation, and its data are no constants of the program. All methods can be traced by JAX, and be compiled into
+    larger functions, inside ``with precisely():``. They take any θ; ``theta`` is that of the network at hand. Memory
+    is bounded by the chunk, not by the data, for all of them and for ``jax.grad`` of :meth:`loss`.
+
+    Attributes:
+        theta: the flat vector of parameters, (P,).
+        inputs: (chunks, rows, ...); the last chunk is filled up with copies of an input.
+        labels: (chunks, rows), ±1.
+        weights: (chunks, rows), 1/n for examples and 0 for what fills up.
+        columns: (chunks, d, rows), the inputs of a fully connected network once more, transposed; None for others.
+        network: the finite network.
+        loss_name: ``cross-entropy`` or ``mse``.
+        n: number of examples.
+    """
+
+    # Arrays; and whatever else JAX puts in their places when it handles pytrees.
+    theta: Any
+    inputs: Any
+    labels: Any
+    weights: Any
+    columns: Any
+    network: FiniteNetwork
+    loss_name: LossName
+    n: int
+
+    @classmethod
+    def of(
+        cls,
+        architecture: Architecture | FromNetwork,
+        parameters: Parameters,
+        data: Sequence[ArrayLike],
+        *,
+        loss: str = "cross-entropy",
+        dtype: str = "float64",
+        chunk: int | None = None,
+    ) -> Problem:
+        """From what users have.
+
+        Args:
+            architecture: a specification, or a user's network with one output.
+            parameters: as the architecture's ``init`` gives them.
+            data: inputs (n, …), and n labels -1 or +1, or booleans.
+            loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+            dtype: of all that is computed, ``float64`` or ``float32``.
+            chunk: examples at a time; by default as many as fit into 128 MiB or so.
+
+        Returns:
+            the problem.
+
+        Raises:
+            InvalidInput: another loss or type, or parameters that are not finite or do not fit. Inputs and labels: as
+                :func:`checked_data`.
+        """
+        if loss not in LOSSES:
+            raise InvalidInput("loss", f"got {loss!r}", f"Choose one of {', '.join(LOSSES)}.")
+        if dtype not in ("float64", "float32"):
+            raise InvalidInput("dtype", f"got {dtype!r}", "Choose float64 or float32.")
+        if chunk is not None and chunk < 1:
+            raise InvalidInput("chunk", f"got {chunk}", "Take at least one example at a time.")
+        X, y = checked_data(architecture, data)
+        network = finite_network(architecture, X.shape[1:])
+        theta = network.flatten(parameters, dtype)
+        with precisely():
+            rows = chunk or fitting_rows(network, dtype)
+            return _chunked(network, loss, jnp.asarray(theta), X.astype(dtype), y.astype(dtype), rows)
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return self.network.size
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Where each layer's weights and biases are in θ."""
+        return self.network.blocks
+
+    @property
+    def chunk(self) -> int:
+        """Examples that are worked on at a time."""
+        return self.labels.shape[1]
+
+    @property
+    def dtype(self) -> Any:
+        """Of all that is computed."""
+        return self.theta.dtype
+
+    @property
+    def X(self) -> Float[Array, "n ..."]:
+        """The inputs."""
+        return self.inputs.reshape(-1, *self.inputs.shape[2:])[: self.n]
+
+    @property
+    def y(self) -> Float[Array, " n"]:
+        """The labels, ±1."""
+        return self.labels.reshape(-1)[: self.n]
+
+    def unravel(self, theta: Vector) -> Parameters:
+        """θ as the network's parameters."""
+        return self.network.unflatten(theta)
+
+    def at(self, theta: Vector) -> Problem:
+        """The same problem at other parameters."""
+        with precisely():
+            return replace(self, theta=jnp.asarray(theta, self.dtype))
+
+    def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> Problem:
+        """The problem on some of the examples; nothing is compiled anew for others of the same number.
+
+        Args:
+            rows: which ones; each counts as often as it is named.
+
+        Returns:
+            the problem whose loss is the mean over them.
+
+        Raises:
+            InvalidInput: none, or one that is not there.
+        """
+        chosen = np.asarray(rows)
+        if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.n:
+            raise InvalidInput("rows", f"got {rows!r}", f"Name at least one, each from 0 to {self.n - 1}.")
+        X, y = np.asarray(self.X)[chosen], np.asarray(self.y)[chosen]
+        with precisely():
+            return _chunked(self.network, self.loss_name, self.theta, X, y, self.chunk)
+
+    def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
+        """f(θ, x) of some inputs, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+
+        Returns:
+            one output an input.
+        """
+        return self.network.forward(self.network.unflatten(theta), X)
+
+    def example_losses(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, " b"]:
+        """ℓ(f(θ, x), y) of some examples, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+            y: labels.
+
+        Returns:
+            one loss an example.
+        """
+        return LOSSES[self.loss_name](self.outputs(theta, X), y)
+
+    def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
+        """∇ℓ of some examples, all of them in memory, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+            y: labels.
+
+        Returns:
+            one gradient an example.
+        """
+
+        def one(x: Array, label: Array) -> Array:
+            return jax.grad(lambda theta: self.example_losses(theta, x[None], label[None])[0])(theta)
+
+        return jax.vmap(one)(X, y)
+
+    @_compiled
+    def all_outputs(self, theta: Vector) -> Float[Array, " n"]:
+        """f(θ, x) of all inputs.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            one output an input.
+        """
+        return lax.map(lambda X: self.outputs(theta, X), self.inputs).reshape(-1)[: self.n]
+
+    @_compiled
+    def loss(self, theta: Vector) -> Float[Array, ""]:
+        """L(θ), the mean over all examples.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            the mean loss.
+        """
+        # Outputs of a chunk are computed again where this is differentiated, so that no more than a chunk's are kept.
+        return self.total(jax.checkpoint(lambda X, y, w: w @ self.example_losses(theta, X, y)))
+
+    @_compiled
+    def error(self, theta: Vector) -> Float[Array, ""]:
+        """The part of all examples with y f ≤ 0.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            between 0 and 1.
+        """
+        return self.total(lambda X, y, w: w @ is_error(self.outputs(theta, X), y))
+
+    @_compiled
+    def gradient(self, theta: Vector) -> Float[Array, " P"]:
+        """∇L(θ).
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            the gradient.
+        """
+        return self.total(self._chunk_gradient(theta))
+
+    @_compiled
+    def value_and_gradient(self, theta: Vector) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+        """L(θ) and ∇L(θ).
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            both.
+        """
+
+        def part(X: Array, y: Array, w: Array) -> Any:
+            return jax.value_and_grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
+
+        return self.total(part)
+
+    @_compiled
+    def hvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
+        """H v, H the Hessian of L. For several vectors at once: ``jax.vmap(problem.hvp, (None, 0))``.
+
+        Args:
+            theta: parameters.
+            v: the vector.
+
+        Returns:
+            the product, by forward differentiation of the gradient.
+        """
+        if self.columns is not None:
+            return self._dense_product(theta, v, gauss_newton=False)
+
+        def part(X: Array, y: Array, w: Array) -> Array:
+            gradient = jax.grad(lambda theta: w @ self.example_losses(theta, X, y))
+            return jax.jvp(gradient, (theta,), (v,))[1]
+
+        return self.total(part)
+
+    @_compiled
+    def ggnvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
+        r"""G v, G the generalised Gauss-Newton matrix of L.
+
+        .. math:: G = \frac1n \sum_i \ell''(f_i)\, ∇f_i ∇f_i^T
+
+        It is the Fisher information of the model whose negative log likelihood the loss is: for cross-entropy ℓ'' =
+        σ(f) (1 - σ(f)), the variance of a label drawn from the model times the square of ∂ log p/∂f = ±…; for the
+        squared error of labels with variance 1/2, ℓ'' = 2.
+
+        Args:
+            theta: parameters.
+            v: the vector.
+
+        Returns:
+            the product.
+        """
+        if self.columns is not None:
+            return self._dense_product(theta, v, gauss_newton=True)
+        return self._outer_product(curvature, theta, v)
+
+    @_compiled
+    def empirical_fisher_product(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
+        r"""F̂ v, F̂ the second moment of the gradients with the labels given.
+
+        .. math:: F̂ = \frac1n \sum_i \ell'(f_i)^2\, ∇f_i ∇f_i^T
+
+        Args:
+            theta: parameters.
+            v: the vector.
+
+        Returns:
+            the product.
+        """
+        return self._outer_product(squared_slope, theta, v)
+
+    def linear_operator(self, matrix: str = "hessian", layer: str | None = None) -> LinearOperator:
+        """A matrix of this problem, at ``theta``, for SciPy.
+
+        Args:
+            matrix: ``hessian``, ``ggn`` or ``empirical-fisher``.
+            layer: whose block; the whole matrix when absent.
+
+        Returns:
+            what ``scipy.sparse.linalg`` takes, (P, P).
+        """
+        from nngp_prior.sharpness.operators import operator_of, scipy_operator  # they know this class
+
+        return scipy_operator(operator_of(self, matrix, layer))
+
+    def total(self, part: Callable[[Array, Array, Array], Any]) -> Any:
+        """Σ over chunks, one after another; to be traced by JAX.
+
+        Args:
+            part: (X, y, w) -> arrays: the share of one chunk. w is 1/n for examples, and 0 for what fills up the last
+                chunk: weighted sums over examples are means over the data.
+
+        Returns:
+            the sum of what ``part`` gives.
+        """
+        return _sum(part, (self.inputs, self.labels, self.weights))
+
+    def _dense_product(self, theta: Any, v: Any, gauss_newton: bool) -> Array:
+        def part(*chunk: Array) -> Array:
+            return hessian_product(self.network, self.loss_name, theta, v, Chunk(*chunk), gauss_newton)
+
+        return _sum(part, (self.inputs, self.columns, self.labels, self.weights))
+
+    def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
+        """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
+
+        Args:
+            function: (∇f, f, y) of one example -> arrays.
+            theta: parameters.
+
+        Returns:
+            the mean of what it gives.
+        """
+        at_a_time = max(1, min(self.chunk, _GRADIENT_BYTES // (4 * self.size * self.dtype.itemsize)))
+
+        def part(X: Array, y: Array, w: Array) -> Any:
+            def one(example: tuple[Array, Array, Array]) -> Any:
+                x, label, weight = example
+                f, gradient = jax.value_and_grad(lambda theta: self.outputs(theta, x[None])[0])(theta)
+                return jax.tree.map(lambda value: weight * value, function(gradient, f, label))
+
+            return jax.tree.map(lambda values: values.sum(axis=0), lax.map(one, (X, y, w), batch_size=at_a_time))
+
+        return self.total(part)
+
+    def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
+        return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
+
+    def _outer_product(self, factor: Callable[..., Array], theta: Any, v: Any) -> Array:
+        """(1/n) Σ c_i ∇f_i ∇f_iᵀ v with factors c = factor(ℓ, f, y)."""
+
+        def part(X: Array, y: Array, w: Array) -> Array:
+            f, Jv = jax.jvp(lambda theta: self.outputs(theta, X), (theta,), (v,))
+            (product,) = jax.vjp(lambda theta: self.outputs(theta, X), theta)[1](
+                w * factor(LOSSES[self.loss_name], f, y) * Jv
+            )
+            return product
+
+        return self.total(part)
+
+
+def _sum(part: Callable[..., Any], chunks: tuple[Any, ...]) -> Any:
+    """Σ over the first axis of all arrays, one place after another."""
+    first = jax.tree.map(lambda stack: stack[0], chunks)
+    if len(chunks[0]) == 1:
+        return part(*first)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
+    return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
+
+
+def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray, y: np.ndarray, rows: int) -> Problem:
+    n = len(X)
+    chunks = -(-n // rows)
+    rows = -(-n // chunks)
+    filled = np.concatenate([np.arange(n), np.zeros(chunks * rows - n, dtype=int)])
+    weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(y.dtype)
+    inputs = X[filled].reshape(chunks, rows, *X.shape[1:])
+    dense = is_dense(network.architecture) and inputs.ndim == 3
+    return Problem(
+        theta,
+        jnp.asarray(inputs),
+        jnp.asarray(y[filled].reshape(chunks, rows)),
+        jnp.asarray(weights.reshape(chunks, rows)),
+        jnp.asarray(np.ascontiguousarray(inputs.transpose(0, 2, 1))) if dense else None,
+        network,
+        loss,
+        n,
+    )

@@ -1,0 +1,190 @@
+r"""How far the loss rises in a ball around the parameters, as sharpness-aware minimisation has it.
+
+.. math:: \max_{‖u‖ ≤ 1} L(w + ρ T u) - L(w), \qquad \text{one step: } u = T g / ‖T g‖
+
+T is 1 (SAM), |w| + η (ASAM), or the Fisher information's diagonal to the power of -1/2 (Fisher-SAM).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
+from nngp_prior.sharpness.climbing import BALL, NORMALIZED, averaged, climb, normalized_loss
+from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
+
+
+def check(problem: Problem, specification: SAMSharpness | ASAMSharpness | FisherSAMSharpness) -> None:
+    """Refuse minibatches larger than the data, and single outputs that are to be normalised.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+
+    Raises:
+        InvalidInput: one of them.
+    """
+    m = specification.minibatch
+    if m is not None and m > problem.n:
+        raise InvalidInput("minibatch", f"got {m} where there are {problem.n} examples", f"Pass at most {problem.n}.")
+    if specification.normalize_logits and (m or problem.n) == 1:
+        message = "of a single output would leave its sign alone"
+        raise InvalidInput("normalize_logits", message, "Take more examples, or a larger minibatch.")
+
+
+for _specification in (SAMSharpness, ASAMSharpness, FisherSAMSharpness):
+    CHECKS.register(_specification)(check)
+
+
+@MEASURES.register(SAMSharpness)
+def sam_sharpness(problem: Problem, specification: SAMSharpness, seed: int, progress: ProgressCallback) -> Outcome:
+    """The rise of the loss in a ball.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of minibatches.
+        progress: told of each partition into minibatches.
+
+    Returns:
+        one figure.
+    """
+    return _of_axes(problem, specification, np.ones(problem.size), 0.0, seed, progress)
+
+
+@MEASURES.register(ASAMSharpness)
+def asam_sharpness(problem: Problem, specification: ASAMSharpness, seed: int, progress: ProgressCallback) -> Outcome:
+    """The rise of the loss in an ellipsoid whose axes are as long as the parameters are large.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of minibatches.
+        progress: told of each partition into minibatches.
+
+    Returns:
+        one figure.
+    """
+    T = np.abs(np.asarray(problem.theta)) + specification.eta
+    for block in problem.blocks:
+        if block.role == "bias" and not specification.biases:
+            T[block.start : block.stop] = 1
+    return _of_axes(problem, specification, T, 0.0, seed, progress)
+
+
+@MEASURES.register(FisherSAMSharpness)
+def fisher_sam_sharpness(
+    problem: Problem, specification: FisherSAMSharpness, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """The rise of the loss in an ellipsoid of the Fisher information's diagonal.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of minibatches.
+        progress: told of each partition into minibatches.
+
+    Returns:
+        one figure.
+    """
+    with precisely():
+        F = np.asarray(_diagonal(problem, specification.fisher)) + specification.damping
+    # T = (F + δ)^(-1/2), and 0 where the parameter is in no example's gradient
+    T = np.where(F > 0, 1 / np.sqrt(np.where(F > 0, F, 1)), 0)
+    return _of_axes(problem, specification, T, 1.0, seed, progress)
+
+
+@jax.jit(static_argnames="fisher")
+def _diagonal(problem: Problem, fisher: str) -> Array:
+    factor = squared_slope if fisher == "empirical" else curvature
+
+    def of_example(gradient: Array, f: Array, y: Array) -> Array:
+        return factor(LOSSES[problem.loss_name], f[None], y[None])[0] * gradient**2
+
+    return problem.mean_over_gradients(of_example, problem.theta)
+
+
+@jax.jit(static_argnames=("steps", "normalized"))
+def _climbs(
+    problem: Problem, axes: Array, rows: Array, weights: Array, steps: int, normalized: bool
+) -> tuple[Array, Array]:
+    """The losses that an ascent in the ellipsoid comes by, for each minibatch, and the size of its first gradient."""
+    X, y = problem.X, problem.y
+
+    def one(rows: Array) -> tuple[Array, Array]:
+        part = replace(problem, inputs=X[rows], labels=y[rows], weights=weights)
+
+        def loss(u: Array) -> tuple[Array, Array]:
+            theta = problem.theta + axes * u
+            if normalized:
+                value, g = jax.value_and_grad(lambda theta: normalized_loss(part, theta))(theta)
+            else:
+                value, g = part.value_and_gradient(theta)
+            return value, axes * g
+
+        found = climb(loss, jnp.zeros_like(axes), BALL, steps)
+        return found.losses, found.slope
+
+    return lax.map(one, rows)
+
+
+def _of_axes(
+    problem: Problem,
+    specification: SAMSharpness | ASAMSharpness | FisherSAMSharpness,
+    T: Float[np.ndarray, " P"],
+    gradients: float,
+    seed: int,
+    progress: ProgressCallback,
+) -> Outcome:
+    """The measure in the ellipsoid with half-axes ρ T, where `gradients` was spent to find T."""
+    m, one_step = specification.minibatch, specification.method == "one-step"
+    steps = 1 if one_step else specification.steps
+    partitions = 1 if m is None or m == 1 or m == problem.n else specification.partitions
+    means, flat = [], []
+    for i in range(partitions):
+        order = np.arange(problem.n) if m is None else generator(seed, "partition", i).permutation(problem.n)
+        with precisely():
+            axes = jnp.asarray(specification.rho * T, problem.dtype)
+            rows, weights = map(jnp.asarray, _minibatches(order, m or problem.n, problem.chunk))
+            found = _climbs(problem, axes, rows, weights.astype(problem.dtype), steps, specification.normalize_logits)
+        losses, slopes = map(np.asarray, found)
+        reached = losses[:, 1] if one_step else losses.max(axis=1)
+        means.append(float(np.mean(reached - losses[:, 0])))
+        flat.append(float(np.mean(slopes == 0)))
+        progress(Progress("partitions", i + 1, partitions))
+    name = ("normalized_" if specification.normalize_logits else "") + ("m_" if m else "")
+    name += specification.kind.replace("-", "_")
+    used = problem.n // (m or problem.n) * (m or problem.n)
+    cost = (1 + steps) * (NORMALIZED if specification.normalize_logits else 1)
+    gradients += partitions * cost * used / problem.n
+    value, stderr = averaged(means)
+    diagnostics = {"zero_gradients": float(np.mean(flat))}
+    if specification.normalize_logits and not np.any(np.asarray(problem.all_outputs(problem.theta))):
+        message = "all outputs are zero, and cannot be normalised"
+        return Outcome([Quantity(name, math.nan, None, "degenerate", message, diagnostics)], gradients)
+    if min(flat) == 1:
+        message = "the gradient is zero within the ellipsoid's axes: there is no direction to go in"
+        return Outcome([Quantity(name, 0.0, None, "zero-gradient", message, diagnostics)], gradients)
+    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], gradients)
+
+
+def _minibatches(order: np.ndarray, m: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the examples of n // m minibatches, each in chunks, and weights as a problem has them."""
+    k, chunks = len(order) // m, -(-m // chunk)
+    filled = np.arange(chunks * -(-m // chunks))
+    weights = np.where(filled < m, 1 / m, 0.0).reshape(chunks, -1)
+    places = order[: k * m].reshape(k, m)[:, np.where(filled < m, filled, 0)]
+    return places.reshape(k, *weights.shape), weights

@@ -1,0 +1,65 @@
+"""The Hessian on some of the parameters, each in a unit of its own."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Integer
+
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.operators import Operator
+from nngp_prior.sharpness.problem import Problem
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("problem", "chosen", "scales"),
+    meta_fields=("matrix", "start", "stop"),
+)
+@dataclass(frozen=True, eq=False)
+class Selection(Operator):
+    """S H S: rows and columns of a matrix at some parameters, times factors.
+
+    Attributes:
+        chosen: places of the parameters in θ.
+        scales: the diagonal of S, one factor a parameter.
+    """
+
+    chosen: Integer[Array, " size"]
+    scales: Float[Array, " size"]
+
+    @classmethod
+    def of(
+        cls, problem: Problem, chosen: Integer[np.ndarray, " size"], scales: Float[np.ndarray, " size"] | None = None
+    ) -> Selection:
+        """Of the Hessian.
+
+        Args:
+            problem: at the parameters at hand.
+            chosen: places of parameters.
+            scales: factors; 1 when absent.
+
+        Returns:
+            the matrix.
+        """
+        scales = np.ones(len(chosen)) if scales is None else scales
+        with precisely():
+            factors = jnp.asarray(scales, problem.dtype)
+            return cls(problem, "hessian", 0, len(chosen), jnp.asarray(chosen), factors)
+
+    def product(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
+        """The product with a vector, to be traced by JAX.
+
+        Args:
+            v: the vector.
+
+        Returns:
+            the product.
+        """
+        whole = jnp.zeros(self.problem.size, self.problem.dtype).at[self.chosen].set(self.scales * v)
+        return self.scales * self.problem.hvp(self.problem.theta, whole)[self.chosen]

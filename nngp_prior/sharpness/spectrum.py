@@ -1,0 +1,294 @@
+r"""Eigenvalues by Lanczos' method; functions of them, and their density, by stochastic Lanczos quadrature.
+
+.. math:: \mathrm{Tr} f(H) ≈ \frac{P}{m} \sum_{r=1}^m \sum_j ω_{rj} f(θ_{rj})
+
+θ and ω are nodes and weights of the Gauss quadrature that T_k stands for, one for each of m starting vectors (Ubaru,
+Chen and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorithm 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
+from nngp_prior.sharpness.lanczos import Lanczos
+from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_vectors
+from nngp_prior.sharpness.names import check_layer, operators
+from nngp_prior.sharpness.operators import COST, Operator, operator_of
+from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
+
+for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
+    CHECKS.register(_specification)(check_layer)
+
+
+@MEASURES.register(Eigenvalues)
+def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Outcome:
+    """The ends of the spectrum.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        each eigenvalue that was asked for, with its residual; fewer where the matrix has fewer.
+    """
+    quantities, products = [], 0
+    for name, operator in operators(problem, specification):
+        lanczos, converged = extremes(operator, specification, seed, progress)
+        products += lanczos.steps
+        values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
+        ends = [("max", len(values) - 1 - i, i) for i in range(min(specification.largest, len(values)))]
+        ends += [("min", i, i) for i in range(min(specification.smallest, len(values)))]
+        for end, place, i in ends:
+            figure = name.format(f"lambda_{end}" + (f"_{i + 1}" if i else ""))
+            value, residual = float(values[place]), float(residuals[place])
+            diagnostics = {"residual": residual, "steps": lanczos.steps}
+            if not lanczos.finite or converged[place]:
+                quantities.append(Quantity(figure, value, diagnostics=diagnostics))
+                continue
+            message = (
+                f"the residual is {residual:.2g} after {lanczos.steps} steps: an eigenvalue is that near, but it may "
+                "not be the last one; raise max_steps or the tolerance"
+            )
+            quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
+    return Outcome(quantities, COST * products)
+
+
+def extremes(
+    operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback
+) -> tuple[Lanczos, np.ndarray]:
+    """Lanczos' method until both ends of the spectrum have converged.
+
+    Args:
+        operator: the matrix.
+        specification: how many at each end, the tolerance, and the limit of steps.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        the method's last state, and which Ritz values have converged.
+    """
+    rng = generator(seed, "lanczos")
+    lanczos = Lanczos(operator, rng.standard_normal(operator.size), rng)
+    limit = min(specification.max_steps, operator.size)
+    upper, lower = specification.largest, specification.smallest
+    converged = np.zeros(0, dtype=bool)
+    look = 1
+    while lanczos.steps < limit:
+        lanczos.step()
+        progress(Progress("Lanczos steps", lanczos.steps, limit))
+        if not lanczos.finite:
+            break
+        if lanczos.steps < look and lanczos.steps < limit:
+            continue
+        look = lanczos.steps + 1 + lanczos.steps // 10
+        values, residuals, _ = lanczos.ritz()
+        converged = residuals <= specification.tolerance * np.abs(values).max()
+        k = lanczos.steps
+        if k >= upper + lower and converged[k - upper :].all() and converged[:lower].all():
+            progress(Progress("Lanczos steps", limit, limit))
+            break
+    return lanczos, converged
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What stochastic Lanczos quadrature knows of a matrix's eigenvalues.
+
+    Attributes:
+        size: rows of the matrix.
+        nodes: of each quadrature, one a starting vector; there may be fewer where the Krylov space was exhausted.
+        weights: of the nodes, those of one quadrature sum to 1.
+        exact: whether the starting vectors were a basis.
+        products: with the matrix, that it took.
+    """
+
+    size: int
+    nodes: tuple[Float[np.ndarray, " _"], ...]
+    weights: tuple[Float[np.ndarray, " _"], ...]
+    exact: bool
+    products: int
+
+    @property
+    def smallest(self) -> float:
+        """The smallest node: λ_min is not larger."""
+        return float(min(nodes[0] for nodes in self.nodes))
+
+    @property
+    def largest(self) -> float:
+        """The largest node: λ_max is not smaller."""
+        return float(max(nodes[-1] for nodes in self.nodes))
+
+    def mean(self, values: list[Float[np.ndarray, " _"]]) -> tuple[float, float | None]:
+        """The mean over eigenvalues of a function, and its standard error.
+
+        Args:
+            values: the function at the nodes of each quadrature.
+
+        Returns:
+            the error is that from the starting vectors, None where they are a basis.
+        """
+        means = [float(weights @ at_nodes) for weights, at_nodes in zip(self.weights, values, strict=True)]
+        return mean_and_error(means, "basis" if self.exact else len(means))
+
+    def density(self, at: Float[np.ndarray, " points"], deviation: float) -> Float[np.ndarray, " points"]:
+        r"""The density of eigenvalues, each with a Gaussian in its place.
+
+        .. math:: φ_σ(t) = \frac1m \sum_{r, j} ω_{rj}\, N(t; θ_{rj}, σ^2)
+
+        Args:
+            at: where, in units of the matrix.
+            deviation: σ, likewise.
+
+        Returns:
+            the density, whose integral is 1.
+        """
+        nodes, weights = np.concatenate(self.nodes), np.concatenate(self.weights) / len(self.nodes)
+        density = np.zeros(len(at))
+        for node, weight in zip(nodes, weights, strict=True):
+            density += weight * np.exp(-(((at - node) / deviation) ** 2) / 2)
+        return density / (deviation * math.sqrt(2 * math.pi))
+
+
+def spectral_density(
+    problem: Problem,
+    specification: SpectralDensity | None = None,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback = ignore,
+) -> Spectrum:
+    """The eigenvalues of the Hessian, or another matrix, as a distribution.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the starting vectors.
+        progress: told of each starting vector.
+
+    Returns:
+        nodes and weights; its ``density`` draws them.
+    """
+    specification = specification or SpectralDensity()
+    check_layer(problem, specification)
+    operator = operator_of(problem, specification.matrix, specification.layer)
+    return quadrature(operator, specification.probes, specification.steps, seed, progress)
+
+
+def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, progress: ProgressCallback) -> Spectrum:
+    """Stochastic Lanczos quadrature.
+
+    Args:
+        operator: the matrix.
+        probes: number of starting vectors with random signs, or ``basis``.
+        steps: of Lanczos' method from each.
+        seed: of the starting vectors.
+        progress: told of each of them.
+
+    Returns:
+        nodes and weights; NaN where a product is not finite.
+    """
+    nodes, weights, products = [], [], 0
+    for i, v in enumerate(probe_vectors(operator.size, probes, seed)):
+        lanczos = Lanczos(operator, v, generator(seed, "lanczos", i))
+        while lanczos.finite and not lanczos.exhausted and lanczos.steps < min(steps, operator.size):
+            lanczos.step()
+        products += lanczos.steps
+        values, _, parts = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
+        nodes.append(values)
+        weights.append(parts)
+        progress(Progress("quadratures", i + 1, number_of(probes, operator.size)))
+    return Spectrum(operator.size, tuple(nodes), tuple(weights), probes == "basis", products)
+
+
+@MEASURES.register(LogDeterminant)
+def log_determinant(problem: Problem, specification: LogDeterminant, seed: int, progress: ProgressCallback) -> Outcome:
+    """log det(H + δI).
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the starting vectors.
+        progress: told of each of them.
+
+    Returns:
+        one figure a matrix; NaN and the status ``indefinite`` where H + δI is not positive definite.
+    """
+    quantities, products = [], 0
+    for name, operator in operators(problem, specification):
+        spectrum = quadrature(operator, specification.probes, specification.steps, seed, progress)
+        products += spectrum.products
+        diagnostics = {"smallest_node": spectrum.smallest, "largest_node": spectrum.largest}
+        figure = name.format("logdet")
+        if spectrum.smallest + specification.damping <= 0:
+            message = (
+                f"H + δI has an eigenvalue of at most {spectrum.smallest + specification.damping:.3g}; "
+                "raise the damping δ, or take matrix='ggn'"
+            )
+            quantities.append(Quantity(figure, math.nan, None, "indefinite", message, diagnostics))
+            continue
+        mean, error = spectrum.mean([np.log(nodes + specification.damping) for nodes in spectrum.nodes])
+        stderr = None if error is None else operator.size * error
+        quantities.append(Quantity(figure, operator.size * mean, stderr, diagnostics=diagnostics))
+    return Outcome(quantities, COST * products)
+
+
+@MEASURES.register(SpectralDensity)
+def density(problem: Problem, specification: SpectralDensity, seed: int, progress: ProgressCallback) -> Outcome:
+    """What the density of eigenvalues comes to in figures.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+        seed: of the starting vectors.
+        progress: told of each of them.
+
+    Returns:
+        for each matrix the parts of its eigenvalues that are negative (``negative_mass``) and zero (``zero_mass``); the
+        diagnostics of the former hold the density on a grid.
+    """
+    quantities, products = [], 0
+    for name, operator in operators(problem, specification):
+        spectrum = quadrature(operator, specification.probes, specification.steps, seed, progress)
+        products += spectrum.products
+        largest = max(abs(spectrum.smallest), abs(spectrum.largest))
+        near = specification.negligible * largest
+        negative = spectrum.mean([(nodes < -near).astype(float) for nodes in spectrum.nodes])
+        zero = spectrum.mean([(np.abs(nodes) <= near).astype(float) for nodes in spectrum.nodes])
+        if not math.isfinite(largest):
+            negative = zero = (math.nan, None)
+        at, deviation = grid(spectrum, specification)
+        curve = {
+            "smallest_node": spectrum.smallest,
+            "largest_node": spectrum.largest,
+            "deviation": deviation,
+            "eigenvalues": at.tolist(),
+            "density": spectrum.density(at, deviation).tolist(),
+        }
+        quantities.append(Quantity(name.format("negative_mass"), *negative, diagnostics=curve))
+        quantities.append(Quantity(name.format("zero_mass"), *zero))
+    return Outcome(quantities, COST * products)
+
+
+def grid(spectrum: Spectrum, specification: SpectralDensity) -> tuple[Float[np.ndarray, " points"], float]:
+    """Where a density is given.
+
+    Args:
+        spectrum: of the matrix.
+        specification: its points, and the width of the Gaussians.
+
+    Returns:
+        eigenvalues, five deviations beyond the nodes, and the deviation.
+    """
+    span = spectrum.largest - spectrum.smallest
+    deviation = specification.width * (span if span > 0 else max(abs(spectrum.largest), 1.0))
+    margin = 5 * deviation
+    return np.linspace(spectrum.smallest - margin, spectrum.largest + margin, specification.points), deviation

@@ -1,0 +1,191 @@
+"""A case of each measure, small networks to take it of, and dense matrices for comparison."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+
+from nngp_prior import FromNetwork, FullyConnected
+from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
+from nngp_prior.schemas.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    GradientDiversity,
+    GradientNoiseScale,
+    GradientStiffness,
+    NaturalGradientContrast,
+)
+from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
+from nngp_prior.schemas.sharpness import (
+    ContrastiveFlatness,
+    Eigenvalues,
+    FisherRaoNorm,
+    FisherTrace,
+    Frobenius,
+    LogDeterminant,
+    Measure,
+    MinimumSharpness,
+    RelativeFlatness,
+    ScaledEigenvalue,
+    SpectralDensity,
+    Trace,
+    WeightCurvatureIndex,
+)
+from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness.problem import Problem
+
+
+class Case(NamedTuple):
+    """A measure, and whether its first figure stays under rescaling of a layer by α, and of single nodes.
+
+    ``exact`` options make its figures free of sampling, so that invariance can be asserted to rounding.
+    """
+
+    exact: Measure
+    alpha: bool
+    node: bool
+
+
+CASES = [
+    Case(Eigenvalues(tolerance=1e-9), alpha=False, node=False),
+    Case(Trace(probes="basis"), alpha=False, node=False),
+    Case(Frobenius(probes="basis"), alpha=False, node=False),
+    Case(LogDeterminant(matrix="ggn", probes=2, steps=40), alpha=False, node=False),
+    Case(SpectralDensity(probes=2, steps=40, points=50), alpha=False, node=False),
+    Case(FisherTrace(), alpha=False, node=False),
+    Case(FisherTrace(fisher="empirical"), alpha=False, node=False),
+    Case(FisherRaoNorm(), alpha=True, node=True),
+    Case(FisherRaoNorm(fisher="empirical"), alpha=True, node=True),
+    Case(Keskar(), alpha=False, node=False),
+    Case(SAMSharpness(), alpha=False, node=False),
+    Case(ASAMSharpness(), alpha=False, node=False),
+    Case(ASAMSharpness(eta=0), alpha=False, node=False),
+    Case(ASAMSharpness(eta=0, biases=True), alpha=True, node=True),
+    Case(FisherSAMSharpness(), alpha=False, node=False),
+    Case(FisherSAMSharpness(rho=1e-6, damping=0), alpha=True, node=True),
+    Case(PACBayes(), alpha=False, node=False),
+    Case(PACBayes(noise="magnitude", epsilon=0), alpha=True, node=True),
+    Case(GradientContrast(batch=8, pairs=50), alpha=False, node=False),
+    Case(ContrastRegret(batch=8, pairs=2), alpha=False, node=False),
+    Case(NaturalGradientContrast(batch=8, pairs=10, damping=0.1), alpha=True, node=True),
+    Case(GradientStiffness(), alpha=False, node=False),
+    Case(GradientDiversity(), alpha=False, node=False),
+    Case(GradientNoiseScale(), alpha=False, node=False),
+    Case(ContrastiveFlatness(batch=30), alpha=False, node=False),
+    Case(ContrastiveFlatness(batch=20, of=FisherRaoNorm(fisher="empirical")), alpha=True, node=True),
+    Case(RelativeFlatness(layer="dense 2"), alpha=True, node=False),
+    Case(RelativeFlatness(layer="dense 2", normalise=True), alpha=True, node=True),
+    Case(MinimumSharpness(), alpha=True, node=False),
+    Case(WeightCurvatureIndex(), alpha=True, node=False),
+    Case(ScaledEigenvalue(tolerance=1e-10), alpha=True, node=False),
+]
+
+SMALL = FullyConnected(depth=2, width=5)
+IMAGES = Convolutional(layers=(ConvolutionLayer(),), channels=2)
+RELU = FullyConnected(depth=2, width=14)  # on 30 inputs: 659 parameters
+
+
+def data(n: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    return rng.standard_normal((n, *shape)), np.where(rng.random(n) < 0.5, -1, 1)
+
+
+@functools.cache
+def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "float64") -> Problem:
+    """A smooth network with 61 parameters, its examples in three chunks, the last one not full."""
+    architecture = SMALL.model_copy(update={"activation": activation})
+    parameters = finite_network(architecture, (4,)).init(1)
+    return Problem.of(architecture, parameters, data(20, 4), loss=loss, dtype=dtype, chunk=8)
+
+
+@functools.cache
+def images() -> Problem:
+    parameters = finite_network(IMAGES, (4, 4, 1)).init(2)
+    return Problem.of(IMAGES, parameters, data(7, 4, 4, 1), chunk=4)
+
+
+@functools.cache
+def trained(iterations: int = 15) -> Problem:
+    """A ReLU network without training error."""
+    parameters = finite_network(RELU, (30,)).init(0)
+    problem = Problem.of(RELU, parameters, data(60, 30))
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = problem.value_and_gradient(theta)
+        return float(value), np.asarray(gradient)
+
+    found = minimize(loss, np.asarray(problem.theta), jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    return problem.at(found.x)
+
+
+def _of_first_input(theta: jax.Array, X: jax.Array) -> jax.Array:
+    return jnp.einsum("i,nij,j->n", theta, X.reshape(len(X), len(theta), len(theta)), theta) / 4
+
+
+# Equal sizes are the same network, which is compiled once; the matrix is its one input.
+QUADRATIC = FromNetwork(
+    lambda key, shape: ((1, 1), jnp.zeros(math.isqrt(shape[-1]))), _of_first_input, name="quadratic form"
+)
+
+
+def of_matrix(A: np.ndarray) -> Problem:
+    """A problem whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, label -1."""
+    return Problem.of(QUADRATIC, np.zeros(len(A)), (A.reshape(1, -1), [-1]), loss="mse")
+
+
+@functools.cache
+def dense(problem: Problem, matrix: str = "hessian") -> np.ndarray:
+    """A matrix by definition, without the code under test: derivatives of outputs, and of the loss in closed form."""
+    X, y, theta = jnp.asarray(problem.X), np.asarray(problem.y), problem.theta
+
+    def outputs(theta: jax.Array) -> jax.Array:
+        return problem.network.forward(problem.unravel(theta), X)
+
+    with precisely():
+        f, J = np.asarray(outputs(theta)), np.asarray(jax.jit(jax.jacrev(outputs))(theta))
+        if problem.loss_name == "mse":
+            first, second = 2 * (f - y), np.full(len(y), 2.0)
+        else:
+            p = 1 / (1 + np.exp(y * f))
+            first, second = -y * p, p * (1 - p)
+        if matrix == "empirical-fisher":
+            return J.T @ (first[:, None] ** 2 * J) / len(y)
+        G = J.T @ (second[:, None] * J) / len(y)
+        if matrix == "ggn":
+            return G
+        curved = jax.jit(jax.hessian(lambda theta: jnp.asarray(first) @ outputs(theta)))(theta)
+        return G + np.asarray(curved) / len(y)
+
+
+def dense_gradients(problem: Problem) -> np.ndarray:
+    """The gradient of each example's loss, (n, P), without the code under test."""
+    X, y = jnp.asarray(problem.X), np.asarray(problem.y)
+
+    def outputs(theta: jax.Array) -> jax.Array:
+        return problem.network.forward(problem.unravel(theta), X)
+
+    with precisely():
+        f, J = (np.asarray(jax.jit(function)(problem.theta)) for function in (outputs, jax.jacrev(outputs)))
+    return (2 * (f - y) if problem.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
+
+
+LINEAR = FromNetwork(lambda key, shape: ((1,), jnp.zeros(shape[-1])), lambda theta, X: X @ theta, name="linear")
+
+
+def linear(X: np.ndarray, y: np.ndarray, theta: np.ndarray, loss: str = "mse", **options: Any) -> Problem:
+    """f = θ·x, whose loss is quadratic for squared errors."""
+    return Problem.of(LINEAR, theta, (X, y), loss=loss, **options)
+
+
+def random_symmetric(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A matrix with a prescribed spectrum."""
+    Q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(eigenvalues),) * 2))
+    return (Q * eigenvalues) @ Q.T
+
+
+def relative(found: float, expected: float) -> float:
+    return abs(found - expected) / max(abs(expected), math.ulp(1.0))

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from nngp_prior import FullyConnected
+from nngp_prior.schemas.sharpness import FisherTrace
+from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness.problem import Problem
+from tests.sharpness.cases import data
+
+CASES = [
+    (FullyConnected(depth=2, width=5), "cross-entropy"),
+    (FullyConnected(depth=0), "mse"),
+    (FullyConnected(depth=3, width=4, activation="gelu", bias_std=0), "mse"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "loss"), CASES)
+def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
+    X, y = data(11, 6)
+    X[3] = 0  # at the kink of relu where there are no biases
+    parameters = finite_network(architecture, (6,)).init(1)
+    ours = Problem.of(architecture, parameters, (X, y), loss=loss, chunk=4)
+    by_jax = replace(ours, columns=None)
+    assert ours.columns is not None
+    v = np.random.default_rng(0).standard_normal(ours.size)
+    for product in ("hvp", "ggnvp"):
+        expected = np.asarray(getattr(by_jax, product)(ours.theta, v))
+        np.testing.assert_allclose(getattr(ours, product)(ours.theta, v), expected, atol=1e-13 * np.abs(expected).max())
+    found, expected = (
+        [each.value for each in measure_problem(problem, [FisherTrace(layer="each")], 0)] for problem in (ours, by_jax)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_other_networks_are_left_to_jax() -> None:
+    architecture = FullyConnected(depth=1, width=4, layer_norm=True)
+    problem = Problem.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    assert problem.columns is None
+
+
+def test_several_vectors_at_once() -> None:
+    architecture = FullyConnected(depth=1, width=4, activation="erf")
+    problem = Problem.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    V = np.random.default_rng(0).standard_normal((3, problem.size))
+    with precisely():
+        together = np.asarray(jax.vmap(problem.hvp, (None, 0))(problem.theta, V))
+    np.testing.assert_allclose(together, [problem.hvp(problem.theta, v) for v in V], atol=1e-14)

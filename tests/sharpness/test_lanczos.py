@@ -1,0 +1,81 @@
+import jax
+import numpy as np
+import pytest
+from matfree import decomp
+
+from nngp_prior.sharpness.lanczos import Lanczos
+from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.operators import operator_of
+from tests.sharpness.cases import of_matrix, random_symmetric, small
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+def run(A: np.ndarray, steps: int, start: np.ndarray | None = None) -> Lanczos:
+    rng = np.random.default_rng(5)
+    operator = operator_of(of_matrix(A), "hessian")
+    lanczos = Lanczos(operator, rng.standard_normal(len(A)) if start is None else start, rng)
+    for _ in range(steps):
+        lanczos.step()
+    return lanczos
+
+
+def test_the_problem_made_of_a_matrix_has_it_as_its_hessian() -> None:
+    A = random_symmetric(np.linspace(-1, 2, 6))
+    np.testing.assert_allclose(operator_of(of_matrix(A), "hessian")(np.eye(6)[2]), A[2], atol=1e-14)
+
+
+def test_it_gives_matfrees_tridiagonal_matrix() -> None:
+    """Of a network's Hessian, over more vectors than there is room for at first."""
+    problem, steps = small(), 40
+    operator = operator_of(problem, "hessian")
+    start = np.random.default_rng(0).standard_normal(problem.size)
+    lanczos = Lanczos(operator, start, np.random.default_rng(1))
+    for _ in range(steps):
+        lanczos.step()
+    values, residuals, weights = lanczos.ritz()
+    with precisely():
+        found = jax.jit(lambda v: decomp.tridiag_sym(steps)(operator.product, v))(start)
+    T = np.asarray(found.J_small)
+    expected, S = np.linalg.eigh(T)
+    beta = float(np.linalg.norm(found.residual))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(values, expected, atol=1e-10 * scale)
+    np.testing.assert_allclose(weights, S[0] ** 2, atol=1e-9)
+    np.testing.assert_allclose(residuals, beta * np.abs(S[-1]), atol=1e-8 * scale)
+
+
+def test_residuals_bound_the_distance_to_an_eigenvalue() -> None:
+    eigenvalues = np.sort(np.random.default_rng(2).standard_normal(30))
+    lanczos = run(random_symmetric(eigenvalues), 12)
+    for value, residual, _ in zip(*lanczos.ritz(), strict=True):
+        assert np.abs(eigenvalues - value).min() <= residual + 1e-12
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_an_exhausted_krylov_space_goes_on_with_a_new_vector(rank: int) -> None:
+    eigenvalues = np.concatenate([np.zeros(9 - rank), [5.0, -2.0, 7.0][:rank]])
+    lanczos = run(random_symmetric(eigenvalues), 9)
+    assert lanczos.exhausted
+    assert lanczos.whole
+    values, residuals, _ = lanczos.ritz()
+    np.testing.assert_allclose(values, np.sort(eigenvalues), atol=1e-12)
+    np.testing.assert_allclose(residuals, 0, atol=1e-12)
+
+
+def test_multiple_eigenvalues_come_once_they_are_asked_for() -> None:
+    eigenvalues = np.repeat([1.0, 4.0, -3.0], [4, 3, 2])
+    lanczos = run(random_symmetric(eigenvalues), 9)
+    np.testing.assert_allclose(lanczos.ritz()[0], np.sort(eigenvalues), atol=1e-10)
+
+
+def test_an_eigenvector_as_the_first_vector_has_all_the_weight() -> None:
+    lanczos = run(np.diag([3.0, 1.0, 2.0]), 3, start=np.array([0.0, 2.0, 0.0]))
+    values, _, weights = lanczos.ritz()
+    np.testing.assert_allclose(values, [1, 2, 3], atol=1e-12)
+    np.testing.assert_allclose(weights, [1, 0, 0], atol=1e-12)
+
+
+def test_a_product_that_is_not_finite_ends_it() -> None:
+    lanczos = run(np.diag([1e308, -1e308]), 1)
+    assert not lanczos.finite
