@@ -21,7 +21,7 @@ from nngp_prior.settings import Settings
 NETWORK = FullyConnected(depth=2, width=40, weight_std=1, bias_std=0)
 _DRAWS, _QUICK_DRAWS = 10_000_000, 100_000
 _LEAST, _QUICK_LEAST = 100, 10  # draws of a function
-_MOST = 200  # functions
+_MOST = 5000  # functions
 _SHOWN = 12
 _PERCEPTRON_BITS = 5
 
