@@ -67,7 +67,10 @@ def listen(settings: ServerSettings) -> list[socket.socket]:
     sockets = []
     for family, address in sorted({(family, address[:2]) for family, _, _, _, address in found}):
         try:
-            sockets.append(socket.create_server((str(address[0]), int(address[1])), family=family))
+            bound = socket.create_server((str(address[0]), int(address[1])), family=family)
+            # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is TCP's; else an
+            # answer of two parts waits 40 ms for the other side's delayed acknowledgement.
+            sockets.append(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=bound.detach()))
         except OSError as error:
             if error.errno in _NOT_HERE:  # a name may have addresses of kinds that are switched off
                 continue

@@ -83,3 +83,13 @@ def test_a_name_with_several_addresses() -> None:
     for each in sockets:
         with each, socket.create_connection(each.getsockname()[:2], timeout=5):
             pass
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """asyncio switches Nagle's algorithm off for sockets that say that they are TCP's, and for no others."""
+    sockets = listen(ServerSettings(port=0))
+    try:
+        assert {each.proto for each in sockets} == {socket.IPPROTO_TCP}
+    finally:
+        for each in sockets:
+            each.close()
