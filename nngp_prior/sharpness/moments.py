@@ -24,7 +24,7 @@ from matfree import stochtrace
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.sharpness import Frobenius, Trace
+from nngp_prior.schemas.sharpness import Frobenius, Matrix, Trace
 from nngp_prior.sharpness.fisher import traces_of_layers
 from nngp_prior.sharpness.names import check_layer, operators
 from nngp_prior.sharpness.networks import precisely
@@ -103,41 +103,43 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
         one figure a matrix.
     """
     quantities, products = [], 0
+    probes = specification.probes
+    split = specification.method == "split" and probes != "basis"
+    exact = _exact_traces(problem, specification.matrix) if split else {}
     for name, operator in operators(problem, specification):
-        probes = specification.probes
         if specification.method == "xtrace" and not isinstance(probes, str) and probes < operator.size:
             value, stderr = _xtrace(operator, probes // 2, seed)
             products += probes // 2 * 2
-        elif specification.method == "split" and not isinstance(probes, str):
-            value, stderr, taken = _split(operator, probes, seed, progress)
-            products += taken
+        elif exact and not isinstance(probes, str):
+            value = sum(trace for start, trace in exact.items() if operator.start <= start < operator.stop)
+            stderr = None
+            if specification.matrix == "hessian" and not problem.network.piecewise_linear:
+                rest, stderr = _remainder(operator, probes, seed, progress)
+                value += rest
+                products += 2 * probes
         else:
             values, _ = _moments(operator, probes, seed, progress)
             value, stderr = mean_and_error(values, probes)
             products += len(values)
         quantities.append(Quantity(name.format("trace"), value, stderr))
-    return Outcome(quantities, COST * products)
+    return Outcome(quantities, COST * products + bool(exact))
 
 
-def _split(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None, float]:
-    """Tr G + Tr(H - G), its standard error, and products that it took."""
-    problem = operator.problem
-    fisher = "empirical" if operator.matrix == "empirical-fisher" else "model"
-    exact = sum(
-        trace
-        for layer, trace in traces_of_layers(problem, fisher).items()
-        if operator.start <= problem.network.slice_of(layer)[0] < operator.stop
-    )
-    if operator.matrix != "hessian" or problem.network.piecewise_linear:
-        return exact, None, 1 / COST
+def _exact_traces(problem, matrix: Matrix) -> dict[int, float]:
+    """Of the layers' blocks of G, or of the empirical Fisher information, by where the blocks begin."""
+    traces = traces_of_layers(problem, "empirical" if matrix == "empirical-fisher" else "model")
+    return {problem.network.slice_of(layer)[0]: trace for layer, trace in traces.items()}
+
+
+def _remainder(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None]:
+    """Tr(H - G), and its standard error."""
     ggn = replace(operator, matrix="ggn")
     values = []
     for v in probe_vectors(operator.size, probes, seed):
         # vᵀ (H - G) v
         values.append(float(v @ (np.asarray(operator(v)) - np.asarray(ggn(v)))))
         progress(Progress("products", len(values), probes))
-    mean, stderr = mean_and_error(values, probes)
-    return exact + mean, stderr, 2 * probes + 1 / COST
+    return mean_and_error(values, probes)
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:

@@ -161,6 +161,20 @@ class Problem:
         with precisely():
             return replace(self, theta=jnp.asarray(theta, self.dtype))
 
+    def with_examples(self, inputs: Array, labels: Array, weights: Array, n: int) -> Problem:
+        """The problem on other examples, to be traced by JAX; products with the Hessian are JAX's then.
+
+        Args:
+            inputs: (chunks, rows, ...).
+            labels: (chunks, rows), ±1.
+            weights: (chunks, rows), as of the problem.
+            n: number of examples.
+
+        Returns:
+            the problem.
+        """
+        return replace(self, inputs=inputs, labels=labels, weights=weights, columns=None, n=n)
+
     def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> Problem:
         """The problem on some of the examples; nothing is compiled anew for others of the same number.
 

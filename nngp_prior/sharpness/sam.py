@@ -8,7 +8,6 @@ T is 1 (SAM), |w| + η (ASAM), or the Fisher information's diagonal to the power
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +124,7 @@ def _climbs(
     X, y = problem.X, problem.y
 
     def one(rows: Array) -> tuple[Array, Array]:
-        part = replace(problem, inputs=X[rows], labels=y[rows], weights=weights)
+        part = problem.with_examples(X[rows], y[rows], weights, problem.n)
 
         def loss(u: Array) -> tuple[Array, Array]:
             theta = problem.theta + axes * u

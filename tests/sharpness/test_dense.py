@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected
 from nngp_prior.schemas.sharpness import FisherTrace
 from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.minibatches import minibatch
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
 from tests.sharpness.cases import data
@@ -49,3 +51,14 @@ def test_several_vectors_at_once() -> None:
     with precisely():
         together = np.asarray(jax.vmap(problem.hvp, (None, 0))(problem.theta, V))
     np.testing.assert_allclose(together, [problem.hvp(problem.theta, v) for v in V], atol=1e-14)
+
+
+def test_a_minibatch_has_products_of_its_own_examples() -> None:
+    architecture = FullyConnected(depth=1, width=4, activation="erf")
+    problem = Problem.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    rows, v = np.array([4, 1, 5, 0, 3, 2])[:4], np.ones(problem.size)
+    with precisely():
+        part = minibatch(problem, jnp.asarray(rows))
+    for product in ("hvp", "ggnvp"):
+        expected = getattr(problem.subset(rows), product)(problem.theta, v)
+        np.testing.assert_allclose(getattr(part, product)(problem.theta, v), expected, rtol=1e-12, atol=1e-15)
