@@ -9,8 +9,8 @@ exact multiplication by the Hessian", eqs 3.9 to 3.12),
     R\{δ^{l-1}\} = (R\{δ^l\} W^{lT} + δ^l V^{lT}) ∘ φ' + (δ^l W^{lT}) ∘ φ'' ∘ R\{z^{l-1}\}, \\
     R\{∂L/∂W^l\} = R\{a^{l-1}\}^T δ^l + a^{(l-1)T} R\{δ^l\} .
 
-JAX finds the same, but multiplies the transposed inputs by δ at a third of the speed that they have where they lie
-transposed in memory (5,000 × 784 by 40, two cores), and W¹ and V¹ by the inputs one after the other.
+All that is not R{·} of something is computed once for products with many vectors; two products with the inputs are left
+in each, X V¹ and Xᵀ R{δ¹}.
 """
 
 from __future__ import annotations
@@ -21,29 +21,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.sharpness import LossName
-from nngp_prior.sharpness.losses import LOSSES, curvature, slope
-
-
-class Chunk(NamedTuple):
-    """Some examples, b of them.
-
-    Attributes:
-        X: (b, d) inputs.
-        columns: (d, b), their transpose.
-        y: (b,) labels.
-        w: (b,) weights.
-    """
-
-    X: Array
-    columns: Array
-    y: Array
-    w: Array
 
 
 class _Layer(NamedTuple):
@@ -51,51 +33,131 @@ class _Layer(NamedTuple):
     biases: Array | None
 
 
-def is_dense(architecture: Any) -> bool:
-    """Whether these formulas hold for an architecture."""
-    return isinstance(architecture, FullyConnected) and not architecture.layer_norm
+class _Hidden(NamedTuple):
+    """Between two layers, for b examples.
+
+    Attributes:
+        a: (b, k) φ(z), z the outputs of the layer before.
+        d: (b, k) φ'(z).
+        bend: (b, k) (δ Wᵀ) ∘ φ''(z), the W of the layer after; None where it is zero.
+        delta: (b, m) δ of the layer after; None for matrices without the terms in δ.
+    """
+
+    a: Array
+    d: Array
+    bend: Array | None
+    delta: Array | None
 
 
-def hessian_product(network: Any, loss: LossName, theta: Array, v: Array, chunk: Chunk, gauss_newton: bool) -> Array:
-    """The share of a chunk in H v, to be traced by JAX.
+class Prepared(NamedTuple):
+    """What all products have in common.
+
+    Attributes:
+        hidden: between layers, from the input on.
+        factors: (b,) what R{f} is multiplied by.
+    """
+
+    hidden: tuple[_Hidden, ...]
+    factors: Array
+
+
+def has_formulas(network: Any) -> bool:
+    """Whether they hold for a network."""
+    architecture = network.architecture
+    return isinstance(architecture, FullyConnected) and not architecture.layer_norm and len(network.input_shape) == 1
+
+
+def prepared(
+    network: Any, theta: Array, X: Array, factors: Callable[[Array], Array], slopes: Callable[[Array], Array] | None
+) -> Prepared:
+    """The way forward and, for the Hessian, back; to be traced by JAX.
 
     Args:
         network: the finite network.
-        loss: name of the loss.
         theta: parameters, flat.
+        X: (b, d) inputs.
+        factors: outputs (b,) -> w ℓ'' for H and G.
+        slopes: outputs (b,) -> w ℓ', for H; None for G and other matrices Σ c ∇f ∇fᵀ.
+
+    Returns:
+        for :func:`product`; without the inputs.
+    """
+    layers = _layers(network, theta)
+    z, activated = _plus(X @ layers[0].weights, layers[0]), []
+    for layer in layers[1:]:
+        a, d, dd = _activated(network.architecture, z)
+        activated.append((a, d, dd))
+        z = _plus(a @ layer.weights, layer)
+    f = z[:, 0]
+    if slopes is None:
+        return Prepared(tuple(_Hidden(a, d, None, None) for a, d, _ in activated), factors(f))
+    hidden: list[_Hidden] = []
+    delta = slopes(f)[:, None]
+    for layer, (a, d, dd) in zip(layers[:0:-1], activated[::-1], strict=True):
+        through = delta @ layer.weights.T
+        hidden.insert(0, _Hidden(a, d, None if network.piecewise_linear else through * dd, delta))
+        delta = through * d
+    return Prepared(tuple(hidden), factors(f))
+
+
+def product(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> Array:
+    """The product with a vector, to be traced by JAX.
+
+    Args:
+        network: the finite network.
+        theta: parameters, flat.
+        X: (b, d) inputs.
+        known: as :func:`prepared` gave it.
         v: the vector.
-        chunk: examples.
-        gauss_newton: without the terms in δ, which leaves G v.
 
     Returns:
         the product, flat.
     """
     layers, directions = _layers(network, theta), _layers(network, v)
-    W, V = layers[0].weights, directions[0].weights
-    both = chunk.X @ jnp.concatenate([W, V], axis=1)
-    z, Rz = _plus(both[:, : W.shape[1]], layers[0]), _plus(both[:, W.shape[1] :], directions[0])
-    hidden = []
-    for layer, direction in zip(layers[1:], directions[1:], strict=True):
-        a, d, dd = _activated(network.architecture, z)
-        Ra = d * Rz
-        hidden.append((a, Ra, d, dd * Rz))
-        z, Rz = _plus(a @ layer.weights, layer), _plus(Ra @ layer.weights + a @ direction.weights, direction)
-    f = z[:, 0]
-    delta = (chunk.w * slope(LOSSES[loss], f, chunk.y))[:, None]
-    Rdelta = (chunk.w * curvature(LOSSES[loss], f, chunk.y) * Rz[:, 0])[:, None]
+    Rz, forward = _plus(X @ directions[0].weights, directions[0]), []
+    for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
+        Ra = hidden.d * Rz
+        forward.append((Ra, Rz))
+        Rz = _plus(Ra @ layer.weights + hidden.a @ direction.weights, direction)
+    Rdelta = (known.factors * Rz[:, 0])[:, None]
     products: list[Array] = []
-    for layer, direction, (a, Ra, d, ddRz) in zip(layers[:0:-1], directions[:0:-1], hidden[::-1], strict=True):
-        of_weights = a.T @ Rdelta
-        back = Rdelta @ layer.weights.T
-        if gauss_newton:
-            products = [*_flat(layer, of_weights, Rdelta), *products]
-            Rdelta = back * d
-            continue
-        products = [*_flat(layer, of_weights + Ra.T @ delta, Rdelta), *products]
-        through = delta @ layer.weights.T
-        Rdelta = (back + delta @ direction.weights.T) * d + through * ddRz
-        delta = through * d
-    return jnp.concatenate([*_flat(layers[0], chunk.columns @ Rdelta, Rdelta), *products])
+    for layer, direction, hidden, (Ra, Rz) in zip(
+        layers[:0:-1], directions[:0:-1], known.hidden[::-1], forward[::-1], strict=True
+    ):
+        of_weights, back = hidden.a.T @ Rdelta, Rdelta @ layer.weights.T
+        if hidden.delta is not None:
+            of_weights += Ra.T @ hidden.delta
+            back += hidden.delta @ direction.weights.T
+        products = [*_flat(layer, of_weights, Rdelta), *products]
+        Rdelta = back * hidden.d
+        if hidden.bend is not None:
+            Rdelta += hidden.bend * Rz
+    return jnp.concatenate([*_flat(layers[0], _columns_times(X, Rdelta), Rdelta), *products])
+
+
+def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
+    """Σ c ∇f with the factors c of all examples, to be traced by JAX.
+
+    Args:
+        network: the finite network.
+        theta: parameters, flat.
+        X: (b, d) inputs.
+        known: as :func:`prepared` gave it.
+
+    Returns:
+        the sum, flat.
+    """
+    layers, delta = _layers(network, theta), known.factors[:, None]
+    gradients: list[Array] = []
+    for layer, hidden in zip(layers[:0:-1], known.hidden[::-1], strict=True):
+        gradients = [*_flat(layer, hidden.a.T @ delta, delta), *gradients]
+        delta = (delta @ layer.weights.T) * hidden.d
+    return jnp.concatenate([*_flat(layers[0], _columns_times(X, delta), delta), *gradients])
+
+
+def _columns_times(X: Array, delta: Array) -> Array:
+    """Xᵀ δ as (δᵀ X)ᵀ, both transposes made in memory: XLA takes twice as long where it may leave them out."""
+    return lax.optimization_barrier(lax.optimization_barrier(delta.T) @ X).T
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from jax import Array
 
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.sharpness import FisherRaoNorm, FisherTrace
-from nngp_prior.sharpness.dense import squared_gradients
+from nngp_prior.sharpness.dense import has_formulas, squared_gradients
 from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
 from nngp_prior.sharpness.names import check_layer, layers_asked, of_layer
 from nngp_prior.sharpness.networks import precisely
@@ -37,7 +37,7 @@ _PREFIXES = {"model": "", "empirical": "empirical_"}
 def _traces(problem: Problem, fisher: str) -> Array:
     """Of each layer's block."""
     loss = LOSSES[problem.loss_name]
-    if problem.columns is not None:
+    if has_formulas(problem.network):
 
         def part(X: Array, y: Array, w: Array) -> Array:
             f, squares = squared_gradients(problem.network, problem.theta, X)

@@ -45,8 +45,8 @@ class Lanczos:
         self.finite, self.exhausted = True, False
         dtype = operator.problem.dtype
         with precisely():
-            room = min(_FIRST_ROOM, operator.size)
-            self._Q = jnp.zeros((room, operator.size), dtype).at[0].set((start / np.linalg.norm(start)).astype(dtype))
+            self._q = jnp.asarray(start / np.linalg.norm(start), dtype)
+            self._Q = _put(jnp.zeros((min(_FIRST_ROOM, operator.size), operator.size), dtype), 0, self._q)
 
     @property
     def steps(self) -> int:
@@ -60,10 +60,8 @@ class Lanczos:
 
     def step(self) -> None:
         """One product, unless the whole space is spanned."""
-        k = self.steps
         with precisely():
-            w = self._operator(self._Q[k])
-            w, alpha, beta = _orthogonal(self._Q, w, self._Q[k])
+            w, alpha, beta = _orthogonal(self._Q, self._operator(self._q), self._q)
         self._alphas.append(float(alpha))
         self._betas.append(float(beta))
         self.finite = bool(np.isfinite([self._alphas[-1], self._betas[-1]]).all())
@@ -97,7 +95,7 @@ class Lanczos:
             if self.steps == room:
                 more = min(room, self._operator.size - room)
                 self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
-            self._Q = _put(self._Q, self.steps, q)
+            self._q, self._Q = q, _put(self._Q, self.steps, q)
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -67,7 +68,7 @@ def minibatch(problem: Problem, rows: Integer[Array, " batch"]) -> Problem:
     chosen = rows[filled]
     inputs = problem.inputs.reshape(-1, *problem.inputs.shape[2:])[chosen]
     labels = problem.labels.reshape(-1)[chosen]
-    return problem.with_examples(inputs, labels, jnp.asarray(weights, problem.dtype), batch)
+    return replace(problem, inputs=inputs, labels=labels, weights=jnp.asarray(weights, problem.dtype), n=batch)
 
 
 class Pair(NamedTuple):

@@ -28,7 +28,7 @@ from nngp_prior.schemas.sharpness import Frobenius, Matrix, Trace
 from nngp_prior.sharpness.fisher import traces_of_layers
 from nngp_prior.sharpness.names import check_layer, operators
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import COST, Operator
+from nngp_prior.sharpness.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
 CHECKS.register(Trace)(check_layer)
@@ -133,7 +133,7 @@ def _exact_traces(problem, matrix: Matrix) -> dict[int, float]:
 
 def _remainder(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None]:
     """Tr(H - G), and its standard error."""
-    ggn = replace(operator, matrix="ggn")
+    ggn = replace(operator, matrix="ggn", known=operator_of(operator.problem, "ggn").known)
     values = []
     for v in probe_vectors(operator.size, probes, seed):
         # vᵀ (H - G) v

@@ -35,9 +35,9 @@ def operators(problem: Problem, specification: Any) -> list[tuple[str, Operator]
     Returns:
         for each, a pattern of its figures' names with ``{}`` for the figure, and the matrix.
     """
-    prefix = _PREFIXES[specification.matrix]
+    prefix, whole = _PREFIXES[specification.matrix], operator_of(problem, specification.matrix)
     return [
-        (prefix + "{}" + of_layer(layer), operator_of(problem, specification.matrix, layer))
+        (prefix + "{}" + of_layer(layer), whole if layer is None else whole.block(layer))
         for layer in layers_asked(problem, specification.layer)
     ]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,31 +14,33 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.sharpness import Matrix
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.products import FACTORS
 
-_PRODUCTS: dict[str, Callable[[Problem, Array, Array], Array]] = {
-    "hessian": Problem.hvp,
-    "ggn": Problem.ggnvp,
-    "empirical-fisher": Problem.empirical_fisher_product,
-}
 COST = 2  # of a product, in gradients
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("problem",), meta_fields=("matrix", "start", "stop"))
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("problem", "known"), meta_fields=("matrix", "start", "stop")
+)
 @dataclass(frozen=True, eq=False)
 class Operator:
     """A matrix at the problem's θ, or one of its diagonal blocks.
 
     Attributes:
         problem: what it is of.
+        known: what products have in common, where the data are one chunk; with more chunks nothing is kept, so that
+            memory is bounded by the chunk.
         matrix: ``hessian``, ``ggn`` or ``empirical-fisher``.
         start: first row of the block.
         stop: the row after its last.
     """
 
     problem: Any  # a Problem, or what JAX puts in its place
-    matrix: str
+    known: Any
+    matrix: Matrix
     start: int
     stop: int
 
@@ -57,19 +58,73 @@ class Operator:
         Returns:
             the product.
         """
-        whole = _filled_up(v, self.start, self.problem.size)
-        return _PRODUCTS[self.matrix](self.problem, self.problem.theta, whole)[self.start : self.stop]
+        return self.narrow(self.problem.product(self.matrix, self.known, self.widen(v)))
 
     def __call__(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> Float[Array, " size"]:
         """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
         with precisely():
-            return self.product(jnp.asarray(v, self.problem.dtype))
+            v = jnp.asarray(v, self.problem.dtype)
+            return self.narrow(_product(self.problem, self.matrix, self.known, self.widen(v)))
+
+    def widen(self, v: Array) -> Array:
+        """A vector with zeros around it, as long as θ."""
+        return v if self.size == self.problem.size else _filled_up(v, self.start, self.problem.size)
+
+    def narrow(self, whole: Array) -> Array:
+        """The entries of the block's rows."""
+        return whole if self.size == self.problem.size else whole[self.start : self.stop]
+
+    def block(self, layer: str) -> Operator:
+        """A layer's block.
+
+        Args:
+            layer: its name.
+
+        Returns:
+            the block.
+
+        Raises:
+            InvalidInput: there is no such layer.
+        """
+        start, stop = self.problem.network.slice_of(layer)
+        return replace(self, start=start, stop=stop)
+
+    def near_leading(self) -> Float[np.ndarray, " size"]:
+        r"""A vector near the eigenvector of the largest eigenvalue, as a rule; zero where all gradients are.
+
+        .. math:: J^T C 1, \qquad J^T C J = \sum_i w_i c_i ∇f_i ∇f_i^T, \quad C = \mathrm{diag}(w_i c_i)
+
+        :math:`J^T C J` has the eigenvalues of :math:`\sqrt C J J^T \sqrt C`, in which :math:`J J^T` is the tangent
+        kernel of the finite network. Its entries are positive as a rule, and the more alike they are the nearer is
+        :math:`\sqrt C 1` to the leading eigenvector (the theorem of Perron and Frobenius), which :math:`J^T \sqrt C`
+        takes to that of :math:`J^T C J`.
+
+        Returns:
+            float64.
+        """
+        with precisely():
+            whole = _sum_of_gradients(self.problem, self.matrix, self.known)
+            return np.asarray(self.narrow(whole), dtype=np.float64)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _product(problem: Problem, matrix: Matrix, known: Any, v: Array) -> Array:
+    return problem.product(matrix, known, v)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _known(problem: Problem, matrix: Matrix) -> Any:
+    return problem.known(matrix)
 
 
 @functools.partial(jax.jit, static_argnames=("start", "size"))
 def _filled_up(v: Array, start: int, size: int) -> Array:
-    """A vector with zeros around it."""
     return jnp.zeros(size, v.dtype).at[start : start + len(v)].set(v)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
+    return problem.sum_of_gradients(matrix, known)
 
 
 def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Operator:
@@ -86,9 +141,12 @@ def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Oper
     Raises:
         InvalidInput: another matrix, or there is no such layer.
     """
-    if matrix not in _PRODUCTS:
-        raise InvalidInput("matrix", f"got {matrix!r}", f"Choose one of {', '.join(_PRODUCTS)}.")
-    return Operator(problem, matrix, *((0, problem.size) if layer is None else problem.network.slice_of(layer)))
+    if matrix not in FACTORS:
+        raise InvalidInput("matrix", f"got {matrix!r}", f"Choose one of {', '.join(FACTORS)}.")
+    known_name = cast(Matrix, matrix)
+    with precisely():
+        whole = Operator(problem, _known(problem, known_name), known_name, 0, problem.size)
+    return whole if layer is None else whole.block(layer)
 
 
 def scipy_operator(operator: Operator) -> LinearOperator:

@@ -21,11 +21,11 @@ from scipy.sparse.linalg import LinearOperator
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.sharpness import LossName
-from nngp_prior.sharpness.dense import Chunk, hessian_product, is_dense
+from nngp_prior.schemas.sharpness import LossName, Matrix
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
-from nngp_prior.sharpness.losses import LOSSES, curvature, is_error, squared_slope
+from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.products import prepared, product, sum_of_gradients
 
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
 
@@ -48,7 +48,7 @@ def _compiled(method: Callable[P, T]) -> Callable[P, T]:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("theta", "inputs", "labels", "weights", "columns"),
+    data_fields=("theta", "inputs", "labels", "weights"),
     meta_fields=("network", "loss_name", "n"),
 )
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,6 @@ class Problem:
         inputs: (chunks, rows, ...); the last chunk is filled up with copies of an input.
         labels: (chunks, rows), ±1.
         weights: (chunks, rows), 1/n for examples and 0 for what fills up.
-        columns: (chunks, d, rows), the inputs of a fully connected network once more, transposed; None for others.
         network: the finite network.
         loss_name: ``cross-entropy`` or ``mse``.
         n: number of examples.
@@ -76,7 +75,6 @@ class Problem:
     inputs: Any
     labels: Any
     weights: Any
-    columns: Any
     network: FiniteNetwork
     loss_name: LossName
     n: int
@@ -160,20 +158,6 @@ class Problem:
         """The same problem at other parameters."""
         with precisely():
             return replace(self, theta=jnp.asarray(theta, self.dtype))
-
-    def with_examples(self, inputs: Array, labels: Array, weights: Array, n: int) -> Problem:
-        """The problem on other examples, to be traced by JAX; products with the Hessian are JAX's then.
-
-        Args:
-            inputs: (chunks, rows, ...).
-            labels: (chunks, rows), ±1.
-            weights: (chunks, rows), as of the problem.
-            n: number of examples.
-
-        Returns:
-            the problem.
-        """
-        return replace(self, inputs=inputs, labels=labels, weights=weights, columns=None, n=n)
 
     def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> Problem:
         """The problem on some of the examples; nothing is compiled anew for others of the same number.
@@ -310,16 +294,9 @@ class Problem:
             v: the vector.
 
         Returns:
-            the product, by forward differentiation of the gradient.
+            the product.
         """
-        if self.columns is not None:
-            return self._dense_product(theta, v, gauss_newton=False)
-
-        def part(X: Array, y: Array, w: Array) -> Array:
-            gradient = jax.grad(lambda theta: w @ self.example_losses(theta, X, y))
-            return jax.jvp(gradient, (theta,), (v,))[1]
-
-        return self.total(part)
+        return self.at(theta).product("hessian", None, v)
 
     @_compiled
     def ggnvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
@@ -338,9 +315,7 @@ class Problem:
         Returns:
             the product.
         """
-        if self.columns is not None:
-            return self._dense_product(theta, v, gauss_newton=True)
-        return self._outer_product(curvature, theta, v)
+        return self.at(theta).product("ggn", None, v)
 
     @_compiled
     def empirical_fisher_product(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
@@ -355,7 +330,56 @@ class Problem:
         Returns:
             the product.
         """
-        return self._outer_product(squared_slope, theta, v)
+        return self.at(theta).product("empirical-fisher", None, v)
+
+    def known(self, matrix: Matrix) -> Any:
+        """What products with a matrix at ``theta`` have in common, to be traced by JAX.
+
+        Args:
+            matrix: which one.
+
+        Returns:
+            a pytree for :meth:`product`; None where there is more than one chunk.
+        """
+        return self._known(matrix, self.inputs[0], self.labels[0], self.weights[0]) if len(self.labels) == 1 else None
+
+    def product(self, matrix: Matrix, known: Any, v: Vector) -> Float[Array, " P"]:
+        """The product of a matrix at ``theta`` with a vector, to be traced by JAX.
+
+        Args:
+            matrix: which one.
+            known: as :meth:`known` gave it, or None.
+            v: the vector.
+
+        Returns:
+            the product.
+        """
+
+        def part(X: Array, y: Array, w: Array) -> Array:
+            common = self._known(matrix, X, y, w) if known is None else known
+            return product(self.network, matrix, self.theta, X, common, v)
+
+        return self.total(part)
+
+    def sum_of_gradients(self, matrix: Matrix, known: Any) -> Float[Array, " P"]:
+        r"""Σ w c ∇f at ``theta``, where the matrix, or its larger part, is Σ w c ∇f ∇fᵀ; to be traced by JAX.
+
+        Args:
+            matrix: which one.
+            known: as :meth:`known` gave it, or None.
+
+        Returns:
+            the sum.
+        """
+
+        def part(X: Array, y: Array, w: Array) -> Array:
+            common = self._known(matrix, X, y, w) if known is None else known
+            return sum_of_gradients(self.network, self.loss_name, matrix, self.theta, X, y, w, common)
+
+        return self.total(part)
+
+    def _known(self, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
+        return prepared(self.network, self.loss_name, matrix, self.theta, X, y, w)
 
     def linear_operator(self, matrix: str = "hessian", layer: str | None = None) -> LinearOperator:
         """A matrix of this problem, at ``theta``, for SciPy.
@@ -381,13 +405,12 @@ class Problem:
         Returns:
             the sum of what ``part`` gives.
         """
-        return _sum(part, (self.inputs, self.labels, self.weights))
-
-    def _dense_product(self, theta: Any, v: Any, gauss_newton: bool) -> Array:
-        def part(*chunk: Array) -> Array:
-            return hessian_product(self.network, self.loss_name, theta, v, Chunk(*chunk), gauss_newton)
-
-        return _sum(part, (self.inputs, self.columns, self.labels, self.weights))
+        chunks = (self.inputs, self.labels, self.weights)
+        first = tuple(stack[0] for stack in chunks)
+        if len(self.labels) == 1:
+            return part(*first)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
+        return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
 
     def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
         """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
@@ -414,27 +437,6 @@ class Problem:
     def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
         return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
 
-    def _outer_product(self, factor: Callable[..., Array], theta: Any, v: Any) -> Array:
-        """(1/n) Σ c_i ∇f_i ∇f_iᵀ v with factors c = factor(ℓ, f, y)."""
-
-        def part(X: Array, y: Array, w: Array) -> Array:
-            f, Jv = jax.jvp(lambda theta: self.outputs(theta, X), (theta,), (v,))
-            (product,) = jax.vjp(lambda theta: self.outputs(theta, X), theta)[1](
-                w * factor(LOSSES[self.loss_name], f, y) * Jv
-            )
-            return product
-
-        return self.total(part)
-
-
-def _sum(part: Callable[..., Any], chunks: tuple[Any, ...]) -> Any:
-    """Σ over the first axis of all arrays, one place after another."""
-    first = jax.tree.map(lambda stack: stack[0], chunks)
-    if len(chunks[0]) == 1:
-        return part(*first)
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
-    return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
-
 
 def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray, y: np.ndarray, rows: int) -> Problem:
     n = len(X)
@@ -442,14 +444,11 @@ def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray
     rows = -(-n // chunks)
     filled = np.concatenate([np.arange(n), np.zeros(chunks * rows - n, dtype=int)])
     weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(y.dtype)
-    inputs = X[filled].reshape(chunks, rows, *X.shape[1:])
-    dense = is_dense(network.architecture) and inputs.ndim == 3
     return Problem(
         theta,
-        jnp.asarray(inputs),
+        jnp.asarray(X[filled].reshape(chunks, rows, *X.shape[1:])),
         jnp.asarray(y[filled].reshape(chunks, rows)),
         jnp.asarray(weights.reshape(chunks, rows)),
-        jnp.asarray(np.ascontiguousarray(inputs.transpose(0, 2, 1))) if dense else None,
         network,
         loss,
         n,

@@ -8,6 +8,7 @@ T is 1 (SAM), |w| + η (ASAM), or the Fisher information's diagonal to the power
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -124,7 +125,7 @@ def _climbs(
     X, y = problem.X, problem.y
 
     def one(rows: Array) -> tuple[Array, Array]:
-        part = problem.with_examples(X[rows], y[rows], weights, problem.n)
+        part = replace(problem, inputs=X[rows], labels=y[rows], weights=weights)
 
         def loss(u: Array) -> tuple[Array, Array]:
             theta = problem.theta + axes * u

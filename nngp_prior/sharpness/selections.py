@@ -12,13 +12,13 @@ from jax import Array
 from jaxtyping import Float, Integer
 
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import Operator
+from nngp_prior.sharpness.operators import Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("problem", "chosen", "scales"),
+    data_fields=("problem", "known", "chosen", "scales"),
     meta_fields=("matrix", "start", "stop"),
 )
 @dataclass(frozen=True, eq=False)
@@ -47,19 +47,21 @@ class Selection(Operator):
         Returns:
             the matrix.
         """
+        whole = operator_of(problem, "hessian")
         scales = np.ones(len(chosen)) if scales is None else scales
         with precisely():
             factors = jnp.asarray(scales, problem.dtype)
-            return cls(problem, "hessian", 0, len(chosen), jnp.asarray(chosen), factors)
+            return cls(problem, whole.known, "hessian", 0, len(chosen), jnp.asarray(chosen), factors)
 
-    def product(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
-        """The product with a vector, to be traced by JAX.
+    def widen(self, v: Array) -> Array:
+        """S v at the chosen places, zeros elsewhere."""
+        return _widened(self.chosen, self.scales * v, self.problem.size)
 
-        Args:
-            v: the vector.
+    def narrow(self, whole: Array) -> Array:
+        """S times the chosen entries."""
+        return self.scales * whole[self.chosen]
 
-        Returns:
-            the product.
-        """
-        whole = jnp.zeros(self.problem.size, self.problem.dtype).at[self.chosen].set(self.scales * v)
-        return self.scales * self.problem.hvp(self.problem.theta, whole)[self.chosen]
+
+@functools.partial(jax.jit, static_argnames="size")
+def _widened(chosen: Array, values: Array, size: int) -> Array:
+    return jnp.zeros(size, values.dtype).at[chosen].set(values)

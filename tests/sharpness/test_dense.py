@@ -1,16 +1,18 @@
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected
+from nngp_prior import FromNetwork, FullyConnected
+from nngp_prior.architectures import network
 from nngp_prior.schemas.sharpness import FisherTrace
+from nngp_prior.sharpness.dense import has_formulas
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.minibatches import minibatch
 from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness.operators import operator_of
 from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.products import FACTORS
 from tests.sharpness.cases import data
 
 CASES = [
@@ -20,20 +22,31 @@ CASES = [
 ]
 
 
+def as_users_own(architecture: FullyConnected) -> FromNetwork:
+    """The same functions, of which it is not known what they are."""
+    functions = network(architecture)
+    return FromNetwork(functions.init, functions.apply, name="own")
+
+
 @pytest.mark.parametrize(("architecture", "loss"), CASES)
 def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
     X, y = data(11, 6)
     X[3] = 0  # at the kink of relu where there are no biases
     parameters = finite_network(architecture, (6,)).init(1)
-    ours = Problem.of(architecture, parameters, (X, y), loss=loss, chunk=4)
-    by_jax = replace(ours, columns=None)
-    assert ours.columns is not None
+    ours, own = (
+        Problem.of(each, parameters, (X, y), loss=loss, chunk=4) for each in (architecture, as_users_own(architecture))
+    )
+    assert has_formulas(ours.network)
+    assert not has_formulas(own.network)
     v = np.random.default_rng(0).standard_normal(ours.size)
-    for product in ("hvp", "ggnvp"):
-        expected = np.asarray(getattr(by_jax, product)(ours.theta, v))
-        np.testing.assert_allclose(getattr(ours, product)(ours.theta, v), expected, atol=1e-13 * np.abs(expected).max())
+    for problem in (ours, ours.subset(range(3))):  # several chunks; one, of which all that products share is kept
+        by_jax = own if problem is ours else own.subset(range(3))
+        for matrix in FACTORS:
+            mine, its = operator_of(problem, matrix), operator_of(by_jax, matrix)
+            for found, expected in ((mine(v), its(v)), (mine.near_leading(), its.near_leading())):
+                np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
     found, expected = (
-        [each.value for each in measure_problem(problem, [FisherTrace(layer="each")], 0)] for problem in (ours, by_jax)
+        [each.value for each in measure_problem(problem, [FisherTrace(layer="each")], 0)] for problem in (ours, own)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -41,7 +54,7 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
 def test_other_networks_are_left_to_jax() -> None:
     architecture = FullyConnected(depth=1, width=4, layer_norm=True)
     problem = Problem.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
-    assert problem.columns is None
+    assert not has_formulas(problem.network)
 
 
 def test_several_vectors_at_once() -> None:
