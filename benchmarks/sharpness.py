@@ -7,9 +7,12 @@ at a tolerance of 1e-10, the trace exactly.
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,6 @@ from benchmarks.environments import Environment
 from benchmarks.fresh import fresh, peak_gb, resident_gb
 from benchmarks.problems import inputs, source
 from benchmarks.report import Column, Table, say
-from benchmarks.timing import Timed, measure
 from nngp_prior import FullyConnected
 from nngp_prior.data import label
 from nngp_prior.progress import ignore
@@ -37,8 +39,10 @@ TORCH = Environment("torch")
 _PEERS = {"PyHessian": "pyhessian", "curvlinops": "curvlinops"}
 _WANTED = 0.5  # of PyHessian's time at equal error
 _PROBES = 100
-_DENSITY = {"probes": 10, "steps": 80}
+_QUADRATURES, _STEPS = 10, 80
 _ABOVE = 1e-2  # part of λ_max
+_TURNS = 5
+_SHORT = 20  # runs of what takes milliseconds, in each turn
 _COUNTED = 150  # eigenvalues at most above it
 
 
@@ -78,14 +82,37 @@ class _Trained:
             Problem.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
         )
 
-    def ours(self, specification: Any) -> Timed[Outcome]:
-        """Figures in float32, like the peers', without compilation; no more than what is asked for, as the peers do."""
-        return measure(lambda: MEASURES[specification](self.problem, specification, 0, ignore))
+    def ours(self, specification: Any) -> Outcome:
+        """Figures in float32, like the peers'; no more than what is asked for, as the peers do."""
+        return MEASURES[specification](self.problem, specification, 0, ignore)
 
     def peer(self, name: str, figure: str, **options: Any) -> dict[str, Any]:
-        """A peer's result; the time is the median of three runs in its process."""
+        """A peer's result; the time is the median of some runs in its process."""
         arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         return TORCH.run("sharpness_torch.py", str(self.path), figure, "--peer", _PEERS[name], *arguments)
+
+
+def _in_turn(ours: Callable[[], Any], peer: Callable[[int], dict[str, Any]], repeats: int) -> dict[str, float]:
+    """Times of both, some runs of the one and some of the other in turn: the machine's speed changes by the minute.
+
+    Args:
+        ours: without arguments; compiled.
+        peer: of the number of runs, with their median in ``seconds``.
+        repeats: runs at a time.
+
+    Returns:
+        medians over the turns, of the times and of their ratio.
+    """
+    turns = []
+    for _ in range(_TURNS):
+        theirs, seconds = peer(repeats)["seconds"], []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            ours()
+            seconds.append(time.perf_counter() - began)
+        turns.append((statistics.median(seconds), theirs))
+    medians = [statistics.median(column) for column in (*zip(*turns, strict=True), [a / b for a, b in turns])]
+    return dict(zip(("seconds", "peer_seconds", "ratio"), medians, strict=True))
 
 
 def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
@@ -100,8 +127,14 @@ def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
             found = measure_problem(network.problem, [specification], 0)["lambda_max"]
             if abs(found.value / exact - 1) <= error:
                 break
-        timed = network.ours(specification)
-        (found,) = timed.value.quantities
+        (found,) = network.ours(specification).quantities
+        times = _in_turn(
+            functools.partial(network.ours, specification),
+            lambda repeats, name=name, tolerance=tolerance: network.peer(
+                name, "lambda_max", tolerance=tolerance, repeats=repeats
+            ),
+            _SHORT,
+        )
         rows.append(
             {
                 "figure": f"λ_max, tolerance {tolerance:g}",
@@ -109,12 +142,10 @@ def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
                 "value": found.value,
                 "error": abs(found.value / exact - 1),
                 "products": found.diagnostics["steps"],
-                "seconds": timed.seconds,
                 "peer_value": peer["value"],
                 "peer_error": error,
                 "peer_products": peer["products"],
-                "peer_seconds": peer["seconds"],
-                "ratio": timed.seconds / peer["seconds"],
+                **times,
             }
         )
     return rows
@@ -128,8 +159,14 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
         peer = network.peer(name, "trace", probes=_PROBES, tolerance=0)
         values = np.array(peer["value"])
         for method in ("split", "hutchinson"):
-            timed = network.ours(Trace(probes=_PROBES, method=method))
-            (found,) = timed.value.quantities
+            specification = Trace(probes=_PROBES, method=method)
+            outcome = network.ours(specification)
+            (found,) = outcome.quantities
+            times = _in_turn(
+                functools.partial(network.ours, specification),
+                lambda repeats, name=name: network.peer(name, "trace", probes=_PROBES, tolerance=0, repeats=repeats),
+                1,
+            )
             rows.append(
                 {
                     "figure": f"trace, ours by {method}",
@@ -137,14 +174,12 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
                     "value": found.value,
                     "value_stderr": found.stderr,
                     "error": abs(found.value / exact - 1),
-                    "products": timed.value.gradients / 2,
-                    "seconds": timed.seconds,
+                    "products": outcome.gradients / 2,
                     "peer_value": values.mean(),
                     "peer_value_stderr": values.std(ddof=1) / math.sqrt(len(values)),
                     "peer_error": abs(values.mean() / exact - 1),
                     "peer_products": peer["products"],
-                    "peer_seconds": peer["seconds"],
-                    "ratio": timed.seconds / peer["seconds"],
+                    **times,
                 }
             )
     return rows
@@ -152,33 +187,51 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
 
 def _density(network: _Trained) -> list[dict[str, Any]]:
     """Compared by the number of eigenvalues above a hundredth of λ_max, which Lanczos' method in float64 counts."""
-    specification = SpectralDensity(**_DENSITY)
     exact = measure_problem(network.exact, [Eigenvalues(largest=_COUNTED, smallest=0, max_steps=2000)], 0)
     eigenvalues = np.array([each.value for each in exact])
     limit = _ABOVE * eigenvalues[0]
     count = int((eigenvalues > limit).sum())
     assert count < _COUNTED
-    peer = network.peer("PyHessian", "density", **_DENSITY)
-    timed = measure(lambda: spectral_density(network.problem, specification))
-    size, spectrum = network.problem.size, timed.value
-    found = {}
-    for key, pairs in (("", zip(spectrum.nodes, spectrum.weights, strict=True)), ("peer_", peer["value"])):
-        counts = [size * float(np.array(weights)[np.array(nodes) > limit].sum()) for nodes, weights in pairs]
-        found[f"{key}value"] = np.mean(counts)
-        found[f"{key}value_stderr"] = np.std(counts, ddof=1) / math.sqrt(len(counts))
-        found[f"{key}error"] = abs(found[f"{key}value"] / count - 1)
-    return [
-        {
-            "figure": f"density: eigenvalues > λ_max/100 (there are {count})",
-            "peer": "PyHessian",
-            **found,
-            "products": spectrum.products,
-            "seconds": timed.seconds,
-            "peer_products": peer["products"],
-            "peer_seconds": peer["seconds"],
-            "ratio": timed.seconds / peer["seconds"],
-        }
-    ]
+    options = {"probes": _QUADRATURES, "steps": _STEPS}
+    peer = network.peer("PyHessian", "density", repeats=1, **options)
+    theirs = _counted(network.problem.size, peer["value"], limit)
+    deviation = _count(network, _QUADRATURES, limit)[0].std(ddof=1)
+    sufficient = (deviation / (theirs.mean() - count)) ** 2
+    rows = []
+    for quadratures in dict.fromkeys((_QUADRATURES, min(_QUADRATURES, max(2, math.ceil(sufficient))))):
+        counts, products = _count(network, quadratures, limit)
+        times = _in_turn(
+            functools.partial(_count, network, quadratures, limit),
+            lambda repeats: network.peer("PyHessian", "density", repeats=repeats, **options),
+            1,
+        )
+        rows.append(
+            {
+                "figure": f"density: eigenvalues > λ_max/100 (there are {count})",
+                "peer": "PyHessian",
+                "value": counts.mean(),
+                "value_stderr": counts.std(ddof=1) / math.sqrt(len(counts)),
+                "error": abs(counts.mean() / count - 1),
+                "products": products,
+                "peer_value": theirs.mean(),
+                "peer_value_stderr": theirs.std(ddof=1) / math.sqrt(len(theirs)),
+                "peer_error": abs(theirs.mean() / count - 1),
+                "peer_products": peer["products"],
+                **times,
+            }
+        )
+    return rows
+
+
+def _count(network: _Trained, quadratures: int, limit: float) -> tuple[np.ndarray, int]:
+    """Eigenvalues above a limit by each of ours, and products that they took."""
+    spectrum = spectral_density(network.problem, SpectralDensity(probes=quadratures, steps=_STEPS))
+    pairs = zip(spectrum.nodes, spectrum.weights, strict=True)
+    return _counted(network.problem.size, pairs, limit), spectrum.products
+
+
+def _counted(size: int, quadratures: Iterable[Any], limit: float) -> np.ndarray:
+    return np.array([size * float(np.array(w)[np.array(nodes) > limit].sum()) for nodes, w in quadratures])
 
 
 def _table(rows: list[dict[str, Any]], n: int) -> Table:
@@ -204,6 +257,9 @@ def _table(rows: list[dict[str, Any]], n: int) -> Table:
             "compilation and start",
             f"wanted: {_WANTED} of PyHessian's time at equal error",
             "λ_max: ours at the loosest tolerance whose error is no larger than the peer's",
+            f"times: medians of {_TURNS} turns, in each of which the peer ran first and ours after it, {_SHORT} times "
+            "each for λ_max, else once; the ratio is the median of the turns' ratios",
+            "density: ours as often as the peer, and as often as its expected error is no larger than the peer's",
             f"trace: {_PROBES} probe vectors; PyHessian's own rule would stop earlier, at a larger error",
             "PyHessian has all examples in one batch and keeps the gradient's graph, its faster way",
         ],

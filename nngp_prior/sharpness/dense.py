@@ -1,16 +1,16 @@
 r"""Products with the Hessian of a fully connected network, in as few passes over the inputs as there can be.
 
-With a⁰ = x, z^l = a^{l-1} W^l + b^l, a^l = φ(z^l), f = z^L, and R{·} the derivative along v (Pearlmutter 1994, "Fast
+With a⁰ = x, z^l = W^{lT} a^{l-1} + b^l, a^l = φ(z^l), f = z^L, and R{·} the derivative along v (Pearlmutter 1994, "Fast
 exact multiplication by the Hessian", eqs 3.9 to 3.12),
 
 .. math::
-    R\{z^l\} = R\{a^{l-1}\} W^l + a^{l-1} V^l + c^l, \qquad R\{a^l\} = φ'(z^l) ∘ R\{z^l\}, \\
-    δ^{l-1} = (δ^l W^{lT}) ∘ φ', \qquad
-    R\{δ^{l-1}\} = (R\{δ^l\} W^{lT} + δ^l V^{lT}) ∘ φ' + (δ^l W^{lT}) ∘ φ'' ∘ R\{z^{l-1}\}, \\
-    R\{∂L/∂W^l\} = R\{a^{l-1}\}^T δ^l + a^{(l-1)T} R\{δ^l\} .
+    R\{z^l\} = W^{lT} R\{a^{l-1}\} + V^{lT} a^{l-1} + c^l, \qquad R\{a^l\} = φ'(z^l) ∘ R\{z^l\}, \\
+    δ^{l-1} = (W^l δ^l) ∘ φ', \qquad
+    R\{δ^{l-1}\} = (W^l R\{δ^l\} + V^l δ^l) ∘ φ' + (W^l δ^l) ∘ φ'' ∘ R\{z^{l-1}\}, \\
+    R\{∂L/∂W^l\} = R\{a^{l-1}\}\, δ^{lT} + a^{l-1} R\{δ^l\}^T .
 
 All that is not R{·} of something is computed once for products with many vectors; two products with the inputs are left
-in each, X V¹ and Xᵀ R{δ¹}.
+in each, V¹ᵀ X and X R{δ¹}ᵀ. Examples are columns.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _Hidden(NamedTuple):
     """Between two layers, for b examples.
 
     Attributes:
-        a: (b, k) φ(z), z the outputs of the layer before.
-        d: (b, k) φ'(z).
-        bend: (b, k) (δ Wᵀ) ∘ φ''(z), the W of the layer after; None where it is zero.
-        delta: (b, m) δ of the layer after; None for matrices without the terms in δ.
+        a: (k, b) φ(z), z the outputs of the layer before.
+        d: (k, b) φ'(z).
+        bend: (k, b) (W δ) ∘ φ''(z), W and δ of the layer after; None where it is zero.
+        delta: (m, b) δ of the layer after; None for matrices without the terms in δ.
     """
 
     a: Array
@@ -83,18 +83,13 @@ def prepared(
         for :func:`product`; without the inputs.
     """
     layers = _layers(network, theta)
-    z, activated = _plus(X @ layers[0].weights, layers[0]), []
-    for layer in layers[1:]:
-        a, d, dd = _activated(network.architecture, z)
-        activated.append((a, d, dd))
-        z = _plus(a @ layer.weights, layer)
-    f = z[:, 0]
+    activated, f = _forward(network, layers, X)
     if slopes is None:
         return Prepared(tuple(_Hidden(a, d, None, None) for a, d, _ in activated), factors(f))
     hidden: list[_Hidden] = []
-    delta = slopes(f)[:, None]
+    delta = slopes(f)[None]
     for layer, (a, d, dd) in zip(layers[:0:-1], activated[::-1], strict=True):
-        through = delta @ layer.weights.T
+        through = layer.weights @ delta
         hidden.insert(0, _Hidden(a, d, None if network.piecewise_linear else through * dd, delta))
         delta = through * d
     return Prepared(tuple(hidden), factors(f))
@@ -114,25 +109,25 @@ def product(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> 
         the product, flat.
     """
     layers, directions = _layers(network, theta), _layers(network, v)
-    Rz, forward = _plus(X @ directions[0].weights, directions[0]), []
+    Rz, forward = _of_inputs(directions[0], X), []
     for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
         Ra = hidden.d * Rz
         forward.append((Ra, Rz))
-        Rz = _plus(Ra @ layer.weights + hidden.a @ direction.weights, direction)
-    Rdelta = (known.factors * Rz[:, 0])[:, None]
+        Rz = _plus(layer.weights.T @ Ra + direction.weights.T @ hidden.a, direction)
+    Rdelta = known.factors * Rz
     products: list[Array] = []
     for layer, direction, hidden, (Ra, Rz) in zip(
         layers[:0:-1], directions[:0:-1], known.hidden[::-1], forward[::-1], strict=True
     ):
-        of_weights, back = hidden.a.T @ Rdelta, Rdelta @ layer.weights.T
+        of_weights, back = hidden.a @ Rdelta.T, layer.weights @ Rdelta
         if hidden.delta is not None:
-            of_weights += Ra.T @ hidden.delta
-            back += hidden.delta @ direction.weights.T
+            of_weights += Ra @ hidden.delta.T
+            back += direction.weights @ hidden.delta
         products = [*_flat(layer, of_weights, Rdelta), *products]
         Rdelta = back * hidden.d
         if hidden.bend is not None:
             Rdelta += hidden.bend * Rz
-    return jnp.concatenate([*_flat(layers[0], _columns_times(X, Rdelta), Rdelta), *products])
+    return jnp.concatenate([*_flat(layers[0], _times_inputs(Rdelta, X), Rdelta), *products])
 
 
 def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
@@ -147,17 +142,12 @@ def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> A
     Returns:
         the sum, flat.
     """
-    layers, delta = _layers(network, theta), known.factors[:, None]
+    layers, delta = _layers(network, theta), known.factors[None]
     gradients: list[Array] = []
     for layer, hidden in zip(layers[:0:-1], known.hidden[::-1], strict=True):
-        gradients = [*_flat(layer, hidden.a.T @ delta, delta), *gradients]
-        delta = (delta @ layer.weights.T) * hidden.d
-    return jnp.concatenate([*_flat(layers[0], _columns_times(X, delta), delta), *gradients])
-
-
-def _columns_times(X: Array, delta: Array) -> Array:
-    """Xᵀ δ as (δᵀ X)ᵀ, both transposes made in memory: XLA takes twice as long where it may leave them out."""
-    return lax.optimization_barrier(lax.optimization_barrier(delta.T) @ X).T
+        gradients = [*_flat(layer, hidden.a @ delta.T, delta), *gradients]
+        delta = (layer.weights @ delta) * hidden.d
+    return jnp.concatenate([*_flat(layers[0], _times_inputs(delta, X), delta), *gradients])
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:
@@ -172,20 +162,37 @@ def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Arra
         (b,) outputs and (layers, b) squares.
     """
     layers = _layers(network, theta)
-    inputs, slopes = [X], []
-    z = _plus(X @ layers[0].weights, layers[0])
-    for layer in layers[1:]:
-        a, d, _ = _activated(network.architecture, z)
-        inputs.append(a)
-        slopes.append(d)
-        z = _plus(a @ layer.weights, layer)
-    delta, squares = jnp.ones_like(z), []
+    activated, f = _forward(network, layers, X)
+    inputs = [jnp.sum(X**2, axis=1), *(jnp.sum(a**2, axis=0) for a, _, _ in activated)]
+    delta, squares = jnp.ones_like(f)[None], []
     for place in reversed(range(len(layers))):
         bias = 0.0 if layers[place].biases is None else 1.0
-        squares.append((jnp.sum(inputs[place] ** 2, axis=1) + bias) * jnp.sum(delta**2, axis=1))
+        squares.append((inputs[place] + bias) * jnp.sum(delta**2, axis=0))
         if place:
-            delta = (delta @ layers[place].weights.T) * slopes[place - 1]
-    return z[:, 0], jnp.stack(squares[::-1])
+            delta = (layers[place].weights @ delta) * activated[place - 1][1]
+    return f, jnp.stack(squares[::-1])
+
+
+def _forward(network: Any, layers: list[_Layer], X: Array) -> tuple[list[tuple[Array, Array, Array]], Array]:
+    """φ, φ' and φ'' between layers, and the outputs (b,)."""
+    z, activated = _of_inputs(layers[0], X), []
+    for layer in layers[1:]:
+        activated.append(_activated(network.architecture, z))
+        z = _plus(layer.weights.T @ activated[-1][0], layer)
+    return activated, z[0]
+
+
+# XLA takes up to three times as long for a product with the inputs where it may leave out a transposition in memory.
+
+
+def _of_inputs(layer: _Layer, X: Array) -> Array:
+    """Wᵀ Xᵀ + b."""
+    return _plus(lax.dot_general(lax.optimization_barrier(layer.weights.T), X, (((1,), (1,)), ((), ()))), layer)
+
+
+def _times_inputs(delta: Array, X: Array) -> Array:
+    """(δ X)ᵀ."""
+    return lax.optimization_barrier(delta @ X).T
 
 
 def _layers(network: Any, theta: Array) -> list[_Layer]:
@@ -196,12 +203,12 @@ def _layers(network: Any, theta: Array) -> list[_Layer]:
 
 
 def _plus(products: Array, layer: _Layer) -> Array:
-    return products if layer.biases is None else products + layer.biases.reshape(1, -1)
+    return products if layer.biases is None else products + layer.biases.reshape(-1, 1)
 
 
 def _flat(layer: _Layer, of_weights: Array, of_outputs: Array) -> list[Array]:
     """What belongs to a layer's weights and, if it has them, biases."""
-    return [of_weights.ravel(), *([] if layer.biases is None else [of_outputs.sum(axis=0)])]
+    return [of_weights.ravel(), *([] if layer.biases is None else [of_outputs.sum(axis=1)])]
 
 
 def _activated(architecture: Architecture, z: Array) -> tuple[Array, Array, Array]:

@@ -14,14 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 from scipy.linalg import eigh_tridiagonal
 
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.operators import Operator
 
-_FIRST_ROOM = 16  # vectors; doubled when they are used up
+_FIRST_ROOM = 8  # vectors; doubled when they are used up
+_LITTLE = 1e-2  # part of a vector's length
 _EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
 
 
@@ -38,15 +39,16 @@ class Lanczos:
         exhausted: whether the Krylov space of the first vector was: its quadrature is exact then.
     """
 
-    def __init__(self, operator: Operator, start: Float[np.ndarray, " size"], rng: np.random.Generator) -> None:
+    def __init__(
+        self, operator: Operator, start: Float[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
+    ) -> None:
         self._operator, self._rng = operator, rng
         self._alphas: list[float] = []
         self._betas: list[float] = []
         self.finite, self.exhausted = True, False
         dtype = operator.problem.dtype
         with precisely():
-            self._q = jnp.asarray(start / np.linalg.norm(start), dtype)
-            self._Q = _put(jnp.zeros((min(_FIRST_ROOM, operator.size), operator.size), dtype), 0, self._q)
+            self._q, self._Q = _first(jnp.asarray(start, dtype), min(_FIRST_ROOM, operator.size))
 
     @property
     def steps(self) -> int:
@@ -101,14 +103,25 @@ class Lanczos:
 @jax.jit
 def _orthogonal(Q: Array, w: Array, q: Array) -> tuple[Array, Array, Array]:
     """The normalised part of w that is orthogonal to Q's rows; q·w; and that part's length. Rows not used yet are 0."""
-    alpha = q @ w
+    alpha, length = q @ w, jnp.linalg.norm(w)
     for _ in range(2):
         w = w - (Q @ w) @ Q
     beta = jnp.linalg.norm(w)
     w = w / jnp.where(beta > 0, beta, 1)
+
+    def again(w: Array) -> Array:
+        w = w - (Q @ w) @ Q
+        return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny)
+
     # Where little was left, what is left is rounding; once more makes it orthogonal.
-    w = w - (Q @ w) @ Q
-    return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny), alpha, beta
+    return lax.cond(beta > _LITTLE * length, lambda w: w, again, w), alpha, beta
+
+
+@functools.partial(jax.jit, static_argnames="room")
+def _first(start: Array, room: int) -> tuple[Array, Array]:
+    """The normalised vector, and it among the rows."""
+    q = start / jnp.linalg.norm(start)
+    return q, jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

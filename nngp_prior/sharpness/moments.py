@@ -16,9 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import Float
 from matfree import stochtrace
 
@@ -52,7 +55,8 @@ def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Float[np.
             unit[i] = math.sqrt(size)
             yield unit
         else:
-            yield generator(seed, "probe", i).integers(0, 2, size) * 2.0 - 1.0
+            bits = np.frombuffer(generator(seed, "probe", i).bytes(-(-size // 8)), np.uint8)
+            yield 2.0 * np.unpackbits(bits, count=size) - 1.0
 
 
 def number_of(probes: int | str, size: int) -> int:
@@ -78,15 +82,20 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
 def _moments(
     operator: Operator, probes: int | str, seed: int, progress: ProgressCallback
 ) -> tuple[list[float], list[float]]:
-    """vᵀ H v and ‖H v‖² of all probe vectors."""
+    """vᵀ H v and ‖H v‖² of all probe vectors, without NumPy's products: threads of BLAS that wait slow XLA's down."""
     found = []
     for v in probe_vectors(operator.size, probes, seed):
-        Hv = np.asarray(operator(v), dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            found.append((float(v @ Hv), float(Hv @ Hv)))
+        with precisely():
+            found.append(tuple(map(float, _products(v, operator(v)))))
         progress(Progress("products", len(found), number_of(probes, operator.size)))
     first, second = zip(*found, strict=True)
     return list(first), list(second)
+
+
+@jax.jit
+def _products(v: Any, Hv: Array) -> tuple[Array, Array]:
+    Hv = Hv.astype(jnp.float64)
+    return v @ Hv, Hv @ Hv
 
 
 @MEASURES.register(Trace)
@@ -136,8 +145,8 @@ def _remainder(operator: Operator, probes: int, seed: int, progress: ProgressCal
     ggn = replace(operator, matrix="ggn", known=operator_of(operator.problem, "ggn").known)
     values = []
     for v in probe_vectors(operator.size, probes, seed):
-        # vᵀ (H - G) v
-        values.append(float(v @ (np.asarray(operator(v)) - np.asarray(ggn(v)))))
+        with precisely():
+            values.append(float(_products(v, operator(v) - ggn(v))[0]))  # vᵀ (H - G) v
         progress(Progress("products", len(values), probes))
     return mean_and_error(values, probes)
 

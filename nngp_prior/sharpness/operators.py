@@ -89,8 +89,8 @@ class Operator:
         start, stop = self.problem.network.slice_of(layer)
         return replace(self, start=start, stop=stop)
 
-    def near_leading(self) -> Float[np.ndarray, " size"]:
-        r"""A vector near the eigenvector of the largest eigenvalue, as a rule; zero where all gradients are.
+    def near_leading(self, random: Float[np.ndarray, " size"]) -> Float[Array, " size"]:
+        r"""A vector near the eigenvector of the largest eigenvalue, as a rule.
 
         .. math:: J^T C 1, \qquad J^T C J = \sum_i w_i c_i ∇f_i ∇f_i^T, \quad C = \mathrm{diag}(w_i c_i)
 
@@ -99,12 +99,15 @@ class Operator:
         :math:`\sqrt C 1` to the leading eigenvector (the theorem of Perron and Frobenius), which :math:`J^T \sqrt C`
         takes to that of :math:`J^T C J`.
 
+        Args:
+            random: a vector, whose direction is added with equal weight, so that there is a share of all eigenvectors.
+
         Returns:
-            float64.
+            the vector, of any length but 0.
         """
         with precisely():
-            whole = _sum_of_gradients(self.problem, self.matrix, self.known)
-            return np.asarray(self.narrow(whole), dtype=np.float64)
+            near = self.narrow(_sum_of_gradients(self.problem, self.matrix, self.known))
+            return _mixed(near, jnp.asarray(random, self.problem.dtype))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
@@ -125,6 +128,13 @@ def _filled_up(v: Array, start: int, size: int) -> Array:
 @functools.partial(jax.jit, static_argnames="matrix")
 def _sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
     return problem.sum_of_gradients(matrix, known)
+
+
+@jax.jit
+def _mixed(near: Array, random: Array) -> Array:
+    length = jnp.linalg.norm(near)
+    usable = jnp.isfinite(length) & (length > 0)
+    return random / jnp.linalg.norm(random) + jnp.where(usable, near / jnp.where(usable, length, 1), 0)
 
 
 def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Operator:

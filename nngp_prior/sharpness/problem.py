@@ -118,7 +118,7 @@ class Problem:
         theta = network.flatten(parameters, dtype)
         with precisely():
             rows = chunk or fitting_rows(network, dtype)
-            return _chunked(network, loss, jnp.asarray(theta), X.astype(dtype), y.astype(dtype), rows)
+            return _chunked(network, loss, jnp.asarray(theta), X.astype(dtype, copy=False), y.astype(dtype), rows)
 
     @property
     def size(self) -> int:
@@ -442,12 +442,14 @@ def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray
     n = len(X)
     chunks = -(-n // rows)
     rows = -(-n // chunks)
-    filled = np.concatenate([np.arange(n), np.zeros(chunks * rows - n, dtype=int)])
+    missing = chunks * rows - n
+    if missing:
+        X, y = (np.concatenate([values, np.repeat(values[:1], missing, axis=0)]) for values in (X, y))
     weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(y.dtype)
     return Problem(
         theta,
-        jnp.asarray(X[filled].reshape(chunks, rows, *X.shape[1:])),
-        jnp.asarray(y[filled].reshape(chunks, rows)),
+        jnp.asarray(X.reshape(chunks, rows, *X.shape[1:])),
+        jnp.asarray(y.reshape(chunks, rows)),
         jnp.asarray(weights.reshape(chunks, rows)),
         network,
         loss,

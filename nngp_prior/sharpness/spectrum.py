@@ -24,8 +24,6 @@ from nngp_prior.sharpness.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
-_RANDOM = 0.1  # part of a first vector's length that is left to chance
-
 for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
 
@@ -80,7 +78,9 @@ def extremes(
         the method's last state, and which Ritz values have converged.
     """
     rng = generator(seed, "lanczos")
-    lanczos = Lanczos(operator, _start(operator, rng), rng)
+    # A share in all eigenvectors, and a large one in that which is as a rule the leading one.
+    start = operator.near_leading(rng.standard_normal(operator.size))
+    lanczos = Lanczos(operator, start, rng)
     limit = min(specification.max_steps, operator.size)
     upper, lower = specification.largest, specification.smallest
     converged = np.zeros(0, dtype=bool)
@@ -100,16 +100,6 @@ def extremes(
             progress(Progress("Lanczos steps", limit, limit))
             break
     return lanczos, converged
-
-
-def _start(operator: Operator, rng: np.random.Generator) -> Float[np.ndarray, " size"]:
-    """A first vector that has a share in all eigenvectors, and a large one in the leading one."""
-    vector = rng.standard_normal(operator.size)
-    near = operator.near_leading()
-    length = np.linalg.norm(near)
-    if 0 < length < math.inf:
-        vector = near / length + _RANDOM * vector / np.linalg.norm(vector)
-    return vector
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
         by_jax = own if problem is ours else own.subset(range(3))
         for matrix in FACTORS:
             mine, its = operator_of(problem, matrix), operator_of(by_jax, matrix)
-            for found, expected in ((mine(v), its(v)), (mine.near_leading(), its.near_leading())):
+            for found, expected in ((mine(v), its(v)), (mine.near_leading(v), its.near_leading(v))):
                 np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
     found, expected = (
         [each.value for each in measure_problem(problem, [FisherTrace(layer="each")], 0)] for problem in (ours, own)

@@ -8,7 +8,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.spectrum import spectral_density
-from tests.sharpness.cases import dense, of_matrix, random_symmetric, small, trained
+from tests.sharpness.cases import dense, linear, of_matrix, random_symmetric, small, trained
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -49,6 +49,14 @@ def test_few_steps_suffice_for_a_trained_network() -> None:
     assert report["lambda_max"].value == pytest.approx(float(exact[-1]), rel=1e-3)
     assert report["lambda_min"].value == pytest.approx(float(exact[0]), abs=1e-3 * exact[-1])
     assert report["lambda_max"].diagnostics["steps"] < 50
+
+
+def test_a_leading_eigenvector_apart_from_the_mean_of_gradients_is_found() -> None:
+    """f = θ·x of inputs e₁ ± 3 e₂: the mean of the gradients is e₁, an eigenvector to 2, the leading one e₂, to 18."""
+    X = np.zeros((40, 300))
+    X[:, 0], X[:, 1] = 1, np.tile([3, -3], 20)
+    problem = linear(X, np.ones(40), np.zeros(300))
+    assert measure_problem(problem, [Eigenvalues(smallest=0)], 0)["lambda_max"].value == pytest.approx(18, rel=1e-9)
 
 
 def test_negative_eigenvalues_are_negative() -> None:
