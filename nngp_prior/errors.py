@@ -36,6 +36,9 @@ class InvalidInput(NngpPriorError, ValueError):
         self.field, self.problem, self.remedy = field, problem, remedy
         super().__init__(f"{field}: {problem}. {remedy}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.problem, self.remedy)  # from a process of a pool, say
+
 
 class InvalidKernel(InvalidInput):
     """K is not a covariance matrix that has labels: shape, NaN, asymmetry, indefinite, zero variance."""
@@ -86,3 +89,6 @@ class ServiceError(NngpPriorError):
         self.code: str = problem.get("code", "unknown")
         self.retryable: bool = problem.get("retryable", False)
         super().__init__(problem.get("detail") or problem.get("title") or self.code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problem, self.retry_after)
