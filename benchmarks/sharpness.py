@@ -41,8 +41,7 @@ _WANTED = 0.5  # of PyHessian's time at equal error
 _PROBES = 100
 _QUADRATURES, _STEPS = 10, 80
 _ABOVE = 1e-2  # part of λ_max
-_TURNS = 5
-_SHORT = 20  # runs of what takes milliseconds, in each turn
+_SHORT = (5, 20)  # turns, and runs in each, of what takes milliseconds
 _COUNTED = 150  # eigenvalues at most above it
 
 
@@ -92,26 +91,29 @@ class _Trained:
         return TORCH.run("sharpness_torch.py", str(self.path), figure, "--peer", _PEERS[name], *arguments)
 
 
-def _in_turn(ours: Callable[[], Any], peer: Callable[[int], dict[str, Any]], repeats: int) -> dict[str, float]:
+def _in_turn(
+    ours: Callable[[], Any], peer: Callable[[int], dict[str, Any]], turns: int = 2, repeats: int = 1
+) -> dict[str, float]:
     """Times of both, some runs of the one and some of the other in turn: the machine's speed changes by the minute.
 
     Args:
         ours: without arguments; compiled.
         peer: of the number of runs, with their median in ``seconds``.
-        repeats: runs at a time.
+        turns: of both.
+        repeats: runs in each.
 
     Returns:
         medians over the turns, of the times and of their ratio.
     """
-    turns = []
-    for _ in range(_TURNS):
+    pairs = []
+    for _ in range(turns):
         theirs, seconds = peer(repeats)["seconds"], []
         for _ in range(repeats):
             began = time.perf_counter()
             ours()
             seconds.append(time.perf_counter() - began)
-        turns.append((statistics.median(seconds), theirs))
-    medians = [statistics.median(column) for column in (*zip(*turns, strict=True), [a / b for a, b in turns])]
+        pairs.append((statistics.median(seconds), theirs))
+    medians = [statistics.median(column) for column in (*zip(*pairs, strict=True), [a / b for a, b in pairs])]
     return dict(zip(("seconds", "peer_seconds", "ratio"), medians, strict=True))
 
 
@@ -124,16 +126,15 @@ def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
         error = abs(peer["value"] / exact - 1)
         for own in (0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5):
             specification = Eigenvalues(smallest=0, tolerance=own)
-            found = measure_problem(network.problem, [specification], 0)["lambda_max"]
+            (found,) = network.ours(specification).quantities
             if abs(found.value / exact - 1) <= error:
                 break
-        (found,) = network.ours(specification).quantities
         times = _in_turn(
             functools.partial(network.ours, specification),
             lambda repeats, name=name, tolerance=tolerance: network.peer(
                 name, "lambda_max", tolerance=tolerance, repeats=repeats
             ),
-            _SHORT,
+            *_SHORT,
         )
         rows.append(
             {
@@ -165,7 +166,6 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
             times = _in_turn(
                 functools.partial(network.ours, specification),
                 lambda repeats, name=name: network.peer(name, "trace", probes=_PROBES, tolerance=0, repeats=repeats),
-                1,
             )
             rows.append(
                 {
@@ -203,7 +203,6 @@ def _density(network: _Trained) -> list[dict[str, Any]]:
         times = _in_turn(
             functools.partial(_count, network, quadratures, limit),
             lambda repeats: network.peer("PyHessian", "density", repeats=repeats, **options),
-            1,
         )
         rows.append(
             {
@@ -257,8 +256,8 @@ def _table(rows: list[dict[str, Any]], n: int) -> Table:
             "compilation and start",
             f"wanted: {_WANTED} of PyHessian's time at equal error",
             "λ_max: ours at the loosest tolerance whose error is no larger than the peer's",
-            f"times: medians of {_TURNS} turns, in each of which the peer ran first and ours after it, {_SHORT} times "
-            "each for λ_max, else once; the ratio is the median of the turns' ratios",
+            "times: medians of turns, in which the peer ran first and ours after it, and the ratio that of theirs; "
+            f"λ_max: {_SHORT[0]} turns, in each of which both ran {_SHORT[1]} times; else two turns",
             "density: ours as often as the peer, and as often as its expected error is no larger than the peer's",
             f"trace: {_PROBES} probe vectors; PyHessian's own rule would stop earlier, at a larger error",
             "PyHessian has all examples in one batch and keeps the gradient's graph, its faster way",

@@ -63,7 +63,9 @@ class Lanczos:
     def step(self) -> None:
         """One product, unless the whole space is spanned."""
         with precisely():
-            w, alpha, beta = _orthogonal(self._Q, self._operator(self._q), self._q)
+            self._make_room()
+            w = self._operator(self._q)
+            self._Q, self._q, alpha, beta = _extended(self._Q, w, self._q, self.steps + 1)
         self._alphas.append(float(alpha))
         self._betas.append(float(beta))
         self.finite = bool(np.isfinite([self._alphas[-1], self._betas[-1]]).all())
@@ -72,8 +74,10 @@ class Lanczos:
         norm = max(map(abs, self._alphas + self._betas[:-1]))
         if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(w.dtype).eps) * norm:
             self._betas[-1], self.exhausted = 0.0, True
-            w = self._new_vector(w.dtype)
-        self._keep(w)
+            with precisely():
+                random = jnp.asarray(self._rng.standard_normal(self._operator.size), w.dtype)
+                Q = self._Q.at[self.steps].set(0)
+                self._Q, self._q, _, _ = _extended(Q, random / jnp.linalg.norm(random), random, self.steps)
 
     def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
         """Eigenvalues of T_k.
@@ -86,23 +90,16 @@ class Lanczos:
         beta = 0.0 if self.whole else self._betas[-1]
         return values, beta * np.abs(S[-1]), S[0] ** 2
 
-    def _new_vector(self, dtype: np.dtype) -> Array:
-        with precisely():
-            random = jnp.asarray(self._rng.standard_normal(self._operator.size), dtype)
-            return _orthogonal(self._Q, random / jnp.linalg.norm(random), random)[0]
-
-    def _keep(self, q: Array) -> None:
+    def _make_room(self) -> None:
         room = len(self._Q)
-        with precisely():
-            if self.steps == room:
-                more = min(room, self._operator.size - room)
-                self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
-            self._q, self._Q = q, _put(self._Q, self.steps, q)
+        if self.steps + 1 == room:
+            more = min(room, self._operator.size - room)
+            self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
 
 
-@jax.jit
-def _orthogonal(Q: Array, w: Array, q: Array) -> tuple[Array, Array, Array]:
-    """The normalised part of w that is orthogonal to Q's rows; q·w; and that part's length. Rows not used yet are 0."""
+@functools.partial(jax.jit, donate_argnums=0)
+def _extended(Q: Array, w: Array, q: Array, k: Any) -> tuple[Array, Array, Array, Array]:
+    """Q with w's part that is orthogonal to its rows, normalised, in row k if there is one; that; q·w; its length."""
     alpha, length = q @ w, jnp.linalg.norm(w)
     for _ in range(2):
         w = w - (Q @ w) @ Q
@@ -114,7 +111,8 @@ def _orthogonal(Q: Array, w: Array, q: Array) -> tuple[Array, Array, Array]:
         return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny)
 
     # Where little was left, what is left is rounding; once more makes it orthogonal.
-    return lax.cond(beta > _LITTLE * length, lambda w: w, again, w), alpha, beta
+    w = lax.cond(beta > _LITTLE * length, lambda w: w, again, w)
+    return Q.at[k].set(w), w, alpha, beta
 
 
 @functools.partial(jax.jit, static_argnames="room")
@@ -122,8 +120,3 @@ def _first(start: Array, room: int) -> tuple[Array, Array]:
     """The normalised vector, and it among the rows."""
     q = start / jnp.linalg.norm(start)
     return q, jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _put(Q: Array, k: Any, q: Array) -> Array:
-    return Q.at[k].set(q)
