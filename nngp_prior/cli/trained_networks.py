@@ -111,4 +111,4 @@ def places(trained: Trained, asked: list[int] | None) -> list[int]:
         if number not in trained.seeds:
             there = ", ".join(map(str, trained.seeds))
             raise InvalidInput("--network", f"got {number}", f"The file has {there}.")
-    return [trained.seeds.index(number) for number in asked or trained.seeds]
+    return [trained.seeds.index(number) for number in dict.fromkeys(asked or trained.seeds)]
