@@ -36,7 +36,7 @@ def measure(
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
     loss: trained_networks.Loss = None,
-    dtype: trained_networks.Dtype = "float64",
+    dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
     url: remote.Url = None,
     json: options.Json = False,
