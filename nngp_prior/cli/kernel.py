@@ -68,7 +68,7 @@ def compute(
     from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.kernels.disk import on_disk
-    from nngp_prior.prior.workbench import about, inputs_of
+    from nngp_prior.prior.materials import about, inputs_of
 
     if inputs_file is not None:
         loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}

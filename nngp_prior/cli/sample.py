@@ -143,8 +143,8 @@ def _here(context: typer.Context, network: Architecture, dataset: Dataset, metho
     """Draws of this process."""
     from nngp_prior.data import load
     from nngp_prior.data.complexity import lempel_ziv
+    from nngp_prior.prior.materials import about, inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
-    from nngp_prior.prior.workbench import about, inputs_of
 
     given = SimpleNamespace(**context.params)
     X = inputs_of(load(dataset), network)
