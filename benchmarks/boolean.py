@@ -173,7 +173,7 @@ def _rates(sampled: dict[str, FunctionCounts], rates: dict[str, float | None]) -
         for name, counts in sampled.items()
     ]
     columns = [Column(name, name) for name in ("source", "draws", "functions")]
-    notes = ["no rate: the draws were in a file already"]
+    notes = [f"no rate of {name}: draws were in a file already" for name, rate in rates.items() if rate is None]
     return Table("Boolean system: speed", [*columns, Column("draws a second", "rate", ",.0f")], rows, notes)
 
 

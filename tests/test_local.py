@@ -1,13 +1,17 @@
 """The client's calls in process."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected, LocalClient, kernel, learning_curve, log_prior, sample_functions
-from nngp_prior.client import as_completed
+from nngp_prior import Client, FullyConnected, LocalClient, kernel, learning_curve, log_prior, sample_functions
+from nngp_prior.client import RemoteJob, as_completed
+from nngp_prior.client.base import BaseClient, BaseJob
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
+from nngp_prior.local import LocalJob
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import BlobData, Constant, Digits, Parity, Threshold
 
@@ -20,6 +24,20 @@ Y = np.where(RNG.standard_normal((4, 12)) > 0, 1, -1)
 @pytest.fixture
 def client(tmp_path) -> LocalClient:
     return LocalClient(KernelCache(tmp_path, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("remote", "local", "base"), [(Client, LocalClient, BaseClient), (RemoteJob, LocalJob, BaseJob)]
+)
+def test_calls_are_those_of_the_client(remote: type, local: type, base: type) -> None:
+    calls = [name for name in vars(base) if not name.startswith("_")]
+    assert len(calls) >= 5
+    for name in calls:
+        arguments = [list(inspect.signature(getattr(each, name)).parameters.values()) for each in (remote, local)]
+        assert arguments[0] == arguments[1], name
+        assert inspect.getdoc(getattr(remote, name)), name
+    more = {name for name in vars(local) if not name.startswith("_")} - set(calls)
+    assert more <= {"accept"}
 
 
 def test_values_are_those_of_the_library_bit_for_bit(client: LocalClient) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from api.jobs.models import Event, Job, Lease, State
+from api.jobs.models import Lease, State
 from api.jobs.rows import Ranges, ranges_of, rows_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
 from nngp_prior.schemas.result import refused_row
@@ -16,7 +15,6 @@ from nngp_prior.schemas.result import refused_row
 LOSSES = 3
 """Workers that a row may take with it."""
 
-_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told"}]
 _HELD = select(
     UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told, JOBS.c.request_id
 ).join(JOBS)
@@ -204,83 +202,3 @@ class Change:
     def _wait(self, unit: Row[Any], rows: Ranges, losses: int) -> None:
         free = {"rows": rows, "losses": losses, "owner": None, "fence": None, "until": None}
         self.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(free))
-
-
-def find(connection: Connection, job_id: str) -> Job | None:
-    """A job by its id.
-
-    Args:
-        connection: in a transaction.
-        job_id: of the job.
-
-    Returns:
-        None if there is none.
-    """
-    row = connection.execute(select(*_OF_JOB).where(JOBS.c.id == job_id)).one_or_none()
-    return None if row is None else _job(row)
-
-
-def page(connection: Connection, state: State | None, before: int | None, limit: int) -> list[tuple[int, Job]]:
-    """Jobs, newest first.
-
-    Args:
-        connection: in a transaction.
-        state: that they must have.
-        before: the number they must lie below.
-        limit: how many at most.
-
-    Returns:
-        numbers and jobs.
-    """
-    query = select(JOBS.c.number, *_OF_JOB).order_by(JOBS.c.number.desc()).limit(limit)
-    if state is not None:
-        query = query.where(JOBS.c.state == state)
-    if before is not None:
-        query = query.where(JOBS.c.number < before)
-    return [(row.number, _job(row[1:])) for row in connection.execute(query)]
-
-
-def events(connection: Connection, job_id: str, after: int) -> list[Event]:
-    """Events of a job's present attempt.
-
-    Args:
-        connection: in a transaction.
-        job_id: of the job.
-        after: id of the last that is known.
-
-    Returns:
-        the later ones, in order.
-    """
-    query = select(EVENTS).join(JOBS).where(JOBS.c.id == job_id, EVENTS.c.id > after).order_by(EVENTS.c.id)
-    return [Event(row.id, row.type, row.data, _utc(row.created)) for row in connection.execute(query)]
-
-
-def counts(connection: Connection) -> dict[str, int]:
-    """How many jobs and units there are.
-
-    Args:
-        connection: in a transaction.
-
-    Returns:
-        by state.
-    """
-    jobs = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state))
-    units = connection.execute(select(func.count(), func.count(UNITS.c.fence))).one()
-    found = {str(state): count for state, count in jobs}
-    return {
-        **{state: found.get(state, 0) for state in State},
-        "units_waiting": units[0] - units[1],
-        "units_running": units[1],
-    }
-
-
-def _job(row: Sequence[Any]) -> Job:
-    values = dict(zip((column.name for column in _OF_JOB), row, strict=True))
-    values["state"] = State(values["state"])
-    for name in ("created", "updated", "started", "finished"):
-        values[name] = _utc(values[name])
-    return Job(**values)
-
-
-def _utc(seconds: float | None) -> Any:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

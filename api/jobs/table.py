@@ -14,26 +14,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from api.jobs import change as changes
-from api.jobs.change import Change, find
-from api.jobs.cursor import cursor_of, number_of
-from api.jobs.database import Database
-from api.jobs.models import OPEN, Event, Job, Lease, State
+from api.jobs.change import Change
+from api.jobs.models import OPEN, Job, Lease, State
+from api.jobs.reading import Reading, find
 from api.jobs.rows import ranges_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
 from api.work.base import Plan
 from nngp_prior.errors import InvalidInput
 
 _log = structlog.get_logger(__name__)
-_PAGE = 500  # results that are read at once
 _QUIET = 1.0  # seconds between two events of progress
 _FORGOTTEN = 100  # jobs that are deleted at once
 _DAY = 86_400.0
 
 
-class JobTable:
+class JobTable(Reading):
     """Durable; any number of threads and processes may use it at once. Each method is one transaction.
 
     Args:
@@ -43,7 +40,7 @@ class JobTable:
     """
 
     def __init__(self, url: str, *, lease_seconds: float = 15.0, clock: Callable[[], float] = time.time) -> None:
-        self.database = Database(url)
+        super().__init__(url)
         self._lease_seconds, self._clock = lease_seconds, clock
         self._listeners: list[Callable[[str], None]] = []
 
@@ -113,59 +110,6 @@ class JobTable:
         if units:  # SQLAlchemy takes an empty list for one row of defaults
             change.connection.execute(insert(UNITS), units)
         return len(units)
-
-    def get(self, job_id: str) -> Job | None:
-        """A job.
-
-        Args:
-            job_id: its id.
-
-        Returns:
-            None if there is none.
-        """
-        with self.database.read() as connection:
-            return find(connection, job_id)
-
-    def glance(self, job_id: str) -> tuple[State, int] | None:
-        """How a job stands, without its request, which may be long.
-
-        Args:
-            job_id: its id.
-
-        Returns:
-            state and version; None if there is none.
-        """
-        with self.database.read() as connection:
-            row = connection.execute(select(JOBS.c.state, JOBS.c.version).where(JOBS.c.id == job_id)).one_or_none()
-        return None if row is None else (State(row.state), row.version)
-
-    def list(
-        self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
-    ) -> tuple[list[Job], str | None]:
-        """Jobs, newest first.
-
-        Args:
-            state: only those in this one.
-            limit: how many at most.
-            cursor: where the call before stopped, as it said.
-
-        Returns:
-            jobs, and the cursor of the next call; None after the last.
-        """
-        before = None if cursor is None else number_of(cursor)
-        with self.database.read() as connection:
-            found = changes.page(connection, None if state is None else State(state), before, limit + 1)
-        more = len(found) > limit
-        return [job for _, job in found[:limit]], cursor_of(found[limit - 1][0]) if more else None
-
-    def open_jobs(self) -> int:
-        """How many jobs are accepted or running.
-
-        Returns:
-            their number.
-        """
-        with self.database.read() as connection:
-            return connection.execute(select(func.count()).where(JOBS.c.state.in_(OPEN))).scalar_one()
 
     def claim(self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None) -> Lease | None:
         """Take the unit that waits longest, if it fits. Nothing overtakes it: a unit that needs all cores gets them.
@@ -354,46 +298,6 @@ class JobTable:
                 change.connection.execute(delete(column.table).where(column.in_(numbers)))
             return len(numbers)
 
-    def results(self, job_id: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Results that there are, in order of rows.
-
-        What is stored never changes, so no transaction stays open between two pages, and a slow reader keeps nobody.
-
-        Args:
-            job_id: of the job.
-            rows: only these; all when absent.
-
-        Yields:
-            place and result.
-        """
-        query = select(RESULTS.c.row, RESULTS.c.data).join(JOBS).where(JOBS.c.id == job_id).order_by(RESULTS.c.row)
-        if rows is not None:
-            wanted = sorted(set(rows))
-            for i in range(0, len(wanted), _PAGE):
-                with self.database.read() as connection:
-                    found = connection.execute(query.where(RESULTS.c.row.in_(wanted[i : i + _PAGE]))).all()
-                yield from ((row, data) for row, data in found)
-            return
-        last = -1
-        while last is not None:
-            with self.database.read() as connection:
-                found = connection.execute(query.where(RESULTS.c.row > last).limit(_PAGE)).all()
-            yield from ((row, data) for row, data in found)
-            last = found[-1].row if found else None
-
-    def events(self, job_id: str, after: int = 0) -> list[Event]:
-        """What happened to a job in its present attempt.
-
-        Args:
-            job_id: of the job.
-            after: id of the last event that is known.
-
-        Returns:
-            the later ones, in order.
-        """
-        with self.database.read() as connection:
-            return changes.events(connection, job_id, after)
-
     def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Be told of changes that this process makes.
 
@@ -405,16 +309,3 @@ class JobTable:
         """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
-
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state, and units: ``units_waiting``, ``units_running``.
-
-        Returns:
-            by name.
-        """
-        with self.database.read() as connection:
-            return changes.counts(connection)
-
-    def close(self) -> None:
-        """Close the database."""
-        self.database.close()

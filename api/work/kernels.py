@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
-from nngp_prior.prior.workbench import Workbench, about
+from nngp_prior.prior.materials import about
+from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.request import KernelRequest
 from nngp_prior.versions import versions

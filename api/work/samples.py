@@ -8,8 +8,9 @@ from typing import Any
 from api.work.base import Chunk, Limits, Plan
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
+from nngp_prior.prior.materials import inputs_of
 from nngp_prior.prior.sampling.cost import sampling_cost
-from nngp_prior.prior.workbench import Workbench, inputs_of
+from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.request import SampleRequest
 

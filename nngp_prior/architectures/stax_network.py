@@ -19,6 +19,7 @@ from nngp_prior.architectures.layers import (
     Sum,
     layers_of,
 )
+from nngp_prior.architectures.weights import weights_of
 from nngp_prior.schemas.architecture import Architecture
 
 
@@ -26,7 +27,8 @@ class Network(NamedTuple):
     """A network in the shape of a ``stax`` triple.
 
     Attributes:
-        init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²).
+        init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²). It refuses
+            images that are smaller than a window without padding (:class:`nngp_prior.errors.InvalidInput`).
         apply: (parameters, X) -> (n, 1) outputs.
         kernel_fn: (X, X2, get) -> (n, n2) infinite-width kernel.
     """
@@ -57,7 +59,13 @@ def network_of(layers: Layers) -> Network:
     Returns:
         initialiser, forward pass and kernel of the last layer's units.
     """
-    return Network(*(_serial(layers) if layers else stax.Identity()))
+    init, apply, kernel_fn = _serial(layers) if layers else stax.Identity()
+
+    def checked(key: Any, input_shape: tuple[int, ...]) -> Any:
+        weights_of(layers, tuple(input_shape[1:]))  # neural-tangents makes empty images of those that are too small
+        return init(key, input_shape)
+
+    return Network(checked, apply, kernel_fn)
 
 
 def _serial(layers: Layers) -> Any:

@@ -44,18 +44,10 @@ def bound(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[
-        str | None,
-        typer.Option(
-            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1] "
-            "[threshold:5; boolean: parity]"
-        ),
-    ] = None,
-    corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
-    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
-    kernel_file: Annotated[
-        Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set; inputs in random order")
-    ] = None,
+    labelling: options.LabellingName = None,
+    corrupt: options.Corrupt = None,
+    corrupt_seed: options.CorruptSeed = 0,
+    kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; inputs in random order")] = None,
     labels_file: Annotated[Path | None, typer.Option(help="n labels (.npy, .npz), -1 and +1")] = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -71,10 +63,10 @@ def bound(
     method: Annotated[
         str, typer.Option(help="smc, ghk, bernstein-yue, sampling, closed-form; ep, ep2, laplace give no bound")
     ] = "smc",
-    particles: Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, 128]")] = None,
-    replicates: Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")] = None,
-    noise_variance: Annotated[float, typer.Option(help="v: for the prior of K + vI instead")] = 0.0,
-    jitter: Annotated[float, typer.Option(help="c: for the prior of K + c·mean(diag K)·I instead")] = 0.0,
+    particles: options.Particles = None,
+    replicates: options.Replicates = None,
+    noise_variance: options.NoiseVariance = 0.0,
+    jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimates")] = 0,
     delta: Annotated[float, typer.Option(help="δ: a bound fails with at most this probability")] = 0.05,
     gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
@@ -212,8 +204,7 @@ def _data(context: typer.Context, asked: _Asked) -> tuple[dict[str, Any], str | 
     fields = options.data_fields(context, asked.network)
     if asked.sizes is not None:
         fields.setdefault("n", max(asked.sizes))
-    default = "parity" if given["data"] == "boolean" else "threshold:5"
-    return fields, given["classes"], [given["labelling"] or default]
+    return fields, given["classes"], [given["labelling"] or options.default_labelling(given["data"])]
 
 
 def _named(name: str, corruption: Corruption | None) -> str:

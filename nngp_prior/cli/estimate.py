@@ -27,7 +27,6 @@ from nngp_prior.schemas.result import Result, row_of
 from nngp_prior.versions import versions
 
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
-_DEFAULT, _DEFAULTS = "threshold:5", {"boolean": "parity"}
 # Options that mean nothing beside another one.
 _IGNORED = {
     "kernel_file": (
@@ -55,20 +54,12 @@ def estimate(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, classes, random[:seed], constant[:-1]; "
-            "may be repeated"
-        ),
-    ] = None,
-    corrupt: Annotated[str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT")] = None,
-    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
-    kernel_file: Annotated[Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set")] = None,
+    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}, classes; may be repeated")] = None,
+    corrupt: options.Corrupt = None,
+    corrupt_seed: options.CorruptSeed = 0,
+    kernel_file: Annotated[Path | None, typer.Option(help=options.MATRIX)] = None,
     inputs_file: options.InputsFile = None,
-    labels_file: Annotated[
-        Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
-    ] = None,
+    labels_file: options.LabelsFile = None,
     label_classes: Annotated[
         int | None, typer.Option(help="C: labels in the file are classes 0 … C-1; --labelling classes needs none")
     ] = None,
@@ -81,14 +72,12 @@ def estimate(
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
     monte_carlo: options.MonteCarloNetworks = None,
-    width: options.Width = None,
+    width: options.MonteCarloWidth = None,
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
-    particles: Annotated[
-        int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")
-    ] = None,
-    replicates: Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")] = None,
+    particles: options.Particles = None,
+    replicates: options.Replicates = None,
     target_stderr: Annotated[
         float | None, typer.Option(help="smc: add particles and replicates until this is met")
     ] = None,
@@ -96,8 +85,8 @@ def estimate(
     max_sweeps: Annotated[int | None, typer.Option(help="ep, ep2, smc: sweeps of EP [50, 50, 20]")] = None,
     link: Annotated[str | None, typer.Option(help="laplace: probit or logistic [probit]")] = None,
     draws: Annotated[int | None, typer.Option(help="sampling, bernstein-yue: draws [100000, 10000]")] = None,
-    noise_variance: Annotated[float, typer.Option(help="v: of K + vI instead")] = 0.0,
-    jitter: Annotated[float, typer.Option(help="c: of K + c·mean(diag K)·I instead")] = 0.0,
+    noise_variance: options.NoiseVariance = 0.0,
+    jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimate")] = 0,
     delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
     url: remote.Url = None,
@@ -165,7 +154,7 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
             dataset, specifications = parse_problem(
                 options.data_fields(context, network),
                 given.classes,
-                given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)],
+                given.labelling or [options.default_labelling(given.data)],
                 given.corrupt,
                 given.corrupt_seed,
             )
@@ -201,7 +190,7 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
             )
         else:
             fields = options.data_fields(context, network)
-            texts = given.labelling or [_DEFAULTS.get(given.data, _DEFAULT)]
+            texts = given.labelling or [options.default_labelling(given.data)]
             X, Y, names, known = remote.labelled_data(
                 client, fields, given.classes, texts, corruption, given.labels_file
             )

@@ -13,11 +13,13 @@ from nngp_prior.cli import options, output
 from nngp_prior.cli.bound import print_bounds
 from nngp_prior.cli.posterior import print_posteriors
 from nngp_prior.cli.sample import print_samples
+from nngp_prior.cli.sharpness_measure import print_measures
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.result import DELTA
 from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.sharpness_result import SharpnessResults
 
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob, Status
@@ -85,6 +87,8 @@ def results(id: Id, url: Url = None, json: options.Json = False) -> None:
             print_bounds(result, found.about)
     elif isinstance(found, PosteriorResults):
         print_posteriors([str(result.labelling) for result in found], found, found.about)
+    elif isinstance(found, SharpnessResults):
+        print_measures(found)
     else:
         output.print_results([(str(result.labelling), result) for result in found], DELTA)
 

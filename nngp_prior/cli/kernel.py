@@ -56,9 +56,9 @@ def compute(
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
     monte_carlo: options.MonteCarloNetworks = None,
-    width: options.Width = None,
+    width: options.MonteCarloWidth = None,
     get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
-    dtype: Annotated[str, typer.Option(help="float64 or float32")] = "float64",
+    dtype: options.Dtype = "float64",
     out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
     json: options.Json = False,
 ) -> None:
@@ -68,7 +68,7 @@ def compute(
     from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.kernels.disk import on_disk
-    from nngp_prior.prior.workbench import about, inputs_of
+    from nngp_prior.prior.materials import about, inputs_of
 
     if inputs_file is not None:
         loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
@@ -169,7 +169,7 @@ def inspect(source: Source, json: options.Json = False) -> None:
 @app.command()
 def plot(
     source: Source,
-    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("kernel.png"),
+    out: options.PlotFile = Path("kernel.png"),
     json: options.Json = False,
 ) -> None:
     """Draw a kernel: correlations sorted by class, and the spectrum."""

@@ -1,4 +1,4 @@
-"""Options that several commands have: of data sets and of architectures."""
+"""Options that several commands have: of data sets, labels, architectures, estimators and files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from pydantic import TypeAdapter
 
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
+
+LABELLINGS = "threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]"
+MATRIX = "n × n matrix (.npy) instead of a data set"
+CORRUPTIONS = "randomise:PROBABILITY or flip:COUNT"
+_WIDTH = "units of a layer, or channels [512, 64]"
 
 DataName = Annotated[str, typer.Option("--data", help="digits, mnist, fashion-mnist, cifar10 or boolean")]
 N = Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")]
@@ -34,6 +39,12 @@ PreprocessingName = Annotated[
 InputsFile = Annotated[
     Path | None, typer.Option(help="n × … inputs (.npy; .npz: images, labels) instead of a data set")
 ]
+LabellingName = Annotated[str | None, typer.Option("--labelling", help=f"{LABELLINGS} [threshold:5; boolean: parity]")]
+Corrupt = Annotated[str | None, typer.Option(help=CORRUPTIONS)]
+CorruptSeed = Annotated[int, typer.Option(help="of the corruption")]
+LabelsFile = Annotated[
+    Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
+]
 ArchitectureName = Annotated[
     str,
     typer.Option(
@@ -54,7 +65,17 @@ MonteCarloNetworks = Annotated[
     int | None,
     typer.Option("--monte-carlo", help="kernel of so many random networks of finite width, not the analytic one"),
 ]
-Width = Annotated[int | None, typer.Option(help="with --monte-carlo: units of a layer, or channels [512, 64]")]
+Width = Annotated[int | None, typer.Option(help=_WIDTH)]
+MonteCarloWidth = Annotated[int | None, typer.Option("--width", help=f"with --monte-carlo: {_WIDTH}")]
+Particles = Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")]
+Replicates = Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")]
+NoiseVariance = Annotated[float, typer.Option(help="v: of the prior of K + vI instead")]
+Jitter = Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag K)·I instead")]
+Dtype = Annotated[str, typer.Option(help="float64 or float32")]
+PlotFile = Annotated[Path, typer.Option(help="PNG to write")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="a .npz file for what is computed; a run that was cut off goes on from it")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
@@ -72,6 +93,31 @@ OF_MONTE_CARLO = ("monte_carlo", "width")
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 _KINDS = {"fully-connected": FullyConnected, "convolutional": Convolutional, "residual": Residual}
 _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-10": 10}
+
+
+def default_labelling(data: str) -> str:
+    """The labelling where none was asked for.
+
+    Args:
+        data: kind of the data set.
+
+    Returns:
+        as the command line has it.
+    """
+    return "parity" if data == "boolean" else "threshold:5"
+
+
+def require_npz(path: Path | None) -> None:
+    """Refuse a name that NumPy would change.
+
+    Args:
+        path: given as ``--out``; None where it was not.
+
+    Raises:
+        InvalidInput: it has another ending.
+    """
+    if path is not None and path.suffix != ".npz":
+        raise InvalidInput("--out", f"got {str(path)!r}", "Name a file that ends in .npz.")
 
 
 def architecture_of(context: typer.Context) -> Architecture:

@@ -42,22 +42,11 @@ def posterior(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]; may be repeated"
-        ),
-    ] = None,
-    corrupt: Annotated[
-        str | None, typer.Option(help="randomise:PROBABILITY or flip:COUNT, of training and test labels")
-    ] = None,
-    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
-    kernel_file: Annotated[
-        Path | None, typer.Option(help="n × n matrix (.npy) instead of a data set; training inputs first")
-    ] = None,
-    labels_file: Annotated[
-        Path | None, typer.Option(help="n labels of training and test inputs, or L × n (.npy, .npz), -1 and +1")
-    ] = None,
+    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}; may be repeated")] = None,
+    corrupt: Annotated[str | None, typer.Option(help=f"{options.CORRUPTIONS}, of training and test labels")] = None,
+    corrupt_seed: options.CorruptSeed = 0,
+    kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; training inputs first")] = None,
+    labels_file: options.LabelsFile = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -68,8 +57,8 @@ def posterior(
     bias_std: options.BiasStd = None,
     particles: Annotated[int | None, typer.Option(help="particles of a replicate [32]")] = None,
     replicates: Annotated[int | None, typer.Option(help="independent replicates [32]")] = None,
-    noise_variance: Annotated[float, typer.Option(help="v: of the prior of K + vI instead")] = 0.0,
-    jitter: Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag K)·I instead")] = 0.0,
+    noise_variance: options.NoiseVariance = 0.0,
+    jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
     url: remote.Url = None,
     json: options.Json = False,
@@ -151,8 +140,9 @@ def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _C
 
 def _data(context: typer.Context, network: Architecture) -> tuple[dict[str, Any], str | None, list[str]]:
     """Fields of the data set, its classes, and the labellings."""
-    default = "parity" if context.params["data"] == "boolean" else "threshold:5"
-    return options.data_fields(context, network), context.params["classes"], context.params["labelling"] or [default]
+    given = context.params
+    labellings = given["labelling"] or [options.default_labelling(given["data"])]
+    return options.data_fields(context, network), given["classes"], labellings
 
 
 def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:

@@ -185,7 +185,7 @@ def problem_from_data(
         the problem.
     """
     from nngp_prior.data import label, load
-    from nngp_prior.prior.workbench import about, inputs_of
+    from nngp_prior.prior.materials import about, inputs_of
     from nngp_prior.probability import require_memory
 
     loaded = load(dataset)
@@ -283,7 +283,7 @@ def problem_from_inputs(
         the problem.
     """
     from nngp_prior.data import label, load_file
-    from nngp_prior.prior.workbench import inputs_of
+    from nngp_prior.prior.materials import inputs_of
     from nngp_prior.probability import require_memory
 
     loaded = load_file(inputs_file, preprocessing)

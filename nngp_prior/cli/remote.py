@@ -83,11 +83,21 @@ def estimated(
 
 def waited_for(job: RemoteJob[R]) -> R:
     """Results of a job, which goes on where the wait for it is interrupted."""
+    return all_waited_for([job])[0]
+
+
+def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
+    """Results of jobs, in their order; they go on where the wait for them is interrupted."""
+    found: list[R] = []
     try:
-        return job.result(progress=True)
+        for job in jobs:
+            found.append(job.result(progress=True))
     except KeyboardInterrupt:
-        output.note(f"The job goes on: nngp-prior jobs watch {job.id[:12]}, or dismiss.")
+        left = jobs[len(found) :]
+        which = "The job goes on" if len(left) == 1 else f"{len(left)} jobs go on, this one first"
+        output.note(f"{which}: nngp-prior jobs watch {left[0].id[:12]}, or dismiss.")
         raise
+    return found
 
 
 def require_default(name: str, value: object, default: object) -> None:

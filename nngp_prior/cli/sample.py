@@ -53,11 +53,9 @@ def sample(
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
-    width: Annotated[int | None, typer.Option(help="units of a layer, or channels [512, 64]")] = None,
+    width: options.Width = None,
     seed: Annotated[int, typer.Option(help="of all draws, and of the estimates")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="a .npz file for the counts; a run that was cut off goes on from it")
-    ] = None,
+    out: options.Checkpoint = None,
     compare: Annotated[Path | None, typer.Option(help="counts of other draws at the same inputs, shown beside")] = None,
     top: Annotated[int, typer.Option(help="functions in the table")] = 10,
     estimate: Annotated[list[str] | None, typer.Option(help="and log P of each by smc, ep, …; may be repeated")] = None,
@@ -71,8 +69,7 @@ def sample(
         estimator_of(method)
     if top < 1:
         raise InvalidInput("--top", f"got {top}", "Ask for at least one function.")
-    if out is not None and out.suffix != ".npz":
-        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
+    options.require_npz(out)
     if plot is not None:
         output.require_plots("--plot", plot)
     network = options.architecture_of(context)
@@ -146,8 +143,8 @@ def _here(context: typer.Context, network: Architecture, dataset: Dataset, metho
     """Draws of this process."""
     from nngp_prior.data import load
     from nngp_prior.data.complexity import lempel_ziv
+    from nngp_prior.prior.materials import about, inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
-    from nngp_prior.prior.workbench import about, inputs_of
 
     given = SimpleNamespace(**context.params)
     X = inputs_of(load(dataset), network)

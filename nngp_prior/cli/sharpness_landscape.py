@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def landscape(
     file: trained_networks.File,
-    network: Annotated[int | None, typer.Option(help="a network's number; default: the first of the file")] = None,
+    network: trained_networks.Network = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
     dimensions: Annotated[int, typer.Option(help="1, a line, or 2, a plane")] = 1,
@@ -32,19 +32,16 @@ def landscape(
         bool, typer.Option("--trajectory", help="principal directions of the parameters that training has kept")
     ] = False,
     loss: trained_networks.Loss = None,
-    dtype: trained_networks.Dtype = "float64",
+    dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random directions")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="a .npz file for the arrays; a run that was cut off goes on from it")
-    ] = None,
+    out: options.Checkpoint = None,
     plot: Annotated[Path | None, typer.Option(help="a PNG of the landscape")] = None,
     json: options.Json = False,
 ) -> None:
     """Loss and error along random directions, normalised filter by filter, or along the path of training."""
     fields = {"dimensions": dimensions, "points": points, "radius": radius, "normalisation": normalisation}
     specification = Landscape(**fields)
-    if out is not None and out.suffix != ".npz":
-        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
+    options.require_npz(out)
     if plot is not None:
         output.require_plots("--plot", plot)
     found = trained_networks.open_networks(file, on)

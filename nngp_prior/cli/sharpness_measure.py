@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json as json_
 from pathlib import Path
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from pydantic import TypeAdapter
 from rich.markup import escape
 
-from nngp_prior.cli import options, output, trained_networks
+from nngp_prior.cli import options, output, remote, trained_networks
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import DEFAULT, MEASURES_BY_KIND, Measure, Measurement, Report, measure_of
+from nngp_prior.schemas.sharpness import DEFAULT, MEASURES_BY_KIND, Measure, Report, measure_of
+from nngp_prior.schemas.sharpness_result import SharpnessResult, SharpnessResults
 
 _MEASURE: TypeAdapter[Measure] = TypeAdapter(Measure)
 
 
 def measure(
+    context: typer.Context,
     file: trained_networks.File,
     measures: Annotated[
         list[str] | None,
@@ -33,29 +36,72 @@ def measure(
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
     loss: trained_networks.Loss = None,
-    dtype: trained_networks.Dtype = "float64",
+    dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
+    url: remote.Url = None,
     json: options.Json = False,
 ) -> None:
     """Measure how flat the loss is at trained networks: eigenvalues, traces, norms."""
     specifications = [_specification(text) for text in measures or DEFAULT]
     found = trained_networks.open_networks(file, on)
     places = trained_networks.places(found.trained, network)
-    from nngp_prior.sharpness.measuring import checked, measure_problem
-
-    reports: dict[int, Report] = {}
-    with output.ProgressBars() as bars:
-        for i in places:
-            problem = found.problem(i, epoch, loss, dtype)
-            checked(problem, specifications)
-            number = found.trained.seeds[i]
-            reports[number] = measure_problem(problem, specifications, seed, bars.bar(f"network {number}"))
+    taken = (_here if url is None else _there)(context, found, places, specifications)
+    numbers = [found.trained.seeds[i] for i in places]
     if json:
-        networks = [{"network": number, **report.document()} for number, report in reports.items()]
+        networks = [{"network": number, **each.document} for number, each in zip(numbers, taken, strict=True)]
         output.print_json({"file": str(file), "on": on, "epoch": epoch, **found.source, "networks": networks})
         return
-    for number, report in reports.items():
-        _print(f"network {number}: {found.title}, {report.parameters:,} parameters", report)
+    for number, each in zip(numbers, taken, strict=True):
+        _print(f"network {number}: {found.title}, {each.report.parameters:,} parameters", each)
+
+
+class _Measured(NamedTuple):
+    """Figures of one network, and the measures that a service has none of."""
+
+    report: Report
+    refused: list[SharpnessResult]
+
+    @classmethod
+    def of(cls, results: SharpnessResults) -> _Measured:
+        return cls(results.report, [result for result in results if result.status != "ok"])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return self.report.document() | ({"refused": [each.row for each in self.refused]} if self.refused else {})
+
+
+def _here(
+    context: typer.Context, found: trained_networks.Networks, places: list[int], specifications: list[Measure]
+) -> list[_Measured]:
+    """Figures of this process."""
+    from nngp_prior.sharpness.measuring import checked, measure_problem
+
+    given, taken = SimpleNamespace(**context.params), []
+    with output.ProgressBars() as bars:
+        for i in places:
+            problem = found.problem(i, given.epoch, given.loss, given.dtype)
+            checked(problem, specifications)
+            bar = bars.bar(f"network {found.trained.seeds[i]}")
+            taken.append(_Measured(measure_problem(problem, specifications, given.seed, bar), []))
+    return taken
+
+
+def _there(
+    context: typer.Context, found: trained_networks.Networks, places: list[int], specifications: list[Measure]
+) -> list[_Measured]:
+    """Figures of a service: a job for each network, all of them submitted at once."""
+    from nngp_prior.client import Client
+
+    given, trained = SimpleNamespace(**context.params), found.trained
+    options_ = {"loss": given.loss or trained.training.loss, "dtype": given.dtype, "seed": given.seed}
+    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    networks = [trained.network(i, given.epoch) for i in places]
+    with Client(given.url) as client:
+        jobs = [
+            client.sharpness(architecture, parameters, *found.data, specifications, **options_)
+            for parameters in networks
+        ]
+        return [_Measured.of(results) for results in remote.all_waited_for(jobs)]
 
 
 def _specification(text: str) -> Measure:
@@ -75,7 +121,18 @@ def _specification(text: str) -> Measure:
     return measure_of(kind, **fields)
 
 
-def _print(title: str, report: Report) -> None:
+def print_measures(results: SharpnessResults) -> None:
+    """Print what a service has measured.
+
+    Args:
+        results: of one network.
+    """
+    measured, about = _Measured.of(results), results.about
+    _print(f"{about['architecture']['kind']}, {about['n']:,} inputs, {about['parameters']:,} parameters", measured)
+
+
+def _print(title: str, measured: _Measured) -> None:
+    report = measured.report
     table = output.table("value", "standard\nerror", "gradients", "s", "\nstatus", title=title, rows="figure")
     unit = " nats" if report.loss == "cross-entropy" else ""
     for each in report:
@@ -89,9 +146,7 @@ def _print(title: str, report: Report) -> None:
         highlight=False,
     )
     for each in report:
-        _note(each)
-
-
-def _note(each: Measurement) -> None:
-    if each.message:
-        output.note(f"{each.name}: {each.message}")
+        if each.message:
+            output.note(f"{each.name}: {each.message}")
+    for refused in measured.refused:
+        output.note(f"{refused.measure or 'measure'} [{refused.status}]: {refused.message}")

@@ -17,8 +17,8 @@ _NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "empirical-fisher"
 
 def spectrum(
     file: trained_networks.File,
-    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("spectrum.png"),
-    network: Annotated[int | None, typer.Option(help="a network's number; default: the first of the file")] = None,
+    out: options.PlotFile = Path("spectrum.png"),
+    network: trained_networks.Network = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
     matrix: Annotated[str, typer.Option(help="hessian, ggn or empirical-fisher")] = "hessian",
@@ -28,7 +28,7 @@ def spectrum(
     width: Annotated[float, typer.Option(help="of the Gaussians, as a part of the spectrum's width")] = 0.01,
     points: Annotated[int, typer.Option(help="of the curve")] = 1000,
     loss: trained_networks.Loss = None,
-    dtype: trained_networks.Dtype = "float64",
+    dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of the starting vectors")] = 0,
     json: options.Json = False,
 ) -> None:

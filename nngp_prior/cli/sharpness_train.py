@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nngp_prior.sharpness.trained import Trained
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
-_DEFAULT, _DEFAULTS = "threshold:5", {"boolean": "parity"}
 
 
 def train(
@@ -38,14 +37,9 @@ def train(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[
-        str | None,
-        typer.Option(help="threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed] or constant[:-1]"),
-    ] = None,
-    corrupt: Annotated[
-        str | None, typer.Option(help="of the training set's labels: randomise:PROBABILITY or flip:COUNT")
-    ] = None,
-    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0,
+    labelling: options.LabellingName = None,
+    corrupt: Annotated[str | None, typer.Option(help=f"of the training set's labels: {options.CORRUPTIONS}")] = None,
+    corrupt_seed: options.CorruptSeed = 0,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -54,7 +48,7 @@ def train(
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,
     bias_std: options.BiasStd = None,
-    width: Annotated[int | None, typer.Option(help="units of a layer, or channels [512, 64]")] = None,
+    width: options.Width = None,
     optimizer: Annotated[
         str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
@@ -70,12 +64,10 @@ def train(
     epochs: Annotated[int, typer.Option(help="at most so many until the goal")] = 1000,
     extra_epochs: Annotated[int, typer.Option(help="so many more after the goal")] = 0,
     keep_every: Annotated[int | None, typer.Option(help="keep parameters after every so many epochs")] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    dtype: options.Dtype = "float32",
     seeds: Annotated[int, typer.Option(help="networks, each with its own draw and its own minibatches")] = 1,
     seed: Annotated[int, typer.Option(help="of all of them")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="a .npz file for the networks; a run that was cut off goes on from it")
-    ] = None,
+    out: options.Checkpoint = None,
     json: options.Json = False,
 ) -> None:
     """Train networks from draws of the prior until all signs are right."""
@@ -87,9 +79,8 @@ def train(
         "penalty": None if flatness is None else FlatnessPenalty(strength=flatness),
     }
     training = Training(**fields)
-    if out is not None and out.suffix != ".npz":
-        raise InvalidInput("--out", f"got {str(out)!r}", "Name a file that ends in .npz.")
-    text = labelling or _DEFAULTS.get(data, _DEFAULT)
+    options.require_npz(out)
+    text = labelling or options.default_labelling(data)
     dataset, (labels,) = parse_problem(options.data_fields(context, network), classes, [text], corrupt, corrupt_seed)
     from nngp_prior.data.splits import training_sets
     from nngp_prior.sharpness.training import train as train_networks

@@ -22,8 +22,8 @@ _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
 File = Annotated[Path, typer.Argument(help="what sharpness train wrote (.npz)", show_default=False)]
 On = Annotated[str, typer.Option("--on", help="training: without the attack set; all: with it; attack; or test")]
 Epoch = Annotated[int | None, typer.Option(help="parameters kept after this epoch; the last ones when absent")]
+Network = Annotated[int | None, typer.Option(help="a network's number; default: the first of the file")]
 Loss = Annotated[str | None, typer.Option(help="cross-entropy or mse; the one trained with when absent")]
-Dtype = Annotated[str, typer.Option(help="float64 or float32")]
 
 
 class Networks(NamedTuple):
@@ -111,4 +111,4 @@ def places(trained: Trained, asked: list[int] | None) -> list[int]:
         if number not in trained.seeds:
             there = ", ".join(map(str, trained.seeds))
             raise InvalidInput("--network", f"got {number}", f"The file has {there}.")
-    return [trained.seeds.index(number) for number in asked or trained.seeds]
+    return [trained.seeds.index(number) for number in dict.fromkeys(asked or trained.seeds)]

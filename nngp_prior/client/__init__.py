@@ -1,6 +1,7 @@
 """A service's client: needs NumPy and an HTTP library, and none of what computes."""
 
 from nngp_prior.client.client import Client
-from nngp_prior.client.jobs import Event, RemoteJob, Status, as_completed
+from nngp_prior.client.jobs import Event, RemoteJob, as_completed
+from nngp_prior.client.status import Status
 
 __all__ = ["Client", "Event", "RemoteJob", "Status", "as_completed"]

@@ -6,75 +6,20 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx2
+from typing_extensions import override
 
-from nngp_prior.client.bars import bar
+from nngp_prior.client.base import BaseJob
 from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
-from nngp_prior.client.kinds import kind_of
+from nngp_prior.client.status import ENDED, Status
 from nngp_prior.errors import NotFinished, ServiceError
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import ProgressCallback, ignore
 
 R = TypeVar("R")
-ENDED = ("successful", "failed", "dismissed")
 _LONGEST_WAIT = 30.0  # that a service takes
 _PAUSES = (0.05, 2.0)  # between questions where the service names none
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a job stands.
-
-    Attributes:
-        document: as the service sent it.
-    """
-
-    document: dict[str, Any]
-
-    @property
-    def id(self) -> str:
-        """Of the job."""
-        return self.document["id"]
-
-    @property
-    def state(self) -> str:
-        """``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``."""
-        return self.document["state"]
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of this attempt."""
-        return self.state in ENDED
-
-    @property
-    def current(self) -> int:
-        """Rows that have results."""
-        return self.document["progress"]["current"]
-
-    @property
-    def target(self) -> int:
-        """Rows that were asked for."""
-        return self.document["progress"]["target"]
-
-    @property
-    def unit(self) -> str:
-        """What a row is."""
-        return self.document["progress"]["unit"]
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """The problem of a job that failed."""
-        return self.document.get("error")
-
-    @property
-    def events(self) -> list[Progress]:
-        """Rows, and the stage of what is being computed if there is one, for a progress callback."""
-        found = [Progress(self.unit, self.current, self.target)]
-        stage = self.document["progress"].get("stage")
-        if isinstance(stage, dict):
-            found.append(Progress(stage["stage"], stage["done"], stage["total"]))
-        return found
 
 
 @dataclass(frozen=True)
@@ -92,29 +37,24 @@ class Event:
     data: Any
 
 
-class RemoteJob(Generic[R]):
-    """A job of a service; :meth:`Client.estimate`, ``bound``, ``sample`` and ``job`` make them.
+class RemoteJob(BaseJob[R]):
+    """A job of a service; the methods of :class:`nngp_prior.Client` make them.
 
     Args:
         http: the service.
         document: of the job.
         etag: of the document.
-
-    Attributes:
-        id: of the job; the same for the same request.
     """
 
+    _goes_on = "It goes on: ask again."
+
     def __init__(self, http: Http, document: dict[str, Any], etag: str | None = None) -> None:
+        super().__init__(document["id"], document["kind"])
         self._http, self._status, self._etag = http, Status(document), etag
-        self.id: str = document["id"]
-        self._kind, self._path = kind_of(document["kind"]), f"/v1/jobs/{self.id}"
+        self._path = f"/v1/jobs/{self.id}"
 
+    @override
     def status(self) -> Status:
-        """Where the job stands now.
-
-        Returns:
-            what the service says.
-        """
         self._ask(0)
         return self._status
 
@@ -123,16 +63,8 @@ class RemoteJob(Generic[R]):
         """Where it stood when the service was last asked."""
         return self._status
 
+    @override
     def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
-        """Wait until the job has ended, in whatever state.
-
-        Args:
-            timeout: seconds; for ever when absent.
-            progress: told of rows, and of stages.
-
-        Returns:
-            False where it has not ended in time.
-        """
         require_seconds(timeout)
         until = float("inf") if timeout is None else time.monotonic() + timeout
         pause, longest = _PAUSES
@@ -149,37 +81,8 @@ class RemoteJob(Generic[R]):
             time.sleep(min(pause if asked is None else asked, left))
             pause = min(1.5 * pause, longest)
 
-    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> R:
-        """Wait for the job and get all its results.
-
-        Args:
-            progress: draw a bar, or a callback.
-            timeout: seconds to wait for; for ever when absent.
-
-        Returns:
-            ``Results``, or ``BoundResults``: one for each labelling, in their order; ``Samples`` of draws;
-            ``SharpnessResults``: one for each measure.
-
-        Raises:
-            NotFinished: it has not ended in time, and goes on; ask again, here or with ``client.job(id)``.
-                Of a job that failed or was dismissed, the service says so (:class:`ServiceError`).
-        """
-        with bar(progress, f"job {self.id[:12]}") as tell:
-            ended = self.wait(timeout, tell)
-        if not ended:
-            raise NotFinished(
-                f"timeout: job {self.id} has not ended after {timeout:g} s "
-                f"({self._status.current} of {self._status.target} {self._status.unit}). It goes on: ask again."
-            )
-        document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
-        return self._kind.all(document.pop("results"), document)
-
+    @override
     def results(self) -> Iterator[Any]:
-        """Results, each as soon as the service gives it.
-
-        Yields:
-            each labelling's, or measure's, once, in no particular order; ``Samples`` of draws.
-        """
         seen: set[int] = set()
         pause, longest = _PAUSES
         while True:
@@ -230,12 +133,8 @@ class RemoteJob(Generic[R]):
                 time.sleep(pause)
                 pause = min(1.5 * pause, longest)
 
+    @override
     def dismiss(self) -> Status:
-        """Stop the job; rows that have results are kept for another attempt.
-
-        Returns:
-            where it stands now.
-        """
         response = self._http.request("DELETE", self._path)
         self._etag = None
         if response.content:
@@ -243,9 +142,14 @@ class RemoteJob(Generic[R]):
             return self._status
         return self.status()
 
-    def __repr__(self) -> str:
-        status = self._status
-        return f"<RemoteJob {self.id[:12]} {status.state}, {status.current} of {status.target} {status.unit}>"
+    @override
+    def _last_status(self) -> Status:
+        return self._status
+
+    @override
+    def _all_results(self) -> R:
+        document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
+        return self._kind.all(document.pop("results"), document)
 
     def _ask(self, seconds: float) -> float | None:
         """Look where the job stands; gives the pause that the service wants before the next look."""

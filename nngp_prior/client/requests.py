@@ -13,14 +13,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
-from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.request import (
-    BoundRequest,
-    EstimateRequest,
-    PosteriorRequest,
-    SampleRequest,
-    SharpnessRequest,
-)
+from nngp_prior.schemas.request import SharpnessRequest
 from nngp_prior.schemas.sharpness import measure_of
 
 S = TypeVar("S", bound=Specification)
@@ -65,104 +58,31 @@ class Npy:
             yield self._data[i : i + _PIECE]
 
 
-def estimate_request(
-    architecture: Any, X: Any, Y: Any, method: str, seed: int, options: Mapping[str, Any], upload: Upload
-) -> EstimateRequest:
-    """A request for estimates.
+def with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload: Upload) -> S:
+    """A request whose arrays are uploaded, after all else was checked.
 
     Args:
-        architecture: its specification.
+        model: of the request.
+        parts: its other fields.
         X: an array of inputs, or the specification of a data set.
-        Y: labels (n,) or (L, n), or specifications of labellings.
-        method: the estimator's name.
-        seed: of the estimator.
-        options: of the estimator.
+        Y: labels (n,) or (L, n), or specifications of labellings; None where the request has none.
         upload: takes an array and gives its hash.
 
     Returns:
-        the request; arrays are uploaded.
+        the request.
     """
-    parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
-    return _with_arrays(EstimateRequest, parts, X, Y, upload)
-
-
-def bound_request(
-    architecture: Any,
-    X: Any,
-    Y: Any,
-    method: str,
-    seed: int,
-    options: Mapping[str, Any],
-    upload: Upload,
-    bounds: Mapping[str, Any],
-) -> BoundRequest:
-    """A request for bounds.
-
-    Args:
-        architecture: as for :func:`estimate_request`.
-        X: as there.
-        Y: as there.
-        method: as there.
-        seed: as there.
-        options: as there.
-        upload: as there.
-        bounds: the fields that a request for estimates does not have.
-
-    Returns:
-        the request; arrays are uploaded.
-    """
-    parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
-    return _with_arrays(BoundRequest, {**parts, **bounds}, X, Y, upload)
-
-
-def posterior_request(
-    architecture: Any, X: Any, Y: Any, train: int, seed: int, options: Mapping[str, Any], upload: Upload
-) -> PosteriorRequest:
-    """A request for posteriors.
-
-    Args:
-        architecture: as for :func:`estimate_request`.
-        X: as there, the training inputs first.
-        Y: as there, of training and test inputs.
-        train: how many training inputs.
-        seed: as there.
-        options: of the estimator ``smc``.
-        upload: as there.
-
-    Returns:
-        the request; arrays are uploaded.
-    """
-    parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed, "train": train}
-    return _with_arrays(PosteriorRequest, parts, X, Y, upload)
-
-
-def sample_request(
-    architecture: Any,
-    X: Any,
-    networks: int,
-    seed: int,
-    source: str,
-    top: int,
-    complexities: Sequence[str],
-    upload: Upload,
-) -> SampleRequest:
-    """A request for draws.
-
-    Args:
-        architecture: its specification.
-        X: as for :func:`estimate_request`.
-        networks: how many draws.
-        seed: of all draws.
-        source: ``networks`` or ``gp``.
-        top: functions to list.
-        complexities: measures of them.
-        upload: as there.
-
-    Returns:
-        the request; an array is uploaded.
-    """
-    parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
-    return _with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, upload)
+    specified, labels = ((), None) if Y is None else _labellings(Y)
+    dataset = X if _is_specification(X) else _inputs(X)
+    placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
+    wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
+    if Y is not None:
+        wanted["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
+    request = model(**wanted)
+    if isinstance(dataset, np.ndarray):
+        request = request.model_copy(update={"dataset": BlobData(sha256=upload(dataset))})
+    if labels is not None:
+        request = request.model_copy(update={"labellings": (BlobLabellings(sha256=upload(labels)),)})
+    return request
 
 
 def sharpness_request(
@@ -179,7 +99,7 @@ def sharpness_request(
     Args:
         architecture: its specification.
         parameters: as its ``init`` gives them, or pairs of weights and biases.
-        X: as for :func:`estimate_request`.
+        X: as for :func:`with_arrays`.
         y: one labelling, as there.
         measures: names, or specifications.
         options: the other fields of the request.
@@ -252,22 +172,6 @@ def _layers(tree: Any) -> Iterator[Sequence[Any]]:
         return
     for part in tree:
         yield from _layers(part)
-
-
-def _with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload: Upload) -> S:
-    """A request whose arrays are uploaded, after all else was checked; ``Y`` is None where there are no labellings."""
-    specified, labels = ((), None) if Y is None else _labellings(Y)
-    dataset = X if _is_specification(X) else _inputs(X)
-    placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
-    wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
-    if Y is not None:
-        wanted["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
-    request = model(**wanted)
-    if isinstance(dataset, np.ndarray):
-        request = request.model_copy(update={"dataset": BlobData(sha256=upload(dataset))})
-    if labels is not None:
-        request = request.model_copy(update={"labellings": (BlobLabellings(sha256=upload(labels)),)})
-    return request
 
 
 def _is_specification(value: Any) -> bool:

@@ -189,7 +189,8 @@ def finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[
         the network.
 
     Raises:
-        InvalidInput: a user's network has several outputs, or cannot be traced by JAX.
+        InvalidInput: images that are smaller than a window without padding; a user's network that has several outputs,
+            or cannot be traced by JAX.
     """
     # pyright does not know that frozen models have a hash.
     return _finite_network(architecture, tuple(input_shape))  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ from nngp_prior.versions import versions
 
 @runtime_checkable
 class Source(Protocol):
-    """What has data, labels and arrays; :class:`nngp_prior.prior.workbench.Workbench`."""
+    """What has data, labels and arrays; :class:`nngp_prior.prior.materials.Materials`."""
 
     def data(self, dataset: RequestDataset) -> Data:
         """A data set."""

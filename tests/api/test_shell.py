@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.middleware import OPEN, SIGN_IN
 from api.problems import Problem, StorageFull, problem_of
-from api.settings import ServerSettings
-from api.token import token_of, token_path
 from nngp_prior.errors import DataMissing, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit
 from tests.api.apps import BEARER, TOKEN, InProcess, client, problem, settings
 from tests.system.server import wait_for
@@ -370,45 +367,6 @@ def test_readiness(tmp_path: Path) -> None:
         assert api.get("/healthz").status_code == 200
     with client(tmp_path, min_free_disk=2**60) as api:
         assert problem(api.get("/readyz"), 503, "not-ready")["errors"][0]["location"] == "disk"
-
-
-def test_a_token_is_made_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home = tmp_path / "new"
-    made = token_of(ServerSettings(home=home, port=8123))
-    assert made is not None
-    assert len(made) >= 32
-    assert f"curl -H 'Authorization: Bearer {made}' http://127.0.0.1:8123/v1/catalogue" in capsys.readouterr().err
-    assert token_of(ServerSettings(home=home)) == made
-    assert capsys.readouterr().err == ""
-    assert token_path(ServerSettings(home=home)).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in home.iterdir()] == ["token"]
-    assert token_of(ServerSettings(home=home, token="other")) == "other"
-    assert "other" not in repr(ServerSettings(home=home, token="other"))
-    with pytest.raises(ValidationError):
-        ServerSettings(home=home, token="")
-    (home / "token").write_text("\n")
-    with pytest.raises(InvalidInput, match="is empty"):
-        token_of(ServerSettings(home=home))
-
-
-def test_without_a_token_only_on_loopback(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="anybody who reaches"):
-        ServerSettings(home=tmp_path, no_token=True, host="0.0.0.0")
-    with pytest.raises(ValidationError, match="contradict"):
-        ServerSettings(home=tmp_path, no_token=True, token=TOKEN)
-    app = create_app(ServerSettings(home=tmp_path, no_token=True, host="::1"))
-    with TestClient(app, base_url="http://[::1]:8000") as api:
-        assert api.get("/v1/catalogue").status_code == 200
-        problem(api.get("/v1/catalogue", headers={"Host": "evil.example"}), 400, "forbidden-host")
-    assert not (tmp_path / "token").exists()
-
-
-def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NNGP_ALLOWED_HOSTS", "box.lab, other")
-    monkeypatch.setenv("NNGP_PORT", "9000")
-    monkeypatch.setenv("NNGP_TOKEN", "")
-    found = ServerSettings()
-    assert (found.allowed_hosts, found.port, found.token) == (("box.lab", "other"), 9000, None)
 
 
 def test_the_process_of_the_api_never_loads_jax(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """Arrays of weights, and multiplications, without making a network."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 
-from nngp_prior import Convolutional, FullyConnected, Residual
+from nngp_prior import Convolutional, FullyConnected, Residual, kernel, sample_functions
 from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.weights import parameter_shapes, weights_of
 from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.schemas.architecture import Architecture, ConvolutionLayer, PoolingLayer
-from nngp_prior.sharpness import finite_network
+from nngp_prior.sharpness import Training, finite_network, measure, train
 
 PARTS = (
     ConvolutionLayer(size=5, stride=2, padding="valid", channels=3),
@@ -51,3 +55,23 @@ def test_windows_larger_than_the_image_are_refused(layer: ConvolutionLayer | Poo
     assert parameter_shapes(network, (5, 6, 1))["convolution 1/weight"] == (9, 9, 1, 2)
     with pytest.raises(InvalidInput, match="windows of 5 × 5 where 4 pixels are left"):
         parameter_shapes(network, (6, 4, 1))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda network, X, y: finite_network(network, X.shape[1:]), id="finite_network"),
+        pytest.param(lambda network, X, y: measure(network, [], (X, y)), id="measure"),
+        pytest.param(lambda network, X, y: train(network, (X, y), Training(batch_size=2)), id="train"),
+        pytest.param(lambda network, X, y: monte_carlo_kernel(network, X), id="monte_carlo_kernel"),
+        pytest.param(lambda network, X, y: sample_functions(network, X, 10), id="sample_functions"),
+        pytest.param(lambda network, X, y: kernel(network, X), id="kernel"),
+    ],
+)
+@pytest.mark.parametrize("layer", [ConvolutionLayer(size=5, padding="valid"), PoolingLayer(size=5)])
+def test_whatever_uses_a_network_refuses_images_smaller_than_a_window(
+    use: Callable[..., object], layer: ConvolutionLayer | PoolingLayer
+) -> None:
+    network, X = Convolutional(layers=(ConvolutionLayer(), layer), channels=2), np.ones((3, 6, 4, 1))
+    with pytest.raises(InvalidInput, match=r"X: windows of 5 × 5 where 4 pixels are left\. Use larger images"):
+        use(network, X, np.array([1, -1, 1]))

@@ -11,7 +11,8 @@ import uvicorn
 
 from api.app import create_app
 from nngp_prior import Client, FullyConnected
-from nngp_prior.schemas.data import Boolean, Digits, Flip, Parity
+from nngp_prior.data.splits import training_sets
+from nngp_prior.schemas.data import Boolean, Digits, Flip, OneVsRest, Parity
 from tests.api.apps import TOKEN, InProcess, settings
 from tests.cli.strict_json import parse
 
@@ -27,6 +28,25 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks with an attack set."""
+    from nngp_prior.schemas.training import Training
+    from nngp_prior.sharpness import train
+
+    dataset, labelling = Digits(n=20), OneVsRest(label=3)
+    sets = training_sets(dataset, labelling, 5, 0)
+    source = {"dataset": dataset.model_dump(mode="json"), "labelling": labelling.model_dump(mode="json")}
+    path = tmp_path_factory.mktemp("trained") / "trained.npz"
+    how = Training(batch_size=8, epochs=2, keep_every=1, goal="none")
+    networks = train(
+        FullyConnected(depth=1, width=3), sets.train, how, seeds=2, attack=sets.attack,
+        source={**source, "attack": 5, "test": 0},
+    )  # fmt: skip
+    networks.save(path)
+    return path
 
 
 def without_times(document):
@@ -47,12 +67,16 @@ def without_times(document):
         "bound -n 4 --labels-file {labels} --corrupt flip:1 --corrupt-seed 2",
         "sample -N 3000 --bits 3 --width 3 --weight-std 1 --bias-std 0 --top 3 --estimate smc --seed 5",
         "sample -N 2000 --bits 3 --source gp",
+        "sharpness measure {trained} --measure fisher-trace:layer=each --measure frobenius:probes=5 --seed 3",
+        "sharpness measure {trained} --network 1 --network 1 --measure fisher-rao-norm --on all --epoch 1 --loss mse",
     ],
 )
-def test_here_and_there(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str) -> None:
+def test_here_and_there(
+    run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trained: Path, command: str
+) -> None:
     monkeypatch.setenv("NNGP_TOKEN", TOKEN)
     np.save(tmp_path / "labels.npy", np.array([1, -1, -1, 1]))
-    arguments = command.format(labels=tmp_path / "labels.npy").split()
+    arguments = command.format(labels=tmp_path / "labels.npy", trained=trained).split()
     here, there = run(*arguments, "--json"), run(*arguments, "--json", "--url", url)
     assert (here.code, there.code) == (0, 0), here.err + there.err
     assert without_times(parse(there.out)) == without_times(parse(here.out))
@@ -72,6 +96,25 @@ def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.Mon
     assert "sizes: got 30" in ended.err
 
 
+def test_measures_that_a_service_refuses_are_told(
+    run, url: str, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    too_large = "sam-sharpness:minibatch=99"
+    command = ("sharpness", "measure", trained, "--network", 0, "--url", url, "--measure")
+    ended = run(*command, too_large, "--measure", "fisher-trace")
+    assert ended.code == 0
+    assert "fisher_trace" in ended.out
+    assert "sam-sharpness [invalid-measure]: minibatch: got 99" in ended.err
+    (document,) = parse(run(*command, too_large, "--measure", "fisher-trace", "--json").out)["networks"]
+    assert [each["name"] for each in document["measurements"]] == ["fisher_trace"]
+    assert [(each["measure"], each["status"]) for each in document["refused"]] == [("sam-sharpness", "invalid-measure")]
+    for measure, said in [(too_large, "minibatch: got 99"), ("fisher-trace:layer=dense 9", "got 'dense 9'")]:
+        ended = run(*command, measure)
+        assert (ended.code, ended.out) == (2, "")
+        assert said in ended.err
+
+
 def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNGP_TOKEN", TOKEN)
     with Client(url, TOKEN) as client:
@@ -80,6 +123,9 @@ def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: p
         narrow = FullyConnected(width=4, bias_std=0)
         samples = client.sample(narrow, Boolean(bits=3), 2000, top=2, complexities=["entropy"])
         (bound, _), sample = bounds.result(), samples.result()
+        weights = [(np.eye(8).reshape(64, 1), None)]
+        flatness = client.sharpness(FullyConnected(depth=0, bias_std=0), weights, Digits(n=20), Parity(), "trace")
+        trace = flatness.result().report["trace"]
     shown = run("jobs", "results", bounds.id, "--url", url)
     assert shown.code == 0
     for point in bound.points:
@@ -93,6 +139,10 @@ def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: p
     assert f" {sample[0].draws:,} " in shown.out
     assert f"{sample[1].complexities['entropy']:.3f}" in shown.out
     assert "exactly 0" in shown.err
+    shown = run("jobs", "results", flatness.id, "--url", url)
+    assert shown.code == 0
+    assert "fully-connected, 20 inputs, 64 parameters" in shown.out
+    assert f"{trace.value:.6g}" in shown.out
     document = parse(run("jobs", "results", samples.id, "--url", url, "--json").out)
     assert document["results"] == [sample.row]
     assert parse(run("jobs", "results", bounds.id, "--url", url, "--json").out)["results"][0] == bound.row

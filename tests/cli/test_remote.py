@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from nngp_prior import Client, FullyConnected
+from nngp_prior.cli.remote import all_waited_for
+from nngp_prior.client import RemoteJob
 from nngp_prior.schemas.data import Digits, Parity
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
@@ -136,6 +139,30 @@ def test_samples_of_a_service(run, service: FakeService, tmp_path: Path) -> None
     for option in ("--out", "--compare", "--plot"):
         path = tmp_path / ("counts.png" if option == "--plot" else "counts.npz")
         assert_refused(run("sample", *options, option, path), option, "NNGP_URL")
+
+
+class WaitedFor:
+    """A job whose results are its number; the third wait is interrupted."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.id = number, f"{number}" * 64
+
+    def result(self, progress: bool) -> int:
+        if self.number == 2:
+            raise KeyboardInterrupt
+        return self.number
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [(3, "The job goes on: nngp-prior jobs watch 222222222222"), (5, "3 jobs go on, this one first: nngp-prior")],
+)
+def test_jobs_go_on_where_the_wait_is_interrupted(capsys: pytest.CaptureFixture[str], jobs: int, said: str) -> None:
+    waiting = [cast(RemoteJob, WaitedFor(number)) for number in range(jobs)]
+    assert all_waited_for(waiting[:2]) == [0, 1]
+    with pytest.raises(KeyboardInterrupt):
+        all_waited_for(waiting)
+    assert said in capsys.readouterr().err
 
 
 def test_jobs_are_listed_and_shown(run, service: FakeService, job: str) -> None:
