@@ -70,9 +70,30 @@ class InDivergence(_OfPairs):
 
 
 class NaturalGradientContrast(InDivergence):
-    """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁)."""
+    """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁).
+
+    It is the limit of :class:`NaturalContrastRegret` at a small radius.
+    """
 
     kind: Literal["natural-gradient-contrast"] = "natural-gradient-contrast"
+
+
+class NaturalContrastRegret(InDivergence):
+    """The regret that natural-gradient contrast is the limit of, by minimisation where 2 KL + λ δᵀDδ ≤ ε².
+
+    Attributes:
+        radius: ε; without damping the divergence goes up to ε²/2, in nats for cross-entropy.
+        max_steps: of a minimisation, after which the status is ``not-converged``.
+        tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε
+            in the metric of F + λ D, or 50 steps in a row gain less than this part of ε ‖g‖ together, as happens at
+            kinks of the loss or of the divergence.
+    """
+
+    kind: Literal["natural-contrast-regret"] = "natural-contrast-regret"
+    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    radius: Annotated[float, Field(gt=0)] = 0.05
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
 
 
 class GradientStiffness(Specification):
