@@ -50,24 +50,50 @@ class ContrastRegret(_OfPairs):
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
 
 
-class NaturalGradientContrast(_OfPairs):
-    """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁).
+class InDivergence(_OfPairs):
+    """What contrasts in a ball of the Kullback-Leibler divergence take.
 
     Attributes:
-        fisher_inputs: where the model's Fisher information F is taken: at ``separate`` inputs, which no minibatch has
-            an example of, or at the ``same``.
-        fisher_examples: number of inputs for F, drawn at random; half of the data when absent, or all of them for
+        fisher_inputs: where the divergence, and the model's Fisher information F, are taken: at ``separate`` inputs,
+            which no minibatch has an example of, or at the ``same``.
+        fisher_examples: number of those inputs, drawn at random; half of the data when absent, or all of them for
             ``same``. The gradients lie in the range of F only if there are more of them than F has rank, which P is.
         damping: λ of F + λ D, at least 0. Without it F⁻¹ is a pseudo-inverse.
         damped_by: ``diagonal`` is D = diag F, which rescaling of layers and nodes leaves alone as well; ``identity`` is
             D = I, whose λ is in units of F, and with which the figure is not invariant any more.
     """
 
-    kind: Literal["natural-gradient-contrast"] = "natural-gradient-contrast"
     fisher_inputs: Literal["separate", "same"] = "separate"
     fisher_examples: Annotated[int, Field(ge=1)] | None = None
     damping: Annotated[float, Field(ge=0)] = 0.0
     damped_by: Literal["diagonal", "identity"] = "diagonal"
+
+
+class NaturalGradientContrast(InDivergence):
+    """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁).
+
+    It is the limit of :class:`NaturalContrastRegret` at a small radius.
+    """
+
+    kind: Literal["natural-gradient-contrast"] = "natural-gradient-contrast"
+
+
+class NaturalContrastRegret(InDivergence):
+    """The regret that natural-gradient contrast is the limit of, by minimisation where 2 KL + λ δᵀDδ ≤ ε².
+
+    Attributes:
+        radius: ε; without damping the divergence goes up to ε²/2, in nats for cross-entropy.
+        max_steps: of a minimisation, after which the status is ``not-converged``.
+        tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε
+            in the metric of F + λ D, or 50 steps in a row gain less than this part of ε ‖g‖ together, as happens at
+            kinks of the loss or of the divergence.
+    """
+
+    kind: Literal["natural-contrast-regret"] = "natural-contrast-regret"
+    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    radius: Annotated[float, Field(gt=0)] = 0.05
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
 
 
 class GradientStiffness(Specification):

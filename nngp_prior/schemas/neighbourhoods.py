@@ -19,9 +19,9 @@ class Keskar(Specification):
 
     Each mode finds a lower bound on the maximum. ``keskar`` ascends by L-BFGS-B from z = 0, ten iterations long. It is
     local, and where the loss is flat on the scale of the box it does not reach the box's edge. ``zhang2021`` (Zhang et
-    al., 2103.06219) ascends by stochastic gradients on minibatches, each step clipped to the box. ``sign-pgd`` ascends
-    by signs of gradients, with steps of the size of the box at first and halved where they do not help, from w and from
-    random corners; it is the strongest.
+    al., 2103.06219) ascends by stochastic gradients of the sum of the losses of minibatches, each step clipped to the
+    box. ``sign-pgd`` ascends by signs of gradients, with steps of the size of the box at first and halved where they do
+    not help, from w and from random corners; it is the strongest.
 
     Attributes:
         mode: how the maximum is looked for.
@@ -31,7 +31,7 @@ class Keskar(Specification):
         iterations: of ``keskar`` (10 by default), epochs of ``zhang2021`` (100), steps of ``sign-pgd`` from each start
             (30).
         starts: of ``sign-pgd``: w, and random corners of the box.
-        learning_rate: of ``zhang2021``.
+        learning_rate: of ``zhang2021``, times the gradient of the sum of a minibatch's losses, as in the authors' code.
         batch: examples in a minibatch of ``zhang2021``.
         repeats: independent subspaces, or orders of minibatches, that are averaged over; of no use where nothing is
             random.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
@@ -16,6 +17,7 @@ from nngp_prior.schemas.gradients import (
     GradientNoiseScale,
     GradientStiffness,
     MinibatchFlatness,
+    NaturalContrastRegret,
     NaturalGradientContrast,
 )
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
@@ -68,6 +70,12 @@ class Eigenvalues(_OfMatrix):
     smallest: Annotated[int, Field(ge=0, le=1000)] = 1
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     max_steps: Annotated[int, Field(ge=2, le=100_000)] = 300
+
+    @model_validator(mode="after")
+    def _some_are_asked_for(self) -> Eigenvalues:
+        if self.largest == self.smallest == 0:
+            raise ValueError("largest and smallest are both 0: ask for at least one eigenvalue")
+        return self
 
 
 class Trace(_WithProbes):
@@ -200,7 +208,10 @@ class MinimumSharpness(_OfLayers):
 
 
 class WeightCurvatureIndex(_OfLayers):
-    """The weight-curvature index (Xu and Zhang 2024, 2410.07719): Σ_l √(‖W_l‖_F² Tr H_l)."""
+    """A weight-curvature index after Xu and Zhang 2024 (2410.07719): Σ_l √(‖W_l‖_F² Tr H_l), of the loss of the data.
+
+    The paper's is of the adversarial loss; the normalisation could not be checked against it.
+    """
 
     kind: Literal["weight-curvature-index"] = "weight-curvature-index"
 
@@ -210,8 +221,8 @@ class ScaledEigenvalue(Specification):
 
     .. math:: λ_{max}(S H S), \qquad S = \mathrm{diag}(‖W_1‖_F I, …, ‖W_D‖_F I)
 
-    It is that of the Hessian on the manifold of networks up to rescaling of layers, with the authors' metric. Biases
-    stay fixed.
+    At a minimum it is that of the Hessian on the manifold of networks up to rescaling of layers, with the authors'
+    metric; elsewhere that has further terms, in proportion to the gradient. Biases stay fixed.
 
     Attributes:
         tolerance: as of ``eigenvalues``.
@@ -243,6 +254,7 @@ _OfOneLoss = (
     | GradientContrast
     | ContrastRegret
     | NaturalGradientContrast
+    | NaturalContrastRegret
     | GradientStiffness
     | GradientDiversity
     | GradientNoiseScale
@@ -250,7 +262,7 @@ _OfOneLoss = (
 
 
 class ContrastiveFlatness(MinibatchFlatness):
-    """The mean over minibatches b of S(L_b), minus S of the mean loss L, and divided by it, for another measure S.
+    """The mean over minibatches b of S(L_b), for another measure S: minus S of the mean loss L, and divided by that.
 
     Attributes:
         of: S, with its options, or its name; of several figures, each. Random vectors of S are the same for all
@@ -286,7 +298,10 @@ def measure_of(kind: str, **options: Any) -> Measure:
         InvalidInput: unknown measure or field, or a value out of range.
     """
     if kind not in MEASURES_BY_KIND:
-        raise InvalidInput("measures", f"got {kind!r}", f"Choose from {', '.join(MEASURES_BY_KIND)}.")
+        near = get_close_matches(kind, MEASURES_BY_KIND, n=2)
+        meant = f"Did you mean {' or '.join(near)}? There are {', '.join(MEASURES_BY_KIND)}."
+        remedy = meant if near else f"Choose from {', '.join(MEASURES_BY_KIND)}."
+        raise InvalidInput("measures", f"got {kind!r}", remedy)
     return MEASURES_BY_KIND[kind](**options)  # pyright: ignore[reportReturnType]
 
 

@@ -120,7 +120,7 @@ def normalized_loss(problem: Problem, theta: Float[Array, " P"]) -> Float[Array,
     .. math:: \frac1n \sum_i \ell(f_i / r, y_i), \qquad r^2 = \frac1n \sum_i f_i^2
 
     Andriushchenko et al. divide the outputs of each example by their norm over classes; of one output that would leave
-    the sign alone, hence the norm over examples.
+    nothing but the sign, hence the norm over examples.
 
     Args:
         problem: network, loss, data.

@@ -9,6 +9,7 @@ from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.weights import weights_of
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.gradients import InDivergence
 from nngp_prior.schemas.sharpness import Measure
 
 _FIXED = 2**29  # the process, JAX and what it has compiled
@@ -44,4 +45,10 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
     # Forward and back are about three times the products of a forward pass, each a multiplication and an addition.
     gradient = 1e-3 + 6 * shape[0] * sum(each.multiplications for each in weights) / _FLOPS
     memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + (16 + size) * math.prod(shape)
-    return Cost(memory, layers * _COMPILING + gradients * gradient)
+    decomposition = 0.0
+    if isinstance(measure, InDivergence):
+        # ∇f at the inputs for F, scaled, and its singular vectors
+        N = measure.fisher_examples or (shape[0] if measure.fisher_inputs == "same" else shape[0] // 2)
+        memory += 3 * size * N * P
+        decomposition = 10 * N * P * min(N, P) / _FLOPS
+    return Cost(memory, layers * _COMPILING + gradients * gradient + decomposition)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.sharpness.networks import FiniteNetwork
 
 _CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about
@@ -34,9 +34,13 @@ def checked_data(
         both; labels are ±1.
 
     Raises:
-        InvalidInput: ``data`` is no such pair, or inputs are not real, not finite, or of another number of axes.
+        InvalidInput: no architecture; ``data`` is no such pair; inputs are not real, not finite, or of another number
+            of axes.
         InvalidLabels: labels are something else, or of another number.
     """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        problem = f"is {type(architecture).__name__}"
+        raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
     if not isinstance(data, Sequence) or len(data) != 2:
         raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
     X, y = check_inputs("X", data[0], architecture), np.asarray(data[1])

@@ -191,7 +191,8 @@ def _epoch(problem: Problem, box: Box, theta: Array, batches: Integer[Array, "k 
     X, y = problem.X, problem.y
 
     def step(theta: Array, rows: Array) -> tuple[Array, None]:
-        g = jax.grad(lambda theta: problem.example_losses(theta, X[rows], y[rows]).mean())(theta)
+        # Of the sum, as in the authors' code (BCEWithLogitsLoss with reduction="sum"), and not of the mean.
+        g = jax.grad(lambda theta: problem.example_losses(theta, X[rows], y[rows]).sum())(theta)
         return jnp.clip(theta + rate * g, problem.theta - box.widths, problem.theta + box.widths), None
 
     return lax.scan(step, theta, batches)[0]

@@ -22,6 +22,7 @@ from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     agreement,
     contrast,
     contrastive,
+    divergence,
     fisher,
     keskar,
     layerwise,
@@ -128,6 +129,8 @@ def measure_problem(
 def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:
     if isinstance(measures, str | Specification):
         measures = [measures]
+    if measures is not None and not isinstance(measures, Sequence):
+        raise InvalidInput("measures", f"got {measures!r}", "Pass names of measures, or their specifications.")
     if not measures:
         raise InvalidInput("measures", "are none", "Name at least one.")
     found = []

@@ -30,24 +30,32 @@ from jaxtyping import Float, Integer
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.gradients import NaturalGradientContrast
+from nngp_prior.schemas.gradients import InDivergence, NaturalGradientContrast
 from nngp_prior.schemas.sharpness import Status
 from nngp_prior.sharpness.contrast import cost_of_pairs, figures
 from nngp_prior.sharpness.losses import LOSSES, curvature
-from nngp_prior.sharpness.minibatches import check_pairs, minibatch_gradients, pair_of, pairs_of_minibatches, scaled
+from nngp_prior.sharpness.minibatches import (
+    Pair,
+    check_pairs,
+    minibatch_gradients,
+    pair_of,
+    pairs_of_minibatches,
+    scaled,
+)
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
-from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome
+from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
 _BYTES = 2**31  # what the gradients of outputs at the inputs for F may take
 _OUTSIDE = 100  # square roots of the unit of rounding: the part of a gradient that may lie outside the range of F
+_UNSEEN = 0.1  # with damping, the part of g ∘ θ, which rescaling leaves alone, that may lie where diag F is zero
 
 
 class Metric(NamedTuple):
     """F in scaled parameters θ/d, as its eigenvalues and eigenvectors, without what is zero.
 
     Attributes:
-        scale: d, of each parameter.
+        scale: d, of each parameter; 0 of those that F and D do not see, in which the metric is zero.
         eigenvalues: of diag(d) F diag(d), positive; what is no more than rounding is left out.
         eigenvectors: theirs, as rows.
         damping: λ, in the scaled parameters.
@@ -78,8 +86,9 @@ def metric(
         if damping > 0 and damped_by == "identity":
             scale = jnp.ones_like(problem.theta)
         else:
+            # A parameter that no input for F reaches has a zero in D as in F, and no scale that rescaling would keep.
             lengths = jnp.linalg.norm(J, axis=0)
-            scale = 1 / jnp.where(lengths > 0, lengths, 1)
+            scale = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
         _, S, V = jnp.linalg.svd(J * scale, full_matrices=False)
         kept = int(jnp.sum(max(J.shape) * jnp.finfo(J.dtype).eps * S[0] < S))
         return Metric(scale, S[:kept] ** 2, V[:kept], jnp.asarray(damping, J.dtype))
@@ -99,10 +108,42 @@ def _weighted_gradients(problem: Problem, rows: Array) -> Array:
     return lax.map(of_input, rows, batch_size=problem.chunk)
 
 
+class LeftOut(NamedTuple):
+    """What of the gradients of a pair of minibatches has no part in the figure, or has it by damping only.
+
+    Attributes:
+        outside: the larger part of a gradient that is outside the range of F, in scaled parameters.
+        unseen: the larger part of g ∘ θ in parameters in which F and D are zero.
+    """
+
+    outside: float
+    unseen: float
+
+
+def pair_in(problem: Problem, F: Metric, rows: Integer[np.ndarray, "2 batch"]) -> tuple[Pair, LeftOut]:
+    """Lengths of the gradients of two minibatches, and the cosine between them, by F⁻¹.
+
+    Args:
+        problem: on all examples.
+        F: what inner products are taken by.
+        rows: those of the minibatches.
+
+    Returns:
+        both, and what was left out.
+    """
+    with precisely():
+        inner, scales, *left_out = _inner_products(problem, F, jnp.asarray(rows))
+    pair = pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1])))
+    return pair, LeftOut(*(float(np.max(np.asarray(part))) for part in left_out))
+
+
 @jax.jit
-def _inner_products(problem: Problem, metric: Metric, pair: Array) -> tuple[Array, Array, Array]:
-    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and what is outside the range of F."""
+def _inner_products(problem: Problem, metric: Metric, pair: Array) -> tuple[Array, Array, Array, Array]:
+    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and what is left out."""
     G, scales = jax.vmap(scaled)(minibatch_gradients(problem, pair))
+    products = G * problem.theta
+    lengths = jnp.linalg.norm(products, axis=1)
+    unseen = jnp.linalg.norm(jnp.where(metric.scale > 0, 0, products), axis=1) / jnp.where(lengths > 0, lengths, 1)
     G = G * metric.scale
     inside = G @ metric.eigenvectors.T
     outside = G - inside @ metric.eigenvectors
@@ -111,10 +152,10 @@ def _inner_products(problem: Problem, metric: Metric, pair: Array) -> tuple[Arra
     rest = jnp.where(metric.damping > 0, 1 / jnp.where(metric.damping > 0, metric.damping, 1), 0)
     lengths = jnp.linalg.norm(G, axis=1)
     part = jnp.linalg.norm(outside, axis=1) / jnp.where(lengths > 0, lengths, 1)
-    return inner + rest * outside @ outside.T, scales, part
+    return inner + rest * outside @ outside.T, scales, part, unseen
 
 
-def parts(n: int, specification: NaturalGradientContrast, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def parts(n: int, specification: InDivergence, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Which examples are for F, and which for minibatches.
 
     Args:
@@ -131,8 +172,16 @@ def parts(n: int, specification: NaturalGradientContrast, seed: int) -> tuple[np
     return order[:number], order[:number] if same else order[number:]
 
 
-@CHECKS.register(NaturalGradientContrast)
-def _check(problem: Problem, specification: NaturalGradientContrast) -> None:
+def check(problem: Problem, specification: InDivergence) -> None:
+    """Refuse minibatches that do not fit beside the inputs for F, and an F that does not fit into memory.
+
+    Args:
+        problem: network, loss, data.
+        specification: options.
+
+    Raises:
+        InvalidInput: one of them.
+    """
     number = specification.fisher_examples
     room = problem.n - (specification.fisher_inputs == "separate")
     if number is not None and number > room:
@@ -146,6 +195,9 @@ def _check(problem: Problem, specification: NaturalGradientContrast) -> None:
         trouble = f"gradients of {len(for_fisher)} outputs by {problem.size} parameters take {taken / 2**30:.1f} GiB"
         remedy = f"Take at most {limit}." if limit else "Measure a smaller network."
         raise InvalidInput("fisher_examples", trouble, remedy)
+
+
+CHECKS.register(NaturalGradientContrast)(check)
 
 
 @MEASURES.register(NaturalGradientContrast)
@@ -166,40 +218,74 @@ def natural_gradient_contrast(
     """
     for_fisher, for_minibatches = parts(problem.n, specification, seed)
     F = metric(problem, for_fisher, specification.damping, specification.damped_by)
-    found, outside = [], 0.0
+    found, left_out = [], []
     for rows in pairs_of_minibatches(for_minibatches, specification.batch, specification.pairs, seed):
-        with precisely():
-            inner, scales, part = _inner_products(problem, F, jnp.asarray(rows))
-        found.append(pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1]))))
-        outside = max(outside, float(np.asarray(part).max()))
+        pair, part = pair_in(problem, F, rows)
+        found.append(pair)
+        left_out.append(part)
         progress(Progress("pairs", len(found), specification.pairs))
-    rank = len(F.eigenvalues)
-    diagnostics = {
-        "damping": specification.damping,
-        "damped_by": specification.damped_by,
-        "fisher_inputs": specification.fisher_inputs,
-        "fisher_examples": len(for_fisher),
-        "rank": rank,
-        "outside": outside,
-    }
-    limit = _OUTSIDE * math.sqrt(float(jnp.finfo(problem.dtype).eps))
-    status, message = _worth(specification, rank, len(for_fisher), outside if outside > limit else 0.0)
     names = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
-    quantities = []
-    for each in figures(found, names):
-        if rank == 0:
-            each = replace(each, value=math.nan, stderr=None, status=status, message=message)
-        elif each.status == "ok":
-            each = replace(each, status=status, message=message)
-        quantities.append(replace(each, diagnostics={**diagnostics, **each.diagnostics}))
+    quantities = judged(figures(found, names), problem, specification, F, len(for_fisher), left_out)
     gradients = len(for_fisher) / problem.n + cost_of_pairs(problem, specification.batch, specification.pairs)
     return Outcome(quantities, gradients)
 
 
-def _worth(specification: NaturalGradientContrast, rank: int, examples: int, outside: float) -> tuple[Status, str]:
-    """Whether the figures say anything; ``outside`` is 0 where it is no more than rounding."""
+def judged(
+    quantities: list[Quantity],
+    problem: Problem,
+    specification: InDivergence,
+    F: Metric,
+    examples: int,
+    left_out: list[LeftOut],
+) -> list[Quantity]:
+    """Figures with what there is to say of F.
+
+    Args:
+        quantities: figures.
+        problem: network, loss, data.
+        specification: options.
+        F: the Fisher information.
+        examples: number of inputs for it.
+        left_out: of each pair.
+
+    Returns:
+        the figures with diagnostics, and the status ``degenerate`` where they say nothing.
+    """
+    rank = len(F.eigenvalues)
+    outside, unseen = (max(parts) for parts in zip(*left_out, strict=True))
+    diagnostics = {
+        "damping": specification.damping,
+        "damped_by": specification.damped_by,
+        "fisher_inputs": specification.fisher_inputs,
+        "fisher_examples": examples,
+        "rank": rank,
+        "outside": outside,
+        "unseen": unseen,
+    }
+    limit = _OUTSIDE * math.sqrt(float(jnp.finfo(problem.dtype).eps))
+    bound = _UNSEEN if specification.damping > 0 else limit
+    told = LeftOut(outside if outside > limit else 0.0, unseen if unseen > bound else 0.0)
+    status, message = _worth(specification, rank, examples, told)
+    judgements = []
+    for each in quantities:
+        if rank == 0:
+            each = replace(each, value=math.nan, stderr=None, status=status, message=message)
+        elif each.status == "ok":
+            each = replace(each, status=status, message=message)
+        judgements.append(replace(each, diagnostics={**diagnostics, **each.diagnostics}))
+    return judgements
+
+
+def _worth(specification: InDivergence, rank: int, examples: int, told: LeftOut) -> tuple[Status, str]:
+    """Whether the figures say anything; parts that are too small to be told are 0."""
     if rank == 0:
         return "degenerate", "F is zero: the loss has no curvature at these outputs, or they do not depend on θ"
+    if told.unseen and (specification.damping > 0 or not told.outside):
+        message = (
+            f"up to {told.unseen:.2g} of a gradient (times θ) is in parameters that no input for F reaches, and is "
+            "left out; take more fisher_examples, or damped_by='identity'"
+        )
+        return "degenerate", message
     if specification.damping > 0:
         return "ok", ""
     if specification.fisher_inputs == "same" and rank == examples:
@@ -208,10 +294,10 @@ def _worth(specification: NaturalGradientContrast, rank: int, examples: int, out
             "orthogonal, whatever the network is; take fisher_inputs='separate', or damping"
         )
         return "degenerate", message
-    if outside:
+    if told.outside:
         message = (
-            f"up to {outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), where "
-            "the divergence does not bound a step, and is left out; take more fisher_examples, or damping"
+            f"up to {told.outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), "
+            "where the divergence does not bound a step, and is left out; take more fisher_examples, or damping"
         )
         return "degenerate", message
     return "ok", ""

@@ -147,7 +147,7 @@ class FiniteNetwork:
             the vector; ``blocks`` says what is where.
 
         Raises:
-            InvalidInput: another structure, another shape, or a number that is not finite.
+            InvalidInput: another structure, type or shape, or a number that is not finite.
         """
         leaves, structure = tree_leaves_with_path(parameters), jax.tree.structure(parameters)
         if structure != self.structure:
@@ -156,6 +156,9 @@ class FiniteNetwork:
         flat = []
         for (path, leaf), block in zip(leaves, self.blocks, strict=True):
             array, where = np.asarray(leaf), f"{_PLURAL[block.role]} of {block.layer}"
+            if array.dtype.kind not in "biuf" and array.dtype != jnp.bfloat16:
+                problem = f"the {where} (parameters{keystr(path)}) are of type {array.dtype}"
+                raise InvalidInput("parameters", problem, "Pass real numbers.")
             if array.shape != block.shape:
                 problem = f"the {where} (parameters{keystr(path)}) have shape {array.shape}, not {block.shape}"
                 raise InvalidInput("parameters", problem, "Pass those of this architecture and these inputs.")

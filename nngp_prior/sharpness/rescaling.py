@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
+from jax.tree_util import tree_leaves_with_path, tree_map_with_path
 from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, layers_of
@@ -161,7 +161,16 @@ def _rescaled(
             found = found * np.tile(c, leaf.shape[-2] // len(c))[:, None]
         return found.astype(leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(scaled, parameters)
+    remedy = "Pass what init gave, or train returned, for this architecture."
+    refusal = InvalidInput("parameters", "are not those of the architecture", remedy)
+    try:
+        moved = tree_map_with_path(scaled, parameters)
+        places = {tuple(key.idx for key in path[:-1]) for path, _ in tree_leaves_with_path(moved)}
+    except (AttributeError, IndexError, TypeError, ValueError):  # other trees, and arrays that do not fit the factors
+        raise refusal from None
+    if not {*dividing, *multiplying} <= places:
+        raise refusal
+    return moved
 
 
 def _positive(alpha: float) -> float:

@@ -41,7 +41,7 @@ def check(problem: Problem, specification: SAMSharpness | ASAMSharpness | Fisher
     if m is not None and m > problem.n:
         raise InvalidInput("minibatch", f"got {m} where there are {problem.n} examples", f"Pass at most {problem.n}.")
     if specification.normalize_logits and (m or problem.n) == 1:
-        message = "of a single output would leave its sign alone"
+        message = "of a single output would leave nothing but its sign"
         raise InvalidInput("normalize_logits", message, "Take more examples, or a larger minibatch.")
 
 

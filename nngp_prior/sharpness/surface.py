@@ -164,6 +164,8 @@ def landscape(
         InvalidInput: something that cannot be used, or a file of another landscape.
     """
     specification = specification or Landscape()
+    if not isinstance(specification, Landscape):
+        raise InvalidInput("specification", f"got {specification!r}", "Pass Landscape(…), or nothing.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
     problem = Problem.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)

@@ -17,7 +17,7 @@ from nngp_prior.sharpness.minibatches import minibatch, pairs_of_minibatches
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import Outcome
-from nngp_prior.sharpness.regret import contrast_regret, minimise
+from nngp_prior.sharpness.regret import around, contrast_regret, minimise
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, RELU, data, dense_gradients, linear, small, trained
 
@@ -169,9 +169,9 @@ def test_a_minimisation_that_is_cut_short_says_so() -> None:
 def test_it_stays_in_the_ball() -> None:
     problem = quadratic()
     with precisely():
-        found = minimise(problem, jnp.zeros(5), 0.1, 1e-9, 100)
+        found = minimise(around(problem), jnp.zeros(5), 0.1, 1e-9, 100)
     assert found.converged
-    assert float(np.linalg.norm(found.delta)) == pytest.approx(0.1, rel=1e-12)
+    assert float(np.linalg.norm(found.u)) == pytest.approx(0.1, rel=1e-12)
 
 
 def test_zero_gradients_are_told() -> None:

@@ -95,7 +95,8 @@ def test_zhang2021_takes_clipped_steps_on_minibatches(batch: int) -> None:
         for epoch in range(4):
             order = generator(own, "minibatches", repeat, epoch).permutation(8)
             for i in range(8 // batch):
-                z = np.clip(z + 0.01 * quadratic(problem, order[i * batch : (i + 1) * batch]).slope(z), -box, box)
+                summed = batch * quadratic(problem, order[i * batch : (i + 1) * batch]).slope(z)
+                z = np.clip(z + 0.01 * summed, -box, box)
             losses.append(quadratic(problem)(z))
         values.append(sharpness(max(losses), losses[0]))
     assert found.value == pytest.approx(np.mean(values), rel=1e-9)

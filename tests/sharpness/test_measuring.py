@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -98,7 +100,9 @@ def test_a_figure_depends_on_its_seed_and_on_nothing_else_that_is_measured() -> 
 @pytest.mark.parametrize(
     ("measures", "message"),
     [
-        (["sharpness"], "measures: got 'sharpness'. Choose from eigenvalues, trace"),
+        (["flat"], "measures: got 'flat'. Choose from eigenvalues, trace"),
+        (["eigenvalue"], "measures: got 'eigenvalue'. Did you mean eigenvalues[^?]*[?] There are eigenvalues, trace"),
+        (["spectral_density"], "measures: got 'spectral_density'. Did you mean spectral-density"),
         ([], "measures: are none"),
         ([SMALL], "measures: got FullyConnected"),
         ([Trace(layer="dense 4")], "layer: got 'dense 4'. Choose one of dense 1, dense 2, dense 3"),
@@ -115,9 +119,38 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(measures: list, m
 def test_fields_are_checked() -> None:
     with pytest.raises(InvalidInput, match=r"^probes"):
         measure_of("trace", probes=1)
+    with pytest.raises(InvalidInput, match=r"largest and smallest are both 0: ask for at least one"):
+        measure_of("eigenvalues", largest=0, smallest=0)
     with pytest.raises(InvalidInput, match=r"^probe: Trace has no such field"):
         measure_of("trace", probe=10)
     assert TypeAdapter(Measure).validate_python({"kind": "trace", "probes": "basis"}) == Trace(probes="basis")
+
+
+_WRONG_TYPES = """
+from nngp_prior import FullyConnected
+from nngp_prior.schemas.sharpness import Trace
+from nngp_prior.sharpness import landscape, measure
+
+network, data = FullyConnected(depth=1, width=2), ([[1.0, 2.0]], [1])
+for call in (
+    lambda: measure("fully-connected", (), data),
+    lambda: measure((), network, data),
+    lambda: measure(network, (), data, 5),
+    lambda: landscape(network, (), data, Trace()),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_wrong_types_are_told_as_such() -> None:
+    """In a process of its own, since here all types are checked."""
+    done = subprocess.run([sys.executable, "-c", _WRONG_TYPES], capture_output=True, text=True, check=True)
+    starts = ["architecture: is str", "architecture: is tuple", "measures: got 5", "specification: got Trace("]
+    for line, start in zip(done.stdout.splitlines(), starts, strict=True):
+        assert line.startswith(start)
 
 
 def test_a_loss_that_is_not_finite_is_a_status() -> None:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
 from nngp_prior.schemas.gradients import GradientContrast, NaturalGradientContrast
@@ -200,3 +201,44 @@ def test_an_f_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(natural, "_BYTES", 100)
     with pytest.raises(InvalidInput, match=r"^fisher_examples: gradients of 10 outputs by 4 parameters .* at most 3"):
         measure(LINEAR, np.ones(4), data(20, 4), [NaturalGradientContrast(batch=2)])
+
+
+def with_a_unit_that_f_does_not_see() -> tuple[Problem, NaturalGradientContrast]:
+    """A ReLU network of one hidden layer, whose first unit answers to minibatches' examples only."""
+    specification = NaturalGradientContrast(batch=8, pairs=6, damping=0.1)
+    _, for_minibatches = parts(60, specification, 0)
+    X, y = data(60, 3)
+    X[:, 0] = -1
+    X[for_minibatches[:10], 0] = 5
+    architecture = FullyConnected(depth=1, width=4)
+    network = finite_network(architecture, (3,))
+    theta = network.flatten(network.init(0))
+    theta[[0, 4, 8, 12]] = 3, 0, 0, 0  # its weights and bias
+    return Problem.of(architecture, network.unflatten(theta), (X, y)), specification
+
+
+def test_parameters_that_no_input_for_f_reaches_are_left_out() -> None:
+    """D is zero there as F is: in place of 1/λ in units of θ, the pseudo-inverse, which rescaling leaves alone."""
+    problem, specification = with_a_unit_that_f_does_not_see()
+    for_fisher, for_minibatches = parts(60, specification, 0)
+    F, G = dense(problem.subset(for_fisher), "ggn"), dense_gradients(problem)
+    d = np.divide(1, np.sqrt(np.diag(F)), out=np.zeros(len(F)), where=np.diag(F) > 0)
+    inverse = d[:, None] * np.linalg.inv(d[:, None] * F * d + 0.1 * np.eye(len(F))) * d
+    expected = []
+    for rows in pairs_of_minibatches(for_minibatches, 8, 6, 0):
+        inner = G[rows].mean(axis=1) @ inverse @ G[rows].mean(axis=1).T
+        n1, n2 = np.sqrt(np.diag(inner))
+        expected.append((n1 + n2 - inner[0, 1] * (1 / n1 + 1 / n2)) / 2)
+    parameters = problem.unravel(problem.theta)
+    architecture = FullyConnected(depth=1, width=4)
+    moved = [problem.network.flatten(rescale(architecture, parameters, alpha)) for alpha in (1.0, 5.9)]
+    moved.append(problem.network.flatten(rescale_nodes(architecture, parameters, 5.9, seed=1)))
+    for theta in moved:
+        (first, *_) = natural_gradient_contrast(problem.at(theta), specification, 0, ignore).quantities
+        assert first.value == pytest.approx(np.mean(expected), rel=1e-8)
+        assert first.status == "degenerate"
+        assert "in parameters that no input for F reaches" in first.message
+        assert 0.1 < first.diagnostics["unseen"] <= 1
+    undamped = specification.model_copy(update={"damping": 0.0})
+    (first, *_) = natural_gradient_contrast(problem, undamped, 0, ignore).quantities
+    assert first.status == "degenerate"

@@ -132,6 +132,8 @@ def test_parameters_that_do_not_fit_are_refused() -> None:
     diverged[2][1][0, 3] = np.nan
     with pytest.raises(InvalidInput, match=r"the biases of dense 2 \(.*\) hold nan"):
         finite.flatten(diverged)
+    with pytest.raises(InvalidInput, match=r"the weights of dense 1 \(.*\) are of type complex128. Pass real"):
+        finite.flatten(jax.tree.map(lambda array: array + 1j, finite.init(0)))
 
 
 def test_it_computes_in_float64_where_jax_does_not() -> None:

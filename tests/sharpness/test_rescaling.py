@@ -8,6 +8,7 @@ from nngp_prior import Convolutional, FromNetwork, FullyConnected, Residual
 from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import ConvolutionLayer, PoolingLayer
+from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import ALPHA, hidden_layers, rescale, rescale_nodes
 
 ALPHAS = (ALPHA, 0.3)
@@ -109,3 +110,11 @@ def test_what_cannot_be_rescaled(architecture, options: dict, field: str, proble
         with pytest.raises(InvalidInput, match=problem) as refused:
             function(architecture, (), **options)
         assert refused.value.field == field
+
+
+def test_parameters_of_another_network_are_refused() -> None:
+    architecture, other = FullyConnected(depth=2, width=4), FullyConnected(depth=2, width=5)
+    for parameters in (None, (), [1.0, 2.0], {"W": np.ones((3, 4))}, finite_network(other, (3,)).init(0)):
+        for function in (rescale, rescale_nodes):
+            with pytest.raises(InvalidInput, match=r"^parameters: are not those of the architecture"):
+                function(architecture, parameters, 2.0)
