@@ -18,6 +18,7 @@ of layers and nodes changes no step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -152,7 +153,7 @@ def ball(problem: Problem, rows: Integer[np.ndarray, " N"], F: Metric) -> Ball:
 def _seen(problem: Problem, rows: Array) -> Problem:
     part = minibatch(problem, rows)
     f = lax.map(lambda X: part.outputs(part.theta, X), part.inputs)
-    return part.with_examples(part.inputs, f, part.weights, part.n)
+    return replace(part, labels=f)
 
 
 @jax.jit
