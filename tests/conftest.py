@@ -1,10 +1,19 @@
-"""Shapes and types of all annotated functions are checked while tests run; real images are used where they are."""
+"""Shapes and types of all annotated functions are checked while tests run; real images are used where they are.
+
+Tests spend most of their time in compilers, and little in what they compile: XLA leaves its optimisations out, here and
+in the processes that tests start. ``XLA_FLAGS= pytest`` tests what users run.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+)
 
 # All rooms but numerics.gaussian, whose functions are called for each site and coordinate.
 _CHECKED = [

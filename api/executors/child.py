@@ -37,7 +37,7 @@ _NICENESS = 5  # the server stays quick while all cores compute
 _IDLE = 10.0  # seconds after which nothing is kept for the next task
 _BETWEEN = 0.2  # seconds between two messages of progress
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.follow")
+_HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.follow", "scipy.stats.qmc")
 
 
 def main(works: Mapping[str, Work[Any]] = WORK) -> None:

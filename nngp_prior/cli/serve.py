@@ -104,11 +104,12 @@ def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
     import httpx2
 
     until = time.monotonic() + _START
-    while process.poll() is None and time.monotonic() < until:
-        with suppress(httpx2.TransportError):
-            if httpx2.get(f"{url}/readyz", trust_env=False).is_success:
-                return True
-        time.sleep(0.1)
+    with httpx2.Client(trust_env=False) as http:  # certificates are read once, and not at each attempt
+        while process.poll() is None and time.monotonic() < until:
+            with suppress(httpx2.TransportError):
+                if http.get(f"{url}/readyz").is_success:
+                    return True
+            time.sleep(0.1)
     return False
 
 

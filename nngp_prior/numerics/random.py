@@ -8,7 +8,6 @@ import threading
 
 import numpy as np
 from jaxtyping import Float, UInt32
-from scipy.stats import qmc
 
 _SOBOL_DIMENSIONS = 21_201  # as far as the direction numbers of Joe and Kuo (2008) go
 _BITS = 32
@@ -62,6 +61,8 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
     Raises:
         RuntimeError: that has happened, by other calls of SciPy.
     """
+    from scipy.stats import qmc  # half a second, which a process that draws no points does without
+
     with _LOCK:
         points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
     if np.any(points[1] != 0.5):  # the point after the origin, in every dimension

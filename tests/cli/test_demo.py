@@ -11,6 +11,11 @@ from tests.cli.strict_json import parse
 NAMES = ["threshold:5", "one-vs-rest:3", "random:1", "constant:1"]
 
 
+@pytest.fixture(autouse=True)
+def _one_process_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGP_SLOTS", "1")
+
+
 def test_writes_a_plot_and_its_data_and_prints_a_table(run, tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
     ended = run("demo", "-n", 50, "--folder", folder)

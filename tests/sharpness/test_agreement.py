@@ -13,7 +13,6 @@ from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import Outcome
 from tests.sharpness.cases import LINEAR, data, dense_gradients, linear, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 KINDS = ("", "[same label]", "[different labels]")
 PROBLEMS = {
     "cross-entropy": small,

@@ -21,7 +21,6 @@ from nngp_prior.sharpness.regret import around, contrast_regret, minimise
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, RELU, data, dense_gradients, linear, small, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 NAMES = ("gradient_contrast", "minibatch_gradient_norm", "gradient_disagreement")
 
 

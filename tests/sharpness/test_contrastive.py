@@ -20,8 +20,6 @@ from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import Outcome
 from tests.sharpness.cases import LINEAR, data, dense, dense_gradients, linear, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def contrastive(problem: Problem, seed: int = 0, **options) -> Outcome:
     return contrastive_flatness(problem, ContrastiveFlatness(**{"batch": 5, **options}), seed, ignore)

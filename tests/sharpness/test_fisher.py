@@ -8,8 +8,6 @@ from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.problem import Problem
 from tests.sharpness.cases import data, dense, images, relative, small, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.mark.parametrize(("fisher", "matrix"), [("model", "ggn"), ("empirical", "empirical-fisher")])
 @pytest.mark.parametrize("loss", ["cross-entropy", "mse"])

@@ -10,8 +10,6 @@ from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.training import train
 from tests.sharpness.small import NETWORK, X, Y
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 HOW = Training(optimizer=SGD(learning_rate=0.1), batch_size=12, goal="none", dtype="float64")
 STRENGTH = 0.3
 

@@ -8,8 +8,6 @@ from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.operators import operator_of
 from tests.sharpness.cases import of_matrix, random_symmetric, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def run(A: np.ndarray, steps: int, start: np.ndarray | None = None) -> Lanczos:
     rng = np.random.default_rng(5)

@@ -13,8 +13,6 @@ from nngp_prior.sharpness.measuring import checked, measure_problem
 from nngp_prior.sharpness.networks import finite_network
 from tests.sharpness.cases import data, dense, images, of_matrix, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 LINEAR = FullyConnected(depth=2, width=3, activation="identity", bias_std=0)
 
 

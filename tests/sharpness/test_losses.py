@@ -6,8 +6,6 @@ import pytest
 from nngp_prior.sharpness.losses import LOSSES, cross_entropy, curvature, is_error, slope, squared_error, squared_slope
 from nngp_prior.sharpness.networks import precisely
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 F = np.array([-1000.0, -3.0, -1e-3, 0.0, 0.5, 40.0, 1000.0])
 
 

@@ -26,8 +26,6 @@ from nngp_prior.sharpness.registry import MEASURES
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import CASES, RELU, SMALL, Case, data, dense, of_matrix, relative, small, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def test_each_specification_has_an_implementation_and_a_case() -> None:
     members = set(get_args(get_args(Measure)[0]))

@@ -6,8 +6,6 @@ from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.moments import mean_and_error, probe_vectors
 from tests.sharpness.cases import dense, of_matrix, random_symmetric, relative, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def figures(problem, *measures, seed: int = 0):
     return measure_problem(problem, measures, seed)

@@ -19,7 +19,6 @@ from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import LINEAR, SMALL, data, dense, dense_gradients, linear, relative, small
 from tests.sharpness.test_contrast import regret
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 NAMES = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
 
 

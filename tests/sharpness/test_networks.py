@@ -9,8 +9,6 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.sharpness.networks import Block, finite_network, precisely
 from tests.sharpness.cases import IMAGES, SMALL
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.mark.parametrize(
     ("architecture", "shape"),

@@ -11,8 +11,6 @@ from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
 from tests.sharpness.cases import IMAGES, SMALL, data, dense, images, small, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PROBLEMS = {"cross-entropy": small, "mse": lambda: small("mse"), "images": images}
 
 

@@ -12,8 +12,6 @@ from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from tests.sharpness.cases import data, dense, images, of_matrix, small
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 PERCEPTRON = FullyConnected(depth=0)
 NORMALISED = FullyConnected(depth=1, width=3, activation="sin", layer_norm=True, bias_std=0)
 

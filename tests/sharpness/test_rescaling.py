@@ -28,6 +28,7 @@ def drawn(architecture, dtype=np.float64):
     """Inputs, parameters in NumPy, and the forward pass."""
     X = IMAGES.reshape(len(IMAGES), -1) if isinstance(architecture, FullyConnected) else IMAGES
     init, apply, _ = network(architecture)
+    apply = jax.jit(apply)
     with jax.enable_x64(True):
         _, parameters = init(jax.random.key(0), (1, *X.shape[1:]))
         parameters = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), parameters)

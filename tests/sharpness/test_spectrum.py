@@ -10,8 +10,6 @@ from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.spectrum import spectral_density
 from tests.sharpness.cases import dense, linear, of_matrix, random_symmetric, small, trained
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SPREAD = np.concatenate([[40.0, 12.0, 3.0, -2.0], np.linspace(-0.5, 0.5, 26)])
 
 

@@ -23,7 +23,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOT
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("home")).start()
+    server = Server(tmp_path_factory.mktemp("home"), slots=1).start()
     yield server
     server.stop()
 
