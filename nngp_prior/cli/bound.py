@@ -29,6 +29,7 @@ from nngp_prior.versions import versions
 
 _IGNORED = {
     "kernel_file": (*options.OF_DATA, "preprocessing", "labelling", *options.OF_ARCHITECTURE),
+    "labels_file": ("labelling",),
 }
 _CLEAN = "realizable, clean labels"
 

@@ -117,6 +117,7 @@ def test_boolean_inputs_come_in_random_order(run) -> None:
         ("-n 20 --plot bounds.pdf", "--plot: got 'bounds.pdf'"),
         ("-n 20 --plot nowhere/bounds.png", "--plot: nowhere/bounds.png cannot be written"),
         ("--kernel-file K.npy -n 20", "--n: means nothing beside --kernel-file"),
+        ("--labels-file y.npy --labelling parity", "--labelling: means nothing beside --labels-file"),
         ("-n 20 --method nuts", "method: got 'nuts'"),
     ],
 )

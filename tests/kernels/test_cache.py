@@ -226,7 +226,9 @@ def test_two_processes_compute_an_entry_once(tmp_path: Path) -> None:
     results = [child.communicate(timeout=100)[0].split() for child in children]
     assert [child.returncode for child in children] == [0, 0]
     assert sorted(int(count) for count, _ in results) == [0, TILES]
-    assert results[0][1] == results[1][1] == repr(float(np.array(kernel(FullyConnected(), X)).sum()))
+    assert results[0][1] == results[1][1]
+    # Other tiles are other shapes, which may be rounded otherwise.
+    assert float(results[0][1]) == pytest.approx(float(np.array(kernel(FullyConnected(), X)).sum()), rel=1e-14)
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

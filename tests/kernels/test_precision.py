@@ -71,7 +71,7 @@ def layers(architecture: FullyConnected, x: np.ndarray, x2: np.ndarray) -> tuple
 def test_near_copies_through_many_layers(architecture: FullyConnected) -> None:
     """An error of 1 - ρ grows as 1 - ρ itself does, in whatever arithmetic: by 10⁷ in 20 chaotic layers.
 
-    What is lost are digits of correlations of near-copies. Other inputs, and copies, have all of them.
+    What is lost are digits of correlations of near-copies. Of other inputs, and copies, ours has all of them.
     """
     rng = np.random.default_rng(0)
     x, other = rng.standard_normal((2, 10))
@@ -91,5 +91,6 @@ def test_near_copies_through_many_layers(architecture: FullyConnected) -> None:
         }
     assert (growth > 1e6) == (architecture.activation == "erf")
     for name, error in errors.items():
-        assert error[:4].max() < 50 * EPS, name  # copies, the opposite, and another input
-        assert error[4:].max() < 50 * EPS + 5 * EPS * growth, name
+        if name != "neural-tangents":  # whose correlations of copies are rounded or not, by how it is compiled
+            assert error[:4].max() < 50 * EPS, name  # copies, the opposite, and another input
+        assert error.max() < 50 * EPS + 5 * EPS * growth, name

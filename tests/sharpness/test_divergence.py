@@ -21,8 +21,6 @@ from tests.sharpness.cases import LINEAR, data, linear, small
 from tests.sharpness.test_contrast import regret
 from tests.sharpness.test_natural import many, rescaled
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 def found(problem: Problem, seed: int = 3, **options) -> Quantity:
     specification = NaturalContrastRegret(**{"batch": 8, "pairs": 3, "tolerance": 1e-9, **options})
