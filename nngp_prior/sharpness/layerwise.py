@@ -34,7 +34,7 @@ from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.relative_flatness import layer_trace
 from nngp_prior.sharpness.rescaling import HOMOGENEOUS
 from nngp_prior.sharpness.selections import Selection
-from nngp_prior.sharpness.spectrum import extremes
+from nngp_prior.sharpness.spectrum import START_COST, extremes
 
 _OfTraces = MinimumSharpness | WeightCurvatureIndex
 
@@ -238,4 +238,4 @@ def scaled_eigenvalue(
         status = "not-converged"
         message = f"the residual is {residuals[-1]:.2g} after {lanczos.steps} steps; raise max_steps or the tolerance"
     found = Quantity("scaled_lambda_max", float(values[-1]), None, status, message, diagnostics)
-    return Outcome([found], COST * lanczos.steps)
+    return Outcome([found], START_COST + COST * lanczos.steps)

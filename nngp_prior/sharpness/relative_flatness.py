@@ -29,7 +29,7 @@ from nngp_prior.sharpness.operators import COST
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.selections import Selection
-from nngp_prior.sharpness.spectrum import extremes
+from nngp_prior.sharpness.spectrum import START_COST, extremes
 
 _DENSE = 1024  # rows of a matrix up to which all of its eigenvalues are computed, which is exact to rounding
 _CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation is none
@@ -166,22 +166,22 @@ def _maximal(
     # ‖w_s‖², of normalised weights
     squares = np.sum((deviations[:, None] * W) ** 2, axis=0)
     factors, places = _inverse(deviations), np.arange(cut.block.start, cut.block.stop).reshape(cut.block.shape)
-    total, products, unsure = 0.0, 0, 0
+    total, gradients, unsure = 0.0, 0, 0
     for s in range(cut.units):
         if cut.fan_in <= _DENSE:
             with precisely():
                 H = np.asarray(_unit_hessian(problem, cut, jnp.asarray(s), jnp.asarray(factors, problem.dtype)))
             last = cut.fan_in - 1
             largest = eigh(H, eigvals_only=True, subset_by_index=(last, last))[0] if np.isfinite(H).all() else math.nan
-            products += 1
+            gradients += COST
         else:
             wanted = Eigenvalues(largest=1, smallest=0)
             lanczos, converged = extremes(Selection.of(problem, places[:, s], factors), wanted, seed, lambda _: None)
             largest = lanczos.ritz()[0][-1] if lanczos.finite else math.nan
-            products += lanczos.steps
+            gradients += START_COST + COST * lanczos.steps
             unsure += not converged[-1:].all()
         # κ = Σ ‖w_s‖² λ_max(H_ss)
         total += float(squares[s] * largest)
         progress(Progress("units", s + 1, cut.units))
     message = f"Lanczos' method has not converged for {unsure} of {cut.units} units" if unsure else ""
-    return total, COST * products, message
+    return total, gradients, message

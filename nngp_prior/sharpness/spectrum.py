@@ -24,6 +24,8 @@ from nngp_prior.sharpness.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
+START_COST = 1  # of the first vector for extreme eigenvalues, in gradients
+
 for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
 
@@ -41,10 +43,10 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
     Returns:
         each eigenvalue that was asked for, with its residual; fewer where the matrix has fewer.
     """
-    quantities, products = [], 0
+    quantities, gradients = [], 0
     for name, operator in operators(problem, specification):
         lanczos, converged = extremes(operator, specification, seed, progress)
-        products += lanczos.steps
+        gradients += START_COST + COST * lanczos.steps
         values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
         ends = [("max", len(values) - 1 - i, i) for i in range(min(specification.largest, len(values)))]
         ends += [("min", i, i) for i in range(min(specification.smallest, len(values)))]
@@ -60,7 +62,7 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
                 "not be the last one; raise max_steps or the tolerance"
             )
             quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
-    return Outcome(quantities, COST * products)
+    return Outcome(quantities, gradients)
 
 
 def extremes(
