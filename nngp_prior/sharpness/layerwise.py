@@ -28,7 +28,7 @@ from nngp_prior.sharpness.cutting import cuts
 from nngp_prior.sharpness.losses import LOSSES, curvature
 from nngp_prior.sharpness.moments import mean_and_error, probe_vectors
 from nngp_prior.sharpness.networks import Block, precisely
-from nngp_prior.sharpness.operators import COST
+from nngp_prior.sharpness.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.relative_flatness import layer_trace
@@ -104,23 +104,22 @@ def _traces(problem: Problem, traces: str | int, seed: int, progress: ProgressCa
                 values = {layer: float(layer_trace(problem, cut)) for layer, cut in found.items()}
                 cost = COST * sum(cut.units for cut in found.values())
         return {layer: (value, None) for layer, value in values.items()}, cost
-    result, products = {}, 0
+    H, result, products = operator_of(problem, "hessian"), {}, 0
     for done, (layer, blocks) in enumerate(layers.items()):
         places = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
         own_seed = int(generator(seed, "layer", layer).integers(2**63))
-        values = [_quadratic(problem, places, v) for v in probe_vectors(len(places), traces, own_seed)]
+        values = [_quadratic(H, places, v) for v in probe_vectors(len(places), traces, own_seed)]
         result[layer] = mean_and_error(values, traces)
         products += len(values)
         progress(Progress("layers", done + 1, len(layers)))
     return result, COST * products
 
 
-def _quadratic(problem: Problem, places: np.ndarray, v: np.ndarray) -> float:
+def _quadratic(H: Operator, places: np.ndarray, v: np.ndarray) -> float:
     """vᵀ H_l v, as a product with a vector that is zero elsewhere: one program for all layers."""
-    whole = np.zeros(problem.size, problem.dtype)
+    whole = np.zeros(H.size)
     whole[places] = v
-    with precisely():
-        Hv = np.asarray(problem.hvp(problem.theta, jnp.asarray(whole)), dtype=np.float64)
+    Hv = np.asarray(H(whole), dtype=np.float64)
     return float(v @ Hv[places])
 
 
@@ -230,7 +229,7 @@ def scaled_eigenvalue(
     places = np.concatenate([np.arange(block.start, block.stop) for _, block in blocks])
     scales = np.concatenate([np.full(block.stop - block.start, norm) for norm, block in blocks])
     wanted = Eigenvalues(largest=1, smallest=0, tolerance=specification.tolerance, max_steps=specification.max_steps)
-    lanczos, converged = extremes(Selection.of(problem, places, scales), wanted, seed, progress)
+    lanczos, converged = extremes(Selection.of(operator_of(problem, "hessian"), places, scales), wanted, seed, progress)
     values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
     diagnostics = {"residual": float(residuals[-1]), "steps": lanczos.steps, "norms": norms}
     status, message = "ok", ""

@@ -25,7 +25,7 @@ from nngp_prior.sharpness.cutting import Cut, curvature_of_unit, cuts_asked, wei
 from nngp_prior.sharpness.losses import LOSSES
 from nngp_prior.sharpness.names import of_layer
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import COST
+from nngp_prior.sharpness.operators import COST, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.selections import Selection
@@ -167,16 +167,18 @@ def _maximal(
     squares = np.sum((deviations[:, None] * W) ** 2, axis=0)
     factors, places = _inverse(deviations), np.arange(cut.block.start, cut.block.stop).reshape(cut.block.shape)
     total, gradients, unsure = 0.0, 0, 0
+    H = None if cut.fan_in <= _DENSE else operator_of(problem, "hessian")
     for s in range(cut.units):
-        if cut.fan_in <= _DENSE:
+        if H is None:
             with precisely():
-                H = np.asarray(_unit_hessian(problem, cut, jnp.asarray(s), jnp.asarray(factors, problem.dtype)))
+                H_ss = np.asarray(_unit_hessian(problem, cut, jnp.asarray(s), jnp.asarray(factors, problem.dtype)))
             last = cut.fan_in - 1
-            largest = eigh(H, eigvals_only=True, subset_by_index=(last, last))[0] if np.isfinite(H).all() else math.nan
+            finite = np.isfinite(H_ss).all()
+            largest = eigh(H_ss, eigvals_only=True, subset_by_index=(last, last))[0] if finite else math.nan
             gradients += COST
         else:
             wanted = Eigenvalues(largest=1, smallest=0)
-            lanczos, converged = extremes(Selection.of(problem, places[:, s], factors), wanted, seed, lambda _: None)
+            lanczos, converged = extremes(Selection.of(H, places[:, s], factors), wanted, seed, lambda _: None)
             largest = lanczos.ritz()[0][-1] if lanczos.finite else math.nan
             gradients += START_COST + COST * lanczos.steps
             unsure += not converged[-1:].all()

@@ -12,8 +12,7 @@ from jax import Array
 from jaxtyping import Float, Integer
 
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import Operator, operator_of
-from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.operators import Operator
 
 
 @functools.partial(
@@ -35,23 +34,22 @@ class Selection(Operator):
 
     @classmethod
     def of(
-        cls, problem: Problem, chosen: Integer[np.ndarray, " size"], scales: Float[np.ndarray, " size"] | None = None
+        cls, whole: Operator, chosen: Integer[np.ndarray, " size"], scales: Float[np.ndarray, " size"] | None = None
     ) -> Selection:
-        """Of the Hessian.
+        """Of a whole matrix, whose preparation for products it shares.
 
         Args:
-            problem: at the parameters at hand.
+            whole: the matrix.
             chosen: places of parameters.
             scales: factors; 1 when absent.
 
         Returns:
             the matrix.
         """
-        whole = operator_of(problem, "hessian")
         scales = np.ones(len(chosen)) if scales is None else scales
         with precisely():
-            factors = jnp.asarray(scales, problem.dtype)
-            return cls(problem, whole.known, "hessian", 0, len(chosen), jnp.asarray(chosen), factors)
+            factors = jnp.asarray(scales, whole.problem.dtype)
+            return cls(whole.problem, whole.known, whole.matrix, 0, len(chosen), jnp.asarray(chosen), factors)
 
     def widen(self, v: Array) -> Array:
         """S v at the chosen places, zeros elsewhere."""
