@@ -61,6 +61,32 @@ class Prepared(NamedTuple):
     factors: Array
 
 
+class _Along(NamedTuple):
+    """Between two layers.
+
+    Attributes:
+        mixed: (k, m) R{a} δᵀ; None where there is no δ.
+        Rz: (k, b) R{z}; None where φ'' is zero.
+    """
+
+    mixed: Array | None
+    Rz: Array | None
+
+
+class Halfway(NamedTuple):
+    """A product half done.
+
+    Attributes:
+        v: the vector.
+        between: layers, from the input on.
+        Rf: (1, b) R{f}.
+    """
+
+    v: Array
+    between: tuple[_Along, ...]
+    Rf: Array
+
+
 def has_formulas(network: Any) -> bool:
     """Whether they hold for a network."""
     architecture = network.architecture
@@ -80,7 +106,7 @@ def prepared(
         slopes: outputs (b,) -> w ℓ', for H; None for G and other matrices Σ c ∇f ∇fᵀ.
 
     Returns:
-        for :func:`product`; without the inputs.
+        for :func:`forward` and :func:`backward`; without the inputs.
     """
     layers = _layers(network, theta)
     activated, f = _forward(network, layers, X)
@@ -95,8 +121,11 @@ def prepared(
     return Prepared(tuple(hidden), factors(f))
 
 
-def product(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> Array:
-    """The product with a vector, to be traced by JAX.
+def forward(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> tuple[Array, Halfway]:
+    r"""vᵀ H v, from R{·} of the way forward alone, to be traced by JAX.
+
+    .. math:: v^T H v = \sum_i w_i \ell'' R\{f_i\}^2 + 2 \sum_l \langle V^l, R\{a^{l-1}\} δ^{lT} \rangle
+        + \sum_l \langle (W^{l+1} δ^{l+1}) ∘ φ'', R\{z^l\}^2 \rangle
 
     Args:
         network: the finite network.
@@ -106,27 +135,49 @@ def product(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> 
         v: the vector.
 
     Returns:
-        the product, flat.
+        it, and what :func:`backward` goes on with.
     """
     layers, directions = _layers(network, theta), _layers(network, v)
-    Rz, forward = _of_inputs(directions[0], X), []
+    Rz, between, quadratic = _of_inputs(directions[0], X), [], jnp.zeros((), v.dtype)
     for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
-        Ra = hidden.d * Rz
-        forward.append((Ra, Rz))
+        Ra, mixed = hidden.d * Rz, None
+        if hidden.delta is not None:
+            mixed = Ra @ hidden.delta.T
+            quadratic += 2 * jnp.vdot(direction.weights, mixed)
+        if hidden.bend is not None:
+            quadratic += jnp.vdot(hidden.bend, Rz**2)
+        between.append(_Along(mixed, None if hidden.bend is None else Rz))
         Rz = _plus(layer.weights.T @ Ra + direction.weights.T @ hidden.a, direction)
-    Rdelta = known.factors * Rz
+    return quadratic + jnp.vdot(known.factors, Rz[0] ** 2), Halfway(v, tuple(between), Rz)
+
+
+def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Halfway) -> Array:
+    """H v, to be traced by JAX.
+
+    Args:
+        network: the finite network.
+        theta: parameters, flat.
+        X: (b, d) inputs.
+        known: as :func:`prepared` gave it.
+        halfway: as :func:`forward` gave it.
+
+    Returns:
+        the product, flat.
+    """
+    layers, directions = _layers(network, theta), _layers(network, halfway.v)
+    Rdelta = known.factors * halfway.Rf
     products: list[Array] = []
-    for layer, direction, hidden, (Ra, Rz) in zip(
-        layers[:0:-1], directions[:0:-1], known.hidden[::-1], forward[::-1], strict=True
+    for layer, direction, hidden, along in zip(
+        layers[:0:-1], directions[:0:-1], known.hidden[::-1], halfway.between[::-1], strict=True
     ):
         of_weights, back = hidden.a @ Rdelta.T, layer.weights @ Rdelta
-        if hidden.delta is not None:
-            of_weights += Ra @ hidden.delta.T
+        if hidden.delta is not None and along.mixed is not None:
+            of_weights += along.mixed
             back += direction.weights @ hidden.delta
         products = [*_flat(layer, of_weights, Rdelta), *products]
         Rdelta = back * hidden.d
-        if hidden.bend is not None:
-            Rdelta += hidden.bend * Rz
+        if hidden.bend is not None and along.Rz is not None:
+            Rdelta += hidden.bend * along.Rz
     return jnp.concatenate([*_flat(layers[0], _times_inputs(Rdelta, X), Rdelta), *products])
 
 

@@ -9,19 +9,21 @@ goes on with a new vector instead of dividing rounding errors by their length.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 from scipy.linalg import eigh_tridiagonal
 
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import Operator
+from nngp_prior.sharpness.operators import COST, Operator
 
-_FIRST_ROOM = 8  # vectors; doubled when they are used up
+_FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this many are added
+_MORE_ROOM = 32
 _LITTLE = 1e-2  # part of a vector's length
 _EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
 
@@ -45,15 +47,22 @@ class Lanczos:
         self._operator, self._rng = operator, rng
         self._alphas: list[float] = []
         self._betas: list[float] = []
+        self._halfway: Any = None
         self.finite, self.exhausted = True, False
         dtype = operator.problem.dtype
         with precisely():
             self._q, self._Q = _first(jnp.asarray(start, dtype), min(_FIRST_ROOM, operator.size))
+            self._before = jnp.zeros_like(self._q)
 
     @property
     def steps(self) -> int:
-        """Products so far, k."""
+        """Products so far, k, of which the last may be half done."""
         return len(self._alphas)
+
+    @property
+    def gradients(self) -> int:
+        """What the products cost, in gradients."""
+        return COST * self.steps - (self._operator.half_saved if self._halfway is not None else 0)
 
     @property
     def whole(self) -> bool:
@@ -61,58 +70,84 @@ class Lanczos:
         return self.steps == self._operator.size
 
     def step(self) -> None:
-        """One product, unless the whole space is spanned."""
-        with precisely():
-            self._make_room()
-            w = self._operator(self._q)
-            self._Q, self._q, alpha, beta = _extended(self._Q, w, self._q, self.steps + 1)
-        self._alphas.append(float(alpha))
-        self._betas.append(float(beta))
-        self.finite = bool(np.isfinite([self._alphas[-1], self._betas[-1]]).all())
+        """One more α, for half a product; and the other half of the one before, if it is due."""
+        self.complete()
         if not self.finite or self.whole:
             return
+        alpha, self._halfway = self._operator.forward(self._q)
+        self._alphas.append(float(alpha))
+        self.finite = math.isfinite(self._alphas[-1])
+
+    def complete(self) -> None:
+        """The other half of the last product, if it is due, unless the whole space is spanned."""
+        if self._halfway is None or not self.finite or self.whole:
+            return
+        q = self._q
+        with precisely():
+            self._make_room()
+            w = self._operator.backward(self._halfway)
+            length, beta = self._extend(w, (q, self._before))
+            if beta <= _LITTLE * length:  # what is left is rounding in part; once more makes it orthogonal
+                self._extend(self._q)
+        self._halfway, self._before = None, q
+        self._betas.append(beta)
+        self.finite = math.isfinite(beta)
         norm = max(map(abs, self._alphas + self._betas[:-1]))
-        if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(w.dtype).eps) * norm:
+        if beta <= _EXHAUSTED * float(jnp.finfo(w.dtype).eps) * norm:
             self._betas[-1], self.exhausted = 0.0, True
             with precisely():
-                random = jnp.asarray(self._rng.standard_normal(self._operator.size), w.dtype)
-                Q = self._Q.at[self.steps].set(0)
-                self._Q, self._q, _, _ = _extended(Q, random / jnp.linalg.norm(random), random, self.steps)
+                self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), w.dtype))
+                self._extend(self._q)
+
+    def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[float, float]:
+        """Make w's part that is orthogonal to all vectors the next one; lengths of w and of the part."""
+        self._Q, self._q, length, beta = _extended(self._Q, w, first, self.steps)
+        return float(length), float(beta)
 
     def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
         """Eigenvalues of T_k.
 
         Returns:
             them in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its eigenvector; and the
-            weight (e_1ᵀ s)² of the quadrature with the first vector.
+            weight (e_1ᵀ s)² of the quadrature with the first vector. While the last product is half done, half of the
+            distance between the extreme eigenvalues of T_k stands for β_k, which is never more than half of that
+            between A's. A single NaN each where a product was not finite.
         """
-        values, S = eigh_tridiagonal(self._alphas, self._betas[:-1])
-        beta = 0.0 if self.whole else self._betas[-1]
+        if not self.finite:
+            unknown = np.array([math.nan])
+            return unknown, unknown, unknown
+        values, S = eigh_tridiagonal(self._alphas, self._betas[: self.steps - 1])
+        if self.whole:
+            beta = 0.0
+        elif self._halfway is None:
+            beta = self._betas[-1]
+        else:
+            beta = (values[-1] - values[0]) / 2 if self.steps > 1 else math.inf
         return values, beta * np.abs(S[-1]), S[0] ** 2
 
     def _make_room(self) -> None:
         room = len(self._Q)
-        if self.steps + 1 == room:
-            more = min(room, self._operator.size - room)
+        if self.steps == room:
+            more = min(room, _MORE_ROOM, self._operator.size - room)
             self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _extended(Q: Array, w: Array, q: Array, k: Any) -> tuple[Array, Array, Array, Array]:
-    """Q with w's part that is orthogonal to its rows, normalised, in row k if there is one; that; q·w; its length."""
-    alpha, length = q @ w, jnp.linalg.norm(w)
-    for _ in range(2):
-        w = w - (Q @ w) @ Q
+def _extended(Q: Array, w: Array, first: tuple[Array, ...], k: Any) -> tuple[Array, Array, Array, Array]:
+    """Q with w's part that is orthogonal to its first k rows, normalised, in row k if there is one.
+
+    Most of w's other part lies in ``first``, so that once against all rows does what twice would do.
+
+    Returns:
+        Q, the part, and lengths of w and of it.
+    """
+    length = jnp.linalg.norm(w)
+    for each in first:
+        w = w - (each @ w) * each
+    w = w - jnp.where(jnp.arange(len(Q)) < k, Q @ w, 0) @ Q
     beta = jnp.linalg.norm(w)
     w = w / jnp.where(beta > 0, beta, 1)
-
-    def again(w: Array) -> Array:
-        w = w - (Q @ w) @ Q
-        return w / jnp.maximum(jnp.linalg.norm(w), jnp.finfo(w.dtype).tiny)
-
-    # Where little was left, what is left is rounding; once more makes it orthogonal.
-    w = lax.cond(beta > _LITTLE * length, lambda w: w, again, w)
-    return Q.at[k].set(w), w, alpha, beta
+    return Q.at[k].set(w), w, length, beta
 
 
 @functools.partial(jax.jit, static_argnames="room")

@@ -26,15 +26,15 @@ from nngp_prior.schemas.sharpness import (
 )
 from nngp_prior.sharpness.cutting import cuts
 from nngp_prior.sharpness.losses import LOSSES, curvature
-from nngp_prior.sharpness.moments import mean_and_error, probe_vectors
+from nngp_prior.sharpness.moments import mean_and_error, quadratics
 from nngp_prior.sharpness.networks import Block, precisely
-from nngp_prior.sharpness.operators import COST, Operator, operator_of
+from nngp_prior.sharpness.operators import COST, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.relative_flatness import layer_trace
 from nngp_prior.sharpness.rescaling import HOMOGENEOUS
 from nngp_prior.sharpness.selections import Selection
-from nngp_prior.sharpness.spectrum import START_COST, extremes
+from nngp_prior.sharpness.spectrum import extremes
 
 _OfTraces = MinimumSharpness | WeightCurvatureIndex
 
@@ -104,23 +104,16 @@ def _traces(problem: Problem, traces: str | int, seed: int, progress: ProgressCa
                 values = {layer: float(layer_trace(problem, cut)) for layer, cut in found.items()}
                 cost = COST * sum(cut.units for cut in found.values())
         return {layer: (value, None) for layer, value in values.items()}, cost
-    H, result, products = operator_of(problem, "hessian"), {}, 0
+    H, result, gradients = operator_of(problem, "hessian"), {}, 0
     for done, (layer, blocks) in enumerate(layers.items()):
         places = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
         own_seed = int(generator(seed, "layer", layer).integers(2**63))
-        values = [_quadratic(H, places, v) for v in probe_vectors(len(places), traces, own_seed)]
+        block = Selection.of(H, places)
+        values = quadratics(block, traces, own_seed)
         result[layer] = mean_and_error(values, traces)
-        products += len(values)
+        gradients += len(values) * block.cost_of_quadratic
         progress(Progress("layers", done + 1, len(layers)))
-    return result, COST * products
-
-
-def _quadratic(H: Operator, places: np.ndarray, v: np.ndarray) -> float:
-    """vᵀ H_l v, as a product with a vector that is zero elsewhere: one program for all layers."""
-    whole = np.zeros(H.size)
-    whole[places] = v
-    Hv = np.asarray(H(whole), dtype=np.float64)
-    return float(v @ Hv[places])
+    return result, gradients
 
 
 @jax.jit
@@ -229,12 +222,11 @@ def scaled_eigenvalue(
     places = np.concatenate([np.arange(block.start, block.stop) for _, block in blocks])
     scales = np.concatenate([np.full(block.stop - block.start, norm) for norm, block in blocks])
     wanted = Eigenvalues(largest=1, smallest=0, tolerance=specification.tolerance, max_steps=specification.max_steps)
-    lanczos, converged = extremes(Selection.of(operator_of(problem, "hessian"), places, scales), wanted, seed, progress)
-    values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
-    diagnostics = {"residual": float(residuals[-1]), "steps": lanczos.steps, "norms": norms}
+    found = extremes(Selection.of(operator_of(problem, "hessian"), places, scales), wanted, seed, progress)
+    value, residual = float(found.values[-1]), float(found.residuals[-1])
     status, message = "ok", ""
-    if lanczos.finite and not converged[-1]:
+    if math.isfinite(value) and not found.converged[-1]:
         status = "not-converged"
-        message = f"the residual is {residuals[-1]:.2g} after {lanczos.steps} steps; raise max_steps or the tolerance"
-    found = Quantity("scaled_lambda_max", float(values[-1]), None, status, message, diagnostics)
-    return Outcome([found], START_COST + COST * lanczos.steps)
+        message = f"the residual is {residual:.2g} after {found.steps} steps; raise max_steps or the tolerance"
+    diagnostics = {"residual": residual, "steps": found.steps, "norms": norms}
+    return Outcome([Quantity("scaled_lambda_max", value, None, status, message, diagnostics)], found.gradients)

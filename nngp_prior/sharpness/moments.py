@@ -13,10 +13,10 @@ For piecewise linear networks Tr(H - G) = 0, and nothing is.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jaxtyping import Float
 from matfree import stochtrace
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.sharpness import Frobenius, Matrix, Trace
 from nngp_prior.sharpness.fisher import traces_of_layers
 from nngp_prior.sharpness.names import check_layer, operators
@@ -79,23 +79,52 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
         return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def _moments(
-    operator: Operator, probes: int | str, seed: int, progress: ProgressCallback
-) -> tuple[list[float], list[float]]:
-    """vᵀ H v and ‖H v‖² of all probe vectors, without NumPy's products: threads of BLAS that wait slow XLA's down."""
-    found = []
+def quadratics(
+    operator: Operator, probes: int | str, seed: int, progress: ProgressCallback = ignore, less: Operator | None = None
+) -> list[float]:
+    """vᵀ A v of all probe vectors, several at a time where memory is not the less bounded by a chunk.
+
+    NumPy's products are kept out: threads of BLAS that wait slow XLA's down.
+
+    Args:
+        operator: A.
+        probes: how many vectors, or ``basis``.
+        seed: of the vectors.
+        progress: told of each lot of products.
+        less: A matrix to be subtracted from A.
+
+    Returns:
+        one number a vector.
+    """
+    total = number_of(probes, operator.size)
+    lots = -(-total // operator.problem.at_once)
+    lot = -(-total // lots)
+    vectors, values = probe_vectors(operator.size, probes, seed), []
+    while several := list(itertools.islice(vectors, lot)):
+        V = np.zeros((lot, operator.size), operator.problem.dtype)
+        V[: len(several)] = several
+        found = np.asarray(operator.quadratics(V), dtype=np.float64)
+        if less is not None:
+            found = found - np.asarray(less.quadratics(V), dtype=np.float64)
+        values += found[: len(several)].tolist()
+        progress(Progress("products", len(values), total))
+    return values
+
+
+def _squares(operator: Operator, probes: int | str, seed: int, progress: ProgressCallback) -> list[float]:
+    """‖H v‖² of all probe vectors."""
+    values = []
     for v in probe_vectors(operator.size, probes, seed):
         with precisely():
-            found.append(tuple(map(float, _products(v, operator(v)))))
-        progress(Progress("products", len(found), number_of(probes, operator.size)))
-    first, second = zip(*found, strict=True)
-    return list(first), list(second)
+            values.append(float(_square(operator(v))))
+        progress(Progress("products", len(values), number_of(probes, operator.size)))
+    return values
 
 
 @jax.jit
-def _products(v: Any, Hv: Array) -> tuple[Array, Array]:
+def _square(Hv: Array) -> Array:
     Hv = Hv.astype(jnp.float64)
-    return v @ Hv, Hv @ Hv
+    return Hv @ Hv
 
 
 @MEASURES.register(Trace)
@@ -111,27 +140,27 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
     Returns:
         one figure a matrix.
     """
-    quantities, products = [], 0
+    quantities, gradients = [], 0
     probes = specification.probes
     split = specification.method == "split" and probes != "basis"
     exact = _exact_traces(problem, specification.matrix) if split else {}
     for name, operator in operators(problem, specification):
         if specification.method == "xtrace" and not isinstance(probes, str) and probes < operator.size:
             value, stderr = _xtrace(operator, probes // 2, seed)
-            products += probes // 2 * 2
+            gradients += COST * (probes // 2 * 2)
         elif exact and not isinstance(probes, str):
             value = sum(trace for start, trace in exact.items() if operator.start <= start < operator.stop)
             stderr = None
             if specification.matrix == "hessian" and not problem.network.piecewise_linear:
                 rest, stderr = _remainder(operator, probes, seed, progress)
                 value += rest
-                products += 2 * probes
+                gradients += 2 * probes * operator.cost_of_quadratic
         else:
-            values, _ = _moments(operator, probes, seed, progress)
+            values = quadratics(operator, probes, seed, progress)
             value, stderr = mean_and_error(values, probes)
-            products += len(values)
+            gradients += len(values) * operator.cost_of_quadratic
         quantities.append(Quantity(name.format("trace"), value, stderr))
-    return Outcome(quantities, COST * products + bool(exact))
+    return Outcome(quantities, gradients + bool(exact))
 
 
 def _exact_traces(problem, matrix: Matrix) -> dict[int, float]:
@@ -143,12 +172,7 @@ def _exact_traces(problem, matrix: Matrix) -> dict[int, float]:
 def _remainder(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None]:
     """Tr(H - G), and its standard error."""
     ggn = replace(operator, matrix="ggn", known=operator_of(operator.problem, "ggn").known)
-    values = []
-    for v in probe_vectors(operator.size, probes, seed):
-        with precisely():
-            values.append(float(_products(v, operator(v) - ggn(v))[0]))  # vᵀ (H - G) v
-        progress(Progress("products", len(values), probes))
-    return mean_and_error(values, probes)
+    return mean_and_error(quadratics(operator, probes, seed, progress, less=ggn), probes)
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
@@ -179,7 +203,7 @@ def frobenius(problem, specification: Frobenius, seed: int, progress: ProgressCa
     """
     quantities, products = [], 0
     for name, operator in operators(problem, specification):
-        _, squares = _moments(operator, specification.probes, seed, progress)
+        squares = _squares(operator, specification.probes, seed, progress)
         mean, stderr = mean_and_error(squares, specification.probes)
         norm = math.sqrt(mean)
         # ‖H‖_F = √m, m the mean: δ‖H‖_F = δm / (2 √m)

@@ -15,11 +15,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.sharpness import products
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.products import FACTORS
 
 COST = 2  # of a product, in gradients
+START_COST = 1  # of a vector near the leading eigenvector, likewise
+_RANDOM = 0.05  # of that vector's length
 
 
 @functools.partial(
@@ -49,6 +52,16 @@ class Operator:
         """Rows."""
         return self.stop - self.start
 
+    @property
+    def half_saved(self) -> int:
+        """What the second half of a product costs, in gradients: none where the first half is the whole product."""
+        return COST // 2 if products.come_in_halves(self.problem, self.matrix, self.known) else 0
+
+    @property
+    def cost_of_quadratic(self) -> int:
+        """What vᵀ A v costs, in gradients."""
+        return COST - self.half_saved
+
     def product(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
         """The product with a vector, to be traced by JAX.
 
@@ -58,13 +71,50 @@ class Operator:
         Returns:
             the product.
         """
-        return self.narrow(self.problem.product(self.matrix, self.known, self.widen(v)))
+        return self.narrow(products.product(self.problem, self.matrix, self.known, self.widen(v)))
 
     def __call__(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> Float[Array, " size"]:
         """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
         with precisely():
             v = jnp.asarray(v, self.problem.dtype)
             return self.narrow(_product(self.problem, self.matrix, self.known, self.widen(v)))
+
+    def quadratics(self, V: Float[Array, "k size"] | Float[np.ndarray, "k size"]) -> Float[Array, " k"]:
+        """vᵀ A v of several vectors at once.
+
+        Args:
+            V: the vectors.
+
+        Returns:
+            the numbers.
+        """
+        with precisely():
+            V = jax.vmap(self.widen)(jnp.asarray(V, self.problem.dtype))
+            return _quadratics(self.problem, self.matrix, self.known, V)
+
+    def forward(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> tuple[Float[Array, ""], Any]:
+        """vᵀ A v, and a product half done.
+
+        Args:
+            v: the vector.
+
+        Returns:
+            the number, and what :meth:`backward` goes on with.
+        """
+        with precisely():
+            return _forward(self.problem, self.matrix, self.known, self.widen(jnp.asarray(v, self.problem.dtype)))
+
+    def backward(self, halfway: Any) -> Float[Array, " size"]:
+        """The product.
+
+        Args:
+            halfway: as :meth:`forward` gave it.
+
+        Returns:
+            the product.
+        """
+        with precisely():
+            return self.narrow(_backward(self.problem, self.matrix, self.known, halfway))
 
     def widen(self, v: Array) -> Array:
         """A vector with zeros around it, as long as θ."""
@@ -100,7 +150,7 @@ class Operator:
         takes to that of :math:`J^T C J`.
 
         Args:
-            random: a vector, whose direction is added with equal weight, so that there is a share of all eigenvectors.
+            random: a vector, a tenth as long as the rest in the end, so that there is a share of all eigenvectors.
 
         Returns:
             the vector, of any length but 0.
@@ -112,12 +162,27 @@ class Operator:
 
 @functools.partial(jax.jit, static_argnames="matrix")
 def _product(problem: Problem, matrix: Matrix, known: Any, v: Array) -> Array:
-    return problem.product(matrix, known, v)
+    return products.product(problem, matrix, known, v)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _quadratics(problem: Problem, matrix: Matrix, known: Any, V: Array) -> Array:
+    return jax.vmap(lambda v: products.quadratic(problem, matrix, known, v))(V)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _forward(problem: Problem, matrix: Matrix, known: Any, v: Array) -> tuple[Array, Any]:
+    return products.forward(problem, matrix, known, v)
+
+
+@functools.partial(jax.jit, static_argnames="matrix")
+def _backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Array:
+    return products.backward(problem, matrix, known, halfway)
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
 def _known(problem: Problem, matrix: Matrix) -> Any:
-    return problem.known(matrix)
+    return products.prepared(problem, matrix)
 
 
 @functools.partial(jax.jit, static_argnames=("start", "size"))
@@ -127,14 +192,14 @@ def _filled_up(v: Array, start: int, size: int) -> Array:
 
 @functools.partial(jax.jit, static_argnames="matrix")
 def _sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
-    return problem.sum_of_gradients(matrix, known)
+    return products.sum_of_gradients(problem, matrix, known)
 
 
 @jax.jit
 def _mixed(near: Array, random: Array) -> Array:
     length = jnp.linalg.norm(near)
     usable = jnp.isfinite(length) & (length > 0)
-    return random / jnp.linalg.norm(random) + jnp.where(usable, near / jnp.where(usable, length, 1), 0)
+    return _RANDOM * random / jnp.linalg.norm(random) + jnp.where(usable, near / jnp.where(usable, length, 1), 0)
 
 
 def operator_of(problem: Problem, matrix: str, layer: str | None = None) -> Operator:

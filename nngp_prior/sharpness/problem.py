@@ -21,13 +21,15 @@ from scipy.sparse.linalg import LinearOperator
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.sharpness import LossName, Matrix
+from nngp_prior.schemas.sharpness import LossName
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
-from nngp_prior.sharpness.products import prepared, product, sum_of_gradients
+from nngp_prior.sharpness.products import product
 
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
+
+_VECTORS = 8  # whose products are found together at most
 
 Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
 P = ParamSpec("P")
@@ -134,6 +136,16 @@ class Problem:
     def chunk(self) -> int:
         """Examples that are worked on at a time."""
         return self.labels.shape[1]
+
+    @property
+    def in_one_chunk(self) -> bool:
+        """Whether all examples are worked on at once."""
+        return len(self.labels) == 1
+
+    @property
+    def at_once(self) -> int:
+        """Vectors whose products can be found together, within the memory of a chunk."""
+        return min(_VECTORS, max(1, fitting_rows(self.network, self.dtype.name) // self.chunk))
 
     @property
     def dtype(self) -> Any:
@@ -296,7 +308,7 @@ class Problem:
         Returns:
             the product.
         """
-        return self.at(theta).product("hessian", None, v)
+        return product(self.at(theta), "hessian", None, v)
 
     @_compiled
     def ggnvp(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
@@ -315,7 +327,7 @@ class Problem:
         Returns:
             the product.
         """
-        return self.at(theta).product("ggn", None, v)
+        return product(self.at(theta), "ggn", None, v)
 
     @_compiled
     def empirical_fisher_product(self, theta: Vector, v: Vector) -> Float[Array, " P"]:
@@ -330,56 +342,7 @@ class Problem:
         Returns:
             the product.
         """
-        return self.at(theta).product("empirical-fisher", None, v)
-
-    def known(self, matrix: Matrix) -> Any:
-        """What products with a matrix at ``theta`` have in common, to be traced by JAX.
-
-        Args:
-            matrix: which one.
-
-        Returns:
-            a pytree for :meth:`product`; None where there is more than one chunk.
-        """
-        return self._known(matrix, self.inputs[0], self.labels[0], self.weights[0]) if len(self.labels) == 1 else None
-
-    def product(self, matrix: Matrix, known: Any, v: Vector) -> Float[Array, " P"]:
-        """The product of a matrix at ``theta`` with a vector, to be traced by JAX.
-
-        Args:
-            matrix: which one.
-            known: as :meth:`known` gave it, or None.
-            v: the vector.
-
-        Returns:
-            the product.
-        """
-
-        def part(X: Array, y: Array, w: Array) -> Array:
-            common = self._known(matrix, X, y, w) if known is None else known
-            return product(self.network, matrix, self.theta, X, common, v)
-
-        return self.total(part)
-
-    def sum_of_gradients(self, matrix: Matrix, known: Any) -> Float[Array, " P"]:
-        r"""Σ w c ∇f at ``theta``, where the matrix, or its larger part, is Σ w c ∇f ∇fᵀ; to be traced by JAX.
-
-        Args:
-            matrix: which one.
-            known: as :meth:`known` gave it, or None.
-
-        Returns:
-            the sum.
-        """
-
-        def part(X: Array, y: Array, w: Array) -> Array:
-            common = self._known(matrix, X, y, w) if known is None else known
-            return sum_of_gradients(self.network, self.loss_name, matrix, self.theta, X, y, w, common)
-
-        return self.total(part)
-
-    def _known(self, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
-        return prepared(self.network, self.loss_name, matrix, self.theta, X, y, w)
+        return product(self.at(theta), "empirical-fisher", None, v)
 
     def linear_operator(self, matrix: str = "hessian", layer: str | None = None) -> LinearOperator:
         """A matrix of this problem, at ``theta``, for SciPy.
@@ -407,7 +370,7 @@ class Problem:
         """
         chunks = (self.inputs, self.labels, self.weights)
         first = tuple(stack[0] for stack in chunks)
-        if len(self.labels) == 1:
+        if self.in_one_chunk:
             return part(*first)
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
         return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]

@@ -1,4 +1,4 @@
-r"""Products of vectors with the symmetric P × P matrices of some examples, after what they have in common.
+r"""Products of vectors with symmetric P × P matrices of a problem, after what they have in common.
 
 .. math::
     H = G + \sum_i w_i \ell'(f_i)\, ∇^2 f_i, \qquad G = \sum_i w_i \ell''(f_i)\, ∇f_i ∇f_i^T, \qquad
@@ -6,21 +6,23 @@ r"""Products of vectors with the symmetric P × P matrices of some examples, aft
 
 The Hessian, the generalised Gauss-Newton matrix and the empirical Fisher information (``hessian``, ``ggn``,
 ``empirical-fisher``). Fully connected networks have formulas of their own (:mod:`nngp_prior.sharpness.dense`); others
-are differentiated by JAX.
+are differentiated by JAX. All functions are to be traced by JAX.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import Array
 
-from nngp_prior.schemas.sharpness import LossName, Matrix
+from nngp_prior.schemas.sharpness import Matrix
 from nngp_prior.sharpness import dense
 from nngp_prior.sharpness.losses import LOSSES, curvature, slope, squared_slope
-from nngp_prior.sharpness.networks import FiniteNetwork
+
+if TYPE_CHECKING:
+    from nngp_prior.sharpness.problem import Problem
 
 # c in the part Σ w c ∇f ∇fᵀ of each matrix
 FACTORS: dict[Matrix, Callable[..., Array]] = {
@@ -30,80 +32,162 @@ FACTORS: dict[Matrix, Callable[..., Array]] = {
 }
 
 
-def prepared(network: FiniteNetwork, loss: LossName, matrix: Matrix, theta: Array, X: Array, y: Array, w: Array) -> Any:
-    """What products with all vectors have in common, at the cost of about a gradient; to be traced by JAX.
+def prepared(problem: Problem, matrix: Matrix) -> Any:
+    """What products with all vectors have in common, at the cost of about a gradient.
 
     Args:
-        network: the finite network.
-        loss: name of the loss.
+        problem: at the parameters at hand.
         matrix: which one.
-        theta: parameters, flat.
-        X: (b, …) inputs.
-        y: (b,) labels.
-        w: (b,) weights of the examples.
 
     Returns:
-        a pytree for :func:`product`.
+        a pytree for the functions below; None where the problem has more than one chunk, so that memory is bounded by
+        the chunk: each product prepares it anew, chunk by chunk.
     """
-    ell = LOSSES[loss]
-
-    def factors(f: Array) -> Array:
-        return w * FACTORS[matrix](ell, f, y)
-
-    def outputs(theta: Array) -> Array:
-        return network.forward(network.unflatten(theta), X)
-
-    if dense.has_formulas(network):
-        slopes = (lambda f: w * slope(ell, f, y)) if matrix == "hessian" else None
-        return dense.prepared(network, theta, X, factors, slopes)
-    if matrix == "hessian":
-        return jax.linearize(jax.grad(lambda theta: w @ ell(outputs(theta), y)), theta)[1]
-    f, along = jax.linearize(outputs, theta)
-    return along, factors(f)
+    return problem.total(lambda X, y, w: _prepared(problem, matrix, X, y, w)) if problem.in_one_chunk else None
 
 
-def product(network: FiniteNetwork, matrix: Matrix, theta: Array, X: Array, known: Any, v: Any) -> Array:
-    """The product with a vector, to be traced by JAX.
+def product(problem: Problem, matrix: Matrix, known: Any, v: Any) -> Array:
+    """A v.
 
     Args:
-        network: the finite network.
-        matrix: which one.
-        theta: parameters, flat.
-        X: (b, …) inputs.
-        known: what :func:`prepared` gave for the same.
+        problem: at the parameters at hand.
+        matrix: A.
+        known: as :func:`prepared` gave it, or None.
         v: the vector.
 
     Returns:
         the product.
     """
-    if dense.has_formulas(network):
-        return dense.product(network, theta, X, known, v)
-    if matrix == "hessian":
-        return known(v)
-    along, factors = known
-    (product,) = jax.linear_transpose(along, v)(factors * along(v))
-    return product
+
+    def part(X: Array, known: Any) -> Array:
+        return _backward(problem, matrix, X, known, _forward(problem, matrix, X, known, v)[1])
+
+    return _total(problem, matrix, known, part)
 
 
-def sum_of_gradients(
-    network: FiniteNetwork, loss: LossName, matrix: Matrix, theta: Array, X: Array, y: Array, w: Array, known: Any
-) -> Array:
-    """Σ w c ∇f, to be traced by JAX; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
+def come_in_halves(problem: Problem, matrix: Matrix, known: Any) -> bool:
+    """Whether :func:`forward` is but half of a product; the Hessian of networks that JAX differentiates is not split.
 
     Args:
-        network: the finite network.
-        loss: name of the loss.
+        problem: at the parameters at hand.
         matrix: which one.
-        theta: parameters, flat.
-        X: (b, …) inputs.
-        y: (b,) labels.
-        w: (b,) weights of the examples.
-        known: what :func:`prepared` gave for the same.
+        known: as :func:`prepared` gave it.
+
+    Returns:
+        whether it is.
+    """
+    return known is not None and (matrix != "hessian" or dense.has_formulas(problem.network))
+
+
+def quadratic(problem: Problem, matrix: Matrix, known: Any, v: Any) -> Array:
+    """vᵀ A v, as a rule for half of a product.
+
+    Args:
+        problem: at the parameters at hand.
+        matrix: A.
+        known: as :func:`prepared` gave it, or None.
+        v: the vector.
+
+    Returns:
+        the number.
+    """
+    return _total(problem, matrix, known, lambda X, known: _forward(problem, matrix, X, known, v)[0])
+
+
+def forward(problem: Problem, matrix: Matrix, known: Any, v: Any) -> tuple[Array, Any]:
+    """vᵀ A v, and a product half done.
+
+    Args:
+        problem: at the parameters at hand.
+        matrix: A.
+        known: as :func:`prepared` gave it.
+        v: the vector.
+
+    Returns:
+        the number, and what :func:`backward` goes on with: the product itself where there are several chunks.
+    """
+    if known is None:
+        whole = product(problem, matrix, None, v)
+        return v @ whole, whole
+    return problem.total(lambda X, y, w: _forward(problem, matrix, X, known, v))
+
+
+def backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Array:
+    """The other half.
+
+    Args:
+        problem: at the parameters at hand.
+        matrix: A.
+        known: as :func:`prepared` gave it.
+        halfway: as :func:`forward` gave it.
+
+    Returns:
+        the product.
+    """
+    if known is None:
+        return halfway
+    return problem.total(lambda X, y, w: _backward(problem, matrix, X, known, halfway))
+
+
+def sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
+    """Σ w c ∇f; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
+
+    Args:
+        problem: at the parameters at hand.
+        matrix: which one.
+        known: as :func:`prepared` gave it, or None.
 
     Returns:
         the sum.
     """
+    network, theta = problem.network, problem.theta
     if dense.has_formulas(network):
-        return dense.sum_of_gradients(network, theta, X, known)
-    f, backward = jax.vjp(lambda theta: network.forward(network.unflatten(theta), X), theta)
-    return backward(w * FACTORS[matrix](LOSSES[loss], f, y))[0]
+        return _total(problem, matrix, known, lambda X, known: dense.sum_of_gradients(network, theta, X, known))
+
+    def part(X: Array, y: Array, w: Array) -> Array:
+        f, back = jax.vjp(lambda theta: problem.outputs(theta, X), theta)
+        return back(w * FACTORS[matrix](LOSSES[problem.loss_name], f, y))[0]
+
+    return problem.total(part)
+
+
+def _total(problem: Problem, matrix: Matrix, known: Any, part: Callable[[Array, Any], Any]) -> Any:
+    """Σ over chunks of a function of the inputs and of what products have in common."""
+    if known is not None:
+        return problem.total(lambda X, y, w: part(X, known))
+    return problem.total(lambda X, y, w: part(X, _prepared(problem, matrix, X, y, w)))
+
+
+def _prepared(problem: Problem, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
+    ell = LOSSES[problem.loss_name]
+
+    def factors(f: Array) -> Array:
+        return w * FACTORS[matrix](ell, f, y)
+
+    if dense.has_formulas(problem.network):
+        slopes = (lambda f: w * slope(ell, f, y)) if matrix == "hessian" else None
+        return dense.prepared(problem.network, problem.theta, X, factors, slopes)
+    if matrix == "hessian":
+        return jax.linearize(jax.grad(lambda theta: w @ problem.example_losses(theta, X, y)), problem.theta)[1]
+    f, along = jax.linearize(lambda theta: problem.outputs(theta, X), problem.theta)
+    return along, factors(f)
+
+
+def _forward(problem: Problem, matrix: Matrix, X: Array, known: Any, v: Array) -> tuple[Array, Any]:
+    if dense.has_formulas(problem.network):
+        return dense.forward(problem.network, problem.theta, X, known, v)
+    if matrix == "hessian":
+        whole = known(v)
+        return v @ whole, whole
+    along, factors = known
+    Rf = along(v)
+    return factors @ Rf**2, factors * Rf
+
+
+def _backward(problem: Problem, matrix: Matrix, X: Array, known: Any, halfway: Any) -> Array:
+    if dense.has_formulas(problem.network):
+        return dense.backward(problem.network, problem.theta, X, known, halfway)
+    if matrix == "hessian":
+        return halfway
+    (whole,) = jax.linear_transpose(known[0], problem.theta)(halfway)
+    return whole

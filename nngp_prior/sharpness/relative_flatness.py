@@ -29,7 +29,7 @@ from nngp_prior.sharpness.operators import COST, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.selections import Selection
-from nngp_prior.sharpness.spectrum import START_COST, extremes
+from nngp_prior.sharpness.spectrum import extremes
 
 _DENSE = 1024  # rows of a matrix up to which all of its eigenvalues are computed, which is exact to rounding
 _CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation is none
@@ -178,10 +178,10 @@ def _maximal(
             gradients += COST
         else:
             wanted = Eigenvalues(largest=1, smallest=0)
-            lanczos, converged = extremes(Selection.of(H, places[:, s], factors), wanted, seed, lambda _: None)
-            largest = lanczos.ritz()[0][-1] if lanczos.finite else math.nan
-            gradients += START_COST + COST * lanczos.steps
-            unsure += not converged[-1:].all()
+            found = extremes(Selection.of(H, places[:, s], factors), wanted, seed, lambda _: None)
+            largest = found.values[-1]
+            gradients += found.gradients
+            unsure += math.isfinite(largest) and not found.converged[-1]
         # κ = Σ ‖w_s‖² λ_max(H_ss)
         total += float(squares[s] * largest)
         progress(Progress("units", s + 1, cut.units))

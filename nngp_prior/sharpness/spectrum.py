@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
@@ -20,11 +21,11 @@ from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDe
 from nngp_prior.sharpness.lanczos import Lanczos
 from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_vectors
 from nngp_prior.sharpness.names import check_layer, operators
-from nngp_prior.sharpness.operators import COST, Operator, operator_of
+from nngp_prior.sharpness.operators import COST, START_COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
-START_COST = 1  # of the first vector for extreme eigenvalues, in gradients
+_NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
 
 for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
@@ -45,29 +46,45 @@ def eigenvalues(problem: Problem, specification: Eigenvalues, seed: int, progres
     """
     quantities, gradients = [], 0
     for name, operator in operators(problem, specification):
-        lanczos, converged = extremes(operator, specification, seed, progress)
-        gradients += START_COST + COST * lanczos.steps
-        values, residuals, _ = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
-        ends = [("max", len(values) - 1 - i, i) for i in range(min(specification.largest, len(values)))]
-        ends += [("min", i, i) for i in range(min(specification.smallest, len(values)))]
+        found = extremes(operator, specification, seed, progress)
+        gradients += found.gradients
+        there = len(found.values)
+        ends = [("max", there - 1 - i, i) for i in range(min(specification.largest, there))]
+        ends += [("min", i, i) for i in range(min(specification.smallest, there))]
         for end, place, i in ends:
             figure = name.format(f"lambda_{end}" + (f"_{i + 1}" if i else ""))
-            value, residual = float(values[place]), float(residuals[place])
-            diagnostics = {"residual": residual, "steps": lanczos.steps}
-            if not lanczos.finite or converged[place]:
+            value, residual = float(found.values[place]), float(found.residuals[place])
+            diagnostics = {"residual": residual, "steps": found.steps}
+            if not math.isfinite(value) or found.converged[place]:
                 quantities.append(Quantity(figure, value, diagnostics=diagnostics))
                 continue
             message = (
-                f"the residual is {residual:.2g} after {lanczos.steps} steps: an eigenvalue is that near, but it may "
+                f"the residual is {residual:.2g} after {found.steps} steps: an eigenvalue is that near, but it may "
                 "not be the last one; raise max_steps or the tolerance"
             )
             quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
     return Outcome(quantities, gradients)
 
 
-def extremes(
-    operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback
-) -> tuple[Lanczos, np.ndarray]:
+class Extremes(NamedTuple):
+    """What Lanczos' method knows of a spectrum's ends.
+
+    Attributes:
+        values: Ritz values in increasing order; a NaN where a product was not finite.
+        residuals: of each, or an estimate where the last product was left half done.
+        converged: which are as near to an eigenvalue as was wanted.
+        steps: products.
+        gradients: what they cost.
+    """
+
+    values: Float[np.ndarray, " k"]
+    residuals: Float[np.ndarray, " k"]
+    converged: Bool[np.ndarray, " k"]
+    steps: int
+    gradients: int
+
+
+def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Extremes:
     """Lanczos' method until both ends of the spectrum have converged.
 
     Args:
@@ -77,31 +94,37 @@ def extremes(
         progress: told of each product.
 
     Returns:
-        the method's last state, and which Ritz values have converged.
+        the method's last state.
     """
     rng = generator(seed, "lanczos")
-    # A share in all eigenvectors, and a large one in that which is as a rule the leading one.
-    start = operator.near_leading(rng.standard_normal(operator.size))
+    start = operator.near_leading(rng.random(operator.size, np.float32) - 0.5)
     lanczos = Lanczos(operator, start, rng)
-    limit = min(specification.max_steps, operator.size)
-    upper, lower = specification.largest, specification.smallest
-    converged = np.zeros(0, dtype=bool)
-    look = 1
-    while lanczos.steps < limit:
+    limit, look = min(specification.max_steps, operator.size), 1
+    while True:
         lanczos.step()
         progress(Progress("Lanczos steps", lanczos.steps, limit))
-        if not lanczos.finite:
-            break
-        if lanczos.steps < look and lanczos.steps < limit:
+        last = lanczos.steps == limit or not lanczos.finite
+        if lanczos.steps < look and not last:
             continue
         look = lanczos.steps + 1 + lanczos.steps // 10
-        values, residuals, _ = lanczos.ritz()
-        converged = residuals <= specification.tolerance * np.abs(values).max()
-        k = lanczos.steps
-        if k >= upper + lower and converged[k - upper :].all() and converged[:lower].all():
-            progress(Progress("Lanczos steps", limit, limit))
+        found, done = _state(lanczos, specification)
+        if not done:
+            lanczos.complete()  # which the next step would do
+            found, done = _state(lanczos, specification)
+        if done or last:
             break
-    return lanczos, converged
+    progress(Progress("Lanczos steps", limit, limit))
+    return found._replace(gradients=START_COST + found.gradients)
+
+
+def _state(lanczos: Lanczos, specification: Eigenvalues) -> tuple[Extremes, bool]:
+    """What is known, and whether it is what was asked for."""
+    values, residuals, _ = lanczos.ritz()
+    sizes, tolerance = np.abs(values), specification.tolerance
+    converged = residuals <= np.maximum(tolerance * sizes, min(tolerance, _NEGLIGIBLE) * sizes.max())
+    k, upper, lower = len(values), specification.largest, specification.smallest
+    done = k >= upper + lower and converged[k - upper :].all() and converged[:lower].all()
+    return Extremes(values, residuals, converged, lanczos.steps, lanczos.gradients), bool(done)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,10 +226,14 @@ def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, pro
     nodes, weights, products = [], [], 0
     for i, v in enumerate(probe_vectors(operator.size, probes, seed)):
         lanczos = Lanczos(operator, v, generator(seed, "lanczos", i))
-        while lanczos.finite and not lanczos.exhausted and lanczos.steps < min(steps, operator.size):
+        lanczos.step()
+        while lanczos.finite and lanczos.steps < min(steps, operator.size):
+            lanczos.complete()
+            if lanczos.exhausted:
+                break
             lanczos.step()
         products += lanczos.steps
-        values, _, parts = lanczos.ritz() if lanczos.finite else (np.array([math.nan]),) * 3
+        values, _, parts = lanczos.ritz()
         nodes.append(values)
         weights.append(parts)
         progress(Progress("quadratures", i + 1, number_of(probes, operator.size)))

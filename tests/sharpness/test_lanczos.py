@@ -15,6 +15,7 @@ def run(A: np.ndarray, steps: int, start: np.ndarray | None = None) -> Lanczos:
     lanczos = Lanczos(operator, rng.standard_normal(len(A)) if start is None else start, rng)
     for _ in range(steps):
         lanczos.step()
+    lanczos.complete()
     return lanczos
 
 
@@ -31,6 +32,7 @@ def test_it_gives_matfrees_tridiagonal_matrix() -> None:
     lanczos = Lanczos(operator, start, np.random.default_rng(1))
     for _ in range(steps):
         lanczos.step()
+    lanczos.complete()
     values, residuals, weights = lanczos.ritz()
     with precisely():
         found = jax.jit(lambda v: decomp.tridiag_sym(steps)(operator.product, v))(start)

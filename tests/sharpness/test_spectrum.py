@@ -29,7 +29,7 @@ def test_both_ends_are_those_of_the_dense_matrix(matrix: str) -> None:
     np.testing.assert_allclose([each.value for each in found], expected, atol=1e-6 * largest)
     assert {each.status for each in found} == {"ok"}
     assert all(each.diagnostics["residual"] <= 1e-6 * largest for each in found)
-    assert all(each.gradients == 1 + 2 * each.diagnostics["steps"] for each in found)
+    assert all(each.gradients - 2 * each.diagnostics["steps"] in (0, 1) for each in found)
 
 
 def test_they_are_scipys_on_the_same_operator() -> None:
