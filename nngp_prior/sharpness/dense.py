@@ -74,15 +74,15 @@ class _Along(NamedTuple):
 
 
 class Halfway(NamedTuple):
-    """A product half done.
+    """Products half done; of each array there is one a vector.
 
     Attributes:
-        v: the vector.
+        V: (k, P) the vectors.
         between: layers, from the input on.
-        Rf: (1, b) R{f}.
+        Rf: (k, 1, b) R{f}.
     """
 
-    v: Array
+    V: Array
     between: tuple[_Along, ...]
     Rf: Array
 
@@ -91,6 +91,19 @@ def has_formulas(network: Any) -> bool:
     """Whether they hold for a network."""
     architecture = network.architecture
     return isinstance(architecture, FullyConnected) and not architecture.layer_norm and len(network.input_shape) == 1
+
+
+def bytes_a_vector(network: Any, dtype: Any) -> int:
+    """Memory that a product takes for each example: R{z}, R{a} and R{δ} of all layers.
+
+    Args:
+        network: the finite network.
+        dtype: of all numbers.
+
+    Returns:
+        bytes.
+    """
+    return 3 * sum(block.shape[-1] for block in network.blocks if block.role == "weight") * dtype.itemsize
 
 
 def prepared(
@@ -121,8 +134,8 @@ def prepared(
     return Prepared(tuple(hidden), factors(f))
 
 
-def forward(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> tuple[Array, Halfway]:
-    r"""vᵀ H v, from R{·} of the way forward alone, to be traced by JAX.
+def forward(network: Any, theta: Array, X: Array, known: Prepared, V: Array) -> tuple[Array, Halfway]:
+    r"""vᵀ H v of several vectors, from R{·} of the way forward alone, to be traced by JAX.
 
     .. math:: v^T H v = \sum_i w_i \ell'' R\{f_i\}^2 + 2 \sum_l \langle V^l, R\{a^{l-1}\} δ^{lT} \rangle
         + \sum_l \langle (W^{l+1} δ^{l+1}) ∘ φ'', R\{z^l\}^2 \rangle
@@ -130,29 +143,37 @@ def forward(network: Any, theta: Array, X: Array, known: Prepared, v: Array) -> 
     Args:
         network: the finite network.
         theta: parameters, flat.
-        X: (b, d) inputs.
+        X: (b, d) inputs, which all vectors meet in one pass.
         known: as :func:`prepared` gave it.
-        v: the vector.
+        V: (k, P) the vectors.
 
     Returns:
-        it, and what :func:`backward` goes on with.
+        (k,) numbers, and what :func:`backward` goes on with.
     """
-    layers, directions = _layers(network, theta), _layers(network, v)
-    Rz, between, quadratic = _of_inputs(directions[0], X), [], jnp.zeros((), v.dtype)
-    for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
-        Ra, mixed = hidden.d * Rz, None
-        if hidden.delta is not None:
-            mixed = Ra @ hidden.delta.T
-            quadratic += 2 * jnp.vdot(direction.weights, mixed)
-        if hidden.bend is not None:
-            quadratic += jnp.vdot(hidden.bend, Rz**2)
-        between.append(_Along(mixed, None if hidden.bend is None else Rz))
-        Rz = _plus(layer.weights.T @ Ra + direction.weights.T @ hidden.a, direction)
-    return quadratic + jnp.vdot(known.factors, Rz[0] ** 2), Halfway(v, tuple(between), Rz)
+    layers = _layers(network, theta)
+
+    def one(v: Array, of_inputs: Array) -> tuple[Array, tuple[_Along, ...], Array]:
+        directions = _layers(network, v)
+        Rz, between, quadratic = _plus(of_inputs, directions[0]), [], jnp.zeros((), v.dtype)
+        for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
+            Ra, mixed = hidden.d * Rz, None
+            if hidden.delta is not None:
+                mixed = Ra @ hidden.delta.T
+                quadratic += 2 * jnp.vdot(direction.weights, mixed)
+            if hidden.bend is not None:
+                quadratic += jnp.vdot(hidden.bend, Rz**2)
+            between.append(_Along(mixed, None if hidden.bend is None else Rz))
+            Rz = _plus(layer.weights.T @ Ra + direction.weights.T @ hidden.a, direction)
+        return quadratic + jnp.vdot(known.factors, Rz[0] ** 2), tuple(between), Rz
+
+    weights = jax.vmap(lambda v: _layers(network, v)[0].weights.T)(V)
+    of_inputs = _of_inputs(weights.reshape(-1, X.shape[1]), X).reshape(len(V), -1, len(X))
+    quadratics, between, Rf = one_by_one(one, V, of_inputs)
+    return quadratics, Halfway(V, between, Rf)
 
 
 def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Halfway) -> Array:
-    """H v, to be traced by JAX.
+    """H v of the vectors, to be traced by JAX.
 
     Args:
         network: the finite network.
@@ -162,23 +183,37 @@ def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Hal
         halfway: as :func:`forward` gave it.
 
     Returns:
-        the product, flat.
+        (k, P) products.
     """
-    layers, directions = _layers(network, theta), _layers(network, halfway.v)
-    Rdelta = known.factors * halfway.Rf
-    products: list[Array] = []
-    for layer, direction, hidden, along in zip(
-        layers[:0:-1], directions[:0:-1], known.hidden[::-1], halfway.between[::-1], strict=True
-    ):
-        of_weights, back = hidden.a @ Rdelta.T, layer.weights @ Rdelta
-        if hidden.delta is not None and along.mixed is not None:
-            of_weights += along.mixed
-            back += direction.weights @ hidden.delta
-        products = [*_flat(layer, of_weights, Rdelta), *products]
-        Rdelta = back * hidden.d
-        if hidden.bend is not None and along.Rz is not None:
-            Rdelta += hidden.bend * along.Rz
-    return jnp.concatenate([*_flat(layers[0], _times_inputs(Rdelta, X), Rdelta), *products])
+    layers = _layers(network, theta)
+
+    def one(v: Array, between: tuple[_Along, ...], Rf: Array) -> tuple[Array, Array]:
+        directions, Rdelta = _layers(network, v), known.factors * Rf
+        products: list[Array] = []
+        for layer, direction, hidden, along in zip(
+            layers[:0:-1], directions[:0:-1], known.hidden[::-1], between[::-1], strict=True
+        ):
+            of_weights, back = hidden.a @ Rdelta.T, layer.weights @ Rdelta
+            if hidden.delta is not None and along.mixed is not None:
+                of_weights += along.mixed
+                back += direction.weights @ hidden.delta
+            products = [of_weights.ravel(), *_of_biases(layer, Rdelta), *products]
+            Rdelta = back * hidden.d
+            if hidden.bend is not None and along.Rz is not None:
+                Rdelta += hidden.bend * along.Rz
+        return Rdelta, jnp.concatenate([jnp.zeros(0, v.dtype), *_of_biases(layers[0], Rdelta), *products])
+
+    Rdelta, products = one_by_one(one, *halfway)
+    of_weights = _times_inputs(Rdelta.reshape(-1, len(X)), X).reshape(len(Rdelta), -1, X.shape[1])
+    return jnp.concatenate([of_weights.transpose(0, 2, 1).reshape(len(Rdelta), -1), products], axis=1)
+
+
+def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
+    """A function of one of each, for all of them one after another; to be traced by JAX."""
+    if len(jax.tree.leaves(stacks)[0]) == 1:
+        single = function(*jax.tree.map(lambda stack: stack[0], stacks))
+        return jax.tree.map(lambda array: array[None], single)
+    return lax.map(lambda of_each: function(*of_each), stacks)
 
 
 def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
@@ -196,9 +231,9 @@ def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> A
     layers, delta = _layers(network, theta), known.factors[None]
     gradients: list[Array] = []
     for layer, hidden in zip(layers[:0:-1], known.hidden[::-1], strict=True):
-        gradients = [*_flat(layer, hidden.a @ delta.T, delta), *gradients]
+        gradients = [(hidden.a @ delta.T).ravel(), *_of_biases(layer, delta), *gradients]
         delta = (layer.weights @ delta) * hidden.d
-    return jnp.concatenate([*_flat(layers[0], _times_inputs(delta, X), delta), *gradients])
+    return jnp.concatenate([_times_inputs(delta, X).T.ravel(), *_of_biases(layers[0], delta), *gradients])
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:
@@ -226,7 +261,7 @@ def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Arra
 
 def _forward(network: Any, layers: list[_Layer], X: Array) -> tuple[list[tuple[Array, Array, Array]], Array]:
     """φ, φ' and φ'' between layers, and the outputs (b,)."""
-    z, activated = _of_inputs(layers[0], X), []
+    z, activated = _plus(_of_inputs(layers[0].weights.T, X), layers[0]), []
     for layer in layers[1:]:
         activated.append(_activated(network.architecture, z))
         z = _plus(layer.weights.T @ activated[-1][0], layer)
@@ -236,14 +271,14 @@ def _forward(network: Any, layers: list[_Layer], X: Array) -> tuple[list[tuple[A
 # XLA takes up to three times as long for a product with the inputs where it may leave out a transposition in memory.
 
 
-def _of_inputs(layer: _Layer, X: Array) -> Array:
-    """Wᵀ Xᵀ + b."""
-    return _plus(lax.dot_general(lax.optimization_barrier(layer.weights.T), X, (((1,), (1,)), ((), ()))), layer)
+def _of_inputs(weights: Array, X: Array) -> Array:
+    """Wᵀ Xᵀ, of Wᵀ."""
+    return lax.dot_general(lax.optimization_barrier(weights), X, (((1,), (1,)), ((), ())))
 
 
 def _times_inputs(delta: Array, X: Array) -> Array:
-    """(δ X)ᵀ."""
-    return lax.optimization_barrier(delta @ X).T
+    """δ X."""
+    return lax.optimization_barrier(delta @ X)
 
 
 def _layers(network: Any, theta: Array) -> list[_Layer]:
@@ -257,9 +292,9 @@ def _plus(products: Array, layer: _Layer) -> Array:
     return products if layer.biases is None else products + layer.biases.reshape(-1, 1)
 
 
-def _flat(layer: _Layer, of_weights: Array, of_outputs: Array) -> list[Array]:
-    """What belongs to a layer's weights and, if it has them, biases."""
-    return [of_weights.ravel(), *([] if layer.biases is None else [of_outputs.sum(axis=1)])]
+def _of_biases(layer: _Layer, of_outputs: Array) -> list[Array]:
+    """What belongs to a layer's biases, if it has them."""
+    return [] if layer.biases is None else [of_outputs.sum(axis=1)]
 
 
 def _activated(architecture: Architecture, z: Array) -> tuple[Array, Array, Array]:

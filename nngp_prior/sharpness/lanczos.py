@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.linalg import eigh_tridiagonal
 
 from nngp_prior.sharpness.networks import precisely
@@ -42,7 +43,7 @@ class Lanczos:
     """
 
     def __init__(
-        self, operator: Operator, start: Float[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
+        self, operator: Operator, start: Real[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
     ) -> None:
         self._operator, self._rng = operator, rng
         self._alphas: list[float] = []
@@ -71,38 +72,35 @@ class Lanczos:
 
     def step(self) -> None:
         """One more α, for half a product; and the other half of the one before, if it is due."""
-        self.complete()
-        if not self.finite or self.whole:
-            return
-        alpha, self._halfway = self._operator.forward(self._q)
-        self._alphas.append(float(alpha))
-        self.finite = math.isfinite(self._alphas[-1])
+        step_together([self])
 
     def complete(self) -> None:
         """The other half of the last product, if it is due, unless the whole space is spanned."""
-        if self._halfway is None or not self.finite or self.whole:
-            return
-        q = self._q
-        with precisely():
-            self._make_room()
-            w = self._operator.backward(self._halfway)
-            length, beta = self._extend(w, (q, self._before))
-            if beta <= _LITTLE * length:  # what is left is rounding in part; once more makes it orthogonal
-                self._extend(self._q)
-        self._halfway, self._before = None, q
-        self._betas.append(beta)
-        self.finite = math.isfinite(beta)
-        norm = max(map(abs, self._alphas + self._betas[:-1]))
-        if beta <= _EXHAUSTED * float(jnp.finfo(w.dtype).eps) * norm:
-            self._betas[-1], self.exhausted = 0.0, True
-            with precisely():
-                self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), w.dtype))
-                self._extend(self._q)
+        complete_together([self])
 
-    def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[float, float]:
+    def _add_alpha(self, alpha: float, halfway: Any) -> None:
+        self._alphas.append(alpha)
+        self._halfway = halfway
+        self.finite = self.finite and math.isfinite(alpha)
+
+    def _add_beta(self, q: Array, length: Array, beta: Array) -> None:
+        """What the next vector is divided by; q is the one before."""
+        self._halfway, self._before = None, q
+        self._betas.append(float(beta))
+        self.finite = self.finite and math.isfinite(self._betas[-1])
+        if beta <= _LITTLE * length:  # what is left is rounding in part; once more makes it orthogonal
+            self._extend(self._q)
+        norm = max(map(abs, self._alphas + self._betas[:-1]))
+        if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(q.dtype).eps) * norm:
+            self._betas[-1], self.exhausted = 0.0, True
+            self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), q.dtype))
+            self._extend(self._q)
+
+    def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[Array, Array]:
         """Make w's part that is orthogonal to all vectors the next one; lengths of w and of the part."""
+        self._make_room()
         self._Q, self._q, length, beta = _extended(self._Q, w, first, self.steps)
-        return float(length), float(beta)
+        return length, beta
 
     def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
         """Eigenvalues of T_k.
@@ -130,6 +128,38 @@ class Lanczos:
         if self.steps == room:
             more = min(room, _MORE_ROOM, self._operator.size - room)
             self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
+
+
+def step_together(methods: Sequence[Lanczos]) -> None:
+    """A step of several, with the same matrix and as many steps behind them, whose products are found together.
+
+    Args:
+        methods: which ones. Nothing is done where there are no further vectors, or a product was not finite.
+    """
+    complete_together(methods)
+    if methods[0].whole or not any(method.finite for method in methods):
+        return
+    alphas, halfway = methods[0]._operator.forward([method._q for method in methods])
+    for method, alpha in zip(methods, np.asarray(alphas, dtype=np.float64), strict=True):
+        method._add_alpha(float(alpha), halfway)
+
+
+def complete_together(methods: Sequence[Lanczos]) -> None:
+    """The other halves of the last products of several, if they are due, unless the whole space is spanned.
+
+    Args:
+        methods: as of :func:`step_together`.
+    """
+    first = methods[0]
+    if first._halfway is None or first.whole or not any(method.finite for method in methods):
+        return
+    with precisely():
+        before = [method._q for method in methods]
+        products = first._operator.backward(first._halfway)
+        # All are under way before the first is waited for.
+        lengths = [method._extend(w, (method._q, method._before)) for method, w in zip(methods, products, strict=True)]
+        for method, q, (length, beta) in zip(methods, before, lengths, strict=True):
+            method._add_beta(q, length, beta)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Real
 from matfree import stochtrace
 
 from nngp_prior.numerics.random import generator
@@ -38,7 +38,7 @@ CHECKS.register(Trace)(check_layer)
 CHECKS.register(Frobenius)(check_layer)
 
 
-def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Float[np.ndarray, " size"]]:
+def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Real[np.ndarray, " size"]]:
     """Vectors v with mean v vᵀ = I: independent random signs, or, without randomness, √P times the unit vectors.
 
     Args:
@@ -56,7 +56,7 @@ def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Float[np.
             yield unit
         else:
             bits = np.frombuffer(generator(seed, "probe", i).bytes(-(-size // 8)), np.uint8)
-            yield 2.0 * np.unpackbits(bits, count=size) - 1.0
+            yield 2 * np.unpackbits(bits, count=size).view(np.int8) - 1
 
 
 def number_of(probes: int | str, size: int) -> int:
@@ -101,8 +101,7 @@ def quadratics(
     lot = -(-total // lots)
     vectors, values = probe_vectors(operator.size, probes, seed), []
     while several := list(itertools.islice(vectors, lot)):
-        V = np.zeros((lot, operator.size), operator.problem.dtype)
-        V[: len(several)] = several
+        V = np.stack(several + several[:1] * (lot - len(several)))  # of one number, so that nothing is compiled anew
         found = np.asarray(operator.quadratics(V), dtype=np.float64)
         if less is not None:
             found = found - np.asarray(less.quadratics(V), dtype=np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.errors import InvalidInput
@@ -73,14 +74,14 @@ class Operator:
         """
         return self.narrow(products.product(self.problem, self.matrix, self.known, self.widen(v)))
 
-    def __call__(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> Float[Array, " size"]:
+    def __call__(self, v: Float[Array, " size"] | Real[np.ndarray, " size"]) -> Float[Array, " size"]:
         """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
         with precisely():
             v = jnp.asarray(v, self.problem.dtype)
             return self.narrow(_product(self.problem, self.matrix, self.known, self.widen(v)))
 
-    def quadratics(self, V: Float[Array, "k size"] | Float[np.ndarray, "k size"]) -> Float[Array, " k"]:
-        """vᵀ A v of several vectors at once.
+    def quadratics(self, V: Float[Array, "k size"] | Real[np.ndarray, "k size"]) -> Float[Array, " k"]:
+        """vᵀ A v of several vectors.
 
         Args:
             V: the vectors.
@@ -89,35 +90,35 @@ class Operator:
             the numbers.
         """
         with precisely():
-            V = jax.vmap(self.widen)(jnp.asarray(V, self.problem.dtype))
+            V = self.widen(jnp.asarray(V, self.problem.dtype))
             return _quadratics(self.problem, self.matrix, self.known, V)
 
-    def forward(self, v: Float[Array, " size"] | Float[np.ndarray, " size"]) -> tuple[Float[Array, ""], Any]:
-        """vᵀ A v, and a product half done.
+    def forward(self, vectors: Sequence[Float[Array, " size"]]) -> tuple[Float[Array, " k"], Any]:
+        """vᵀ A v of several vectors, and their products half done.
 
         Args:
-            v: the vector.
+            vectors: k of them, in the problem's type.
 
         Returns:
-            the number, and what :meth:`backward` goes on with.
+            the numbers, and what :meth:`backward` goes on with.
         """
         with precisely():
-            return _forward(self.problem, self.matrix, self.known, self.widen(jnp.asarray(v, self.problem.dtype)))
+            return _forward(self.problem, self.matrix, self.known, [self.widen(v) for v in vectors])
 
-    def backward(self, halfway: Any) -> Float[Array, " size"]:
-        """The product.
+    def backward(self, halfway: Any) -> list[Float[Array, " size"]]:
+        """The products.
 
         Args:
             halfway: as :meth:`forward` gave it.
 
         Returns:
-            the product.
+            one a vector.
         """
         with precisely():
-            return self.narrow(_backward(self.problem, self.matrix, self.known, halfway))
+            return [self.narrow(whole) for whole in _backward(self.problem, self.matrix, self.known, halfway)]
 
     def widen(self, v: Array) -> Array:
-        """A vector with zeros around it, as long as θ."""
+        """A vector, or several, with zeros around, as long as θ."""
         return v if self.size == self.problem.size else _filled_up(v, self.start, self.problem.size)
 
     def narrow(self, whole: Array) -> Array:
@@ -167,17 +168,17 @@ def _product(problem: Problem, matrix: Matrix, known: Any, v: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="matrix")
 def _quadratics(problem: Problem, matrix: Matrix, known: Any, V: Array) -> Array:
-    return jax.vmap(lambda v: products.quadratic(problem, matrix, known, v))(V)
+    return products.quadratics(problem, matrix, known, V)
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _forward(problem: Problem, matrix: Matrix, known: Any, v: Array) -> tuple[Array, Any]:
-    return products.forward(problem, matrix, known, v)
+def _forward(problem: Problem, matrix: Matrix, known: Any, vectors: list[Array]) -> tuple[Array, Any]:
+    return products.forward(problem, matrix, known, jnp.stack(vectors))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Array:
-    return products.backward(problem, matrix, known, halfway)
+def _backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> list[Array]:
+    return list(products.backward(problem, matrix, known, halfway))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
@@ -187,7 +188,7 @@ def _known(problem: Problem, matrix: Matrix) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("start", "size"))
 def _filled_up(v: Array, start: int, size: int) -> Array:
-    return jnp.zeros(size, v.dtype).at[start : start + len(v)].set(v)
+    return jnp.zeros((*v.shape[:-1], size), v.dtype).at[..., start : start + v.shape[-1]].set(v)
 
 
 @functools.partial(jax.jit, static_argnames="matrix")

@@ -22,6 +22,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.sharpness.dense import bytes_a_vector, has_formulas
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
@@ -30,6 +31,7 @@ from nngp_prior.sharpness.products import product
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
 
 _VECTORS = 8  # whose products are found together at most
+_VECTOR_BYTES = 2**27  # what they take
 
 Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
 P = ParamSpec("P")
@@ -144,8 +146,10 @@ class Problem:
 
     @property
     def at_once(self) -> int:
-        """Vectors whose products can be found together, within the memory of a chunk."""
-        return min(_VECTORS, max(1, fitting_rows(self.network, self.dtype.name) // self.chunk))
+        """Vectors whose products are found together where that saves passes, within the memory of a chunk."""
+        if not has_formulas(self.network):
+            return 1
+        return max(1, min(_VECTORS, _VECTOR_BYTES // (self.chunk * bytes_a_vector(self.network, self.dtype))))
 
     @property
     def dtype(self) -> Any:

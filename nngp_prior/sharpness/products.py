@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from nngp_prior.schemas.sharpness import Matrix
@@ -58,11 +59,7 @@ def product(problem: Problem, matrix: Matrix, known: Any, v: Any) -> Array:
     Returns:
         the product.
     """
-
-    def part(X: Array, known: Any) -> Array:
-        return _backward(problem, matrix, X, known, _forward(problem, matrix, X, known, v)[1])
-
-    return _total(problem, matrix, known, part)
+    return _products(problem, matrix, known, jnp.asarray(v)[None])[0]
 
 
 def come_in_halves(problem: Problem, matrix: Matrix, known: Any) -> bool:
@@ -79,37 +76,37 @@ def come_in_halves(problem: Problem, matrix: Matrix, known: Any) -> bool:
     return known is not None and (matrix != "hessian" or dense.has_formulas(problem.network))
 
 
-def quadratic(problem: Problem, matrix: Matrix, known: Any, v: Any) -> Array:
-    """vᵀ A v, as a rule for half of a product.
+def quadratics(problem: Problem, matrix: Matrix, known: Any, V: Array) -> Array:
+    """vᵀ A v of several vectors, as a rule for half of their products.
 
     Args:
         problem: at the parameters at hand.
         matrix: A.
         known: as :func:`prepared` gave it, or None.
-        v: the vector.
+        V: (k, P) the vectors.
 
     Returns:
-        the number.
+        (k,) numbers.
     """
-    return _total(problem, matrix, known, lambda X, known: _forward(problem, matrix, X, known, v)[0])
+    return _total(problem, matrix, known, lambda X, known: _forward(problem, matrix, X, known, V)[0])
 
 
-def forward(problem: Problem, matrix: Matrix, known: Any, v: Any) -> tuple[Array, Any]:
-    """vᵀ A v, and a product half done.
+def forward(problem: Problem, matrix: Matrix, known: Any, V: Array) -> tuple[Array, Any]:
+    """vᵀ A v of several vectors, and their products half done.
 
     Args:
         problem: at the parameters at hand.
         matrix: A.
         known: as :func:`prepared` gave it.
-        v: the vector.
+        V: (k, P) the vectors.
 
     Returns:
-        the number, and what :func:`backward` goes on with: the product itself where there are several chunks.
+        (k,) numbers, and what :func:`backward` goes on with: the products themselves where there are several chunks.
     """
     if known is None:
-        whole = product(problem, matrix, None, v)
-        return v @ whole, whole
-    return problem.total(lambda X, y, w: _forward(problem, matrix, X, known, v))
+        whole = _products(problem, matrix, None, V)
+        return jnp.sum(V * whole, axis=1), whole
+    return problem.total(lambda X, y, w: _forward(problem, matrix, X, known, V))
 
 
 def backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Array:
@@ -122,7 +119,7 @@ def backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Arra
         halfway: as :func:`forward` gave it.
 
     Returns:
-        the product.
+        (k, P) products.
     """
     if known is None:
         return halfway
@@ -173,15 +170,22 @@ def _prepared(problem: Problem, matrix: Matrix, X: Array, y: Array, w: Array) ->
     return along, factors(f)
 
 
-def _forward(problem: Problem, matrix: Matrix, X: Array, known: Any, v: Array) -> tuple[Array, Any]:
+def _products(problem: Problem, matrix: Matrix, known: Any, V: Array) -> Array:
+    def part(X: Array, known: Any) -> Array:
+        return _backward(problem, matrix, X, known, _forward(problem, matrix, X, known, V)[1])
+
+    return _total(problem, matrix, known, part)
+
+
+def _forward(problem: Problem, matrix: Matrix, X: Array, known: Any, V: Array) -> tuple[Array, Any]:
     if dense.has_formulas(problem.network):
-        return dense.forward(problem.network, problem.theta, X, known, v)
+        return dense.forward(problem.network, problem.theta, X, known, V)
     if matrix == "hessian":
-        whole = known(v)
-        return v @ whole, whole
+        whole = dense.one_by_one(known, V)
+        return jnp.sum(V * whole, axis=1), whole
     along, factors = known
-    Rf = along(v)
-    return factors @ Rf**2, factors * Rf
+    Rf = dense.one_by_one(along, V)
+    return Rf**2 @ factors, factors * Rf
 
 
 def _backward(problem: Problem, matrix: Matrix, X: Array, known: Any, halfway: Any) -> Array:
@@ -189,5 +193,5 @@ def _backward(problem: Problem, matrix: Matrix, X: Array, known: Any, halfway: A
         return dense.backward(problem.network, problem.theta, X, known, halfway)
     if matrix == "hessian":
         return halfway
-    (whole,) = jax.linear_transpose(known[0], problem.theta)(halfway)
-    return whole
+    back = jax.linear_transpose(known[0], problem.theta)
+    return dense.one_by_one(lambda Rf: back(Rf)[0], halfway)

@@ -52,7 +52,7 @@ class Selection(Operator):
             return cls(whole.problem, whole.known, whole.matrix, 0, len(chosen), jnp.asarray(chosen), factors)
 
     def widen(self, v: Array) -> Array:
-        """S v at the chosen places, zeros elsewhere."""
+        """S v at the chosen places, zeros elsewhere; of one vector or several."""
         return _widened(self.chosen, self.scales * v, self.problem.size)
 
     def narrow(self, whole: Array) -> Array:
@@ -62,4 +62,4 @@ class Selection(Operator):
 
 @functools.partial(jax.jit, static_argnames="size")
 def _widened(chosen: Array, values: Array, size: int) -> Array:
-    return jnp.zeros(size, values.dtype).at[chosen].set(values)
+    return jnp.zeros((*values.shape[:-1], size), values.dtype).at[..., chosen].set(values)

@@ -8,6 +8,8 @@ Chen and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorith
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,13 +20,14 @@ from jaxtyping import Bool, Float
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
-from nngp_prior.sharpness.lanczos import Lanczos
+from nngp_prior.sharpness.lanczos import Lanczos, complete_together, step_together
 from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_vectors
 from nngp_prior.sharpness.names import check_layer, operators
 from nngp_prior.sharpness.operators import COST, START_COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
+_KEPT_BYTES = 2**27  # of vectors of quadratures side by side
 _NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
 
 for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
@@ -224,20 +227,33 @@ def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, pro
         nodes and weights; NaN where a product is not finite.
     """
     nodes, weights, products = [], [], 0
-    for i, v in enumerate(probe_vectors(operator.size, probes, seed)):
-        lanczos = Lanczos(operator, v, generator(seed, "lanczos", i))
-        lanczos.step()
-        while lanczos.finite and lanczos.steps < min(steps, operator.size):
-            lanczos.complete()
-            if lanczos.exhausted:
-                break
-            lanczos.step()
-        products += lanczos.steps
-        values, _, parts = lanczos.ritz()
-        nodes.append(values)
-        weights.append(parts)
-        progress(Progress("quadratures", i + 1, number_of(probes, operator.size)))
+    starts = enumerate(probe_vectors(operator.size, probes, seed))
+    steps, total = min(steps, operator.size), number_of(probes, operator.size)
+    kept = steps * operator.size * operator.problem.dtype.itemsize
+    at_once = max(1, min(operator.problem.at_once, _KEPT_BYTES // kept))
+    at_once = -(-total // -(-total // at_once))
+    while lot := list(itertools.islice(starts, at_once)):
+        methods = [Lanczos(operator, v, generator(seed, "lanczos", i)) for i, v in lot]
+        for ended in _quadratures(methods, steps):
+            values, _, parts = ended.ritz()
+            products += ended.steps
+            nodes.append(values)
+            weights.append(parts)
+        progress(Progress("quadratures", len(nodes), total))
     return Spectrum(operator.size, tuple(nodes), tuple(weights), probes == "basis", products)
+
+
+def _quadratures(methods: list[Lanczos], steps: int) -> list[Lanczos]:
+    """All of them after so many steps, or where one's Krylov space is exhausted, as it is then."""
+    ended: dict[int, Lanczos] = {}
+    step_together(methods)
+    while methods[0].steps < steps and len(ended) < len(methods):
+        complete_together(methods)
+        for i, method in enumerate(methods):
+            if i not in ended and (method.exhausted or not method.finite):
+                ended[i] = copy.copy(method)
+        step_together(methods)
+    return [ended.get(i, method) for i, method in enumerate(methods)]
 
 
 @MEASURES.register(LogDeterminant)

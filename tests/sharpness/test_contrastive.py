@@ -73,10 +73,10 @@ def test_the_standard_error_is_that_over_minibatches() -> None:
 
 def test_it_counts_the_gradients_of_all() -> None:
     outcome = contrastive(small(), of=Trace(method="hutchinson", probes=3))
-    assert outcome.gradients == pytest.approx(2 * (2 * 3))
-    assert contrastive(small(), of=Trace(method="hutchinson", probes=3), batches=8).gradients == pytest.approx(
-        6 * (1 + 8 * 5 / 20)
-    )
+    whole, minibatch = 2 * 3, 1 * 3  # several chunks; one, of which half a product is enough
+    assert outcome.gradients == pytest.approx(whole + minibatch * 4 * 5 / 20)
+    more = contrastive(small(), of=Trace(method="hutchinson", probes=3), batches=8)
+    assert more.gradients == pytest.approx(whole + minibatch * 8 * 5 / 20)
 
 
 def test_troubles_of_a_minibatch_are_told() -> None:

@@ -43,13 +43,17 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
         by_jax = own if problem is ours else own.subset(range(3))
         for matrix in FACTORS:
             mine, its = operator_of(problem, matrix), operator_of(by_jax, matrix)
-            expected = its(v)
-            quadratic, halfway = mine.forward(v)
-            for found in (mine(v), mine.backward(halfway)):
-                np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
+            V = np.stack([v, 2 * v[::-1], v**2])
+            expected = np.stack([its(each) for each in V])
+            scale = np.abs(expected).max()
+            for operator in (mine, its):
+                with precisely():
+                    quadratics, halfway = operator.forward([*jnp.asarray(V)])
+                np.testing.assert_allclose(operator.backward(halfway), expected, atol=1e-13 * scale)
+                for found in (quadratics, operator.quadratics(V)):
+                    np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
+            np.testing.assert_allclose(mine(v), expected[0], atol=1e-13 * scale)
             np.testing.assert_allclose(mine.near_leading(v), its.near_leading(v), atol=1e-13)
-            for found in (quadratic, its.forward(v)[0], *mine.quadratics(v[None]), *its.quadratics(v[None])):
-                np.testing.assert_allclose(found, v @ np.asarray(expected), rtol=1e-12)
     found, expected = (
         [each.value for each in measure_problem(problem, [FisherTrace(layer="each")], 0)] for problem in (ours, own)
     )
