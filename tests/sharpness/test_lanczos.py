@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matfree import decomp
 
-from nngp_prior.sharpness.lanczos import Lanczos
+from nngp_prior.sharpness.lanczos import Lanczos, step_together
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.operators import operator_of
 from tests.sharpness.cases import of_matrix, random_symmetric, small
@@ -50,6 +50,39 @@ def test_residuals_bound_the_distance_to_an_eigenvalue() -> None:
     lanczos = run(random_symmetric(eigenvalues), 12)
     for value, residual, _ in zip(*lanczos.ritz(), strict=True):
         assert np.abs(eigenvalues - value).min() <= residual + 1e-12
+
+
+def test_while_a_product_is_half_done_residuals_are_estimated_from_above() -> None:
+    eigenvalues = np.concatenate([np.linspace(-1, 1, 40), [6.0, 9.0]])
+    rng = np.random.default_rng(3)
+    lanczos = Lanczos(operator_of(of_matrix(random_symmetric(eigenvalues)), "hessian"), rng.standard_normal(42), rng)
+    for step in range(20):
+        lanczos.step()
+        values, estimates, _ = lanczos.ritz()
+        if step == 0:
+            assert estimates[0] == np.inf
+        lanczos.complete()
+        again, residuals, _ = lanczos.ritz()
+        np.testing.assert_array_equal(values, again)
+        if step > 1:  # from then on the spread is known well enough
+            assert np.all(residuals <= estimates)
+
+
+def test_several_are_what_each_is_alone() -> None:
+    """Also where the Krylov space of one is exhausted before the others'."""
+    A = random_symmetric(np.array([5.0, 2.0, 1.0, 0.5, -1.0, -3.0]))
+    operator = operator_of(of_matrix(A), "hessian")
+    of_two = np.linalg.eigh(A)[1][:, [0, 3]].sum(axis=1)
+    starts = [np.ones(6), of_two, np.arange(6.0)]
+    alone, together = ([Lanczos(operator, v, np.random.default_rng(7)) for v in starts] for _ in range(2))
+    for _ in range(4):
+        for method in alone:
+            method.step()
+        step_together(together)
+    for one, other in zip(alone, together, strict=True):
+        for found, expected in zip(one.ritz(), other.ritz(), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert [method.exhausted for method in together] == [False, True, False]
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])

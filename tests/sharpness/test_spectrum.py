@@ -7,6 +7,7 @@ from scipy.sparse.linalg import eigsh
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.spectrum import spectral_density
 from tests.sharpness.cases import dense, linear, of_matrix, random_symmetric, small, trained
 
@@ -47,6 +48,14 @@ def test_few_steps_suffice_for_a_trained_network() -> None:
     assert report["lambda_max"].value == pytest.approx(float(exact[-1]), rel=1e-3)
     assert report["lambda_min"].value == pytest.approx(float(exact[0]), abs=1e-3 * exact[-1])
     assert report["lambda_max"].diagnostics["steps"] < 50
+
+
+def test_an_eigenvalue_near_zero_is_not_taken_for_a_small_one_at_the_end() -> None:
+    """Zero to a thousandth of the largest are all but two."""
+    eigenvalues = np.concatenate([np.full(300, 1e-6), [20.0, -0.2]])
+    report = figures(of_matrix(random_symmetric(eigenvalues)), Eigenvalues(tolerance=1e-3))
+    assert report["lambda_min"].value == pytest.approx(-0.2, rel=1e-3)
+    assert report["lambda_min"].status == "ok"
 
 
 def test_a_leading_eigenvector_apart_from_the_mean_of_gradients_is_found() -> None:
@@ -99,6 +108,19 @@ def test_a_matrix_may_have_fewer_eigenvalues_than_are_asked_for() -> None:
     assert not zeros.measurements
     zero = figures(of_matrix(np.zeros((4, 4))), Eigenvalues())["lambda_max"]
     assert (zero.value, zero.status) == (0, "ok")
+
+
+def test_quadratures_side_by_side_are_those_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a rank so low that Krylov spaces are exhausted."""
+    problem = linear(np.random.default_rng(0).standard_normal((4, 30)), np.ones(4), np.zeros(30))
+    specification = SpectralDensity(probes=5, steps=12)
+    monkeypatch.setattr(Problem, "at_once", 3)
+    together = spectral_density(problem, specification)
+    monkeypatch.setattr(Problem, "at_once", 1)
+    alone = spectral_density(problem, specification)
+    assert together.products == alone.products < 5 * 12
+    for one, other in zip(together.nodes + together.weights, alone.nodes + alone.weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 def test_the_log_determinant_over_a_basis_is_exact() -> None:
