@@ -60,8 +60,8 @@ class Eigenvalues(_OfMatrix):
         largest: how many from the upper end: ``lambda_max``, ``lambda_max_2``, …
         smallest: how many from the lower end: ``lambda_min``, ``lambda_min_2``, …; negative ones as such.
         tolerance: the residual ‖H v - λ v‖ of each is below this part of its absolute value when the method ends, or
-            below 1e-6 of the largest absolute one (the tolerance, if that is less). An eigenvalue is that near; one that
-            is far from the others is about as near as the square of it.
+            below 1e-6 of the largest absolute one (the tolerance, if that is less). An eigenvalue is that near; one far
+            from all others is about as near as the square of it.
         max_steps: products after which it ends in any case, with the status ``not-converged``. They are also vectors of
             P numbers that are kept.
     """

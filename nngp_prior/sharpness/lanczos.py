@@ -52,8 +52,7 @@ class Lanczos:
         self.finite, self.exhausted = True, False
         dtype = operator.problem.dtype
         with precisely():
-            self._q, self._Q = _first(jnp.asarray(start, dtype), min(_FIRST_ROOM, operator.size))
-            self._before = jnp.zeros_like(self._q)
+            self._q, self._before, self._Q = _first(jnp.asarray(start, dtype), min(_FIRST_ROOM, operator.size))
 
     @property
     def steps(self) -> int:
@@ -181,7 +180,7 @@ def _extended(Q: Array, w: Array, first: tuple[Array, ...], k: Any) -> tuple[Arr
 
 
 @functools.partial(jax.jit, static_argnames="room")
-def _first(start: Array, room: int) -> tuple[Array, Array]:
-    """The normalised vector, and it among the rows."""
+def _first(start: Array, room: int) -> tuple[Array, Array, Array]:
+    """The normalised vector, none before it, and it among the rows."""
     q = start / jnp.linalg.norm(start)
-    return q, jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
+    return q, jnp.zeros_like(q), jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
