@@ -59,6 +59,24 @@ def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Real[np.n
             yield 2 * np.unpackbits(bits, count=size).view(np.int8) - 1
 
 
+def probe_lots(size: int, probes: int | str, seed: int, at_once: int) -> Iterator[list[Real[np.ndarray, " size"]]]:
+    """:func:`probe_vectors` in as few lots of one size as there can be, the last of which may lack some.
+
+    Args:
+        size: P.
+        probes: how many vectors, or ``basis``.
+        seed: as of :func:`probe_vectors`.
+        at_once: vectors in a lot, at most.
+
+    Yields:
+        one lot after another.
+    """
+    total, vectors = number_of(probes, size), probe_vectors(size, probes, seed)
+    lots = math.ceil(total / at_once)
+    for _ in range(lots):
+        yield list(itertools.islice(vectors, math.ceil(total / lots)))
+
+
 def number_of(probes: int | str, size: int) -> int:
     """Of vectors."""
     return size if isinstance(probes, str) else probes
@@ -96,17 +114,16 @@ def quadratics(
     Returns:
         one number a vector.
     """
-    total = number_of(probes, operator.size)
-    lots = -(-total // operator.problem.at_once)
-    lot = -(-total // lots)
-    vectors, values = probe_vectors(operator.size, probes, seed), []
-    while several := list(itertools.islice(vectors, lot)):
-        V = np.stack(several + several[:1] * (lot - len(several)))  # of one number, so that nothing is compiled anew
+    values: list[float] = []
+    together = 0
+    for several in probe_lots(operator.size, probes, seed, operator.problem.at_once):
+        together = together or len(several)
+        V = np.stack(several + several[:1] * (together - len(several)))  # so many always: nothing is compiled anew
         found = np.asarray(operator.quadratics(V), dtype=np.float64)
         if less is not None:
             found = found - np.asarray(less.quadratics(V), dtype=np.float64)
         values += found[: len(several)].tolist()
-        progress(Progress("products", len(values), total))
+        progress(Progress("products", len(values), number_of(probes, operator.size)))
     return values
 
 

@@ -151,7 +151,7 @@ class Operator:
         takes to that of :math:`J^T C J`.
 
         Args:
-            random: a vector, a tenth as long as the rest in the end, so that there is a share of all eigenvectors.
+            random: a vector, a twentieth as long as the rest in the end, so that there is a share of all eigenvectors.
 
         Returns:
             the vector, of any length but 0.

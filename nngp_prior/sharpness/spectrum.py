@@ -8,8 +8,6 @@ Chen and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorith
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +19,7 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.lanczos import Lanczos, complete_together, step_together
-from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_vectors
+from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_lots
 from nngp_prior.sharpness.names import check_layer, operators
 from nngp_prior.sharpness.operators import COST, START_COST, Operator, operator_of
 from nngp_prior.sharpness.problem import Problem
@@ -227,33 +225,33 @@ def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, pro
         nodes and weights; NaN where a product is not finite.
     """
     nodes, weights, products = [], [], 0
-    starts = enumerate(probe_vectors(operator.size, probes, seed))
-    steps, total = min(steps, operator.size), number_of(probes, operator.size)
+    steps = min(steps, operator.size)
     kept = steps * operator.size * operator.problem.dtype.itemsize
     at_once = max(1, min(operator.problem.at_once, _KEPT_BYTES // kept))
-    at_once = -(-total // -(-total // at_once))
-    while lot := list(itertools.islice(starts, at_once)):
-        methods = [Lanczos(operator, v, generator(seed, "lanczos", i)) for i, v in lot]
-        for ended in _quadratures(methods, steps):
-            values, _, parts = ended.ritz()
-            products += ended.steps
+    for starts in probe_lots(operator.size, probes, seed, at_once):
+        rngs = [generator(seed, "lanczos", len(nodes) + i) for i in range(len(starts))]
+        methods = [Lanczos(operator, v, rng) for v, rng in zip(starts, rngs, strict=True)]
+        for values, parts, taken in _quadratures(methods, steps):
             nodes.append(values)
             weights.append(parts)
-        progress(Progress("quadratures", len(nodes), total))
+            products += taken
+        progress(Progress("quadratures", len(nodes), number_of(probes, operator.size)))
     return Spectrum(operator.size, tuple(nodes), tuple(weights), probes == "basis", products)
 
 
-def _quadratures(methods: list[Lanczos], steps: int) -> list[Lanczos]:
-    """All of them after so many steps, or where one's Krylov space is exhausted, as it is then."""
-    ended: dict[int, Lanczos] = {}
-    step_together(methods)
-    while methods[0].steps < steps and len(ended) < len(methods):
-        complete_together(methods)
-        for i, method in enumerate(methods):
-            if i not in ended and (method.exhausted or not method.finite):
-                ended[i] = copy.copy(method)
+def _quadratures(methods: list[Lanczos], steps: int) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """Nodes, weights and products of each, after so many steps or where its Krylov space is exhausted."""
+    found: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+    while len(found) < len(methods):
         step_together(methods)
-    return [ended.get(i, method) for i, method in enumerate(methods)]
+        last = methods[0].steps == steps
+        if not last:
+            complete_together(methods)
+        for i, method in enumerate(methods):
+            if i not in found and (last or method.exhausted or not method.finite):
+                values, _, weights = method.ritz()
+                found[i] = values, weights, method.steps
+    return [found[i] for i in range(len(methods))]
 
 
 @MEASURES.register(LogDeterminant)
