@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures.from_network import FromNetwork
@@ -11,9 +11,28 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 
+_BLOCK = 4096  # inputs that are checked at a time
+
 
 def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Float[np.ndarray, "n ..."]:
-    """Inputs in float64 and in the shape that the architecture takes.
+    """Inputs in float64; all else as of :func:`fitting_inputs`.
+
+    Args:
+        name: of the argument, for the error.
+        X: (n, …) real numbers.
+        architecture: the specification of the network, or a user's own.
+
+    Returns:
+        the inputs.
+
+    Raises:
+        InvalidInput: as :func:`fitting_inputs`.
+    """
+    return fitting_inputs(name, X, architecture).astype(np.float64, copy=False)
+
+
+def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Real[np.ndarray, "n ..."]:
+    """Inputs in the shape that the architecture takes, without a copy where they are of a type that JAX has.
 
     Args:
         name: of the argument, for the error.
@@ -28,13 +47,16 @@ def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwo
         InvalidInput: not real, not finite, empty, or of axes that the architecture has no use for.
     """
     try:
-        X = real_array(X)
+        X = np.asarray(X)
+        if X.dtype.kind not in "iuf" or X.dtype.itemsize > 8 or not X.dtype.isnative:
+            X = real_array(X)
     except (TypeError, ValueError) as error:
         raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row an input.") from None
     if X.ndim < 2 or X.size == 0:
         raise InvalidInput(name, f"has shape {X.shape}", "Pass a non-empty array with one row an input.")
     flat = X.reshape(len(X), -1)
-    finite = np.isfinite(flat).all(axis=1)
+    blocks = np.split(flat, range(_BLOCK, len(flat), _BLOCK))
+    finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
     if not finite.all():
         i = int(np.argmin(finite))
         feature = int(np.argmin(np.isfinite(flat[i])))

@@ -48,10 +48,8 @@ def _check_noise(problem: Problem, specification: GradientNoiseScale) -> None:
 @jax.jit
 def _directions(problem: Problem, rows: Array) -> Array:
     """g_i / ‖g_i‖ of some examples; 0 where the gradient is."""
-    X = problem.inputs.reshape(-1, *problem.inputs.shape[2:])[rows]
-    G = jax.vmap(lambda gradient: scaled(gradient)[0])(
-        problem.example_gradients(problem.theta, X, problem.labels.reshape(-1)[rows])
-    )
+    gradients = problem.example_gradients(problem.theta, problem.inputs.take(rows), problem.y[rows])
+    G = jax.vmap(lambda gradient: scaled(gradient)[0])(gradients)
     lengths = jnp.linalg.norm(G, axis=1, keepdims=True)
     return G / jnp.where(lengths > 0, lengths, 1)
 
@@ -183,8 +181,8 @@ def _squares_and_products(problem: Problem, gradient: Array) -> tuple[Array, Arr
         return gradient_of_f @ gradient_of_f, gradient_of_f @ gradient
 
     at_a_time = max(1, min(problem.chunk, _BYTES // (problem.size * problem.dtype.itemsize)))
-    squares, products = lax.map(of_example, problem.X, batch_size=at_a_time)
-    return slopes**2 * squares, slopes * products / jnp.where(largest > 0, largest, 1)
+    found = problem.of_examples(lambda X: jnp.stack(lax.map(of_example, X, batch_size=at_a_time), axis=1))
+    return slopes**2 * found[:, 0], slopes * found[:, 1] / jnp.where(largest > 0, largest, 1)
 
 
 def _moments(problem: Problem) -> tuple[np.ndarray, np.ndarray, bool]:

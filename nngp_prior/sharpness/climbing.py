@@ -130,5 +130,5 @@ def normalized_loss(problem: Problem, theta: Float[Array, " P"]) -> Float[Array,
         the loss; NaN where all outputs are zero.
     """
     loss = LOSSES[problem.loss_name]
-    square = problem.total(jax.checkpoint(lambda X, y, w: w @ problem.outputs(theta, X) ** 2))
-    return problem.total(jax.checkpoint(lambda X, y, w: w @ loss(problem.outputs(theta, X) / jnp.sqrt(square), y)))
+    square = problem.total(lambda X, y, w: w @ problem.outputs(theta, X) ** 2)
+    return problem.total(lambda X, y, w: w @ loss(problem.outputs(theta, X) / jnp.sqrt(square), y))

@@ -13,7 +13,7 @@ from nngp_prior.schemas.gradients import InDivergence
 from nngp_prior.schemas.sharpness import Measure
 
 _FIXED = 2**29  # the process, JAX and what it has compiled
-_CHUNKS = 2**29  # examples that are worked on, and gradients of single examples
+_CHUNKS = 2**29  # examples that are copied or worked on, and gradients of single examples
 _VECTORS = 20  # of P numbers: parameters, gradients, products and what is made of them
 _COMPILING = 5.0  # seconds
 _GRADIENTS = 50.0  # of a measure that does not say how many
@@ -44,7 +44,7 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
     gradients = _GRADIENTS if products == 1 else 2.0 * products
     # Forward and back are about three times the products of a forward pass, each a multiplication and an addition.
     gradient = 1e-3 + 6 * shape[0] * sum(each.multiplications for each in weights) / _FLOPS
-    memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + (16 + size) * math.prod(shape)
+    memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + 16 * math.prod(shape)
     decomposition = 0.0
     if isinstance(measure, InDivergence):
         # ∇f at the inputs for F, scaled, and its singular vectors

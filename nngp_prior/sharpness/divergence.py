@@ -64,9 +64,7 @@ class Ball(NamedTuple):
         """C(δ)."""
         scale = self.metric.scale
         theta = self.seen.theta + delta
-        of_outputs = self.seen.total(
-            jax.checkpoint(lambda X, f, w: w @ self._of_output(f, self.seen.outputs(theta, X)))
-        )
+        of_outputs = self.seen.total(lambda X, f, w: w @ self._of_output(f, self.seen.outputs(theta, X)))
         # D is 1/d², and no step goes where d is zero
         scaled = jnp.where(scale > 0, delta / jnp.where(scale > 0, scale, 1), 0)
         return 2 * of_outputs + self.metric.damping * scaled @ scaled
@@ -152,7 +150,7 @@ def ball(problem: Problem, rows: Integer[np.ndarray, " N"], F: Metric) -> Ball:
 @jax.jit
 def _seen(problem: Problem, rows: Array) -> Problem:
     part = minibatch(problem, rows)
-    f = lax.map(lambda X: part.outputs(part.theta, X), part.inputs)
+    f = lax.map(lambda X: part.outputs(part.theta, X), part.inputs.stack)
     return replace(part, labels=f)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import fitting_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.sharpness.networks import FiniteNetwork
@@ -23,8 +23,8 @@ _CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product
 
 def checked_data(
     architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
-) -> tuple[Float[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
-    """Inputs and labels in float64, in the shapes that a network takes.
+) -> tuple[Real[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
+    """Inputs, of the type that they are, and labels in float64, in the shapes that a network takes.
 
     Args:
         architecture: a specification, or a user's network.
@@ -43,7 +43,7 @@ def checked_data(
         raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
     if not isinstance(data, Sequence) or len(data) != 2:
         raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
-    X, y = check_inputs("X", data[0], architecture), np.asarray(data[1])
+    X, y = fitting_inputs("X", data[0], architecture), np.asarray(data[1])
     if y.shape != (len(X),):
         raise InvalidLabels("y", f"has shape {y.shape} where X has {len(X)} inputs", "Pass one label an input.")
     if y.dtype == np.bool_:

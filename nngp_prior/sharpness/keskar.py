@@ -188,11 +188,11 @@ def _sign_pgd(problem: Problem, specification: Keskar, seed: int, repeat: int, t
 
 @jax.jit
 def _epoch(problem: Problem, box: Box, theta: Array, batches: Integer[Array, "k m"], rate: Array) -> Array:
-    X, y = problem.X, problem.y
 
     def step(theta: Array, rows: Array) -> tuple[Array, None]:
         # Of the sum, as in the authors' code (BCEWithLogitsLoss with reduction="sum"), and not of the mean.
-        g = jax.grad(lambda theta: problem.example_losses(theta, X[rows], y[rows]).sum())(theta)
+        X, y = problem.inputs.take(rows), problem.y[rows]
+        g = jax.grad(lambda theta: problem.example_losses(theta, X, y).sum())(theta)
         return jnp.clip(theta + rate * g, problem.theta - box.widths, problem.theta + box.widths), None
 
     return lax.scan(step, theta, batches)[0]

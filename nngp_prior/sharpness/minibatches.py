@@ -14,6 +14,7 @@ from jaxtyping import Float, Integer
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
+from nngp_prior.sharpness.examples import Held
 from nngp_prior.sharpness.problem import Problem
 
 
@@ -66,8 +67,7 @@ def minibatch(problem: Problem, rows: Integer[Array, " batch"]) -> Problem:
     filled = np.concatenate([np.arange(batch), np.zeros(chunks * size - batch, dtype=int)]).reshape(chunks, size)
     weights = np.where(np.arange(chunks * size) < batch, 1 / batch, 0.0).reshape(chunks, size)
     chosen = rows[filled]
-    inputs = problem.inputs.reshape(-1, *problem.inputs.shape[2:])[chosen]
-    labels = problem.labels.reshape(-1)[chosen]
+    inputs, labels = Held(problem.inputs.take(chosen)), problem.y[chosen]
     return replace(problem, inputs=inputs, labels=labels, weights=jnp.asarray(weights, problem.dtype), n=batch)
 
 

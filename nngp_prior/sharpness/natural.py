@@ -97,15 +97,14 @@ def metric(
 @jax.jit
 def _weighted_gradients(problem: Problem, rows: Array) -> Array:
     """J of F = JᵀJ: rows √(c_k/N) ∇f_k."""
-    X = problem.inputs.reshape(-1, *problem.inputs.shape[2:])
-    y = problem.labels.reshape(-1)
 
-    def of_input(row: Array) -> Array:
-        f, gradient = jax.value_and_grad(lambda theta: problem.outputs(theta, X[row][None])[0])(problem.theta)
-        c = curvature(LOSSES[problem.loss_name], f[None], y[row][None])[0]
+    def of_input(input_: tuple[Array, Array]) -> Array:
+        x, y = input_
+        f, gradient = jax.value_and_grad(lambda theta: problem.outputs(theta, x[None])[0])(problem.theta)
+        c = curvature(LOSSES[problem.loss_name], f[None], y[None])[0]
         return jnp.sqrt(c / len(rows)) * gradient
 
-    return lax.map(of_input, rows, batch_size=problem.chunk)
+    return lax.map(of_input, (problem.inputs.take(rows), problem.y[rows]), batch_size=problem.chunk)
 
 
 class LeftOut(NamedTuple):

@@ -23,6 +23,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.sharpness import LossName
 from nngp_prior.sharpness.dense import bytes_a_vector, has_formulas
+from nngp_prior.sharpness.examples import laid_out
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
@@ -66,7 +67,7 @@ class Problem:
 
     Attributes:
         theta: the flat vector of parameters, (P,).
-        inputs: (chunks, rows, ...); the last chunk is filled up with copies of an input.
+        inputs: in chunks of as many rows; the last is filled up with copies of an input.
         labels: (chunks, rows), ±1.
         weights: (chunks, rows), 1/n for examples and 0 for what fills up.
         network: the finite network.
@@ -99,7 +100,8 @@ class Problem:
         Args:
             architecture: a specification, or a user's network with one output.
             parameters: as the architecture's ``init`` gives them.
-            data: inputs (n, …), and n labels -1 or +1, or booleans.
+            data: inputs (n, …), and n labels -1 or +1, or booleans. Inputs of more than one chunk and 64 MiB are read
+                from this array, which may be a file mapped into memory, and is not to be changed from now on.
             loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
             dtype: of all that is computed, ``float64`` or ``float32``.
             chunk: examples at a time; by default as many as fit into 128 MiB or so.
@@ -122,7 +124,7 @@ class Problem:
         theta = network.flatten(parameters, dtype)
         with precisely():
             rows = chunk or fitting_rows(network, dtype)
-            return _chunked(network, loss, jnp.asarray(theta), X.astype(dtype, copy=False), y.astype(dtype), rows)
+            return Problem(jnp.asarray(theta), *laid_out(X, y, dtype, rows), network, loss, len(X))
 
     @property
     def size(self) -> int:
@@ -159,7 +161,8 @@ class Problem:
     @property
     def X(self) -> Float[Array, "n ..."]:
         """The inputs."""
-        return self.inputs.reshape(-1, *self.inputs.shape[2:])[: self.n]
+        with precisely():
+            return self.inputs.take(jnp.arange(self.n))
 
     @property
     def y(self) -> Float[Array, " n"]:
@@ -190,9 +193,11 @@ class Problem:
         chosen = np.asarray(rows)
         if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.n:
             raise InvalidInput("rows", f"got {rows!r}", f"Name at least one, each from 0 to {self.n - 1}.")
-        X, y = np.asarray(self.X)[chosen], np.asarray(self.y)[chosen]
         with precisely():
-            return _chunked(self.network, self.loss_name, self.theta, X, y, self.chunk)
+            X, y = np.asarray(self.inputs.take(chosen)), np.asarray(self.y)[chosen]
+            return Problem(
+                self.theta, *laid_out(X, y, self.dtype.name, self.chunk), self.network, self.loss_name, len(X)
+            )
 
     def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
         """f(θ, x) of some inputs, to be traced by JAX.
@@ -246,7 +251,7 @@ class Problem:
         Returns:
             one output an input.
         """
-        return lax.map(lambda X: self.outputs(theta, X), self.inputs).reshape(-1)[: self.n]
+        return self.of_examples(lambda X: self.outputs(theta, X))
 
     @_compiled
     def loss(self, theta: Vector) -> Float[Array, ""]:
@@ -258,8 +263,7 @@ class Problem:
         Returns:
             the mean loss.
         """
-        # Outputs of a chunk are computed again where this is differentiated, so that no more than a chunk's are kept.
-        return self.total(jax.checkpoint(lambda X, y, w: w @ self.example_losses(theta, X, y)))
+        return self.total(lambda X, y, w: w @ self.example_losses(theta, X, y))
 
     @_compiled
     def error(self, theta: Vector) -> Float[Array, ""]:
@@ -372,12 +376,29 @@ class Problem:
         Returns:
             the sum of what ``part`` gives.
         """
-        chunks = (self.inputs, self.labels, self.weights)
-        first = tuple(stack[0] for stack in chunks)
+
+        def of_chunk(i: Any) -> Any:
+            return part(self.inputs.chunk(i), self.labels[i], self.weights[i])
+
         if self.in_one_chunk:
-            return part(*first)
-        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(part, *first))
-        return lax.scan(lambda sum_, chunk: (jax.tree.map(jnp.add, sum_, part(*chunk)), None), zeros, chunks)[0]
+            return of_chunk(0)
+        # On the way back chunks are read and computed again, so that no more than one of them is kept.
+        again = jax.checkpoint(of_chunk)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(again, 0))
+        chunks = jnp.arange(len(self.labels))
+        return lax.scan(lambda sum_, i: (jax.tree.map(jnp.add, sum_, again(i)), None), zeros, chunks)[0]
+
+    def of_examples(self, part: Callable[[Array], Array]) -> Array:
+        """Something of all examples, chunk by chunk; to be traced by JAX.
+
+        Args:
+            part: X -> the values for a chunk, an example a row.
+
+        Returns:
+            an example a row.
+        """
+        values = lax.map(lambda i: part(self.inputs.chunk(i)), jnp.arange(len(self.labels)))
+        return values.reshape(-1, *values.shape[2:])[: self.n]
 
     def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
         """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
@@ -403,22 +424,3 @@ class Problem:
 
     def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
         return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
-
-
-def _chunked(network: FiniteNetwork, loss: LossName, theta: Array, X: np.ndarray, y: np.ndarray, rows: int) -> Problem:
-    n = len(X)
-    chunks = -(-n // rows)
-    rows = -(-n // chunks)
-    missing = chunks * rows - n
-    if missing:
-        X, y = (np.concatenate([values, np.repeat(values[:1], missing, axis=0)]) for values in (X, y))
-    weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(y.dtype)
-    return Problem(
-        theta,
-        jnp.asarray(X.reshape(chunks, rows, *X.shape[1:])),
-        jnp.asarray(y.reshape(chunks, rows)),
-        jnp.asarray(weights.reshape(chunks, rows)),
-        network,
-        loss,
-        n,
-    )

@@ -8,7 +8,6 @@ T is 1 (SAM), |w| + η (ASAM), or the Fisher information's diagonal to the power
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
 from nngp_prior.sharpness.climbing import BALL, NORMALIZED, averaged, climb, normalized_loss
 from nngp_prior.sharpness.losses import LOSSES, curvature, squared_slope
+from nngp_prior.sharpness.minibatches import minibatch
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
@@ -118,15 +118,10 @@ def _diagonal(problem: Problem, fisher: str) -> Array:
 
 
 @jax.jit(static_argnames=("steps", "normalized"))
-def _climbs(
-    problem: Problem, axes: Array, rows: Array, weights: Array, steps: int, normalized: bool
-) -> tuple[Array, Array]:
+def _climbs(problem: Problem, axes: Array, rows: Array, steps: int, normalized: bool) -> tuple[Array, Array]:
     """The losses that an ascent in the ellipsoid comes by, for each minibatch, and the size of its first gradient."""
-    X, y = problem.X, problem.y
 
-    def one(rows: Array) -> tuple[Array, Array]:
-        part = replace(problem, inputs=X[rows], labels=y[rows], weights=weights)
-
+    def one(part: Problem) -> tuple[Array, Array]:
         def loss(u: Array) -> tuple[Array, Array]:
             theta = problem.theta + axes * u
             if normalized:
@@ -138,7 +133,10 @@ def _climbs(
         found = climb(loss, jnp.zeros_like(axes), BALL, steps)
         return found.losses, found.slope
 
-    return lax.map(one, rows)
+    if rows.shape[1] == problem.n:
+        losses, slope = one(problem)
+        return losses[None], slope[None]
+    return lax.map(lambda each: one(minibatch(problem, each)), rows)
 
 
 def _of_axes(
@@ -150,26 +148,24 @@ def _of_axes(
     progress: ProgressCallback,
 ) -> Outcome:
     """The measure in the ellipsoid with half-axes ρ T, where `gradients` was spent to find T."""
-    m, one_step = specification.minibatch, specification.method == "one-step"
+    m, one_step = specification.minibatch or problem.n, specification.method == "one-step"
     steps = 1 if one_step else specification.steps
-    partitions = 1 if m is None or m == 1 or m == problem.n else specification.partitions
+    partitions = 1 if m in (1, problem.n) else specification.partitions
     means, flat = [], []
     for i in range(partitions):
-        order = np.arange(problem.n) if m is None else generator(seed, "partition", i).permutation(problem.n)
+        order = generator(seed, "partition", i).permutation(problem.n)[: problem.n // m * m]
         with precisely():
-            axes = jnp.asarray(specification.rho * T, problem.dtype)
-            rows, weights = map(jnp.asarray, _minibatches(order, m or problem.n, problem.chunk))
-            found = _climbs(problem, axes, rows, weights.astype(problem.dtype), steps, specification.normalize_logits)
+            axes, rows = jnp.asarray(specification.rho * T, problem.dtype), jnp.asarray(order.reshape(-1, m))
+            found = _climbs(problem, axes, rows, steps, specification.normalize_logits)
         losses, slopes = map(np.asarray, found)
         reached = losses[:, 1] if one_step else losses.max(axis=1)
         means.append(float(np.mean(reached - losses[:, 0])))
         flat.append(float(np.mean(slopes == 0)))
         progress(Progress("partitions", i + 1, partitions))
-    name = ("normalized_" if specification.normalize_logits else "") + ("m_" if m else "")
+    name = ("normalized_" if specification.normalize_logits else "") + ("m_" if specification.minibatch else "")
     name += specification.kind.replace("-", "_")
-    used = problem.n // (m or problem.n) * (m or problem.n)
     cost = (1 + steps) * (NORMALIZED if specification.normalize_logits else 1)
-    gradients += partitions * cost * used / problem.n
+    gradients += partitions * cost * (problem.n // m * m) / problem.n
     value, stderr = averaged(means)
     diagnostics = {"zero_gradients": float(np.mean(flat))}
     if specification.normalize_logits and not np.any(np.asarray(problem.all_outputs(problem.theta))):
@@ -179,12 +175,3 @@ def _of_axes(
         message = "the gradient is zero within the ellipsoid's axes: there is no direction to go in"
         return Outcome([Quantity(name, 0.0, None, "zero-gradient", message, diagnostics)], gradients)
     return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], gradients)
-
-
-def _minibatches(order: np.ndarray, m: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the examples of n // m minibatches, each in chunks, and weights as a problem has them."""
-    k, chunks = len(order) // m, -(-m // chunk)
-    filled = np.arange(chunks * -(-m // chunks))
-    weights = np.where(filled < m, 1 / m, 0.0).reshape(chunks, -1)
-    places = order[: k * m].reshape(k, m)[:, np.where(filled < m, filled, 0)]
-    return places.reshape(k, *weights.shape), weights

@@ -119,14 +119,18 @@ def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
 def _checked(
     architecture: Architecture | FromNetwork, data: Examples, attack: Examples | None, test: Examples | None
 ) -> Data:
-    def of_shape(name: str, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    def in_float64(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
         inputs, labels = checked_data(architecture, examples)
+        return inputs.astype(np.float64, copy=False), labels
+
+    def of_shape(name: str, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+        inputs, labels = in_float64(examples)
         if inputs.shape[1:] != X.shape[1:]:
             problem = f"has inputs of shape {inputs.shape[1:]} where the training set has {X.shape[1:]}"
             raise InvalidInput(name, problem, "Pass inputs of one shape.")
         return inputs, labels
 
-    X, y = checked_data(architecture, data)
+    X, y = in_float64(data)
     n = len(y)
     checked_test = None if test is None else of_shape("test", test)
     if attack is not None:

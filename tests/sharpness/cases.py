@@ -2,6 +2,7 @@
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,7 @@ from nngp_prior.schemas.sharpness import (
     Trace,
     WeightCurvatureIndex,
 )
+from nngp_prior.sharpness.examples import Read
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
 
@@ -108,6 +110,11 @@ def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "fl
 def images() -> Problem:
     parameters = finite_network(IMAGES, (4, 4, 1)).init(2)
     return Problem.of(IMAGES, parameters, data(7, 4, 4, 1), chunk=4)
+
+
+def being_read(problem: Problem) -> Problem:
+    """The same with inputs that stay where they are, whatever their number."""
+    return replace(problem, inputs=Read.of(np.asarray(problem.X), problem.dtype.name, problem.chunk))
 
 
 @functools.cache

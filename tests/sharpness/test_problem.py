@@ -9,14 +9,15 @@ from nngp_prior.sharpness import inputs
 from nngp_prior.sharpness.inputs import fitting_rows
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.problem import Problem
-from tests.sharpness.cases import IMAGES, SMALL, data, dense, images, small, trained
+from tests.sharpness.cases import IMAGES, SMALL, being_read, data, dense, images, small, trained
 
 PROBLEMS = {"cross-entropy": small, "mse": lambda: small("mse"), "images": images}
 
 
-@pytest.fixture(params=PROBLEMS, ids=str)
+@pytest.fixture(params=[*PROBLEMS, "cross-entropy, read", "images, read"])
 def problem(request: pytest.FixtureRequest) -> Problem:
-    return PROBLEMS[request.param]()
+    name, _, read = request.param.partition(", ")
+    return being_read(PROBLEMS[name]()) if read else PROBLEMS[name]()
 
 
 def outputs(problem: Problem) -> np.ndarray:
@@ -131,13 +132,16 @@ def test_it_is_in_float32_where_that_is_asked_for() -> None:
     assert single.loss(single.theta) == pytest.approx(float(double.loss(double.theta)), rel=1e-5)
 
 
-def test_memory_does_not_grow_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("read", [False, True])
+def test_memory_does_not_grow_with_the_data(read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     finite = finite_network(SMALL, (4,))
     assert fitting_rows(finite, "float32") == pytest.approx(2 * fitting_rows(finite, "float64"), abs=1)
     monkeypatch.setattr(inputs, "_CHUNK_BYTES", 20_000)
     few = Problem.of(SMALL, finite.init(0), data(40, 4))
     many = Problem.of(SMALL, finite.init(0), data(400, 4))
     assert few.chunk < 40
+    if read:
+        few, many = being_read(few), being_read(many)
     taken = []
     for problem in (few, many):
         with precisely():

@@ -1,0 +1,145 @@
+"""Inputs that are read chunk by chunk give what inputs in memory give, and nothing keeps them longer than it should."""
+
+import gc
+import pickle
+import weakref
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.gradients import (
+    GradientContrast,
+    GradientNoiseScale,
+    GradientStiffness,
+    NaturalGradientContrast,
+)
+from nngp_prior.schemas.neighbourhoods import Keskar, SAMSharpness
+from nngp_prior.schemas.sharpness import Eigenvalues, FisherTrace, RelativeFlatness, Trace
+from nngp_prior.sharpness import examples, measure
+from nngp_prior.sharpness.examples import Held, Read
+from nngp_prior.sharpness.measuring import measure_problem
+from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness.problem import Problem
+from tests.sharpness.cases import SMALL, being_read, data, small
+
+PARAMETERS = finite_network(SMALL, (4,)).init(1)
+X, Y = data(20, 4)
+
+
+@pytest.fixture
+def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "_HELD_BYTES", 100)
+
+
+def test_few_are_copied_and_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(Problem.of(SMALL, PARAMETERS, (X, Y), chunk=8).inputs, Held)
+    monkeypatch.setattr(examples, "_HELD_BYTES", X.nbytes - 1)
+    assert isinstance(Problem.of(SMALL, PARAMETERS, (X, Y), chunk=20).inputs, Held)  # the one chunk that is worked on
+    problem = Problem.of(SMALL, PARAMETERS, (X, Y), chunk=8)
+    assert isinstance(problem.inputs, Read)
+    assert np.shares_memory(problem.inputs.source.X, X)
+    monkeypatch.setattr(examples, "_READ_BYTES", 5 * 4 * 8)
+    assert Problem.of(SMALL, PARAMETERS, (X, Y), chunk=8).chunk == 5
+    assert isinstance(problem.subset(range(15)).inputs, Held)
+
+
+@pytest.mark.parametrize(
+    "specification",
+    [
+        Eigenvalues(),
+        Trace(method="hutchinson", probes=2),
+        FisherTrace(),
+        RelativeFlatness(layer="dense 2"),
+        Keskar(mode="zhang2021", batch=7, iterations=2),
+        SAMSharpness(minibatch=6),
+        SAMSharpness(normalize_logits=True),
+        GradientContrast(batch=5, pairs=3),
+        NaturalGradientContrast(batch=3, pairs=3, damping=0.1),
+        GradientStiffness(),
+        GradientNoiseScale(),
+    ],
+    ids=lambda specification: specification.kind,
+)
+def test_measures_are_those_of_inputs_in_memory(specification) -> None:
+    held, read = (measure_problem(problem, [specification], 3) for problem in (small(), being_read(small())))
+    for one, other in zip(held.measurements, read.measurements, strict=True):
+        assert other.value == pytest.approx(one.value, rel=1e-12)
+        assert (other.status, other.gradients) == (one.status, one.gradients)
+
+
+@pytest.mark.usefixtures("few_are_held")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "stored", ["float64", "float32", "float16", "int64", "int32", "uint8", ">f8", "longdouble", "bool"]
+)
+def test_inputs_of_all_real_types_are_read(stored: str, dtype: str) -> None:
+    inputs = np.round(np.abs(40 * X)).astype(stored)
+    problem = Problem.of(SMALL, PARAMETERS, (inputs, Y), dtype=dtype, chunk=8)
+    assert isinstance(problem.inputs, Read)
+    np.testing.assert_array_equal(problem.X, inputs.astype(np.float64))
+    assert problem.X.dtype == dtype
+    in_memory = Problem.of(SMALL, PARAMETERS, (inputs.astype(np.float64), Y), dtype=dtype, chunk=20)
+    np.testing.assert_allclose(problem.all_outputs(problem.theta), in_memory.all_outputs(in_memory.theta), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("few_are_held")
+def test_inputs_may_be_a_view_or_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "X.npy", X)
+    in_file = np.load(tmp_path / "X.npy", mmap_mode="r")
+    held = Problem.of(SMALL, PARAMETERS, (X, Y))
+    expected = held.gradient(held.theta)
+    for inputs in (np.repeat(X, 2, axis=0)[::2], np.asfortranarray(X), X[::-1][::-1], in_file):
+        problem = Problem.of(SMALL, PARAMETERS, (inputs, Y), chunk=8)
+        assert np.shares_memory(problem.inputs.source.X, inputs)
+        np.testing.assert_allclose(problem.gradient(problem.theta), expected, rtol=1e-12)
+
+
+def test_minibatches_are_read_side_by_side() -> None:
+    problem, rows = being_read(small()), np.array([[3, 1], [0, 19], [7, 7]])
+    with precisely():
+        found = jax.jit(jax.vmap(lambda problem, rows: problem.inputs.take(rows), (None, 0)))(problem, rows)
+    np.testing.assert_array_equal(found, np.asarray(small().X)[rows])
+
+
+def test_compiled_functions_serve_other_arrays_and_keep_none() -> None:
+    calls = []
+
+    @jax.jit
+    def loss(problem: Problem):
+        calls.append(problem)
+        return problem.loss(problem.theta)
+
+    with precisely():
+        first, second = (being_read(small("mse").subset(range(start, start + 17))) for start in (0, 3))
+        values = [float(loss(problem)) for problem in (first, second)]
+    assert len(calls) == 1
+    assert values == pytest.approx([float(p.loss(p.theta)) for p in (first, second)], rel=1e-14)
+    assert values[0] != values[1]
+    source = weakref.ref(first.inputs.source)
+    del first
+    gc.collect()
+    assert source() is None
+
+
+def test_a_problem_travels_with_its_inputs() -> None:
+    problem = being_read(small())
+    with precisely():
+        inputs = pickle.loads(pickle.dumps(problem.inputs))
+        np.testing.assert_array_equal(inputs.take(np.arange(20)), X)
+    assert inputs.number != problem.inputs.number
+
+
+def test_inputs_of_a_problem_that_is_gone_are_told_as_such() -> None:
+    leaves, structure = jax.tree.flatten(being_read(small()))
+    with precisely(), pytest.raises(Exception, match="is gone: keep it"):
+        jax.block_until_ready(jax.jit(lambda problem: problem.loss(problem.theta))(structure.unflatten(leaves)))
+
+
+def test_what_is_not_finite_is_found_wherever_it_is() -> None:
+    inputs = np.ones((9000, 4), np.float32)
+    inputs[8500, 2] = np.inf
+    with pytest.raises(InvalidInput, match=r"^X: input 8500 has the value inf at feature 2"):
+        measure(SMALL, PARAMETERS, (inputs, np.ones(9000)), [Trace()])
