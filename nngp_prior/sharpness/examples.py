@@ -18,6 +18,7 @@ from jaxtyping import Float, Real
 _HELD_BYTES = 2**26  # of inputs that are copied
 _DEVICE_BYTES = 2**32  # likewise, to an accelerator, which would wait for those that are read
 _READ_BYTES = 2**24  # of a chunk that is read
+_PLACES = 2**14  # that are read at a time; a callback that is given 100 KiB can wait for them for ever
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("stack",), meta_fields=())
@@ -129,7 +130,11 @@ class Read:
 
     def take(self, rows: Any) -> Float[Array, ...]:
         """Some inputs, as :meth:`Held.take`."""
-        return self._read(lambda number, rows: _array(number)[np.asarray(rows)], np.shape(rows), rows)
+        rows = jnp.asarray(rows)
+        places = rows.ravel()
+        parts = [places[i : i + _PLACES] for i in range(0, rows.size, _PLACES)]
+        found = [self._read(lambda number, of: _array(number)[np.asarray(of)], part.shape, part) for part in parts]
+        return jnp.concatenate(found).reshape(*rows.shape, *self.shape)
 
     def _read(self, read: Callable[..., np.ndarray], leading: tuple[int, ...], where: Any) -> Array:
         shape, stored, dtype = (*leading, *self.shape), self.stored, self.dtype
@@ -145,12 +150,12 @@ class Read:
 
         sent = ((*shape, 2), "uint32") if halves else (shape, dtype if wide else stored)
         where = jnp.asarray(where, np.int32)
-        found = jax.pure_callback(passed, jax.ShapeDtypeStruct(*sent), self.number, where, vmap_method="expand_dims")
+        found = jax.pure_callback(passed, jax.ShapeDtypeStruct(*sent), self.number, where, vmap_method="sequential")
         return lax.bitcast_convert_type(found, np.float64) if halves else found.astype(dtype)
 
 
 def _array(number: Any) -> np.ndarray:
-    source = _SOURCES.get(int(np.ravel(number)[0]))
+    source = _SOURCES.get(int(number))
     if source is None:
         raise RuntimeError("the problem that these inputs belong to is gone: keep it until all results are there")
     return source.X

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import threading
 import weakref
 from pathlib import Path
 
@@ -102,6 +103,30 @@ def test_minibatches_are_read_side_by_side() -> None:
     with precisely():
         found = jax.jit(jax.vmap(lambda problem, rows: problem.inputs.take(rows), (None, 0)))(problem, rows)
     np.testing.assert_array_equal(found, np.asarray(small().X)[rows])
+
+
+def test_many_examples_are_read_by_several_threads_at_once() -> None:
+    inputs = np.arange(60_000.0).reshape(-1, 1)
+    sums = []
+
+    @jax.jit
+    def total(read: Read, rows: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda i: read.take((rows + i) % len(inputs)).sum() + read.chunk(i).sum(), np.arange(10))
+
+    def work() -> None:
+        with precisely():
+            read = Read.of(inputs, "float64", 1000)
+            sums.append([np.asarray(total(read, np.arange(50_000))) for _ in range(5)])
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert len(sums) == 4
+    i = np.arange(10)
+    taken = [inputs[(np.arange(50_000) + each) % len(inputs)].sum() for each in i]
+    np.testing.assert_array_equal(sums, np.broadcast_to(taken + inputs.reshape(-1, 1000)[i].sum(axis=1), (4, 5, 10)))
 
 
 def test_compiled_functions_serve_other_arrays_and_keep_none() -> None:
