@@ -20,8 +20,11 @@ from jax import Array
 from jaxtyping import Float, Real
 from scipy.linalg import eigh_tridiagonal
 
+from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.sharpness import products
 from nngp_prior.sharpness.networks import precisely
-from nngp_prior.sharpness.operators import COST, Operator
+from nngp_prior.sharpness.operators import COST, Operator, mixed
+from nngp_prior.sharpness.problem import Problem
 
 _FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this many are added
 _MORE_ROOM = 32
@@ -34,35 +37,79 @@ class Lanczos:
 
     Args:
         operator: A.
-        start: the first vector, of any length but 0.
+        first: a vector of length 1, zeros, and a few rows of which the first is the vector.
         rng: new vectors come from it where the Krylov space is exhausted.
 
     Attributes:
-        finite: whether all products were.
         exhausted: whether the Krylov space of the first vector was: its quadrature is exact then.
     """
 
-    def __init__(
-        self, operator: Operator, start: Real[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
-    ) -> None:
+    def __init__(self, operator: Operator, first: tuple[Array, Array, Array], rng: np.random.Generator) -> None:
         self._operator, self._rng = operator, rng
         self._alphas: list[float] = []
         self._betas: list[float] = []
+        self._last_alpha: tuple[Array, int] | None = None  # not read as long as it need not be waited for
         self._halfway: Any = None
-        self.finite, self.exhausted = True, False
-        dtype = operator.problem.dtype
+        self._decomposed: tuple[np.ndarray, np.ndarray] | None = None
+        self._finite, self.exhausted = True, False
+        self._q, self._before, self._Q = first
+
+    @classmethod
+    def from_vector(
+        cls, operator: Operator, start: Real[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
+    ) -> Lanczos:
+        """Before the first step.
+
+        Args:
+            operator: A.
+            start: the first vector, of any length but 0.
+            rng: as of the class.
+
+        Returns:
+            the method.
+        """
         with precisely():
-            self._q, self._before, self._Q = _first(jnp.asarray(start, dtype), min(_FIRST_ROOM, operator.size))
+            start = jnp.asarray(start, operator.problem.dtype)
+            return cls(operator, _first(start, min(_FIRST_ROOM, operator.size)), rng)
+
+    @classmethod
+    def near_leading(cls, operator: Operator, random: Float[np.ndarray, " size"], rng: np.random.Generator) -> Lanczos:
+        """From :meth:`Operator.near_leading`; where a product is a matter of milliseconds two steps are behind it.
+
+        Args:
+            operator: A.
+            random: a vector that all eigenvectors have a share of.
+            rng: as of the class.
+
+        Returns:
+            the method.
+        """
+        if not operator.has_formulas or operator.size == 1:
+            return cls.from_vector(operator, operator.near_leading(random), rng)
+        with precisely():
+            known, random_ = operator.known, jnp.asarray(random, operator.problem.dtype)
+            found = _two_steps(operator.problem, operator.matrix, known, random_, min(_FIRST_ROOM, operator.size))
+        q, before, Q, alphas, following, lengths, ahead = found
+        method = cls(operator, (following, before, Q), rng)
+        method._add_alpha(alphas, 0, None)
+        _go_on([method], [(q, *lengths)], ahead)
+        return method
 
     @property
     def steps(self) -> int:
         """Products so far, k, of which the last may be half done."""
-        return len(self._alphas)
+        return len(self._alphas) + (self._last_alpha is not None)
 
     @property
     def gradients(self) -> int:
         """What the products cost, in gradients."""
         return COST * self.steps - (self._operator.half_saved if self._halfway is not None else 0)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all products were."""
+        self._read_alpha()
+        return self._finite
 
     @property
     def whole(self) -> bool:
@@ -77,23 +124,31 @@ class Lanczos:
         """The other half of the last product, if it is due, unless the whole space is spanned."""
         complete_together([self])
 
-    def _add_alpha(self, alpha: float, halfway: Any) -> None:
-        self._alphas.append(alpha)
-        self._halfway = halfway
-        self.finite = self.finite and math.isfinite(alpha)
+    def _add_alpha(self, alphas: Array, place: int, halfway: Any) -> None:
+        self._last_alpha, self._halfway, self._decomposed = (alphas, place), halfway, None
 
-    def _add_beta(self, q: Array, length: Array, beta: Array) -> None:
-        """What the next vector is divided by; q is the one before."""
+    def _read_alpha(self) -> None:
+        if self._last_alpha is not None:
+            alphas, place = self._last_alpha
+            self._alphas.append(float(np.asarray(alphas)[place]))
+            self._last_alpha, self._finite = None, self._finite and math.isfinite(self._alphas[-1])
+
+    def _add_beta(self, q: Array, length: Array, beta: Array) -> bool:
+        """What the next vector is divided by; q is the one before. Returns whether the next is another one now."""
+        self._read_alpha()
         self._halfway, self._before = None, q
         self._betas.append(float(beta))
-        self.finite = self.finite and math.isfinite(self._betas[-1])
-        if beta <= _LITTLE * length:  # what is left is rounding in part; once more makes it orthogonal
+        self._finite = self._finite and math.isfinite(self._betas[-1])
+        mended = self._betas[-1] <= _LITTLE * float(length)
+        if mended:  # what is left is rounding in part; once more makes it orthogonal
             self._extend(self._q)
         norm = max(map(abs, self._alphas + self._betas[:-1]))
         if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(q.dtype).eps) * norm:
             self._betas[-1], self.exhausted = 0.0, True
             self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), q.dtype))
             self._extend(self._q)
+            mended = True
+        return mended
 
     def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[Array, Array]:
         """Make w's part that is orthogonal to all vectors the next one; lengths of w and of the part."""
@@ -113,7 +168,9 @@ class Lanczos:
         if not self.finite:
             unknown = np.array([math.nan])
             return unknown, unknown, unknown
-        values, S = eigh_tridiagonal(self._alphas, self._betas[: self.steps - 1])
+        if self._decomposed is None:
+            self._decomposed = eigh_tridiagonal(self._alphas, self._betas[: self.steps - 1])
+        values, S = self._decomposed
         if self.whole:
             beta = 0.0
         elif self._halfway is None:
@@ -135,12 +192,12 @@ def step_together(methods: Sequence[Lanczos]) -> None:
     Args:
         methods: which ones. Nothing is done where there are no further vectors, or a product was not finite.
     """
-    complete_together(methods)
-    if methods[0].whole or not any(method.finite for method in methods):
+    first = methods[0]
+    if first.whole or not any(method._finite for method in methods):
         return
-    alphas, halfway = methods[0]._operator.forward([method._q for method in methods])
-    for method, alpha in zip(methods, np.asarray(alphas, dtype=np.float64), strict=True):
-        method._add_alpha(float(alpha), halfway)
+    extended = _extended_together(methods)
+    # All is under way before the first number is waited for.
+    _go_on(methods, extended, first._operator.forward([method._q for method in methods]))
 
 
 def complete_together(methods: Sequence[Lanczos]) -> None:
@@ -149,16 +206,35 @@ def complete_together(methods: Sequence[Lanczos]) -> None:
     Args:
         methods: as of :func:`step_together`.
     """
+    _add_betas(methods, _extended_together(methods))
+
+
+def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, Array]]:
+    """For each the vector before the next one, and lengths of the product and of its new part; nothing if not due."""
     first = methods[0]
-    if first._halfway is None or first.whole or not any(method.finite for method in methods):
-        return
+    if first._halfway is None or first.whole or not any(method._finite for method in methods):
+        return []
     with precisely():
         before = [method._q for method in methods]
         products = first._operator.backward(first._halfway)
-        # All are under way before the first is waited for.
         lengths = [method._extend(w, (method._q, method._before)) for method, w in zip(methods, products, strict=True)]
-        for method, q, (length, beta) in zip(methods, before, lengths, strict=True):
-            method._add_beta(q, length, beta)
+        return [(q, *of_each) for q, of_each in zip(before, lengths, strict=True)]
+
+
+def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]], ahead: tuple[Array, Any]) -> None:
+    """With the next step half done."""
+    if _add_betas(methods, extended):
+        ahead = methods[0]._operator.forward([method._q for method in methods])
+    alphas, halfway = ahead
+    for place, method in enumerate(methods):
+        method._add_alpha(alphas, place, halfway)
+
+
+def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
+    """Whether some of the next vectors are others now."""
+    with precisely():
+        changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=bool(extended))]
+    return any(changed)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -184,3 +260,18 @@ def _first(start: Array, room: int) -> tuple[Array, Array, Array]:
     """The normalised vector, none before it, and it among the rows."""
     q = start / jnp.linalg.norm(start)
     return q, jnp.zeros_like(q), jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
+
+
+@functools.partial(jax.jit, static_argnames=("matrix", "room"))
+def _two_steps(problem: Problem, matrix: Matrix, known: Any, random: Array, room: int) -> Any:
+    """One step and the first half of another.
+
+    Returns:
+        first vector, zeros, rows; α; second vector; lengths as of :func:`_extended`; and what ``forward`` gives.
+    """
+    q, before, Q = _first(mixed(products.sum_of_gradients(problem, matrix, known), random), room)
+    alphas, halfway = products.forward(problem, matrix, known, q[None])
+    w = products.backward(problem, matrix, known, halfway)[0]
+    Q, following, length, beta = _extended(Q, w, (q, before), 1)
+    ahead = products.forward(problem, matrix, known, following[None])
+    return q, before, Q, alphas, following, (length, beta), ahead

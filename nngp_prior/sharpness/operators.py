@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import Matrix
 from nngp_prior.sharpness import products
+from nngp_prior.sharpness.dense import has_formulas
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.products import FACTORS
@@ -52,6 +53,11 @@ class Operator:
     def size(self) -> int:
         """Rows."""
         return self.stop - self.start
+
+    @property
+    def has_formulas(self) -> bool:
+        """Whether its products are those of fully connected networks, with what they have in common at hand."""
+        return self.known is not None and self.size == self.problem.size and has_formulas(self.problem.network)
 
     @property
     def half_saved(self) -> int:
@@ -158,7 +164,7 @@ class Operator:
         """
         with precisely():
             near = self.narrow(_sum_of_gradients(self.problem, self.matrix, self.known))
-            return _mixed(near, jnp.asarray(random, self.problem.dtype))
+            return mixed(near, jnp.asarray(random, self.problem.dtype))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
@@ -197,7 +203,16 @@ def _sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
 
 
 @jax.jit
-def _mixed(near: Array, random: Array) -> Array:
+def mixed(near: Float[Array, " size"], random: Float[Array, " size"]) -> Float[Array, " size"]:
+    """A vector with a share of a random one, as of :meth:`Operator.near_leading`.
+
+    Args:
+        near: the vector; left out where it is zero or not finite.
+        random: the other one.
+
+    Returns:
+        their sum, of any length but 0.
+    """
     length = jnp.linalg.norm(near)
     usable = jnp.isfinite(length) & (length > 0)
     return _RANDOM * random / jnp.linalg.norm(random) + jnp.where(usable, near / jnp.where(usable, length, 1), 0)

@@ -98,15 +98,14 @@ def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress
         the method's last state.
     """
     rng = generator(seed, "lanczos")
-    start = operator.near_leading(rng.random(operator.size, np.float32) - 0.5)
-    lanczos = Lanczos(operator, start, rng)
-    limit, look = min(specification.max_steps, operator.size), 1
+    lanczos = Lanczos.near_leading(operator, rng.random(operator.size, np.float32) - 0.5, rng)
+    limit, look = min(specification.max_steps, operator.size), 2
     while True:
-        lanczos.step()
         progress(Progress("Lanczos steps", lanczos.steps, limit))
-        last = lanczos.steps == limit or not lanczos.finite
-        if lanczos.steps < look and not last:
+        if lanczos.steps < min(look, limit) and lanczos.finite:
+            lanczos.step()
             continue
+        last = lanczos.steps >= limit or not lanczos.finite
         look = lanczos.steps + 1 + lanczos.steps // 10
         found, done = _state(lanczos, specification)
         if not done:
@@ -230,7 +229,7 @@ def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, pro
     at_once = max(1, min(operator.problem.at_once, _KEPT_BYTES // kept))
     for starts in probe_lots(operator.size, probes, seed, at_once):
         rngs = [generator(seed, "lanczos", len(nodes) + i) for i in range(len(starts))]
-        methods = [Lanczos(operator, v, rng) for v, rng in zip(starts, rngs, strict=True)]
+        methods = [Lanczos.from_vector(operator, v, rng) for v, rng in zip(starts, rngs, strict=True)]
         for values, parts, taken in _quadratures(methods, steps):
             nodes.append(values)
             weights.append(parts)

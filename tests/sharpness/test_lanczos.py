@@ -12,7 +12,7 @@ from tests.sharpness.cases import of_matrix, random_symmetric, small
 def run(A: np.ndarray, steps: int, start: np.ndarray | None = None) -> Lanczos:
     rng = np.random.default_rng(5)
     operator = operator_of(of_matrix(A), "hessian")
-    lanczos = Lanczos(operator, rng.standard_normal(len(A)) if start is None else start, rng)
+    lanczos = Lanczos.from_vector(operator, rng.standard_normal(len(A)) if start is None else start, rng)
     for _ in range(steps):
         lanczos.step()
     lanczos.complete()
@@ -29,7 +29,7 @@ def test_it_gives_matfrees_tridiagonal_matrix() -> None:
     problem, steps = small(), 40
     operator = operator_of(problem, "hessian")
     start = np.random.default_rng(0).standard_normal(problem.size)
-    lanczos = Lanczos(operator, start, np.random.default_rng(1))
+    lanczos = Lanczos.from_vector(operator, start, np.random.default_rng(1))
     for _ in range(steps):
         lanczos.step()
     lanczos.complete()
@@ -55,7 +55,9 @@ def test_residuals_bound_the_distance_to_an_eigenvalue() -> None:
 def test_while_a_product_is_half_done_residuals_are_estimated_from_above() -> None:
     eigenvalues = np.concatenate([np.linspace(-1, 1, 40), [6.0, 9.0]])
     rng = np.random.default_rng(3)
-    lanczos = Lanczos(operator_of(of_matrix(random_symmetric(eigenvalues)), "hessian"), rng.standard_normal(42), rng)
+    lanczos = Lanczos.from_vector(
+        operator_of(of_matrix(random_symmetric(eigenvalues)), "hessian"), rng.standard_normal(42), rng
+    )
     for step in range(20):
         lanczos.step()
         values, estimates, _ = lanczos.ritz()
@@ -74,7 +76,7 @@ def test_several_are_what_each_is_alone() -> None:
     operator = operator_of(of_matrix(A), "hessian")
     of_two = np.linalg.eigh(A)[1][:, [0, 3]].sum(axis=1)
     starts = [np.ones(6), of_two, np.arange(6.0)]
-    alone, together = ([Lanczos(operator, v, np.random.default_rng(7)) for v in starts] for _ in range(2))
+    alone, together = ([Lanczos.from_vector(operator, v, np.random.default_rng(7)) for v in starts] for _ in range(2))
     for _ in range(4):
         for method in alone:
             method.step()
@@ -83,6 +85,29 @@ def test_several_are_what_each_is_alone() -> None:
         for found, expected in zip(one.ritz(), other.ritz(), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-12)
     assert [method.exhausted for method in together] == [False, True, False]
+
+
+@pytest.mark.parametrize("matrix", ["hessian", "ggn", "empirical-fisher"])
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_two_steps_in_one_function_are_two_steps(matrix: str, scale: float) -> None:
+    """Also where the first is an eigenvector, so that the second is another than the function went on with."""
+    problem = small().subset(range(6)).at(scale * np.asarray(small().theta))
+    operator, random = operator_of(problem, matrix), np.random.default_rng(4).random(problem.size, np.float32) - 0.5
+    if not scale:
+        random = np.eye(problem.size, dtype=np.float32)[-1]  # as the sum of gradients: the output's bias
+    assert operator.has_formulas
+    at_once = Lanczos.near_leading(operator, random, np.random.default_rng(7))
+    one_by_one = Lanczos.from_vector(operator, operator.near_leading(random), np.random.default_rng(7))
+    one_by_one.step()
+    one_by_one.step()
+    for _ in range(3):
+        assert at_once.steps == one_by_one.steps
+        assert at_once.gradients == one_by_one.gradients
+        for found, expected in zip(at_once.ritz(), one_by_one.ritz(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+        at_once.step()
+        one_by_one.step()
+    assert at_once.exhausted == (scale == 0)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])
