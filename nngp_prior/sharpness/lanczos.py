@@ -50,7 +50,7 @@ class Lanczos:
         self._betas: list[float] = []
         self._last_alpha: tuple[Array, int] | None = None  # not read as long as it need not be waited for
         self._halfway: Any = None
-        self._decomposed: tuple[np.ndarray, np.ndarray] | None = None
+        self._decomposed: Any = None  # T_k, as long as k stays
         self._finite, self.exhausted = True, False
         self._q, self._before, self._Q = first
 
