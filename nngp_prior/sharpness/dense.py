@@ -27,6 +27,8 @@ from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 
+_SAMPLE = 1000  # examples that are enough for the first layer's part of a start
+
 
 class _Layer(NamedTuple):
     weights: Array
@@ -216,8 +218,10 @@ def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
     return lax.map(lambda of_each: function(*of_each), stacks)
 
 
-def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
-    """Σ c ∇f with the factors c of all examples, to be traced by JAX.
+def near_leading(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
+    """Σ c ∇f with the factors c of all examples, but for its first layer: 1,000 of them or so stand for all there.
+
+    To be traced by JAX.
 
     Args:
         network: the finite network.
@@ -226,14 +230,17 @@ def sum_of_gradients(network: Any, theta: Array, X: Array, known: Prepared) -> A
         known: as :func:`prepared` gave it.
 
     Returns:
-        the sum, flat.
+        the sum, flat, as nearly as an iteration's start needs it.
     """
     layers, delta = _layers(network, theta), known.factors[None]
     gradients: list[Array] = []
     for layer, hidden in zip(layers[:0:-1], known.hidden[::-1], strict=True):
         gradients = [(hidden.a @ delta.T).ravel(), *_of_biases(layer, delta), *gradients]
         delta = (layer.weights @ delta) * hidden.d
-    return jnp.concatenate([_times_inputs(delta, X).T.ravel(), *_of_biases(layers[0], delta), *gradients])
+    stride = max(1, len(X) // _SAMPLE)
+    sample = delta[:, ::stride]
+    of_weights = (len(X) / sample.shape[1]) * _times_inputs(sample, X[::stride])
+    return jnp.concatenate([of_weights.T.ravel(), *_of_biases(layers[0], delta), *gradients])
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:

@@ -269,7 +269,7 @@ def _two_steps(problem: Problem, matrix: Matrix, known: Any, random: Array, room
     Returns:
         first vector, zeros, rows; α; second vector; lengths as of :func:`_extended`; and what ``forward`` gives.
     """
-    q, before, Q = _first(mixed(products.sum_of_gradients(problem, matrix, known), random), room)
+    q, before, Q = _first(mixed(products.near_leading(problem, matrix, known), random), room)
     alphas, halfway = products.forward(problem, matrix, known, q[None])
     w = products.backward(problem, matrix, known, halfway)[0]
     Q, following, length, beta = _extended(Q, w, (q, before), 1)

@@ -163,7 +163,7 @@ class Operator:
             the vector, of any length but 0.
         """
         with precisely():
-            near = self.narrow(_sum_of_gradients(self.problem, self.matrix, self.known))
+            near = self.narrow(_near_leading(self.problem, self.matrix, self.known))
             return mixed(near, jnp.asarray(random, self.problem.dtype))
 
 
@@ -198,8 +198,8 @@ def _filled_up(v: Array, start: int, size: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
-    return products.sum_of_gradients(problem, matrix, known)
+def _near_leading(problem: Problem, matrix: Matrix, known: Any) -> Array:
+    return products.near_leading(problem, matrix, known)
 
 
 @jax.jit

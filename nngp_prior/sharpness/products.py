@@ -126,8 +126,8 @@ def backward(problem: Problem, matrix: Matrix, known: Any, halfway: Any) -> Arra
     return problem.total(lambda X, y, w: _backward(problem, matrix, X, known, halfway))
 
 
-def sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
-    """Σ w c ∇f; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
+def near_leading(problem: Problem, matrix: Matrix, known: Any) -> Array:
+    """Σ w c ∇f, or nearly that; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
 
     Args:
         problem: at the parameters at hand.
@@ -135,11 +135,11 @@ def sum_of_gradients(problem: Problem, matrix: Matrix, known: Any) -> Array:
         known: as :func:`prepared` gave it, or None.
 
     Returns:
-        the sum.
+        the sum, as nearly as an iteration's start needs it.
     """
     network, theta = problem.network, problem.theta
     if dense.has_formulas(network):
-        return _total(problem, matrix, known, lambda X, known: dense.sum_of_gradients(network, theta, X, known))
+        return _total(problem, matrix, known, lambda X, known: dense.near_leading(network, theta, X, known))
 
     def part(X: Array, y: Array, w: Array) -> Array:
         f, back = jax.vjp(lambda theta: problem.outputs(theta, X), theta)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,14 +8,16 @@ import pytest
 from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.architectures import network
 from nngp_prior.schemas.sharpness import FisherTrace
+from nngp_prior.sharpness import dense
 from nngp_prior.sharpness.dense import has_formulas
+from nngp_prior.sharpness.examples import Held
 from nngp_prior.sharpness.measuring import measure_problem
 from nngp_prior.sharpness.minibatches import minibatch
 from nngp_prior.sharpness.networks import finite_network, precisely
 from nngp_prior.sharpness.operators import operator_of
 from nngp_prior.sharpness.problem import Problem
-from nngp_prior.sharpness.products import FACTORS
-from tests.sharpness.cases import data
+from nngp_prior.sharpness.products import FACTORS, near_leading
+from tests.sharpness.cases import data, small
 
 CASES = [
     (FullyConnected(depth=2, width=5), "cross-entropy"),
@@ -84,3 +88,19 @@ def test_a_minibatch_has_products_of_its_own_examples() -> None:
     for product in ("hvp", "ggnvp"):
         expected = getattr(problem.subset(rows), product)(problem.theta, v)
         np.testing.assert_allclose(getattr(part, product)(problem.theta, v), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_some_examples_stand_for_all_in_the_first_layer_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = small().subset(range(6))
+    with precisely():
+        known = operator_of(problem, "ggn").known
+        all_of_them = np.asarray(near_leading(problem, "ggn", known))
+        monkeypatch.setattr(dense, "_SAMPLE", 3)
+        found = np.asarray(near_leading(problem, "ggn", known))
+        every_other = replace(problem, inputs=Held(problem.inputs.stack[:, ::2]), labels=problem.labels[:, ::2])
+        half = operator_of(replace(every_other, weights=problem.weights[:, ::2]), "ggn")
+        of_half = np.asarray(near_leading(half.problem, "ggn", half.known))
+    first = problem.blocks[0]
+    np.testing.assert_allclose(found[first.stop :], all_of_them[first.stop :], rtol=1e-12)
+    np.testing.assert_allclose(found[: first.stop], 2 * of_half[: first.stop], rtol=1e-12)
+    assert np.abs(found - all_of_them).max() > 0.01 * np.abs(all_of_them).max()
