@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
 
 from nngp_prior.errors import InvalidInput
 
@@ -64,6 +64,25 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         return InvalidInput(field, "is required", "Give it a value.")
     message = problem["msg"].removeprefix("Value error, ")
     return InvalidInput(field, f"got {_short(problem['input'])}", f"{message}.")
+
+
+def told(remedy: str) -> WrapValidator:
+    """What is said of values of any other kind than a field's: of a union Pydantic tells what each member is not.
+
+    Args:
+        remedy: what to pass, without a full stop.
+
+    Returns:
+        for the field's annotation.
+    """
+
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(remedy) from None
+
+    return WrapValidator(validate)
 
 
 def _short(value: object) -> str:

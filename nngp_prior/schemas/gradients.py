@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import Specification, told
 
 Batch = Annotated[int, Field(ge=1)]
 
@@ -104,7 +104,7 @@ class GradientStiffness(Specification):
     """
 
     kind: Literal["gradient-stiffness"] = "gradient-stiffness"
-    examples: Annotated[int, Field(ge=2)] | Literal["all"] = 1000
+    examples: Annotated[Annotated[int, Field(ge=2)] | Literal["all"], told("Pass a number from 2, or 'all'")] = 1000
 
 
 class GradientDiversity(Specification):
@@ -135,4 +135,7 @@ class MinibatchFlatness(Specification):
     """
 
     batch: Batch = 32
-    batches: Annotated[int, Field(ge=2, le=1_000_000)] | Literal["partition"] = "partition"
+    batches: Annotated[
+        Annotated[int, Field(ge=2, le=1_000_000)] | Literal["partition"],
+        told("Pass a number from 2 to 1,000,000, or 'partition'"),
+    ] = "partition"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import Specification, told
 from nngp_prior.schemas.gradients import (
     ContrastRegret,
     GradientContrast,
@@ -25,7 +25,9 @@ from nngp_prior.schemas.result import finite
 
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
-Probes = Annotated[int, Field(ge=2, le=1_000_000)] | Literal["basis"]
+Probes = Annotated[
+    Annotated[int, Field(ge=2, le=1_000_000)] | Literal["basis"], told("Pass a number from 2 to 1,000,000, or 'basis'")
+]
 
 
 class _OfMatrix(Specification):
@@ -196,7 +198,10 @@ class _OfLayers(Specification):
             layer.
     """
 
-    traces: Literal["exact"] | Probes = "exact"
+    traces: Annotated[
+        Annotated[int, Field(ge=2, le=1_000_000)] | Literal["exact", "basis"],
+        told("Pass 'exact', 'basis', or a number from 2 to 1,000,000"),
+    ] = "exact"
 
 
 class MinimumSharpness(_OfLayers):

@@ -168,9 +168,10 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
             value = sum(trace for start, trace in exact.items() if operator.start <= start < operator.stop)
             stderr = None
             if specification.matrix == "hessian" and not problem.network.piecewise_linear:
-                rest, stderr = _remainder(operator, probes, seed, progress)
+                ggn = replace(operator, matrix="ggn", known=operator_of(problem, "ggn").known)
+                rest, stderr = mean_and_error(quadratics(operator, probes, seed, progress, less=ggn), probes)
                 value += rest
-                gradients += 2 * probes * operator.cost_of_quadratic
+                gradients += probes * (operator.cost_of_quadratic + ggn.cost_of_quadratic)
         else:
             values = quadratics(operator, probes, seed, progress)
             value, stderr = mean_and_error(values, probes)
@@ -183,12 +184,6 @@ def _exact_traces(problem, matrix: Matrix) -> dict[int, float]:
     """Of the layers' blocks of G, or of the empirical Fisher information, by where the blocks begin."""
     traces = traces_of_layers(problem, "empirical" if matrix == "empirical-fisher" else "model")
     return {problem.network.slice_of(layer)[0]: trace for layer, trace in traces.items()}
-
-
-def _remainder(operator: Operator, probes: int, seed: int, progress: ProgressCallback) -> tuple[float, float | None]:
-    """Tr(H - G), and its standard error."""
-    ggn = replace(operator, matrix="ggn", known=operator_of(operator.problem, "ggn").known)
-    return mean_and_error(quadratics(operator, probes, seed, progress, less=ggn), probes)
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:

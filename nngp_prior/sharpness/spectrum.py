@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
@@ -203,7 +204,12 @@ def spectral_density(
 
     Returns:
         nodes and weights; its ``density`` draws them.
+
+    Raises:
+        InvalidInput: something else than a problem, or there is no such layer.
     """
+    if not isinstance(problem, Problem):
+        raise InvalidInput("problem", f"is a {type(problem).__name__}", "Pass what Problem.of(…) gives.")
     specification = specification or SpectralDensity()
     check_layer(problem, specification)
     operator = operator_of(problem, specification.matrix, specification.layer)

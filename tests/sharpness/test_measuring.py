@@ -115,7 +115,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(measures: list, m
 
 
 def test_fields_are_checked() -> None:
-    with pytest.raises(InvalidInput, match=r"^probes"):
+    with pytest.raises(InvalidInput, match=r"^probes: got 1. Pass a number from 2 to 1,000,000, or 'basis'"):
         measure_of("trace", probes=1)
     with pytest.raises(InvalidInput, match=r"largest and smallest are both 0: ask for at least one"):
         measure_of("eigenvalues", largest=0, smallest=0)
@@ -127,7 +127,7 @@ def test_fields_are_checked() -> None:
 _WRONG_TYPES = """
 from nngp_prior import FullyConnected
 from nngp_prior.schemas.sharpness import Trace
-from nngp_prior.sharpness import landscape, measure
+from nngp_prior.sharpness import Problem, landscape, measure, spectral_density
 
 network, data = FullyConnected(depth=1, width=2), ([[1.0, 2.0]], [1])
 for call in (
@@ -135,6 +135,8 @@ for call in (
     lambda: measure((), network, data),
     lambda: measure(network, (), data, 5),
     lambda: landscape(network, (), data, Trace()),
+    lambda: spectral_density(network),
+    lambda: Problem.of(network, (), data, chunk=2.5),
 ):
     try:
         call()
@@ -147,6 +149,7 @@ def test_wrong_types_are_told_as_such() -> None:
     """In a process of its own, since here all types are checked."""
     done = subprocess.run([sys.executable, "-c", _WRONG_TYPES], capture_output=True, text=True, check=True)
     starts = ["architecture: is str", "architecture: is tuple", "measures: got 5", "specification: got Trace("]
+    starts += ["problem: is a FullyConnected", "chunk: got 2.5"]
     for line, start in zip(done.stdout.splitlines(), starts, strict=True):
         assert line.startswith(start)
 
