@@ -58,7 +58,7 @@ def checked_data(
 
 
 def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
-    """Examples whose Hessian product fits into the bound: activations, their tangents, and those of the way back.
+    """Examples whose inputs fit into the bound, and activations, their tangents and those of the way back as well.
 
     Args:
         network: whose activations are counted.
@@ -67,7 +67,8 @@ def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
     Returns:
         at least 1.
     """
-    return max(1, _CHUNK_BYTES // (4 * numbers_of_example(network, dtype) * np.dtype(dtype).itemsize))
+    numbers = max(math.prod(network.input_shape), 4 * numbers_of_example(network, dtype))
+    return max(1, _CHUNK_BYTES // (numbers * np.dtype(dtype).itemsize))
 
 
 @functools.lru_cache(maxsize=64)

@@ -117,7 +117,7 @@ class Problem:
             raise InvalidInput("loss", f"got {loss!r}", f"Choose one of {', '.join(LOSSES)}.")
         if dtype not in ("float64", "float32"):
             raise InvalidInput("dtype", f"got {dtype!r}", "Choose float64 or float32.")
-        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
             raise InvalidInput("chunk", f"got {chunk!r}", "Pass a number of examples, at least 1.")
         X, y = checked_data(architecture, data)
         network = finite_network(architecture, X.shape[1:])

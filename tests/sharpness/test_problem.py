@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nngp_prior import FromNetwork
+from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.sharpness import inputs
 from nngp_prior.sharpness.inputs import fitting_rows
@@ -136,6 +136,8 @@ def test_it_is_in_float32_where_that_is_asked_for() -> None:
 def test_memory_does_not_grow_with_the_data(read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     finite = finite_network(SMALL, (4,))
     assert fitting_rows(finite, "float32") == pytest.approx(2 * fitting_rows(finite, "float64"), abs=1)
+    wide = finite_network(FullyConnected(depth=0), (1_000_000,))
+    assert fitting_rows(wide, "float64") == inputs._CHUNK_BYTES // 8_000_000
     monkeypatch.setattr(inputs, "_CHUNK_BYTES", 20_000)
     few = Problem.of(SMALL, finite.init(0), data(40, 4))
     many = Problem.of(SMALL, finite.init(0), data(400, 4))
