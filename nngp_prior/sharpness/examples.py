@@ -122,9 +122,7 @@ class Read:
 
         def read(number: Any, i: Any) -> np.ndarray:
             X = _array(number)
-            found = X[int(i) * rows : (int(i) + 1) * rows]
-            missing = rows - len(found)
-            return np.concatenate([found, np.repeat(X[:1], missing, axis=0)]) if missing else found
+            return _filled_up(X[int(i) * rows : (int(i) + 1) * rows], rows, X)
 
         return self._read(read, (rows,), i)
 
@@ -161,6 +159,21 @@ def _array(number: Any) -> np.ndarray:
     return source.X
 
 
+def chunk_weights(n: int, most: int) -> Float[np.ndarray, "chunks rows"]:
+    """Examples in as few chunks of equal size as there can be, by their weights in a mean.
+
+    Args:
+        n: examples.
+        most: of a chunk.
+
+    Returns:
+        1/n for examples and 0 for what fills up the last chunk.
+    """
+    chunks = -(-n // most)
+    rows = -(-n // chunks)
+    return np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).reshape(chunks, rows)
+
+
 def laid_out(
     X: Real[np.ndarray, "n ..."], y: Real[np.ndarray, " n"], dtype: str, rows: int
 ) -> tuple[Held | Read, Float[Array, "chunks rows"], Float[Array, "chunks rows"]]:
@@ -179,14 +192,18 @@ def laid_out(
     held = n <= rows or n * of_input <= (_HELD_BYTES if jax.default_backend() == "cpu" else _DEVICE_BYTES)
     if not held:
         rows = min(rows, max(1, _READ_BYTES // of_input))
-    chunks = -(-n // rows)
-    rows = -(-n // chunks)
+    weights = chunk_weights(n, rows)
 
     def in_chunks(values: np.ndarray) -> Array:
-        if missing := chunks * rows - n:
-            values = np.concatenate([values, np.repeat(values[:1], missing, axis=0)])
-        return jnp.asarray(values.reshape(chunks, rows, *values.shape[1:]))
+        values = values.astype(dtype, copy=False)
+        filled = _filled_up(values, weights.size, values)
+        return jnp.asarray(filled.reshape(*weights.shape, *values.shape[1:]))
 
-    inputs = Held(in_chunks(X.astype(dtype, copy=False))) if held else Read.of(X, dtype, rows)
-    weights = np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).astype(dtype)
-    return inputs, in_chunks(y.astype(dtype, copy=False)), jnp.asarray(weights.reshape(chunks, rows))
+    inputs = Held(in_chunks(X)) if held else Read.of(X, dtype, weights.shape[1])
+    return inputs, in_chunks(y), jnp.asarray(weights, dtype)
+
+
+def _filled_up(values: np.ndarray, rows: int, X: np.ndarray) -> np.ndarray:
+    """So many rows, of which those that were missing are copies of X's first; a last chunk may have had none."""
+    missing = rows - len(values)
+    return np.concatenate([values, np.repeat(X[:1], missing, axis=0)]) if missing else values

@@ -192,12 +192,11 @@ def step_together(methods: Sequence[Lanczos]) -> None:
     Args:
         methods: which ones. Nothing is done where there are no further vectors, or a product was not finite.
     """
-    first = methods[0]
-    if first.whole or not any(method._finite for method in methods):
+    if _ended(methods):
         return
     extended = _extended_together(methods)
     # All is under way before the first number is waited for.
-    _go_on(methods, extended, first._operator.forward([method._q for method in methods]))
+    _go_on(methods, extended, methods[0]._operator.forward([method._q for method in methods]))
 
 
 def complete_together(methods: Sequence[Lanczos]) -> None:
@@ -209,10 +208,15 @@ def complete_together(methods: Sequence[Lanczos]) -> None:
     _add_betas(methods, _extended_together(methods))
 
 
+def _ended(methods: Sequence[Lanczos]) -> bool:
+    """Whether there are no further vectors, or none whose products are known to be finite."""
+    return methods[0].whole or not any(method._finite for method in methods)
+
+
 def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, Array]]:
     """For each the vector before the next one, and lengths of the product and of its new part; nothing if not due."""
     first = methods[0]
-    if first._halfway is None or first.whole or not any(method._finite for method in methods):
+    if first._halfway is None or _ended(methods):
         return []
     with precisely():
         before = [method._q for method in methods]
@@ -231,9 +235,9 @@ def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]
 
 
 def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
-    """Whether some of the next vectors are others now."""
+    """Whether some of the next vectors are others now; none is where nothing was due."""
     with precisely():
-        changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=bool(extended))]
+        changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=False)]
     return any(changed)
 
 

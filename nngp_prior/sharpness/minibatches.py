@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.sharpness.examples import Held
+from nngp_prior.sharpness.examples import Held, chunk_weights
 from nngp_prior.sharpness.problem import Problem
 
 
@@ -62,11 +62,8 @@ def minibatch(problem: Problem, rows: Integer[Array, " batch"]) -> Problem:
         the problem whose loss is the mean over them, in chunks that are no larger.
     """
     batch = len(rows)
-    chunks = -(-batch // problem.chunk)
-    size = -(-batch // chunks)
-    filled = np.concatenate([np.arange(batch), np.zeros(chunks * size - batch, dtype=int)]).reshape(chunks, size)
-    weights = np.where(np.arange(chunks * size) < batch, 1 / batch, 0.0).reshape(chunks, size)
-    chosen = rows[filled]
+    weights = chunk_weights(batch, problem.chunk)
+    chosen = rows[np.where(weights > 0, np.arange(weights.size).reshape(weights.shape), 0)]
     inputs, labels = Held(problem.inputs.take(chosen)), problem.y[chosen]
     return replace(problem, inputs=inputs, labels=labels, weights=jnp.asarray(weights, problem.dtype), n=batch)
 

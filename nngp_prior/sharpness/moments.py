@@ -160,6 +160,8 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
     probes = specification.probes
     split = specification.method == "split" and probes != "basis"
     exact = _exact_traces(problem, specification.matrix) if split else {}
+    remainder = bool(exact) and specification.matrix == "hessian" and not problem.network.piecewise_linear
+    known = operator_of(problem, "ggn").known if remainder else None
     for name, operator in operators(problem, specification):
         if specification.method == "xtrace" and not isinstance(probes, str) and probes < operator.size:
             value, stderr = _xtrace(operator, probes // 2, seed)
@@ -167,8 +169,8 @@ def trace(problem, specification: Trace, seed: int, progress: ProgressCallback) 
         elif exact and not isinstance(probes, str):
             value = sum(trace for start, trace in exact.items() if operator.start <= start < operator.stop)
             stderr = None
-            if specification.matrix == "hessian" and not problem.network.piecewise_linear:
-                ggn = replace(operator, matrix="ggn", known=operator_of(problem, "ggn").known)
+            if remainder:
+                ggn = replace(operator, matrix="ggn", known=known)
                 rest, stderr = mean_and_error(quadratics(operator, probes, seed, progress, less=ggn), probes)
                 value += rest
                 gradients += probes * (operator.cost_of_quadratic + ggn.cost_of_quadratic)
