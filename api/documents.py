@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.jobs.models import Job
 from api.service import Service
 from api.work import WORK
+from api.work.summary import SUMMARY
 
 
 class Stage(BaseModel):
@@ -37,11 +38,15 @@ class Link(BaseModel):
 
 
 class JobDocument(BaseModel):
-    """A job."""
+    """A job; data, architecture and method in few words, and the number of inputs, where they are known."""
 
     id: str
     kind: str
     state: str
+    data: str | None
+    n: int | None
+    architecture: str | None
+    method: str | None
     progress: ProgressDocument
     attempt: int
     losses: int
@@ -62,10 +67,12 @@ def job_document(job: Job) -> JobDocument:
         its document.
     """
     here = f"/v1/jobs/{job.id}"
+    summary = dict.fromkeys(SUMMARY) | (job.summary or {})
     return JobDocument(
         id=job.id,
         kind=job.kind,
         state=str(job.state),
+        **{name: summary[name] for name in SUMMARY},
         progress=ProgressDocument(
             current=job.done,
             target=job.rows,
@@ -96,5 +103,5 @@ def results_document(service: Service, job: Job) -> dict[str, Any]:
     Returns:
         what JSON can hold.
     """
-    head = WORK[job.kind].document(job.request, job.facts)
+    head = WORK[job.kind].document(*service.table.request(job.id))
     return {**head, "results": [document for _, document in service.table.results(job.id)]}

@@ -70,6 +70,7 @@ class Service:
         self.spectra = Register(home / "catalogue" / "spectra", free)
         url = settings.database_url or f"sqlite:///{home / 'service.sqlite'}"
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
+        self.table.reclaim()  # the lock on the store says that who had leases is gone
         self.changes = Changes(self.table)
         self.dispatcher = Dispatcher(
             self.table,

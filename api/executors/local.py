@@ -30,6 +30,8 @@ from api.problems import Problem
 
 _START_SECONDS = 120.0  # until a child has imported all it needs
 _BETWEEN = 0.2  # seconds between two calls of a listener with rows, where they are quick
+# What whoever ends the service sends to all its processes, as systemd does, perhaps before the server knows of it.
+_POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = structlog.get_logger(__name__)
 
 
@@ -183,8 +185,13 @@ class _Child:
             outcome = self._listen(rows, listener, time.monotonic() + seconds)
         except _Gone:
             self.healthy = False
-            ended = self._ended()
-            outcome = Lost(f"the worker {ended}") if self._ready else PutBack(f"a worker {ended} as it started")
+            status, ended = self._ended()
+            if not self._ready:
+                outcome = PutBack(f"a worker {ended} as it started")
+            elif status is not None and -status in _POLITE:
+                outcome = PutBack(f"a worker {ended}")
+            else:
+                outcome = Lost(f"the worker {ended}")
         rows.tell()
         if outcome is None:
             self.healthy = False
@@ -247,15 +254,16 @@ class _Child:
         except (EOFError, OSError):
             raise _Gone from None
 
-    def _ended(self) -> str:
-        """How a process ended that closed the channel."""
+    def _ended(self) -> tuple[int | None, str]:
+        """How a process ended that closed the channel: its status, if it has one, and in words."""
         with self._killing:
             try:
                 status = self._process.wait(1.0)
             except subprocess.TimeoutExpired:
-                return "closed its channel"
+                return None, "closed its channel"
             self._kill_group()  # what it has started
-        return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        words = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        return status, words
 
 
 class _Gone(Exception):

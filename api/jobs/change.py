@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from api.jobs.models import Lease, State
-from api.jobs.rows import Ranges, ranges_of, rows_of
+from api.jobs.rows import ranges_of, rows_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
-from nngp_prior.schemas.result import refused_row
+from nngp_prior.schemas.result import GIVEN_UP, refused_row
 
 LOSSES = 3
 """Workers that a row may take with it."""
+INTERRUPTIONS = 100
+"""Times that the service may end while it computes a unit: what takes the whole service with it is found in the end."""
 
 _HELD = select(
     UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told, JOBS.c.request_id
@@ -46,6 +48,14 @@ class Change:
         """
         theirs = (UNITS.c.id == lease.unit) & (UNITS.c.fence == lease.fence)
         return self.connection.execute(_HELD.where(theirs)).one_or_none()
+
+    def all_held(self) -> Sequence[Row[Any]]:
+        """The units of all leases.
+
+        Returns:
+            each as :meth:`held`.
+        """
+        return self.connection.execute(_HELD.where(UNITS.c.fence.is_not(None)).order_by(UNITS.c.id)).all()
 
     def overdue(self) -> Row[Any] | None:
         """The unit whose lease ran out first.
@@ -161,7 +171,7 @@ class Change:
         """
         left = self.left(unit)
         if left:
-            self._wait(unit, ranges_of(left), unit.losses)
+            self._wait(unit, left)
         else:
             self.remove(unit)
 
@@ -180,25 +190,70 @@ class Change:
             unit: as :meth:`held` gives it.
             reason: how it died.
         """
-        left = self.left(unit)
+        left, losses = self.left(unit), unit.losses + 1
         if not left:
             self.remove(unit)
             return
-        losses = unit.losses + 1
-        self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1)
+        self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1, stage=None)
         self.tell(unit.job, "lost", {"reason": reason, "rows": ranges_of(left), "losses": losses})
         if len(left) == 1 and losses >= LOSSES:
-            self.remove(unit)
             message = f"Its worker died {losses} times, at last: {reason}. Try it alone, with fewer inputs."
-            self.store(unit, [(left[0], refused_row(left[0], "worker-crashed", message))])
-            return
-        half = (len(left) + 1) // 2
-        self._wait(unit, ranges_of(left[:half]), losses)
-        if left[half:]:
-            rest = {name: getattr(unit, name) for name in ("job", "place", "cores", "bytes")}
-            rest |= {"rows": ranges_of(left[half:]), "losses": losses}
-            self.connection.execute(insert(UNITS), rest)
+            self.give_up(unit, left[0], "worker-crashed", message)
+        else:
+            self._halve(unit, left, losses=losses)
 
-    def _wait(self, unit: Row[Any], rows: Ranges, losses: int) -> None:
-        free = {"rows": rows, "losses": losses, "owner": None, "fence": None, "until": None}
+    def interrupt(self, unit: Row[Any]) -> None:
+        """The service ended, or lost sight of a unit, which is not the fault of the unit's rows: it waits again.
+
+        Args:
+            unit: as :meth:`held` gives it.
+        """
+        left, interruptions = self.left(unit), unit.interruptions + 1
+        if not left:
+            self.remove(unit)
+            return
+        self.update(unit.job, unit.job_id, stage=None)
+        if interruptions < INTERRUPTIONS:
+            self._wait(unit, left, interruptions=interruptions)
+        elif len(left) == 1:
+            message = f"The service ended {interruptions} times while it was computed. Try it alone, with fewer inputs."
+            self.give_up(unit, left[0], "worker-crashed", message)
+        else:
+            self._halve(unit, left, interruptions=interruptions)
+
+    def give_up(self, unit: Row[Any], row: int, status: str, message: str) -> None:
+        """Give the last row of a unit a result that says why it has no other.
+
+        Args:
+            unit: as :meth:`held` gives it.
+            row: its place.
+            status: of the result.
+            message: of the result.
+        """
+        self.remove(unit)
+        self.update(unit.job, unit.job_id, given_up=JOBS.c.given_up + 1)
+        self.store(unit, [(row, refused_row(row, status, message))])
+
+    def forget_given_up(self, number: int) -> int:
+        """Delete the results of rows that were given up.
+
+        Args:
+            number: of the job.
+
+        Returns:
+            how many.
+        """
+        status = RESULTS.c.data["status"].as_string()
+        return self.connection.execute(delete(RESULTS).where(RESULTS.c.job == number, status.in_(GIVEN_UP))).rowcount
+
+    def _halve(self, unit: Row[Any], left: list[int], **counts: int) -> None:
+        half = (len(left) + 1) // 2
+        self._wait(unit, left[:half], **counts)
+        if left[half:]:
+            same = ("job", "place", "cores", "bytes", "losses", "interruptions")
+            rest = {name: getattr(unit, name) for name in same}
+            self.connection.execute(insert(UNITS), rest | {"rows": ranges_of(left[half:]), **counts})
+
+    def _wait(self, unit: Row[Any], left: list[int], **counts: int) -> None:
+        free = {"rows": ranges_of(left), "owner": None, "fence": None, "until": None, **counts}
         self.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(free))

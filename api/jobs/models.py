@@ -28,14 +28,14 @@ class Job:
     Attributes:
         id: hash of the request.
         kind: of work.
-        request: as JSON has it.
+        summary: data, architecture and method in few words, for lists; None in jobs of older versions.
         rows: of results, when it is done.
         unit: what a row is.
-        facts: what the results say of the whole.
         state: where it stands.
-        attempt: 1 at first, one more each time that it is submitted again after it failed or was dismissed.
+        attempt: 1 at first, one more with each new attempt.
         losses: workers that died at it in this attempt.
         done: rows that have results.
+        given_up: rows among these whose result says only that workers were lost to them.
         stage: what was last told of progress: ``stage``, ``done``, ``total``; None when nothing runs.
         error: problem details of a job that failed.
         request_id: of the request that began this attempt.
@@ -48,14 +48,14 @@ class Job:
 
     id: str
     kind: str
-    request: dict[str, Any]
+    summary: dict[str, Any] | None
     rows: int
     unit: str
-    facts: dict[str, Any]
     state: State
     attempt: int
     losses: int
     done: int
+    given_up: int
     stage: dict[str, Any] | None
     error: dict[str, Any] | None
     request_id: str | None
@@ -64,6 +64,11 @@ class Job:
     updated: datetime
     started: datetime | None
     finished: datetime | None
+
+    @property
+    def is_final(self) -> bool:
+        """False if submitting it again begins a new attempt: it failed, was dismissed, or has rows without results."""
+        return self.state in OPEN or (self.state == State.SUCCESSFUL and self.given_up == 0)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from api.jobs.models import OPEN, Event, Job, State
 from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
 
 _PAGE = 500  # results that are read at once
-_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told"}]
+# Requests and facts may hold megabytes of inputs; they are read where they are needed.
+_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "request", "facts"}]
 
 
 class Reading:
@@ -42,8 +43,21 @@ class Reading:
         with self.database.read() as connection:
             return find(connection, job_id)
 
+    def request(self, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The request of a job, and what its results say of the whole.
+
+        Args:
+            job_id: of a job that there is.
+
+        Returns:
+            both, as JSON has them.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(select(JOBS.c.request, JOBS.c.facts).where(JOBS.c.id == job_id)).one()
+        return row.request, row.facts
+
     def glance(self, job_id: str) -> tuple[State, int] | None:
-        """How a job stands, without its request, which may be long.
+        """How a job stands, in two words.
 
         Args:
             job_id: its id.

@@ -24,10 +24,12 @@ JOBS = Table(
     Column("rows", Integer, nullable=False),
     Column("unit", String(64), nullable=False),
     Column("facts", _JSON, nullable=False),
+    Column("summary", _JSON),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("losses", Integer, nullable=False),
     Column("done", Integer, nullable=False),
+    Column("given_up", Integer, nullable=False, server_default="0"),  # rows that have a status and no number
     Column("stage", _JSON),
     Column("error", _JSON),
     Column("request_id", String(64)),  # of the request that began its attempt
@@ -53,6 +55,7 @@ UNITS = Table(
     Column("cores", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("losses", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("fence", BigInteger),
     Column("until", Double),

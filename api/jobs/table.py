@@ -57,11 +57,18 @@ class JobTable(Reading):
                     _log.exception("A listener failed.", job=job_id)
 
     def submit(
-        self, job_id: str, kind: str, request: dict[str, Any], plan: Plan, request_id: str | None = None
+        self,
+        job_id: str,
+        kind: str,
+        request: dict[str, Any],
+        plan: Plan,
+        request_id: str | None = None,
+        summary: dict[str, Any] | None = None,
     ) -> tuple[Job, bool]:
         """Accept a job, or find the one that there is.
 
-        One that failed or was dismissed starts a new attempt, and keeps the rows that it has.
+        One that is not final starts a new attempt, and keeps the rows that it has; those that were given up are tried
+        again.
 
         Args:
             job_id: hash of the request.
@@ -69,26 +76,29 @@ class JobTable(Reading):
             request: as JSON has it.
             plan: its rows, in chunks.
             request_id: of whoever asks, for finding in logs what came of it.
+            summary: of the request, for lists.
 
         Returns:
             the job, and whether this call made it, or a new attempt of it.
         """
         with self._change() as change:
             known = find(change.connection, job_id)
-            if known is not None and known.state not in (State.FAILED, State.DISMISSED):
+            if known is not None and known.is_final:
                 return known, False
             values = {"state": State.ACCEPTED, "losses": 0, "stage": None, "error": None, "started": None}
             values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
-            values |= {"request_id": request_id}
+            values |= {"request_id": request_id, "given_up": 0, "summary": summary}
             if known is None:
                 values |= {"id": job_id, "kind": kind, "request": request, "unit": plan.unit}
                 values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
                 change.connection.execute(insert(JOBS), values)
             number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+            attempt, done = 1, 0
             if known is not None:
-                change.update(number, job_id, **values, attempt=known.attempt + 1)
+                attempt, done = known.attempt + 1, known.done
+                done -= change.forget_given_up(number) if known.given_up else 0
+                change.update(number, job_id, **values, attempt=attempt, done=done)
                 change.connection.execute(delete(EVENTS).where(EVENTS.c.job == number))
-            attempt, done = (1, 0) if known is None else (known.attempt + 1, known.done)
             change.tell(number, "accepted", {"attempt": attempt, "done": done, "total": plan.rows})
             change.jobs.add(job_id)
             if not self._queue(change, number, plan):
@@ -102,8 +112,9 @@ class JobTable(Reading):
         stored = change.stored(number, 0, plan.rows)
         left = [(chunk, ranges_of(row for row in chunk.rows if row not in stored)) for chunk in plan.chunks]
         place = change.tickets(len(left)) - len(left)
+        new = {"job": number, "losses": 0, "interruptions": 0}
         units = [
-            {"job": number, "place": place + i, "rows": rows, "cores": c.cores, "bytes": c.bytes, "losses": 0}
+            {**new, "place": place + i, "rows": rows, "cores": c.cores, "bytes": c.bytes}
             for i, (c, rows) in enumerate(left, 1)
             if rows
         ]
@@ -270,7 +281,10 @@ class JobTable(Reading):
             return find(change.connection, job_id)
 
     def expire(self) -> int:
-        """Take units from workers that were silent for longer than their lease, as if they had died.
+        """Have units wait again whose leases ran out.
+
+        Leases are prolonged while units are computed, and deaths of workers are noticed: the service lost sight of
+        these units.
 
         Returns:
             how many.
@@ -278,9 +292,21 @@ class JobTable(Reading):
         with self._change() as change:
             count = 0
             while (unit := change.overdue()) is not None:
-                change.lose(unit, "lease expired")
+                change.interrupt(unit)
                 count += 1
             return count
+
+    def reclaim(self) -> int:
+        """Have all units wait again that a service which is gone has computed.
+
+        Returns:
+            how many.
+        """
+        with self._change() as change:
+            units = change.all_held()
+            for unit in units:
+                change.interrupt(unit)
+            return len(units)
 
     def forget(self, days: float) -> int:
         """Delete jobs that ended long ago, with their results and events; some of them at a time.

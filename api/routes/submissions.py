@@ -15,6 +15,7 @@ from api.jobs.models import OPEN, Job, State
 from api.problems import Problem, StorageFull
 from api.service import Service
 from api.work import WORK, Plan, Work
+from api.work.summary import summary_of
 from nngp_prior.schemas.base import Specification
 from nngp_prior.versions import versions
 
@@ -130,7 +131,7 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
 def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[Job, bool]:
     job_id = job_id_of(work.kind, request)
     known = service.table.get(job_id)
-    if known is not None and known.state not in (State.FAILED, State.DISMISSED):
+    if known is not None and known.is_final:
         return known, False
     plan = _plan(service, work, request)
     if service.table.open_jobs() >= service.settings.queue_limit:
@@ -143,4 +144,5 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
     if service.disk_is_full():
         raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan, request_id)
+    summary = summary_of(request, plan.facts)
+    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan, request_id, summary)

@@ -16,6 +16,8 @@ from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
+GIVEN_UP = ("worker-crashed",)
+"""Statuses of rows that a service gave up: a new attempt may give them a result."""
 
 
 def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = DELTA) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from api.executors.base import Lost
 from api.work import WORK
 from nngp_prior import log_prior
 from nngp_prior.data import load
@@ -54,6 +55,7 @@ def test_a_job_from_its_submission_to_its_results(api: TestClient) -> None:
     assert job["progress"]["target"] == 2
     wait_for(lambda: api.get(accepted.headers["Location"]).json()["state"] == "successful", 30)
     shown = api.get(accepted.headers["Location"]).json()
+    assert [shown[name] for name in ("data", "n", "architecture", "method")] == ["digits", 12, "fully-connected", "smc"]
     assert shown["progress"] == {"current": 2, "target": 2, "unit": "labellings", "stage": None}
     links = {link["rel"]: link["href"] for link in shown["links"]}
     document = api.get(links["results"]).json()
@@ -67,6 +69,47 @@ def test_a_job_from_its_submission_to_its_results(api: TestClient) -> None:
     assert document["architecture"]["depth"] == 2
     assert len(document["kernel"]) == 64
     assert document["versions"]["jax"]
+
+
+def test_a_job_with_rows_that_were_given_up_begins_anew_when_it_is_posted_again(
+    held: tuple[TestClient, InProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, executor = held
+    executor.go_on.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, "run", lambda task, listener: Lost("a crash"))
+        crashed = api.post("/v1/estimates", json=request(1), headers=WAIT).json()
+    assert [row["status"] for row in crashed["results"]] == ["worker-crashed"]
+    again = api.post("/v1/estimates", json=request(1), headers=WAIT).json()
+    assert [row["status"] for row in again["results"]] == ["ok"]
+    (job,) = api.get("/v1/jobs").json()["jobs"]
+    assert (job["attempt"], job["losses"], job["progress"]["current"]) == (2, 0, 1)
+    assert api.post("/v1/estimates", json=request(1)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "expected"),
+    [
+        (
+            "estimates",
+            {"labellings": [{"kind": "random"}], "architecture": {"kind": "convolutional", "weight_std": 1.5}},
+            ["inline(x=3)", "convolutional(weight_std=1.5)", "smc"],
+        ),
+        ("kernels", {"get": "ntk"}, ["inline(x=3)", "fully-connected", "ntk"]),
+        ("samples", {"networks": 4, "architecture": {"kind": "fully-connected", "depth": 3}},
+         ["inline(x=3)", "fully-connected(depth=3)", "networks"]),
+    ],
+)  # fmt: skip
+def test_a_job_says_in_few_words_what_it_is(
+    held: tuple[TestClient, InProcess], kind: str, fields: dict[str, Any], expected: list[str]
+) -> None:
+    api, _ = held
+    images = [[[float(i + j)] * 5 for j in range(5)] for i in range(3)]
+    answer = api.post(f"/v1/{kind}", json={"dataset": {"kind": "inline", "x": images}, **fields})
+    (listed,) = api.get("/v1/jobs").json()["jobs"]
+    assert listed["id"] == answer.json()["id"]
+    assert [listed[name] for name in ("data", "architecture", "method")] == expected
+    assert listed["n"] == 3
 
 
 def test_known_requests_are_the_same_job(api: TestClient) -> None:

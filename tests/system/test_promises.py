@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from api.jobs.change import LOSSES
 from nngp_prior import log_probabilities
 from nngp_prior.data import label, load
 from nngp_prior.kernels import kernel
@@ -122,6 +123,19 @@ def test_a_server_that_is_ended_leaves_nothing_behind_and_goes_on_later(serve: S
     assert after["state"] == "successful"
     assert after["losses"] == 0
     assert [row["log_p"] for row in rows(server, job_id)] == expected()
+
+
+def test_kills_of_the_server_are_no_fault_of_the_row_that_it_computes(serve: Serve) -> None:
+    """As many of them as the workers that a row may lose; a lease would not survive the start."""
+    server = serve(slots=1, lease_seconds=0.5)
+    job_id = post(server, body(1, n=500, estimator={"kind": "smc", "replicates": 20_000})).json()["id"]
+    for _ in range(LOSSES):
+        wait_for(lambda: job(server, job_id)["progress"]["stage"], 60, lambda: server.log()[-3000:])
+        server.kill()
+        server.start()
+    wait_for(lambda: job(server, job_id)["progress"]["stage"], 60, lambda: server.log()[-3000:])
+    assert job(server, job_id)["losses"] == 0
+    assert rows(server, job_id) == []
 
 
 def test_the_same_request_fifty_times_at_once(server: Server) -> None:

@@ -189,6 +189,15 @@ def test_a_child_that_is_killed_loses_its_task_and_the_next_one_works(executor: 
     assert works(executor)
 
 
+def test_a_child_that_is_asked_to_end_has_lost_nothing(executor: LocalExecutor) -> None:
+    """As systemd asks all processes of a service that it stops, the server among them."""
+    heard = Heard()
+    outcome = in_thread(executor, odd("sleep"), heard)
+    assert heard.begun.wait(20)
+    os.kill(executor.pids()[0], signal.SIGTERM)
+    assert outcome() == PutBack("a worker was ended by SIGTERM")
+
+
 def test_a_child_that_is_killed_while_idle_is_nobodys_loss(executor: LocalExecutor) -> None:
     assert works(executor)
     os.kill(executor.pids()[0], signal.SIGKILL)

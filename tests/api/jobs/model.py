@@ -52,9 +52,12 @@ class Model:
     def submit(self, name: str) -> bool:
         if name not in self.jobs:
             self.jobs[name] = ModelJob()
-        elif self.jobs[name].state in {"failed", "dismissed"}:
+        elif self.jobs[name].state in {"failed", "dismissed"} or "worker-crashed" in self.jobs[name].results.values():
+            if self.jobs[name].state in {"accepted", "running"}:
+                return False
             old = self.jobs[name]
-            self.jobs[name] = ModelJob(attempt=old.attempt + 1, results=old.results)
+            kept = {row: data for row, data in old.results.items() if data != "worker-crashed"}
+            self.jobs[name] = ModelJob(attempt=old.attempt + 1, results=kept)
         else:
             return False
         start = 0
@@ -115,6 +118,7 @@ class Model:
         if left:
             unit.losses += 1
             self.jobs[unit.job].losses += 1
+            self.jobs[unit.job].stage = None
             self.jobs[unit.job].events.append("lost")
         if len(left) == 1 and unit.losses >= 3:
             self.record(claim, [(left[0], "worker-crashed")])
@@ -151,8 +155,20 @@ class Model:
     def expire(self, now: float) -> int:
         overdue = [unit.holder for unit in self.units if unit.holder is not None and unit.until < now]
         for claim in overdue:
-            self.lose(claim)
+            self.interrupt(claim)
         return len(overdue)
+
+    def reclaim(self) -> int:
+        held = [unit.holder for unit in self.units if unit.holder is not None]
+        for claim in held:
+            self.interrupt(claim)
+        return len(held)
+
+    def interrupt(self, claim: int) -> None:
+        unit = self.held(claim)
+        if unit is not None and self.left(unit):
+            self.jobs[unit.job].stage = None
+        self.put_back(claim)
 
 
 def chunk_of(unit: Unit) -> tuple[str, int]:

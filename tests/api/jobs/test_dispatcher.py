@@ -303,7 +303,7 @@ def test_units_of_a_server_that_died_are_taken_over(start: Start, tmp_path: Path
     assert table.claim("one that dies", 1, LIMIT) is not None
     start(Threads(1), table, lease_seconds=0.6)
     (job,) = ended(table, "fine")
-    assert (job.state, job.losses) == (State.SUCCESSFUL, 1)
+    assert (job.state, job.losses) == (State.SUCCESSFUL, 0)
 
 
 def test_a_process_is_not_killed_for_having_told_its_last_row(start: Start) -> None:

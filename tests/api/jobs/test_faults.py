@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 
+from api.jobs.change import INTERRUPTIONS, LOSSES
 from api.jobs.models import Lease, State
 from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
@@ -92,10 +95,10 @@ def test_a_lease_lasts_as_long_as_its_heart_beats(table: JobTable, clock: Clock)
         table.expire()
     job = table.get("a")
     assert job is not None
-    assert job.losses == 1
+    assert job.losses == 0  # it is the service that lost sight of it
     assert table.heartbeat([silent, alive]) == {alive.unit}
     assert table.record(alive, results([2]))
-    assert table.events("a")[-2].data == {"reason": "lease expired", "rows": [[0, 2]], "losses": 1}
+    assert claim(table).rows == (0, 1)
 
 
 def test_a_lost_unit_goes_on_where_it_was_in_halves(table: JobTable) -> None:
@@ -137,16 +140,76 @@ def test_a_row_that_kills_is_found_and_all_others_get_results(table: JobTable, s
     assert list(found.items()) == results(row for row in range(size) if row != deadly)
 
 
-def test_a_lone_row_is_given_up_at_its_third_loss(table: JobTable, clock: Clock) -> None:
-    submit(table, "a", 1)
-    for _ in range(2):
-        claim(table)
-        expired(table, clock)
+def given_up(table: JobTable) -> JobTable:
+    """The lone row of a job, whose worker died three times."""
+    for _ in range(LOSSES):
         assert done(table, "a") == []
-    claim(table)
-    expired(table, clock)
+        table.lose(claim(table), "killed by signal 9")
     assert [data["status"] for _, data in table.results("a")] == ["worker-crashed"]
-    assert table.claim("worker", 1, ROOM) is None
+    return table
+
+
+def test_a_lone_row_is_given_up_at_its_third_loss_and_tried_again_when_it_is_submitted_again(table: JobTable) -> None:
+    submit(table, "a", 1)
+    job = given_up(table).get("a")
+    assert job is not None
+    assert (job.state, job.done, job.given_up, job.is_final) == (State.SUCCESSFUL, 1, 1, False)
+    assert submit(table, "a", 1)
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.attempt, job.done, job.given_up, job.losses) == (State.ACCEPTED, 2, 0, 0, 0)
+    lease = claim(table)
+    assert lease.rows == (0,)
+    table.record(lease, results([0]))
+    assert not submit(table, "a", 1)
+    assert list(table.results("a")) == results([0])
+
+
+def test_a_new_attempt_keeps_what_has_a_result_and_tries_what_was_given_up(table: JobTable) -> None:
+    submit(table, "a", 1, 1, 1)
+    for _ in range(LOSSES):
+        table.lose(claim(table), "killed")
+    table.record(claim(table), results([1]))
+    table.dismiss("a")
+    submit(table, "a", 1, 1, 1)
+    job = table.get("a")
+    assert job is not None
+    assert (job.done, job.given_up) == (1, 0)
+    assert [claim(table).rows, claim(table).rows] == [(0,), (2,)]
+
+
+@pytest.mark.parametrize("end", [lambda table, clock: table.reclaim(), expired])
+def test_the_end_of_the_service_is_no_fault_of_the_rows(table: JobTable, clock: Clock, end: Callable[..., Any]) -> None:
+    submit(table, "a", 3)
+    table.record(claim(table), results([1]))
+    for _ in range(60):
+        end(table, clock)
+        assert claim(table).rows == (0, 2)  # whole
+    table.lose(claim_of(table, clock), "killed")
+    job = table.get("a")
+    assert job is not None
+    assert (job.losses, job.given_up, job.done) == (1, 0, 1)
+
+
+def claim_of(table: JobTable, clock: Clock) -> Lease:
+    expired(table, clock)
+    return claim(table)
+
+
+def test_what_takes_the_whole_service_with_it_is_given_up_in_the_end(table: JobTable) -> None:
+    submit(table, "a", 2)
+    starts = 0
+    while (lease := table.claim("worker", 1, ROOM)) is not None:
+        if 1 in lease.rows:
+            assert table.reclaim() == 1
+            starts += 1
+        else:
+            table.record(lease, results([0]))
+            table.finish(lease)
+    assert starts == INTERRUPTIONS + 1  # once more, when it is alone
+    found = dict(table.results("a"))
+    assert (found[0]["by"], found[1]["status"]) == ("worker", "worker-crashed")
+    assert f"ended {INTERRUPTIONS + 1} times" in str(found[1]["message"])
 
 
 def test_many_workers_never_have_the_same_unit_and_effects_happen_once(table: JobTable) -> None:
@@ -260,6 +323,25 @@ def test_a_table_of_a_later_version_is_left_alone(table: JobTable, tmp_path: Pat
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(InvalidInput, match="NNGP_DATABASE_URL: the table of jobs is of a later version"):
         JobTable(url(tmp_path))
+
+
+def test_rows_that_an_older_version_gave_up_are_tried_again(table: JobTable, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        submit(table, name, 1)
+    given_up(table)
+    table.record(claim(table), results([0]))
+    table.close()
+    engine = create_engine(url(tmp_path))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "api:jobs/migrations")
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+    engine.dispose()
+    again = JobTable(url(tmp_path))
+    jobs = {job.id: job.given_up for job in again.list()[0]}
+    again.close()
+    assert jobs == {"a": 1, "b": 0}
 
 
 def test_a_migration_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

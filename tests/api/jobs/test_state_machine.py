@@ -42,7 +42,19 @@ STEPS = [
     *["lose"] * 5,
     "finish",
 ]
-STEPS += ["put back", "progress", "heartbeat", "wait a little", "wait", "wait", "expire", "expire", "dismiss", "fail"]
+STEPS += [
+    "put back",
+    "progress",
+    "heartbeat",
+    "wait a little",
+    "wait",
+    "wait",
+    "expire",
+    "expire",
+    "reclaim",
+    "dismiss",
+    "fail",
+]
 
 
 class Crash(Exception):
@@ -133,6 +145,8 @@ class Machine(RuleBasedStateMachine):
                 self.clock.now += LEASE * 0.7
             case "expire":
                 self.expire(crash)
+            case "reclaim":
+                self.reclaim(crash)
             case "heartbeat" if self.leases:
                 self.heartbeat(crash)
             case "claim":
@@ -209,6 +223,11 @@ class Machine(RuleBasedStateMachine):
 
     def expire(self, crash: Any) -> None:
         both = self.do(crash, lambda: self.table.expire(), lambda m: m.expire(self.clock.now))
+        assert both is None or both[0] == both[1]
+
+    def reclaim(self, crash: Any) -> None:
+        self.holding = []
+        both = self.do(crash, lambda: self.table.reclaim(), lambda m: m.reclaim())
         assert both is None or both[0] == both[1]
 
     def heartbeat(self, crash: Any) -> None:

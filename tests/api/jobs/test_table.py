@@ -26,11 +26,12 @@ def test_rows_as_ranges_and_back(rows: list[int], ranges: list[list[int]]) -> No
 
 
 def test_a_job_is_what_was_submitted(table: JobTable, clock: Clock) -> None:
-    job, new = table.submit("a", "estimates", {"x": [1, 2.5]}, plan(2, 1))
+    job, new = table.submit("a", "estimates", {"x": [1, 2.5]}, plan(2, 1), summary={"n": 3})
     assert new
     assert job == table.get("a")
-    assert (job.id, job.kind, job.request, job.rows, job.unit) == ("a", "estimates", {"x": [1, 2.5]}, 3, "labellings")
-    assert (job.facts, job.state, job.attempt, job.losses, job.done) == ({"n": 3}, State.ACCEPTED, 1, 0, 0)
+    assert table.request("a") == ({"x": [1, 2.5]}, {"n": 3})
+    assert (job.id, job.kind, job.summary, job.rows, job.unit) == ("a", "estimates", {"n": 3}, 3, "labellings")
+    assert (job.state, job.attempt, job.losses, job.done, job.given_up) == (State.ACCEPTED, 1, 0, 0, 0)
     assert (job.stage, job.error, job.started, job.finished) == (None, None, None, None)
     assert job.created == job.updated == datetime.fromtimestamp(clock.now, UTC)
 

@@ -1,0 +1,64 @@
+"""Requests in few words, for lists of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.request import EstimateRequest, KernelRequest, SampleRequest, SharpnessRequest
+
+SUMMARY = ("data", "n", "architecture", "method")
+_LONGEST = 120  # characters
+_HASH = 8  # characters of a hash that tell it from others
+
+
+def summary_of(request: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a request that tell it from others.
+
+    Args:
+        request: of any kind of work.
+        facts: of its plan; with the number of inputs.
+
+    Returns:
+        by the names :data:`SUMMARY`.
+    """
+    match request:
+        case EstimateRequest():
+            method = request.estimator.kind
+        case KernelRequest():
+            method = request.get
+        case SampleRequest():
+            method = request.source
+        case SharpnessRequest():
+            method = ", ".join(dict.fromkeys(measure.kind for measure in request.measures))
+        case _:
+            method = None
+    data, architecture = brief(request.dataset, {"n"}), brief(request.architecture)
+    return {"data": data, "n": facts["n"], "architecture": architecture, "method": method and _short(method)}
+
+
+def brief(specification: Specification, without: Collection[str] = ()) -> str:
+    """A specification in one line: its kind, and what is not as by default.
+
+    Args:
+        specification: with a kind.
+        without: fields to leave out.
+
+    Returns:
+        such as ``fully-connected(depth=3)``; of what is long the number of its parts.
+    """
+    told = []
+    for name, field in type(specification).model_fields.items():
+        value = getattr(specification, name)
+        if name in {"kind", *without} or value == field.get_default(call_default_factory=True):
+            continue
+        if name == "sha256":
+            value = str(value)[:_HASH]
+        told.append(f"{name}={len(value) if isinstance(value, tuple) else value}")
+    kind = getattr(specification, "kind", type(specification).__name__)
+    return _short(f"{kind}({', '.join(told)})" if told else kind)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
