@@ -10,6 +10,7 @@ from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.arrays import numeric_array
 
 _BLOCK = 4096  # inputs that are checked at a time
 
@@ -47,11 +48,11 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
         InvalidInput: not real, not finite, empty, or of axes that the architecture has no use for.
     """
     try:
-        X = np.asarray(X)
+        X = numeric_array(X)
         if X.dtype.kind not in "iuf" or X.dtype.itemsize > 8 or not X.dtype.isnative:
             X = real_array(X)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row an input.") from None
+        raise InvalidInput(name, f"is not an array of real numbers ({error})", "Pass one row per input.") from None
     if X.ndim < 2 or X.size == 0:
         raise InvalidInput(name, f"has shape {X.shape}", "Pass a non-empty array with one row an input.")
     flat = X.reshape(len(X), -1)

@@ -16,7 +16,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of
+from nngp_prior.schemas.estimator import Estimator, estimator_of
 from nngp_prior.schemas.kernel import MonteCarlo
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tu
         names and estimates.
     """
     from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
-    from nngp_prior.probability import check_labels, compute, prepare
+    from nngp_prior.probability import compute, prepare
+    from nngp_prior.schemas.labels import check_labels_for
 
     estimator = problem.estimator
     prepared = prepare(problem.K, estimator)  # looks at K, before the labels are looked at
     for _, labels in problem.labellings:
-        check_labels(labels, prepared.n, classes_of(estimator))
+        check_labels_for(estimator, labels, prepared.n)
     if problem.estimated is not None:
         return [
             (name, log_probability_under(problem.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))

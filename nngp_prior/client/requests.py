@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidInput, InvalidLabels
+from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
 from nngp_prior.schemas.request import SharpnessRequest
@@ -215,9 +216,10 @@ def _signs(labels: np.ndarray) -> np.ndarray:
 
 def _array(name: str, value: ArrayLike) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        array = numeric_array(value)
     except ValueError:
         raise InvalidInput(name, "has rows of different lengths", "Pass an array.") from None
-    if array.dtype.kind not in "biuf":
-        raise InvalidInput(name, f"has the type {array.dtype}", "Pass real numbers, or a specification.")
+    except TypeError as error:
+        problem = f"is not an array of real numbers ({error})"
+        raise InvalidInput(name, problem, "Pass numbers, or a specification.") from None
     return array

@@ -22,13 +22,14 @@ from numpy.typing import ArrayLike
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.posterior import smc_of
-from nngp_prior.probability import check_labels, prepare
+from nngp_prior.probability import prepare
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import Run, labels_kept, log_ratio, run_labelling, seed_of
 from nngp_prior.probability.prepared import PreparedKernel, blas_for, leading_part
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.labels import check_labels
 
 
 @dataclass(frozen=True)

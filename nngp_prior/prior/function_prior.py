@@ -12,12 +12,12 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
-from nngp_prior.probability import check_labels, compute, estimator_of, prepare, require_memory
+from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import classes_of
 from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.labels import check_labels_for
 
 
 def log_prior(
@@ -64,7 +64,7 @@ def log_prior(
         if not isinstance(bootstraps, int) or bootstraps < 2:
             raise InvalidInput("bootstraps", f"got {bootstraps!r}", "Pass an integer of at least 2.")
     X = check_inputs("X", X, architecture)
-    check_labels(labels, len(X), classes_of(estimator))
+    check_labels_for(estimator, labels, len(X))
     require_memory(len(X), estimator, with_kernel=True)
     if kernel:
         K = monte_carlo_kernel(architecture, X, kernel, progress=progress)

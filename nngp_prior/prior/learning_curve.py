@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
-from nngp_prior.probability import Start, check_labels, compute, estimator_of, prepare, require_memory
+from nngp_prior.probability import Start, compute, estimator_of, prepare, require_memory
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import EP, SMC
+from nngp_prior.schemas.estimator import EP, SMC, more_than_two
+from nngp_prior.schemas.labels import check_labels_for
 
 
 class CurvePoint(NamedTuple):
@@ -48,13 +49,13 @@ def learning_curve(
 ) -> list[CurvePoint]:
     """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
 
-    The examples must stand in random order, since the first m of them are taken for m independent draws. EP starts at
-    the sites that it found for the m before. Each bound holds with its own probability; for all m at once divide
-    ``delta`` by their number.
+    The examples must stand in random order, since the first m of them are taken for m independent draws. With two
+    classes EP starts at the sites that it found for the m before. Each bound holds with its own probability; for all m
+    at once divide ``delta`` by their number.
 
     Args:
         K: (n, n) covariance matrix of all examples; its leading blocks are used.
-        labels: (n,) integers -1/+1 or booleans.
+        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         sizes: values of m, from 1 to n.
         delta: as for :func:`nngp_prior.pac_bayes_bounds`.
         gamma: as there.
@@ -72,7 +73,7 @@ def learning_curve(
     """
     estimator = estimator_of(method, **options)
     K = as_matrix(K)
-    y = check_labels(labels, len(K))
+    y = check_labels_for(estimator, labels, len(K))
     for m in sizes:
         if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= len(y):
             raise InvalidInput("sizes", f"got {m!r}", f"Pass integers from 1 to the number of inputs, {len(y):,}.")
@@ -81,7 +82,7 @@ def learning_curve(
     ordered = sorted({int(m) for m in sizes})
     require_memory(ordered[-1], estimator)
     starts: list[Start] = []
-    keep = starts.append if isinstance(estimator, EP | SMC) else None
+    keep = starts.append if isinstance(estimator, EP | SMC) and not more_than_two(estimator) else None
     points = []
     for done, m in enumerate(ordered, start=1):
         kernel = prepare(K[:m, :m], estimator)

@@ -12,10 +12,11 @@ import numpy as np
 from nngp_prior.data import Data, corrupted, label, load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import Job, KernelCache
-from nngp_prior.probability import PreparedKernel, check_labels, prepare
+from nngp_prior.probability import PreparedKernel, prepare
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.data import BlobLabellings, Boolean
+from nngp_prior.schemas.labels import check_labels
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest, RequestDataset, RequestLabelling
 
 T = TypeVar("T")
@@ -66,27 +67,31 @@ class Materials:
             one for each row of its results.
 
         Raises:
-            InvalidInput: an uploaded array is not L × n integers.
+            InvalidInput: an uploaded array is neither n integers nor L × n.
         """
         places = []
         for labelling in labellings:
             if isinstance(labelling, BlobLabellings):
                 Y = self.array(labelling.sha256)
-                if Y.ndim != 2 or Y.dtype.kind not in "biu":
+                if Y.ndim not in (1, 2) or Y.dtype.kind not in "biu":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
-                    raise InvalidInput("labellings", problem, "Upload L × n integers: -1 and +1, or classes.")
-                places += [Place(labelling, row) for row in range(len(Y))]
+                    remedy = "Upload n integers, or L × n: -1 and +1, or classes."
+                    raise InvalidInput("labellings", problem, remedy)
+                places += [Place(labelling, row) for row in range(len(np.atleast_2d(Y)))]
             else:
                 places.append(Place(labelling, None))
         return places
 
-    def labels(self, place: Place, data: Data, classes: int | None = None) -> np.ndarray:
+    def labels(
+        self, place: Place, data: Data, classes: int | None = None, *, takes_classes: bool = False
+    ) -> np.ndarray:
         """One labelling, corruption included.
 
         Args:
             place: where it comes from.
             data: the inputs.
             classes: C, where labels are classes 0 … C-1.
+            takes_classes: whether the request has an option ``classes`` that a message may name.
 
         Returns:
             -1 and +1, or classes.
@@ -96,8 +101,10 @@ class Materials:
         """
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
-            return check_labels(label(labelling, data.classes, data.known_classes), len(data.X), classes)
-        y = check_labels(self.array(labelling.sha256)[place.row], len(data.X), classes)
+            y = label(labelling, data.classes, data.known_classes)
+            return check_labels(y, len(data.X), classes, takes_classes=takes_classes)
+        row = np.atleast_2d(self.array(labelling.sha256))[place.row]
+        y = check_labels(row, len(data.X), classes, takes_classes=takes_classes)
         return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 
     def array(self, sha256: str) -> np.ndarray:

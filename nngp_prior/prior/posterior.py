@@ -30,7 +30,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability import check_labels, prepare, require_memory
+from nngp_prior.probability import prepare, require_memory
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
 from nngp_prior.probability.prepared import blas_for, leading_part
@@ -38,6 +38,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
 from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.labels import check_labels, label_array
 from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 
 _ROWS = 256  # test inputs looked at at a time
@@ -123,7 +124,7 @@ def result_row(
     Returns:
         as :func:`nngp_prior.schemas.posterior_result.posterior_row`.
     """
-    y = np.asarray(labels)
+    y = label_array(labels)
     found, test = Posterior(K, y[:train], parameters, seed, progress), y[train:]
     errors = found.gibbs_error(test), found.vote_error(test)
     return posterior_row(index, found.log_p, found.predictive(), *errors, found.log_probability(test, progress))
@@ -162,7 +163,7 @@ class Posterior:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
         matrix = as_matrix(K)
-        given = np.asarray(labels)
+        given = label_array(labels)
         if given.ndim != 1 or not 1 <= len(given) <= len(matrix):
             problem = f"have shape {given.shape} where K has {len(matrix)} inputs"
             raise InvalidLabels("labels", problem, "Pass one for each training input, the first inputs of K.")
@@ -323,7 +324,7 @@ class Posterior:
         )
 
     def _test_labels(self, labels: ArrayLike) -> Float[np.ndarray, " t"]:
-        given = np.asarray(labels)
+        given = label_array(labels)
         if self.test == 0:
             raise InvalidInput("labels", "there are no test inputs", "Pass K of training and test inputs.")
         if given.shape != (self.test,):

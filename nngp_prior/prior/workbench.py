@@ -20,7 +20,7 @@ from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
 from nngp_prior.schemas.bound_result import bound_row
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import classes_of, more_than_two
+from nngp_prior.schemas.estimator import WITH_CLASSES, classes_of, more_than_two
 from nngp_prior.schemas.request import (
     BoundRequest,
     EstimateRequest,
@@ -216,10 +216,12 @@ class Workbench(Materials):
     ) -> tuple[list[tuple[int, np.ndarray]], list[tuple[int, dict[str, Any]]]]:
         """Labels that can be used, and results of those that cannot, each with its place."""
         data, places = self.data(request.dataset), self.places(request.labellings)
+        classes = classes_of(request.estimator)
+        takes_classes = request.estimator.kind in WITH_CLASSES and not isinstance(request, PosteriorRequest)
         usable, refused = [], []
         for row in range(len(places)) if rows is None else rows:
             try:
-                usable.append((row, self.labels(places[row], data, classes_of(request.estimator))))
+                usable.append((row, self.labels(places[row], data, classes, takes_classes=takes_classes)))
             except InvalidLabels as error:
                 refused.append((row, refused_row(row, "invalid-labels", str(error))))
         return usable, refused

@@ -23,7 +23,6 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     sampling,
     smc,
 )
-from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.differences import differences
 from nngp_prior.probability.ep import Sites
@@ -34,13 +33,13 @@ from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.labels import check_labels_for
 
 __all__ = [
     "SMALL",
     "Cost",
     "PreparedKernel",
     "Start",
-    "check_labels",
     "compute",
     "compute_all",
     "constraints",
@@ -139,7 +138,7 @@ def log_probabilities(
     kernel = prepare(K, estimator)
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
-    rows = [check_labels(labels, kernel.n, classes_of(estimator)) for labels in Y]
+    rows = [check_labels_for(estimator, labels, kernel.n) for labels in Y]
     results = compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
@@ -156,7 +155,7 @@ def compute_all(
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        rows: labels, as :func:`check_labels` gives them.
+        rows: labels, as :func:`nngp_prior.schemas.labels.check_labels` gives them.
         estimator: the parameters.
         seed: of all random numbers.
         progress: called with ``Progress`` events.
@@ -209,7 +208,7 @@ def compute(
         if given is not None and not isinstance(estimator, EP | SMC):
             raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
     classes = classes_of(estimator)
-    y = check_labels(labels, kernel.n, classes)
+    y = check_labels_for(estimator, labels, kernel.n)
     for name, given in (("start", start), ("keep", keep)):
         if given is not None and more_than_two(estimator):
             raise InvalidInput(name, f"is of labels -1 and +1 where there are {classes} classes", "Leave it out.")

@@ -1,12 +1,12 @@
-"""Whether a matrix is a kernel and labels are labels, with errors that name what is wrong."""
+"""Whether a matrix is a kernel, with errors that name what is wrong."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from nngp_prior.errors import InvalidKernel, InvalidLabels
+from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.arrays import real_array
 
 _ASYMMETRY_ALLOWED = 1e-8  # of correlations
@@ -102,50 +102,3 @@ def check_correlations(K: Float[np.ndarray, "n n"], scale: Float[np.ndarray, " n
                 f"is not positive semi-definite: inputs {i + start} and {j} have correlation {excess[i, j]:.10g}",
                 "Check how it was computed; if in float32, pass jitter=1e-5.",
             )
-
-
-def check_labels(labels: ArrayLike, n: int, classes: int | None = None) -> Real[np.ndarray, " n"]:
-    """Labels as ±1.0, or classes as integers.
-
-    Args:
-        labels: n integers -1 or +1, or n booleans (True is +1); with ``classes``, n integers from 0 on.
-        n: the number of inputs.
-        classes: C, where labels are classes.
-
-    Returns:
-        an array of -1.0 and +1.0, or of integers 0 … C-1.
-
-    Raises:
-        InvalidLabels: other values, or another number of them.
-    """
-    y = np.asarray(labels)
-    if y.ndim != 1 or len(y) != n:
-        raise InvalidLabels("labels", f"have shape {y.shape} where K has {n} inputs", "Pass one label an input.")
-    if classes is not None:
-        return _check_classes(y, classes)
-    if y.dtype == np.bool_:
-        return np.where(y, 1.0, -1.0)
-    if y.dtype.kind not in "iuf":
-        raise InvalidLabels("labels", f"are of type {y.dtype}", "Pass integers -1 and +1, or booleans.")
-    wrong = np.flatnonzero((y != 1) & (y != -1))
-    if len(wrong):
-        i = int(wrong[0])
-        if np.isin(y, (0, 1)).all():
-            raise InvalidLabels(
-                "labels", f"are 0 and 1 (labels[{i}] is {y[i]})", "Pass 2 * labels - 1, booleans, or classes=2."
-            )
-        remedy = "Labels are -1 or +1, or booleans; classes 0 … C-1 with classes=C."
-        raise InvalidLabels("labels", f"labels[{i}] is {y[i]}", remedy)
-    return y.astype(np.float64)
-
-
-def _check_classes(y: np.ndarray, classes: int) -> np.ndarray:
-    if y.dtype.kind not in "iuf":
-        raise InvalidLabels("labels", f"are of type {y.dtype}", f"Pass integers 0 … {classes - 1}, one a class.")
-    wrong = np.flatnonzero(~((y >= 0) & (y < classes) & (y == np.floor(y))))
-    if len(wrong):
-        i = int(wrong[0])
-        raise InvalidLabels(
-            "labels", f"labels[{i}] is {y[i]}", f"With classes={classes}, labels are integers 0 … {classes - 1}."
-        )
-    return y.astype(np.int64)

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
-from nngp_prior.probability.checks import check_labels
 from nngp_prior.probability.ep import Sites, expectation_propagation
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.schemas.estimator import EP
+from nngp_prior.schemas.labels import check_labels
 
 
 @dataclass(frozen=True)

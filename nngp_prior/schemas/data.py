@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.base import Specification
 
 PlainPreprocessing = Literal["none", "standardise", "unit-norm"]
@@ -118,11 +119,11 @@ class Boolean(_DataSet):
 def _nested(x: object) -> object:
     """Nested tuples of finite floats, of one shape whatever they were written as."""
     try:
-        X = np.asarray(x)
+        X = numeric_array(x)
     except ValueError:
         raise ValueError("Give all inputs the same shape") from None
-    if X.dtype.kind not in "buif":
-        raise ValueError("Give real numbers, in rows of the same length")
+    except TypeError as error:
+        raise ValueError(f"Give real numbers, in rows of the same length ({error})") from None
     if X.ndim not in (2, 3, 4) or X.size == 0:
         raise ValueError("Give at least one input, each a row of numbers or an image (height, width[, channels])")
     if not np.isfinite(X).all():
@@ -265,7 +266,7 @@ class Explicit(_Labelling):
 
 
 class BlobLabellings(_Labelling):
-    """As many labellings as an uploaded array has rows: L × n integers, -1 or +1, in the order of the data."""
+    """As many labellings as an uploaded array has rows: (n,) or (L, n) integers, -1 or +1, in the order of the data."""
 
     kind: Literal["blob"] = "blob"
     sha256: SHA256

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
-from nngp_prior.schemas.estimator import SMC, Estimator, classes_of
+from nngp_prior.schemas.estimator import SMC, Estimator
 from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
 
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
@@ -73,13 +73,8 @@ class BoundRequest(EstimateRequest):
 
     @field_validator("sizes")
     @classmethod
-    def _each_once(cls, sizes: tuple[int, ...] | None, given: Any) -> tuple[int, ...] | None:
-        if sizes is None:
-            return None
-        estimator = given.data.get("estimator")  # None where it is refused itself
-        if estimator is not None and classes_of(estimator) is not None:
-            raise ValueError("Sizes are for labels -1 and +1: leave them out, or the estimator's classes")
-        return tuple(sorted(set(sizes)))
+    def _each_once(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if sizes is None else tuple(sorted(set(sizes)))
 
 
 class PosteriorRequest(EstimateRequest):

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import fitting_inputs
-from nngp_prior.errors import InvalidInput, InvalidLabels
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.labels import check_labels
 from nngp_prior.sharpness.networks import FiniteNetwork
 
 _CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about
@@ -43,18 +44,8 @@ def checked_data(
         raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
     if not isinstance(data, Sequence) or len(data) != 2:
         raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
-    X, y = fitting_inputs("X", data[0], architecture), np.asarray(data[1])
-    if y.shape != (len(X),):
-        raise InvalidLabels("y", f"has shape {y.shape} where X has {len(X)} inputs", "Pass one label an input.")
-    if y.dtype == np.bool_:
-        return X, np.where(y, 1.0, -1.0)
-    if y.dtype.kind not in "iuf":
-        raise InvalidLabels("y", f"is of type {y.dtype}", "Pass numbers -1 and +1, or booleans.")
-    wrong = np.flatnonzero((y != 1) & (y != -1))
-    if len(wrong):
-        problem = f"y[{wrong[0]}] is {y[wrong[0]]}"
-        raise InvalidLabels("y", problem, "Labels are -1 or +1, or booleans; of labels 0 and 1, pass 2 * y - 1.")
-    return X, y.astype(np.float64)
+    X = fitting_inputs("X", data[0], architecture)
+    return X, check_labels(data[1], len(X), field="y")
 
 
 def fitting_rows(network: FiniteNetwork, dtype: str) -> int:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.arrays import plain_array
 
 _PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 _PLURAL = {"weight": "weights", "bias": "biases"}
@@ -155,7 +156,7 @@ class FiniteNetwork:
             raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this architecture.")
         flat = []
         for (path, leaf), block in zip(leaves, self.blocks, strict=True):
-            array, where = np.asarray(leaf), f"{_PLURAL[block.role]} of {block.layer}"
+            array, where = plain_array(leaf), f"{_PLURAL[block.role]} of {block.layer}"
             if array.dtype.kind not in "biuf" and array.dtype != jnp.bfloat16:
                 problem = f"the {where} (parameters{keystr(path)}) are of type {array.dtype}"
                 raise InvalidInput("parameters", problem, "Pass real numbers.")

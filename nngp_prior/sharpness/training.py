@@ -16,6 +16,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.labels import label_array
 from nngp_prior.schemas.training import Training
 from nngp_prior.sharpness.inputs import checked_data
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
@@ -95,12 +96,13 @@ def attack_set(X: ArrayLike, y: ArrayLike) -> Examples:
 
     Args:
         X: inputs that are in neither the training nor the test set.
-        y: their true labels, -1 or +1.
+        y: their true labels, -1 or +1, or booleans.
 
     Returns:
         the inputs, and the other labels.
     """
-    return X, -np.asarray(y)
+    labels = label_array(y, "y")
+    return X, ~labels if labels.dtype == np.bool_ else -labels
 
 
 def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -75,7 +75,7 @@ def broken(i: int, j: int, value: float) -> np.ndarray:
         (GOOD[:3], [1, 1, 1, 1], ["K: has shape (3, 4)"]),
         (GOOD[0], [1, 1, 1, 1], ["K: has shape (4,)"]),
         (GOOD + 0j, [1, 1, 1, 1], ["K", "real"]),
-        (GOOD, [0, 1, 1, 0], ["labels", "are 0 and 1", "2 * labels - 1"]),
+        (GOOD, [0, 1, 1, 0], ["labels", "0 and 1", "2 * labels - 1"]),
         (GOOD, [1, 1, 2, 1], ["labels[2] is 2"]),
         (GOOD, [1, 1, 1], ["labels", "(3,)", "4 inputs"]),
         (GOOD, [np.nan, 1, 1, 1], ["labels[0] is nan"]),

@@ -96,10 +96,10 @@ def test_what_is_no_label_stays_none(client: Client, service: FakeService, label
     [
         (X, np.zeros((1, 2, 4)), {}, InvalidLabels, "Y: has shape"),
         (X, [], {}, InvalidLabels, "Y: has shape"),
-        (X, [["a"]], {}, InvalidLabels, "Y: has the type"),
+        (X, [["a"]], {}, InvalidLabels, "Y: is not an array of real numbers"),
         (X, [[1], [1, 1]], {}, InvalidLabels, "Y: has rows of different lengths"),
         (np.zeros(3), Y, {}, InvalidInput, "X: has shape"),
-        ([["a"]], Y, {}, InvalidInput, "X: has the type"),
+        ([["a"]], Y, {}, InvalidInput, "X: is not an array of real numbers"),
         (X, Y, {"method": "typo"}, InvalidInput, "method: got 'typo'"),
         (X, Y, {"particles": 1}, InvalidInput, "particles: got 1"),
         (X, [{"kind": "typo"}], {}, InvalidInput, "typo"),
@@ -338,7 +338,7 @@ def test_names_of_weights() -> None:
         ({"W": W}, Y[0], ["trace"], "parameters: hold a dict"),
         ([(B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
         ([(W, B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
-        ([("a", B)], Y[0], ["trace"], "parameters: has the type"),
+        ([("a", B)], Y[0], ["trace"], "parameters: is not an array of real numbers"),
     ],
 )
 def test_networks_that_cannot_be_sent(

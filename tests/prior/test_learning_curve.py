@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from nngp_prior import learning_curve, log_probability, pac_bayes_bounds
+from nngp_prior import FullyConnected, kernel, learning_curve, log_probability, pac_bayes_bounds
+from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.data import Digits, Threshold
 from tests.cases import digits, equicorrelated
 
 
@@ -52,6 +53,19 @@ def test_tells_its_progress_and_takes_options() -> None:
     assert told == [Progress("sizes", 1, 2), Progress("sizes", 2, 2)]
     assert {point.estimate.added for point in points} == {0.5}
     assert {point.estimate.diagnostics["particles"] for point in points} == {16}
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_of_classes(classes: int) -> None:
+    """At each m it is log P of the first m classes, and the bounds that follow from it."""
+    data = load(Digits(n=40))
+    K, labels = kernel(FullyConnected(depth=2), data.X), data.classes % classes
+    points = learning_curve(K, labels, [20, 40], classes=classes)
+    for m, estimate, bounds in points:
+        alone = log_probability(K[:m, :m], labels[:m], classes=classes)
+        assert abs(estimate.value - alone.value) < 4 * math.hypot(estimate.stderr or 0, alone.stderr or 0)
+        assert bounds == pac_bayes_bounds(estimate)
+    assert points[1].estimate.value < points[0].estimate.value
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [31], [True]])

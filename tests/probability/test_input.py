@@ -28,6 +28,12 @@ def _with(i: int, j: int, value: float) -> np.ndarray:
         (np.ones(3), r"K: has shape \(3,\)"),
         (np.ones((0, 0)), r"K: has shape \(0, 0\)"),
         ([["a"]], "K: is not a matrix of real numbers"),
+        (np.eye(3).astype(str), "K: is not a matrix of real numbers .it holds text"),
+        (np.eye(3).astype("datetime64[s]"), "it holds dates"),
+        (np.eye(3).astype("timedelta64[s]"), "it holds time differences"),
+        (np.eye(3).astype(str).astype(object), "it holds '1.0'"),
+        (np.ma.array(_GOOD, mask=np.eye(3)), "some of its values are masked"),
+        ([np.ma.array(row, mask=[1, 0, 0]) for row in _GOOD], "some of its values are masked"),
         (_with(1, 2, np.nan), r"K\[1, 2\] is nan"),
         (_with(2, 0, -np.inf), r"K\[2, 0\] is -inf"),
         (_with(0, 2, 0.4), r"not symmetric: K\[0, 2\] = 0.4 but K\[2, 0\] = 0.5"),
@@ -57,12 +63,14 @@ def test_the_jitter_proposed_is_enough() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 1], r"are 0 and 1 \(labels\[0\] is 0\)\. Pass 2 \* labels - 1, booleans, or classes=2"),
+        ([0, 1, 1], r"got labels 0 and 1 \(labels\[0\] is 0\)\. Pass 2 \* labels - 1, booleans, or classes=2"),
         ([1, 2, -1], r"labels\[1\] is 2"),
         ([1.0, np.nan, 1.0], r"labels\[1\] is nan"),
-        ([1, -1], r"have shape \(2,\) where K has 3 inputs"),
-        ([[1, 1, -1]], r"have shape \(1, 3\)"),
-        (["1", "1", "1"], "are of type <U1"),
+        ([1, -1], r"got shape \(2,\) where there are 3 inputs"),
+        ([[1, 1, -1]], r"got shape \(1, 3\) where there are 3 inputs\. Pass labels\.ravel"),
+        ([0, 7, 9], r"labels\[0\] is 0\. .* pass labels == 0\. .* classes=C, at least 10"),
+        (["1", "1", "1"], "got type <U1"),
+        (np.ma.array([1, 1, -1], mask=[0, 1, 0]), "masked"),
     ],
 )
 def test_labels(labels: list, message: str) -> None:
@@ -77,8 +85,10 @@ def test_labels(labels: list, message: str) -> None:
         ([0, -1, 1], 3, r"labels\[1\] is -1"),
         ([0, 0.5, 1], 3, r"labels\[1\] is 0.5"),
         ([0, np.nan, 1], 2, r"labels\[1\] is nan"),
-        ([True, False, True], 2, "are of type bool. Pass integers 0 … 1"),
-        ([0, 1], 3, r"have shape \(2,\)"),
+        ([True, False, True], 2, "got booleans. With classes=2, .*booleans need no classes"),
+        ([0, 1], 3, r"got shape \(2,\)"),
+        ([1, 2, 3], 3, r"labels\[2\] is 3\. .*: pass labels - 1\."),
+        ([1, -1, 1], 3, r"labels\[1\] is -1\. .* -1 and \+1 need no classes"),
     ],
 )
 def test_labels_that_are_classes(labels: list, classes: int, message: str) -> None:

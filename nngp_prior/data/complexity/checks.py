@@ -7,6 +7,7 @@ from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidLabels
+from nngp_prior.schemas.labels import check_labels, label_array
 
 
 def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
@@ -21,12 +22,10 @@ def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
     Raises:
         InvalidLabels: empty, not one row, or other values.
     """
-    given = np.asarray(labels)
+    given = label_array(labels)
     if given.ndim != 1 or given.size == 0:
         raise InvalidLabels("labels", f"have shape {given.shape}", "Pass one row of at least one label.")
-    if given.dtype != bool and not np.isin(given, (-1, 1)).all():
-        raise InvalidLabels("labels", "have other values than -1 and +1", "Pass -1 and +1, or booleans.")
-    return given > 0
+    return check_labels(given, len(given)) > 0
 
 
 def as_function(labels: ArrayLike, most_bits: int) -> tuple[Bool[np.ndarray, " N"], int]:
