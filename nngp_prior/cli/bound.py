@@ -273,7 +273,14 @@ def _print_curve(name: str, points: list[_Point], delta: float, gamma: float) ->
 def _print_table(name: str, points: list[_Point]) -> None:
     is_bound, corrupted = points[0].bounds["realizable"].is_bound, points[0].clean_error is not None
     headings = ["log P ± s.e.\n(nats)", "log P ≥\n(nats)" if is_bound else "log P used\n(nats)"]
-    headings += ["\nrealizable", "\nMaurer", "Langford-\nSeeger", "\nMcAllester", "Valle-Pérez,\nLouis†"]
+    headings += [
+        "\nrealizable",
+        "\nMaurer",
+        "Langford-\nSeeger",
+        "Valle-Pérez\net al. 2018",
+        "\nMcAllester",
+        "Valle-Pérez,\nLouis†",
+    ]
     headings += ["realizable,\nclean labels"] if corrupted else []
     table = output.table(*headings, "\ns", title=name, rows="m")
     for point in points:

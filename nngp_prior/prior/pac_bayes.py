@@ -27,7 +27,9 @@ The published bounds follow from (3) and (4), since their right-hand sides are l
   holds for all m, as ln(2√m) ≥ 0.
 - **langford-seeger**: ln(2m/δ) over m - 1, as Valle-Pérez, Camargo, Louis (1805.08522, Theorem 1) have it after
   Langford and Seeger (2001) and McAllester (2003).
-- **mcallester**: ε ≤ (L + 2 ln m + 1 + ln 1/δ)/m, McAllester (Machine Learning 37, 1999, Theorem 2); x ≥ 1 - e^{-x}.
+- **valle-perez-camargo-louis**: ε ≤ 1 - e^{-x}, x = (L + 2 ln m + 1 + ln 1/δ)/m, as in the published tables and code of
+  Valle-Pérez, Camargo, Louis (2018); 2 ln m + 1 ≥ 0.
+- **mcallester**: ε ≤ x, McAllester (Machine Learning 37, 1999, Theorem 2); x ≥ 1 - e^{-x}.
 - **valle-perez-louis**: Valle-Pérez and Louis (2012.04115, Theorem 5.1), from (4).
 
 A bound needs a lower bound on P(S). The estimator's, which fails with probability δ_e, and the inequality with δ - δ_e
@@ -92,6 +94,10 @@ def _mcallester(L: float, m: int, delta: float, gamma: float) -> float:
     return (L + 2 * math.log(m) + 1 - math.log(delta)) / m
 
 
+def _valle_perez_camargo_louis(L: float, m: int, delta: float, gamma: float) -> float:
+    return -math.expm1(-_mcallester(L, m, delta, gamma))
+
+
 def _valle_perez_louis(L: float, m: int, delta: float, gamma: float) -> float:
     return _kl(L + math.log(m) - math.log(delta) - math.log(gamma), m - 1)
 
@@ -109,6 +115,13 @@ _INEQUALITIES = (
         _langford_seeger,
         _MEAN,
         "Langford and Seeger (2001), as in Valle-Pérez, Camargo, Louis, arXiv 1805.08522, Theorem 1",
+    ),
+    _Inequality(
+        "valle-perez-camargo-louis",
+        _valle_perez_camargo_louis,
+        _MEAN,
+        "tables and code of Valle-Pérez, Camargo, Louis (2018): McAllester's right-hand side as a bound on -ln(1 - ε); "
+        "follows from docs/bounds.md (3)",
     ),
     _Inequality("mcallester", _mcallester, _MEAN, "McAllester, Machine Learning 37 (1999), Theorem 2"),
     _Inequality(

@@ -8,7 +8,9 @@ from pydantic import ConfigDict, Field
 
 from nngp_prior.schemas.base import Specification
 
-BoundName = Literal["realizable", "maurer", "langford-seeger", "mcallester", "valle-perez-louis"]
+BoundName = Literal[
+    "realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"
+]
 
 
 class PacBayesBound(Specification):

@@ -9,7 +9,7 @@ from nngp_prior.data import label, load
 from nngp_prior.schemas.data import Digits, Flip, Parity, Randomise, Threshold
 from tests.cli.strict_json import parse
 
-NAMES = ["realizable", "maurer", "langford-seeger", "mcallester", "valle-perez-louis"]
+NAMES = ["realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"]
 
 
 def test_json_is_what_python_computes(run) -> None:

@@ -12,7 +12,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.estimate import Approximate, Counts, Estimate, Exact, Replicates
 from tests.cases import equicorrelated
 
-NAMES = ["realizable", "maurer", "langford-seeger", "mcallester", "valle-perez-louis"]
+NAMES = ["realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"]
 
 
 def exact(log_p: float, m: int = 100) -> Estimate:
@@ -26,6 +26,7 @@ def test_are_the_formulas(log_p: float, m: int, delta: float) -> None:
         "realizable": 1 - math.exp(-(L + math.log(1 / delta)) / m),
         "maurer": 1 - math.exp(-(L + math.log(2 * math.sqrt(m) / delta)) / m),
         "langford-seeger": 1 - math.exp(-(L + math.log(2 * m / delta)) / (m - 1)),
+        "valle-perez-camargo-louis": 1 - math.exp(-(L + 2 * math.log(m) + 1 + math.log(1 / delta)) / m),
         "mcallester": min(1, (L + 2 * math.log(m) + 1 + math.log(1 / delta)) / m),
         "valle-perez-louis": 1 - math.exp(-(L + math.log(m) + math.log(1 / delta) + math.log(1 / gamma)) / (m - 1)),
     }
