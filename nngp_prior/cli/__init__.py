@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import typer
-from pydantic import ValidationError
-
 from nngp_prior.cli import output
 from nngp_prior.cli.bound import bound
+from nngp_prior.cli.command import App
 from nngp_prior.cli.demo import demo
 from nngp_prior.cli.doctor import doctor
 from nngp_prior.cli.estimate import estimate
@@ -19,9 +17,8 @@ from nngp_prior.cli.sample import sample
 from nngp_prior.cli.serve import serve
 from nngp_prior.cli.sharpness import app as sharpness
 from nngp_prior.errors import NngpPriorError
-from nngp_prior.schemas.base import explain
 
-app = typer.Typer(
+app = App(
     name="nngp-prior",
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
     epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can mend, named in "
@@ -48,7 +45,5 @@ def main() -> None:
         app()
     except NngpPriorError as error:
         output.fail(str(error))
-    except ValidationError as error:
-        output.fail(str(explain(error)))
     except KeyboardInterrupt:
         sys.exit(130)

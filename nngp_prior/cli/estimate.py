@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from nngp_prior.cli import options, output, remote
+from nngp_prior.cli.command import naming
 from nngp_prior.cli.problems import (
     estimates,
     for_classes,
@@ -104,13 +105,14 @@ def estimate(
         "link": link,
         "draws": draws,
     }
-    estimator = estimator_of(
-        method,
-        classes=label_classes,
-        noise_variance=noise_variance,
-        jitter=jitter,
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
+    with naming({"classes": "--label-classes"}):
+        estimator = estimator_of(
+            method,
+            classes=label_classes,
+            noise_variance=noise_variance,
+            jitter=jitter,
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     computed = _here(context, network, estimator) if url is None else _there(context, network, estimator)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nngp_prior.cli import options, output
 from nngp_prior.cli.bound import print_bounds
+from nngp_prior.cli.command import App
 from nngp_prior.cli.posterior import print_posteriors
 from nngp_prior.cli.sample import print_samples
 from nngp_prior.cli.sharpness_measure import print_measures
@@ -24,7 +25,7 @@ from nngp_prior.schemas.sharpness_result import SharpnessResults
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob, Status
 
-app = typer.Typer(help="Look after the jobs of a service.", no_args_is_help=True)
+app = App(help="Look after the jobs of a service.", no_args_is_help=True)
 
 Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [http://127.0.0.1:8000]")]
 Id = Annotated[str, typer.Argument(help="of the job, or its beginning")]

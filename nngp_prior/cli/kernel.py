@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from nngp_prior.cli import options, output
+from nngp_prior.cli.command import App
 from nngp_prior.cli.problems import parse_dataset, parse_problem
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
@@ -20,7 +21,7 @@ from nngp_prior.versions import versions
 if TYPE_CHECKING:
     from nngp_prior.kernels.ledger import Header
 
-app = typer.Typer(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
+app = App(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
 _IGNORED = {"inputs_file": options.OF_DATA, "monte_carlo": ("get", "dtype")}
 _SOURCE_HELP = "a .npy file, or the key of a cached kernel (its beginning is enough)"
 Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]

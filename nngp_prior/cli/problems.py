@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from nngp_prior.cli import output
+from nngp_prior.cli.command import naming
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
+_CORRUPTION: TypeAdapter[Corruption] = TypeAdapter(Corruption)
 # The fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {
     "threshold": ("at",),
@@ -77,7 +79,8 @@ def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tu
 
 def parse_dataset(fields: dict[str, Any]) -> Dataset:
     """A data set from its fields, ``kind`` among them."""
-    return _DATASET.validate_python(fields)
+    with naming({"kind": "--data", "seed": "--data-seed"}):
+        return _DATASET.validate_python(fields)
 
 
 def parse_problem(
@@ -99,11 +102,13 @@ def parse_problem(
     names = dataset.class_names if isinstance(dataset, ImageData) else ()
     specifications = [parse_labelling(text, corruption, corruption_seed, names) for text in labellings]
     if classes is not None:
-        dataset = parse_dataset(fields | {"classes": [_class_number(name, names) for name in classes.split(",")]})
+        with naming({}, "--classes"):
+            chosen = [_class_number(name, names) for name in classes.split(",")]
+        dataset = parse_dataset(fields | {"classes": chosen})
     elif isinstance(dataset, ImageData):
         pairs = [(each.positive, each.negative) for each in specifications if isinstance(each, TwoClasses)]
-        chosen = {label for pair in pairs for label in pair}
-        dataset = parse_dataset(fields | {"classes": tuple(chosen) or None})
+        named = {label for pair in pairs for label in pair}
+        dataset = parse_dataset(fields | {"classes": tuple(named) or None})
     return dataset, specifications
 
 
@@ -111,15 +116,15 @@ def parse_labelling(
     text: str, corruption: str | None, corruption_seed: int, class_names: tuple[str, ...] = ()
 ) -> Labelling:
     """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
-    corrupted = None if corruption is None else _fields(corruption) | {"seed": corruption_seed}
-    return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
+    corrupted = None if corruption is None else parse_corruption(corruption, corruption_seed)
+    with naming({"kind": "--labelling"}, "--labelling"):
+        return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
 
 
 def parse_corruption(text: str, seed: int) -> Corruption:
     """A corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
-    constant = parse_labelling("constant", text, seed)  # an error says that it is one of the corruption
-    assert constant.corruption is not None
-    return constant.corruption
+    with naming({"kind": "--corrupt", "seed": "--corrupt-seed"}, "--corrupt"):
+        return _CORRUPTION.validate_python(_fields(text) | {"seed": seed})
 
 
 def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import typer
-
+from nngp_prior.cli.command import App
 from nngp_prior.cli.sharpness_landscape import landscape
 from nngp_prior.cli.sharpness_measure import measure
 from nngp_prior.cli.sharpness_spectrum import spectrum
 from nngp_prior.cli.sharpness_train import train
 
-app = typer.Typer(help="Train finite networks and measure how flat they are.", no_args_is_help=True)
+app = App(help="Train finite networks and measure how flat they are.", no_args_is_help=True)
 app.command()(train)
 app.command()(measure)
 app.command()(spectrum)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from rich.markup import escape
 
 from nngp_prior.cli import options, output, remote, trained_networks
+from nngp_prior.cli.command import naming
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import DEFAULT, MEASURES_BY_KIND, Measure, Report, measure_of
 from nngp_prior.schemas.sharpness_result import SharpnessResult, SharpnessResults
@@ -107,7 +108,9 @@ def _there(
 def _specification(text: str) -> Measure:
     """A measure from ``kind``, ``kind:option=value,…`` or the name of a JSON file."""
     if text.endswith(".json"):
-        return _MEASURE.validate_python(options.read_json(Path(text)))
+        content = options.read_json(Path(text))
+        with naming({}, "--measure"):
+            return _MEASURE.validate_python(content)
     kind, _, rest = text.partition(":")
     fields: dict[str, Any] = {}
     for part in rest.split(",") if rest else []:
@@ -118,7 +121,8 @@ def _specification(text: str) -> Measure:
             fields[name] = json_.loads(value)
         except json_.JSONDecodeError:
             fields[name] = value
-    return measure_of(kind, **fields)
+    with naming({"measures": "--measure"}, "--measure"):
+        return measure_of(kind, **fields)
 
 
 def print_measures(results: SharpnessResults) -> None:

@@ -11,6 +11,7 @@ import typer
 from pydantic import TypeAdapter
 
 from nngp_prior.cli import options, output
+from nngp_prior.cli.command import naming
 from nngp_prior.cli.problems import describe, parse_problem
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
@@ -131,10 +132,11 @@ def _optimizer(name: str, learning_rate: float | None) -> Optimizer:
     if name.endswith(".json"):
         if learning_rate is not None:
             raise InvalidInput("--learning-rate", f"means nothing beside --optimizer {name}", "Leave one of them out.")
-        return _OPTIMIZER.validate_python(options.read_json(Path(name)))
-    return _OPTIMIZER.validate_python(
-        {"kind": name} | ({} if learning_rate is None else {"learning_rate": learning_rate})
-    )
+        fields = options.read_json(Path(name))
+    else:
+        fields = {"kind": name} | ({} if learning_rate is None else {"learning_rate": learning_rate})
+    with naming({"kind": "--optimizer", "learning_rate": "--learning-rate"}, "--optimizer"):
+        return _OPTIMIZER.validate_python(fields)
 
 
 def _row(trained: Trained, i: int) -> dict[str, Any]:

@@ -26,35 +26,62 @@ def assert_refused(ended: Ended, *parts: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ("--data cifar", ["kind", "'cifar'", "digits", "fashion-mnist"]),
-        ("--labelling typo", ["kind", "'typo'", "threshold", "one-vs-rest"]),
-        ("--labelling typo:5", ["kind", "'typo'", "threshold", "one-vs-rest"]),
-        ("--labelling threshold", ["threshold.at", "required"]),
+        ("--data cifar", ["--data: got ", "'cifar'", "digits", "fashion-mnist"]),
+        ("--labelling typo", ["--labelling: got ", "'typo'", "threshold", "one-vs-rest"]),
+        ("--labelling typo:5", ["--labelling: got ", "'typo'", "threshold", "one-vs-rest"]),
+        ("--labelling threshold", ["--labelling (threshold.at)", "required"]),
         ("--labelling threshold:five", ["threshold.at", "'five'", "integer"]),
         ("--labelling threshold:--5", ["threshold.at", "'--5'", "integer"]),
         ("--labelling parity:3", ["parity.value", "(got 3)", "Leave it out"]),
         ("--labelling constant:2", ["constant.value", "2"]),
-        ("--corrupt typo:1", ["corruption.kind", "'typo'", "randomise", "flip"]),
-        ("--corrupt randomise:2", ["corruption.randomise.probability", "2"]),
+        ("--corrupt typo:1", ["--corrupt: got ", "'typo'", "randomise", "flip"]),
+        ("--corrupt randomise:2", ["--corrupt (randomise.probability)", "2"]),
         ("--corrupt flip:61 -n 60", ["corruption.count", "61", "60"]),
-        ("--method mcmc", ["method", "'mcmc'", "smc"]),
-        ("--depth -1", ["depth", "-1", "0"]),
+        ("--method mcmc", ["--method: ", "'mcmc'", "smc"]),
+        ("--depth -1", ["--depth: ", "-1", "0"]),
         ("--activation tanh", ["activation", "'tanh'", "relu", "erf"]),
-        ("--weight-std 0", ["weight_std", "greater than 0"]),
-        ("--bias-std nan", ["bias_std", "nan"]),
+        ("--weight-std 0", ["--weight-std: ", "greater than 0"]),
+        ("--bias-std nan", ["--bias-std: ", "nan"]),
         ("--preprocessing typo", ["preprocessing", "'typo'", "unit-interval"]),
-        ("--split typo", ["split", "'typo'", "train"]),
-        ("-n 0", ["n", "0"]),
+        ("--split typo", ["--split", "'typo'", "train"]),
+        ("-n 0", ["--n", "0"]),
         ("-n 1438", ["n", "1,438", "1,437"]),
-        ("--particles 3", ["particles", "3"]),
+        ("--particles 3", ["--particles", "3"]),
         ("--method ep --particles 64", ["particles", "EP"]),
-        ("--noise-variance -1", ["noise_variance", "-1"]),
+        ("--noise-variance -1", ["--noise-variance", "-1"]),
         ("--delta 2", ["delta", "2"]),
         ("--data mnist", ["mnist", "NNGP_DATA"]),
     ],
 )
 def test_an_option(run, arguments: str, parts: list[str]) -> None:
     assert_refused(run("estimate", *arguments.split()), *parts)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "estimate --depth 1 --depth 2",
+        "estimate -n 20 --n 30",
+        "estimate --json --json",
+        "estimate --leave-out-zero --keep-zero",
+        "kernel compute --get nngp --get ntk",
+        "kernel evict --bytes 0 --bytes 1",
+        "posterior --train 5 -m 6",
+        "bound --m 5 --m 6",
+        "sample --seed 1 --seed 2",
+        "sharpness train --seeds 1 --seeds 2",
+        "sharpness measure none.npz --loss mse --loss mse",
+        "jobs list --json --json",
+        "serve --port 1 --port 2",
+        "demo --n 1 --n 2",
+        "doctor --json --json",
+    ],
+)
+def test_an_option_that_is_no_list_is_given_once(run, arguments: str) -> None:
+    repeated = max((part for part in arguments.split() if part.startswith("--")), key=arguments.count)
+    assert_refused(
+        run(*arguments.split()), "was given 2 times. Give it once.", repeated if "zero" not in repeated else ""
+    )
 
 
 def broken(i: int, j: int, value: float) -> np.ndarray:
@@ -70,10 +97,10 @@ def broken(i: int, j: int, value: float) -> np.ndarray:
         (broken(1, 2, np.inf), [1, 1, 1, 1], ["K[1, 2] is inf"]),
         (broken(1, 2, 0.6), [1, 1, 1, 1], ["not symmetric", "K[1, 2]", "K[2, 1]"]),
         (broken(2, 2, 0.0), [1, 1, 1, 1], ["K[2, 2]", "input 2"]),
-        (equicorrelated(4, -0.5), [1, 1, 1, 1], ["K: is not positive semi-definite"]),
-        (equicorrelated(4, 1.5), [1, 1, 1, 1], ["K: is not positive semi-definite"]),
-        (GOOD[:3], [1, 1, 1, 1], ["K: has shape (3, 4)"]),
-        (GOOD[0], [1, 1, 1, 1], ["K: has shape (4,)"]),
+        (equicorrelated(4, -0.5), [1, 1, 1, 1], ["--kernel-file (K): is not positive semi-definite"]),
+        (equicorrelated(4, 1.5), [1, 1, 1, 1], ["--kernel-file (K): is not positive semi-definite"]),
+        (GOOD[:3], [1, 1, 1, 1], ["--kernel-file (K): has shape (3, 4)"]),
+        (GOOD[0], [1, 1, 1, 1], ["--kernel-file (K): has shape (4,)"]),
         (GOOD + 0j, [1, 1, 1, 1], ["K", "real"]),
         (GOOD, [0, 1, 1, 0], ["labels", "0 and 1", "2 * labels - 1"]),
         (GOOD, [1, 1, 2, 1], ["labels[2] is 2"]),
@@ -135,7 +162,7 @@ def test_a_corrupt_image_file(run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_demo_refuses_what_the_estimate_refuses(run, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    assert_refused(run("demo", "--data", "cifar", "--folder", folder), "kind", "'cifar'", "digits")
+    assert_refused(run("demo", "--data", "cifar", "--folder", folder), "--data: got ", "'cifar'", "digits")
     assert_refused(run("demo", "-n", 0, "--folder", folder), "n", "0")
     assert not folder.exists()
 

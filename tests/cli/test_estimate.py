@@ -142,7 +142,7 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert parse(good.stdout)["n"] == 20
     bad = subprocess.run([*program, "--depth", "-1"], capture_output=True, text=True, timeout=100, check=False)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr.startswith("error: depth: got -1")
+    assert bad.stderr.startswith("error: --depth: got -1")
     assert bad.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     json.loads(good.stdout)
@@ -169,7 +169,13 @@ def test_classes_as_labels(run, tmp_path: Path) -> None:
     assert document["results"][0]["log_p"] == pytest.approx(expected.value, abs=1e-9)
     ended = run(*of_files)
     assert ended.code == 2
-    assert "classes 0 … C-1 with classes=C" in ended.err
+    assert "pass --label-classes C, at least 3" in ended.err
+    assert "--label-classes: got 1." in run(*of_files, "--label-classes", 1).err
+    np.save(files["labels"], np.where(labels == 0, -1, 1))
+    assert (
+        "With --label-classes 3, labels are integers 0 … 2; -1 and +1 need no"
+        in run(*of_files, "--label-classes", 3).err
+    )
 
 
 @pytest.mark.parametrize(

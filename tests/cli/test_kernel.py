@@ -72,7 +72,7 @@ def test_images_from_a_file(run, tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "K.npy"), expected)
     assert document["inputs"] == str(tmp_path / "X.npy")
     np.save(tmp_path / "X.npy", X)
-    assert_refused(run(*call), "X: has shape (20, 64)", "(n, height, width)")
+    assert_refused(run(*call), "--inputs-file (X): has shape (20, 64)", "(n, height, width)")
 
 
 def test_the_cache_is_filled_listed_used_and_emptied(run) -> None:
@@ -146,7 +146,7 @@ def test_plots_need_matplotlib(run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("compute --dtype float16", ["dtype", "'float16'", "float64"]),
         ("compute --out K.txt", ["path", "K.txt", ".npy"]),
         ("compute --out none/K.npy", ["path", "none", "no folder"]),
-        ("compute --data cifar", ["kind", "'cifar'", "digits"]),
+        ("compute --data cifar", ["--data", "'cifar'", "digits"]),
         ("compute --inputs-file X.npy --data mnist", ["--data", "means nothing beside --inputs-file"]),
         ("compute --inputs-file none.npy", ["none.npy", "no such file"]),
         ("inspect none.npy", ["none.npy", "no such file"]),

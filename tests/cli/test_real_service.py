@@ -93,7 +93,7 @@ def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.Mon
     assert "input 0 is zero everywhere" in ended.err
     ended = run("bound", "-n", 20, "--m", 30, "--url", url)
     assert ended.code == 2
-    assert "sizes: got 30" in ended.err
+    assert "--m (sizes): got 30" in ended.err
 
 
 def test_measures_that_a_service_refuses_are_told(

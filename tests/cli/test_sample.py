@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_named(run, arguments: tuple, named: str) -> None
 def test_counts_of_other_inputs_are_not_compared(run, tmp_path: Path) -> None:
     out = tmp_path / "counts.npz"
     run("sample", "-N", 100, *OPTIONS, "--out", out)
-    ended = run("sample", "-N", 100, *OPTIONS, "--bits", 3, "--compare", out)
+    ended = run("sample", "-N", 100, *OPTIONS, "--data-seed", 1, "-n", 8, "--compare", out)
     assert ended.code == 2
     assert "--compare" in ended.err
 

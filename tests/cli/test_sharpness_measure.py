@@ -71,7 +71,7 @@ def test_the_table_names_layers_and_tells_what_did_not_converge(run, trained: Pa
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--measure", "sharpness"), "measures: got 'sharpness'"),
+        (("--measure", "sharpness"), "--measure: got 'sharpness'"),
         (("--measure", "trace:probes"), "--measure: got 'trace:probes'"),
         (("--measure", "trace:probes=1"), "probes"),
         (("--measure", "none.json"), "none.json"),
@@ -79,8 +79,8 @@ def test_the_table_names_layers_and_tells_what_did_not_converge(run, trained: Pa
         (("--on", "test"), "--on: got 'test'"),
         (("--on", "everything"), "--on: got 'everything'"),
         (("--network", 7), "--network: got 7. The file has 0, 1."),
-        (("--epoch", 2), "epoch: got 2"),
-        (("--loss", "hinge"), "loss: got 'hinge'"),
+        (("--epoch", 2), "--epoch: got 2"),
+        (("--loss", "hinge"), "--loss: got 'hinge'"),
         (("--dtype", "float16"), "dtype: got 'float16'"),
     ],
 )

@@ -1,0 +1,117 @@
+"""Commands that refuse options given twice, and whose errors name options as they are typed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import typer
+import typer.core
+from pydantic import ValidationError
+from typing_extensions import override
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.base import explain
+
+F = TypeVar("F", bound=Callable[..., Any])
+# Parameters of commands, by fields and arguments of the library with another name; one counts if it was given.
+_OTHER_NAMES = {
+    "K": "kernel_file",
+    "X": "inputs_file",
+    "dataset": "inputs_file",
+    "Y": "labels_file",
+    "labels": "labels_file",
+    "y": "labels_file",
+    "layers": "depth",
+    "channels": "width",
+    "sizes": "m",
+    "strength": "flatness",
+}
+
+
+class App(typer.Typer):
+    """A group of commands, each a :class:`Command`."""
+
+    @override
+    def command(self, name: str | None = None, **options: Any) -> Callable[[F], F]:
+        return super().command(name, **{"cls": Command, **options})
+
+
+class Command(typer.core.TyperCommand):
+    """A command of this package.
+
+    Raises:
+        InvalidInput: an option that takes one value was given twice; and what the command raises, the field being named
+            as the option is.
+    """
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for parameter, times in Counter(order).items():
+            if times > 1 and parameter.param_type_name == "option" and not parameter.multiple:
+                raise InvalidInput(_flag(parameter), f"was given {times} times", "Give it once.")
+        return super().parse_args(ctx, args)
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with _explained():
+                return super().invoke(ctx)
+        except InvalidInput as error:
+            raise _as_typed(error, ctx) from error
+
+
+@contextmanager
+def naming(names: Mapping[str, str], otherwise: str | None = None) -> Iterator[None]:
+    """Inside, errors about fields name options.
+
+    Args:
+        names: options, by fields (the last part of ``mnist.split``).
+        otherwise: the option of all other fields, which are then named beside it; they stay when absent.
+
+    Raises:
+        InvalidInput: whatever is raised inside, about an option; also for ``ValidationError``.
+    """
+    try:
+        with _explained():
+            yield
+    except InvalidInput as error:
+        option = names.get(error.field.rpartition(".")[2], otherwise)
+        raise InvalidInput(*_renamed(error, option, error.field in names)) from error
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def _as_typed(error: InvalidInput, ctx: Any) -> InvalidInput:
+    """An error that names the option which the field came from, where there is one."""
+    parameters = {parameter.name: parameter for parameter in ctx.command.params if parameter.opts[0].startswith("-")}
+    if "label_classes" in parameters:
+        remedy = re.sub(r"\bclasses=(?=\w)", "--label-classes ", error.remedy)
+        error = InvalidInput(error.field, error.problem, remedy)
+    name = error.field.rpartition(".")[2]
+    other = _OTHER_NAMES.get(name, "")
+    if name in parameters:
+        return InvalidInput(*_renamed(error, _flag(parameters[name]), error.field == name))
+    if ctx.params.get(other) is not None:
+        return InvalidInput(*_renamed(error, _flag(parameters[other]), False))
+    return error
+
+
+def _renamed(error: InvalidInput, option: str | None, same: bool) -> tuple[str, str, str]:
+    """Field, problem and remedy, the field as an option, with its own name beside it unless they are the same."""
+    field = error.field if option is None else option if same else f"{option} ({error.field})"
+    return field, error.problem, error.remedy
+
+
+def _flag(parameter: Any) -> str:
+    return max(parameter.opts, key=len)
