@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -104,8 +105,10 @@ class LocalJob(BaseJob[R]):
         progress(Progress(self._kind.unit, len(self._rows), self._target))
 
         def stages(event: Progress) -> None:
-            if event.stage != self._kind.unit:  # of those that were left, not of all
+            if event.stage != self._kind.unit:
                 progress(event)
+            elif event.cost is not None:  # of the rows that are left; rows are counted here
+                progress(replace(event, done=len(self._rows), total=self._target))
 
         for row, document in self._bench.results(self._request, left, stages):
             self._rows[row] = document

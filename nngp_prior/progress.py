@@ -1,22 +1,288 @@
-"""How numerical code tells how far it is: one typed event, one callback."""
+"""Progress of long computations: one typed event, one callback, and their display on standard error.
+
+Functions with an argument ``progress`` take True (show it), a callback, or nothing. On a terminal and in a notebook
+bars are drawn; elsewhere, as in the log of a batch job, the expected cost is printed first and then a line every 30
+seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from nngp_prior.schemas.cost import Cost, duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EVERY = 30.0  # seconds between lines
+_LONG = 10.0  # seconds; the cost of shorter work is not printed
 
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` units of a named stage; ``done == total`` ends it."""
+    """Progress event.
+
+    Attributes:
+        stage: name of the stage.
+        done: finished units of the stage.
+        total: number of its units; ``done == total`` ends it.
+        cost: expected cost of the whole computation, in an event before it begins; None in all others.
+        at_most: True if the computation may end before ``total``, so that ``cost`` is an upper limit.
+    """
 
     stage: str
     done: int
     total: int
+    cost: Cost | None = None
+    at_most: bool = False
 
 
 ProgressCallback = Callable[[Progress], None]
+ProgressOption = bool | ProgressCallback | None
 
 
 def ignore(_: Progress) -> None:
-    """The callback of those who do not want to know."""
+    """No-op progress callback."""
+
+
+def without_cost(progress: ProgressCallback) -> ProgressCallback:
+    """A callback for a part of a computation whose whole cost was told before.
+
+    Args:
+        progress: callback of the whole.
+
+    Returns:
+        a callback that leaves out events with a cost.
+    """
+
+    def tell(event: Progress) -> None:
+        if event.cost is None:
+            progress(event)
+
+    return tell
+
+
+@contextmanager
+def shown(progress: ProgressOption, title: str, *, rows: bool = False) -> Iterator[ProgressCallback]:
+    """Open a display if one is asked for.
+
+    Args:
+        progress: True for a display on standard error, a callback, or False or None for neither.
+        title: title of the computation in the display.
+        rows: as for :meth:`Display.bar`.
+
+    Yields:
+        the callback for the computation.
+    """
+    if callable(progress):
+        yield progress
+    elif not progress:
+        yield ignore
+    else:
+        with Display() as display:
+            yield display.bar(title, rows=rows)
+
+
+class Display:
+    """Progress on standard error: bars on a terminal and in a notebook, lines elsewhere.
+
+    Args:
+        console: rich console of standard error; default: a new one.
+        quiet: show nothing.
+        every: seconds between lines.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False, every: float = EVERY) -> None:
+        self._backend: _Backend
+        if quiet:
+            self._backend = _Nothing()
+            return
+        from rich.console import Console
+
+        console = console or Console(stderr=True)
+        self._backend = _Bars(console) if console.is_terminal or console.is_jupyter else _Lines(every)
+
+    def bar(self, title: str, *, rows: bool = False) -> ProgressCallback:
+        """Add a computation.
+
+        Args:
+            title: title of its bar or lines.
+            rows: True if the first stage counts rows, such as a job's, and others are stages within a row.
+
+        Returns:
+            its callback.
+        """
+        task = _Task(title, rows)
+        self._backend.add(task)
+
+        def tell(event: Progress) -> None:
+            if task.take(event):
+                self._backend.say(f"{title}: {_expected(event)}")
+            self._backend.update(task)
+
+        return tell
+
+    def __enter__(self) -> Self:
+        self._backend.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._backend.stop()
+
+
+@dataclass(eq=False)
+class _Task:
+    """State of a computation: its main event, and the stage within a row."""
+
+    title: str
+    rows: bool
+    began: float = field(default_factory=time.monotonic)
+    event: Progress | None = None
+    within: Progress | None = None
+    expected: Progress | None = None
+
+    def take(self, event: Progress) -> bool:
+        """Record an event; True if its cost is worth a line."""
+        if self.rows and self.event is not None and event.stage != self.event.stage:
+            self.within = event
+        else:
+            self.event, self.within = event, None
+        if event.cost is None:
+            return False
+        self.expected = event
+        return event.cost.seconds >= _LONG
+
+    def line(self) -> str:
+        """Where it stands: stage, units done, time."""
+        seconds = time.monotonic() - self.began
+        parts = [] if self.event is None else [_counted(self.event)]
+        parts += [] if self.within is None else [_counted(self.within)]
+        parts += [duration(seconds), *self._left(seconds)]
+        return f"{self.title}: {', '.join(parts)}"
+
+    def _left(self, seconds: float) -> list[str]:
+        event, expected = self.event, self.expected
+        if event is None or expected is None or expected.cost is None or expected.at_most:
+            return []
+        if event.stage == expected.stage and event.done > 0:
+            left = seconds * (event.total - event.done) / event.done
+        else:
+            left = expected.cost.seconds - seconds
+        return [f"about {duration(left)} left"] if left > 0 else []
+
+
+class _Backend(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def add(self, task: _Task) -> None: ...
+    def update(self, task: _Task) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class _Nothing:
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def add(self, task: _Task) -> None:
+        pass
+
+    def update(self, task: _Task) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+class _Lines:
+    """One line at regular intervals on the computation that reported last, from a thread of its own."""
+
+    def __init__(self, every: float) -> None:
+        self._every, self._current = every, None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    _current: _Task | None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def add(self, task: _Task) -> None:
+        self._current = task
+
+    def update(self, task: _Task) -> None:
+        self._current = task
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            task = self._current
+            if task is not None:
+                self.say(task.line())
+
+
+class _Bars:
+    """One bar per computation."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.description:<34}"),
+            BarColumn(30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[stage]:<14}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._numbers: dict[_Task, int] = {}
+
+    def start(self) -> None:
+        self._bars.start()
+
+    def stop(self) -> None:
+        self._bars.stop()
+
+    def add(self, task: _Task) -> None:
+        title = task.title.replace("[", "\\[")
+        self._numbers[task] = int(self._bars.add_task(title, total=None, stage=""))
+
+    def update(self, task: _Task) -> None:
+        event = task.event
+        if event is not None:
+            stage = event.stage if task.within is None else _counted(task.within)
+            number: Any = self._numbers[task]
+            self._bars.update(number, completed=event.done, total=event.total, stage=stage)
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(event: Progress) -> str:
+    return f"{event.stage} {event.done:,} of {event.total:,}"
+
+
+def _expected(event: Progress) -> str:
+    """Expected cost of a computation, in words."""
+    if event.cost is None or not event.at_most:
+        return f"expected: {event.cost}"
+    each = Cost(event.cost.bytes, event.cost.seconds / event.total)
+    return f"expected: at most {event.total:,} {event.stage} in {duration(event.cost.seconds)}, each {each}"

@@ -73,6 +73,7 @@ def bound(
     gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
     plot: Annotated[Path | None, typer.Option(help="a PNG of the bounds against m")] = None,
     url: remote.Url = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Bound the error of functions drawn from the prior given the training labels (not of a network trained by SGD)."""
@@ -155,7 +156,7 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
         name = _named(name, corruption)
         curve = learning_curve(
             problem.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
-            progress=bars.bar(name), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
+            progress=bars.bar(name, rows=True), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
     points = []
     for m, estimate, bounds in curve:

@@ -91,6 +91,7 @@ def estimate(
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimate")] = 0,
     delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
     url: remote.Url = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Estimate log P of one or more labellings, in nats."""

@@ -60,14 +60,12 @@ def show(id: Id, url: Url = None, json: options.Json = False) -> None:
 
 
 @app.command()
-def watch(id: Id, url: Url = None, json: options.Json = False) -> None:
+def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.Json = False) -> None:
     """Wait until a job has ended; status 1 if it failed or was dismissed."""
-    from nngp_prior.client.bars import bar
-
     with _client(url) as client:
         job = _find(client, id)
-        with bar(True, f"job {job.id[:12]}") as tell:
-            job.wait(progress=tell)
+        with output.ProgressBars() as bars:
+            job.wait(progress=bars.bar(f"job {job.id[:12]}", rows=True))
     _show(job.last, json)
     if job.last.state != "successful":
         sys.exit(1)

@@ -61,6 +61,7 @@ def compute(
     get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
     dtype: options.Dtype = "float64",
     out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
@@ -94,7 +95,7 @@ def compute(
 
         def count(event: Progress) -> None:
             nonlocal computed
-            computed += 1
+            computed += event.cost is None
             bar(event)
 
         if out is not None:

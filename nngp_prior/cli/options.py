@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import TypeAdapter
 
+from nngp_prior.cli import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
 
@@ -75,6 +76,9 @@ Dtype = Annotated[str, typer.Option(help="float64 or float32")]
 PlotFile = Annotated[Path, typer.Option(help="PNG to write")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="a .npz file for what is computed; a run that was cut off goes on from it")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=output.set_quiet, help="no progress and no expected cost")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

@@ -7,20 +7,17 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
 from nngp_prior.errors import InvalidInput, NngpPriorError
-from nngp_prior.progress import Progress
+from nngp_prior.progress import Display
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.result import LEVEL, Result, finite
 
@@ -113,37 +110,30 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-class ProgressBars:
-    """One bar a piece of work; its label tells the stage that it is in."""
+class ProgressBars(Display):
+    """Progress of a command; nothing with ``--quiet``."""
 
     def __init__(self) -> None:
-        self._bars = Bars(
-            TextColumn("{task.description:<34}"),
-            BarColumn(30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[stage]:<14}"),
-            TimeElapsedColumn(),
-            console=notes,
-            disable=not notes.is_terminal and not notes.is_jupyter and not sys.stderr.isatty(),
-        )
+        super().__init__(notes, quiet=_Shown.quiet)
 
-    def __enter__(self) -> ProgressBars:
-        self._bars.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
+class _Shown:
+    """What the command at hand shows."""
 
-    def bar(self, description: str) -> Callable[[Progress], None]:
-        """A callback that draws what it is told on a line of its own."""
-        task = self._bars.add_task(_plain(description), total=None, stage="")
+    quiet = False
 
-        def update(event: Progress) -> None:
-            self._bars.update(task, completed=event.done, total=event.total, stage=event.stage)
 
-        return update
+def set_quiet(quiet: bool) -> bool:
+    """Show no progress from here on, or show it.
+
+    Args:
+        quiet: True for none.
+
+    Returns:
+        the same.
+    """
+    _Shown.quiet = quiet
+    return quiet
 
 
 def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:

@@ -61,6 +61,7 @@ def posterior(
     jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
     url: remote.Url = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Predict the labels of test inputs by the prior given the training labels, and count errors."""

@@ -15,6 +15,7 @@ from nngp_prior.cli.command import naming
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.cost import number_of
 from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator, estimator_of
@@ -62,19 +63,21 @@ def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tu
         names and estimates.
     """
     from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
-    from nngp_prior.probability import compute, prepare
+    from nngp_prior.probability import compute_all, prepare
     from nngp_prior.schemas.labels import check_labels_for
 
     estimator = problem.estimator
     prepared = prepare(problem.K, estimator)  # looks at K, before the labels are looked at
-    for _, labels in problem.labellings:
-        check_labels_for(estimator, labels, prepared.n)
+    rows = [check_labels_for(estimator, labels, prepared.n) for _, labels in problem.labellings]
     if problem.estimated is not None:
         return [
             (name, log_probability_under(problem.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))
             for name, labels in problem.labellings
         ]
-    return [(name, compute(prepared, labels, estimator, seed, bars.bar(name))) for name, labels in problem.labellings]
+    names = [name for name, _ in problem.labellings]
+    title = names[0] if len(names) == 1 else number_of(len(names), "labelling")
+    found = dict(compute_all(prepared, rows, estimator, seed, bars.bar(title, rows=True)))
+    return [(name, found[i]) for i, name in enumerate(names)]
 
 
 def parse_dataset(fields: dict[str, Any]) -> Dataset:

@@ -91,7 +91,8 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
     found: list[R] = []
     try:
         for job in jobs:
-            found.append(job.result(progress=True))
+            with output.ProgressBars() as bars:
+                found.append(job.result(bars.bar(f"job {job.id[:12]}", rows=True)))
     except KeyboardInterrupt:
         left = jobs[len(found) :]
         which = "The job goes on" if len(left) == 1 else f"{len(left)} jobs go on, this one first"

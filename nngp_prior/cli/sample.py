@@ -61,6 +61,7 @@ def sample(
     estimate: Annotated[list[str] | None, typer.Option(help="and log P of each by smc, ep, …; may be repeated")] = None,
     plot: Annotated[Path | None, typer.Option(help="a PNG of frequency against rank and complexity")] = None,
     url: remote.Url = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions."""

@@ -36,6 +36,7 @@ def landscape(
     seed: Annotated[int, typer.Option(help="of random directions")] = 0,
     out: options.Checkpoint = None,
     plot: Annotated[Path | None, typer.Option(help="a PNG of the landscape")] = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Loss and error along random directions, normalised filter by filter, or along the path of training."""
@@ -47,6 +48,7 @@ def landscape(
     found = trained_networks.open_networks(file, on)
     trained = found.trained
     place = trained_networks.places(trained, None if network is None else [network])[0]
+    trained_networks.note_statuses(trained, [place])
     path = _kept(trained, place, epoch) if trajectory else None
     loss = loss or trained.training.loss
     from nngp_prior.sharpness.surface import landscape as landscape_of

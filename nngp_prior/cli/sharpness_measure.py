@@ -40,6 +40,7 @@ def measure(
     dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
     url: remote.Url = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Measure how flat the loss is at trained networks: eigenvalues, traces, norms."""
@@ -47,9 +48,13 @@ def measure(
     found = trained_networks.open_networks(file, on)
     places = trained_networks.places(found.trained, network)
     taken = (_here if url is None else _there)(context, found, places, specifications)
-    numbers = [found.trained.seeds[i] for i in places]
+    numbers, statuses = ([each[i] for i in places] for each in (found.trained.seeds, found.trained.statuses))
+    trained_networks.note_statuses(found.trained, places)
     if json:
-        networks = [{"network": number, **each.document} for number, each in zip(numbers, taken, strict=True)]
+        networks = [
+            {"network": number, "status": status, **each.document}
+            for number, status, each in zip(numbers, statuses, taken, strict=True)
+        ]
         output.print_json({"file": str(file), "on": on, "epoch": epoch, **found.source, "networks": networks})
         return
     for number, each in zip(numbers, taken, strict=True):
@@ -82,7 +87,7 @@ def _here(
         for i in places:
             problem = found.problem(i, given.epoch, given.loss, given.dtype)
             checked(problem, specifications)
-            bar = bars.bar(f"network {found.trained.seeds[i]}")
+            bar = bars.bar(f"network {found.trained.seeds[i]}", rows=True)
             taken.append(_Measured(measure_problem(problem, specifications, given.seed, bar), []))
     return taken
 

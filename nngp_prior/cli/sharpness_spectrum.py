@@ -30,6 +30,7 @@ def spectrum(
     loss: trained_networks.Loss = None,
     dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of the starting vectors")] = 0,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Draw the density of a trained network's Hessian eigenvalues (stochastic Lanczos quadrature)."""
@@ -38,6 +39,7 @@ def spectrum(
     specification = SpectralDensity(**fields)
     found = trained_networks.open_networks(file, on)
     place = trained_networks.places(found.trained, None if network is None else [network])[0]
+    trained_networks.note_statuses(found.trained, [place])
     problem = found.problem(place, epoch, loss, dtype)
     from nngp_prior.cli.sharpness_plot import plot_spectrum
     from nngp_prior.sharpness.spectrum import grid, spectral_density

@@ -69,6 +69,7 @@ def train(
     seeds: Annotated[int, typer.Option(help="networks, each with its own draw and its own minibatches")] = 1,
     seed: Annotated[int, typer.Option(help="of all of them")] = 0,
     out: options.Checkpoint = None,
+    quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Train networks from draws of the prior until all signs are right."""
@@ -105,7 +106,7 @@ def train(
             seed=seed,
             source=source,
             checkpoint=out,
-            progress=bars.bar(f"{network.kind}, {training.optimizer.kind}, n = {n:,}"),
+            progress=bars.bar(f"{network.kind}, {training.optimizer.kind}, n = {n:,}", rows=True),
         )
     seconds = time.perf_counter() - began
     rows = [_row(trained, i) for i in range(len(trained))]

@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from pydantic import TypeAdapter
 
+from nngp_prior.cli import output
 from nngp_prior.cli.problems import parse_dataset
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.data import Labelling
@@ -92,6 +93,18 @@ def open_networks(path: Path, on: str) -> Networks:
     X, y = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
     title = f"{trained.architecture.kind}, {len(X):,} {dataset.kind} ({on} set)"  # pyright: ignore[reportAttributeAccessIssue]
     return Networks(trained, (X, y), dict(source), title)
+
+
+def note_statuses(trained: Trained, chosen: list[int]) -> None:
+    """Say which networks are not trained to the end of their rule, so that figures are not taken for those of one.
+
+    Args:
+        trained: the networks.
+        chosen: indices of those that are measured.
+    """
+    for i in chosen:
+        if message := trained.message(i):
+            output.note(f"network {trained.seeds[i]} is {trained.statuses[i]}: {message}")
 
 
 def places(trained: Trained, asked: list[int] | None) -> list[int]:

@@ -9,12 +9,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
-from nngp_prior.client.bars import bar
 from nngp_prior.client.kinds import kind_of
 from nngp_prior.client.requests import sharpness_request, with_arrays
 from nngp_prior.client.status import Status
 from nngp_prior.errors import NotFinished
-from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.progress import ProgressCallback, ProgressOption, ignore, shown
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.estimator import estimator_of
@@ -66,11 +65,11 @@ class BaseJob(ABC, Generic[R]):
             False where it has not ended in time.
         """
 
-    def result(self, progress: bool | ProgressCallback = False, timeout: float | None = None) -> R:
+    def result(self, progress: ProgressOption = False, timeout: float | None = None) -> R:
         """Wait for the job and get all its results.
 
         Args:
-            progress: draw a bar, or a callback.
+            progress: True to show it, or a callback.
             timeout: as for :meth:`wait`.
 
         Returns:
@@ -81,7 +80,7 @@ class BaseJob(ABC, Generic[R]):
             NotFinished: it has not ended in time; what was computed is kept. Ask again, here or with ``client.job``.
                 Of a job that failed or was dismissed another :class:`nngp_prior.errors.NngpPriorError` says so.
         """
-        with bar(progress, f"job {self.id[:12]}") as tell:
+        with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
             ended = self.wait(timeout, tell)
         if not ended:
             stands = f"has not ended after {timeout:g} s ({_done(self._last_status())})"

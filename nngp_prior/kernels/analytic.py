@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
-from nngp_prior.kernels.cost import require_memory
+from nngp_prior.kernels.cost import cost_of, require_memory
 from nngp_prior.kernels.disk import on_disk
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.tiles import Grid, compute, function_of
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import Architecture
 
 
@@ -26,7 +26,7 @@ def kernel(
     *,
     get: str = "nngp",
     dtype: str = "float64",
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Float[np.ndarray, "n n2"]:
     """The kernel of a network at infinite width.
@@ -41,7 +41,7 @@ def kernel(
         X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
         get: ``nngp`` or ``ntk``; a user's ``kernel_fn`` is passed it as it is.
         dtype: ``float64``, or ``float32`` for speed: of the computation and of the matrix.
-        progress: told of each tile.
+        progress: True to show it, or a callback, called with the expected cost and after each tile.
         path: of a ``.npy`` file that the matrix goes to, tile by tile, instead of memory. A call that was cut off goes
             on where it was when it is repeated; one that was finished returns what is there.
 
@@ -61,9 +61,8 @@ def kernel(
 
         return kernel_of_network(architecture, X, X2, get, progress)
     job = Job.of(architecture, X, X2, get, dtype)
-    if path is not None:
-        return on_disk(job, Path(path), progress or ignore)
-    return in_memory(job, progress or ignore)
+    with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
+        return in_memory(job, tell) if path is None else on_disk(job, Path(path), tell)
 
 
 def in_memory(job: Job, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:
@@ -80,6 +79,7 @@ def in_memory(job: Job, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]
     require_memory(job, function, in_memory=True)
     grid = Grid(*job.shape, function.tile, job.symmetric)
     K = np.empty(job.shape, job.dtype)
+    progress(Progress("kernel tiles", 0, len(grid), cost_of(job, function, grid)))
 
     def write(place: int, block: np.ndarray) -> None:
         grid.put(K, grid.tiles[place], block)

@@ -24,7 +24,7 @@ from nngp_prior.kernels.disk import on_disk, opened, partial_path
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.ledger import Header, header_beside, ledger_path
 from nngp_prior.kernels.locks import lock, locked
-from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.settings import Settings
 
@@ -86,7 +86,7 @@ class KernelCache:
         *,
         get: str = "nngp",
         dtype: str = "float64",
-        progress: ProgressCallback | None = None,
+        progress: ProgressOption = None,
         about: dict[str, Any] | None = None,
     ) -> Float[np.ndarray, "n n2"]:
         """As :func:`nngp_prior.kernel`, from the cache where it is there and intact.
@@ -97,14 +97,16 @@ class KernelCache:
             X2: (n2, …) other inputs.
             get: ``nngp`` or ``ntk``.
             dtype: ``float64`` or ``float32``.
-            progress: told of each tile that is computed.
+            progress: True to show it, or a callback.
             about: what the entry says beside the architecture.
 
         Returns:
             the matrix; a read-only map of the entry, which is not removed as long as any process has such a map. One
             that is larger than the whole cache may be is computed in memory.
         """
-        return self.of(Job.of(architecture, X, X2, get, dtype), progress or ignore, about)
+        job = Job.of(architecture, X, X2, get, dtype)
+        with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
+            return self.of(job, tell, about)
 
     def of(self, job: Job, progress: ProgressCallback, about: dict[str, Any] | None = None) -> np.ndarray:
         """As :meth:`kernel`.

@@ -58,7 +58,23 @@ def kernel_cost(
     X2 = None if n2 is None else np.broadcast_to(0.0, (n2, *input_shape))
     job = Job.of(architecture, X, X2, get, dtype)
     function = function_of(job)
-    return Cost(_memory(job.shape, job, function, not on_disk), _seconds(job, function))
+    return cost_of(job, function, Grid(*job.shape, function.tile, job.symmetric), in_memory=not on_disk)
+
+
+def cost_of(job: Job, function: Any, grid: Grid, tiles: int | None = None, *, in_memory: bool = True) -> Cost:
+    """Cost of some tiles of a kernel.
+
+    Args:
+        job: the kernel.
+        function: its recursion.
+        grid: its tiles.
+        tiles: number of tiles to compute; default: all.
+        in_memory: False if the matrix goes to a file.
+
+    Returns:
+        peak memory and time.
+    """
+    return Cost(_memory(job.shape, job, function, in_memory), _seconds(function, grid, tiles))
 
 
 def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) -> int:
@@ -71,9 +87,9 @@ def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) ->
     return in_memory * shape[0] * shape[1] * itemsize + int(working) + _COMPILER
 
 
-def _seconds(job: Job, function: Any) -> float:
-    grid = Grid(*job.shape, function.tile, job.symmetric)
-    return _COMPILING + len(grid) * grid.height * grid.width * function.seconds_per_pair / cores()
+def _seconds(function: Any, grid: Grid, tiles: int | None) -> float:
+    tiles = len(grid) if tiles is None else tiles
+    return _COMPILING + tiles * grid.height * grid.width * function.seconds_per_pair / cores()
 
 
 def require_memory(job: Job, function: Any, *, in_memory: bool) -> None:

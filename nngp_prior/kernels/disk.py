@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.kernels.cost import require_disk, require_memory
+from nngp_prior.kernels.cost import cost_of, require_disk, require_memory
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.ledger import Header, Ledger, ledger_path
 from nngp_prior.kernels.locks import lock, locked
@@ -134,6 +134,7 @@ def _fill(job: Job, function: Any, partial: Path, ledger: Ledger, progress: Prog
             ledger.mark(place, block)
 
     finished = len(grid) - len(missing)
+    progress(Progress("kernel tiles", finished, len(grid), cost_of(job, function, grid, len(missing), in_memory=False)))
     for done, _ in enumerate(compute(job, function, grid, missing, write), start=finished + 1):
         progress(Progress("kernel tiles", done, len(grid)))
 

@@ -12,7 +12,7 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.job import check_choice
 from nngp_prior.kernels.tiles import Grid
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressOption, shown
 
 _TILE = 256
 
@@ -22,7 +22,7 @@ def kernel_of_network(
     X: ArrayLike,
     X2: ArrayLike | None = None,
     get: str = "nngp",
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Float[np.ndarray, "n n2"]:
     """The NNGP or tangent kernel of a ``stax`` triple, by its own ``kernel_fn``.
 
@@ -31,7 +31,7 @@ def kernel_of_network(
         X: (n, …) inputs, of the shape that the network takes.
         X2: (n2, …) other inputs; X itself when absent.
         get: ``nngp`` or ``ntk``, what is asked of ``kernel_fn``.
-        progress: told of tiles.
+        progress: True to show it, or a callback.
 
     Returns:
         K in float64, exactly symmetric if X2 is absent.
@@ -51,8 +51,7 @@ def kernel_of_network(
     X2 = X if X2 is None else check_inputs("X2", X2, network)
     K = np.empty((len(X), len(X2)))
     grid = Grid(len(X), len(X2), _TILE, symmetric)
-    report = progress or ignore
-    with jax.enable_x64(True):
+    with shown(progress, "kernel") as report, jax.enable_x64(True):
         kernel_fn = jax.jit(network.kernel_fn, static_argnames="get")
         for done, tile in enumerate(grid.tiles, start=1):
             rows, columns = X[tile.rows], X2[tile.columns]

@@ -29,7 +29,7 @@ from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.whole_files import written_whole
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.kernel import MonteCarlo
 
@@ -122,7 +122,7 @@ def monte_carlo_kernel(
     monte_carlo: MonteCarlo | None = None,
     *,
     state: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> MonteCarloKernel:
     """The kernel of finite networks, estimated.
 
@@ -133,7 +133,7 @@ def monte_carlo_kernel(
         state: a folder. Each finished batch of networks is written there, at once or not at all; the same call finds it
             again, computes what is missing and has the same result bit for bit as one that was never interrupted.
             Matrices of batches then stay on disk. Files of other calls in the folder do no harm.
-        progress: told of networks.
+        progress: True to show it, or a callback, called after each group of networks.
 
     Returns:
         the kernel, its standard errors, its rank and condition, and kernels for a bootstrap.
@@ -150,8 +150,7 @@ def monte_carlo_kernel(
     features = features_of(architecture, monte_carlo)
     batches = _batches(monte_carlo)
     folder = None if state is None else Path(state) / _identity(architecture, X, monte_carlo)
-    report = progress or ignore
-    with jax.enable_x64(True):
+    with shown(progress, "kernel") as report, jax.enable_x64(True):
         drawer = Drawer(features, X, monte_carlo.seed, max(len(batch) for batch in batches))
         _require_memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
         sums = []

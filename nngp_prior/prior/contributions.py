@@ -26,7 +26,7 @@ from nngp_prior.probability import prepare
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import Run, labels_kept, log_ratio, run_labelling, seed_of
 from nngp_prior.probability.prepared import PreparedKernel, blas_for, leading_part
-from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.progress import Progress, ProgressOption
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import SMC
 from nngp_prior.schemas.labels import check_labels
@@ -58,7 +58,7 @@ def contributions(
     order: ArrayLike | None = None,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> Contributions:
     """log P(y_i | y_<i) of each label, or of each group of labels, along an order.
@@ -72,7 +72,7 @@ def contributions(
         order: (n,) indices of inputs, each once; that of K when absent.
         sizes: of prefixes of the order, from 1 to n; all when absent. n is added.
         seed: of all random numbers.
-        progress: told of each prefix that is done.
+        progress: True to show it, or a callback, called after each prefix.
         **options: as for :func:`nngp_prior.posterior`.
 
     Returns:
@@ -89,20 +89,21 @@ def contributions(
     kernel = prepare(K if order is None else K[np.ix_(places, places)], parameters)
     if kernel.reduce(y) is None:
         labels_kept(prepare(K, parameters), given)  # raises, with the user's own numbers
-    own_seed, tell = seed_of(y, seed), progress or _progress.ignore
+    own_seed = seed_of(y, seed)
     began = time.perf_counter()
     whole = _run(kernel, y, parameters, own_seed, len(K))
     log_p = whole.estimate(kernel, time.perf_counter() - began)
     if not np.isfinite(log_p.value):
         raise InvalidInput("labels", log_p.message, "Without an estimate of log P there are no summands.")
     value, stderr, before = np.zeros(len(ends)), np.zeros(len(ends)), np.zeros(parameters.replicates)
-    for i, prefix in enumerate(_prefixes(kernel, parameters, ends[:-1])):
-        run = _run(prefix, y[: prefix.n], parameters, own_seed, len(K), whole.shares)
-        value[i], stderr[i] = log_ratio(run.log_estimates, before)
-        before = run.log_estimates
-        tell(Progress("prefixes", i + 1, len(ends)))
-    value[-1], stderr[-1] = log_ratio(whole.log_estimates, before)
-    tell(Progress("prefixes", len(ends), len(ends)))
+    with _progress.shown(progress, "contributions") as tell:
+        for i, prefix in enumerate(_prefixes(kernel, parameters, ends[:-1])):
+            run = _run(prefix, y[: prefix.n], parameters, own_seed, len(K), whole.shares)
+            value[i], stderr[i] = log_ratio(run.log_estimates, before)
+            before = run.log_estimates
+            tell(Progress("prefixes", i + 1, len(ends)))
+        value[-1], stderr[-1] = log_ratio(whole.log_estimates, before)
+        tell(Progress("prefixes", len(ends), len(ends)))
     return Contributions(places, ends, value, stderr, log_p)
 
 

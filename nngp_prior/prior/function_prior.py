@@ -13,7 +13,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
-from nngp_prior.progress import ProgressCallback
+from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.kernel import MonteCarlo
@@ -29,7 +29,7 @@ def log_prior(
     bootstraps: int = BOOTSTRAPS,
     method: str = "smc",
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> Estimate:
     """log P of a labelling under the prior of an infinitely wide network, in nats.
@@ -46,7 +46,7 @@ def log_prior(
         bootstraps: with ``kernel``, how many kernels of a bootstrap over networks log P is computed for.
         method: as for :func:`nngp_prior.log_probability`.
         seed: as there; networks have the seed of ``kernel``.
-        progress: called with ``Progress`` events.
+        progress: True to show it, or a callback, called with ``Progress`` events.
         **options: as there.
 
     Returns:
@@ -67,7 +67,9 @@ def log_prior(
     check_labels_for(estimator, labels, len(X))
     require_memory(len(X), estimator, with_kernel=True)
     if kernel:
-        K = monte_carlo_kernel(architecture, X, kernel, progress=progress)
-        return log_probability_under(K, labels, estimator, bootstraps, seed, progress)
-    K = kernels.kernel(architecture, X, progress=progress)
-    return compute(prepare(K, estimator), labels, estimator, seed, progress)
+        with shown(progress, "log P") as tell:
+            K = monte_carlo_kernel(architecture, X, kernel, progress=tell)
+            return log_probability_under(K, labels, estimator, bootstraps, seed, tell)
+    with shown(progress, "log P") as tell:
+        K = kernels.kernel(architecture, X, progress=tell)
+        return compute(prepare(K, estimator), labels, estimator, seed, tell)

@@ -8,13 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
-from nngp_prior.probability import Start, compute, estimator_of, prepare, require_memory
+from nngp_prior.probability import (
+    Start,
+    compute,
+    estimator_of,
+    memory_needed,
+    prepare,
+    require_memory,
+    seconds_needed,
+)
 from nngp_prior.probability.checks import as_matrix
-from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import EP, SMC, more_than_two
 from nngp_prior.schemas.labels import check_labels_for
@@ -44,7 +52,7 @@ def learning_curve(
     estimator_share: float = 0.1,
     method: str = "smc",
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> list[CurvePoint]:
     """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
@@ -62,7 +70,7 @@ def learning_curve(
         estimator_share: as there.
         method: as for :func:`nngp_prior.log_probability`.
         seed: as there.
-        progress: told of each m that is done.
+        progress: True to show it, or a callback, called with the expected cost and after each m.
         **options: as for :func:`nngp_prior.log_probability`.
 
     Returns:
@@ -84,11 +92,14 @@ def learning_curve(
     starts: list[Start] = []
     keep = starts.append if isinstance(estimator, EP | SMC) and not more_than_two(estimator) else None
     points = []
-    for done, m in enumerate(ordered, start=1):
-        kernel = prepare(K[:m, :m], estimator)
-        start = starts[-1] if starts else None
-        estimate = compute(kernel, y[:m], estimator, seed, None, start, keep)
-        bounds = pac_bayes_bounds(estimate, delta, gamma=gamma, estimator_share=estimator_share)
-        points.append(CurvePoint(m, estimate, bounds))
-        (progress or _progress.ignore)(Progress("sizes", done, len(ordered)))
+    seconds = sum(seconds_needed(m, estimator) for m in ordered)
+    with shown(progress, "bounds", rows=True) as tell:
+        tell(Progress("sizes", 0, len(ordered), Cost(memory_needed(ordered[-1], estimator), seconds)))
+        for done, m in enumerate(ordered, start=1):
+            kernel = prepare(K[:m, :m], estimator)
+            start = starts[-1] if starts else None
+            estimate = compute(kernel, y[:m], estimator, seed, None, start, keep)
+            bounds = pac_bayes_bounds(estimate, delta, gamma=gamma, estimator_share=estimator_share)
+            points.append(CurvePoint(m, estimate, bounds))
+            tell(Progress("sizes", done, len(ordered)))
     return points

@@ -30,12 +30,13 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability import prepare, require_memory
+from nngp_prior.probability import memory_needed, prepare, require_memory, seconds_needed
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
 from nngp_prior.probability.prepared import blas_for, leading_part
-from nngp_prior.progress import ProgressCallback
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
 from nngp_prior.schemas.estimator import SMC
 from nngp_prior.schemas.labels import check_labels, label_array
@@ -45,7 +46,7 @@ _ROWS = 256  # test inputs looked at at a time
 
 
 def posterior(
-    K: ArrayLike, labels: ArrayLike, *, seed: int = 0, progress: ProgressCallback | None = None, **options: Any
+    K: ArrayLike, labels: ArrayLike, *, seed: int = 0, progress: ProgressOption = None, **options: Any
 ) -> Posterior:
     """The prior given labels of the first inputs.
 
@@ -54,7 +55,7 @@ def posterior(
             samples alone.
         labels: (m,) of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
         seed: of all random numbers; the same seed gives the same values on the same machine.
-        progress: called with ``Progress`` events.
+        progress: True to show it, or a callback, called with ``Progress`` events.
         **options: fields of :class:`nngp_prior.schemas.estimator.SMC`, such as ``particles``, ``replicates``,
             ``noise_variance`` and ``jitter`` (relative to the mean diagonal of all of K). Not ``classes`` and
             ``target_stderr``.
@@ -66,7 +67,8 @@ def posterior(
         InvalidInput: K, labels or an option cannot be used, or the labels have probability 0.
         ResourceLimit: n is too large for the memory.
     """
-    return Posterior(K, labels, smc_of(options), seed, progress or _progress.ignore)
+    with _progress.shown(progress, "posterior") as tell:
+        return Posterior(K, labels, smc_of(options), seed, tell)
 
 
 def function_posterior(
@@ -76,7 +78,7 @@ def function_posterior(
     X_test: ArrayLike,
     *,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     **options: Any,
 ) -> Posterior:
     """The prior of an infinitely wide network given training labels.
@@ -87,7 +89,7 @@ def function_posterior(
         labels: (m,) of them: integers -1/+1 or booleans.
         X_test: (t, …) test inputs.
         seed: as for :func:`posterior`.
-        progress: called with ``Progress`` events.
+        progress: True to show it, or a callback, called with ``Progress`` events.
         **options: as there.
 
     Returns:
@@ -103,8 +105,9 @@ def function_posterior(
         raise InvalidInput("X_test", problem, "Pass inputs of the same shape.")
     check_labels(labels, len(X))
     require_memory(len(X) + len(X_test), parameters, with_kernel=True)
-    K = kernels.kernel(architecture, np.concatenate([X, X_test]), progress=progress)
-    return Posterior(K, labels, parameters, seed, progress or _progress.ignore)
+    with _progress.shown(progress, "posterior") as tell:
+        K = kernels.kernel(architecture, np.concatenate([X, X_test]), progress=tell)
+        return Posterior(K, labels, parameters, seed, tell)
 
 
 def result_row(
@@ -139,6 +142,12 @@ def smc_of(options: dict[str, Any]) -> SMC:
         problem = f"got {options['target_stderr']!r}, and a posterior has many numbers"
         raise InvalidInput("target_stderr", problem, "Pass more particles or replicates instead.")
     return SMC(**options)
+
+
+def _expected(n: int, dimensions: int, parameters: SMC) -> Progress:
+    """Cost of a run on n inputs whose random numbers have so many dimensions."""
+    cost = Cost(memory_needed(dimensions, parameters), seconds_needed(n, parameters))
+    return Progress("labellings", 0, 1, cost)
 
 
 class Posterior:
@@ -177,6 +186,7 @@ class Posterior:
         y = labels_kept(kernel, self._labels)
         self._seed = seed_of(self._labels, seed)
         with blas_for(kernel.n):
+            progress(_expected(self.train, len(matrix), parameters))
             self._run = run_labelling(kernel, y, parameters, self._seed, self._kernel.n, progress, keep=True)
         self._rank = kernel.rank
         self.log_p = self._run.estimate(kernel, time.perf_counter() - began)
@@ -253,14 +263,14 @@ class Posterior:
         deviations = np.sqrt(kernel.K.diagonal() + kernel.added)
         return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
 
-    def log_probability(self, labels: ArrayLike, progress: ProgressCallback | None = None) -> Estimate:
+    def log_probability(self, labels: ArrayLike, progress: ProgressOption = None) -> Estimate:
         """log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
 
         Both have the same random numbers (:mod:`nngp_prior.probability.paired`).
 
         Args:
             labels: (t,) of the test inputs.
-            progress: called with ``Progress`` events.
+            progress: True to show it, or a callback, called with ``Progress`` events.
 
         Returns:
             the estimate, in nats; its ``n`` is t, and ``independent_stderr`` of its diagnostics the standard error
@@ -273,10 +283,9 @@ class Posterior:
         y = kernel.reduce(whole)
         if y is None or kernel.m == int(np.sum(kernel.kept < self.train)):
             return self._exact(-math.inf if y is None else 0.0, whole)
-        with blas_for(kernel.n):
-            run = run_labelling(
-                kernel, y, self._parameters, self._seed, kernel.n, progress or _progress.ignore, self._run.shares
-            )
+        with blas_for(kernel.n), _progress.shown(progress, "log P of test labels") as tell:
+            tell(_expected(kernel.n, kernel.n, self._parameters))
+            run = run_labelling(kernel, y, self._parameters, self._seed, kernel.n, tell, self._run.shares)
         hit = bool(np.isfinite(run.log_estimates).any()) and run.status != "numerical-failure"
         value, stderr = log_ratio(run.log_estimates, self._run.log_estimates) if hit else (-math.inf, math.inf)
         status = run.status if run.status != "ok" else self._run.status

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.kernels import MonteCarloKernel
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability import compute, prepare
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.probability import compute, memory_needed, prepare, seconds_needed
+from nngp_prior.progress import Progress, ProgressCallback, ignore, without_cost
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Approximate, Estimate
 from nngp_prior.schemas.estimator import Estimator
 
@@ -43,14 +44,17 @@ def log_probability_under(
         estimator: the parameters.
         bootstraps: kernels of the bootstrap, each as much work as the estimate itself.
         seed: of all random numbers; the networks have one of their own.
-        progress: told of each labelling under a kernel of the bootstrap.
+        progress: called with the expected cost, and after each kernel of the bootstrap.
 
     Returns:
         the estimate. It has no rigorous bound, since one that held for K̃ would not hold for K.
     """
     began = time.perf_counter()
     report = progress or ignore
-    own = compute(prepare(kernel.K, estimator), labels, estimator, seed, progress)
+    n = len(kernel.K)
+    seconds = (1 + bootstraps) * seconds_needed(n, estimator)
+    report(Progress("bootstrap kernels", 0, bootstraps, Cost(memory_needed(n, estimator), seconds)))
+    own = compute(prepare(kernel.K, estimator), labels, estimator, seed, without_cost(report))
     batches = len(kernel.sums)
     values = np.empty(bootstraps if math.isfinite(own.value) else 0)
     for b in range(len(values)):

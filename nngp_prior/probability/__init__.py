@@ -29,8 +29,8 @@ from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
-from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.cost import Cost
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
+from nngp_prior.schemas.cost import Cost, number_of
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
 from nngp_prior.schemas.labels import check_labels_for
@@ -61,7 +61,7 @@ def log_probability(
     *,
     method: str = "smc",
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     start: Start | None = None,
     **options: Any,
 ) -> Estimate:
@@ -77,7 +77,7 @@ def log_probability(
             ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``. All but ``laplace``
             and ``closed-form`` take ``classes``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
-        progress: called with ``Progress`` events.
+        progress: True to show it, or a callback, called with the expected cost and with ``Progress`` events.
         start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
         **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
             ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of K + vI) and
@@ -91,7 +91,8 @@ def log_probability(
         ResourceLimit: n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
-    return compute(prepare(K, estimator), labels, estimator, seed, progress, start)
+    with _progress.shown(progress, "log P") as tell:
+        return compute(prepare(K, estimator), labels, estimator, seed, tell, start)
 
 
 @overload
@@ -108,7 +109,7 @@ def log_probabilities(
     *,
     method: str = "smc",
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
     as_completed: bool = False,
     start: Start | None = None,
     **options: Any,
@@ -139,8 +140,21 @@ def log_probabilities(
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
     rows = [check_labels_for(estimator, labels, kernel.n) for labels in Y]
-    results = compute_all(kernel, rows, estimator, seed, progress or _progress.ignore, start)
+    results = _told(kernel, rows, estimator, seed, progress, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
+
+
+def _told(
+    kernel: PreparedKernel,
+    rows: list[np.ndarray],
+    estimator: Estimator,
+    seed: int,
+    progress: ProgressOption,
+    start: Start | None,
+) -> Iterator[tuple[int, Estimate]]:
+    """As :func:`compute_all`, with a display that lasts as long as the iterator."""
+    with _progress.shown(progress, f"log P of {number_of(len(rows), 'labelling')}", rows=True) as tell:
+        yield from compute_all(kernel, rows, estimator, seed, tell, start)
 
 
 def compute_all(
@@ -165,14 +179,15 @@ def compute_all(
         place and estimate, as they finish.
     """
     side_by_side = constraints(kernel.n, estimator) <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
-    tell = _progress.ignore if side_by_side else progress
+    tell = _progress.ignore if side_by_side else _progress.without_cost(progress)
+    seconds = len(rows) * seconds_needed(kernel.n, estimator)
+    progress(Progress("labellings", 0, len(rows), Cost(memory_needed(kernel.n, estimator), seconds)))
 
     def one(labels: np.ndarray) -> Estimate:
         return compute(kernel, labels, estimator, seed, tell, start)
 
     for done, result in enumerate(on_all_cores(one, rows, None if side_by_side else 1), start=1):
-        if side_by_side:
-            progress(Progress("labellings", done, len(rows)))
+        progress(Progress("labellings", done, len(rows)))
         yield result
 
 
@@ -250,11 +265,14 @@ def compute(
                 keep(start_of(kernel, y, sites))
 
         more["on_sites"] = on_sites
+    tell = progress or _progress.ignore
+    cost = Cost(memory_needed(kernel.n, estimator), seconds_needed(kernel.n, estimator))
+    tell(Progress("labellings", 0, 1, cost))
     with blas_for(constraints(kernel.n, estimator)):
         if classes is not None and classes > 2:
             kernel = differences(kernel, reduced, classes)
             reduced = np.ones(kernel.m)
-        found = ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, progress or _progress.ignore, **more)
+        found = ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, tell, **more)
     return found.model_copy(update={"added": kernel.added}) if kernel.added else found
 
 

@@ -14,9 +14,10 @@ from scipy.linalg import norm as scipy_norm
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, ignore, shown, without_cost
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     agreement,
@@ -34,6 +35,7 @@ from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     sam,
     spectrum,
 )
+from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.versions import versions
@@ -49,7 +51,7 @@ def measure(
     dtype: str = "float64",
     chunk: int | None = None,
     seed: int = 0,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> Report:
     """Measure how flat the loss is at a network's parameters.
 
@@ -64,7 +66,7 @@ def measure(
         dtype: ``float64`` or ``float32``.
         chunk: examples at a time; by default as many as fit into 128 MiB or so.
         seed: of all random vectors; a figure does not depend on what else is measured.
-        progress: told how far each measure is.
+        progress: True to show it, or a callback, called with the expected cost and how far each measure is.
 
     Returns:
         the figures, in the order of the measures.
@@ -72,7 +74,8 @@ def measure(
     specifications = _specifications(measures)
     problem = Problem.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
     checked(problem, specifications)
-    return measure_problem(problem, specifications, seed, progress or ignore)
+    with shown(progress, "sharpness", rows=True) as tell:
+        return measure_problem(problem, specifications, seed, tell)
 
 
 def checked(problem: Problem, specifications: Sequence[Measure]) -> None:
@@ -101,17 +104,20 @@ def measure_problem(
     Returns:
         the figures.
     """
+    progress(Progress("measures", 0, len(specifications), _cost(problem, specifications)))
+    tell = without_cost(progress)
     value, gradient = problem.value_and_gradient(problem.theta)
     norm = float(scipy_norm(np.asarray(gradient), check_finite=False))
     measurements = []
-    for specification in specifications:
+    for done, specification in enumerate(specifications, start=1):
         if math.isfinite(float(value)) and math.isfinite(norm):
-            measurements += _carried_out(problem, specification, seed, progress)
+            measurements += _carried_out(problem, specification, seed, tell)
         else:
             which = "the loss" if not math.isfinite(float(value)) else "the gradient"
             message = f"{which} is not finite at these parameters"
             missing = Quantity(specification.kind, math.nan, None, "not-finite", message)
             measurements.append(_measurement(specification, missing, 0.0, 0.0))
+        progress(Progress("measures", done, len(specifications)))
     return Report(
         measurements=tuple(measurements),
         loss=problem.loss_name,
@@ -124,6 +130,15 @@ def measure_problem(
         seed=seed,
         versions=versions(),
     )
+
+
+def _cost(problem: Problem, specifications: Sequence[Measure]) -> Cost | None:
+    """Expected cost of all measures; None for networks whose layers are not known."""
+    own = problem.network.architecture
+    if isinstance(own, FromNetwork):
+        return None
+    costs = [measuring_cost(own, problem.X.shape, each, str(problem.dtype)) for each in specifications]
+    return Cost(max(cost.bytes for cost in costs), sum(cost.seconds for cost in costs))
 
 
 def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:

@@ -16,6 +16,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness.cost import training_cost
 from nngp_prior.sharpness.epochs import Figures, Networks, compiled, draws, minibatches, outputs_of, side_by_side
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters
 from nngp_prior.sharpness.trained import Status, Trained, read, write
@@ -134,6 +135,8 @@ class Run:
             path: of the file that keeps what is done.
             report: told after each epoch.
         """
+        if self._active().any():
+            self._announce(report)
         chosen, networks = np.zeros(0, dtype=int), None
         saved, cost = time.perf_counter(), 0.0
         while self._active().any():
@@ -146,8 +149,8 @@ class Run:
                 networks, *self._examples, self._minibatches(chosen), self._keys[chosen], self._epochs[chosen], active
             )
             self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
-            ended = int(len(self._epochs) - self._active().sum())
-            report(Progress(f"epoch {self._epochs[chosen].max():,}", ended, len(self._epochs)))
+            report(Progress("networks", self._ended(), len(self._epochs)))
+            report(Progress("epochs", int(self._epochs[chosen].max()), self._limit()))
             now = time.perf_counter()
             if path is not None and now - saved >= max(_SAVE_EVERY, cost / _SAVE_COST) and self._active().any():
                 self._put(chosen, networks)
@@ -157,6 +160,21 @@ class Run:
         self._put(chosen, networks)
         if path is not None:
             self._save(path)
+
+    def _announce(self, report: ProgressCallback) -> None:
+        """Report the cost of the epochs that are left at most."""
+        report(Progress("networks", self._ended(), len(self._epochs)))
+        done, limit, own = int(self._epochs[self._active()].min()), self._limit(), self._network.architecture
+        if not isinstance(own, FromNetwork):
+            left, networks = limit - done, int(self._active().sum())
+            cost = training_cost(own, self._data.X.shape, self._training, networks, left)
+            report(Progress("epochs", done, limit, cost, at_most=self._training.goal != "none"))
+
+    def _ended(self) -> int:
+        return len(self._epochs) - int(self._active().sum())
+
+    def _limit(self) -> int:
+        return self._training.epochs + self._training.extra_epochs
 
     def trained(self) -> Trained:
         """The networks as they are."""

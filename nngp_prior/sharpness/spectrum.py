@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
+from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.lanczos import Lanczos, complete_together, step_together
 from nngp_prior.sharpness.moments import mean_and_error, number_of, probe_lots
 from nngp_prior.sharpness.names import check_layer, operators
@@ -192,7 +194,7 @@ def spectral_density(
     specification: SpectralDensity | None = None,
     *,
     seed: int = 0,
-    progress: ProgressCallback = ignore,
+    progress: ProgressOption = None,
 ) -> Spectrum:
     """The eigenvalues of the Hessian, or another matrix, as a distribution.
 
@@ -200,7 +202,7 @@ def spectral_density(
         problem: network, loss, data.
         specification: options.
         seed: of the starting vectors.
-        progress: told of each starting vector.
+        progress: True to show it, or a callback, called with the expected cost and after each starting vector.
 
     Returns:
         nodes and weights; its ``density`` draws them.
@@ -213,7 +215,12 @@ def spectral_density(
     specification = specification or SpectralDensity()
     check_layer(problem, specification)
     operator = operator_of(problem, specification.matrix, specification.layer)
-    return quadrature(operator, specification.probes, specification.steps, seed, progress)
+    own = problem.network.architecture
+    with shown(progress, "spectrum") as tell:
+        if not isinstance(own, FromNetwork):
+            cost = measuring_cost(own, problem.X.shape, specification, str(problem.dtype))
+            tell(Progress("quadratures", 0, number_of(specification.probes, operator.size), cost))
+        return quadrature(operator, specification.probes, specification.steps, seed, tell)
 
 
 def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, progress: ProgressCallback) -> Spectrum:

@@ -26,10 +26,11 @@ from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.whole_files import written_whole
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.landscape import Landscape, Normalisation
 from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.sharpness.cost import landscape_cost
 from nngp_prior.sharpness.losses import LOSSES, is_error
 from nngp_prior.sharpness.networks import Parameters, precisely
 from nngp_prior.sharpness.problem import Problem
@@ -137,7 +138,7 @@ def landscape(
     seed: int = 0,
     trajectory: Sequence[Parameters] | None = None,
     path: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback = ignore,
+    progress: ProgressOption = None,
 ) -> Surface:
     """Loss and training error on a line or plane through a network's parameters.
 
@@ -155,7 +156,7 @@ def landscape(
             the first principal directions, of length 1, of their distances from θ (the paper's section 7).
         path: a ``.npz`` file. What is done is saved there every ten seconds or more, and in the end; the same call goes
             on from it, and computes nothing that it has.
-        progress: told of points.
+        progress: True to show it, or a callback, called with the expected cost and with the number of points.
 
     Returns:
         the landscape.
@@ -193,7 +194,8 @@ def landscape(
             problem_ = f"{file} is of another landscape (another {differing or 'version'})"
             raise InvalidInput("path", problem_, "Name another file.")
         surface.loss[...], surface.error[...] = before.loss, before.error
-    _fill(problem, directions, surface, file, progress)
+    with shown(progress, "landscape") as tell:
+        _fill(problem, directions, surface, file, tell)
     return surface
 
 
@@ -290,7 +292,9 @@ def _fill(
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*surface.coordinates, indexing="ij")], axis=1)
     loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views of the same numbers
     missing = np.flatnonzero(np.isnan(error))
-    saved = time.perf_counter()
+    saved, own = time.perf_counter(), problem.network.architecture
+    cost = None if isinstance(own, FromNetwork) else landscape_cost(own, problem.X.shape, len(missing))
+    progress(Progress("points", len(grid) - len(missing), len(grid), cost))
     with precisely():
         along = jnp.asarray(directions, problem.dtype)
         for first in range(0, len(missing), _AT_A_TIME):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
-from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.labels import label_array
 from nngp_prior.schemas.training import Training
@@ -38,7 +38,7 @@ def train(
     seed: int = 0,
     source: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback = ignore,
+    progress: ProgressOption = None,
 ) -> Trained:
     """Train networks until all signs are right; each from its own draw from the prior, with its own minibatches.
 
@@ -55,7 +55,7 @@ def train(
         source: where the data come from, in what JSON has; kept in ``about["source"]`` of the result.
         checkpoint: a ``.npz`` file. What is done is saved there every ten seconds or more; the same call goes on from
             it, and has the same result bit for bit as one that was never interrupted.
-        progress: told of networks that have ended, after each epoch.
+        progress: True to show it, or a callback, called with the expected cost and after each epoch.
 
     Returns:
         the networks, a status for each.
@@ -81,13 +81,13 @@ def train(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
-    with precisely():
+    with shown(progress, "training", rows=True) as tell, precisely():
         run = Run(network, training, seed, numbers, checked, about)
         if path is not None and path.exists():
             run.go_on_from(path)
         else:
             run.start(start)
-        run.to_the_end(path, progress)
+        run.to_the_end(path, tell)
         return run.trained()
 
 

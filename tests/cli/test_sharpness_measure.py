@@ -1,5 +1,6 @@
 """``nngp-prior sharpness measure`` and ``spectrum``."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_json_is_what_python_computes(run, trained: Path) -> None:
     for row, figure in zip(found["measurements"], expected, strict=True):
         assert row["name"] == figure.name
         assert row["value"] == pytest.approx(figure.value)
+
+
+def test_networks_that_training_has_not_finished_are_told(run, trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut-off.npz"
+    dataclasses.replace(Trained.load(trained), statuses=("unfinished", "zero-error")).save(path)
+    ended = run("sharpness", "measure", path, "--measure", "fisher-trace", "--json")
+    assert [each["status"] for each in parse(ended.out)["networks"]] == ["unfinished", "zero-error"]
+    assert ended.err == "network 0 is unfinished: the run was cut off. The same call goes on from the file\n"
 
 
 def test_the_table_names_layers_and_tells_what_did_not_converge(run, trained: Path) -> None:

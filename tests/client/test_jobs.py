@@ -71,7 +71,10 @@ def test_stages_are_told_beside_rows(client: Client, service: FakeService) -> No
     assert seen[1] == Progress("kernel tiles", 2, 9)
 
 
-def test_a_bar_is_drawn_on_standard_error(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_is_drawn_on_a_terminal(
+    client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     job = estimate(client)
     job.result(progress=True)
     out, err = capsys.readouterr()

@@ -107,8 +107,9 @@ def test_float32_inputs_are_computed_in_float64() -> None:
 def test_progress_ends_at_the_total(matrices: tuple[np.ndarray, ...]) -> None:
     events: list[Progress] = []
     kernel(FullyConnected(), *matrices, progress=events.append)
-    assert [event.done for event in events] == list(range(1, 7))  # 3 · 4/2, and 3 · 2
+    assert [event.done for event in events] == list(range(7))  # 3 · 4/2, and 3 · 2
     assert {event.total for event in events} == {6}
+    assert [event.cost is None for event in events] == [False] + 6 * [True]
 
 
 def with_value(value: float) -> np.ndarray:

@@ -89,7 +89,7 @@ def test_a_batch_that_is_left_early_stops() -> None:
         update={"seconds": estimate.seconds}
     )
     results.close()
-    assert [event.stage for event in events] == ["labellings"]
+    assert [(event.stage, event.done) for event in events] == [("labellings", 0), ("labellings", 1)]
     assert threading.active_count() < 5
 
 

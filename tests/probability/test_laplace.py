@@ -160,5 +160,5 @@ def test_progress_ends_where_it_should() -> None:
     K, labels = digits(30, Threshold(at=5))
     events: list[Progress] = []
     log_probability(K, labels, method="laplace", noise_variance=0.1, progress=events.append)
-    assert {event.stage for event in events} == {"Newton steps"}
+    assert {event.stage for event in events if event.cost is None} == {"Newton steps"}
     assert events[-1].done == events[-1].total

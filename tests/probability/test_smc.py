@@ -134,8 +134,9 @@ def test_progress_ends_where_it_should() -> None:
     events: list[Progress] = []
     log_probability(K, labels, progress=events.append)
     stages = list(dict.fromkeys(event.stage for event in events))
-    assert stages == ["EP sweeps", "pilots", "replicates"]
-    for stage in stages:
+    assert stages == ["labellings", "EP sweeps", "pilots", "replicates"]
+    assert [event.stage for event in events if event.cost is not None] == ["labellings"]
+    for stage in stages[1:]:
         of_stage = [event for event in events if event.stage == stage]
         assert of_stage[-1].done == of_stage[-1].total
         assert all(a.done <= b.done for a, b in pairwise(of_stage))

@@ -146,8 +146,11 @@ def test_networks_that_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> N
         history = found.history["error"][:, i]
         assert history[epochs[i]] == 0
         assert np.isnan(history[epochs[i] + 1 :]).all()
-    assert (told[-1].done, told[-1].total) == (7, 7)
-    assert max(epochs) < len(told) < sum(epochs)
+    ended = [event for event in told if event.stage == "networks"]
+    assert (ended[-1].done, ended[-1].total) == (7, 7)
+    assert max(epochs) < len(ended) < sum(epochs)
+    (expected,) = [event for event in told if event.cost is not None]
+    assert (expected.stage, expected.done, expected.total, expected.at_most) == ("epochs", 0, QUICK.epochs, True)
 
 
 def test_extra_epochs_come_after_the_goal_and_networks_are_frozen_then() -> None:
@@ -282,8 +285,8 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytes
     for after in (1, 5, 9):
         left = itertools.count(after, -1)
 
-        def stop(_, left=left) -> None:
-            if next(left) == 0:
+        def stop(event, left=left) -> None:
+            if event.stage == "epochs" and event.cost is None and next(left) == 0:
                 raise Killed
 
         with pytest.raises(Killed):

@@ -19,11 +19,12 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
+from nngp_prior.prior.sampling.cost import sampling_cost
 from nngp_prior.prior.sampling.counts import FunctionCounts
 from nngp_prior.prior.sampling.gaussian import GaussianDraws
 from nngp_prior.prior.sampling.networks import FullyConnectedNetworks, JaxNetworks
 from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
-from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture, FullyConnected
 
 SOURCES = ("networks", "gp")
@@ -52,7 +53,7 @@ def sample_functions(
     seed: int = 0,
     source: str = "networks",
     path: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressOption = None,
 ) -> FunctionCounts:
     """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions.
 
@@ -64,7 +65,7 @@ def sample_functions(
         source: ``networks``, or ``gp`` for draws from the Gaussian process with the kernel of infinite width.
         path: of a ``.npz`` file. What is done is saved there every few seconds; the same call goes on from there, with
             more networks too, and has the same result bit for bit as one that was never interrupted.
-        progress: told of draws.
+        progress: True to show it, or a callback, called with the expected cost and with the number of draws.
 
     Returns:
         the functions and their counts; see ``FunctionCounts`` for outputs that are exactly 0.
@@ -92,8 +93,11 @@ def sample_functions(
         raise InvalidInput("path", f"{path} cannot be written", "Name a file in a folder that exists.")
     if before is not None and before.draws == networks:
         return before
-    with one_thread_blas():  # products have the same bits on any number of cores
-        return _sample(draws, networks, len(X), about, before, path, progress or ignore)
+    left = networks - (0 if before is None else before.draws)
+    with shown(progress, "draws") as tell, one_thread_blas():  # products have the same bits on any number of cores
+        if not isinstance(architecture, FromNetwork):
+            tell(Progress(source, networks - left, networks, sampling_cost(architecture, X.shape, left, source)))
+        return _sample(draws, networks, len(X), about, before, path, tell)
 
 
 def _sample(

@@ -1,0 +1,113 @@
+"""Display of progress: bars on a terminal, the expected cost and a line at intervals elsewhere."""
+
+import io
+import re
+import threading
+import time
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from nngp_prior import FullyConnected, kernel
+from nngp_prior.progress import Display, Progress, ignore, shown, without_cost
+from nngp_prior.schemas.cost import Cost, duration, number_of, size
+
+
+def _until(condition) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("nothing was printed for ten seconds")
+
+
+def test_a_log_gets_the_cost_first_and_then_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ""
+
+    def printed() -> bool:
+        nonlocal text
+        text += capsys.readouterr().err
+        return text.count("\n") >= 3
+
+    with Display(every=0.02) as display:
+        tell = display.bar("kernel of 9 inputs")
+        tell(Progress("kernel tiles", 0, 40, Cost(1_200_000_000, 134.0)))
+        tell(Progress("kernel tiles", 10, 40))
+        _until(printed)
+    first, second = text.splitlines()[:2]
+    assert first == "kernel of 9 inputs: expected: about 2.2 min, 1.2 GB"
+    assert re.fullmatch(r"kernel of 9 inputs: kernel tiles 10 of 40, \S+ s, about \S+ s left", second)
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_rows_and_the_stage_within_a_row_are_told_together(capsys: pytest.CaptureFixture[str]) -> None:
+    text = ""
+
+    def printed() -> bool:
+        nonlocal text
+        text += capsys.readouterr().err
+        return text.count("\n") >= 2
+
+    with Display(every=0.02) as display:
+        tell = display.bar("training", rows=True)
+        tell(Progress("networks", 0, 2))
+        tell(Progress("epochs", 0, 1000, Cost(300_000_000, 400.0), at_most=True))
+        tell(Progress("networks", 1, 2))
+        tell(Progress("epochs", 12, 1000))
+        _until(printed)
+    first, second = text.splitlines()[:2]
+    assert first == "training: expected: at most 1,000 epochs in 6.7 min, each about 0.4 s, 300 MB"
+    assert second.startswith("training: networks 1 of 2, epochs 12 of 1,000, ")
+
+
+def test_short_work_and_quiet_displays_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(True, "kernel") as tell:
+        tell(Progress("kernel tiles", 0, 4, Cost(10**6, 1.0)))
+        tell(Progress("kernel tiles", 4, 4))
+    with Display(quiet=True, every=0.001) as display:
+        display.bar("kernel")(Progress("kernel tiles", 0, 4, Cost(10**6, 1000.0)))
+        time.sleep(0.01)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_on_a_terminal() -> None:
+    screen = io.StringIO()
+    with Display(Console(file=screen, force_terminal=True, width=120)) as display:
+        tell = display.bar("kernel [9]")
+        tell(Progress("kernel tiles", 0, 4, Cost(10**9, 99.0)))
+        tell(Progress("kernel tiles", 4, 4))
+    text = screen.getvalue()
+    assert "kernel [9]: expected: about 99 s, 1 GB" in text
+    assert "4/4" in text
+
+
+def test_the_argument_takes_true_a_callback_or_nothing() -> None:
+    events: list[Progress] = []
+    X = np.eye(3)
+    for progress in (True, False, None, events.append):
+        assert kernel(FullyConnected(), X, progress=progress).shape == (3, 3)
+    assert (events[0].cost is None, events[-1].done, events[-1].total) == (False, 1, 1)
+    without_cost(events.append)(events[0])
+    assert len(events) == 2
+    with shown(None, "nothing") as tell:
+        assert tell is ignore
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (duration(0.0123), "0.012 s"),
+        (duration(9.96), "10 s"),
+        (duration(119.0), "119 s"),
+        (duration(600.0), "10 min"),
+        (duration(90_000.0), "25 h"),
+        (size(999.0), "999 B"),
+        (size(999_999.0), "1 MB"),
+        (size(2.5e12), "2.5 TB"),
+        (number_of(1, "network"), "1 network"),
+        (number_of(2000, "network"), "2,000 networks"),
+    ],
+)
+def test_times_sizes_and_numbers(text: str, expected: str) -> None:
+    assert text == expected
