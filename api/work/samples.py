@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
+from nngp_prior.architectures.inputs import fitting_inputs
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.prior.materials import inputs_of
@@ -25,7 +26,9 @@ class Samples:
     def plan(self, request: SampleRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; a zero input without biases, which has no label, is found by the worker."""
         rows = bench.count(request)
-        shape = inputs_of(bench.data(request.dataset), request.architecture).shape
+        shape = fitting_inputs(
+            "dataset", inputs_of(bench.data(request.dataset), request.architecture), request.architecture
+        ).shape
 
         def memory(draws: int) -> int:
             return sampling_cost(request.architecture, shape, draws, request.source).bytes

@@ -12,7 +12,8 @@ from nngp_prior.schemas.base import Specification
 ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
 Padding = Literal["same", "valid", "circular"]
 Readout = Literal["flatten", "global-average-pool"]
-_POSITIVE = Field(ge=1)
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Window = Annotated[int, Field(ge=1, le=1000)]  # pixels
 
 
 class _Network(Specification):
@@ -49,7 +50,7 @@ class FullyConnected(_Network):
 
     kind: Literal["fully-connected"] = "fully-connected"
     depth: Annotated[int, Field(ge=0, le=1000)] = 2
-    width: Annotated[int, _POSITIVE] = 512
+    width: Width = 512
 
 
 class ConvolutionLayer(Specification):
@@ -63,10 +64,10 @@ class ConvolutionLayer(Specification):
     """
 
     kind: Literal["convolution"] = "convolution"
-    size: Annotated[int, _POSITIVE] = 3
-    stride: Annotated[int, _POSITIVE] = 1
+    size: Window = 3
+    stride: Window = 1
     padding: Padding = "same"
-    channels: Annotated[int, _POSITIVE] | None = None
+    channels: Width | None = None
 
 
 class PoolingLayer(Specification):
@@ -80,8 +81,8 @@ class PoolingLayer(Specification):
 
     kind: Literal["pooling"] = "pooling"
     operation: Literal["average", "sum"] = "average"
-    size: Annotated[int, _POSITIVE] = 2
-    stride: Annotated[int, _POSITIVE] | None = None
+    size: Window = 2
+    stride: Window | None = None
 
 
 ConvolutionalLayer = Annotated[ConvolutionLayer | PoolingLayer, Field(discriminator="kind")]
@@ -101,9 +102,9 @@ class Convolutional(_Network):
     """
 
     kind: Literal["convolutional"] = "convolutional"
-    layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1)] = (ConvolutionLayer(),) * 3
+    layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1, max_length=1000)] = (ConvolutionLayer(),) * 3
     readout: Readout = "flatten"
-    channels: Annotated[int, _POSITIVE] = 64
+    channels: Width = 64
 
     @classmethod
     def myrtle(cls, depth: Literal[5, 7, 10], **fields: object) -> Convolutional:
@@ -143,11 +144,11 @@ class Residual(_Network):
     """
 
     kind: Literal["residual"] = "residual"
-    groups: Annotated[int, _POSITIVE] = 3
-    blocks: Annotated[int, _POSITIVE] = 1
-    size: Annotated[int, _POSITIVE] = 3
+    groups: Annotated[int, Field(ge=1, le=10)] = 3
+    blocks: Annotated[int, Field(ge=1, le=200)] = 1
+    size: Window = 3
     readout: Readout = "global-average-pool"
-    channels: Annotated[int, _POSITIVE] = 64
+    channels: Width = 64
 
 
 Architecture = Annotated[FullyConnected | Convolutional | Residual, Field(discriminator="kind")]

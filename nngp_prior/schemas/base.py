@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
 from nngp_prior.errors import InvalidInput
+
+# Bounds that several fields share, far beyond sense: what lies below them is priced, and refused if it does not fit.
+MOST = 10**9  # of what is counted: inputs, examples
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+NotNegative = Annotated[float, Field(ge=0, le=1e100)]  # in units of what the user brings along, such as K
 
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "union_tag_not_found")
 _PATTERNS = {"^[0-9a-f]{64}$": "Give 64 hexadecimal digits, 0-9 and a-f."}

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from nngp_prior.schemas.arrays import numeric_array
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import MOST, Count, Seed, Specification
 
 PlainPreprocessing = Literal["none", "standardise", "unit-norm"]
+Class = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Preprocessing = Literal["unit-interval", "standardise", "unit-norm", "none"]
 
 
@@ -22,8 +23,8 @@ class _DataSet(Specification):
         seed: of the draw.
     """
 
-    n: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    n: Count | None = None
+    seed: Seed = 0
 
 
 class ImageData(_DataSet):
@@ -39,7 +40,7 @@ class ImageData(_DataSet):
 
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
     split: Literal["train", "test"] = "train"
-    classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], Field(min_length=1)] | None = None
+    classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], Field(min_length=1, max_length=10)] | None = None
     preprocessing: Preprocessing = "unit-interval"
 
     @field_validator("classes")
@@ -146,7 +147,7 @@ class Inline(_DataSet):
 
     kind: Literal["inline"] = "inline"
     x: Annotated[tuple[Any, ...], BeforeValidator(_nested)]
-    classes: tuple[Annotated[int, Field(ge=-(2**31), lt=2**31)], ...] | None = None
+    classes: tuple[Class, ...] | None = None
     preprocessing: PlainPreprocessing = "none"
 
     @model_validator(mode="after")
@@ -182,15 +183,15 @@ class Randomise(Specification):
 
     kind: Literal["randomise"] = "randomise"
     probability: Annotated[float, Field(ge=0, le=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Flip(Specification):
     """A given number of labels, chosen at random, become others."""
 
     kind: Literal["flip"] = "flip"
-    count: Annotated[int, Field(ge=0)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    count: Annotated[int, Field(ge=0, le=MOST)]
+    seed: Seed = 0
 
 
 Corruption = Annotated[Randomise | Flip, Field(discriminator="kind")]
@@ -208,7 +209,7 @@ class Threshold(ByClass):
     """+1 where the class is at least ``at``."""
 
     kind: Literal["threshold"] = "threshold"
-    at: int
+    at: Class
 
 
 class Parity(ByClass):
@@ -221,15 +222,15 @@ class OneVsRest(ByClass):
     """+1 where the class is ``label``."""
 
     kind: Literal["one-vs-rest"] = "one-vs-rest"
-    label: int
+    label: Class
 
 
 class TwoClasses(ByClass):
     """+1 for the class ``positive``, -1 for ``negative``; of data that have no other (their field ``classes``)."""
 
     kind: Literal["two-classes"] = "two-classes"
-    positive: int
-    negative: int
+    positive: Class
+    negative: Class
 
     @model_validator(mode="after")
     def _two(self) -> TwoClasses:
@@ -248,7 +249,7 @@ class RandomLabels(_Labelling):
     """Independent fair coins."""
 
     kind: Literal["random"] = "random"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Constant(_Labelling):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import NotNegative, Specification
 
 _MOST = 1_000_000  # particles, and replicates: far beyond sense, and still in memory
+_MOST_STEPS = 100_000  # of an iteration that converges or does not
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Estimator(Specification):
@@ -20,8 +22,8 @@ class _Estimator(Specification):
         jitter: c; the estimate is then of K + c m I, m the mean of K's diagonal.
     """
 
-    noise_variance: Annotated[float, Field(ge=0)] = 0.0
-    jitter: Annotated[float, Field(ge=0)] = 0.0
+    noise_variance: NotNegative = 0.0
+    jitter: NotNegative = 0.0
 
 
 class _OfClasses(_Estimator):
@@ -32,7 +34,7 @@ class _OfClasses(_Estimator):
             independent ones with the same kernel. Without it labels are -1 and +1, the sign of one function.
     """
 
-    classes: Annotated[int, Field(ge=2)] | None = None
+    classes: Annotated[int, Field(ge=2, le=10_000)] | None = None
 
 
 class _WithEP(_OfClasses):
@@ -49,7 +51,7 @@ class _WithEP(_OfClasses):
 
     precision: Literal["float32", "float64"] = "float32"
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    max_sweeps: Annotated[int, Field(ge=1)] = 50
+    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 50
     backend: Literal["auto", "numpy", "jax"] = "auto"
 
 
@@ -73,11 +75,11 @@ class SMC(_WithEP):
     kind: Literal["smc"] = "smc"
     particles: Annotated[int, Field(ge=4, le=_MOST)] = 32
     replicates: Annotated[int, Field(ge=2, le=_MOST)] = 32
-    target_stderr: Annotated[float, Field(ge=1e-9)] | None = None
+    target_stderr: Annotated[float, Field(ge=1e-9, le=1e9)] | None = None
     max_replicates: Annotated[int, Field(ge=2, le=_MOST)] = 1024
-    shares: tuple[float, float, float] | None = None
+    shares: tuple[Share, Share, Share] | None = None
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    max_sweeps: Annotated[int, Field(ge=1)] = 20
+    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 20
 
     @model_validator(mode="before")
     @classmethod
@@ -93,8 +95,8 @@ class SMC(_WithEP):
 
     @model_validator(mode="after")
     def _shares_are_a_distribution(self) -> SMC:
-        if self.shares is not None and (min(self.shares) < 0 or abs(sum(self.shares) - 1) > 1e-9):
-            raise ValueError("shares must not be negative and must sum to 1")
+        if self.shares is not None and abs(sum(self.shares) - 1) > 1e-9:
+            raise ValueError("shares must sum to 1")
         return self
 
 
@@ -129,6 +131,14 @@ class EP2(EP):
     highest_cumulant: Annotated[int, Field(ge=3, le=8)] = 3
 
 
+def _noise_is_required(schema: dict[str, Any]) -> None:
+    """Say in the schema what the validator, whose message has a remedy, refuses."""
+    noise = schema["properties"]["noise_variance"]
+    del noise["default"], noise["minimum"]
+    noise["exclusiveMinimum"] = 0
+    schema["required"] = ["noise_variance", *schema.get("required", ())]
+
+
 class Laplace(_Estimator):
     """Laplace's approximation with a smooth likelihood: fast, without an error statement, never a bound.
 
@@ -138,10 +148,12 @@ class Laplace(_Estimator):
         max_iterations: Newton steps after which it stops unconverged.
     """
 
+    model_config = ConfigDict(json_schema_extra=_noise_is_required)
+
     kind: Literal["laplace"] = "laplace"
-    noise_variance: Annotated[float, Field(ge=0, validate_default=True)] = 0.0
+    noise_variance: Annotated[NotNegative, Field(validate_default=True)] = 0.0
     link: Literal["probit", "logistic"] = "probit"
-    max_iterations: Annotated[int, Field(ge=1)] = 100
+    max_iterations: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 100
 
     @field_validator("noise_variance")
     @classmethod

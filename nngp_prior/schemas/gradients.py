@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nngp_prior.schemas.base import Specification, told
-
-Batch = Annotated[int, Field(ge=1)]
+from nngp_prior.schemas.base import MOST, Count, NotNegative, Specification, told
 
 
 class _OfPairs(Specification):
@@ -20,7 +18,7 @@ class _OfPairs(Specification):
             Both orders of a pair are averaged.
     """
 
-    batch: Batch = 32
+    batch: Count = 32
     pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 100
 
 
@@ -45,7 +43,7 @@ class ContrastRegret(_OfPairs):
 
     kind: Literal["contrast-regret"] = "contrast-regret"
     pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
-    radius: Annotated[float, Field(gt=0)] = 0.05
+    radius: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
 
@@ -64,8 +62,8 @@ class InDivergence(_OfPairs):
     """
 
     fisher_inputs: Literal["separate", "same"] = "separate"
-    fisher_examples: Annotated[int, Field(ge=1)] | None = None
-    damping: Annotated[float, Field(ge=0)] = 0.0
+    fisher_examples: Count | None = None
+    damping: NotNegative = 0.0
     damped_by: Literal["diagonal", "identity"] = "diagonal"
 
 
@@ -91,7 +89,7 @@ class NaturalContrastRegret(InDivergence):
 
     kind: Literal["natural-contrast-regret"] = "natural-contrast-regret"
     pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
-    radius: Annotated[float, Field(gt=0)] = 0.05
+    radius: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
 
@@ -104,7 +102,9 @@ class GradientStiffness(Specification):
     """
 
     kind: Literal["gradient-stiffness"] = "gradient-stiffness"
-    examples: Annotated[Annotated[int, Field(ge=2)] | Literal["all"], told("Pass a number from 2, or 'all'")] = 1000
+    examples: Annotated[
+        Annotated[int, Field(ge=2, le=MOST)] | Literal["all"], told("Pass a number from 2, or 'all'")
+    ] = 1000
 
 
 class GradientDiversity(Specification):
@@ -134,7 +134,7 @@ class MinibatchFlatness(Specification):
             minibatches, what does not fill one left out.
     """
 
-    batch: Batch = 32
+    batch: Count = 32
     batches: Annotated[
         Annotated[int, Field(ge=2, le=1_000_000)] | Literal["partition"],
         told("Pass a number from 2 to 1,000,000, or 'partition'"),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import Count, NotNegative, Specification
 
 Radius = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -43,8 +43,8 @@ class Keskar(Specification):
     subspace: Annotated[int, Field(ge=1, le=10_000)] | None = None
     iterations: Annotated[int, Field(ge=1, le=100_000)] | None = None
     starts: Annotated[int, Field(ge=1, le=10_000)] = 4
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    batch: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    batch: Count = 32
     repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class _InBall(Specification):
     rho: Radius = 0.05
     method: Literal["one-step", "ascent"] = "one-step"
     steps: Annotated[int, Field(ge=1, le=100_000)] = 20
-    minibatch: Annotated[int, Field(ge=1)] | None = None
+    minibatch: Count | None = None
     partitions: Annotated[int, Field(ge=1, le=10_000)] = 5
     normalize_logits: bool = False
 
@@ -102,7 +102,7 @@ class ASAMSharpness(_InBall):
 
     kind: Literal["asam-sharpness"] = "asam-sharpness"
     rho: Radius = 0.5
-    eta: Annotated[float, Field(ge=0)] = 0.01
+    eta: NotNegative = 0.01
     biases: bool = False
 
 
@@ -124,7 +124,7 @@ class FisherSAMSharpness(_InBall):
 
     kind: Literal["fisher-sam-sharpness"] = "fisher-sam-sharpness"
     rho: Radius = 0.1
-    damping: Annotated[float, Field(ge=0)] = 1.0
+    damping: NotNegative = 1.0
     fisher: Literal["empirical", "model"] = "empirical"
 
 
@@ -151,7 +151,7 @@ class PACBayes(Specification):
     kind: Literal["pac-bayes"] = "pac-bayes"
     noise: Literal["uniform", "magnitude"] = "uniform"
     drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    epsilon: Annotated[float, Field(ge=0)] = 1e-3
+    epsilon: NotNegative = 1e-3
     perturbations: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
     compatibility: Literal["none", "dziugaite2020"] = "none"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import Count, Seed, Specification
 from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.estimator import SMC, Estimator
 from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
@@ -15,6 +15,7 @@ from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
 ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
+AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _Probability = Annotated[float, Field(ge=1e-9, lt=1)]
 
 
@@ -52,7 +53,7 @@ class EstimateRequest(Specification):
     dataset: RequestDataset
     labellings: Annotated[tuple[RequestLabelling, ...], Field(min_length=1)]
     estimator: Estimator = SMC()
-    seed: int = 0
+    seed: AnySeed = 0
 
 
 class BoundRequest(EstimateRequest):
@@ -69,7 +70,7 @@ class BoundRequest(EstimateRequest):
     delta: _Probability = 0.05
     gamma: _Probability = 0.05
     estimator_share: _Probability = 0.1
-    sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=200)] | None = None
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1, max_length=200)] | None = None
 
     @field_validator("sizes")
     @classmethod
@@ -86,7 +87,7 @@ class PosteriorRequest(EstimateRequest):
     """
 
     work: ClassVar[str] = "posteriors"
-    train: Annotated[int, Field(ge=1)]
+    train: Count
     estimator: SMC = SMC()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @field_validator("estimator")
@@ -117,9 +118,11 @@ class SampleRequest(Specification):
     dataset: RequestDataset
     networks: Annotated[int, Field(ge=1, lt=2**32)] = 100_000
     source: Literal["networks", "gp"] = "networks"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     top: Annotated[int, Field(ge=1, le=10_000)] = 10
-    complexities: tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...] = ()
+    complexities: Annotated[
+        tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...], Field(max_length=3)
+    ] = ()
 
 
 class SharpnessRequest(Specification):
@@ -146,4 +149,4 @@ class SharpnessRequest(Specification):
     measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000)] = tuple(map(measure_of, DEFAULT))
     loss: LossName = "cross-entropy"
     dtype: Literal["float64", "float32"] = "float64"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0

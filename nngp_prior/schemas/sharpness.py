@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import Specification, told
+from nngp_prior.schemas.base import NotNegative, Specification, told
 from nngp_prior.schemas.gradients import (
     ContrastRegret,
     GradientContrast,
@@ -123,7 +123,7 @@ class LogDeterminant(_WithQuadrature):
     """
 
     kind: Literal["logdet"] = "logdet"
-    damping: Annotated[float, Field(ge=0)] = 1.0
+    damping: NotNegative = 1.0
 
 
 class SpectralDensity(_WithQuadrature):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import Count, NotNegative, Specification
 from nngp_prior.schemas.sharpness import LossName
 
 _Rate = Annotated[float, Field(gt=0, le=1e6)]
@@ -53,7 +53,7 @@ class Adam(Specification):
     learning_rate: _Rate = 1e-3
     beta1: _Decay = 0.9
     beta2: _Decay = 0.999
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    epsilon: Annotated[float, Field(gt=0, le=1e6)] = 1e-8
 
 
 class EntropySGD(Specification):
@@ -90,9 +90,9 @@ class EntropySGD(Specification):
     langevin_rate: _Rate = 0.1
     langevin_momentum: _Decay = 0.0
     averaging: _Decay = 0.75
-    noise: Annotated[float, Field(ge=0)] = 1e-4
-    scope: Annotated[float, Field(ge=0)] = 1e-4
-    scoping: Annotated[float, Field(ge=0)] = 1e-3
+    noise: NotNegative = 1e-4
+    scope: NotNegative = 1e-4
+    scoping: NotNegative = 1e-3
 
 
 class SAM(Specification):
@@ -109,7 +109,7 @@ class SAM(Specification):
     kind: Literal["sam"] = "sam"
     learning_rate: _Rate = 0.01
     momentum: _Decay = 0.0
-    rho: Annotated[float, Field(gt=0)] = 0.05
+    rho: Annotated[float, Field(gt=0, le=1e6)] = 0.05
 
 
 Optimizer = Annotated[SGD | Momentum | Adam | EntropySGD | SAM, Field(discriminator="kind")]
@@ -150,11 +150,11 @@ class Training(Specification):
     optimizer: Optimizer = SGD()
     loss: LossName = "cross-entropy"
     penalty: FlatnessPenalty | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Count = 32
     goal: Goal = "training"
     epochs: Annotated[int, Field(ge=0, le=10**7)] = 1000
     extra_epochs: Annotated[int, Field(ge=0, le=10**7)] = 0
-    keep_every: Annotated[int, Field(ge=1)] | None = None
+    keep_every: Count | None = None
     dtype: Literal["float32", "float64"] = "float32"
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from nngp_prior.architectures import layers_of
@@ -66,6 +67,7 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
     return memory, max(1, min(_BLOCK, _OUTPUTS // n, _WORK // (n * parameters))), each / cores()
 
 
+@functools.lru_cache(maxsize=8)  # thousands of layers may have to be made for it, again for each number of draws
 def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
     """As above, one network after another in float64."""
     weights = weights_of(layers_of(architecture), shape)[0]
