@@ -16,6 +16,7 @@ from anyio import CapacityLimiter
 from api.blobs import BlobStore
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
+from api.executors.memory import WORKER_BYTES
 from api.files import StoreLock, trim
 from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
@@ -24,6 +25,7 @@ from api.jobs.table import JobTable
 from api.register import Register
 from api.settings import ServerSettings
 from api.work import Limits
+from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.workbench import Workbench
@@ -60,7 +62,6 @@ class Service:
         home, free = settings.home, settings.min_free_disk
         self._lock = StoreLock(home)
         memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
-        self.limits = Limits(cores(), memory)
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
@@ -72,9 +73,11 @@ class Service:
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
         self.table.reclaim()  # the lock on the store says that who had leases is gone
         self.changes = Changes(self.table)
+        executor = executor or _local_executor(settings, self.blobs, memory)
+        self.limits = Limits(cores(), memory - executor.resident)
         self.dispatcher = Dispatcher(
             self.table,
-            executor or _local_executor(settings, self.blobs, self.limits),
+            executor,
             owner=f"{socket.gethostname()}-{os.getpid()}",
             cores=self.limits.cores,
             memory_limit=self.limits.bytes,
@@ -119,7 +122,17 @@ class Service:
         self._lock.release()
 
 
-def _local_executor(settings: ServerSettings, blobs: BlobStore, limits: Limits) -> LocalExecutor:
+def _local_executor(settings: ServerSettings, blobs: BlobStore, memory: int) -> LocalExecutor:
     """A slot a core; one where JAX has an accelerator, which has the memory for one."""
-    slots = settings.slots or (1 if entry_points(group="jax_plugins") else limits.cores)
-    return LocalExecutor(slots, home=settings.home, blobs=blobs.folder, task_seconds=settings.task_seconds)
+    slots = settings.slots or (1 if entry_points(group="jax_plugins") else cores())
+    if memory <= slots * WORKER_BYTES:
+        problem = f"{memory:,} bytes are less than {slots} processes take before they compute"
+        remedy = f"Allow more than {slots * WORKER_BYTES:,}, or set NNGP_SLOTS to fewer processes."
+        raise InvalidInput("NNGP_MEMORY_LIMIT", problem, remedy)
+    return LocalExecutor(
+        slots,
+        home=settings.home,
+        blobs=blobs.folder,
+        task_seconds=settings.task_seconds,
+        memory_limit=memory,
+    )

@@ -16,6 +16,7 @@ class Task:
         request: what was posted.
         rows: places of those that are to be computed.
         cores: how many it may use; 0 is all that there are.
+        bytes: peak memory that it is expected to take.
     """
 
     fence: int
@@ -23,6 +24,7 @@ class Task:
     request: dict[str, Any]
     rows: tuple[int, ...]
     cores: int
+    bytes: int = 0
 
 
 class Listener(Protocol):
@@ -47,9 +49,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker died of it, or with it."""
+    """The worker died of it, or with it.
+
+    Attributes:
+        reason: how.
+        status: of the row that turns out to be the cause.
+    """
 
     reason: str
+    status: str = "worker-crashed"
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,11 @@ class Executor(Protocol):
 
     Attributes:
         slots: how many threads may be in :meth:`run` at once.
+        resident: bytes that its processes take before they compute.
     """
 
     slots: int
+    resident: int
 
     def run(self, task: Task, listener: Listener) -> Outcome:
         """Run a task to its end.

@@ -98,7 +98,7 @@ def _ended(
     except (Exception, SystemExit) as error:
         if _disk_is_full(error):
             return {"put_back": f"no space left on the disk ({error})"}
-        if isinstance(error, MemoryError) and not isinstance(error, NngpPriorError):
+        if _memory_is_short(error):
             return {"lost": f"no memory left ({error})"}
         if isinstance(error, NngpPriorError):
             return {"failed": problem_of(error).document()}
@@ -116,6 +116,12 @@ def _disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _memory_is_short(error: BaseException) -> bool:
+    """Whether there was none left, here or on JAX's device."""
+    of_jax = type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
+    return of_jax or (isinstance(error, MemoryError) and not isinstance(error, NngpPriorError))
 
 
 class _Reporter:

@@ -26,9 +26,11 @@ from typing import Any
 import structlog
 
 from api.executors.base import Cancelled, Done, Failed, Listener, Lost, Outcome, PutBack, Task
+from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from api.problems import Problem
 
 _START_SECONDS = 120.0  # until a child has imported all it needs
+_LOOK = 0.1  # seconds between two looks at the children's memory
 _BETWEEN = 0.2  # seconds between two calls of a listener with rows, where they are quick
 # What whoever ends the service sends to all its processes, as systemd does, perhaps before the server knows of it.
 _POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -40,6 +42,7 @@ class LocalExecutor:
 
     Args:
         slots: number of children.
+        memory_limit: resident bytes that they may take together, whatever was planned; no limit when absent.
         home: the folder of kernels, and of what JAX has compiled.
         blobs: the folder of uploaded arrays.
         task_seconds: after which a task is ended.
@@ -54,10 +57,12 @@ class LocalExecutor:
         home: Path,
         blobs: Path,
         task_seconds: float,
+        memory_limit: int | None = None,
         environment: Mapping[str, str] | None = None,
         module: str = "api.executors.child",
     ) -> None:
-        self.slots = slots
+        self.slots, self.resident = slots, slots * WORKER_BYTES
+        self._memory_limit = memory_limit
         self._task_seconds, self._module = task_seconds, module
         compiled = home / "xla"
         compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,11 +81,15 @@ class LocalExecutor:
         self._running: dict[int, _Child] = {}
         self._idle: list[_Child] = []  # the last one used is taken first: its caches are the warmest
         self._idle += [self._start() for _ in range(slots)]
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_memory, name="memory", daemon=True)
+        if memory_limit is not None:
+            self._watcher.start()
 
     def run(self, task: Task, listener: Listener) -> Outcome:
         """As the protocol says."""
         try:
-            child = self._take(task.fence)
+            child = self._take(task)
         except OSError as error:
             return PutBack(f"no process could be started ({error})")
         if child is None:
@@ -104,6 +113,7 @@ class LocalExecutor:
 
     def close(self) -> None:
         """As the protocol says."""
+        self._closing.set()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -123,7 +133,20 @@ class LocalExecutor:
     def _start(self) -> _Child:
         return _Child(self._module, self._environment)
 
-    def _take(self, fence: int) -> _Child | None:
+    def _watch_memory(self) -> None:
+        while not self._closing.wait(_LOOK):
+            with self._lock:
+                if self._running:
+                    self._keep_to_limit()
+
+    def _keep_to_limit(self) -> None:
+        assert self._memory_limit is not None
+        children = {child.pid: child for child in (*self._idle, *self._running.values())}
+        found = to_be_ended([child.usage for child in children.values()], self._memory_limit)
+        if found is not None:
+            children[found.pid].end_for_memory(self._memory_limit)
+
+    def _take(self, task: Task) -> _Child | None:
         """A child for a task; None when the executor is closed."""
         with self._lock:
             if self._closed:
@@ -132,13 +155,15 @@ class LocalExecutor:
             if child.has_died():  # while it was idle: not the task's doing
                 child.close()
                 child = self._start()
-            self._running[fence] = child
+            child.usage.begin(task.bytes)
+            self._running[task.fence] = child
             return child
 
     def _give_back(self, fence: int, child: _Child, healthy: bool) -> None:
         with self._lock:
             del self._running[fence]
             if healthy and not child.cancelled:
+                child.usage.planned = None
                 self._idle.append(child)
                 return
             if not self._closed:
@@ -165,6 +190,8 @@ class _Child:
         self._killing = threading.Lock()
         self._ready = False
         self.pid = self._process.pid
+        self.usage = Usage(self.pid)
+        self._ended_for: Outcome | None = None  # the outcome of a task that was ended from outside
         self.cancelled = False  # by somebody
         self.healthy = True
 
@@ -186,7 +213,9 @@ class _Child:
         except _Gone:
             self.healthy = False
             status, ended = self._ended()
-            if not self._ready:
+            if self._ended_for is not None:
+                outcome = self._ended_for
+            elif not self._ready:
                 outcome = PutBack(f"a worker {ended} as it started")
             elif status is not None and -status in _POLITE:
                 outcome = PutBack(f"a worker {ended}")
@@ -204,6 +233,18 @@ class _Child:
             if self._process.returncode is None:
                 self._kill_group()
                 self._process.wait()
+
+    def end_for_memory(self, limit: int) -> None:
+        """Kill it, since the workers take more memory than they may.
+
+        Args:
+            limit: bytes.
+        """
+        if self.usage.planned is None or self.usage.excess <= 0:  # an idle one, or others left it no room
+            self._ended_for = PutBack("memory is short")
+        else:
+            self._ended_for = Lost(_too_much(self.usage, limit), "memory-limit")
+        self._kill_group()
 
     def close(self) -> None:
         """Kill it, and let go of all that belongs to it."""
@@ -288,6 +329,14 @@ class _Rows:
             self._waiting, self._last, self.due = [], time.monotonic(), math.inf
 
 
+def _too_much(usage: Usage, limit: int) -> str:
+    taken, planned, most = (f"{bytes_ / 2**30:.2f} GiB" for bytes_ in (usage.taken, usage.planned or 0, limit))
+    return (
+        f"its worker took {taken} of memory where {planned} were expected, and all may take {most} together "
+        "(NNGP_MEMORY_LIMIT). Raise that, or ask for fewer inputs, classes, particles or draws"
+    )
+
+
 def _out_of_time(seconds: float) -> dict[str, Any]:
     detail = f"A part of this job took more than {seconds:,.0f} s. Raise NNGP_TASK_SECONDS, or ask for less at once."
-    return Problem(500, "time-limit", f"{detail} Rows that are finished are kept.").document()
+    return Problem(422, "time-limit", f"{detail} Rows that are finished are kept (?partial=true).").document()

@@ -183,12 +183,13 @@ class Change:
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.id == unit.id))
 
-    def lose(self, unit: Row[Any], reason: str) -> None:
+    def lose(self, unit: Row[Any], reason: str, status: str) -> None:
         """A worker died at a unit: try again in halves, until the row that kills is alone.
 
         Args:
             unit: as :meth:`held` gives it.
             reason: how it died.
+            status: of the row that turns out to be the cause.
         """
         left, losses = self.left(unit), unit.losses + 1
         if not left:
@@ -196,9 +197,10 @@ class Change:
             return
         self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1, stage=None)
         self.tell(unit.job, "lost", {"reason": reason, "rows": ranges_of(left), "losses": losses})
-        if len(left) == 1 and losses >= LOSSES:
+        crashed = status == "worker-crashed"
+        if len(left) == 1 and (losses >= LOSSES or not crashed):
             message = f"Its worker died {losses} times, at last: {reason}. Try it alone, with fewer inputs."
-            self.give_up(unit, left[0], "worker-crashed", message)
+            self.give_up(unit, left[0], status, message if crashed else f"{reason[0].upper()}{reason[1:]}.")
         else:
             self._halve(unit, left, losses=losses)
 

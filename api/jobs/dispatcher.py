@@ -153,7 +153,7 @@ class Dispatcher:
             outcome: Outcome = Failed(_too_large(lease.bytes, self._memory_limit))
         else:
             try:
-                task = Task(lease.fence, lease.kind, lease.request, lease.rows, lease.cores)
+                task = Task(lease.fence, lease.kind, lease.request, lease.rows, lease.cores, lease.bytes)
                 outcome = self._executor.run(task, run)
             except Exception as error:
                 if self._stopping.is_set():
@@ -168,9 +168,9 @@ class Dispatcher:
             case Done():
                 self._table.finish(lease)
                 self._pauses = 0
-            case Lost(reason):
+            case Lost(reason, status):
                 _log.warning("a unit was lost", job=lease.job, reason=reason)
-                self._table.lose(lease, reason)
+                self._table.lose(lease, reason, status)
             case Failed(problem, traceback):
                 if traceback:
                     _log.error("a job failed through a defect", job=lease.job, traceback=traceback)

@@ -223,20 +223,21 @@ class JobTable(Reading):
         """
         self.lose(lease, "the worker ended without results for these rows")
 
-    def lose(self, lease: Lease, reason: str) -> None:
+    def lose(self, lease: Lease, reason: str, status: str = "worker-crashed") -> None:
         """The worker died.
 
-        The rows that are left are tried again in halves; one that was lost three times gets the status
-        ``worker-crashed``.
+        The rows that are left are tried again in halves, until the row that is the cause is alone. It gets a status: of
+        crashes at its third one, of other causes, which chance has no part in, at once.
 
         Args:
             lease: of its unit.
             reason: how it died.
+            status: ``worker-crashed`` or ``memory-limit``.
         """
         with self._change() as change:
             unit = change.held(lease)
             if unit is not None:
-                change.lose(unit, reason)
+                change.lose(unit, reason, status)
 
     def put_back(self, lease: Lease, reason: str) -> None:
         """A unit cannot be computed now, and it is not its fault: it waits again.

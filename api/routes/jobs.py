@@ -136,7 +136,11 @@ def _tag(job: Job) -> str:
 def _require_results(job: Job) -> None:
     if job.state == State.FAILED:
         error = job.error or {}
-        raise Problem(error["status"], error["code"], error["detail"], error["errors"])
+        if error.get("status", 500) < 500:
+            raise Problem(error["status"], error["code"], error["detail"], error["errors"])
+        # A defect, once: that there are no results is no failure of this request, and asking again does not help.
+        said = f"The job failed: {error.get('detail', 'nothing more is known')}"
+        raise Problem(409, "job-failed", f"{said} Its error has the request_id. Post it again for a new attempt.")
     if job.state == State.DISMISSED:
         raise Problem(410, "dismissed", "The job was dismissed. Post its request again for a new attempt.")
     if job.state != State.SUCCESSFUL:

@@ -197,7 +197,7 @@ def translated(error: ServiceError) -> NngpPriorError:
     Returns:
         an error to raise from it.
     """
-    if error.code == "kernel-too-large":
+    if error.code in ("kernel-too-large", "too-long", "time-limit"):
         return ResourceLimit(str(error))
     if error.code == "data-unavailable":
         return DataUnavailable(str(error))

@@ -16,7 +16,7 @@ from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
-GIVEN_UP = ("worker-crashed",)
+GIVEN_UP = ("worker-crashed", "memory-limit")
 """Statuses of rows that a service gave up: a new attempt may give them a result."""
 
 
@@ -55,7 +55,7 @@ def refused_row(index: int, status: str, message: str) -> dict[str, Any]:
 
     Args:
         index: of the labelling in its request.
-        status: ``invalid-labels``, ``worker-crashed``, …
+        status: ``invalid-labels``, ``worker-crashed``, ``memory-limit``, …
         message: what is wrong, and what to do.
 
     Returns:
@@ -111,7 +111,7 @@ class Result:
 
     @property
     def status(self) -> str:
-        """As of an estimate; or ``invalid-labels``, ``worker-crashed``."""
+        """As of an estimate; or ``invalid-labels``, ``worker-crashed``, ``memory-limit``."""
         return self.row["status"]
 
     @property

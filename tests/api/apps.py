@@ -34,7 +34,7 @@ def settings(home: Path, **fields: Any) -> ServerSettings:
 class InProcess:
     """Runs tasks in the thread that asks for it: no process has to start."""
 
-    slots = 1
+    slots, resident = 1, 0
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
         self._bench = Workbench(KernelCache(home / "kernels", 10**9), blobs or _blobs(home / "blobs"))

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
-from api.executors.base import Lost
+from api.executors.base import Failed, Lost
+from api.problems import Problem
 from api.work import WORK
 from nngp_prior import log_prior
 from nngp_prior.data import load
@@ -211,6 +213,31 @@ def test_results_that_are_not_there(held: tuple[TestClient, InProcess]) -> None:
     assert again.json()["attempt"] == 2
     wait_for(lambda: api.get(where).json()["state"] == "successful", 30)
     assert api.delete(where).json()["state"] == "successful"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Problem(422, "time-limit", "A part of this job took more than 7 s. Ask for less."), 422, "time-limit"),
+        (Problem(500, "internal-error", "The computation failed."), 409, "job-failed"),
+        (Problem(500, "time-limit", "As older versions stored it."), 409, "job-failed"),
+    ],
+)
+def test_results_of_a_failed_job_are_no_failure_of_the_request(
+    held: tuple[TestClient, InProcess], monkeypatch: pytest.MonkeyPatch, error: Problem, status: int, code: str
+) -> None:
+    api, executor = held
+    executor.go_on.set()
+    monkeypatch.setattr(executor, "run", lambda task, listener: Failed(error.document()))
+    job = api.post("/v1/estimates", json=request(1), headers=WAIT).json()
+    assert job["state"] == "failed"
+    with capture_logs() as logged:
+        for _ in range(2):
+            found = problem(api.get(f"/v1/jobs/{job['id']}/results"), status, code)
+            assert error.detail in found["detail"]
+            assert not found["retryable"]
+    assert not [line for line in logged if line["log_level"] in ("warning", "error")]
+    assert api.get(f"/v1/jobs/{job['id']}/results?partial=true").json()["results"] == []
 
 
 def test_a_job_that_fails_tells_why(api: TestClient) -> None:

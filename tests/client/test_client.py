@@ -194,6 +194,7 @@ def test_problems_are_the_errors_that_the_library_raises(client: Client, service
     cases = [
         (refuse(422, "invalid-request", "no", errors), InvalidInput, "dataset.n: 2,000 inputs where digits has 1,437."),
         (refuse(422, "kernel-too-large", "n: at most 900."), MemoryError, "n: at most 900."),
+        (refuse(422, "time-limit", "It took 9 s."), MemoryError, "It took 9 s."),
         (refuse(422, "data-unavailable", "mnist: no such file."), OSError, "mnist: no such file."),
         (refuse(500, "internal-error", "The service failed."), ServiceError, "The service failed."),
     ]

@@ -35,6 +35,10 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+class XlaRuntimeError(RuntimeError):
+    """As JAX's is called."""
+
+
 def _print(request: Odd) -> None:
     os.write(1, b"noise on descriptor 1\n")
     print('{"row": [0, {}]}', flush=True)
@@ -45,6 +49,14 @@ def _grandchild(request: Odd) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     Path(request.path).write_text(str(sleeper.pid))
     os.abort()
+
+
+def _gobble(request: Odd) -> None:
+    """Two gigabytes within a second or two."""
+    held = []
+    while len(held) < 100:
+        held.append(bytearray(b"x") * (20 * 2**20))
+        time.sleep(0.02)
 
 
 DEEDS: dict[str, Any] = {
@@ -59,12 +71,14 @@ DEEDS: dict[str, Any] = {
     "hang": lambda request: ctypes.PyDLL(None).sleep(600),
     "stop": lambda request: os.kill(os.getpid(), signal.SIGSTOP),
     "print": _print,
+    "gobble": _gobble,
     "grandchild": _grandchild,
     "full disk": _full_disk,
     "invalid": lambda request: _raise(InvalidInput("dataset.n", "got 0", "Pass more.")),
     "missing": lambda request: _raise(DataUnavailable("no MNIST")),
     "large": lambda request: _raise(ResourceLimit("n: at most 7")),
     "memory": lambda request: _raise(MemoryError("no")),
+    "memory of jax": lambda request: _raise(XlaRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.")),
     "defect": lambda request: _raise(ZeroDivisionError("a bug")),
 }
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from structlog.testing import capture_logs
 
 from api.executors.base import Cancelled, Done, Failed, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
+from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.schemas.request import EstimateRequest
@@ -167,7 +169,14 @@ def test_quick_rows_come_together_slow_ones_at_once(executor: LocalExecutor) -> 
 
 
 @pytest.mark.parametrize(
-    ("deed", "reason"), [("abort", "SIGABRT"), ("segfault", "SIGSEGV"), ("exit", "status 3"), ("memory", "no memory")]
+    ("deed", "reason"),
+    [
+        ("abort", "SIGABRT"),
+        ("segfault", "SIGSEGV"),
+        ("exit", "status 3"),
+        ("memory", "no memory"),
+        ("memory of jax", "no memory"),
+    ],
 )
 def test_a_row_that_crashes_its_process_loses_the_task_but_no_row_before_it(
     executor: LocalExecutor, deed: str, reason: str
@@ -187,6 +196,40 @@ def test_a_child_that_is_killed_loses_its_task_and_the_next_one_works(executor: 
     os.kill(executor.pids()[0], signal.SIGKILL)
     assert outcome() == Lost("the worker was ended by SIGKILL")
     assert works(executor)
+
+
+def test_memory_is_bounded_whatever_was_planned(home: Path) -> None:
+    """The one that takes more than was planned is ended with a remedy; the work of the other slot goes on."""
+    limit = 2 * WORKER_BYTES + 2**28
+    executor = make(home, slots=2, memory_limit=limit)
+    try:
+        heard = Heard()
+        other = in_thread(executor, odd(*["nap"] * 12), heard)
+        assert heard.begun.wait(20)
+        before = Heard()
+        lost = executor.run(replace(odd("fine", "gobble", "fine"), bytes=2**20), before)
+        assert isinstance(lost, Lost)
+        assert lost.status == "memory-limit"
+        assert all(part in lost.reason for part in (f"{limit / 2**30:.2f} GiB", "NNGP_MEMORY_LIMIT", "fewer inputs"))
+        assert list(before.results) == [0]
+        assert other() == Done()
+        assert len(heard.results) == 12
+        assert executor.run(odd("fine"), Heard()) == Done()
+    finally:
+        executor.close()
+
+
+def test_who_has_to_end_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is idle first, then who took most beyond its plan; nobody while there is room."""
+    resident = {1: 10**9, 2: 3 * 10**9, 3: 2 * 10**9, 4: 10**8}
+    monkeypatch.setattr(Usage, "look", lambda self: setattr(self, "resident", resident[self.pid]))
+    kept, large, small, new = Usage(1), Usage(2, planned=4 * 10**9), Usage(3, planned=10**9), Usage(4)
+    everybody = [new, kept, large, small]
+    assert to_be_ended(everybody, 7 * 10**9) is None
+    assert to_be_ended(everybody, 6 * 10**9) is kept
+    assert to_be_ended([new, large, small], 5 * 10**9) is small
+    assert to_be_ended([new, large], 3 * 10**9) is large
+    assert large.excess < 0 < small.excess
 
 
 def test_a_child_that_is_asked_to_end_has_lost_nothing(executor: LocalExecutor) -> None:
@@ -268,7 +311,7 @@ def test_a_task_that_takes_too_long_fails(home: Path) -> None:
     heard = Heard()
     outcome = executor.run(odd("fine", "hang"), heard)
     assert isinstance(outcome, Failed)
-    assert outcome.problem["code"] == "time-limit"
+    assert (outcome.problem["status"], outcome.problem["code"]) == (422, "time-limit")
     assert "NNGP_TASK_SECONDS" in outcome.problem["detail"]
     assert sorted(heard.results) == [0]
     executor.close()

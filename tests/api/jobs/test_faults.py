@@ -165,6 +165,17 @@ def test_a_lone_row_is_given_up_at_its_third_loss_and_tried_again_when_it_is_sub
     assert list(table.results("a")) == results([0])
 
 
+def test_a_row_that_takes_too_much_memory_is_given_up_as_soon_as_it_is_alone(table: JobTable) -> None:
+    submit(table, "a", 2)
+    table.lose(claim(table), "it took 9 GiB. Use less", "memory-limit")
+    table.record(claim(table), results([0]))
+    table.lose(claim(table), "it took 9 GiB. Use less", "memory-limit")
+    _, (_, row) = table.results("a")
+    assert (row["status"], row["message"]) == ("memory-limit", "It took 9 GiB. Use less.")
+    assert submit(table, "a", 2)
+    assert claim(table).rows == (1,)
+
+
 def test_a_new_attempt_keeps_what_has_a_result_and_tries_what_was_given_up(table: JobTable) -> None:
     submit(table, "a", 1, 1, 1)
     for _ in range(LOSSES):

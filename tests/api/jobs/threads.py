@@ -19,7 +19,7 @@ class Threads:
     """An executor without processes: what a task does, its job's name says."""
 
     def __init__(self, slots: int, **acts: Act) -> None:
-        self.slots = slots
+        self.slots, self.resident = slots, 0
         self._acts = {"fine": all_rows, **acts}
         self._ends: dict[int, threading.Event] = {}
         self._closed = threading.Event()
