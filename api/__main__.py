@@ -19,6 +19,7 @@ from api.settings import ServerSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
 
 _GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
+_BACKLOG = 512  # connections that wait; asyncio tries to accept as many each time, even when no descriptors are left
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -34,7 +35,12 @@ def main() -> None:
         except (NngpPriorError, OSError) as error:
             _refuse(error)
         config = uvicorn.Config(
-            starting, lifespan="on", log_config=None, server_header=False, timeout_graceful_shutdown=_GRACE
+            starting,
+            lifespan="on",
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+            backlog=_BACKLOG,
         )
         try:
             uvicorn.Server(config).run(sockets)

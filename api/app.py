@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,7 +11,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import errors, logs, metrics
+from api import descriptors, errors, logs, metrics
 from api.executors.base import Executor
 from api.middleware import BodyLimits, Envelope, HeadAsGet, HostCheck, TokenCheck
 from api.routes import ROUTERS
@@ -30,11 +32,12 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
     Returns:
         the application.
     """
-    logs.configure()
     settings = ServerSettings() if settings is None else settings
+    logs.configure(logging.getLevelNamesMapping()[settings.log_level.upper()])
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_exception_handler(descriptors.on_loop_error)
         app.state.service = await run_in_threadpool(Service, settings, executor)
         try:
             yield

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -33,7 +34,7 @@ _log = structlog.get_logger("api")
 
 def install(app: FastAPI) -> None:
     """Have an application answer errors with problems."""
-    for kind in (Problem, NngpPriorError, OSError):
+    for kind in (Problem, NngpPriorError, OSError, OperationalError):
         app.add_exception_handler(kind, _known)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from typing import TextIO
 
 import structlog
@@ -20,6 +22,33 @@ class _Stderr(logging.StreamHandler[TextIO]):
     @property
     def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride]
         return sys.stderr
+
+
+class Seldom:
+    """Says when something that may come many times a second is due to be logged again.
+
+    Args:
+        seconds: from one line to the next.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._next = seconds, 0.0
+        self._lock = threading.Lock()
+
+    def due(self) -> bool:
+        """True once in that time."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next:
+                return False
+            self._next = now + self._seconds
+            return True
+
+
+def _as_debug(record: logging.LogRecord) -> bool:
+    """A line for each request is for debugging, which uvicorn has no setting for."""
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -47,6 +76,7 @@ def configure(level: int = logging.INFO) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("uvicorn.access").filters = [_as_debug]
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # requests that this process makes itself are no news
     root = logging.getLogger()
     root.setLevel(level)

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from starlette.responses import Response
 
+from api import descriptors
 from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit
 
 MEDIA_TYPE = "application/problem+json"
@@ -90,6 +91,10 @@ def problem_of(error: Exception) -> Problem:
     """
     if isinstance(error, Problem):
         return error
+    if descriptors.none_left(error):
+        descriptors.report()
+        detail = "The service has no file descriptors left. Send it again later, or raise its limit (ulimit -n)."
+        return Problem(503, "out-of-descriptors", detail, headers={"Retry-After": "5"})
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = StorageFull("The disk is full. Make room and try again.")
     for ancestor in type(error).__mro__:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -38,6 +38,7 @@ class ServerSettings(Settings):
         lease_seconds: ``NNGP_LEASE_SECONDS``, after which a worker that was not heard of is taken for dead.
         job_days: ``NNGP_JOB_DAYS``, for which a job is kept after its end, with its results; ``inf`` is for ever.
         min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk that are left free.
+        log_level: ``NNGP_LOG_LEVEL``, of the least important lines that are logged; ``debug`` has one for each request.
         body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a body of JSON must have arrived, and between two
             parts of an uploaded array.
     """
@@ -59,6 +60,7 @@ class ServerSettings(Settings):
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
     job_days: Annotated[float, Field(gt=0)] = 90.0
     min_free_disk: Annotated[int, Field(ge=0)] = 256 * _MIB
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     body_timeout: Annotated[float, Field(gt=0)] = 30.0
 
     @field_validator("allowed_hosts", mode="before")

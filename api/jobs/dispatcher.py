@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from api.executors.base import Cancelled, Done, Executor, Failed, Lost, Outcome, PutBack, Task
 from api.jobs.models import Lease
 from api.jobs.table import JobTable
+from api.logs import Seldom
 from api.problems import Problem
 from nngp_prior.errors import ResourceLimit
 
@@ -24,6 +25,7 @@ _TICK = 1.0  # seconds; what other processes do to the table, and to the disk, i
 _CALM = 0.2  # seconds from a change of a job that runs to looking whether it is still to run
 _STOP_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0
+_TROUBLE = 60.0  # seconds between two lines on a table that cannot be used
 _LATER = (ResourceLimit, OperationalError)  # the disk is full, or the database is away: what is to be kept waits
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class Dispatcher:
         self._is_news = True
         self._changed = threading.Event()  # a job that runs, by somebody else
         self._pauses, self._paused_until = 0, 0.0
+        self._trouble = Seldom(_TROUBLE)
         self._threads = [threading.Thread(target=self._serve, name=f"slot-{i}") for i in range(executor.slots)]
         self._threads.append(threading.Thread(target=self._keep_leases, name="leases"))
         self._ignore_table: Callable[[], None] = lambda: None
@@ -138,8 +141,9 @@ class Dispatcher:
                 if shutil.disk_usage(self._folder).free < self._min_free_disk:
                     return None
                 lease = self._table.claim(self._owner, cores, free_bytes, all_cores=self._cores)
-            except Exception:
-                _log.exception("no unit could be claimed")
+            except Exception as error:
+                if self._trouble.due():
+                    _log.exception("no unit could be claimed", error=str(error))
                 self._pause()
                 return None
             if lease is None:
@@ -237,14 +241,17 @@ class Dispatcher:
             now = time.monotonic()
             due, changed = now >= next_beat, self._changed.is_set()
             self._changed.clear()
+            if due:  # also where it fails, which is tried again soon, and not at once
+                next_beat = now + self._lease_seconds / 3
             try:
                 if due or changed:
                     self._beat()
                 if due:
-                    next_beat = now + self._lease_seconds / 3
                     self._table.expire()  # after our own were prolonged
-            except Exception:
-                _log.exception("leases could not be prolonged")
+            except Exception as error:
+                next_beat = min(next_beat, now + _TICK)
+                if self._trouble.due():
+                    _log.exception("leases could not be prolonged", error=str(error))
             self._tell()
             if self._changed.wait(min(_TICK, max(next_beat - time.monotonic(), 0.01))):
                 self._stopping.wait(_CALM)

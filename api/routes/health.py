@@ -6,6 +6,7 @@ import os
 
 from fastapi import APIRouter
 
+from api import descriptors
 from api.deps import Shared
 from api.problems import Problem
 from api.service import Service
@@ -44,6 +45,8 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("store", "The store cannot be written to."))
     elif service.disk_is_full():
         found.append(("disk", "The disk is full."))
+    if descriptors.are_short():
+        found.append(("descriptors", "No file descriptors are left; raise the limit (ulimit -n)."))
     if not service.dispatcher.ready():
         found.append(("executor", "No jobs are being done."))
     return found

@@ -270,9 +270,13 @@ def test_others_log_through_ours(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     logs.configure()
     uvicorn.info('%s - "%s"', "client", "GET / HTTP/1.1")
+    assert capsys.readouterr().err == ""  # a line for each request is for debugging
+    logs.configure(logging.DEBUG)
+    uvicorn.info('%s - "%s"', "client", "GET / HTTP/1.1")
+    logs.configure()
     [line] = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == 'client - "GET / HTTP/1.1"'
-    assert json.loads(line)["logger"] == "uvicorn.access"
+    assert (json.loads(line)["logger"], json.loads(line)["level"]) == ("uvicorn.access", "debug")
 
 
 def test_answers_carry_headers_that_browsers_obey(api: TestClient) -> None:

@@ -1,6 +1,7 @@
 """Real servers, each with a store of its own."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ def serve(tmp_path) -> Iterator[Callable[..., Server]]:
     """Starts servers that end with the test."""
     started: list[Server] = []
 
-    def start(**settings: object) -> Server:
-        server = Server(tmp_path / f"home{len(started)}", **settings)
+    def start(**options: Any) -> Server:
+        server = Server(tmp_path / f"home{len(started)}", **options)
         started.append(server)
         return server.start()
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ class Server:
 
     Args:
         home: of its store.
+        prefix: of its command, such as a shell that sets limits.
         **settings: as in the environment, without ``NNGP_``.
     """
 
-    def __init__(self, home: Path, **settings: Any) -> None:
-        self.home = home
+    def __init__(self, home: Path, prefix: Sequence[str] = (), **settings: Any) -> None:
+        self.home, self._prefix = home, prefix
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"home": home, "token": TOKEN, "port": self.port, **settings}
@@ -50,7 +51,7 @@ class Server:
         environment = os.environ | {f"NNGP_{name.upper()}": str(value) for name, value in self._settings.items()}
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "server.log").open("ab") as log:
-            command = [sys.executable, "-m", "api"]
+            command = [*self._prefix, sys.executable, "-m", "api"]
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         wait_for(self._ready, 60, lambda: f"no server:\n{self.log()[-3000:]}")
         return self

@@ -3,10 +3,12 @@
 import functools
 import os
 import shutil
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +268,26 @@ def test_events_are_told_again_from_where_they_broke_off(server: Server) -> None
 def _events(text: str) -> list[dict[str, str]]:
     blocks = [block for block in text.split("\n\n") if block.strip() and not block.startswith(":")]
     return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]
+
+
+def test_few_file_descriptors(serve: Serve) -> None:
+    """Connections wait, one line says why, and all goes on when they are gone."""
+    server = serve(prefix=["bash", "-c", 'ulimit -n 64 && exec "$@"', "-"], slots=1)
+    assert post(server, body(1, n=20), prefer="wait=30").status_code == 200
+    with server.http() as early, ExitStack() as held:
+        assert early.get("/readyz").status_code == 200
+        for _ in range(100):
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        wait_for(lambda: early.get("/readyz").status_code == 503, 20)
+        assert [error["location"] for error in early.get("/readyz").json()["errors"]] == ["descriptors"]
+        refused = early.post("/v1/estimates", json=body(1, n=20, seed=1))
+        assert refused.status_code in (201, 503), refused.text
+        time.sleep(2)
+    wait_for(lambda: post(server, body(1, n=20, seed=2), prefer="wait=30").status_code == 200, 60)
+    log = server.log()
+    assert log.count("no file descriptors are left") == 1
+    assert "Traceback" not in log
+    assert len(log.splitlines()) < 100
 
 
 @pytest.mark.slow

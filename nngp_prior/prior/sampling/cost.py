@@ -37,7 +37,7 @@ def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int
         memory, least, each = _of_fully_connected(architecture, n, math.prod(shape[1:]))
         setting_up = 0.0
     else:
-        memory, setting_up, each = _of_jax(architecture, n, shape[1:])
+        memory, setting_up, each = _of_jax(architecture, n, shape[1:])  # pyright: ignore[reportArgumentType] has a hash
     functions = min(draws, 2 ** min(n, 64))
     row = -(-n // 8)
     counting = 1e-6 + 5e-9 * n

@@ -213,6 +213,15 @@ def test_a_unit_that_is_put_back_comes_again_and_has_lost_nothing(
     assert (job.state, job.losses, next(tries)) == (State.SUCCESSFUL, 0, 4)
 
 
+def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, tmp_path: Path) -> None:
+    table = JobTable(url(tmp_path))
+    failing(table, "expire", StorageFull("full"), times=10**9)
+    with capture_logs() as logged:
+        start(Threads(1), table, lease_seconds=0.3)
+        time.sleep(1.0)  # thousands of times, if it were tried again at once
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["leases could not be prolonged"]
+
+
 @pytest.mark.parametrize("method", ["record", "finish", "claim", "progress", "heartbeat", "expire"])
 def test_a_full_disk_loses_nothing(start: Start, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TICK", 0.05)

@@ -1,0 +1,57 @@
+"""File descriptors, of which a process may have few (``ulimit -n``): what is said when none are left."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import Any
+
+import structlog
+
+from api.logs import Seldom
+
+_SPARE = 4  # that have to be there: a connection to the database takes three
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_UNOPENED = "unable to open database file"  # what SQLite says then
+_log = structlog.get_logger(__name__)
+_seldom = Seldom(60.0)
+
+
+def none_left(error: BaseException | None) -> bool:
+    """True if an error comes from a lack of file descriptors."""
+    of_database = _UNOPENED in str(getattr(error, "orig", ""))
+    return of_database or (isinstance(error, OSError) and error.errno in _NONE_LEFT)
+
+
+def report() -> None:
+    """Log that none are left, once a minute."""
+    if _seldom.due():
+        _log.error("no file descriptors are left: connections wait; raise the limit (ulimit -n)")
+
+
+def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handle what an event loop reports; thousands of connections that cannot be accepted are one line.
+
+    Args:
+        loop: that reports it.
+        context: of the report.
+    """
+    if none_left(context.get("exception")):
+        report()
+    else:
+        loop.default_exception_handler(context)
+
+
+def are_short() -> bool:
+    """True if a few more could not be opened now."""
+    opened = []
+    try:
+        for _ in range(_SPARE):
+            opened.append(os.dup(2))
+    except OSError:
+        return True
+    finally:
+        for each in opened:
+            os.close(each)
+    return False
