@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
-from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected, Residual
 from nngp_prior.schemas.arrays import numeric_array
 
 _BLOCK = 4096  # inputs that are checked at a time
+_FEW_CHANNELS = 4  # of images as they come from files
 
 
 def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Float[np.ndarray, "n ..."]:
@@ -45,7 +46,8 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
         images of one channel may come without the last axis. A user's network takes what it is given.
 
     Raises:
-        InvalidInput: not real, not finite, empty, or of axes that the architecture has no use for.
+        InvalidInput: not real, not finite, empty, of axes that the architecture has no use for, or images with channels
+            first, as far as shapes tell: the last axis is the longest, or the first one is 4 at most and the shortest.
     """
     try:
         X = numeric_array(X)
@@ -74,4 +76,21 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
             f"has shape {X.shape} where a {architecture.kind} network takes images",
             "Reshape to (n, height, width), or (n, height, width, channels).",
         )
-    return X[..., None] if X.ndim == 3 else X
+    X = X[..., None] if X.ndim == 3 else X
+    _check_channels(name, X.shape, architecture)
+    return X
+
+
+def _check_channels(name: str, shape: tuple[int, ...], architecture: Convolutional | Residual) -> None:
+    """Refuse images with another number of channels than expected, and shapes that look like channels first."""
+    _, height, width, channels = shape
+    expected, transpose = architecture.input_channels, f"Pass numpy.moveaxis({name}, 1, -1)"
+    if expected is not None:
+        if channels != expected:
+            problem = f"has shape {shape}, {channels} channels in the last axis where input_channels is {expected}"
+            remedy = f"{transpose}." if height == expected else "Pass (n, height, width, channels)."
+            raise InvalidInput(name, problem, remedy)
+    elif channels > max(height, width) or (height <= _FEW_CHANNELS and height < min(width, channels)):
+        problem = f"has shape {shape}, which looks like images with channels first"
+        remedy = f"{transpose}; if the last axis holds the channels, set the architecture's input_channels={channels}."
+        raise InvalidInput(name, problem, remedy)

@@ -54,6 +54,7 @@ def bound(
     depth: options.Depth = None,
     blocks: options.Blocks = None,
     readout: options.Readout = None,
+    input_channels: options.InputChannels = None,
     activation: options.Activation = None,
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,

@@ -95,9 +95,10 @@ def _explained() -> Iterator[None]:
 def _as_typed(error: InvalidInput, ctx: Any) -> InvalidInput:
     """An error that names the option which the field came from, where there is one."""
     parameters = {parameter.name: parameter for parameter in ctx.command.params if parameter.opts[0].startswith("-")}
-    if "label_classes" in parameters:
-        remedy = re.sub(r"\bclasses=(?=\w)", "--label-classes ", error.remedy)
-        error = InvalidInput(error.field, error.problem, remedy)
+    flags = {name: _flag(parameter) for name, parameter in parameters.items()}
+    flags |= {"classes": flags["label_classes"]} if "label_classes" in flags else {}
+    remedy = re.sub(r"\b([a-z_]+)=(?=\w)", lambda m: f"{flags[m[1]]} " if m[1] in flags else m[0], error.remedy)
+    error = InvalidInput(error.field, error.problem, remedy)
     name = error.field.rpartition(".")[2]
     other = _OTHER_NAMES.get(name, "")
     if name in parameters:

@@ -68,6 +68,7 @@ def estimate(
     depth: options.Depth = None,
     blocks: options.Blocks = None,
     readout: options.Readout = None,
+    input_channels: options.InputChannels = None,
     activation: options.Activation = None,
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,

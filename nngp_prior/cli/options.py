@@ -58,6 +58,9 @@ Depth = Annotated[
 ]
 Blocks = Annotated[int | None, typer.Option(help="residual: of each of the three groups [1]")]
 Readout = Annotated[str | None, typer.Option(help="of images: flatten or global-average-pool")]
+InputChannels = Annotated[
+    int | None, typer.Option(help="convolutional, residual: channels of inputs, whose last axis they are")
+]
 Activation = Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gelu, sin, cos or identity [relu]")]
 LayerNorm = Annotated[bool | None, typer.Option("--layer-norm", help="normalise before each activation")]
 WeightStd = Annotated[float | None, typer.Option(help="standard deviation of weights, times √fan-in [√2]")]
@@ -88,6 +91,7 @@ OF_ARCHITECTURE = (
     "depth",
     "blocks",
     "readout",
+    "input_channels",
     "activation",
     "layer_norm",
     "weight_std",

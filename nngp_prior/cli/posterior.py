@@ -51,6 +51,7 @@ def posterior(
     depth: options.Depth = None,
     blocks: options.Blocks = None,
     readout: options.Readout = None,
+    input_channels: options.InputChannels = None,
     activation: options.Activation = None,
     layer_norm: options.LayerNorm = None,
     weight_std: options.WeightStd = None,

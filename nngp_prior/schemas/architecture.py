@@ -99,12 +99,15 @@ class Convolutional(_Network):
         layers: from the image on.
         readout: what stands between the last layer and the output.
         channels: of each layer of a finite network.
+        input_channels: number of channels of the inputs, the last axis, which is checked. Inputs whose shape looks like
+            channels first need it.
     """
 
     kind: Literal["convolutional"] = "convolutional"
     layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1, max_length=1000)] = (ConvolutionLayer(),) * 3
     readout: Readout = "flatten"
     channels: Width = 64
+    input_channels: Width | None = None
 
     @classmethod
     def myrtle(cls, depth: Literal[5, 7, 10], **fields: object) -> Convolutional:
@@ -141,6 +144,7 @@ class Residual(_Network):
         size: height and width of all filters but those of the shortcuts, which are as large.
         readout: what stands between the last block and the output.
         channels: of each layer of a finite network.
+        input_channels: as of :class:`Convolutional`.
     """
 
     kind: Literal["residual"] = "residual"
@@ -149,6 +153,7 @@ class Residual(_Network):
     size: Window = 3
     readout: Readout = "global-average-pool"
     channels: Width = 64
+    input_channels: Width | None = None
 
 
 Architecture = Annotated[FullyConnected | Convolutional | Residual, Field(discriminator="kind")]

@@ -73,6 +73,9 @@ def test_images_from_a_file(run, tmp_path: Path) -> None:
     assert document["inputs"] == str(tmp_path / "X.npy")
     np.save(tmp_path / "X.npy", X)
     assert_refused(run(*call), "--inputs-file (X): has shape (20, 64)", "(n, height, width)")
+    np.save(tmp_path / "X.npy", X.reshape(20, 4, 4, 4)[:, :3])
+    assert_refused(run(*call), "channels first", "set the architecture's --input-channels 4.")
+    assert run(*call, "--input-channels", 4).code == 0
 
 
 def test_the_cache_is_filled_listed_used_and_emptied(run) -> None:

@@ -50,8 +50,20 @@ _OF_NETWORKS: dict[str, object] = {
 }
 OTHER_VALUES: list[tuple[Specification, dict[str, object]]] = [
     (FullyConnected(), {"depth": 3, "width": 100, **_OF_NETWORKS}),
-    (Convolutional(), {"layers": (PoolingLayer(),), "readout": "global-average-pool", "channels": 8, **_OF_NETWORKS}),
-    (Residual(), {"groups": 2, "blocks": 2, "size": 5, "readout": "flatten", "channels": 8, **_OF_NETWORKS}),
+    (
+        Convolutional(),
+        {
+            "layers": (PoolingLayer(),),
+            "readout": "global-average-pool",
+            "channels": 8,
+            "input_channels": 3,
+            **_OF_NETWORKS,
+        },
+    ),
+    (
+        Residual(),
+        {"groups": 2, "blocks": 2, "size": 5, "readout": "flatten", "channels": 8, "input_channels": 3, **_OF_NETWORKS},
+    ),
     (ConvolutionLayer(), {"size": 5, "stride": 2, "padding": "valid", "channels": 8}),
     (PoolingLayer(), {"operation": "sum", "size": 3, "stride": 1}),
     (Sampling(), {"classes": 3, "draws": 10, "noise_variance": 0.1, "jitter": 1e-6}),
