@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax import Array
+
 from nngp_prior.architectures._neural_tangents import stax
+from nngp_prior.architectures.convolution import convolve
 from nngp_prior.architectures.layers import (
     Activation,
     Convolution,
@@ -78,25 +83,23 @@ def _stax(layer: Layer) -> Any:
     match layer:
         case Dense(units=units):
             return stax.Dense(units, parameterization="standard", **_variances(layer))
-        case Convolution(channels=channels, size=size, stride=stride, padding=padding):
-            return stax.Conv(
-                channels,
-                (size, size),
-                (stride, stride),
-                padding.upper(),
-                parameterization="standard",
-                **_variances(layer),
-            )
-        case Activation(name=name, negative_slope=slope):
-            simple = {
-                "relu": stax.Relu,
+        case Convolution():
+            return _convolution(layer)
+        # neural-tangents' ReLU is ``maximum``, whose derivative at 0 is 1/2 in JAX. Here derivatives at kinks are those
+        # on the left, as in PyTorch and TensorFlow.
+        case Activation(name="relu"):
+            return _with_apply(stax.Relu(), jax.nn.relu)
+        case Activation(name="leaky-relu", negative_slope=slope):
+            return _with_apply(stax.LeakyRelu(slope), lambda x: jnp.where(x > 0, x, slope * x))
+        case Activation(name=name):
+            smooth = {
                 "erf": stax.Erf,
                 "gelu": stax.Gelu,
                 "sin": stax.Sin,
                 "cos": stax.Cos,
                 "identity": stax.Identity,
             }
-            return stax.LeakyRelu(slope) if name == "leaky-relu" else simple[name]()
+            return smooth[name]()
         case LayerNorm():
             return stax.LayerNorm()
         case Pooling(operation=operation, size=size, stride=stride):
@@ -109,6 +112,27 @@ def _stax(layer: Layer) -> Any:
         case Sum(main=main, shortcut=shortcut):
             branches = (_serial(branch) if branch else stax.Identity() for branch in (main, shortcut))
             return stax.serial(stax.FanOut(2), stax.parallel(*branches), stax.FanInSum())
+
+
+def _with_apply(layer: Any, function: Callable[[Array], Array]) -> Any:
+    """A layer without parameters, with another forward pass."""
+    init, _, kernel_fn = layer
+    return init, lambda parameters, x, **_: function(x), kernel_fn
+
+
+def _convolution(layer: Convolution) -> Any:
+    size, stride, padding = layer.size, layer.stride, layer.padding
+    shape = (layer.channels, (size, size), (stride, stride), padding.upper())
+    init, on_accelerator, kernel_fn = stax.Conv(*shape, parameterization="standard", **_variances(layer))
+
+    def apply(parameters: Any, x: Any, **options: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return on_accelerator(parameters, x, **options)
+        weights, biases = parameters
+        y = convolve(jnp.asarray(x), jnp.asarray(weights), stride, padding)
+        return y if biases is None else y + biases
+
+    return init, apply, kernel_fn
 
 
 def _variances(layer: Dense | Convolution) -> dict[str, float | None]:
