@@ -11,25 +11,23 @@ import typer
 
 from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.bound_plot import Curve, plot_bounds
-from nngp_prior.cli.problems import (
-    describe_corruption,
-    parse_corruption,
-    parse_problem,
-    problem_from_data,
-    problem_from_kernel,
-)
+from nngp_prior.cli.command import naming
+from nngp_prior.cli.problems import Given, describe_corruption, for_classes, parse_corruption, problem_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
 from nngp_prior.schemas.bound_result import BoundResult, bound_row
 from nngp_prior.schemas.data import BlobLabellings, Corruption
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, estimator_of
+from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.labels import check_labels_for
 from nngp_prior.versions import versions
 
 _IGNORED = {
-    "kernel_file": (*options.OF_DATA, "preprocessing", "labelling", *options.OF_ARCHITECTURE),
+    "kernel_file": ("inputs_file", *options.OF_DATA, "preprocessing", "labelling", *options.OF_ARCHITECTURE),
+    "inputs_file": options.OF_DATA,
     "labels_file": ("labelling",),
+    "labelling": ("label_classes",),
 }
 _CLEAN = "realizable, clean labels"
 
@@ -49,7 +47,9 @@ def bound(
     corrupt: options.Corrupt = None,
     corrupt_seed: options.CorruptSeed = 0,
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; inputs in random order")] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="n labels (.npy, .npz), -1 and +1")] = None,
+    inputs_file: options.InputsFile = None,
+    labels_file: options.LabelsFile = None,
+    label_classes: options.LabelClasses = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -79,7 +79,10 @@ def bound(
 ) -> None:
     """Bound the error of functions drawn from the prior given the training labels (not of a network trained by SGD)."""
     given = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
-    estimator = estimator_of(method, **{name: value for name, value in given.items() if value is not None})
+    with naming({"classes": "--label-classes"}):
+        estimator = estimator_of(
+            method, classes=label_classes, **{name: value for name, value in given.items() if value is not None}
+        )
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     corruption = None if corrupt is None else parse_corruption(corrupt, corrupt_seed)
@@ -98,7 +101,6 @@ def bound(
                 "labelling": name,
                 **computed.source,
                 "corruption": None if corruption is None else corruption.model_dump(mode="json"),
-                "estimator": estimator.model_dump(mode="json"),
                 "seed": seed,
                 "versions": computed.versions,
                 "points": [_document(point) for point in points],
@@ -142,18 +144,16 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
     from nngp_prior.prior.learning_curve import learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_corrupted
 
-    given, corruption, estimator = SimpleNamespace(**context.params), asked.corruption, asked.estimator
+    given, corruption = SimpleNamespace(**context.params), asked.corruption
     with output.ProgressBars() as bars:
-        if given.kernel_file is not None:
-            problem = problem_from_kernel(given.kernel_file, given.labels_file, estimator)
-        else:
-            dataset, specifications = parse_problem(*_data(context, asked), None, 0)
-            problem = problem_from_data(dataset, specifications, asked.network, estimator, bars, given.labels_file)
+        problem = problem_of(_given(context, asked), asked.network, asked.estimator, bars)
+        estimator, classes = problem.estimator, classes_of(problem.estimator)
         _require_one(len(problem.labellings))
         ((name, clean),) = problem.labellings
         sizes = asked.sizes or [len(problem.K)]
         _require_sizes(sizes, len(problem.K))
-        labels = clean if corruption is None else corrupted(np.asarray(clean), corruption)
+        clean = check_labels_for(estimator, clean, len(problem.K)).astype(np.int64)
+        labels = clean if corruption is None else corrupted(clean, corruption, classes)
         name = _named(name, corruption)
         curve = learning_curve(
             problem.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
@@ -162,9 +162,11 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
     points = []
     for m, estimate, bounds in curve:
         value = bounds["realizable"].value
-        cleaned = None if corruption is None else clean_error_corrupted(value, corruption, labels[:m], clean[:m])
+        cleaned = None
+        if corruption is not None and not more_than_two(estimator):
+            cleaned = clean_error_corrupted(value, corruption, labels[:m], clean[:m])
         points.append(_Point(estimate, bounds, cleaned))
-    return _Computed(name, problem.source, versions(), points)
+    return _Computed(name, {**problem.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
 
 
 def _there(context: typer.Context, asked: _Asked) -> _Computed:
@@ -172,20 +174,21 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
-    remote.require_default("kernel-file", given.kernel_file, None)
-    fields, classes, texts = _data(context, asked)
-    corruption = (given.corrupt, given.corrupt_seed)
     with Client(given.url) as client:
-        dataset, labellings, names, _ = remote.labelled_data(
-            client, fields, classes, texts, corruption, given.labels_file
-        )
-        _require_one(len(names))
-        if given.labels_file is not None and asked.corruption is not None:
-            labellings = [BlobLabellings(sha256=client.upload(np.array(labellings)), corruption=asked.corruption)]
+        wanted = remote.asked(client, _given(context, asked), asked.estimator)
+        _require_one(len(wanted.names))
+        estimator = for_classes(asked.estimator, wanted.labellings, wanted.known_classes)
+        labellings: list[Any] = wanted.labellings
+        if asked.corruption is not None:
+            (one,) = labellings
+            if isinstance(one, np.ndarray):
+                checked = check_labels_for(estimator, one, len(one)).astype(np.int64)
+                one = BlobLabellings(sha256=client.upload(checked[None]))
+            labellings = [one.model_copy(update={"corruption": asked.corruption})]
         job = client.bound(
-            asked.network, dataset, labellings, delta=given.delta, gamma=given.gamma, sizes=asked.sizes,
-            method=asked.estimator.kind, seed=given.seed,
-            **asked.estimator.model_dump(exclude={"kind"}, exclude_unset=True),
+            asked.network, wanted.dataset, labellings, delta=given.delta, gamma=given.gamma, sizes=asked.sizes,
+            method=estimator.kind, seed=given.seed,
+            **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
         results = remote.waited_for(job)
     (result,) = results
@@ -194,20 +197,21 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
     ]
     if not points:
         output.fail(result.message)
-    name = _named(names[0], asked.corruption) if given.labels_file is not None else names[0]
+    name = _named(wanted.names[0], asked.corruption)
     source = {
-        each: results.about[each] for each in ("kernel", "architecture", "dataset", "order") if each in results.about
+        each: results.about[each]
+        for each in ("kernel", "architecture", "dataset", "order", "estimator")
+        if each in results.about
     }
     return _Computed(name, source, results.about["versions"], points)
 
 
-def _data(context: typer.Context, asked: _Asked) -> tuple[dict[str, Any], str | None, list[str]]:
-    """Fields of the data set, its classes, and the labelling."""
-    given = context.params
-    fields = options.data_fields(context, asked.network)
-    if asked.sizes is not None:
-        fields.setdefault("n", max(asked.sizes))
-    return fields, given["classes"], [given["labelling"] or options.default_labelling(given["data"])]
+def _given(context: typer.Context, asked: _Asked) -> Given:
+    """Where inputs and labels come from; of a data set as many as are needed."""
+    given = Given.of(context, asked.network, corrupt=False)
+    if asked.sizes is None or not given.fields:
+        return given
+    return given._replace(fields={"n": max(asked.sizes), **given.fields})
 
 
 def _named(name: str, corruption: Corruption | None) -> str:
@@ -216,7 +220,7 @@ def _named(name: str, corruption: Corruption | None) -> str:
 
 def _require_one(labellings: int) -> None:
     if labellings > 1:
-        raise InvalidInput("labels-file", f"has {labellings} labellings", "Give one; a bound is of one training set.")
+        raise InvalidInput("--labels-file", f"has {labellings} labellings", "Give one; a bound is of one training set.")
 
 
 def _require_sizes(sizes: list[int], n: int) -> None:

@@ -99,10 +99,10 @@ def _as_typed(error: InvalidInput, ctx: Any) -> InvalidInput:
     flags |= {"classes": flags["label_classes"]} if "label_classes" in flags else {}
     remedy = re.sub(r"\b([a-z_]+)=(?=\w)", lambda m: f"{flags[m[1]]} " if m[1] in flags else m[0], error.remedy)
     error = InvalidInput(error.field, error.problem, remedy)
-    name = error.field.rpartition(".")[2]
+    name = error.field.rpartition(".")[2].replace("-", "_")
     other = _OTHER_NAMES.get(name, "")
     if name in parameters:
-        return InvalidInput(*_renamed(error, _flag(parameters[name]), error.field == name))
+        return InvalidInput(*_renamed(error, _flag(parameters[name]), error.field.replace("-", "_") == name))
     if ctx.params.get(other) is not None:
         return InvalidInput(*_renamed(error, _flag(parameters[other]), False))
     return error

@@ -11,15 +11,7 @@ import typer
 
 from nngp_prior.cli import options, output, remote
 from nngp_prior.cli.command import naming
-from nngp_prior.cli.problems import (
-    estimates,
-    for_classes,
-    parse_labelling,
-    parse_problem,
-    problem_from_data,
-    problem_from_inputs,
-    problem_from_kernel,
-)
+from nngp_prior.cli.problems import Given, estimates, for_classes, problem_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
@@ -61,9 +53,7 @@ def estimate(
     kernel_file: Annotated[Path | None, typer.Option(help=options.MATRIX)] = None,
     inputs_file: options.InputsFile = None,
     labels_file: options.LabelsFile = None,
-    label_classes: Annotated[
-        int | None, typer.Option(help="C: labels in the file are classes 0 … C-1; --labelling classes needs none")
-    ] = None,
+    label_classes: options.LabelClasses = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -138,33 +128,7 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
     """Estimates of this process."""
     given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
-        if given.kernel_file is not None:
-            problem = problem_from_kernel(given.kernel_file, given.labels_file, estimator)
-        elif given.inputs_file is not None:
-            specifications = [
-                parse_labelling(text, given.corrupt, given.corrupt_seed) for text in given.labelling or []
-            ]
-            problem = problem_from_inputs(
-                given.inputs_file,
-                given.labels_file,
-                specifications,
-                given.preprocessing or "none",
-                network,
-                estimator,
-                bars,
-                given.monte_carlo,
-            )
-        else:
-            dataset, specifications = parse_problem(
-                options.data_fields(context, network),
-                given.classes,
-                given.labelling or [options.default_labelling(given.data)],
-                given.corrupt,
-                given.corrupt_seed,
-            )
-            problem = problem_from_data(
-                dataset, specifications, network, estimator, bars, given.labels_file, given.monte_carlo
-            )
+        problem = problem_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
         named = estimates(problem, given.seed, bars)
         names, results = [name for name, _ in named], [result for _, result in named]
     about = {
@@ -183,26 +147,15 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
-    remote.require_default("kernel-file", given.kernel_file, None)
     remote.require_default("monte-carlo", given.monte_carlo, None)
-    corruption = (given.corrupt, given.corrupt_seed)
     with Client(given.url) as client:
-        if given.inputs_file is not None:
-            preprocessing, texts = given.preprocessing or "none", given.labelling or []
-            X, Y, names, known = remote.labelled_inputs(
-                client, given.inputs_file, preprocessing, texts, corruption, given.labels_file
-            )
-        else:
-            fields = options.data_fields(context, network)
-            texts = given.labelling or [options.default_labelling(given.data)]
-            X, Y, names, known = remote.labelled_data(
-                client, fields, given.classes, texts, corruption, given.labels_file
-            )
-        results = remote.estimated(client, network, (X, Y), for_classes(estimator, Y, known), given.seed)
+        asked = remote.asked(client, Given.of(context, network), estimator)
+        estimator = for_classes(estimator, asked.labellings, asked.known_classes)
+        results = remote.estimated(client, network, (asked.dataset, asked.labellings), estimator, given.seed)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
     rows = [
         result.row if result.estimate is None else row_of(result.labelling, result.estimate, delta=given.delta)
         for result in results
     ]
-    return _Computed(results.about, names, results, rows)
+    return _Computed(results.about, asked.names, results, rows)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from nngp_prior.cli import options, output
 from nngp_prior.cli.command import App
-from nngp_prior.cli.problems import parse_dataset, parse_problem
+from nngp_prior.cli.problems import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import ImageData
@@ -68,17 +68,11 @@ def compute(
     """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
-    from nngp_prior.data import load, load_file
     from nngp_prior.kernels import Job, KernelCache
     from nngp_prior.kernels.disk import on_disk
-    from nngp_prior.prior.materials import about, inputs_of
+    from nngp_prior.prior.materials import inputs_of
 
-    if inputs_file is not None:
-        loaded, source = load_file(inputs_file, preprocessing or "none"), {"inputs": str(inputs_file)}
-    else:
-        fields = options.data_fields(context, network)
-        dataset, _ = parse_problem(fields, classes, [], None, 0)
-        loaded, source = load(dataset), about(dataset)
+    loaded, source, _ = Given.of(context, network).loaded()
     X = inputs_of(loaded, network)
     if monte_carlo is not None:
         from nngp_prior.cli.monte_carlo import write_monte_carlo

@@ -38,13 +38,16 @@ PreprocessingName = Annotated[
     typer.Option("--preprocessing", help="unit-interval (images' default), standardise, unit-norm or none"),
 ]
 InputsFile = Annotated[
-    Path | None, typer.Option(help="n × … inputs (.npy; .npz: images, labels) instead of a data set")
+    Path | None, typer.Option(help="n × … inputs, perhaps with labels (.npy, .npz, .csv, IDX), instead of a data set")
 ]
 LabellingName = Annotated[str | None, typer.Option("--labelling", help=f"{LABELLINGS} [threshold:5; boolean: parity]")]
 Corrupt = Annotated[str | None, typer.Option(help=CORRUPTIONS)]
 CorruptSeed = Annotated[int, typer.Option(help="of the corruption")]
 LabelsFile = Annotated[
-    Path | None, typer.Option(help="n labels, or L × n (.npy, .npz), -1 and +1, instead of --labelling")
+    Path | None, typer.Option(help="n labels, or L × n (.npy, .npz, .csv, IDX), -1 and +1, instead of --labelling")
+]
+LabelClasses = Annotated[
+    int | None, typer.Option(help="C: labels in a file are classes 0 … C-1; --labelling classes needs none")
 ]
 ArchitectureName = Annotated[
     str,

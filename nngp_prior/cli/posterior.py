@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from nngp_prior.cli import options, output, remote
-from nngp_prior.cli.problems import parse_problem, problem_from_data, problem_from_kernel
+from nngp_prior.cli.problems import Given, problem_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC
@@ -19,6 +19,7 @@ from nngp_prior.versions import versions
 
 _IGNORED = {
     "kernel_file": (
+        "inputs_file",
         *options.OF_DATA,
         "preprocessing",
         "labelling",
@@ -26,6 +27,7 @@ _IGNORED = {
         "corrupt_seed",
         *options.OF_ARCHITECTURE,
     ),
+    "inputs_file": options.OF_DATA,
     "labels_file": ("labelling", "corrupt", "corrupt_seed"),
 }
 
@@ -46,6 +48,7 @@ def posterior(
     corrupt: Annotated[str | None, typer.Option(help=f"{options.CORRUPTIONS}, of training and test labels")] = None,
     corrupt_seed: options.CorruptSeed = 0,
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; training inputs first")] = None,
+    inputs_file: options.InputsFile = None,
     labels_file: options.LabelsFile = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
@@ -92,11 +95,7 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
 
     given, names, results = SimpleNamespace(**context.params), [], []
     with output.ProgressBars() as bars:
-        if given.kernel_file is not None:
-            problem = problem_from_kernel(given.kernel_file, given.labels_file, parameters)
-        else:
-            dataset, specifications = parse_problem(*_data(context, network), given.corrupt, given.corrupt_seed)
-            problem = problem_from_data(dataset, specifications, network, parameters, bars, given.labels_file)
+        problem = problem_of(Given.of(context, network), network, parameters, bars)
         if problem.estimator != parameters:
             raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
         n = len(problem.K)
@@ -104,7 +103,9 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
             raise InvalidInput("--train", f"got {given.train:,} where there are {n:,} inputs", "Leave some to test.")
         for i, (name, labels) in enumerate(problem.labellings):
             if len(labels) != n:
-                raise InvalidInput("labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one an input.")
+                raise InvalidInput(
+                    "--labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one per input."
+                )
             row = result_row(i, problem.K, labels, given.train, parameters, given.seed, bars.bar(name))
             names.append(name)
             results.append(PosteriorResult(row))
@@ -125,26 +126,16 @@ def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _C
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
-    remote.require_default("kernel-file", given.kernel_file, None)
     with Client(given.url) as client:
-        corruption = (given.corrupt, given.corrupt_seed)
-        fields, classes, texts = _data(context, network)
-        dataset, labellings, names, _ = remote.labelled_data(
-            client, fields, classes, texts, corruption, given.labels_file
-        )
+        asked = remote.asked(client, Given.of(context, network), parameters)
         options_of_smc = parameters.model_dump(exclude={"kind"}, exclude_unset=True)
-        job = client.posterior(network, dataset, labellings, train=given.train, seed=given.seed, **options_of_smc)
+        job = client.posterior(
+            network, asked.dataset, asked.labellings, train=given.train, seed=given.seed, **options_of_smc
+        )
         results = remote.waited_for(job)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
-    return _Computed(results.about, names, list(results))
-
-
-def _data(context: typer.Context, network: Architecture) -> tuple[dict[str, Any], str | None, list[str]]:
-    """Fields of the data set, its classes, and the labellings."""
-    given = context.params
-    labellings = given["labelling"] or [options.default_labelling(given["data"])]
-    return options.data_fields(context, network), given["classes"], labellings
+    return _Computed(results.about, asked.names, list(results))
 
 
 def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import typer
 from pydantic import TypeAdapter
 
-from nngp_prior.cli import output
+from nngp_prior.cli import options, output
 from nngp_prior.cli.command import naming
-from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import number_of
 from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, estimator_of
+from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of
 from nngp_prior.schemas.kernel import MonteCarlo
 
 if TYPE_CHECKING:
+    from nngp_prior.data import Data
     from nngp_prior.kernels import MonteCarloKernel
 
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
@@ -169,47 +171,157 @@ def describe_corruption(corruption: Corruption) -> str:
     return f"{corruption.kind}:{getattr(corruption, amount)}"
 
 
-def problem_from_data(
-    dataset: Dataset,
-    labellings: list[Labelling],
+class Given(NamedTuple):
+    """Where a command line has inputs and labels from; options mean the same in all commands.
+
+    Attributes:
+        fields: of the data set.
+        classes: to draw from, with commas between.
+        labellings: their texts; none where labels come from a file.
+        corruption: of all labellings, and its seed.
+        kernel_file: a matrix in the place of inputs.
+        inputs_file: inputs in the place of a data set.
+        labels_file: labels in the place of labellings.
+        preprocessing: of inputs from a file.
+        takes_classes: whether labels may be classes.
+    """
+
+    fields: dict[str, Any]
+    classes: str | None
+    labellings: list[str]
+    corruption: tuple[str | None, int]
+    kernel_file: Path | None
+    inputs_file: Path | None
+    labels_file: Path | None
+    preprocessing: str
+    takes_classes: bool
+
+    @classmethod
+    def of(cls, context: typer.Context, architecture: Architecture, corrupt: bool = True) -> Given:
+        """What was given to a command.
+
+        Args:
+            context: of the command.
+            architecture: of the network that the inputs are for.
+            corrupt: False leaves the corruption to the command.
+
+        Returns:
+            where inputs and labels come from.
+        """
+        given = context.params
+        labellings = given.get("labelling") or []
+        labellings = [labellings] if isinstance(labellings, str) else labellings
+        own = given.get("inputs_file") is not None
+        if not labellings and not own and "labelling" in given:
+            labellings = [options.default_labelling(given["data"])]
+        return cls(
+            {} if own or given.get("kernel_file") is not None else options.data_fields(context, architecture),
+            given["classes"],
+            labellings,
+            (given["corrupt"], given["corrupt_seed"]) if corrupt and "corrupt" in given else (None, 0),
+            given.get("kernel_file"),
+            given.get("inputs_file"),
+            given.get("labels_file"),
+            given["preprocessing"] or "none",
+            "label_classes" in given,
+        )
+
+    def specified(self) -> tuple[Dataset | None, list[Labelling]]:
+        """Specifications of the data set, unless inputs come from a file, and of the labellings.
+
+        Returns:
+            both.
+        """
+        if self.inputs_file is None:
+            return parse_problem(self.fields, self.classes, self.labellings, *self.corruption)
+        return None, [parse_labelling(text, *self.corruption) for text in self.labellings]
+
+    def loaded(self) -> tuple[Data, dict[str, Any], list[Labelling]]:
+        """Inputs, what JSON says of them, and labellings that are specified.
+
+        Returns:
+            all three.
+        """
+        from nngp_prior.data import load, load_file
+        from nngp_prior.prior.materials import about
+
+        dataset, labellings = self.specified()
+        if dataset is not None:
+            return load(dataset), about(dataset), labellings
+        assert self.inputs_file is not None
+        return load_file(self.inputs_file, self.preprocessing), {"inputs": str(self.inputs_file)}, labellings
+
+    def named_labels(
+        self, data: Data, labellings: list[Labelling], estimator: Estimator
+    ) -> list[tuple[str, np.ndarray]]:
+        """Labels and their names.
+
+        Args:
+            data: the inputs.
+            labellings: that are specified.
+            estimator: whose ``classes`` say whether labels in a file are classes.
+
+        Returns:
+            of each labelling.
+
+        Raises:
+            InvalidLabels: there are none, or they do not say which are +1.
+        """
+        from nngp_prior.data import label, own_labels, read_labels
+
+        if self.labels_file is not None:
+            return read_labels(self.labels_file)
+        if labellings:
+            return [(describe(each), label(each, data.classes, data.known_classes)) for each in labellings]
+        assert self.inputs_file is not None
+        name = self.inputs_file.name
+        if classes_of(estimator) is not None and data.known_classes:
+            return [(name, data.classes)]
+        return [(name, own_labels(data.classes, data.known_classes, name, self.takes_classes))]
+
+
+def problem_of(
+    given: Given,
     architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
-    labels_file: Path | None = None,
     monte_carlo: int | None = None,
 ) -> Problem:
-    """The kernel of an architecture on a data set, and labellings of it.
+    """The kernel of an architecture on inputs, or one from a file, and labellings.
 
     Args:
-        dataset: its specification.
-        labellings: their specifications.
+        given: where inputs and labels come from.
         architecture: of the network.
         estimator: whose memory is asked for before the kernel is made; its classes are those of the data where the
             labellings are.
         bars: draw the kernel's progress.
-        labels_file: labels that take the place of ``labellings``.
         monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
 
     Returns:
         the problem.
+
+    Raises:
+        InvalidInput: labels are missing, or cannot be used.
     """
-    from nngp_prior.data import label, load
-    from nngp_prior.prior.materials import about, inputs_of
+    from nngp_prior.data import read_labels
+    from nngp_prior.data.npy import read_npy
+    from nngp_prior.prior.materials import inputs_of
     from nngp_prior.probability import require_memory
 
-    loaded = load(dataset)
-    if labels_file is None:
-        estimator = for_classes(estimator, labellings, loaded.known_classes)
-    require_memory(len(loaded.X), estimator, with_kernel=True)
-    if labels_file is not None:
-        named = labels_from(labels_file)
-    else:
-        named = [
-            (describe(labelling), label(labelling, loaded.classes, loaded.known_classes)) for labelling in labellings
-        ]
-    title = f"kernel of {len(loaded.X):,} {dataset.kind}"
-    X = inputs_of(loaded, architecture)
-    return _problem(architecture, X, named, about(dataset), estimator, bars.bar(title), monte_carlo)
+    if given.kernel_file is not None:
+        K = read_npy(given.kernel_file)
+        if given.labels_file is None:
+            raise InvalidInput("--labels-file", "is missing beside --kernel-file", "Give the labels of the inputs.")
+        source = {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}
+        return Problem(K, read_labels(given.labels_file), source, estimator)
+    data, source, labellings = given.loaded()
+    if given.labels_file is None:
+        estimator = for_classes(estimator, labellings, data.known_classes)
+    require_memory(len(data.X), estimator, with_kernel=True)
+    named = given.named_labels(data, labellings, estimator)
+    kind = "inputs" if given.inputs_file is not None else given.fields["kind"]
+    progress = bars.bar(f"kernel of {len(data.X):,} {kind}")
+    return _problem(architecture, inputs_of(data, architecture), named, source, estimator, progress, monte_carlo)
 
 
 def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: Sequence[int]) -> Estimator:
@@ -255,78 +367,3 @@ def _problem(
     K = KernelCache().of(job, progress, source)
     source = {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source}
     return Problem(K, labellings, source, estimator)
-
-
-def problem_from_kernel(kernel_file: Path, labels_file: Path | None, estimator: Estimator) -> Problem:
-    """A kernel matrix and labels, both from ``.npy`` files (labels also from ``.npz``, key ``labels``)."""
-    from nngp_prior.data.npy import read_npy
-
-    K = read_npy(kernel_file)
-    return Problem(K, labels_from(labels_file), {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}, estimator)
-
-
-def problem_from_inputs(
-    inputs_file: Path,
-    labels_file: Path | None,
-    labellings: list[Labelling],
-    preprocessing: str,
-    architecture: Architecture,
-    estimator: Estimator,
-    bars: output.ProgressBars,
-    monte_carlo: int | None = None,
-) -> Problem:
-    """The kernel of an architecture on inputs from a file, and labellings of them.
-
-    Args:
-        inputs_file: ``.npy``, or ``.npz`` with the keys ``images`` and, perhaps, ``labels``.
-        labels_file: labels, which come first.
-        labellings: by the classes in the inputs' file, if it has some; without any, its labels are taken as they are
-            where they are -1 and +1.
-        preprocessing: of the inputs.
-        architecture: of the network.
-        estimator: whose memory is asked for before the kernel is made.
-        bars: draw the kernel's progress.
-        monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
-
-    Returns:
-        the problem.
-    """
-    from nngp_prior.data import label, load_file
-    from nngp_prior.prior.materials import inputs_of
-    from nngp_prior.probability import require_memory
-
-    loaded = load_file(inputs_file, preprocessing)
-    if labels_file is None and labellings:
-        named = [(describe(each), label(each, loaded.classes, loaded.known_classes)) for each in labellings]
-        estimator = for_classes(estimator, labellings, loaded.known_classes)
-    elif labels_file is None and loaded.known_classes and set(loaded.known_classes) <= {-1, 1}:
-        named = [(inputs_file.name, loaded.classes)]
-    else:
-        named = labels_from(labels_file)
-    require_memory(len(loaded.X), estimator, with_kernel=True)
-    X = inputs_of(loaded, architecture)
-    return _problem(architecture, X, named, {}, estimator, bars.bar("kernel"), monte_carlo)
-
-
-def labels_from(path: Path | None) -> list[tuple[str, np.ndarray]]:
-    """Named labellings from a file, one a row.
-
-    Args:
-        path: ``.npy``, or ``.npz`` with the key ``labels``.
-
-    Returns:
-        name and labels of each.
-
-    Raises:
-        InvalidInput: no file was named.
-        DataUnavailable: it has no labels.
-    """
-    from nngp_prior.data.npy import read_npy, read_npz
-
-    if path is None:
-        raise InvalidInput("labels-file", "is missing", "Give the labels of your inputs as a .npy file of -1 and +1.")
-    arrays = read_npz(path, "labels") if path.suffix == ".npz" else {"labels": read_npy(path)}
-    if "labels" not in arrays:
-        raise DataUnavailable(f"{path}: has no array labels. Save it with the key labels.")
-    labels = np.atleast_2d(arrays["labels"])
-    return [(f"{path.name}[{i}]" if len(labels) > 1 else path.name, row) for i, row in enumerate(labels)]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
 from nngp_prior.cli import output
-from nngp_prior.cli.problems import describe, labels_from, parse_labelling, parse_problem
+from nngp_prior.cli.problems import Given, describe
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import BlobData, Classes, Labelling
+from nngp_prior.schemas.data import BlobData, Classes
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.result import Results
 
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob
+    from nngp_prior.data import Data
 
 R = TypeVar("R")
 Url = Annotated[
@@ -25,52 +25,73 @@ Url = Annotated[
 ]
 
 
-def labelled_data(
-    client: Client,
-    fields: dict[str, Any],
-    classes: str | None,
-    texts: list[str],
-    corruption: tuple[str | None, int],
-    labels: Path | None,
-) -> tuple[Any, Any, list[str], Sequence[int]]:
-    """A data set and labellings of it, as the client takes them, the labellings' names, and the classes that matter."""
-    dataset, specifications = parse_problem(fields, classes, texts, *corruption)
-    if labels is not None:
-        return dataset, *_rows(labels), ()
-    by_classes = any(isinstance(each, Classes) for each in specifications)
-    known = client.describe(dataset)["classes"] if by_classes else ()
-    return dataset, specifications, [describe(each) for each in specifications], known
+class Asked(NamedTuple):
+    """Inputs and labels as a client takes them.
+
+    Attributes:
+        dataset: its specification.
+        labellings: specifications, or rows of labels.
+        names: of the labellings.
+        known_classes: of the data, where labellings are by class.
+    """
+
+    dataset: Any
+    labellings: list[Any]
+    names: list[str]
+    known_classes: Sequence[int]
 
 
-def labelled_inputs(
-    client: Client,
-    path: Path,
-    preprocessing: str,
-    texts: list[str],
-    corruption: tuple[str | None, int],
-    labels: Path | None,
-) -> tuple[Any, Any, list[str], Sequence[int]]:
-    """Inputs from a file, uploaded, and the rest as for a data set; as for files in process."""
+def asked(client: Client, given: Given, estimator: Estimator) -> Asked:
+    """Inputs and labels for a service; files are uploaded.
+
+    Args:
+        client: of the service.
+        given: where they come from.
+        estimator: whose ``classes`` say whether labels in a file are classes.
+
+    Returns:
+        as the client takes them.
+    """
+    from nngp_prior.data import read_labels
+
+    require_default("kernel-file", given.kernel_file, None)
+    data = None
+    dataset, labellings = given.specified()
+    if dataset is None:
+        dataset, data = uploaded(client, given)
+    if given.labels_file is not None:
+        named = read_labels(given.labels_file)
+        return Asked(dataset, [row for _, row in named], [name for name, _ in named], ())
+    if data is None:
+        by_class = any(isinstance(each, Classes) for each in labellings)
+        known = client.describe(dataset)["classes"] if by_class else ()
+        return Asked(dataset, list(labellings), [describe(each) for each in labellings], known)
+    if not labellings:
+        named = given.named_labels(data, [], estimator)
+        return Asked(dataset, [row for _, row in named], [name for name, _ in named], ())
+    return Asked(dataset, list(labellings), [describe(each) for each in labellings], data.known_classes)
+
+
+def uploaded(client: Client, given: Given) -> tuple[BlobData, Data]:
+    """Inputs from a file, uploaded, with their labels as classes.
+
+    Args:
+        client: of the service.
+        given: where they come from.
+
+    Returns:
+        their specification, and what the file has.
+    """
     from nngp_prior.data import load_file
 
-    loaded = load_file(path, "none")
-    known = loaded.known_classes
-    specifications: list[Labelling] = [parse_labelling(text, *corruption) for text in texts]
+    assert given.inputs_file is not None
+    data = load_file(given.inputs_file, "none")
     dataset = BlobData(
-        sha256=client.upload(loaded.images),
-        classes=client.upload(loaded.classes) if known else None,
-        preprocessing=preprocessing,  # pyright: ignore[reportArgumentType]  pydantic checks it
+        sha256=client.upload(data.images),
+        classes=client.upload(data.classes) if data.known_classes else None,
+        preprocessing=given.preprocessing,  # pyright: ignore[reportArgumentType]  pydantic checks it
     )
-    if labels is None and specifications:
-        return dataset, specifications, [describe(each) for each in specifications], known
-    if labels is None and known and set(known) <= {-1, 1}:
-        return dataset, loaded.classes, [path.name], known
-    return dataset, *_rows(labels), known
-
-
-def _rows(path: Path | None) -> tuple[list[Any], list[str]]:
-    named = labels_from(path)
-    return [row for _, row in named], [name for name, _ in named]
+    return dataset, data
 
 
 def estimated(

@@ -11,10 +11,9 @@ import numpy as np
 import typer
 
 from nngp_prior.cli import options, output, remote
-from nngp_prior.cli.problems import parse_problem
+from nngp_prior.cli.problems import Given
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Dataset
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import estimator_of
 from nngp_prior.schemas.result import LEVEL, Result, row_of
@@ -45,6 +44,7 @@ def sample(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
+    inputs_file: options.InputsFile = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -75,8 +75,9 @@ def sample(
     if plot is not None:
         output.require_plots("--plot", plot)
     network = options.architecture_of(context)
-    dataset, _ = parse_problem(options.data_fields(context, network), classes, [], None, 0)
-    drawn = _here(context, network, dataset, methods) if url is None else _there(context, network, dataset, methods)
+    options.refuse_ignored(context, {"inputs_file": options.OF_DATA})
+    given = Given.of(context, network)
+    drawn = (_here if url is None else _there)(context, network, given, methods)
     if json:
         output.print_json(
             {
@@ -141,15 +142,15 @@ class _Drawn(NamedTuple):
     estimates: dict[str, list[Estimate]]
 
 
-def _here(context: typer.Context, network: Architecture, dataset: Dataset, methods: list[str]) -> _Drawn:
+def _here(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
     """Draws of this process."""
-    from nngp_prior.data import load
     from nngp_prior.data.complexity import lempel_ziv
-    from nngp_prior.prior.materials import about, inputs_of
+    from nngp_prior.prior.materials import inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
 
     given = SimpleNamespace(**context.params)
-    X = inputs_of(load(dataset), network)
+    loaded, about, _ = inputs.loaded()
+    X = inputs_of(loaded, network)
     other = None if given.compare is None else FunctionCounts.load(given.compare)
     with output.ProgressBars() as bars:
         began = time.perf_counter()
@@ -174,12 +175,12 @@ def _here(context: typer.Context, network: Architecture, dataset: Dataset, metho
     if other is not None:
         compared = f"{other.source}, {other.draws:,}", [other.frequency(each.labels) for each in top]
     return _Drawn(
-        about(dataset), versions(), counts.draws, len(counts), counts.undecided, counts.zeros, seconds, top, compared,
+        about, versions(), counts.draws, len(counts), counts.undecided, counts.zeros, seconds, top, compared,
         estimates,
     )  # fmt: skip
 
 
-def _there(context: typer.Context, network: Architecture, dataset: Dataset, methods: list[str]) -> _Drawn:
+def _there(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
     """Draws of a service."""
     from nngp_prior.client import Client
 
@@ -188,6 +189,9 @@ def _there(context: typer.Context, network: Architecture, dataset: Dataset, meth
         remote.require_default(name, context.params[name], None)
     estimates: dict[str, list[Estimate]] = {}
     with Client(given.url) as client:
+        dataset, _ = inputs.specified()
+        if dataset is None:
+            dataset, _ = remote.uploaded(client, inputs)
         job = client.sample(
             network, dataset, given.networks, seed=given.seed, source=given.source, top=given.top,
             complexities=(_LEMPEL_ZIV,),

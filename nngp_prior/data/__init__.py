@@ -1,6 +1,7 @@
 """Data sets and labellings."""
 
 from nngp_prior.data.datasets import Data, load, load_file
-from nngp_prior.data.labellings import corrupted, label
+from nngp_prior.data.labellings import corrupted, label, own_labels
+from nngp_prior.data.own_files import read_labels
 
-__all__ = ["Data", "corrupted", "label", "load", "load_file"]
+__all__ = ["Data", "corrupted", "label", "load", "load_file", "own_labels", "read_labels"]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from nngp_prior.data import image_files  # noqa: F401  registers its data sets
-from nngp_prior.data.npy import read_npy, read_npz
+from nngp_prior.data.own_files import read_inputs
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
@@ -75,8 +75,8 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
     """Load a user's own inputs.
 
     Args:
-        path: a ``.npy`` file, (n, d) or (n, height, width[, channels]); or a ``.npz`` file with such an array under
-            ``images`` and, if there are classes, n integers under ``labels``.
+        path: as :func:`nngp_prior.data.own_files.read_inputs` takes it: inputs (n, d) or (n, height, width[, channels])
+            and, if the file has some, n labels: integers, or booleans, which become -1 and +1.
         preprocessing: ``none``, ``standardise`` or ``unit-norm``, as for data sets.
 
     Returns:
@@ -90,14 +90,21 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
     if preprocessing not in get_args(PlainPreprocessing):
         choices = ", ".join(get_args(PlainPreprocessing))
         raise InvalidInput("preprocessing", f"got {preprocessing!r} for a file", f"Choose one of {choices}.")
-    arrays = read_npz(path, "images", "labels") if path.suffix == ".npz" else {"images": read_npy(path)}
-    if "images" not in arrays:
-        raise DataUnavailable(f"{path}: has no array images. Save it with the keys images and, if any, labels.")
-    images, classes = arrays["images"], arrays.get("labels")
+    images, classes = read_inputs(path)
+    classes = None if classes is None else _as_classes(classes)
     problem = _unusable(images, classes)
     if problem:
         raise DataUnavailable(f"{path}: {' '.join(problem)}")
     return _data(_from_arrays(images, classes), np.arange(len(images)), preprocessing)
+
+
+def _as_classes(labels: np.ndarray) -> np.ndarray:
+    """Labels as integers where they mean that: one a row, whole numbers, booleans."""
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.dtype == np.bool_:
+        return np.where(labels, 1, -1)
+    whole = labels.dtype.kind == "f" and (np.abs(labels) < 2**53).all() and (labels == np.floor(labels)).all()
+    return labels.astype(np.int64) if whole else labels
 
 
 def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str] | None:
@@ -121,7 +128,7 @@ def _uploaded(dataset: BlobData, blobs: Callable[[str], np.ndarray] | None) -> R
     if blobs is None:
         raise InvalidInput("dataset.kind", "got 'blob', which only a service has", "Pass arrays, or choose inline.")
     images = blobs(dataset.sha256)
-    classes = None if dataset.classes is None else blobs(dataset.classes)
+    classes = None if dataset.classes is None else _as_classes(blobs(dataset.classes))
     problem = _unusable(images, classes)
     if problem:
         raise InvalidInput("dataset", problem[0].removesuffix("."), problem[1])

@@ -1,6 +1,7 @@
 """MNIST, Fashion-MNIST and CIFAR-10 from files in folders under ``NNGP_DATA``.
 
-A folder has the original files, or for each split one ``.npz`` file whose name says which split it is.
+A folder has the original files, or for each split one ``.npz`` file whose name says which split it is, or Keras' file
+of both. Folders as torchvision makes them are found too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from jaxtyping import UInt8
 
 from nngp_prior.data.files import read_bytes
 from nngp_prior.data.idx import read_idx
-from nngp_prior.data.npy import read_npz
+from nngp_prior.data.npy import npz_names, read_npz
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataMissing, DataUnavailable
 from nngp_prior.schemas.data import Cifar10, FashionMnist, Mnist
@@ -26,18 +27,23 @@ _CIFAR_SHAPE = (32, 32, 3)
 _PLANES = (3, 32, 32)  # the order of pixels in CIFAR-10's own files: all red ones first
 _RECORD = 1 + 3 * 32 * 32  # a label, then the pixels
 _BATCH = 10_000  # records of a file
+_IDX_PARTS = (("images", "idx3"), ("labels", "idx1"))
+# Folders as torchvision and the original archives make them, under NNGP_DATA or under the data set's own folder there.
+_INNER_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-bin"}
 
 
 @DATASETS.register(Mnist)
 @DATASETS.register(FashionMnist)
 def _mnist(dataset: Mnist | FashionMnist) -> Raw:
     prefix = {"train": "train", "test": "t10k"}[dataset.split]
-    names = [f"{prefix}-{content}-ubyte" for content in ("images-idx3", "labels-idx1")]
-    folder = _folder(dataset)
-    originals = [_first_file(folder / f"{name}.gz", folder / name) for name in names]
+    names = [
+        [f"{prefix}-{part}{dot}{kind}-ubyte{end}" for dot in "-." for end in (".gz", "")] for part, kind in _IDX_PARTS
+    ]
+    folder = _folder(dataset, [*names[0], *names[1]])
+    originals = [_first_file(*(folder / name for name in of_part)) for of_part in names]
     if not any(path.is_file() for path in originals):
-        images_path = labels_path = _archive(dataset, folder, originals[0])
-        images, classes = _read_archive(images_path, _MNIST_SHAPE)
+        images_path, labels_path = _archive(dataset, folder, originals[0])
+        images, classes = _read_archive(images_path, labels_path, dataset.split, _MNIST_SHAPE)
     else:
         images_path, labels_path = (_existing(path, folder) for path in originals)
         images, classes = read_idx(images_path), read_idx(labels_path)
@@ -51,22 +57,22 @@ def _mnist(dataset: Mnist | FashionMnist) -> Raw:
 @DATASETS.register(Cifar10)
 def _cifar10(dataset: Cifar10) -> Raw:
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] if dataset.split == "train" else ["test_batch.bin"]
-    folder = _folder(dataset)
+    folder = _folder(dataset, names)
     originals = [folder / name for name in names]
     if not any(path.is_file() for path in originals):
-        path = _archive(dataset, folder, originals[0])
-        images, classes = _read_archive(path, _CIFAR_SHAPE)
+        path, labels_path = _archive(dataset, folder, originals[0])
+        images, classes = _read_archive(path, labels_path, dataset.split, _CIFAR_SHAPE)
         if images.shape[1:] == (3072,):
             images = _from_planes(images)
     else:
         batches = [_read_batch(_existing(path, folder)) for path in originals]
         images, classes = (np.concatenate(part) for part in zip(*batches, strict=True))
-        path = originals[0]
+        path = labels_path = originals[0]
     if images.shape[1:] != _CIFAR_SHAPE:
         raise DataUnavailable(
             f"{path}: images have shape {images.shape} where (n, 32, 32, 3) or (n, 3072) was expected. Save them so."
         )
-    return _raw(images, classes, path, path)
+    return _raw(images, classes, path, labels_path)
 
 
 def _read_batch(path: Path) -> tuple[UInt8[np.ndarray, "n 32 32 3"], UInt8[np.ndarray, " n"]]:
@@ -102,16 +108,22 @@ def _raw(images: np.ndarray, classes: np.ndarray, images_path: Path, labels_path
 def _check_labels(classes: np.ndarray, path: Path) -> None:
     outside = classes[(classes < 0) | (classes >= _CLASSES)]
     if outside.size:
-        raise DataUnavailable(f"{path}: has a label {outside[0]}, which is not among 0 … 9. Download it again.")
+        raise DataUnavailable(
+            f"{path}: has a label {outside[0]}, which is not among 0 … 9. Download it again; files of other data sets, "
+            "as EMNIST's letters with labels 1 … 26, are read as --inputs-file and --labels-file."
+        )
 
 
-def _folder(dataset: Mnist | FashionMnist | Cifar10) -> Path:
+def _folder(dataset: Mnist | FashionMnist | Cifar10, names: Sequence[str]) -> Path:
+    """The folder of a data set: the first that has files of these names, or else the one to put them into."""
     root = Settings().data
     if root is None:
         raise DataMissing(
             f"{dataset.kind}: NNGP_DATA is not set. Set it to a folder that has {dataset.kind}/ with the files."
         )
-    return root / dataset.kind
+    own, inner = root / dataset.kind, _INNER_FOLDERS[dataset.kind]
+    folders = (own, own / "raw", own / inner, root / inner)
+    return next((folder for folder in folders if any((folder / name).is_file() for name in names)), own)
 
 
 def _first_file(*candidates: Path) -> Path:
@@ -126,8 +138,8 @@ def _existing(path: Path, folder: Path) -> Path:
     return path
 
 
-def _archive(dataset: Mnist | FashionMnist | Cifar10, folder: Path, original: Path) -> Path:
-    """The one ``.npz`` file of a split, by its name."""
+def _archive(dataset: Mnist | FashionMnist | Cifar10, folder: Path, original: Path) -> tuple[Path, Path]:
+    """The ``.npz`` files of a split's images and labels, mostly one, by its name; or Keras' file of both splits."""
     other = {"train": "test", "test": "train"}[dataset.split]
     found = [
         path
@@ -136,24 +148,34 @@ def _archive(dataset: Mnist | FashionMnist | Cifar10, folder: Path, original: Pa
     ]
     accepted = f"one .npz file (keys images and labels) with {dataset.split}, and not {other}, in its name"
     if not found:
+        found = [path for path in sorted(folder.glob("*.npz")) if f"x_{dataset.split}" in npz_names(path)]
+    pickles = [
+        path for each in (folder, *folder.parent.glob("cifar-10-batches-py")) for path in each.glob("data_batch_1")
+    ]
+    if not found and dataset.kind == "cifar10" and pickles:
+        raise DataUnavailable(
+            f"{pickles[0]}: is of the Python version of CIFAR-10, pickles, which can run any program and are not read. "
+            f"Put the files of the binary version (cifar-10-binary.tar.gz) into {folder}, or {accepted}: docs/data.md."
+        )
+    if not found:
         raise DataMissing(
             f"{original}: no such file. Put the original files into {folder}, or {accepted}. "
             f"NNGP_DATA is {folder.parent}."
         )
+    if len(found) == 2 and ["labels" in path.name.lower() for path in found] == [False, True]:
+        return found[0], found[1]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataUnavailable(f"{folder}: has {names} where there may be {accepted}. Remove all but one.")
-    return found[0]
+    return found[0], found[0]
 
 
-def _read_archive(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    arrays = read_npz(path, "images", "labels")
-    for name in ("images", "labels"):
-        if name not in arrays:
-            raise DataUnavailable(f"{path}: has no array {name}. Save it with the keys images and labels.")
-        if arrays[name].dtype.kind not in "iu":
-            raise DataUnavailable(f"{path}: {name} are {arrays[name].dtype} and no integers. Save them as uint8.")
-    images, classes = arrays["images"], arrays["labels"]
+def _read_archive(
+    images_path: Path, labels_path: Path, split: str, shape: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    images = _read_part(images_path, "images", f"x_{split}", images_path != labels_path)
+    classes = _read_part(labels_path, "labels", f"y_{split}", images_path != labels_path)
+    path, classes = images_path, classes[:, 0] if classes.ndim == 2 and classes.shape[1] == 1 else classes
     if images.ndim < 2:
         expected = ", ".join(map(str, ("n", *shape)))
         raise DataUnavailable(
@@ -165,3 +187,18 @@ def _read_archive(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, np.ndar
             "Save them as they are in the original files."
         )
     return images, classes
+
+
+def _read_part(path: Path, name: str, of_keras: str, alone: bool) -> np.ndarray:
+    """The images or the labels, by the name of their array; or the only array where images and labels are two files."""
+    names = npz_names(path)
+    accepted = [each for each in (name, of_keras) if each in names] or (names if alone and len(names) == 1 else [])
+    if not accepted:
+        listed = ", ".join(sorted(names)) or "none"
+        raise DataUnavailable(
+            f"{path}: has no array {name} (it has {listed}). Save it with the keys images and labels."
+        )
+    array = read_npz(path, accepted[0])[accepted[0]]
+    if array.dtype.kind not in "iu":
+        raise DataUnavailable(f"{path}: {name} are {array.dtype} and no integers. Save them as uint8.")
+    return array

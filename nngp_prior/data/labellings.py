@@ -58,6 +58,33 @@ def label(
     return labels if labelling.corruption is None else corrupted(labels, labelling.corruption)
 
 
+def own_labels(
+    labels: Integer[np.ndarray, " n"], known: tuple[int, ...], where: str, takes_classes: bool = False
+) -> Integer[np.ndarray, " n"]:
+    """Labels that come with a user's inputs, where no labelling is named.
+
+    Args:
+        labels: of the inputs.
+        known: those that there are (``Data.known_classes``); none where the inputs have no labels.
+        where: name of the file, for the error.
+        takes_classes: whether the labelling ``classes`` can be used.
+
+    Returns:
+        the same, if they are -1 and +1.
+
+    Raises:
+        InvalidLabels: there are none, or they do not say which are +1.
+    """
+    if not known:
+        problem = f"is missing, and {where} has no labels beside its inputs"
+        raise InvalidLabels("labels-file", problem, "Give labels, or choose a labelling: random or constant.")
+    if not set(known) <= {-1, 1}:
+        named = "one-vs-rest:1" if set(known) <= {0, 1} else f"one-vs-rest:{known[0]}, threshold:{known[-1]} or parity"
+        remedy = f"Say which are +1 with --labelling {named}{', or take classes' if takes_classes else ''}."
+        raise InvalidLabels("labelling", f"is missing, and {where} has the labels {_listed(np.array(known))}", remedy)
+    return labels
+
+
 def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
     values = labelling.model_dump(exclude={"corruption"})
     described = " ".join([values.pop("kind"), *(f"{name}={value}" for name, value in values.items())])
@@ -82,9 +109,10 @@ def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
 
 
 def _listed(known: np.ndarray) -> str:
+    """Classes in a few words."""
     if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
         return f"{known[0]} … {known[-1]}"
-    return ", ".join(map(str, known))
+    return ", ".join(map(str, known if len(known) <= 8 else [*known[:4], "…", *known[-2:]]))
 
 
 def _signs(positive: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import io
 import math
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -79,19 +81,43 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
         DataMissing: there is no such file.
         DataUnavailable: no archive, a damaged one, or one of the arrays is not as :func:`read_npy` takes it.
     """
+    # All members, since a damaged directory can hide one under another name, and reading compares the names.
+    with _archive(path) as archive:
+        members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+    wanted = {name: members.get(f"{name}.npy") for name in names}
+    return {name: _parse(f"{path}[{name}]", content) for name, content in wanted.items() if content is not None}
+
+
+def npz_names(path: Path) -> list[str]:
+    """Names of the arrays of an archive.
+
+    Args:
+        path: a ``.npz`` file.
+
+    Returns:
+        the names.
+
+    Raises:
+        DataMissing: there is no such file.
+        DataUnavailable: no archive, or a damaged one.
+    """
+    with _archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive; what goes wrong while it is read is told as errors of this package."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             _check_directory(file, archive)
-            # All members, since a damaged directory can hide one under another name, and reading compares the names.
-            members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+            yield archive
     except FileNotFoundError:
         raise DataMissing(f"{path}: no such file. Check the path.") from None
     except Exception as error:  # a damaged archive makes zipfile raise any of a dozen kinds
         raise DataUnavailable(
             f"{path}: is no .npz file that can be read ({_reason(error)}). Save it again with numpy.savez."
         ) from None
-    wanted = {name: members.get(f"{name}.npy") for name in names}
-    return {name: _parse(f"{path}[{name}]", content) for name, content in wanted.items() if content is not None}
 
 
 def _check_directory(file: BinaryIO, archive: zipfile.ZipFile) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected, log_prior
+from nngp_prior import (
+    FullyConnected,
+    kernel,
+    learning_curve,
+    log_prior,
+    log_probability,
+    posterior,
+    sample_functions,
+)
 from nngp_prior.data import label, load
 from nngp_prior.schemas.data import (
     Boolean,
@@ -142,7 +150,17 @@ def test_inputs_and_classes_from_one_archive(run, tmp_path: Path) -> None:
     truth = log_prior(FullyConnected(), rows, labels, method="ep")
     assert result["name"] == "threshold:2, flip:1"
     assert result["log_p"] == pytest.approx(truth.value, abs=1e-9)
-    assert_refused(run("estimate", "--inputs-file", path), "labels-file", "missing")
+    without = run("estimate", "--inputs-file", path)
+    assert_refused(
+        without, "--labelling: is missing", "labels 0 … 3", "one-vs-rest:0, threshold:3 or parity, or take classes"
+    )
+    (found,) = parse(run("estimate", "--inputs-file", path, "--label-classes", 4, *QUICK).out)["results"]
+    (same,) = parse(run("estimate", "--inputs-file", path, "--labelling", "classes", *QUICK).out)["results"]
+    assert (
+        found["log_p"]
+        == same["log_p"]
+        == pytest.approx(log_prior(FullyConnected(), X, classes, classes=4, method="ep").value)
+    )
     assert_refused(run("estimate", "--inputs-file", path, "--labelling", "threshold:4"), "at=4", "0 … 3")
     assert_refused(run("estimate", "--inputs-file", path, "--preprocessing", "typo"), "preprocessing", "'typo'", "none")
 
@@ -159,7 +177,68 @@ def test_labels_from_archives(run, tmp_path: Path) -> None:
     for result, labels in ((own, y), (other, -y)):
         truth = log_prior(FullyConnected(), X, labels, method="ep")
         assert result["log_p"] == pytest.approx(truth.value, abs=1e-9)
-    assert_refused(run(*inputs, "--labels-file", tmp_path / "none.npz"), "none.npz", "no array labels")
+    assert_refused(run(*inputs, "--labels-file", tmp_path / "none.npz"), "none.npz", "the labels (it has images)")
+    assert_refused(
+        run("estimate", "--inputs-file", tmp_path / "none.npz"), "--labels-file", "no labels beside its inputs"
+    )
+    np.savez(tmp_path / "bits.npz", images=X, labels=(y + 1) // 2)
+    bits = ("estimate", "--inputs-file", tmp_path / "bits.npz")
+    assert_refused(run(*bits), "bits.npz has the labels 0, 1", "--labelling one-vs-rest:1, or take classes")
+    (result,) = parse(run(*bits, "--labelling", "one-vs-rest:1", *QUICK).out)["results"]
+    assert result["log_p"] == own["log_p"]
+
+
+WAYS = {
+    "npz": ("--inputs-file", "both.npz"),
+    "npz with floats": ("--inputs-file", "floats.npz"),
+    "npy": ("--inputs-file", "X.npy", "--labels-file", "y.npy"),
+    "csv": ("--inputs-file", "both.csv"),
+    "csv apart": ("--inputs-file", "X.csv", "--labels-file", "y.csv"),
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:
+    """The same inputs and labels in files of all formats, in the folder that commands run in."""
+    monkeypatch.chdir(tmp_path)
+    X = np.round(np.random.default_rng(0).standard_normal((10, 3)), 3)
+    y = np.where(X[:, 0] > 0, 1, -1)
+    np.savez("both.npz", images=X, labels=y)
+    np.savez("floats.npz", X=X, y=y[:, None] / 1)
+    np.save("X.npy", X)
+    np.save("y.npy", y)
+    np.savetxt("both.csv", np.column_stack([X, y]), delimiter=",", header="a,b,c,label", comments="")
+    np.savetxt("X.csv", X, delimiter=",")
+    np.savetxt("y.csv", y, fmt="%d")
+    return X, y
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_inputs_and_labels_mean_the_same_to_all_commands(run, files: tuple[np.ndarray, np.ndarray], way: str) -> None:
+    X, y = files
+    K = kernel(FullyConnected(), X)
+    (row,) = parse(run("estimate", *WAYS[way], *QUICK).out)["results"]
+    assert row["log_p"] == pytest.approx(log_probability(K, y, method="ep").value, abs=1e-9)
+    points = parse(run("bound", *WAYS[way], "--m", "5,10", "--method", "ep", "--json").out)["points"]
+    expected = learning_curve(K, y, [5, 10], method="ep")
+    assert [point["log_p"] for point in points] == pytest.approx([point.estimate.value for point in expected], abs=1e-9)
+    (row,) = parse(run("posterior", *WAYS[way], "--train", 6, "--particles", 16, "--json").out)["results"]
+    assert row["log_p"] == pytest.approx(posterior(K, y[:6], particles=16).log_p.value, abs=1e-9)
+    inputs = WAYS[way][:2]
+    document = parse(run("kernel", "compute", *inputs, "--out", "K.npy", "--json").out)
+    assert document["inputs"] == inputs[1]
+    assert np.load("K.npy") == pytest.approx(K, abs=1e-12)
+    found = parse(run("sample", "-N", 50, *inputs, "--width", 4, "--json").out)
+    counts = sample_functions(FullyConnected(width=4), X, 50)
+    assert [each["draws"] for each in found["top"]] == [each.draws for each in counts.top(10)]
+
+
+def test_bounds_of_classes(run) -> None:
+    """Labels are classes: of the data set, or in a file with their number; nothing sends in a circle."""
+    points = parse(run("bound", "-n", 20, "--labelling", "classes", "--method", "ep", "--json").out)["points"]
+    data = load(Digits(n=20))
+    (point,) = learning_curve(kernel(FullyConnected(), data.X), data.classes, [20], method="ep", classes=10)
+    assert points[0]["log_p"] == pytest.approx(point.estimate.value, abs=1e-9)
 
 
 def test_the_identity_of_a_kernel_follows_the_files(run_cifar10, tmp_path: Path) -> None:

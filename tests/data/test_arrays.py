@@ -1,13 +1,16 @@
 """Boolean inputs, inputs in the specification, and a user's own files."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nngp_prior.data import label, load, load_file
+from nngp_prior.data.own_files import read_labels
 from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
 from nngp_prior.schemas.data import Boolean, Inline, OneVsRest, Parity, Threshold
+from tests.data.idx_files import idx_bytes
 
 X = np.random.default_rng(0).standard_normal((6, 4))
 CLASSES = np.array([3, 0, 1, 1, 0, 3])
@@ -108,6 +111,93 @@ def test_classes_come_along_in_an_archive(tmp_path: Path) -> None:
     assert np.allclose(data.X, (X - X.mean()) / X.std(), rtol=0, atol=1e-12)
 
 
+def csv(*lines: str) -> bytes:
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["own.npz", "X.npz", "alone.npz", "own.csv", "quoted.csv", "train-images.idx3-ubyte.gz"]
+)
+def test_what_is_unambiguous_is_read(tmp_path: Path, name: str) -> None:
+    """Labels as integers, floats, booleans or in a column (n, 1), under several names, or in a CSV file."""
+    x, y = np.array([[0, 1], [2, 3], [4, 5]]), np.array([1, -1, 1])
+    path = tmp_path / name
+    match name:
+        case "own.npz":
+            np.savez(path, images=x, labels=y.astype(float))
+        case "X.npz":
+            np.savez(path, X=x, y=y[:, None] > 0)
+        case "alone.npz":
+            np.savez(path, x)  # arr_0
+        case "own.csv":
+            path.write_bytes(csv("\ufefflabel,a,b", "1,0,1", "-1,2,3", "1.0,4,5e0", ""))
+        case "quoted.csv":
+            path.write_bytes(csv("0,1", "2,3", '"4",5'))
+        case _:
+            path.write_bytes(gzip.compress(idx_bytes(x)))
+    data = load_file(path)
+    assert np.array_equal(data.X, x)
+    with_labels = name in ("own.npz", "X.npz", "own.csv")
+    assert data.classes.tolist() == (y.tolist() if with_labels else [0, 0, 0])
+    assert data.known_classes == ((-1, 1) if with_labels else ())
+
+
+@pytest.mark.parametrize("name", ["y.npy", "y.npz", "alone.npz", "y.csv", "train-labels-idx1-ubyte"])
+def test_labels_are_read_from_the_same_formats(tmp_path: Path, name: str) -> None:
+    y, path = np.array([3, 1, 26]), tmp_path / name
+    match name:
+        case "y.npy":
+            np.save(path, y[:, None])
+        case "y.npz":
+            np.savez(path, y=y, images=np.zeros((3, 2)))
+        case "alone.npz":
+            np.savez(path, y)
+        case "y.csv":
+            path.write_bytes(csv("label", "3", "1", "26"))
+        case _:
+            path.write_bytes(idx_bytes(y))
+    ((found, labels),) = read_labels(path)
+    assert (found, labels.tolist()) == (name, y.tolist())
+    path = tmp_path / "two.csv"
+    path.write_bytes(csv("first,second", "1,-1", "1,1"))
+    assert [(name, row.tolist()) for name, row in read_labels(path)] == [("first", [1, 1]), ("second", [-1, 1])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("x.csv", csv("1,2", "3,abc"), "'abc'.* at row 1, column 2.*separated by commas"),
+        ("x.csv", csv("1,2", "3"), "number of columns changed"),
+        ("x.csv", csv("1,", "3,4"), "could not convert string '' to float64 at row 0, column 2"),
+        ("x.csv", csv("0,1,2", "5,6,7"), "first line is 0, 1, 2 …, as numbers of columns"),
+        ("x.csv", csv("a", "1,2"), "has 1 headings over 2 columns"),
+        ("x.csv", csv(",a", "0,1"), "first column has no heading, as an index"),
+        ("x.csv", csv("label,y,a", "0,1,2"), "has 2 columns of labels"),
+        ("x.csv", csv("a,b"), "has no numbers"),
+        ("x.csv", b"", "has no numbers"),
+        ("x.csv", b"\xff\xfe1", "not text in UTF-8"),
+        ("data_batch_1", b"\x80\x02}q", "is a pickle, which can run any program and is not read"),
+    ],
+)
+def test_text_that_is_no_table_and_pickles_are_named(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataUnavailable, match=problem) as caught:
+        load_file(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_of_two_splits_is_no_data_of_its_own(tmp_path: Path) -> None:
+    """Keras' mnist.npz; it is read as a data set."""
+    np.savez(tmp_path / "mnist.npz", x_train=X, y_train=CLASSES, x_test=X, y_test=CLASSES)
+    for read in (load_file, read_labels):
+        with pytest.raises(DataUnavailable, match=r"it has x_test, x_train, y_test, y_train.*--data from a folder"):
+            read(tmp_path / "mnist.npz")
+    np.savez(tmp_path / "pathmnist.npz", train_images=X, train_labels=CLASSES, val_images=X)
+    with pytest.raises(DataUnavailable, match=r"it has train_images, train_labels, val_images\)\. Save them with"):
+        load_file(tmp_path / "pathmnist.npz")
+
+
 def with_nan() -> np.ndarray:
     broken = X.copy()
     broken[4, 1] = np.nan
@@ -117,7 +207,7 @@ def with_nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
-        ({"X": X}, "has no array images"),
+        ({"inputs": X, "other": X}, r"which of its arrays are the inputs \(it has inputs, other\)\. Save them"),
         ({"images": with_nan()}, "input 4 has values that are not finite"),
         ({"images": X + 0j}, "inputs are complex128. Save real numbers"),
         ({"images": X.astype(str)}, "Save real numbers"),

@@ -1,5 +1,6 @@
 """CIFAR-10's batches, and archives in place of original files."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from nngp_prior.data import image_files, load
 from nngp_prior.errors import DataMissing, DataUnavailable
 from nngp_prior.schemas.data import Cifar10, FashionMnist, Mnist
-from tests.data.idx_files import cifar_batch, write_archive, write_image_data
+from tests.data.idx_files import cifar_batch, idx_bytes, write_archive, write_image_data
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (15, 32, 32, 3), dtype=np.uint8)
@@ -114,6 +115,55 @@ def test_an_archive_of_grey_images(root: Path, kind: type[Mnist | FashionMnist],
     assert np.array_equal(data.classes, LABELS[data.place])
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("dot", "-.")
+@pytest.mark.parametrize("folder", ["mnist", "MNIST/raw", "mnist/MNIST/raw", "mnist/raw"])
+def test_original_files_by_their_other_names(root: Path, folder: str, dot: str, ending: str) -> None:
+    """With dots, as they are in some archives; uncompressed; in the folders that torchvision makes."""
+    (root / folder).mkdir(parents=True)
+    for name, array in ((f"t10k-images{dot}idx3-ubyte", GREY), (f"t10k-labels{dot}idx1-ubyte", LABELS[:6])):
+        content = idx_bytes(array)
+        (root / folder / (name + ending)).write_bytes(gzip.compress(content) if ending else content)
+    data = load(Mnist(split="test"))
+    assert np.array_equal(data.images[..., 0] * 255, GREY[data.place])
+    assert np.array_equal(data.classes, LABELS[data.place])
+
+
+def test_the_binary_archive_of_cifar10_as_it_is_unpacked(batches: Path) -> None:
+    batches.rename(batches.parent / "cifar-10-batches-bin")
+    assert len(load(Cifar10()).X) == 15
+
+
+def test_archives_of_keras_of_kmnist_and_with_a_column_of_labels(root: Path) -> None:
+    write_archive(root / "mnist" / "mnist.npz", x_train=GREY, y_train=LABELS[:6], x_test=GREY[:4], y_test=LABELS[:4])
+    assert (len(load(Mnist()).X), len(load(Mnist(split="test")).X)) == (6, 4)
+    write_archive(root / "fashion-mnist" / "kmnist-train-imgs.npz", arr_0=GREY)
+    write_archive(root / "fashion-mnist" / "kmnist-train-labels.npz", arr_0=LABELS[:6])
+    data = load(FashionMnist())
+    assert np.array_equal(data.images[..., 0] * 255, GREY[data.place])
+    assert np.array_equal(data.classes, LABELS[data.place])
+    write_archive(root / "cifar10" / "train.npz", images=RGB, labels=LABELS[:, None])
+    data = load(Cifar10())
+    assert np.array_equal(data.classes, LABELS[data.place])
+
+
+@pytest.mark.parametrize("folder", ["cifar10", "cifar-10-batches-py"])
+def test_pickles_are_not_read_and_named(root: Path, folder: str) -> None:
+    (root / folder).mkdir()
+    (root / folder / "data_batch_1").write_bytes(b"\x80\x02}q")
+    with pytest.raises(
+        DataUnavailable, match=r"data_batch_1: is of the Python version .*cifar-10-binary\.tar\.gz"
+    ) as caught:
+        load(Cifar10())
+    assert not isinstance(caught.value, DataMissing)
+
+
+def test_labels_of_emnist_are_told_where_they_can_be_read(root: Path) -> None:
+    write_image_data(root, "mnist", GREY, np.array([1, 26, 3, 4, 5, 6]))
+    with pytest.raises(DataUnavailable, match=r"label 26, .* EMNIST's letters .* read as --inputs-file"):
+        load(Mnist())
+
+
 def test_original_files_come_before_archives(batches: Path) -> None:
     write_archive(batches / "train.npz", images=RGB[:2], labels=LABELS[:2])
     assert len(load(Cifar10()).X) == 15
@@ -137,7 +187,8 @@ def test_an_archive_is_chosen_by_its_name_alone_and_never_guessed(root: Path) ->
         ({"images": RGB}, "has no array labels"),
         ({"labels": LABELS}, "has no array images"),
         ({"images": RGB, "labels": LABELS[:9]}, r"labels have shape \(9,\) where .* has 15 images"),
-        ({"images": RGB, "labels": LABELS[:, None]}, r"labels have shape \(15, 1\)"),
+        ({"images": RGB, "labels": np.stack([LABELS, LABELS], 1)}, r"labels have shape \(15, 2\)"),
+        ({"a": RGB, "b": LABELS}, r"has no array images \(it has a, b\)"),
         ({"images": RGB, "labels": LABELS + 1}, "label 10, which is not among 0 … 9"),
         ({"images": RGB, "labels": LABELS.astype(int) - 1}, "label -1, which is not among 0 … 9"),
         ({"images": RGB, "labels": LABELS / 1}, "labels are float64 and no integers"),
