@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
     from nngp_prior.schemas.kernel import MonteCarlo
+    from nngp_prior.versions import __version__
 
 _HOMES = {
+    "__version__": "nngp_prior.versions",
     "Client": "nngp_prior.client",
     "LocalClient": "nngp_prior.local",
     "Convolutional": "nngp_prior.schemas.architecture",
@@ -81,6 +83,7 @@ __all__ = [
     "PacBayesBound",
     "Posterior",
     "Residual",
+    "__version__",
     "clean_error_flipped",
     "clean_error_randomised",
     "complexity",
@@ -100,8 +103,4 @@ __all__ = [
 ]
 
 
-__getattr__ = attributes(__name__, _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = attributes(__name__, _HOMES, __all__)

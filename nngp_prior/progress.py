@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nngp_prior.schemas.cost import Cost, duration
+from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 
+PACKAGE = "nngp-prior"
+__version__ = importlib.metadata.version(PACKAGE)
+
 
 @functools.cache
 def versions() -> dict[str, str]:
     """Of the packages that results depend on."""
-    packages = ("nngp-prior", "numpy", "scipy", "jax", "neural-tangents", "matfree", "optax")
+    packages = (PACKAGE, "numpy", "scipy", "jax", "neural-tangents", "matfree", "optax")
     return {package: importlib.metadata.version(package) for package in packages}

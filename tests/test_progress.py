@@ -11,7 +11,8 @@ from rich.console import Console
 
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.progress import Display, Progress, ignore, shown, without_cost
-from nngp_prior.schemas.cost import Cost, duration, number_of, size
+from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.text import duration, number_of, size
 
 
 def _until(condition) -> None:

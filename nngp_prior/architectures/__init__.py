@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["FromNetwork", "Network", "layers_of", "network", "network_of"]
 
 # Loads JAX and neural-tangents.
-__getattr__ = attributes(
-    __name__, dict.fromkeys(("Network", "network", "network_of"), "nngp_prior.architectures.stax_network")
+__getattr__, __dir__ = attributes(
+    __name__, dict.fromkeys(("Network", "network", "network_of"), "nngp_prior.architectures.stax_network"), __all__
 )

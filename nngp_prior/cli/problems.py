@@ -16,11 +16,11 @@ from nngp_prior.cli.command import naming
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.cost import number_of
 from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of
 from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.data import Data

@@ -5,3 +5,7 @@ from nngp_prior.client.jobs import Event, RemoteJob, as_completed
 from nngp_prior.client.status import Status
 
 __all__ = ["Client", "Event", "RemoteJob", "Status", "as_completed"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,6 +16,7 @@ from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.status import ENDED, Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.schemas.text import one_line
 
 R = TypeVar("R")
 _LONGEST_WAIT = 30.0  # that a service takes
@@ -35,6 +36,9 @@ class Event:
     id: str
     type: str
     data: Any
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 class RemoteJob(BaseJob[R]):

@@ -20,6 +20,9 @@ class Status:
 
     document: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"<Status {self.id[:12]} {self.state}, {self.current:,} of {self.target:,} {self.unit}>"
+
     @property
     def id(self) -> str:
         """Of the job."""

@@ -5,3 +5,7 @@ from nngp_prior.data.labellings import corrupted, label, own_labels
 from nngp_prior.data.own_files import read_labels
 
 __all__ = ["Data", "corrupted", "label", "load", "load_file", "own_labels", "read_labels"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,6 +14,7 @@ from nngp_prior.data.own_files import read_inputs
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
+from nngp_prior.schemas.text import one_line
 
 
 class Data(NamedTuple):
@@ -33,6 +34,9 @@ class Data(NamedTuple):
     place: Integer[np.ndarray, " n"]
     image_shape: tuple[int, ...]
     known_classes: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @property
     def images(self) -> Float[np.ndarray, "n ..."]:

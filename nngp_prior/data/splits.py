@@ -11,6 +11,7 @@ from nngp_prior.data.datasets import load
 from nngp_prior.data.labellings import corrupted, label
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.data import Dataset, ImageData, Labelling
+from nngp_prior.schemas.text import one_line
 
 Examples = tuple[Float[np.ndarray, "n ..."], Integer[np.ndarray, " n"]]
 
@@ -27,6 +28,9 @@ class Sets(NamedTuple):
     train: Examples
     attack: Examples | None
     test: Examples | None
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test: int = 0) -> Sets:

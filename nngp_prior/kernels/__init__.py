@@ -25,6 +25,6 @@ __all__ = [
 ]
 
 # Loads JAX.
-__getattr__ = attributes(
-    __name__, dict.fromkeys(("MonteCarloKernel", "monte_carlo_kernel"), "nngp_prior.kernels.monte_carlo")
+__getattr__, __dir__ = attributes(
+    __name__, dict.fromkeys(("MonteCarloKernel", "monte_carlo_kernel"), "nngp_prior.kernels.monte_carlo"), __all__
 )

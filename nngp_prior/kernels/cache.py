@@ -26,6 +26,7 @@ from nngp_prior.kernels.ledger import Header, header_beside, ledger_path
 from nngp_prior.kernels.locks import lock, locked
 from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.text import size
 from nngp_prior.settings import Settings
 
 _WITHOUT = "Set NNGP_HOME to another folder, or NNGP_CACHE_BYTES=0 to do without a cache"
@@ -48,6 +49,9 @@ class Entry:
     bytes: int
     last_use: datetime
     finished: bool
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.header.key[:12]}, {self.header.grid.n:,} × {self.header.grid.n2:,}, {size(self.bytes)}>"
 
     @property
     def document(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel, ResourceLimit
+from nngp_prior.schemas.text import number_of
 
 _ROWS = 512  # looked at at a time
 _SHOWN = 10  # pairs of inputs
@@ -45,6 +46,10 @@ class Inspection:
     effective_rank: float
     tied: int
     tied_pairs: tuple[tuple[int, int, int], ...]
+
+    def __repr__(self) -> str:
+        tied = number_of(self.tied, "tied pair")
+        return f"<Inspection n = {self.n:,}, rank {self.rank:,}, condition {self.condition:.3g}, {tied}>"
 
     @property
     def symmetric(self) -> bool:

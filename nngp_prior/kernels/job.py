@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.text import one_line
 
 Get = Literal["nngp", "ntk"]
 DType = Literal["float32", "float64"]
@@ -40,6 +41,9 @@ class Job:
     X2: Float[np.ndarray, "n2 ..."] | None
     get: Get
     dtype: DType
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
     @classmethod
     def of(cls, architecture: Architecture, X: ArrayLike, X2: ArrayLike | None, get: str, dtype: str) -> Job:

@@ -32,6 +32,7 @@ from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.text import number_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,9 @@ class MonteCarloKernel:
     sizes: Integer[np.ndarray, " batches"]
     units: int
     has_offset: bool
+
+    def __repr__(self) -> str:
+        return f"<MonteCarloKernel n = {len(self.sums[0]):,}, mean over {number_of(int(self.sizes.sum()), 'network')}>"
 
     @cached_property
     def K(self) -> Float[np.ndarray, "n n"]:

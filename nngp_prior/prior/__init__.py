@@ -41,4 +41,4 @@ _HOMES = {
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
     "sample_functions": "nngp_prior.prior.sampling",
 }
-__getattr__ = attributes(__name__, _HOMES)
+__getattr__, __dir__ = attributes(__name__, _HOMES, __all__)

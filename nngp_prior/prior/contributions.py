@@ -30,6 +30,7 @@ from nngp_prior.progress import Progress, ProgressOption
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import SMC
 from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.text import one_line
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Contributions:
     value: Float[np.ndarray, " prefixes"]
     stderr: Float[np.ndarray, " prefixes"]
     log_p: Estimate
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def contributions(

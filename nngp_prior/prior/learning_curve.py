@@ -26,6 +26,7 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import EP, SMC, more_than_two
 from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.text import html_table, number_of
 
 
 class CurvePoint(NamedTuple):
@@ -41,6 +42,26 @@ class CurvePoint(NamedTuple):
     estimate: Estimate
     bounds: dict[BoundName, PacBayesBound]
 
+    def __repr__(self) -> str:
+        return (
+            f"<m = {self.m:,}: {self.estimate}, {self.bounds['realizable'].name} {self.bounds['realizable'].value:.4f}>"
+        )
+
+
+class LearningCurve(list[CurvePoint]):
+    """Points of a learning curve, the smallest number of examples first."""
+
+    def __repr__(self) -> str:
+        ends = [f"{point.bounds['realizable'].value:.4f} (m = {point.m:,})" for point in (self[:1] + self[1:][-1:])]
+        return f"<LearningCurve {number_of(len(self), 'point')}: realizable bound {' … '.join(ends)}>"
+
+    def _repr_html_(self) -> str:
+        names = list(self[0].bounds) if self else []
+        rows = [
+            (f"{point.m:,}", point.estimate, *(f"{point.bounds[name].value:.4f}" for name in names)) for point in self
+        ]
+        return html_table(("m", "log P", *names), rows)
+
 
 def learning_curve(
     K: ArrayLike,
@@ -54,7 +75,7 @@ def learning_curve(
     seed: int = 0,
     progress: ProgressOption = None,
     **options: Any,
-) -> list[CurvePoint]:
+) -> LearningCurve:
     """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
 
     The examples must stand in random order, since the first m of them are taken for m independent draws. With two
@@ -91,7 +112,7 @@ def learning_curve(
     require_memory(ordered[-1], estimator)
     starts: list[Start] = []
     keep = starts.append if isinstance(estimator, EP | SMC) and not more_than_two(estimator) else None
-    points = []
+    points = LearningCurve()
     seconds = sum(seconds_needed(m, estimator) for m in ordered)
     with shown(progress, "bounds", rows=True) as tell:
         tell(Progress("sizes", 0, len(ordered), Cost(memory_needed(ordered[-1], estimator), seconds)))

@@ -30,10 +30,11 @@ from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, pre
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
-from nngp_prior.schemas.cost import Cost, number_of
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate, Exact
 from nngp_prior.schemas.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
 from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.text import number_of
 
 __all__ = [
     "SMALL",
@@ -296,3 +297,7 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
         raise InvalidInput("n", f"got {n!r}", "Pass a positive integer.")
     estimator = estimator_of(method, **options)
     return Cost(memory_needed(n, estimator), labellings * seconds_needed(n, estimator))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

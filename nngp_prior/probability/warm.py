@@ -15,6 +15,7 @@ from nngp_prior.probability.ep import Sites, expectation_propagation
 from nngp_prior.probability.prepared import PreparedKernel, prepare
 from nngp_prior.schemas.estimator import EP
 from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.text import one_line
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Start:
     labels: Float[np.ndarray, " p"]
     precision: Float[np.ndarray, " p"]
     shift: Float[np.ndarray, " p"]
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **options: Any) -> Start:

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.text import short
+
+_LONGEST = 200  # characters of a field's value in a repr
 
 # Bounds that several fields share, far beyond sense: what lies below them is priced, and refused if it does not fit.
 MOST = 10**9  # of what is counted: inputs, examples
@@ -92,9 +95,7 @@ def told(remedy: str) -> WrapValidator:
 
 
 def _short(value: object) -> str:
-    """A value in one line, its middle left out where it is long, as arrays are."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
+    return short(value, 100)
 
 
 class Specification(BaseModel):
@@ -110,6 +111,10 @@ class Specification(BaseModel):
 
     # Tells pydantic that nested specifications need not go through __init__, so that their errors keep their place.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    def __repr__(self) -> str:
+        fields = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return f"{type(self).__name__}({', '.join(f'{name}={short(value, _LONGEST)}' for name, value in fields)})"
 
     @property
     def content_hash(self) -> str:

@@ -58,3 +58,6 @@ class PacBayesBound(Specification):
     def __str__(self) -> str:
         confidence = f"with probability {1 - self.failure:g}" if self.is_bound else "not a bound: log P is an estimate"
         return f"{self.name}: {self.value:.4f} ({confidence}, m = {self.m})"
+
+    def __repr__(self) -> str:
+        return str(self)

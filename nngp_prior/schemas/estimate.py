@@ -277,6 +277,9 @@ class Estimate(Specification):
         note = "" if self.status == "ok" else f" [{self.status}]"
         return f"log P = {self.value:.6g}{error} nats ({self.method}, n = {self.n}){note}"
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 def _require_probability(name: str, value: float) -> None:
     if not 0 < value < 1:

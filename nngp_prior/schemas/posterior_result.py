@@ -10,6 +10,7 @@ import numpy as np
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.result import Result, Results, finite, optional, row_of
+from nngp_prior.schemas.text import number_of
 
 
 def _student(freedom: int, level: float) -> float:
@@ -53,8 +54,13 @@ class Predictive:
         """
         return np.abs(self.value - 0.5) <= _student(self.freedom, level) * self.stderr
 
+    def __repr__(self) -> str:
+        plus, unsure = int((self.votes > 0).sum()), int(self.uncertain().sum())
+        inputs, votes = number_of(len(self.value), "input"), number_of(unsure, "vote")
+        return f"<Predictive {inputs}: {plus:,} voted +1, {votes} uncertain>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class GibbsError:
     """Expected error of one function drawn from the posterior, as a mean over the test inputs given.
 
@@ -83,11 +89,11 @@ class GibbsError:
         half_width = _student(self.freedom, level) * self.stderr
         return max(self.value - half_width, 0.0), min(self.value + half_width, 1.0)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"Gibbs error = {self.value:.4f} ± {self.stderr:.2g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VoteError:
     """Error of the (Bayes) vote, the label that most of the posterior has, over the test inputs given.
 
@@ -103,7 +109,7 @@ class VoteError:
     high: float
     uncertain: int
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"vote error = {self.value:.4f} ({self.low:.4f} … {self.high:.4f}, {self.uncertain} votes uncertain)"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.text import html_table, number_of
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
 GIVEN_UP = ("worker-crashed", "memory-limit")
@@ -233,22 +234,21 @@ class Results(list[R]):
         numbers = (result.value, _number(result.stderr, math.nan), low, high, _number(bound, math.nan))
         return (result.labelling, *numbers, result.status, result.message, result.seconds)
 
+    def __repr__(self) -> str:
+        states = Counter(result.status for result in self)
+        counted = ", ".join(f"{count:,} {status}" for status, count in states.items())
+        return f"<{type(self).__name__} {number_of(len(self), 'labelling')}: {counted}>"
+
     def _repr_html_(self) -> str:
-        shown = 20
         heads = ("labelling", "log P (nats)", "s.e.", "95 % interval", "lower bound", "status", "message")
-        lines = [_html_line("th", heads)]
-        for result in self[:shown]:
+        lines = []
+        for result in self:
             place, value, stderr, low, high, bound, status, message, _ = self._line(result)
             interval = "" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
             numbers = ("" if math.isnan(number) else f"{number:.4f}" for number in (value, stderr))
             lower = "" if math.isnan(bound) else f"{bound:.4f}"
-            lines.append(_html_line("td", (place, *numbers, interval, lower, status, message)))
-        more = f"<p>… and {len(self) - shown:,} more</p>" if len(self) > shown else ""
-        return f"<table>{''.join(lines)}</table>{more}"
-
-
-def _html_line(tag: str, cells: Iterable[object]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+            lines.append((place, *numbers, interval, lower, status, message))
+        return html_table(heads, lines)
 
 
 def _number(value: float | str | None, absent: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.result import Result, optional, row_of
+from nngp_prior.schemas.text import one_line
 
 
 class SampledFunction(NamedTuple):
@@ -28,6 +29,9 @@ class SampledFunction(NamedTuple):
     draws: int
     frequency: Estimate
     complexities: dict[str, float]
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 def function_row(

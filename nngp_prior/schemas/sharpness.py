@@ -22,6 +22,7 @@ from nngp_prior.schemas.gradients import (
 )
 from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
 from nngp_prior.schemas.result import finite
+from nngp_prior.schemas.text import html_table, number_of, short
 
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
@@ -352,6 +353,9 @@ class Measurement(_Figures):
         note = "" if self.status == "ok" else f" [{self.status}]"
         return f"{self.name} = {self.value:.6g}{error}{note}"
 
+    def __repr__(self) -> str:
+        return str(self)
+
 
 class Report(_Figures):
     """What was measured of one network on one data set.
@@ -400,3 +404,21 @@ class Report(_Figures):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.measurements))
+
+    def __repr__(self) -> str:
+        names = ", ".join(each.name for each in self.measurements)
+        of = f"{number_of(self.parameters, 'parameter')}, {number_of(self.n, 'input')}"
+        return f"<Report {of}, {self.loss} {self.training_loss:.4g}: {short(names)[1:-1]}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.name,
+                f"{each.value:.6g}",
+                "" if each.stderr is None else f"{each.stderr:.2g}",
+                each.status,
+                each.message,
+            )
+            for each in self.measurements
+        ]
+        return html_table(("figure", "value", "s.e.", "status", "message"), rows)

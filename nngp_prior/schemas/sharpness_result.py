@@ -8,6 +8,7 @@ from typing import Any
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.result import optional
 from nngp_prior.schemas.sharpness import Measurement, Report
+from nngp_prior.schemas.text import number_of, short
 
 _OF_NETWORK = ("training_loss", "training_error", "gradient_norm")
 
@@ -92,6 +93,13 @@ class SharpnessResults(list[SharpnessResult]):
     def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
         super().__init__(map(SharpnessResult, rows))
         self.about = dict(about or {})
+
+    def __repr__(self) -> str:
+        figures = ", ".join(each.name for result in self for each in result.measurements)
+        return f"<SharpnessResults {number_of(len(self), 'measure')}: {short(figures)[1:-1]}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() if any(result.status == "ok" for result in self) else ""
 
     @property
     def report(self) -> Report:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Loads JAX, but for specifications.
-__getattr__ = attributes(
+__getattr__, __dir__ = attributes(
     __name__,
     {
         **dict.fromkeys(
@@ -61,4 +61,5 @@ __getattr__ = attributes(
         "measure": "nngp_prior.sharpness.measuring",
         "spectral_density": "nngp_prior.sharpness.spectrum",
     },
+    __all__,
 )

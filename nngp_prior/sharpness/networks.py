@@ -20,6 +20,7 @@ from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.arrays import plain_array
+from nngp_prior.schemas.text import number_of
 
 _PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 _PLURAL = {"weight": "weights", "bias": "biases"}
@@ -74,6 +75,9 @@ class FiniteNetwork:
     blocks: tuple[Block, ...]
     structure: Any
     forward: Callable[..., Float[Array, " n"]]
+
+    def __repr__(self) -> str:
+        return f"<FiniteNetwork {number_of(self.size, 'parameter')}, inputs {self.input_shape}>"
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.text import number_of
 from nngp_prior.sharpness.dense import bytes_a_vector, has_formulas
 from nngp_prior.sharpness.examples import laid_out
 from nngp_prior.sharpness.inputs import checked_data, fitting_rows
@@ -83,6 +84,11 @@ class Problem:
     network: FiniteNetwork
     loss_name: LossName
     n: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<Problem {number_of(self.network.size, 'parameter')}, {number_of(self.n, 'example')}, {self.loss_name}>"
+        )
 
     @classmethod
     def of(

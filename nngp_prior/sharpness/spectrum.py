@@ -148,6 +148,12 @@ class Spectrum:
     exact: bool
     products: int
 
+    def __repr__(self) -> str:
+        return (
+            f"<Spectrum of {self.size:,} eigenvalues from {self.smallest:.4g} to {self.largest:.4g}, "
+            f"{len(self.nodes):,} starting vectors>"
+        )
+
     @property
     def smallest(self) -> float:
         """The smallest node: λ_min is not larger."""

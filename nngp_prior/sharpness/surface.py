@@ -67,6 +67,10 @@ class Surface:
     explained: Float[np.ndarray, " dimensions"] | None
     about: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        points = " × ".join(map(str, self.loss.shape))
+        return f"<Surface {points} points, loss from {np.nanmin(self.loss):.4g} to {np.nanmax(self.loss):.4g}>"
+
     @property
     def complete(self) -> bool:
         """Whether all points have been computed."""

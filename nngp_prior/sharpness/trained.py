@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.schemas.training import Training
 from nngp_prior.sharpness.epochs import outputs_of
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
@@ -71,6 +74,25 @@ class Trained:
     test_outputs: Float[np.ndarray, "seeds tests"] | None = None
     test_labels: Int8[np.ndarray, " tests"] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trained {number_of(len(self), 'network')} of {self._size:,} parameters: "
+            f"{', '.join(f'{count:,} {status}' for status, count in Counter(self.statuses).items())}>"
+        )
+
+    @property
+    def _size(self) -> int:
+        """Parameters of one network."""
+        return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.parameters))
+
+    def _repr_html_(self) -> str:
+        columns: dict[str, Any] = {"network": self.seeds, "status": self.statuses, "epochs": self.epochs}
+        columns |= {"loss": self.loss, "error": self.error}
+        columns |= {} if self.test_error is None else {"test error": self.test_error}
+        cells = zip(*columns.values(), strict=True)
+        rows = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in cells]
+        return html_table(list(columns), rows)
 
     def __len__(self) -> int:
         """The number of networks."""

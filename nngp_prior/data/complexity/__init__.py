@@ -52,3 +52,7 @@ def complexity(name: str, labels: ArrayLike, **options: Any) -> float:
     if name not in COMPLEXITIES:
         raise InvalidInput("name", f"got {name!r}", f"Choose one of {', '.join(COMPLEXITIES)}.")
     return COMPLEXITIES[name](labels, **options)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,6 +20,7 @@ from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.prior.sampling.packing import hashed, pack, unpack
 from nngp_prior.schemas.estimate import Counts, Estimate
 from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.text import number_of, one_line
 
 _FORMAT = 1
 _KEYS = ("about", "functions", "counts", "zeros")
@@ -39,6 +40,9 @@ class RankedFunction(NamedTuple):
     labels: Int8[np.ndarray, " n"]
     draws: int
     frequency: Estimate
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,10 @@ class FunctionCounts:
     undecided: int
     zeros: Integer[np.ndarray, " n"]
     about: dict[str, Any]
+
+    def __repr__(self) -> str:
+        functions = f"{number_of(len(self), 'function')} of {number_of(self.n, 'input')}"
+        return f"<FunctionCounts {number_of(self.draws, 'draw')} of {self.source}: {functions}>"
 
     @property
     def source(self) -> str:

@@ -1,0 +1,107 @@
+"""Text for people: numbers of things, times, sizes, one line per object, tables for notebooks."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+_LONGEST = 60  # characters of a value
+
+
+def number_of(count: int, noun: str) -> str:
+    """Format a number of things.
+
+    Args:
+        count: the number.
+        noun: in the singular; its plural ends in s.
+
+    Returns:
+        text such as ``1 network`` or ``1,000 networks``.
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: int | float) -> str:
+    """Format a time with two or three significant digits.
+
+    Args:
+        seconds: the time.
+
+    Returns:
+        text such as ``0.35 s``, ``95 s``, ``12 min`` or ``3.4 h``.
+    """
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (float("inf"), 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:,.0f} {name}" if value >= 9.95 else f"{value:.2g} {name}"
+    return "∞"
+
+
+def size(count: int | float) -> str:
+    """Format a number of bytes with three significant digits.
+
+    Args:
+        count: number of bytes.
+
+    Returns:
+        text such as ``512 B`` or ``1.25 GB``.
+    """
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
+def one_line(thing: Any) -> str:
+    """One-line ``repr`` of a dataclass or named tuple: arrays by type and shape, long values shortened.
+
+    Args:
+        thing: the object.
+
+    Returns:
+        text such as ``Start(labels=float64(500,), precision=float64(500,), shift=float64(500,))``.
+    """
+    names = [field.name for field in fields(thing)] if is_dataclass(thing) else thing._fields
+    return f"{type(thing).__name__}({', '.join(f'{name}={short(getattr(thing, name))}' for name in names)})"
+
+
+def short(value: Any, longest: int = _LONGEST) -> str:
+    """One-line ``repr`` of a value.
+
+    Args:
+        value: anything; an array is told by its type and shape.
+        longest: number of characters.
+
+    Returns:
+        at most so many characters, the middle left out where there are more.
+    """
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{tuple(value.shape)}"
+    if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
+        return f"[{', '.join(map(short, value[:3]))}{', …' if len(value) > 3 else ''}]"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= longest else f"{text[: longest - 20]} … {text[-16:]}"
+
+
+def html_table(headings: Sequence[str], rows: Sequence[Iterable[object]], shown: int = 20) -> str:
+    """Table for a notebook.
+
+    Args:
+        headings: of the columns.
+        rows: cells of each row.
+        shown: number of rows in the table; the number of others is told below it.
+
+    Returns:
+        HTML.
+    """
+
+    def line(tag: str, cells: Iterable[object]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
+    lines = [line("th", headings), *(line("td", row) for row in rows[:shown])]
+    more = f"<p>… and {len(rows) - shown:,} more</p>" if len(rows) > shown else ""
+    return f"<table>{''.join(lines)}</table>{more}"
