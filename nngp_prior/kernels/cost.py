@@ -19,7 +19,6 @@ from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
 
 _COMPILER = 2**28  # JAX and what it has compiled
-_COMPILING = 2.0  # seconds
 
 
 def kernel_cost(
@@ -44,8 +43,8 @@ def kernel_cost(
         on_disk: whether the matrix goes to a file (``path=``).
 
     Returns:
-        bytes that decide whether the work is refused; seconds are right to a factor of about three on two cores of
-        2020s hardware.
+        bytes that decide whether the work is refused; seconds are right to a factor of two on cores of 2020s
+        hardware that nothing else uses.
 
     Raises:
         InvalidInput: n or n2 is no positive integer, or another argument cannot be used.
@@ -89,7 +88,8 @@ def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) ->
 
 def _seconds(function: Any, grid: Grid, tiles: int | None) -> float:
     tiles = len(grid) if tiles is None else tiles
-    return _COMPILING + tiles * grid.height * grid.width * function.seconds_per_pair / cores()
+    one = grid.height * grid.width * function.seconds_per_pair
+    return function.compiling + tiles * one / min(cores(), max(tiles, 1))
 
 
 def require_memory(job: Job, function: Any, *, in_memory: bool) -> None:

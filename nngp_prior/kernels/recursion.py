@@ -43,6 +43,8 @@ Get = Literal["nngp", "ntk"]
 
 _TILE = 2**22  # covariances in a tile
 _BLOCK = 2**19  # covariances in a block of rows, which are followed together
+_CACHE = 2**23  # bytes of a block of covariances, beyond which they come from memory in each layer
+_FROM_MEMORY = 0.4  # times as long as from the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
 
 
@@ -67,6 +69,7 @@ class KernelFunction:
         tile: rows (and columns) of a tile that is fast and takes little memory.
         bytes_per_pair: working memory of a tile over its number of entries.
         seconds_per_pair: of one entry, roughly, on one core.
+        compiling: seconds for the compilation of all layers, roughly.
     """
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
@@ -80,7 +83,11 @@ class KernelFunction:
         buffers = 4 * (1 + self._tangent) * largest * self._height / self.tile
         self.bytes_per_pair = math.ceil((buffers + 2) * self._dtype.itemsize)
         work = sum(size * nanoseconds(stage) for stage, size in stages) + 0.1 * math.prod(self._shape)
+        block = largest * self._height * self.tile * self._dtype.itemsize
+        work *= _FROM_MEMORY * self._dtype.itemsize if block > _CACHE else 1.0
         self.seconds_per_pair = 1e-9 * (1 + self._tangent) * work
+        # Layers alike are compiled once.
+        self.compiling = 0.3 + 0.15 * (1 + 0.3 * self._tangent) * len({(str(stage), size) for stage, size in stages})
 
     def prepare(self, X: np.ndarray) -> Prepared:
         """What an input gives alone, once.

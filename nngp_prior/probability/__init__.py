@@ -287,8 +287,8 @@ def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: A
         **options: as there.
 
     Returns:
-        bytes beside the kernel matrix, which decide whether the work is refused; seconds are right to a factor of about
-        three on two cores of 2020s hardware.
+        bytes beside the kernel matrix, which decide whether the work is refused; seconds are right to a factor of
+        two on two cores of 2020s hardware that nothing else uses.
 
     Raises:
         InvalidInput: n is no positive integer, or an option cannot be used.

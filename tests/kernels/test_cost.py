@@ -5,10 +5,14 @@ import psutil
 import pytest
 
 from nngp_prior import FullyConnected, kernel, kernel_cost
+from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.schemas.architecture import Convolutional
+from nngp_prior.kernels.recursion import kernel_function
+from nngp_prior.kernels.tiles import Grid
+from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer
 from tests.kernels.small import with_tiles
 
+TWO = (ConvolutionLayer(),) * 2
 X = np.random.default_rng(0).standard_normal((400, 4))
 
 
@@ -39,11 +43,44 @@ def test_the_matrix_counts_in_memory_and_not_on_disk() -> None:
 
 
 def test_costs_grow() -> None:
-    seconds = [kernel_cost(FullyConnected(), n, (784,)).seconds for n in (1000, 10_000, 100_000)]
+    compiler, *seconds = [kernel_cost(FullyConnected(), n, (784,)).seconds for n in (1, 1000, 10_000, 100_000)]
     assert seconds == sorted(seconds)
-    assert 90 < (seconds[2] - 2) / (seconds[1] - 2) < 110  # two of them are the compiler's
+    assert 90 < (seconds[2] - compiler) / (seconds[1] - compiler) < 110
     square = kernel_cost(FullyConnected(), 10_000, (784,), n2=10_000)
-    assert 1.5 < (square.seconds - 2) / (seconds[1] - 2) < 2
+    assert 1.5 < (square.seconds - compiler) / (seconds[1] - compiler) < 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "n", "shape", "dtype", "seconds"),
+    [
+        (FullyConnected(), 4000, (784,), "float64", 0.44),
+        (FullyConnected(depth=8), 2000, (64,), "float64", 0.12),
+        (Convolutional(readout="flatten"), 400, (28, 28, 1), "float64", 1.28),
+        (Convolutional(readout="flatten"), 1500, (8, 8, 1), "float64", 1.24),
+        (Convolutional(readout="global-average-pool"), 150, (8, 8, 1), "float64", 1.10),
+        (Convolutional(layers=TWO, readout="global-average-pool"), 32, (14, 14, 1), "float64", 0.38),
+        (Convolutional(layers=TWO, readout="global-average-pool"), 16, (20, 20, 1), "float64", 1.21),
+        (Convolutional(layers=TWO, readout="global-average-pool"), 16, (28, 28, 1), "float64", 6.23),
+        (Convolutional(layers=TWO, readout="global-average-pool"), 16, (28, 28, 1), "float32", 2.27),
+    ],
+)
+def test_times_are_those_measured_within_a_factor_of_two(
+    architecture: Architecture, n: int, shape: tuple[int, ...], dtype: str, seconds: float
+) -> None:
+    """Seconds of one core, of a second run: without compilation. From 20 × 20 pixels on covariances of all pairs of
+    pixels leave the cache."""
+    function = kernel_function(layers_of(architecture), shape, dtype=dtype)  # pyright: ignore[reportArgumentType]
+    grid = Grid(n, n, function.tile, symmetric=True)
+    expected = len(grid) * grid.height * grid.width * function.seconds_per_pair
+    assert seconds / 2 < expected < 2 * seconds
+
+
+def test_one_tile_takes_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nngp_prior.kernels.cost.cores", lambda: 4)
+    pooled = Convolutional(layers=TWO, readout="global-average-pool")
+    compiler = kernel_cost(pooled, 1, (28, 28, 1)).seconds
+    one, three = (kernel_cost(pooled, n, (28, 28, 1)).seconds - compiler for n in (8, 16))
+    assert three == pytest.approx(one, rel=0.05)
 
 
 def test_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
