@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
+
+import typer
 
 from nngp_prior.cli import output
 from nngp_prior.cli.bound import bound
@@ -17,16 +20,33 @@ from nngp_prior.cli.sample import sample
 from nngp_prior.cli.serve import serve
 from nngp_prior.cli.sharpness import app as sharpness
 from nngp_prior.errors import NngpPriorError
+from nngp_prior.versions import PACKAGE, __version__
 
 app = App(
     name="nngp-prior",
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
     epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can mend, named in "
     "one line; 130 interrupted. serve ends with the service's own.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.console.print(f"{PACKAGE} {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    del version
+
+
 app.command()(estimate)
 app.add_typer(kernel, name="kernel")
 app.command()(posterior)

@@ -75,6 +75,7 @@ def bound(
     plot: Annotated[Path | None, typer.Option(help="a PNG of the bounds against m")] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Bound the error of functions drawn from the prior given the training labels (not of a network trained by SGD)."""
@@ -94,8 +95,8 @@ def bound(
     name, points = computed.name, computed.points
     if plot is not None:
         plot_bounds(plot, name, {"": _curves(points)})
-    if json:
-        output.print_json(
+    if json or csv:
+        output.print_rows(
             {
                 "units": "nats",
                 "labelling": name,
@@ -104,7 +105,9 @@ def bound(
                 "seed": seed,
                 "versions": computed.versions,
                 "points": [_document(point) for point in points],
-            }
+            },
+            "points",
+            csv=csv,
         )
         return
     _print_curve(name, points, delta, gamma)

@@ -32,8 +32,19 @@ _OTHER_NAMES = {
 }
 
 
+_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
+
+
 class App(typer.Typer):
-    """A group of commands, each a :class:`Command`."""
+    """Group of commands, each a :class:`Command`; all take ``-h``.
+
+    Args:
+        **options: as for ``typer.Typer``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        names = {"help_option_names": ["-h", "--help"]}
+        super().__init__(no_args_is_help=True, context_settings=names, **options)
 
     @override
     def command(self, name: str | None = None, **options: Any) -> Callable[[F], F]:
@@ -41,12 +52,15 @@ class App(typer.Typer):
 
 
 class Command(typer.core.TyperCommand):
-    """A command of this package.
+    """A command of this package; its help is the function's docstring without the sections for programmers.
 
     Raises:
         InvalidInput: an option that takes one value was given twice; and what the command raises, the field being named
             as the option is.
     """
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
+        super().__init__(*args, help=_SECTION.split(help or "")[0].strip(), **options)
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -83,6 +83,7 @@ def estimate(
     delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
     url: remote.Url = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Estimate log P of one or more labellings, in nats."""
@@ -108,9 +109,9 @@ def estimate(
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     computed = _here(context, network, estimator) if url is None else _there(context, network, estimator)
-    if json:
+    if json or csv:
         rows = [{"name": name, **row} for name, row in zip(computed.names, computed.rows, strict=True)]
-        output.print_json({**computed.about, "results": rows})
+        output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
         return
     output.print_results(list(zip(computed.names, computed.results, strict=True)), delta)
     if "order" in computed.about:

@@ -25,7 +25,7 @@ from nngp_prior.schemas.sharpness_result import SharpnessResults
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob, Status
 
-app = App(help="Look after the jobs of a service.", no_args_is_help=True)
+app = App(help="Look after the jobs of a service.")
 
 Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [http://127.0.0.1:8000]")]
 Id = Annotated[str, typer.Argument(help="of the job, or its beginning")]
@@ -37,13 +37,14 @@ def list_(
     state: Annotated[str | None, typer.Option(help="only: accepted, running, successful, failed or dismissed")] = None,
     limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 50,
     url: Url = None,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """List jobs, the newest first."""
     with _client(url) as client:
         found = [job.last for job in itertools.islice(client.jobs(state), limit)]
-    if json:
-        output.print_json({"jobs": [status.document for status in found]})
+    if json or csv:
+        output.print_rows({"jobs": [status.document for status in found]}, "jobs", csv=csv)
         return
     table = Table("job", "kind", "state", "done", "created", box=None, header_style="bold", pad_edge=False)
     for status in found:

@@ -21,7 +21,7 @@ from nngp_prior.versions import versions
 if TYPE_CHECKING:
     from nngp_prior.kernels.ledger import Header
 
-app = App(help="Kernel matrices: compute, look at, and what the cache holds.", no_args_is_help=True)
+app = App(help="Kernel matrices: compute, look at, and what the cache holds.")
 _IGNORED = {"inputs_file": options.OF_DATA, "monte_carlo": ("get", "dtype")}
 _SOURCE_HELP = "a .npy file, or the key of a cached kernel (its beginning is enough)"
 Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
@@ -186,16 +186,17 @@ def plot(
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(csv: options.Csv = False, json: options.Json = False) -> None:
     """What the cache holds, the most recently used first."""
     from nngp_prior.kernels import KernelCache
 
     cache = KernelCache()
     entries = cache.entries()
     total = sum(entry.bytes for entry in entries)
-    if json:
+    if json or csv:
         rows = [entry.document for entry in entries]
-        output.print_json({"folder": str(cache.folder), "limit": cache.limit, "bytes": total, "entries": rows})
+        document = {"folder": str(cache.folder), "limit": cache.limit, "bytes": total, "entries": rows}
+        output.print_rows(document, "entries", csv=csv)
         return
     table = Table("key", "n", "kernel", "of", "size", "last use", box=None, header_style="bold", pad_edge=False)
     for entry in entries:

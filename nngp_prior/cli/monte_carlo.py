@@ -14,6 +14,7 @@ from nngp_prior.kernels.disk import require_place
 from nngp_prior.kernels.monte_carlo import monte_carlo_kernel, write_matrix
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 
@@ -63,7 +64,7 @@ def write_monte_carlo(
     if json:
         output.print_json(document)
         return
-    size = f"{len(X):,} × {len(X):,}, mean over {networks:,} networks"
+    size = f"{len(X):,} × {len(X):,}, mean over {number_of(networks, 'network')}"
     output.console.print(f"{size}: {out}, standard errors: {errors}; {document['seconds']:.1f} s", soft_wrap=True)
     if found.rank < len(X):
         output.note(f"Rank {found.rank:,} of {len(X):,}: almost every labelling has P = 0. Use more networks.")

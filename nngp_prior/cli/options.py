@@ -86,6 +86,7 @@ Checkpoint = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", callback=output.set_quiet, help="no progress and no expected cost")
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="print CSV, a line for each row of the table")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")

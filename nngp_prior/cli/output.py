@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import csv as csv_
 import importlib.util
 import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Column, Table
 
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Display
@@ -38,7 +39,14 @@ def note(message: str) -> None:
 
 def table(*headings: str, title: str | None = None, rows: str = "labelling") -> Table:
     """A table whose rows are labellings, or something else that ``rows`` names."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
+    made = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        header_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_justify="left",
+    )
     made.add_column(f"\n{rows}", no_wrap=True)
     for heading in headings:
         made.add_column(heading, justify="right", no_wrap=True)
@@ -46,9 +54,35 @@ def table(*headings: str, title: str | None = None, rows: str = "labelling") -> 
 
 
 def print_table(table: Table) -> None:
-    """Print all of a table: where the screen is too narrow for it, lines wrap and no number is cut off."""
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    Console(width=max(console.width, needed)).print(table)
+    """Print all of a table; if the screen is too narrow, in parts below each other that repeat the first column."""
+    first, *others = table.columns
+    columns = [first]
+    for column in others:
+        if len(columns) > 1 and _width(_of(table, [*columns, column])) > console.width:
+            _print_whole(_of(table, columns))
+            columns = [first]
+        columns.append(column)
+    _print_whole(table if len(columns) == len(table.columns) else _of(table, columns))
+
+
+def _of(table: Table, columns: Sequence[Column]) -> Table:
+    """A table of some columns of another one."""
+    title = table.title if columns[1] is table.columns[1] else None
+    part = Table(title=title, box=table.box, header_style="bold", padding=table.padding, title_justify="left")
+    part.show_header, part.pad_edge = table.show_header, table.pad_edge
+    for column in columns:
+        part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        part.add_row(*cells)
+    return part
+
+
+def _width(table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+
+
+def _print_whole(table: Table) -> None:
+    Console(width=max(console.width, _width(table))).print(table)
 
 
 def print_results(named: Sequence[tuple[str, Estimate | Result]], delta: float) -> None:
@@ -80,6 +114,34 @@ def print_results(named: Sequence[tuple[str, Estimate | Result]], delta: float) 
 def print_json(value: Any) -> None:
     """Print a JSON document and nothing else."""
     print(json_text(value))
+
+
+def print_rows(document: dict[str, Any], rows: str, *, csv: bool) -> None:
+    """Print a JSON document, or the rows of its table alone as CSV.
+
+    Args:
+        document: all of it.
+        rows: the key of the rows.
+        csv: True for CSV; columns of nested values have names such as ``lower_bound.log_p`` and ``interval.0``.
+    """
+    if not csv:
+        print_json(document)
+        return
+    flat = [dict(_flat(finite(row))) for row in document[rows]]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    writer = csv_.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Numbers and texts of a nested value by their paths."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            yield from _flat(part, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
 
 
 def json_text(value: Any) -> str:

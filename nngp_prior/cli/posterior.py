@@ -15,6 +15,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC
 from nngp_prior.schemas.posterior_result import PosteriorResult
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 _IGNORED = {
@@ -66,6 +67,7 @@ def posterior(
     seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
     url: remote.Url = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Predict the labels of test inputs by the prior given the training labels, and count errors."""
@@ -76,9 +78,9 @@ def posterior(
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     computed = _here(context, network, parameters) if url is None else _there(context, network, parameters)
-    if json:
+    if json or csv:
         rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
-        output.print_json({**computed.about, "results": rows})
+        output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
         return
     print_posteriors(computed.names, computed.results, computed.about)
 
@@ -146,7 +148,7 @@ def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], a
         results: one for each.
         about: what stands above them, with the numbers of inputs.
     """
-    title = f"{about['train']:,} training inputs, {about['n'] - about['train']:,} test inputs"
+    title = f"{number_of(about['train'], 'training input')}, {number_of(about['n'] - about['train'], 'test input')}"
     headings = ("log P(S) ± s.e.\n(nats)", "Gibbs error\n± s.e.", "vote error\n(range*)", "uncertain\nvotes*")
     made = output.table(*headings, "log P(test | S) ± s.e.\n(nats)", "\nstatus", "\ns", title=title)
     for name, result in zip(names, results, strict=True):

@@ -18,6 +18,7 @@ from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import estimator_of
 from nngp_prior.schemas.result import LEVEL, Result, row_of
 from nngp_prior.schemas.sample_result import SampledFunction, Samples, bits_of
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def sample(
     plot: Annotated[Path | None, typer.Option(help="a PNG of frequency against rank and complexity")] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions."""
@@ -78,8 +80,8 @@ def sample(
     options.refuse_ignored(context, {"inputs_file": options.OF_DATA})
     given = Given.of(context, network)
     drawn = (_here if url is None else _there)(context, network, given, methods)
-    if json:
-        output.print_json(
+    if json or csv:
+        output.print_rows(
             {
                 "units": "nats",
                 **drawn.about,
@@ -93,7 +95,9 @@ def sample(
                 "seconds": drawn.seconds,
                 "versions": drawn.versions,
                 "top": [_document(drawn, i) for i in range(len(drawn.top))],
-            }
+            },
+            "top",
+            csv=csv,
         )
         return
     _print_drawn(drawn, source)
@@ -260,9 +264,10 @@ def _document(drawn: _Drawn, i: int) -> dict[str, Any]:
 def _print_drawn(drawn: _Drawn, source: str) -> None:
     _print_table(drawn, source)
     if drawn.undecided:
+        where, draws = int(drawn.zeros.argmax()), number_of(drawn.undecided, "draw")
         output.note(
-            f"{drawn.undecided:,} draws have an output that is exactly 0 (at input {int(drawn.zeros.argmax())} most "
-            "often), hence no labels; they count as draws of no function"
+            f"{draws} with an output that is exactly 0 (most often at input {where}), hence without labels; counted as "
+            "of no function"
         )
 
 
@@ -271,7 +276,8 @@ def _print_table(drawn: _Drawn, source: str) -> None:
     headings = ["\nones", *(_MEASURES[name] for name in measures)]
     headings += ["\ndraws", f"{source}\n(nats)", "95 % interval\n(nats)"]
     headings += [] if drawn.compared is None else [f"{drawn.compared[0]}\n(nats)"]
-    title = f"{drawn.draws:,} draws, {drawn.functions:,} functions of {len(drawn.zeros):,} inputs"
+    functions = f"{number_of(drawn.functions, 'function')} of {number_of(len(drawn.zeros), 'input')}"
+    title = f"{number_of(drawn.draws, 'draw')}, {functions}"
     table = output.table(*headings, *(f"{method}\n(nats)" for method in drawn.estimates), title=title, rows="rank")
     beside = [*([] if drawn.compared is None else [drawn.compared[1]]), *drawn.estimates.values()]
     for i, (rank, labels, draws, frequency, complexities) in enumerate(drawn.top):

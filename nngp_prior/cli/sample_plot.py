@@ -10,6 +10,7 @@ import numpy as np
 
 from nngp_prior.data.complexity import lempel_ziv
 from nngp_prior.prior.sampling import FunctionCounts
+from nngp_prior.schemas.text import number_of
 
 _POINTS = 400  # of a rank plot: more cannot be told apart
 _FUNCTIONS = 2000  # whose complexity is shown, of those drawn twice or more
@@ -48,7 +49,7 @@ def plot_functions(
     colours = dict(zip([*sampled, *estimated], _COLOURS, strict=False))
     for name, counts in sampled.items():
         shown = np.unique(np.geomspace(1, max(len(counts), 1), _POINTS).astype(int))[: len(counts)]
-        label = f"{name}, {counts.draws:,} draws"
+        label = f"{name}, {number_of(counts.draws, 'draw')}"
         left.plot(shown, counts.counts[shown - 1] / counts.draws, color=colours[name], lw=1.4, label=label)
         k = min(_FUNCTIONS, int(np.sum(counts.counts > 1)))
         complexities = [lempel_ziv(labels) for labels in counts.labels(slice(k))]

@@ -8,7 +8,7 @@ from nngp_prior.cli.sharpness_measure import measure
 from nngp_prior.cli.sharpness_spectrum import spectrum
 from nngp_prior.cli.sharpness_train import train
 
-app = App(help="Train finite networks and measure how flat they are.", no_args_is_help=True)
+app = App(help="Train finite networks and measure how flat they are.")
 app.command()(train)
 app.command()(measure)
 app.command()(spectrum)

@@ -12,6 +12,7 @@ import typer
 from nngp_prior.cli import options, output, trained_networks
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.landscape import Landscape
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -115,4 +116,4 @@ def _print(title: str, surface: Surface, unit: str, seconds: float) -> None:
         at = [f"{axis[i]:.3g}" for axis, i in zip(surface.coordinates, place, strict=True)]
         table.add_row(name, *at, *["–"] * (2 - len(at)), f"{surface.loss[place]:.4g}", f"{surface.error[place]:.1%}")
     output.print_table(table)
-    output.console.print(f"{surface.loss.size:,} points in {seconds:.1f} s", highlight=False)
+    output.console.print(f"{number_of(surface.loss.size, 'point')} in {seconds:.1f} s", highlight=False)

@@ -41,6 +41,7 @@ def measure(
     seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
     url: remote.Url = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Measure how flat the loss is at trained networks: eigenvalues, traces, norms."""
@@ -50,11 +51,20 @@ def measure(
     taken = (_here if url is None else _there)(context, found, places, specifications)
     numbers, statuses = ([each[i] for i in places] for each in (found.trained.seeds, found.trained.statuses))
     trained_networks.note_statuses(found.trained, places)
-    if json:
+    if json or csv:
         networks = [
             {"network": number, "status": status, **each.document}
             for number, status, each in zip(numbers, statuses, taken, strict=True)
         ]
+        if csv:
+            names = ("network", "status")
+            figures = [
+                {**{name: each[name] for name in names}, **figure}
+                for each in networks
+                for figure in each["measurements"]
+            ]
+            output.print_rows({"figures": figures}, "figures", csv=True)
+            return
         output.print_json({"file": str(file), "on": on, "epoch": epoch, **found.source, "networks": networks})
         return
     for number, each in zip(numbers, taken, strict=True):

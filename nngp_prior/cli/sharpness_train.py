@@ -14,6 +14,7 @@ from nngp_prior.cli import options, output
 from nngp_prior.cli.command import naming
 from nngp_prior.cli.problems import describe, parse_problem
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.versions import versions
 
@@ -71,6 +72,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of all of them")] = 0,
     out: options.Checkpoint = None,
     quiet: options.Quiet = False,
+    csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
     """Train networks from draws of the prior until all signs are right."""
@@ -111,8 +113,8 @@ def train(
         )
     seconds = time.perf_counter() - began
     rows = [_row(trained, i) for i in range(len(trained))]
-    if json:
-        output.print_json(
+    if json or csv:
+        output.print_rows(
             {
                 **{name: trained.about[name] for name in ("architecture", "training", "seed")},
                 **source,
@@ -122,7 +124,9 @@ def train(
                 "file": None if out is None else str(out),
                 "seconds": seconds,
                 "versions": versions(),
-            }
+            },
+            "networks",
+            csv=csv,
         )
         return
     _print(trained, rows, f"{n:,} {dataset.kind}, {describe(labels)}, {trained.finite.size:,} parameters", seconds)
@@ -171,7 +175,7 @@ def _print(trained: Trained, rows: list[dict[str, Any]], title: str, seconds: fl
             *("–" if error is None else f"{error:.1%}" for error in errors),
         )
     output.print_table(table)
-    output.console.print(f"{len(rows)} networks in {seconds:.1f} s", highlight=False)
+    output.console.print(f"{number_of(len(rows), 'network')} in {seconds:.1f} s", highlight=False)
     for row in rows:
         if row["message"]:
             output.note(f"network {row['network']}: {row['message']}")
