@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
     from nngp_prior.schemas.kernel import MonteCarlo
+    from nngp_prior.sharpness.trained_data import function_probability
     from nngp_prior.versions import __version__
 
 _HOMES = {
@@ -57,6 +58,7 @@ _HOMES = {
     "contributions": "nngp_prior.prior.contributions",
     "estimate_cost": "nngp_prior.probability",
     "function_posterior": "nngp_prior.prior.posterior",
+    "function_probability": "nngp_prior.sharpness.trained_data",
     "kernel": "nngp_prior.kernels",
     "kernel_cost": "nngp_prior.kernels",
     "learning_curve": "nngp_prior.prior.learning_curve",
@@ -90,6 +92,7 @@ __all__ = [
     "contributions",
     "estimate_cost",
     "function_posterior",
+    "function_probability",
     "kernel",
     "kernel_cost",
     "learning_curve",

@@ -9,9 +9,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nngp_prior.cli import options, output, remote
+from nngp_prior.cli import options, output, remote, trained_networks
 from nngp_prior.cli.command import naming
-from nngp_prior.cli.problems import Given, estimates, for_classes, problem_of
+from nngp_prior.cli.problems import Given, estimates, for_classes, problem_of, problem_of_rows
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
@@ -22,6 +22,17 @@ from nngp_prior.versions import versions
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
 # Options that mean nothing beside another one.
 _IGNORED = {
+    "trained": (
+        "kernel_file",
+        "inputs_file",
+        "labels_file",
+        "label_classes",
+        *options.OF_DATA,
+        "preprocessing",
+        *_OF_LABELLING,
+        *options.OF_ARCHITECTURE,
+        *options.OF_MONTE_CARLO,
+    ),
     "kernel_file": (
         "inputs_file",
         *options.OF_DATA,
@@ -54,6 +65,12 @@ def estimate(
     inputs_file: options.InputsFile = None,
     labels_file: options.LabelsFile = None,
     label_classes: options.LabelClasses = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="file of sharpness train: functions of its networks at training and test inputs")
+    ] = None,
+    network: Annotated[
+        list[int] | None, typer.Option(help="with --trained: a network's number; may be repeated [all]")
+    ] = None,
     architecture: options.ArchitectureName = "fully-connected",
     depth: options.Depth = None,
     blocks: options.Blocks = None,
@@ -106,9 +123,11 @@ def estimate(
             jitter=jitter,
             **{name: value for name, value in chosen.items() if value is not None},
         )
-    network = options.architecture_of(context)
+    architecture_ = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
-    computed = _here(context, network, estimator) if url is None else _there(context, network, estimator)
+    if network and trained is None:
+        raise InvalidInput("--network", "means nothing without --trained", "Add that, or leave it out.")
+    computed = (_here if url is None else _there)(context, architecture_, estimator)
     if json or csv:
         rows = [{"name": name, **row} for name, row in zip(computed.names, computed.rows, strict=True)]
         output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
@@ -129,7 +148,11 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
     """Estimates of this process."""
     given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
-        problem = problem_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
+        if given.trained is not None:
+            functions = trained_networks.functions_of_file(given.trained, given.network)
+            problem = problem_of_rows(*functions, estimator, bars)
+        else:
+            problem = problem_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
         named = estimates(problem, given.seed, bars)
         names, results = [name for name, _ in named], [result for _, result in named]
     about = {
@@ -150,7 +173,11 @@ def _there(context: typer.Context, network: Architecture, estimator: Estimator) 
     given = SimpleNamespace(**context.params)
     remote.require_default("monte-carlo", given.monte_carlo, None)
     with Client(given.url) as client:
-        asked = remote.asked(client, Given.of(context, network), estimator)
+        if given.trained is not None:
+            network, X, named, _ = trained_networks.functions_of_file(given.trained, given.network)
+            asked = remote.Asked(X, [labels for _, labels in named], [name for name, _ in named], ())
+        else:
+            asked = remote.asked(client, Given.of(context, network), estimator)
         estimator = for_classes(estimator, asked.labellings, asked.known_classes)
         results = remote.estimated(client, network, (asked.dataset, asked.labellings), estimator, given.seed)
     if all(result.estimate is None for result in results):

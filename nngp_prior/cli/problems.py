@@ -324,6 +324,34 @@ def problem_of(
     return _problem(architecture, inputs_of(data, architecture), named, source, estimator, progress, monte_carlo)
 
 
+def problem_of_rows(
+    architecture: Architecture,
+    X: np.ndarray,
+    labellings: list[tuple[str, np.ndarray]],
+    source: dict[str, Any],
+    estimator: Estimator,
+    bars: output.ProgressBars,
+) -> Problem:
+    """The kernel of an architecture on inputs, with labels that are there already.
+
+    Args:
+        architecture: of the network.
+        X: inputs.
+        labellings: names and labels.
+        source: what JSON says of them.
+        estimator: whose memory is asked for before the kernel is made.
+        bars: draw the kernel's progress.
+
+    Returns:
+        the problem.
+    """
+    from nngp_prior.probability import require_memory
+
+    require_memory(len(X), estimator, with_kernel=True)
+    progress = bars.bar(f"kernel of {len(X):,} inputs")
+    return _problem(architecture, X, labellings, source, estimator, progress, None)
+
+
 def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: Sequence[int]) -> Estimator:
     """The estimator with as many classes as there are, if the labellings are the classes themselves.
 

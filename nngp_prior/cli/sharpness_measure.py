@@ -36,6 +36,8 @@ def measure(
     ] = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
+    inputs_file: options.InputsFile = None,
+    labels_file: options.LabelsFile = None,
     loss: trained_networks.Loss = None,
     dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
@@ -46,7 +48,8 @@ def measure(
 ) -> None:
     """Measure how flat the loss is at trained networks: eigenvalues, traces, norms."""
     specifications = [_specification(text) for text in measures or DEFAULT]
-    found = trained_networks.open_networks(file, on)
+    options.refuse_ignored(context, {"inputs_file": ("on",)})
+    found = trained_networks.open_networks(file, on, inputs_file, labels_file)
     places = trained_networks.places(found.trained, network)
     taken = (_here if url is None else _there)(context, found, places, specifications)
     numbers, statuses = ([each[i] for i in places] for each in (found.trained.seeds, found.trained.statuses))

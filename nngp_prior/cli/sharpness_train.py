@@ -12,8 +12,10 @@ from pydantic import TypeAdapter
 
 from nngp_prior.cli import options, output
 from nngp_prior.cli.command import naming
-from nngp_prior.cli.problems import describe, parse_problem
+from nngp_prior.cli.problems import Given, describe, parse_corruption
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.data import TrainingData
 from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.versions import versions
@@ -22,12 +24,18 @@ if TYPE_CHECKING:
     from nngp_prior.sharpness.trained import Trained
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
+_IGNORED = {
+    "inputs_file": tuple(name for name in options.OF_DATA if name != "n"),
+    "labels_file": ("labelling",),
+}
 
 
 def train(
     context: typer.Context,
     data: options.DataName = "digits",
-    n: Annotated[int, typer.Option("-n", "--n", help="inputs of the training set")] = 500,
+    n: Annotated[
+        int | None, typer.Option("-n", "--n", help="inputs of the training set [500; of a file all that are left]")
+    ] = None,
     attack: Annotated[
         int, typer.Option(help="further inputs, trained on with flipped labels and no part of the function")
     ] = 0,
@@ -39,6 +47,8 @@ def train(
     encoding: options.Encoding = None,
     leave_out_zero: options.LeaveOutZero = None,
     preprocessing: options.PreprocessingName = None,
+    inputs_file: options.InputsFile = None,
+    labels_file: options.LabelsFile = None,
     labelling: options.LabellingName = None,
     corrupt: Annotated[str | None, typer.Option(help=f"of the training set's labels: {options.CORRUPTIONS}")] = None,
     corrupt_seed: options.CorruptSeed = 0,
@@ -85,18 +95,16 @@ def train(
     }
     training = Training(**fields)
     options.require_npz(out)
-    text = labelling or options.default_labelling(data)
-    dataset, (labels,) = parse_problem(options.data_fields(context, network), classes, [text], corrupt, corrupt_seed)
-    from nngp_prior.data.splits import training_sets
+    options.refuse_ignored(context, _IGNORED)
+    source = _source(context, network)
+    from nngp_prior.data.splits import training_data
     from nngp_prior.sharpness.training import train as train_networks
 
-    sets = training_sets(dataset, labels, attack, test)
-    source = {
-        "dataset": dataset.model_dump(mode="json"),
-        "labelling": labels.model_dump(mode="json"),
-        "attack": attack,
-        "test": test,
-    }
+    sets = training_data(source)
+    count = len(sets.train[1])
+    fields = source.model_dump(mode="json", exclude={"preprocessing"} if source.inputs_file is None else set())
+    about = {name: value for name, value in fields.items() if value is not None and name != "n"}
+    about |= {} if source.inputs_file is None else {"n": count}
     began = time.perf_counter()
     with output.ProgressBars() as bars:
         trained = train_networks(
@@ -107,9 +115,9 @@ def train(
             attack=sets.attack,
             test=sets.test,
             seed=seed,
-            source=source,
+            source=about,
             checkpoint=out,
-            progress=bars.bar(f"{network.kind}, {training.optimizer.kind}, n = {n:,}", rows=True),
+            progress=bars.bar(f"{network.kind}, {training.optimizer.kind}, n = {count:,}", rows=True),
         )
     seconds = time.perf_counter() - began
     rows = [_row(trained, i) for i in range(len(trained))]
@@ -117,8 +125,8 @@ def train(
         output.print_rows(
             {
                 **{name: trained.about[name] for name in ("architecture", "training", "seed")},
-                **source,
-                "n": n,
+                **about,
+                "n": count,
                 "parameters": trained.finite.size,
                 "networks": rows,
                 "file": None if out is None else str(out),
@@ -129,9 +137,34 @@ def train(
             csv=csv,
         )
         return
-    _print(trained, rows, f"{n:,} {dataset.kind}, {describe(labels)}, {trained.finite.size:,} parameters", seconds)
+    _print(trained, rows, f"{count:,} {_described(source)}, {trained.finite.size:,} parameters", seconds)
     if out is not None:
         output.console.print(f"Written: {out}", highlight=False)
+
+
+def _source(context: typer.Context, network: Architecture) -> TrainingData:
+    """Where the sets come from: a data set, or files."""
+    given, params = Given.of(context, network, corrupt=context.params["labels_file"] is None), context.params
+    dataset, labellings = given._replace(fields={"n": 500, **given.fields}).specified()
+    corrupt = params["corrupt"] if given.labels_file is not None or not labellings else None
+    files = {name: params[name] and str(params[name].resolve()) for name in ("inputs_file", "labels_file")}
+    return TrainingData(
+        dataset=dataset,
+        **files,
+        preprocessing=given.preprocessing if dataset is None else "none",  # pyright: ignore[reportArgumentType]
+        labelling=None if given.labels_file is not None or not labellings else labellings[0],
+        corruption=None if corrupt is None else parse_corruption(corrupt, params["corrupt_seed"]),
+        n=params["n"] if dataset is None else None,
+        attack=params["attack"],
+        test=params["test"],
+    )
+
+
+def _described(source: TrainingData) -> str:
+    """Data and labels in a few words."""
+    data = source.dataset.kind if source.dataset is not None else f"inputs of {Path(source.inputs_file or '').name}"
+    labels = f"labels of {Path(source.labels_file).name}" if source.labels_file else "labels as in the file"
+    return f"{data}, {labels if source.labelling is None else describe(source.labelling)}"
 
 
 def _optimizer(name: str, learning_rate: float | None) -> Optimizer:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from pydantic import TypeAdapter
 
 from nngp_prior.cli import output
-from nngp_prior.cli.problems import parse_dataset
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Labelling
+from nngp_prior.schemas.data import TrainingData
 
 if TYPE_CHECKING:
+    from nngp_prior.data.splits import Examples, Sets
+    from nngp_prior.schemas.architecture import Architecture
     from nngp_prior.sharpness.problem import Problem
     from nngp_prior.sharpness.trained import Trained
-
-_LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
 
 File = Annotated[Path, typer.Argument(help="what sharpness train wrote (.npz)", show_default=False)]
 On = Annotated[str, typer.Option("--on", help="training: without the attack set; all: with it; attack; or test")]
@@ -61,12 +59,14 @@ class Networks(NamedTuple):
         return Problem.of(self.trained.architecture, parameters, self.data, loss=loss, dtype=dtype)
 
 
-def open_networks(path: Path, on: str) -> Networks:
-    """Read networks, and make the data again that they were trained on.
+def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> Networks:
+    """Read networks, and the data that they are measured on.
 
     Args:
         path: of the file.
-        on: which set: ``training``, ``all``, ``attack`` or ``test``.
+        on: which set of their own data, made again: ``training``, ``all``, ``attack`` or ``test``.
+        inputs_file: inputs in the place of their own data.
+        labels_file: labels of these, which may also come with them.
 
     Returns:
         both.
@@ -74,16 +74,16 @@ def open_networks(path: Path, on: str) -> Networks:
     Raises:
         InvalidInput: the file does not say what data it is of, or there is no such set.
     """
-    from nngp_prior.data.splits import training_sets
     from nngp_prior.sharpness.trained import Trained
 
     trained = Trained.load(path)
-    source = trained.about.get("source") or {}
-    if not {"dataset", "labelling", "attack", "test"} <= set(source):
-        problem = f"{path} does not say what data its networks were trained on"
-        raise InvalidInput("FILE", problem, "Measure it from Python: nngp_prior.sharpness.measure.")
-    dataset, labelling = parse_dataset(source["dataset"]), _LABELLING.validate_python(source["labelling"])
-    sets = training_sets(dataset, labelling, source["attack"], source["test"])
+    kind = trained.architecture.kind  # pyright: ignore[reportAttributeAccessIssue]  users' own networks are not opened here
+    if inputs_file is not None:
+        data, source = data_of_files(inputs_file, labels_file)
+        return Networks(trained, data, source, f"{kind}, {len(data[1]):,} inputs of {inputs_file.name}")
+    if labels_file is not None:
+        raise InvalidInput("--labels-file", "means nothing without --inputs-file", "Add that, or leave it out.")
+    sets, source = sets_of(trained, path), dict(trained.about["source"])
     parts = {"training": [sets.train], "all": [sets.train, sets.attack], "attack": [sets.attack], "test": [sets.test]}
     if on not in parts:
         raise InvalidInput("--on", f"got {on!r}", f"Choose one of {', '.join(parts)}.")
@@ -91,8 +91,73 @@ def open_networks(path: Path, on: str) -> Networks:
     if not chosen:
         raise InvalidInput("--on", f"got {on!r}, and these networks have no such set", "Choose training.")
     X, y = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
-    title = f"{trained.architecture.kind}, {len(X):,} {dataset.kind} ({on} set)"  # pyright: ignore[reportAttributeAccessIssue]
-    return Networks(trained, (X, y), dict(source), title)
+    name = source["dataset"]["kind"] if source.get("dataset") else f"inputs of {Path(source['inputs_file']).name}"
+    return Networks(trained, (X, y), source, f"{kind}, {len(X):,} {name} ({on} set)")
+
+
+def sets_of(trained: Trained, path: Path) -> Sets:
+    """Training, attack and test set of networks, made again.
+
+    Args:
+        trained: the networks.
+        path: of their file.
+
+    Returns:
+        the sets.
+
+    Raises:
+        InvalidInput: the file does not say what data it is of, or they have changed.
+    """
+    from nngp_prior.sharpness.trained_data import training_sets_of
+
+    try:
+        return training_sets_of(trained)
+    except InvalidInput as error:
+        if error.field != "trained":
+            raise
+        problem = error.problem.replace("the networks", f"the networks of {path}")
+        raise InvalidInput("FILE", problem, "Give --inputs-file and --labels-file, or train again.") from None
+
+
+def functions_of_file(
+    path: Path, asked: list[int] | None
+) -> tuple[Architecture, np.ndarray, list[tuple[str, np.ndarray]], dict[str, Any]]:
+    """The functions that trained networks compute at their training and test inputs.
+
+    Args:
+        path: of the file.
+        asked: numbers of networks; all when there are none.
+
+    Returns:
+        their architecture, the inputs, names and labels, and what JSON says of them.
+    """
+    from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.trained_data import functions_of
+
+    trained = Trained.load(path)
+    sets = sets_of(trained, path)
+    indices = places(trained, asked)
+    note_statuses(trained, indices)
+    X, labels = functions_of(trained, sets.train, None if sets.test is None else sets.test[0])
+    named = [(f"network {trained.seeds[i]}", labels[i]) for i in indices]
+    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    return architecture, X, named, {"file": str(path), "train": len(sets.train[1]), **trained.about["source"]}
+
+
+def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples, dict[str, Any]]:
+    """Inputs and labels from files, in their order.
+
+    Args:
+        inputs_file: of inputs, and perhaps labels.
+        labels_file: of labels.
+
+    Returns:
+        both, and where they come from, for JSON.
+    """
+    from nngp_prior.data.splits import training_data
+
+    files = {"inputs_file": str(inputs_file), "labels_file": None if labels_file is None else str(labels_file)}
+    return training_data(TrainingData(**files)).train, files
 
 
 def note_statuses(trained: Trained, chosen: list[int]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from nngp_prior.data.datasets import load
-from nngp_prior.data.labellings import corrupted, label
+from nngp_prior.data.datasets import Data, load, load_file
+from nngp_prior.data.labellings import corrupted, label, own_labels
+from nngp_prior.data.own_files import read_labels
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Dataset, ImageData, Labelling
+from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TrainingData
+from nngp_prior.schemas.labels import check_labels
 from nngp_prior.schemas.text import one_line
 
 Examples = tuple[Float[np.ndarray, "n ..."], Integer[np.ndarray, " n"]]
@@ -52,26 +55,68 @@ def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test:
     Raises:
         InvalidInput: no ``n``, more inputs than there are, or labels that are not ±1.
     """
-    if dataset.n is None:
-        raise InvalidInput("n", "is missing", "Say how many inputs there are to train on.")
     for name, count in (("attack", attack), ("test", test)):
         if count < 0:
             raise InvalidInput(name, f"got {count}", "Pass a number of inputs, 0 for none.")
-    if labelling.kind == "classes":
+    return training_data(TrainingData(dataset=dataset, labelling=labelling, attack=attack, test=test))
+
+
+def training_data(source: TrainingData) -> Sets:
+    """The sets of a specification, as :func:`training_sets` draws them; inputs from a file keep their order.
+
+    Args:
+        source: where they come from.
+
+    Returns:
+        the three sets.
+
+    Raises:
+        InvalidInput: more inputs are asked for than there are, or labels that are not ±1.
+        DataUnavailable: a file is missing or broken.
+    """
+    if source.labelling is not None and source.labelling.kind == "classes":
         raise InvalidInput("labelling", "got classes, where one output has labels -1 and +1", "Choose threshold, ….")
-    n, apart = dataset.n, isinstance(dataset, ImageData) and dataset.split == "train" and test > 0
-    clean = labelling.model_copy(update={"corruption": None})
-    X, y = _labelled(dataset.model_copy(update={"n": n + attack + (0 if apart else test)}), clean)
-    train = y[:n] if labelling.corruption is None else corrupted(y[:n], labelling.corruption)
-    tested = None
-    if apart:
-        tested = _labelled(dataset.model_copy(update={"n": test, "split": "test"}), clean)
-    elif test:
-        tested = X[n + attack :], y[n + attack :]
-    attacked = (X[n : n + attack], -y[n : n + attack]) if attack else None
-    return Sets((X[:n], train), attacked, tested)
+    if source.inputs_file is not None:
+        parts = [load_file(Path(source.inputs_file), source.preprocessing)]
+        n = len(parts[0].X) - source.attack - source.test if source.n is None else source.n
+    else:
+        parts, n = _drawn(source)
+    X = np.concatenate([part.images for part in parts])
+    y, total = _labels(source, parts, len(X)), n + source.attack + source.test
+    if n < 1 or total > len(X):
+        problem = (
+            f"{max(n, 1):,} training, {source.attack:,} attack and {source.test:,} test inputs are more than {len(X):,}"
+        )
+        raise InvalidInput("n", problem, "Ask for fewer.")
+    corruption = source.corruption if source.labelling is None else source.labelling.corruption
+    train = y[:n] if corruption is None else corrupted(y[:n], corruption)
+    tested, cut = slice(n + source.attack, total), slice(n, n + source.attack)
+    return Sets(
+        (X[:n], train), (X[cut], -y[cut]) if source.attack else None, (X[tested], y[tested]) if source.test else None
+    )
 
 
-def _labelled(dataset: Dataset, labelling: Labelling) -> Examples:
-    data = load(dataset)
-    return data.images, label(labelling, data.classes, data.known_classes)
+def _drawn(source: TrainingData) -> tuple[list[Data], int]:
+    """Inputs of a data set, those of a split of their own for the test apart, and how many there are to train on."""
+    dataset = source.dataset
+    if dataset is None or dataset.n is None:
+        raise InvalidInput("n", "is missing", "Say how many inputs there are to train on.")
+    n, apart = dataset.n, isinstance(dataset, ImageData) and dataset.split == "train" and source.test > 0
+    first = load(dataset.model_copy(update={"n": n + source.attack + (0 if apart else source.test)}))
+    if not apart:
+        return [first], n
+    return [first, load(dataset.model_copy(update={"n": source.test, "split": "test"}))], n
+
+
+def _labels(source: TrainingData, parts: list[Data], total: int) -> Integer[np.ndarray, " n"]:
+    """True labels of all inputs."""
+    if source.labels_file is not None:
+        named = read_labels(Path(source.labels_file))
+        if len(named) > 1:
+            raise InvalidInput("labels_file", f"has {len(named)} labellings", "Give one.")
+        return check_labels(named[0][1], total, field="labels_file").astype(np.int8)
+    if source.labelling is not None:
+        clean = source.labelling.model_copy(update={"corruption": None})
+        return np.concatenate([label(clean, part.classes, part.known_classes) for part in parts])
+    (part,) = parts
+    return own_labels(part.classes, part.known_classes, Path(source.inputs_file or "").name).astype(np.int8)

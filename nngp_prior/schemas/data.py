@@ -277,3 +277,30 @@ Labelling = Annotated[
     Threshold | Parity | OneVsRest | TwoClasses | Classes | RandomLabels | Constant | Explicit,
     Field(discriminator="kind"),
 ]
+
+
+class TrainingData(Specification):
+    """Where the training, attack and test sets of trained networks come from: a data set, or files.
+
+    Attributes:
+        dataset: a data set with ``n``, the number of training inputs; or none, and ``inputs_file``.
+        inputs_file: path of inputs, in their order: training set, attack set, test set.
+        preprocessing: of inputs from a file.
+        labels_file: path of one labelling of all these inputs, true labels also of the attack set.
+        labelling: how they are labelled without such a file; its corruption is of the training set alone. If both are
+            absent, labels that come with the inputs' file are used.
+        corruption: of training labels from a file.
+        n: number of training inputs from a file; all but those of the other sets when absent.
+        attack: number of inputs of the attack set.
+        test: number of inputs of the test set.
+    """
+
+    dataset: Dataset | None = None
+    inputs_file: str | None = None
+    preprocessing: PlainPreprocessing = "none"
+    labels_file: str | None = None
+    labelling: Labelling | None = None
+    corruption: Corruption | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    attack: Annotated[int, Field(ge=0)] = 0
+    test: Annotated[int, Field(ge=0)] = 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nngp_prior.sharpness.spectrum import spectral_density
     from nngp_prior.sharpness.surface import Surface, landscape
     from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.trained_data import function_probability, functions_of
     from nngp_prior.sharpness.training import attack_set, train
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Training",
     "attack_set",
     "finite_network",
+    "function_probability",
+    "functions_of",
     "hidden_layers",
     "landscape",
     "measure",
@@ -52,6 +55,7 @@ __getattr__, __dir__ = attributes(
         ),
         **dict.fromkeys(("hidden_layers", "rescale", "rescale_nodes"), "nngp_prior.sharpness.rescaling"),
         **dict.fromkeys(("attack_set", "train"), "nngp_prior.sharpness.training"),
+        **dict.fromkeys(("function_probability", "functions_of"), "nngp_prior.sharpness.trained_data"),
         **dict.fromkeys(("Surface", "landscape"), "nngp_prior.sharpness.surface"),
         "Landscape": "nngp_prior.schemas.landscape",
         "FiniteNetwork": "nngp_prior.sharpness.networks",

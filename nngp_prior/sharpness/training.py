@@ -169,14 +169,21 @@ def _about(
         "input_shape": list(data.X.shape[1:]),
         "n": data.n,
         "attack": len(data.y) - data.n,
-        "examples": _digest(data.X, data.y),
-        "test": None if data.test is None else _digest(*data.test),
-        "initial": None if initial is None else _digest(*jax.tree.leaves(initial)),
+        "examples": digest(data.X, data.y),
+        "test": None if data.test is None else digest(*data.test),
+        "initial": None if initial is None else digest(*jax.tree.leaves(initial)),
     }
 
 
-def _digest(*arrays: np.ndarray) -> str:
-    """SHA-256, in hexadecimal, of arrays."""
+def digest(*arrays: np.ndarray) -> str:
+    """SHA-256, in hexadecimal, of arrays.
+
+    Args:
+        *arrays: any number of them.
+
+    Returns:
+        it.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
