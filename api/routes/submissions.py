@@ -21,7 +21,6 @@ from nngp_prior.versions import versions
 
 _LONGEST_WAIT = 30
 _RETRY_AFTER = 5  # seconds
-_PATIENCE = 3.0  # estimated times are right to a factor of about this
 
 
 def routers() -> list[APIRouter]:
@@ -118,7 +117,7 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
             f"The request has {plan.rows:,} {plan.unit} and a job may have {most:,}. Send several requests.",
         )
     longest = max(chunk.seconds for chunk in plan.chunks)
-    if longest > _PATIENCE * service.settings.task_seconds:
+    if longest > service.settings.task_seconds:
         raise Problem(
             422,
             "too-long",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
+from api.work.footprint import bytes_of_inputs, bytes_of_kernel, seconds_of_kernel
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.prior.workbench import Workbench
@@ -59,31 +61,43 @@ def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds:
     rows = bench.count(request)
     facts = bench.facts(request)
     n, estimator = facts["n"], request.estimator
-    memory = _bytes(n, estimator)
+    kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
+    job, cached = bench.kernel_job(kernel), bench.has(kernel)
+    small = constraints(n, estimator) <= SMALL
+    threads = 1 if small else limits.cores
+
+    def needed(n: int) -> int:
+        """Peak memory of a worker: inputs, matrix, and what the kernel or the estimate takes beside them."""
+        working = max(bytes_of_kernel(job, n, threads), _bytes(n, estimator, threads))
+        return bytes_of_inputs(job, n) + 8 * n * n + working
+
+    memory = needed(n)
     if memory > limits.bytes:
-        largest = largest_that_fits(n, limits.bytes, lambda n: _bytes(n, estimator))
-        remedy = f"Use at most {largest:,} inputs" if largest else "Use fewer particles"
+        largest = largest_that_fits(n, limits.bytes, needed)
+        of_kernel = bytes_of_kernel(job, 1, threads) > limits.bytes // 2
+        less = "Use smaller images, or a network without pooling" if of_kernel else "Use fewer particles or classes"
+        remedy = f"Use at most {largest:,} inputs" if largest else less
         raise ResourceLimit(
             f"dataset.n: {estimator.kind} on n = {n:,} inputs takes {memory / 2**30:.1f} GiB with its "
             f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. {remedy}, or raise "
             "NNGP_MEMORY_LIMIT."
         )
-    small = constraints(n, estimator) <= SMALL
     each = seconds(n)
     size = _size(rows, each, limits.cores if small else 1)
-    chunks = tuple(
+    chunks = [
         Chunk(tuple(range(i, min(i + size, rows))), int(small), memory, each * min(size, rows - i))
         for i in range(0, rows, size)
-    )
-    kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
-    return Plan(rows, chunks, "labellings", facts, bench.has(kernel))
+    ]
+    if not cached:
+        chunks[0] = replace(chunks[0], seconds=chunks[0].seconds + seconds_of_kernel(job, threads))
+    return Plan(rows, tuple(chunks), "labellings", facts, cached)
 
 
-def _bytes(n: int, estimator: Estimator) -> int:
-    """Peak memory of a worker with the kernel in it, on the host: whether there is a GPU only workers know."""
+def _bytes(n: int, estimator: Estimator, threads: int) -> int:
+    """Peak memory of an estimate on the host: whether there is a GPU only workers know."""
     if isinstance(estimator, EP | SMC):
         estimator = estimator.model_copy(update={"backend": "numpy"})
-    return 8 * n * n + memory_needed(n, estimator)
+    return memory_needed(n, estimator, threads)
 
 
 def _size(rows: int, each: float, workers: int) -> int:

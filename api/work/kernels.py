@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
+from api.work.footprint import bytes_of_inputs, bytes_of_kernel, seconds_of_kernel
+from nngp_prior.errors import ResourceLimit
 from nngp_prior.prior.materials import about
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.request import KernelRequest
 from nngp_prior.versions import versions
-
-_WORKING = 2**29  # tiles of all threads, JAX and what it has compiled
 
 
 class Kernels:
@@ -25,12 +25,19 @@ class Kernels:
 
     def plan(self, request: KernelRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; the matrix goes to the disk tile by tile."""
-        del limits
         job = bench.kernel_job(request)
         bench.require_room(request)
-        seconds = 2.0 + 1e-7 * len(job.X) ** 2
-        facts = {"n": len(job.X), "kernel": job.key, **about(request.dataset), "versions": versions()}
-        return Plan(1, (Chunk((0,), 0, _WORKING, seconds),), "kernels", facts, bench.has(request))
+        n, cores = len(job.X), limits.cores
+        memory = bytes_of_inputs(job, n) + bytes_of_kernel(job, n, cores)
+        if memory > limits.bytes:
+            raise ResourceLimit(
+                f"dataset.n: the kernel of n = {n:,} inputs takes {memory / 2**30:.1f} GiB to compute, and workers "
+                f"have {limits.bytes / 2**30:.1f} GiB. Use fewer or smaller inputs, or raise NNGP_MEMORY_LIMIT."
+            )
+        cached = bench.has(request)
+        seconds = 0.0 if cached else seconds_of_kernel(job, cores)
+        facts = {"n": n, "kernel": job.key, **about(request.dataset), "versions": versions()}
+        return Plan(1, (Chunk((0,), 0, memory, seconds),), "kernels", facts, cached)
 
     def run(
         self, request: KernelRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback

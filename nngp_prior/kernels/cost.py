@@ -16,6 +16,7 @@ from nngp_prior.kernels.tiles import Grid, function_of
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.base import MOST
 from nngp_prior.schemas.cost import Cost
 
 _COMPILER = 2**28  # JAX and what it has compiled
@@ -50,8 +51,8 @@ def kernel_cost(
         InvalidInput: n or n2 is no positive integer, or another argument cannot be used.
     """
     for name, value in (("n", n), ("n2", n if n2 is None else n2)):
-        if not isinstance(value, int) or value < 1:
-            raise InvalidInput(name, f"got {value!r}", "Pass a positive integer.")
+        if not isinstance(value, int) or not 1 <= value <= MOST:
+            raise InvalidInput(name, f"got {value!r}", f"Pass a positive integer, at most {MOST:,}.")
     # Zeros that take no memory stand for the inputs.
     X = np.broadcast_to(0.0, (n, *input_shape))
     X2 = None if n2 is None else np.broadcast_to(0.0, (n2, *input_shape))

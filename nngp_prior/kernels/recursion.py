@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from nngp_prior.architectures.layers import Dense, Layers
 from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 from nngp_prior.kernels.stages import (
     ALL_PIXELS,
     EQUAL_PIXELS,
@@ -34,15 +35,12 @@ from nngp_prior.kernels.stages import (
     dropping_pairs,
     follow,
     nanoseconds,
-    pools,
     sizes,
     stages_of,
 )
 
 Get = Literal["nngp", "ntk"]
 
-_TILE = 2**22  # covariances in a tile
-_BLOCK = 2**19  # covariances in a block of rows, which are followed together
 _CACHE = 2**23  # bytes of a block of covariances, beyond which they come from memory in each layer
 _FROM_MEMORY = 0.4  # times as long as from the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
@@ -78,9 +76,9 @@ class KernelFunction:
         self._stages = stages_of(dropping_pairs(layers))
         stages = sizes(self._stages, (*self._shape[:2] * (self._layout // 2 - 1), 1, 1))
         largest = max(size for _, size in stages)
-        self.tile = int(2 ** np.clip(np.log2(_TILE / largest) // 2, 3, 10))
-        self._height = self.tile if self._layout == VECTORS else max(1, min(self.tile, _BLOCK // (largest * self.tile)))
-        buffers = 4 * (1 + self._tangent) * largest * self._height / self.tile
+        self.tile = tile_of(largest)
+        self._height = self.tile if self._layout == VECTORS else height_of(largest, self.tile)
+        buffers = BUFFERS * (1 + self._tangent) * largest * self._height / self.tile
         self.bytes_per_pair = math.ceil((buffers + 2) * self._dtype.itemsize)
         work = sum(size * nanoseconds(stage) for stage, size in stages) + 0.1 * math.prod(self._shape)
         block = largest * self._height * self.tile * self._dtype.itemsize

@@ -25,6 +25,7 @@ from nngp_prior.architectures.layers import (
 )
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.duals import Terms, dual
+from nngp_prior.kernels.footprint import pools
 from nngp_prior.schemas.architecture import Padding
 
 VECTORS, EQUAL_PIXELS, ALL_PIXELS = 2, 4, 6  # layouts, by their number of axes
@@ -71,13 +72,6 @@ class _Branches(NamedTuple):
 
 
 Stage = tuple[Step, ...] | _Branches  # what is compiled at once, or branches
-
-
-def pools(layer: Layer) -> bool:
-    """Whether covariances of different pixels play a part."""
-    if isinstance(layer, Sum):
-        return any(map(pools, layer.main + layer.shortcut))
-    return isinstance(layer, Pooling | GlobalAveragePool)
 
 
 def dropping_pairs(layers: Layers) -> tuple[Layer | _EqualPixels, ...]:

@@ -27,10 +27,11 @@ import time
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
+from scipy.special import logsumexp
 
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
+from nngp_prior.probability.diagnostics import largest_for_pareto, pareto_k
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
@@ -71,14 +72,13 @@ def estimate_bernstein_yue(
     a = _mean_quadratic_form(kernel.L, labels)
     alpha = math.exp(log_determinant / kernel.m)
     certain = jensen_bound(kernel.m, log_determinant, a, kernel.m / a)
-    log_weights = _draw_log_weights(kernel.L, labels, alpha, parameters.draws, seed, progress)
+    weights = _draw(kernel.L, labels, alpha, parameters.draws, seed, progress)
     # Their prefactor is 2⁻ⁿ: with this α the determinant is gone.
-    parts = np.array_split(log_weights, min(_REPLICATES, parameters.draws))
     evidence = Replicates(
-        log_estimates=tuple(float(np.logaddexp.reduce(p)) - math.log(len(p)) - kernel.m * math.log(2) for p in parts),
+        log_estimates=tuple((weights.log_sums - np.log(weights.counts) - kernel.m * math.log(2)).tolist()),
         certain=certain,
     )
-    k_hat, share, effective = pareto_k(log_weights), largest_share(log_weights), effective_sample_size(log_weights)
+    k_hat, share, effective = weights.pareto_k(), weights.largest_share(), weights.effective_sample_size()
     heavy_tail = k_hat is not None and k_hat > _PARETO_K_TRUSTED and share > _LARGEST_SHARE_TRUSTED
     heavy_tail = heavy_tail or effective < _FEWEST_EFFECTIVE_DRAWS or evidence.value() < certain
     message = (
@@ -121,25 +121,65 @@ def _mean_quadratic_form(L: Float[np.ndarray, "m m"], labels: Float[np.ndarray, 
     return (1 - 2 / math.pi) * trace + 2 / math.pi * along_labels
 
 
-def _draw_log_weights(
+class _Weights:
+    """Weights of draws as they come, of which no more is kept than their statistics need.
+
+    Args:
+        draws: how many there will be.
+    """
+
+    def __init__(self, draws: int) -> None:
+        parts = min(_REPLICATES, draws)
+        self.counts = np.full(parts, draws // parts)
+        self.counts[: draws % parts] += 1
+        self.log_sums = np.full(parts, -np.inf)
+        self._ends, self._draws, self._done = np.cumsum(self.counts), draws, 0
+        self._log_squares = -np.inf
+        self._largest = np.empty(0)
+
+    def add(self, log_weights: Float[np.ndarray, " some"]) -> None:
+        """Take the logarithms of the next ones."""
+        first, self._done = self._done, self._done + len(log_weights)
+        for part in range(*np.searchsorted(self._ends, [first, self._done - 1], side="right") + np.array([0, 1])):
+            start = max(self._ends[part] - self.counts[part], first) - first
+            own = log_weights[start : min(self._ends[part], self._done) - first]
+            self.log_sums[part] = np.logaddexp.reduce(own, initial=self.log_sums[part])
+        self._log_squares = np.logaddexp(self._log_squares, logsumexp(2 * log_weights))
+        self._largest = largest_for_pareto(np.concatenate([self._largest, log_weights]), self._draws)
+
+    def pareto_k(self) -> float | None:
+        return pareto_k(self._largest, self._draws)
+
+    def effective_sample_size(self) -> float:
+        return math.exp(2 * float(logsumexp(self.log_sums)) - float(self._log_squares))
+
+    def largest_share(self) -> float:
+        """As :func:`nngp_prior.probability.diagnostics.largest_share`: with the peak as the unit of weights."""
+        peak = float(self._largest.max())
+        mean = math.exp(float(logsumexp(self.log_sums)) - peak) / self._draws
+        total = math.exp(float(self._log_squares) - 2 * peak) - self._draws * mean**2
+        return min((1 - mean) ** 2 / total, 1.0) if total > 0 else 0.0
+
+
+def _draw(
     L: Float[np.ndarray, "m m"],
     labels: Float[np.ndarray, " m"],
     alpha: float,
     draws: int,
     seed: int,
     progress: ProgressCallback,
-) -> Float[np.ndarray, " draws"]:
-    """½ uᵀ (I - α K'⁻¹) u = ½ (|u|² - α |L⁻¹ diag(y) u|²) for half-normal u."""
+) -> _Weights:
+    """Weights whose logarithms are ½ uᵀ (I - α K'⁻¹) u = ½ (|u|² - α |L⁻¹ diag(y) u|²) for half-normal u."""
     rng = generator(seed, "bernstein-yue")
     (trsm,) = get_blas_funcs(("trsm",), dtype=L.dtype)
     chunk = max(1, min(draws, _CHUNK_BYTES // (8 * len(L))))
-    log_weights = np.empty(draws)
+    weights = _Weights(draws)
     for start in range(0, draws, chunk):
         stop = min(start + chunk, draws)
         u = np.abs(rng.standard_normal((stop - start, len(L)))).T  # in Fortran order
         squared = np.einsum("ij,ij->j", u, u)
         u *= labels[:, None]
         whitened = trsm(1.0, L, u, lower=1, overwrite_b=1)
-        log_weights[start:stop] = 0.5 * (squared - alpha * np.einsum("ij,ij->j", whitened, whitened))
+        weights.add(0.5 * (squared - alpha * np.einsum("ij,ij->j", whitened, whitened)))
         progress(Progress("draws", stop, draws))
-    return log_weights
+    return weights

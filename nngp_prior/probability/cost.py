@@ -26,6 +26,8 @@ from nngp_prior.schemas.estimator import (
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
 _COMPILER = 2**27  # JAX and what it has compiled
 COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
+MOST_PARTICLES = 4096  # of a replicate, that a target standard error may ask for
+_AHEAD = 256  # coordinates whose means are prepared together
 COLUMNS_ON_DEVICE = 8192  # particles side by side: the default's replicates at once
 
 
@@ -39,31 +41,53 @@ def constraints(n: int, estimator: Estimator) -> int:
     return n * ((classes_of(estimator) or 2) - 1)
 
 
-def memory_needed(n: int, estimator: Estimator) -> int:
-    """Peak bytes of one estimate on an n × n matrix, the matrix itself not counted, where its matrices are."""
+def memory_needed(n: int, estimator: Estimator, threads: int | None = None) -> int:
+    """Peak memory of one estimate on an n × n matrix, without the matrix itself.
+
+    Args:
+        n: number of inputs.
+        estimator: what will be run.
+        threads: groups of particles side by side; default: one per core.
+
+    Returns:
+        bytes, of the device if the estimator's matrices are there.
+    """
+    threads = threads or cores()
     if more_than_two(estimator):
-        # The factor of the kernel, and its correlations while those of the differences are made.
-        return 16 * n * n + _needed(constraints(n, estimator), estimator)
-    return _needed(n, estimator)
+        m, others = constraints(n, estimator), (classes_of(estimator) or 2) - 1
+        # The kernel's factor, its correlations while those of the differences are made, and blocks of these.
+        return 16 * n * n + 32 * others * (m + others) + _needed(m, estimator, threads)
+    return _needed(n, estimator, threads)
 
 
-def _needed(n: int, estimator: Estimator) -> int:
+def _needed(n: int, estimator: Estimator, threads: int) -> int:
     """The same for n constraints whose covariance is given."""
     if on_device(backend_of(estimator)):
         return _needed_on_device(n, estimator)
     match estimator:
-        case SMC(particles=particles):
-            # L; in float32 EP's factor and the widened one. Then the particles of each thread: uniform numbers and
-            # whitened variables under three proposals.
-            return 16 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _COMPILER + _FIXED
-        case GHK(particles=particles):
-            return 8 * n * n + cores() * max(COLUMNS, particles) * n * 32 + _COMPILER + _FIXED
+        case SMC():
+            # L; in float32 EP's factor and the widened one. Then the particles.
+            return 16 * n * n + _of_particles(n, estimator, 3, threads) + _COMPILER + _FIXED
+        case GHK():
+            return 8 * n * n + _of_particles(n, estimator, 1, threads) + _COMPILER + _FIXED
         case EP():
             return 24 * n * n + _FIXED
         case ClosedForm():
             return 24 * n * n + _FIXED
-        case _:
-            return 24 * n * n + 2**27 + _FIXED
+        case _:  # draws come in chunks
+            return 24 * n * n + 3 * 2**26 + _FIXED
+
+
+def _of_particles(n: int, estimator: SMC | GHK, proposals: int, threads: int) -> int:
+    """Bytes of all particles: those side by side, and what is kept of each."""
+    particles, replicates = estimator.particles, estimator.replicates
+    if isinstance(estimator, SMC) and estimator.target_stderr is not None:
+        # The target may ask for as many as this.
+        particles, replicates = max(particles, MOST_PARTICLES), max(estimator.max_replicates, replicates)
+    # Uniform numbers and whitened variables; means of the coordinates ahead; a block, and its copies for compiled code.
+    column = 8 * n * (1 + proposals) + 8 * proposals * min(n, _AHEAD) + 4000 + 1500 * proposals
+    kept = 80 + 10 * proposals  # weights and densities, and copies while they are judged
+    return threads * max(COLUMNS, particles) * column + particles * replicates * kept
 
 
 def _needed_on_device(n: int, estimator: Estimator) -> int:
@@ -156,8 +180,8 @@ def _free_on_device() -> int | None:
 
 
 def seconds_needed(n: int, estimator: Estimator) -> float:
-    """Operations over the rates that two cores reached in the benchmark."""
-    n = constraints(n, estimator)
+    """Operations over the rates that two cores reached in the benchmark; infinite rather than an overflow."""
+    n = float(min(constraints(n, estimator), 10**100))
     match estimator:
         case SMC():
             particles = estimator.particles * (estimator.replicates + 8)

@@ -30,7 +30,25 @@ def largest_share(log_weights: Float[np.ndarray, " *shape"]) -> float:
     return float(squared.max()) / total if total > 0 else 0.0
 
 
-def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
+def largest_for_pareto(log_weights: Float[np.ndarray, " some"], count: int) -> Float[np.ndarray, " fewer"]:
+    """Those that :func:`pareto_k` looks at.
+
+    Args:
+        log_weights: logarithms of weights.
+        count: how many there are in all.
+
+    Returns:
+        the largest ones, in any order.
+    """
+    needed = _tail(count) + 1
+    return log_weights if len(log_weights) <= needed else np.partition(log_weights, -needed)[-needed:]
+
+
+def _tail(count: int) -> int:
+    return int(min(0.2 * count, 3 * math.sqrt(count)))
+
+
+def pareto_k(log_weights: Float[np.ndarray, " *shape"], count: int | None = None) -> float | None:
     """Shape k̂ of a generalised Pareto distribution fitted to the largest weights.
 
     The fit is Zhang and Stephens' (Technometrics 51, 2009) with the weak prior of Vehtari et al. (Pareto smoothed
@@ -39,13 +57,14 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"]) -> float | None:
 
     Args:
         log_weights: logarithms of the weights, in any shape.
+        count: how many there are, if only :func:`largest_for_pareto` of them are given.
 
     Returns:
         k̂ (infinite where weights are hundreds of nats apart), or None where the tail is too small to tell (fewer than
         20 distinct weights in it).
     """
     flat = np.sort(log_weights.ravel())
-    size = int(min(0.2 * len(flat), 3 * math.sqrt(len(flat))))
+    size = _tail(count or len(flat))
     if size < _SMALLEST_TAIL or np.isneginf(flat[-size - 1]):
         return None
     threshold = flat[-size - 1]

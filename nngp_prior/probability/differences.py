@@ -21,6 +21,7 @@ lower triangular as L and R are (D_yy = I).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -58,9 +59,17 @@ class Differences(PreparedKernel):
         """The differences' correlations; all of them have the label +1."""
         del labels
         C = correlation(self.K, self.kept, self.scale, np.float64, whole=True)
-        A = _differences(self.classes)
-        products = 0.5 * np.einsum("yac,zbc->yzab", A, A)
-        G = _blocks(C, self.given, products, np.dtype(dtype))
+
+        def products(present: np.ndarray, z: int) -> np.ndarray:
+            """½ A_y A_zᵀ, of all y."""
+            others = np.array([_others(int(y), self.classes) for y in present])
+            to_z = _others(z, self.classes)
+            equal = (others[:, :, None] == to_z).astype(np.float64)
+            equal -= (others == z)[:, :, None]
+            equal -= (present[:, None] == to_z)[:, None, :]
+            return 0.5 * (equal + (present == z)[:, None, None])
+
+        G = _blocks(C, self.given, self.classes - 1, products, np.dtype(dtype))
         np.fill_diagonal(G, 1.0)
         return self.algebra.place(G)
 
@@ -76,38 +85,56 @@ def differences(kernel: PreparedKernel, labels: Integer[np.ndarray, " m"], class
     Returns:
         its kernel, for labels that are all +1.
     """
-    A = _differences(classes)
-    R = np.linalg.cholesky(0.5 * A[0] @ A[0].T)
-    # With the function of class z as zero the others are minus their differences to it: A_y = D_yz A_z.
-    D = -np.array([[A_y[:, np.arange(classes) != z] for z in range(classes)] for A_y in A])
+    R = np.linalg.cholesky(0.5 * (np.eye(classes - 1) + 1))
+
+    def factors(present: np.ndarray, z: int) -> np.ndarray:
+        """D_yz R of all y: with the function of class z as zero, the others are minus their differences to it."""
+        of_z = np.zeros((classes, classes - 1))
+        of_z[_others(z, classes)] = R
+        return np.array([of_z[_others(int(y), classes)] - of_z[y] for y in present])
+
     algebra = kernel.algebra
-    L = _blocks(algebra.to_host(kernel.L), labels, D @ R, np.dtype(np.float64))
+    L = _blocks(algebra.to_host(kernel.L), labels, classes - 1, factors, np.dtype(np.float64))
     parts = {field.name: getattr(kernel, field.name) for field in fields(kernel)}
     return Differences(**parts | {"L": algebra.place(L)}, classes=classes, given=labels)
 
 
-def _differences(classes: int) -> Float[np.ndarray, "classes others classes"]:
-    """A_y for every y."""
-    everything = np.eye(classes)
-    return np.array([everything[y] - np.delete(everything, y, axis=0) for y in range(classes)])
+def _others(y: int, classes: int) -> Integer[np.ndarray, " others"]:
+    """All classes but y: those of the rows of A_y."""
+    return np.delete(np.arange(classes), y)
 
 
 def _blocks(
     M: Float[np.ndarray, "m k"],
     labels: Integer[np.ndarray, " m"],
-    table: Float[np.ndarray, "classes classes b b"],
+    b: int,
+    table: Callable[[np.ndarray, int], np.ndarray],
     dtype: np.dtype,
 ) -> Float[np.ndarray, "rows columns"]:
-    """The matrix with blocks M_ij table[y_i, y_j] in its lower triangle, in Fortran order; above it means nothing."""
-    (m, k), b = M.shape, table.shape[-1]
+    """The matrix with blocks M_ij T[y_i, y_j] in its lower triangle, in Fortran order; above it means nothing.
+
+    Args:
+        M: lower trapezoidal.
+        labels: y of the rows of M.
+        b: rows, and columns, of a block.
+        table: T[y, z] of some y and one z, (y, b, b). Only labels that there are are asked for: all pairs of hundreds
+            of classes would take gigabytes.
+        dtype: of the result.
+
+    Returns:
+        b rows and columns for each of M's.
+    """
+    m, k = M.shape
     result = np.zeros((m * b, k * b), dtype=dtype, order="F")
     step = max(1, _ENTRIES // (m * b * b))
-    table = np.ascontiguousarray(np.swapaxes(table, 2, 3), dtype=dtype)
-    for start in range(0, k, step):
-        stop = min(start + step, k)
-        # Columns j and their parts, then rows and theirs: the order of the result's memory.
-        parts = table[labels[None, start:], labels[start:stop, None]]
-        parts *= M[start:, start:stop].T[:, :, None, None]
-        columns = parts.transpose(0, 2, 1, 3).reshape((stop - start) * b, (m - start) * b)
-        result[start * b :, start * b : stop * b] = columns.T
+    present, of = np.unique(labels, return_inverse=True)
+    for z in np.unique(labels[:k]):
+        blocks = np.ascontiguousarray(np.swapaxes(table(present, int(z)), 1, 2), dtype=dtype)
+        those = np.flatnonzero(labels[:k] == z)
+        for chunk in np.split(those, range(step, len(those), step)):
+            start = chunk[0]
+            # Columns j and their parts, then rows and theirs: the order of the result's memory.
+            parts = M[start:, chunk].T[:, :, None, None] * blocks[of[start:]]
+            columns = parts.transpose(0, 2, 1, 3).reshape(len(chunk) * b, (m - start) * b)
+            result[start * b :, (chunk[:, None] * b + np.arange(b)).ravel()] = columns.T
     return result

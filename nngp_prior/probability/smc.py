@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from nngp_prior.probability.cost import require_memory_for_double
+from nngp_prior.probability.cost import MOST_PARTICLES, require_memory_for_double
 from nngp_prior.probability.ep import Sites, ep_diagnostics, expectation_propagation
 from nngp_prior.probability.particles import Outcome, make_mixture
 from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
@@ -27,7 +27,6 @@ from nngp_prior.schemas.estimator import SMC
 
 _PILOT_REPLICATES = 8
 _GROWTH = 1.3  # more replicates than the spread so far asks for: it is itself uncertain
-_MOST_PARTICLES = 4096  # of a replicate, that a target may ask for
 
 
 @ESTIMATORS.register(SMC)
@@ -148,7 +147,7 @@ def plan_mixture(
     particles = parameters.particles
     if parameters.target_stderr is not None and math.isfinite(variance):
         wanted = variance / (parameters.target_stderr**2 * parameters.replicates)
-        while particles < min(wanted, _MOST_PARTICLES):
+        while particles < min(wanted, MOST_PARTICLES):
             particles *= 2
     return shares, particles
 

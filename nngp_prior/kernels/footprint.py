@@ -1,0 +1,142 @@
+"""Covariances of all layers that one pair of inputs takes while a kernel is computed: reckoned without JAX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nngp_prior.architectures.layers import (
+    Activation,
+    Convolution,
+    Dense,
+    GlobalAveragePool,
+    Layer,
+    LayerNorm,
+    Layers,
+    Pooling,
+    Sum,
+)
+from nngp_prior.architectures.weights import weights_of
+
+BUFFERS = 4  # that are as large as the largest state of a block of pairs
+_TILE = 2**22  # covariances in a tile
+_BLOCK = 2**19  # covariances in a block of rows, which are followed together
+_SMALLEST, _LARGEST = 8, 1024  # rows of a tile
+_MOST = 2**26  # covariances of the smallest tile's row; where it has more, tiles are smaller yet
+
+
+def tile_of(largest: int) -> int:
+    """Rows, and columns, of a tile.
+
+    Args:
+        largest: covariances of one pair of inputs in the layer that has most.
+
+    Returns:
+        a power of two.
+    """
+    wanted = 2 ** max(int(math.log2(_TILE / largest) // 2), 0) if largest < _TILE else 1
+    tile = min(max(wanted, _SMALLEST), _LARGEST)
+    while tile > 1 and tile * largest > max(_MOST, _BLOCK):
+        tile //= 2
+    return tile
+
+
+def height_of(largest: int, tile: int) -> int:
+    """Rows of a tile that are followed together, in networks on images.
+
+    Args:
+        largest: as for :func:`tile_of`.
+        tile: rows of the tile.
+
+    Returns:
+        one at least.
+    """
+    return max(1, min(tile, _BLOCK // (largest * tile)))
+
+
+def pools(layer: Layer) -> bool:
+    """Whether covariances of different pixels play a part."""
+    if isinstance(layer, Sum):
+        return any(map(pools, layer.main + layer.shortcut))
+    return isinstance(layer, Pooling | GlobalAveragePool)
+
+
+def states(layers: Layers, shape: tuple[int, ...]) -> list[tuple[Layer | None, int]]:
+    """Each layer with the number of covariances of one pair of inputs that come into it.
+
+    Args:
+        layers: of a network.
+        shape: of one input.
+
+    Returns:
+        in order, branches one after the other; the last is what comes out.
+
+    Raises:
+        InvalidInput: windows larger than what is left of the image.
+    """
+    if isinstance(layers[0], Dense):
+        return [*((layer, 1) for layer in layers), (None, 1)]
+    pooling = [i for i, layer in enumerate(layers) if pools(layer)]
+    power = 2 if pooling else 1  # behind the last pooling a flattening readout needs equal pixels only; no matter here
+
+    def walk(layers: Layers, shape: tuple[int, ...]) -> Iterator[tuple[Layer | None, int]]:
+        for layer in layers:
+            size = math.prod(shape[:-1]) ** power
+            if isinstance(layer, Sum):
+                yield from walk(layer.main, shape)
+                yield from walk(layer.shortcut, shape)
+            else:
+                yield layer, size
+            shape = weights_of((layer,), shape)[1]
+        yield None, math.prod(shape[:-1]) ** power
+
+    return list(walk(layers, (*shape, 1)[:3]))
+
+
+def working_bytes(layers: Layers, shape: tuple[int, ...], n: int, threads: int, itemsize: int = 8) -> int:
+    """Bytes that are worked on while the kernel of n inputs is computed, without inputs and the matrix.
+
+    Args:
+        layers: of the network.
+        shape: of one input.
+        n: number of inputs.
+        threads: tiles side by side.
+        itemsize: of one covariance.
+
+    Returns:
+        at peak.
+    """
+    found = states(layers, shape)
+    largest = max(size for _, size in found)
+    tile = tile_of(largest)
+    vectors = isinstance(layers[0], Dense)
+    side = min(n, tile)
+    height = side if vectors else min(height_of(largest, tile), n)
+    tiles = math.ceil(n / tile) * (math.ceil(n / tile) + 1) // 2
+    block = BUFFERS * max(height * side, 0 if vectors else side) * largest
+    # What duals need of an input alone: kept for the rows and columns that threads are at, and copied for each block.
+    pixels = math.prod(shape[:2]) if not vectors else 1
+    own = sum(2 * pixels for layer, _ in found if isinstance(layer, Activation | LayerNorm))
+    copies = min(2 * threads + 1, math.ceil(n / tile)) + 2 * min(threads, tiles)
+    features = math.prod(shape)
+    return itemsize * (min(threads, tiles) * (block + 4 * side * side) + side * copies * (own + features))
+
+
+def seconds_of_pair(layers: Layers, shape: tuple[int, ...]) -> float:
+    """Rough seconds of one entry on one core."""
+    work = sum(size * _nanoseconds(layer) for layer, size in states(layers, shape)) + 0.1 * math.prod(shape)
+    return 1e-9 * work
+
+
+def _nanoseconds(layer: Layer | None) -> float:
+    match layer:
+        case Activation():
+            return 3.5
+        case Convolution(size=size):
+            return 1.5 + 0.5 * size
+        case Pooling(size=size):
+            return 1.5 + size
+        case None:
+            return 0.0
+        case _:
+            return 0.5
