@@ -64,17 +64,17 @@ def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds:
     kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
     job, cached = bench.kernel_job(kernel), bench.has(kernel)
     small = constraints(n, estimator) <= SMALL
-    threads = 1 if small else limits.cores
 
     def needed(n: int) -> int:
         """Peak memory of a worker: inputs, matrix, and what the kernel or the estimate takes beside them."""
+        threads = 1 if constraints(n, estimator) <= SMALL else limits.cores
         working = max(bytes_of_kernel(job, n, threads), _bytes(n, estimator, threads))
         return bytes_of_inputs(job, n) + 8 * n * n + working
 
     memory = needed(n)
     if memory > limits.bytes:
         largest = largest_that_fits(n, limits.bytes, needed)
-        of_kernel = bytes_of_kernel(job, 1, threads) > limits.bytes // 2
+        of_kernel = bytes_of_kernel(job, 1, 1) > limits.bytes // 2
         less = "Use smaller images, or a network without pooling" if of_kernel else "Use fewer particles or classes"
         remedy = f"Use at most {largest:,} inputs" if largest else less
         raise ResourceLimit(
@@ -89,7 +89,7 @@ def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds:
         for i in range(0, rows, size)
     ]
     if not cached:
-        chunks[0] = replace(chunks[0], seconds=chunks[0].seconds + seconds_of_kernel(job, threads))
+        chunks[0] = replace(chunks[0], seconds=chunks[0].seconds + seconds_of_kernel(job, 1 if small else limits.cores))
     return Plan(rows, tuple(chunks), "labellings", facts, cached)
 
 
