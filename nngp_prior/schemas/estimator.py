@@ -96,7 +96,7 @@ class SMC(_WithEP):
     @model_validator(mode="after")
     def _shares_are_a_distribution(self) -> SMC:
         if self.shares is not None and abs(sum(self.shares) - 1) > 1e-9:
-            raise ValueError("shares must sum to 1")
+            raise ValueError("shares must not be negative and must sum to 1")
         return self
 
 
