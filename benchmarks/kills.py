@@ -71,7 +71,7 @@ class _Jobs:
 
 def run(quick: bool) -> list[Table]:
     """First kills of workers, which are losses; then kills of the service, also while single rows take minutes."""
-    of_workers, of_service, count, replicates = (4, 4, 150, 2_000) if quick else (40, 60, 1000, 20_000)
+    of_workers, of_service, count, replicates = (4, 4, 150, 2_000) if quick else (40, 60, 900, 10_000)
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder)).start()
@@ -83,7 +83,7 @@ def run(quick: bool) -> list[Table]:
                 say(f"kill {kills + 1} of {of_workers} of workers")
                 before = jobs.look()
                 # A few rows later, so that no unit sees as many deaths as a row may have before it is blamed.
-                wait_for(lambda before=before: jobs.look() >= min(before + 20, count), _PATIENCE, server.log)
+                wait_for(lambda before=before: jobs.look() >= min(before + 5, count), _PATIENCE, server.log)
                 rng.choice(server.workers).kill()
             losses = jobs.losses()
             jobs.post(1, count)
@@ -91,7 +91,7 @@ def run(quick: bool) -> list[Table]:
                 jobs.post(seed, 1, replicates=replicates)
             for kills in range(of_service):
                 wait_for(lambda: any(jobs.stages()), _PATIENCE, server.log)
-                time.sleep(rng.uniform(0.0, 3.0))
+                time.sleep(rng.uniform(0.0, 1.0))
                 say(f"kill {kills + 1} of {of_service} of the service, {jobs.look():,} rows")
                 server.kill()
                 server.start()
@@ -142,7 +142,7 @@ def _table(row: dict[str, Any]) -> Table:
         [row],
         [
             f"smc, n = {_N}; two of the jobs are one labelling each that takes longer than from one kill to the next",
-            "kills of the service come up to 3 s after its workers have begun to compute again",
+            "kills of the service come up to 1 s after its workers have begun to compute again",
             "losses: workers that died while the service lived; marked: labellings with the status worker-crashed",
         ],
     )

@@ -13,7 +13,7 @@ from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
 from nngp_prior.schemas.result import GIVEN_UP, refused_row
 
 LOSSES = 3
-"""Workers that a row may take with it."""
+"""Workers that a row may take with it while it is alone in its unit."""
 INTERRUPTIONS = 100
 """Times that the service may end while it computes a unit: what takes the whole service with it is found in the end."""
 
@@ -198,11 +198,13 @@ class Change:
         self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1, stage=None)
         self.tell(unit.job, "lost", {"reason": reason, "rows": ranges_of(left), "losses": losses})
         crashed = status == "worker-crashed"
-        if len(left) == 1 and (losses >= LOSSES or not crashed):
+        # Deaths that others share say little of a row: whoever kills workers at random would hit some thrice.
+        alone = len(rows_of(unit.rows)) == 1
+        if len(left) == 1 and (not crashed or (alone and losses >= LOSSES)):
             message = f"Its worker died {losses} times, at last: {reason}. Try it alone, with fewer inputs."
             self.give_up(unit, left[0], status, message if crashed else f"{reason[0].upper()}{reason[1:]}.")
         else:
-            self._halve(unit, left, losses=losses)
+            self._halve(unit, left, losses=losses if alone else 0)
 
     def interrupt(self, unit: Row[Any]) -> None:
         """The service ended, or lost sight of a unit, which is not the fault of the unit's rows: it waits again.

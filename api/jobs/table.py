@@ -227,7 +227,7 @@ class JobTable(Reading):
         """The worker died.
 
         The rows that are left are tried again in halves, until the row that is the cause is alone. It gets a status: of
-        crashes at its third one, of other causes, which chance has no part in, at once.
+        crashes at the third one while it is alone, of other causes, which chance has no part in, at once.
 
         Args:
             lease: of its unit.

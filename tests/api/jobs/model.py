@@ -106,8 +106,8 @@ class Model:
     def put_back(self, claim: int) -> None:
         unit = self.held(claim)
         if unit is not None:
-            unit.holder = None
-            if not self.left(unit):
+            unit.holder, unit.rows = None, self.left(unit)
+            if not unit.rows:
                 self.units.remove(unit)
 
     def lose(self, claim: int) -> None:
@@ -120,11 +120,12 @@ class Model:
             self.jobs[unit.job].losses += 1
             self.jobs[unit.job].stage = None
             self.jobs[unit.job].events.append("lost")
-        if len(left) == 1 and unit.losses >= 3:
+        alone = len(unit.rows) == 1
+        if alone and left and unit.losses >= 3:
             self.record(claim, [(left[0], "worker-crashed")])
         elif left:
             half = (len(left) + 1) // 2
-            halves = [Unit(unit.job, part, unit.losses) for part in (left[:half], left[half:]) if part]
+            halves = [Unit(unit.job, part, unit.losses if alone else 0) for part in (left[:half], left[half:]) if part]
             # The second half behind all that came of the same chunk, as it has waited for less long.
             self._replace(unit, halves)
             return
