@@ -44,7 +44,7 @@ class Server:
     @property
     def workers(self) -> list[psutil.Process]:
         """Its children that compute."""
-        return [child for child in self.process.children(recursive=True) if "api.executors.child" in child.cmdline()]
+        return [child for child in self.process.children(recursive=True) if _computes(child)]
 
     def start(self) -> Server:
         """Start it, and wait until it is ready."""
@@ -90,6 +90,13 @@ class Server:
             return httpx2.get(f"{self.url}/readyz", **_PLAIN).status_code == 200
         except httpx2.TransportError:
             return False
+
+
+def _computes(child: psutil.Process) -> bool:
+    try:
+        return "api.executors.child" in child.cmdline()
+    except psutil.Error:  # it has just died
+        return False
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, why: Callable[[], str] = lambda: "") -> Any:
