@@ -11,12 +11,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel, ResourceLimit
+from nngp_prior.numerics.covariance import TIED, partners, require_semidefinite, rounding_of
 from nngp_prior.schemas.text import number_of
 
 _ROWS = 512  # looked at at a time
 _SHOWN = 10  # pairs of inputs
-_EPS = float(np.finfo(np.float64).eps)
-_TIED = 64 * _EPS  # 1 - |correlation| of inputs whose labels determine each other, as for log P
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ def inspect(K: ArrayLike) -> Inspection:
         what was found.
 
     Raises:
-        InvalidKernel: not a square matrix of finite real numbers.
+        InvalidKernel: not a square matrix of finite real numbers, or no covariance: tied inputs with different rows,
+            or a negative eigenvalue that rounding does not explain.
         ResourceLimit: two more matrices do not fit into memory.
     """
     K = np.asarray(K)
@@ -92,10 +92,12 @@ def inspect(K: ArrayLike) -> Inspection:
             f"n: the spectrum of {n:,} inputs takes {16 * n * n / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. "
             f"Use at most {int((free / 16) ** 0.5):,} inputs."
         )
-    eps = float(np.finfo(K.dtype).eps) if K.dtype.kind == "f" else _EPS
-    asymmetry, tied, pairs = _entries(K, max(_TIED, 64 * eps))
+    eps = rounding_of(K)
+    asymmetry, tied, pairs = _entries(K, TIED * eps)
     variances = K.diagonal().astype(np.float64)
     eigenvalues = scipy.linalg.eigvalsh(K.astype(np.float64), overwrite_a=True, check_finite=False)[::-1]
+    if variances.min() > 0:
+        _require_covariance(K, 1 / np.sqrt(variances), eps, bool(eigenvalues[-1] < 0))
     shares = np.clip(eigenvalues, 0, None)
     shares = shares[shares > 0] / shares.sum()
     return Inspection(
@@ -110,6 +112,16 @@ def inspect(K: ArrayLike) -> Inspection:
         tied=tied,
         tied_pairs=pairs,
     )
+
+
+def _require_covariance(K: np.ndarray, scale: np.ndarray, rounding: float, negative: bool) -> None:
+    """Refuse tied inputs with different rows, and a negative eigenvalue of the correlations beyond rounding."""
+    partners(K, scale, np.abs, rounding)
+    if negative:
+        C = K * (scale[:, None] * scale)
+        (smallest,), vectors = scipy.linalg.eigh(C, overwrite_a=True, check_finite=False, subset_by_index=[0, 0])
+        rows = np.argsort(np.abs(vectors[:, 0]))[-2:]
+        require_semidefinite((int(rows[0]), int(rows[-1])), float(smallest), len(K), rounding)
 
 
 def _entries(K: np.ndarray, tolerance: float) -> tuple[float, int, tuple[tuple[int, int, int], ...]]:

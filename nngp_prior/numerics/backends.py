@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
-from scipy.linalg import get_blas_funcs
+from scipy.linalg import get_blas_funcs, solve_triangular
 
 from nngp_prior.numerics import linalg
 
@@ -66,6 +66,14 @@ class Algebra(Protocol):
         """L Lᵀ x, in the precision of L."""
         ...
 
+    def multiply(self, L: Any, Z: np.ndarray) -> np.ndarray:
+        """L Z in float64, for a few columns Z."""
+        ...
+
+    def solve(self, L: Any, B: np.ndarray) -> np.ndarray:
+        """The solution of L₁ Z = B in float64, L₁ the leading square part of L, for a few columns B."""
+        ...
+
     def diagonal(self, L: Any) -> np.ndarray:
         """The diagonal of L."""
         ...
@@ -116,6 +124,14 @@ class Host:
     def covariance_vector(self, L: np.ndarray, x: np.ndarray) -> np.ndarray:
         """L Lᵀ x, in the precision of L."""
         return linalg.matrix_vector(L, linalg.matrix_vector(L, x, transposed=True)).astype(np.float64)
+
+    def multiply(self, L: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """L Z in float64: row blocks, so that no float64 copy of L is made."""
+        return np.concatenate([L[rows].astype(np.float64) @ Z for rows in row_blocks(len(L))])
+
+    def solve(self, L: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """The solution of L₁ Z = B, L₁ the leading square part of L."""
+        return solve_triangular(L[: L.shape[1]], B, lower=True, check_finite=False)
 
     def diagonal(self, L: np.ndarray) -> np.ndarray:
         """The diagonal of L."""

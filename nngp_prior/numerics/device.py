@@ -114,6 +114,16 @@ class Device:
         return np.asarray(_covariance_vector(L, x), dtype=np.float64)
 
     @in_float64
+    def multiply(self, L: Float[Array, "m rank"], Z: Float[np.ndarray, "rank k"]) -> Float[np.ndarray, "m k"]:
+        """L Z, accumulated in float64."""
+        return np.asarray(jnp.matmul(L, Z, preferred_element_type=jnp.float64, precision=lax.Precision.HIGHEST))
+
+    @in_float64
+    def solve(self, L: Float[Array, "m rank"], B: Float[np.ndarray, "rank k"]) -> Float[np.ndarray, "rank k"]:
+        """The solution of L₁ Z = B, L₁ the leading square part of L."""
+        return np.asarray(triangular_solve(L[: L.shape[1]], jnp.asarray(B), left_side=True, lower=True))
+
+    @in_float64
     def diagonal(self, L: Float[Array, "m rank"]) -> Float[np.ndarray, " rank"]:
         """The diagonal of L."""
         return np.asarray(_diagonal(L))

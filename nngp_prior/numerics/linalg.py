@@ -22,31 +22,65 @@ _FEWEST_ROWS, _PARTS = 128, 16  # solved for together: their zeros cost work, mo
 
 
 class PivotedCholesky(NamedTuple):
-    """C[order][:, order] = L Lᵀ up to ``residual``; L is n × rank and lower trapezoidal with a positive diagonal."""
+    """C[order][:, order] = L Lᵀ up to ``rest``; L is n × rank and lower trapezoidal with a positive diagonal.
+
+    Attributes:
+        L: the factor.
+        order: of visits.
+        rest: C - L Lᵀ of the rows not factored: rounding, unless C is not positive semi-definite.
+    """
 
     L: Float[np.ndarray, "n rank"]
     order: Integer[np.ndarray, " n"]
-    residual: float
+    rest: Float[np.ndarray, "rest rest"]
+
+    @property
+    def residual(self) -> float:
+        """The largest absolute entry of ``rest``."""
+        return float(np.abs(self.rest).max(initial=0.0))
+
+    def negative_direction(self) -> tuple[tuple[int, int], float]:
+        """An upper limit on C's smallest eigenvalue, and the two rows that most of its direction is at.
+
+        The limit is the Rayleigh quotient of an eigenvector v of a 2 × 2 block of ``rest``, continued by -L₁₁⁻ᵀ L₂₁ᵀ v
+        to the rows that were factored: a direction in which L Lᵀ vanishes. The block with the smallest one is taken.
+
+        Returns:
+            the rows, and the limit, which is 0 where nothing is left.
+        """
+        rank = self.L.shape[1]
+        if not self.rest.size:
+            return (0, 0), 0.0
+        d = self.rest.diagonal()
+        smallest = (d[:, None] + d) / 2 - np.hypot((d[:, None] - d) / 2, self.rest)
+        if len(d) > 1:
+            np.fill_diagonal(smallest, np.inf)
+        pair = np.unique(np.unravel_index(int(np.argmin(smallest)), smallest.shape))
+        values, vectors = np.linalg.eigh(self.rest[np.ix_(pair, pair)])
+        v = vectors[:, 0]
+        others = solve_triangular(self.L[:rank], self.L[rank + pair].T @ v, lower=True, trans=1) if rank else v[:0]
+        x = np.concatenate([others, v])
+        rows = np.concatenate([self.order[:rank], self.order[rank + pair]])[np.argsort(np.abs(x))[-2:]]
+        return (int(rows[0]), int(rows[-1])), float(values[0] / (x @ x))
 
 
-def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float | None = None) -> PivotedCholesky:
+def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCholesky:
     """Cholesky factorisation that visits the largest conditional variance next and stops at rounding level.
 
     LAPACK's ``pstrf``. C is taken as singular where every remaining conditional variance is below the tolerance.
 
     Args:
         C: symmetric, in Fortran order; overwritten.
-        tolerance: n ε times the largest diagonal element when absent.
+        tolerance: absolute.
 
     Returns:
-        the factor, the order of visits, and the largest absolute entry of C - L Lᵀ among the rows not factored,
-        which is far above rounding where C is not positive semi-definite.
+        the factor, the order of visits, and what is left of the rows not factored.
     """
     diagonal = C.diagonal().copy()
-    if tolerance is not None and diagonal.max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
-        return PivotedCholesky(np.zeros((len(C), 0), order="F"), np.arange(len(C)), float(np.abs(C).max(initial=0.0)))
+    if diagonal.max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
+        return PivotedCholesky(np.zeros((len(C), 0), order="F"), np.arange(len(C)), C)
     (pstrf,) = get_lapack_funcs(("pstrf",), dtype=C.dtype)
-    L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1, tol=-1.0 if tolerance is None else tolerance)
+    L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1, tol=tolerance)
     order = pivots - 1
     # pstrf leaves the strict upper triangle as it was: what the rows not factored should have been.
     rest = order[rank:]
@@ -54,11 +88,12 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float | None = None
     np.fill_diagonal(block, diagonal[rest])
     L = np.asfortranarray(L[:, :rank])
     _zero_above_diagonal(L)
-    residual = float(np.abs(block - L[rank:] @ L[rank:].T).max(initial=0.0))
-    return PivotedCholesky(L, order, residual)
+    return PivotedCholesky(L, order, block - L[rank:] @ L[rank:].T)
 
 
-def pivoted_cholesky_in_two(C: Float[np.ndarray, "n n"], leading: int) -> PivotedCholesky:
+def pivoted_cholesky_in_two(
+    C: Float[np.ndarray, "n n"], leading: int, tolerance: float
+) -> tuple[Float[np.ndarray, "n rank"], Integer[np.ndarray, " n"]]:
     r"""As :func:`pivoted_cholesky`, where the leading rows that determine the other leading ones are visited first.
 
     .. math:: C = \begin{pmatrix} A & B^T \\ B & D \end{pmatrix}, \quad A = L L^T, \quad X = B L^{-T}, \quad
@@ -68,13 +103,13 @@ def pivoted_cholesky_in_two(C: Float[np.ndarray, "n n"], leading: int) -> Pivote
     leading rows that are determined, then the others.
 
     Args:
-        C: symmetric, both triangles.
+        C: symmetric, both triangles; positive semi-definite to rounding, which is not checked.
         leading: how many rows.
+        tolerance: absolute.
 
     Returns:
-        as there.
+        the factor and the order of visits.
     """
-    tolerance = len(C) * float(np.finfo(C.dtype).eps)
     head = pivoted_cholesky(np.asfortranarray(C[:leading, :leading]).copy(order="F"), tolerance)
     r = head.L.shape[1]
     first, later = np.split(head.order, [r])
@@ -87,10 +122,8 @@ def pivoted_cholesky_in_two(C: Float[np.ndarray, "n n"], leading: int) -> Pivote
     L[:r, :r], L[r : r + q, :r], L[r : r + q, r:] = head.L[:r], X[:q], tail.L[:q]
     rest = slice(r + q, r + q + len(later))
     L[rest, :r], L[rest.stop :, :r], L[rest.stop :, r:] = head.L[r:], X[q:], tail.L[q:]
-    across = C[np.ix_(later, leading + tail.order)] - head.L[r:] @ X.T
-    residual = max(head.residual, tail.residual, float(np.abs(across).max(initial=0.0)))
     order = np.concatenate([first, leading + tail.order[:q], later, leading + tail.order[q:]])
-    return PivotedCholesky(L, order, residual)
+    return L, order
 
 
 def _zero_above_diagonal(L: Float[np.ndarray, "n rank"]) -> None:

@@ -34,6 +34,7 @@ from nngp_prior.probability import memory_needed, prepare, require_memory, secon
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
 from nngp_prior.probability.prepared import blas_for, leading_part
+from nngp_prior.probability.rounding import with_rounding
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
@@ -43,6 +44,7 @@ from nngp_prior.schemas.labels import check_labels, label_array
 from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
 
 _ROWS = 256  # test inputs looked at at a time
+_FEW = 20  # particles that make up a probability whose standard error they cannot tell
 
 
 def posterior(
@@ -188,11 +190,17 @@ class Posterior:
         with blas_for(kernel.n):
             progress(_expected(self.train, len(matrix), parameters))
             self._run = run_labelling(kernel, y, parameters, self._seed, self._kernel.n, progress, keep=True)
+            self.log_p = self._run.estimate(kernel, time.perf_counter() - began)
+            if kernel.rounding_matters and math.isfinite(self.log_p.value):
+                perturbed, dimensions = kernel.perturbed(), self._kernel.n
+                again = run_labelling(
+                    perturbed, self._labels[perturbed.kept], parameters, self._seed, dimensions, progress
+                )
+                self.log_p = with_rounding(self.log_p, again.estimate(perturbed, 0.0), kernel)
         self._rank = kernel.rank
-        self.log_p = self._run.estimate(kernel, time.perf_counter() - began)
         if not math.isfinite(self.log_p.value):
             raise InvalidLabels("labels", self.log_p.message, "There is no posterior without them.")
-        self._predictive: tuple[Predictive, np.ndarray] | None = None
+        self._predictive: Predictive | None = None
 
     def predictive(self) -> Predictive:
         """Predictive probabilities of the test inputs.
@@ -200,7 +208,18 @@ class Posterior:
         Returns:
             P(label +1 | S) of each, with standard errors.
         """
-        return self._predicted()[0]
+        if self._predictive is None:
+            weights = self._weights()
+            positive, unseen = np.empty((self.test, len(weights))), np.empty(self.test)
+            for some in self._blocks():
+                probability = self._probability(some, np.ones(self.test)[some])
+                positive[some] = np.einsum("irp,rp->ir", probability, weights)
+                likely = positive[some].sum(axis=1) > weights.sum() / 2
+                unseen[some] = self._unseen(self._probability(some, np.where(likely, -1.0, 1.0)))
+            value, stderr = ratios_of_means(positive, weights.sum(axis=1))
+            stderr = np.hypot(stderr, np.where(self._certain(), 0.0, unseen))
+            self._predictive = Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
+        return self._predictive
 
     def gibbs_error(self, labels: ArrayLike) -> GibbsError:
         """Expected error of a function drawn from the posterior, at the test inputs.
@@ -211,12 +230,11 @@ class Posterior:
         Returns:
             the mean over test inputs of P(another label | S), and its standard error.
         """
-        y = self._test_labels(labels)
-        _, positive = self._predicted()
-        weights = self._weights().sum(axis=1)
-        wrong = np.where(y[:, None] > 0, weights - positive, positive).mean(axis=0)
-        value, stderr = ratios_of_means(np.maximum(wrong, 0.0), weights)
-        return GibbsError(float(value), float(stderr), len(weights) - 1)
+        y, weights = self._test_labels(labels), self._weights()
+        wrong = sum(self._probability(some, -y[some]).sum(axis=0) for some in self._blocks()) / self.test
+        value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
+        unseen = 0.0 if self._certain().all() else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
+        return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
 
     def vote_error(self, labels: ArrayLike) -> VoteError:
         """Error of the vote, the label with the larger predictive probability, at the test inputs.
@@ -260,7 +278,7 @@ class Posterior:
         epsilon = self._epsilon()[:, chosen]
         z = rng.standard_normal((kernel.rank - self._rank, int(count)))
         f = self._factor() @ np.concatenate([epsilon, z])  # of unit prior variance, of the inputs kept
-        deviations = np.sqrt(kernel.K.diagonal() + kernel.added)
+        deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.added)
         return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
 
     def log_probability(self, labels: ArrayLike, progress: ProgressOption = None) -> Estimate:
@@ -352,28 +370,42 @@ class Posterior:
     def _factor(self) -> Float[np.ndarray, "m rank"]:
         return self._kernel.algebra.to_host(self._kernel.L)
 
-    def _predicted(self) -> tuple[Predictive, Float[np.ndarray, "t replicates"]]:
-        """Predictive probabilities, and the weight of the label +1 in each replicate."""
-        if self._predictive is None:
-            weights = self._weights()
-            positive = np.concatenate(
-                [self._positive(slice(start, start + _ROWS), weights) for start in range(0, self.test, _ROWS)]
-                or [np.zeros((0, len(weights)))]
-            )
-            value, stderr = ratios_of_means(positive, weights.sum(axis=1))
-            self._predictive = Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1), positive
-        return self._predictive
+    def _blocks(self) -> list[slice]:
+        return [slice(start, min(start + _ROWS, self.test)) for start in range(0, self.test, _ROWS)]
 
-    def _positive(self, some: slice, weights: Float[np.ndarray, "replicates particles"]) -> np.ndarray:
-        """Σ w Φ(mean/√v) of some test inputs, for each replicate."""
+    def _certain(self) -> np.ndarray:
+        """Test inputs whose labels training inputs determine: those tied to one."""
+        return self._kernel.kept[self._kernel.group[self.train :]] < self.train
+
+    def _probability(self, some: slice, y: np.ndarray) -> Float[np.ndarray, "some replicates particles"]:
+        """Φ(y mean/√v) of some test inputs: the probability of labels y given each particle."""
         kernel = self._kernel
         rows = self._factor()[kernel.group[self.train :][some]]
-        sign = kernel.sign[self.train :][some, None]
+        sign = (y * kernel.sign[self.train :][some])[:, None]
         mean = sign * (rows[:, : self._rank] @ self._epsilon())
         deviation = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             probability = np.where(deviation > 0, ndtr(mean / deviation), mean > 0)
-        return np.einsum("irp,rp->ir", probability.reshape(len(rows), *weights.shape), weights)
+        return probability.reshape(len(rows), *self._run.log_weights.shape)
+
+    def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
+        r"""Standard error of a small probability that the spread of replicates does not show.
+
+        The jackknife sees what particles have seen. Of N effective particles none sees an event of probability 1/N in
+        a third of all runs, and a probability that few particles make up, N_h = (Σ w h)²/Σ (w h)² of them, is known as
+        well as a count of N_h. So 1/N is added where N_h is small.
+
+        Args:
+            rare: h, the event's probability given each particle.
+
+        Returns:
+            exp(-N_h/20)/N.
+        """
+        weights = self._weights()
+        parts = weights * rare
+        total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
+        contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
+        return np.asarray(np.exp(-contributing / _FEW) * np.square(weights).sum() / weights.sum() ** 2)
 
 
 def bytes_beside(train: int, parameters: SMC) -> int:

@@ -28,6 +28,7 @@ from nngp_prior.probability.differences import differences
 from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
 from nngp_prior.probability.registry import ESTIMATORS
+from nngp_prior.probability.rounding import with_rounding
 from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
@@ -269,11 +270,18 @@ def compute(
     tell = progress or _progress.ignore
     cost = Cost(memory_needed(kernel.n, estimator), seconds_needed(kernel.n, estimator))
     tell(Progress("labellings", 0, 1, cost))
-    with blas_for(constraints(kernel.n, estimator)):
+
+    def estimate(kernel: PreparedKernel, reduced: np.ndarray, **more: Any) -> Estimate:
         if classes is not None and classes > 2:
             kernel = differences(kernel, reduced, classes)
             reduced = np.ones(kernel.m)
-        found = ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, tell, **more)
+        return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, tell, **more)
+
+    with blas_for(constraints(kernel.n, estimator)):
+        found = estimate(kernel, reduced, **more)
+        if kernel.rounding_matters and math.isfinite(found.value):
+            perturbed = kernel.perturbed()
+            found = with_rounding(found, estimate(perturbed, y[perturbed.kept]), kernel)
     return found.model_copy(update={"added": kernel.added}) if kernel.added else found
 
 

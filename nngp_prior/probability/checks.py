@@ -7,16 +7,16 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidKernel
-from nngp_prior.numerics.arrays import real_array
+from nngp_prior.numerics.covariance import remedy_for, rounding_of
+from nngp_prior.schemas.arrays import numeric_array
 
-_ASYMMETRY_ALLOWED = 1e-8  # of correlations
-INDEFINITENESS_ALLOWED = 1e-8  # of a unit diagonal; what is smaller is rounding in K
+_ASYMMETRY_ALLOWED = _EXCESS_ALLOWED = 1e-8  # of correlations in float64
 _SMALLEST_VARIANCE = 1e-290  # whose inverse and products with its like are still normal numbers
 _TILE = 512
 
 
 def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
-    """K as a square float64 array, the same one if it was that already.
+    """K as a square array of float64, or of float32 if it came in that; the same one where possible.
 
     Args:
         K: (n, n) real numbers.
@@ -28,12 +28,12 @@ def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
         InvalidKernel: not a square matrix of real numbers, or empty.
     """
     try:
-        K = real_array(K)
+        K = numeric_array(K)
     except (TypeError, ValueError) as error:
         raise InvalidKernel("K", f"is not a matrix of real numbers ({error})", "Pass an n × n array.") from None
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0:
         raise InvalidKernel("K", f"has shape {K.shape}", "Pass a square matrix, one row and column an input.")
-    return K
+    return K if K.dtype == np.float32 else K.astype(np.float64, copy=False)
 
 
 def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
@@ -46,7 +46,7 @@ def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
     Raises:
         InvalidKernel: not finite, not symmetric, or a variance that is not positive.
     """
-    n, diagonal = len(K), K.diagonal()
+    n, diagonal, asymmetry = len(K), K.diagonal().astype(np.float64), _asymmetry_allowed(K)
     tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
     if np.isfinite(diagonal).all() and diagonal.min() < _SMALLEST_VARIANCE:
         i = int(np.argmin(diagonal))
@@ -59,9 +59,13 @@ def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
         deviation = np.sqrt(diagonal + added)
         for rows in tiles:
             for columns in tiles[: rows.start // _TILE + 1]:
-                allowed = _ASYMMETRY_ALLOWED * deviation[rows].min() * deviation[columns].min()
+                allowed = asymmetry * deviation[rows].min() * deviation[columns].min()
                 if not np.abs(K[rows, columns] - K[columns, rows].T).max() <= allowed:  # or NaN
                     _refuse_tile(K, rows, columns, deviation)
+
+
+def _asymmetry_allowed(K: np.ndarray) -> float:
+    return max(_ASYMMETRY_ALLOWED, 64 * rounding_of(K))
 
 
 def _refuse_tile(K: np.ndarray, rows: slice, columns: slice, deviation: np.ndarray) -> None:
@@ -73,7 +77,7 @@ def _refuse_tile(K: np.ndarray, rows: slice, columns: slice, deviation: np.ndarr
             i, j = (i, j) if not np.isfinite(K[i, j]) else (j, i)
             raise InvalidKernel("K", f"K[{i}, {j}] is {K[i, j]}", "Remove the input or mend the kernel.")
     asymmetry = np.abs(K[rows, columns] - K[columns, rows].T) / (deviation[rows, None] * deviation[columns])
-    if asymmetry.max() > _ASYMMETRY_ALLOWED:
+    if asymmetry.max() > _asymmetry_allowed(K):
         i, j = np.unravel_index(np.argmax(asymmetry), asymmetry.shape)
         i, j = sorted((int(i) + rows.start, int(j) + columns.start))
         raise InvalidKernel(
@@ -93,12 +97,13 @@ def check_correlations(K: Float[np.ndarray, "n n"], scale: Float[np.ndarray, " n
     Raises:
         InvalidKernel: names the pair.
     """
+    rounding = rounding_of(K)
     for start in range(0, len(K), _TILE):
         excess = np.abs(K[start : start + _TILE]) * (scale[start : start + _TILE, None] * scale)
-        if excess.max() > 1 + INDEFINITENESS_ALLOWED:
+        if excess.max() > 1 + max(_EXCESS_ALLOWED, 64 * rounding):
             i, j = np.unravel_index(np.argmax(excess), excess.shape)
             raise InvalidKernel(
                 "K",
                 f"is not positive semi-definite: inputs {i + start} and {j} have correlation {excess[i, j]:.10g}",
-                "Check how it was computed; if in float32, pass jitter=1e-5.",
+                remedy_for(excess[i, j] - 1, rounding),
             )

@@ -22,10 +22,10 @@ from scipy.special import logsumexp
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability.particles import make_mixture
+from nngp_prior.probability.plan import plan
 from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import allocate
-from nngp_prior.probability.replicates import judge, run_in_threads, worth_compiling
-from nngp_prior.probability.smc import plan_mixture, propose
+from nngp_prior.probability.replicates import judge, run_in_threads
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Replicates, Status
 from nngp_prior.schemas.estimator import SMC
@@ -134,14 +134,12 @@ def run_labelling(
     Returns:
         the replicates.
     """
-    proposals, diagnostics = propose(kernel, labels, parameters, progress)
-    compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
-    if shares is None:
-        shares, _ = plan_mixture(kernel, labels, proposals, parameters, seed, progress, compiled)
-    mixture = make_mixture(kernel, labels, proposals, allocate(shares, parameters.particles))
+    planned = plan(kernel, labels, parameters, seed, progress, shares=shares)
+    shares = planned.shares
+    mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, parameters.particles))
     replicates = range(parameters.replicates)
     outcomes = run_in_threads(
-        mixture, replicates, seed, "replicate", progress, compiled, dimensions=dimensions, keep=keep
+        mixture, replicates, seed, "replicate", progress, planned.compiled, dimensions=dimensions, keep=keep
     )
     status, message, weights = judge(outcomes)
     kept = [outcome.epsilon for outcome in outcomes if outcome.epsilon is not None]
@@ -152,7 +150,7 @@ def run_labelling(
         shares,
         status,
         message,
-        {**diagnostics, **weights, "shares": [float(f"{share:.3g}") for share in shares]},
+        {**planned.diagnostics, **weights, "shares": [float(f"{share:.3g}") for share in shares]},
     )
 
 

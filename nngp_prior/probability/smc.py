@@ -12,20 +12,18 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
 
-from nngp_prior.probability.cost import MOST_PARTICLES, require_memory_for_double
-from nngp_prior.probability.ep import Sites, ep_diagnostics, expectation_propagation
+from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.particles import Outcome, make_mixture
-from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
-from nngp_prior.probability.proposals import USUAL_SHARES, Proposal, allocate, build_proposals, optimal_shares
+from nngp_prior.probability.plan import plan
+from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.proposals import allocate
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
+from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimate import Estimate, Replicates
 from nngp_prior.schemas.estimator import SMC
 
-_PILOT_REPLICATES = 8
 _GROWTH = 1.3  # more replicates than the spread so far asks for: it is itself uncertain
 
 
@@ -47,11 +45,10 @@ def estimate_smc(
         the estimate.
     """
     began = time.perf_counter()
-    proposals, diagnostics = propose(kernel, labels, parameters, progress, start, on_sites)
-    compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
-    shares, particles = plan_mixture(kernel, labels, proposals, parameters, seed, progress, compiled)
-    mixture = make_mixture(kernel, labels, proposals, allocate(shares, particles))
-    del proposals
+    planned = plan(kernel, labels, parameters, seed, progress, start=start, on_sites=on_sites)
+    particles, compiled, shares, diagnostics = planned.particles, planned.compiled, planned.shares, planned.diagnostics
+    mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, particles))
+    del planned
     outcomes: list[Outcome] = []
     first, last = 0, parameters.replicates
     while True:
@@ -79,77 +76,6 @@ def estimate_smc(
         seconds=time.perf_counter() - began,
         evidence=evidence,
     )
-
-
-def propose(
-    kernel: PreparedKernel,
-    labels: np.ndarray,
-    parameters: SMC,
-    progress: ProgressCallback,
-    start: Sites | None = None,
-    on_sites: Callable[[Sites], None] | None = None,
-) -> tuple[list[Proposal], dict[str, float | int | str]]:
-    """EP, and what the particles of a labelling may be drawn from.
-
-    Args:
-        kernel: a prepared kernel.
-        labels: ±1 for the inputs kept, in the order of visits.
-        parameters: of EP.
-        progress: told of its sweeps.
-        start: sites to begin with.
-        on_sites: given those that EP ended at.
-
-    Returns:
-        the proposals, and EP's figures.
-    """
-    dtype = np.float32 if kernel.smallest_conditional_variance > SMALL_VARIANCE else np.float64
-    if dtype is np.float64:
-        require_memory_for_double(kernel.n, kernel.m)
-    ep = expectation_propagation(kernel, labels, parameters, progress, dtype, start)
-    if on_sites is not None:
-        on_sites(ep.sites)
-    return build_proposals(kernel, ep), ep_diagnostics(kernel, ep)
-
-
-def plan_mixture(
-    kernel: PreparedKernel,
-    labels: np.ndarray,
-    proposals: list[Proposal],
-    parameters: SMC,
-    seed: int,
-    progress: ProgressCallback,
-    compiled: bool,
-) -> tuple[Float[np.ndarray, " proposals"], int]:
-    """Shares of the mixture and particles of a replicate, from a pilot with equal shares.
-
-    Args:
-        kernel: a prepared kernel.
-        labels: ±1 for the inputs kept, in the order of visits.
-        proposals: of the mixture.
-        parameters: what was asked for.
-        seed: the labelling's.
-        progress: told of coordinates visited.
-        compiled: whether what is done to a block of coordinates is.
-
-    Returns:
-        the shares asked for, or the best ones by the pilot; and as many particles as make ``replicates`` of them meet
-        the target, if there is one and the pilot is right.
-    """
-    if parameters.shares is not None and parameters.target_stderr is None:
-        return np.array(parameters.shares), parameters.particles
-    equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
-    mixture = make_mixture(kernel, labels, proposals, equal)
-    pilot = run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
-    log_target = np.concatenate([o.log_target for o in pilot])
-    log_proposal = np.concatenate([o.log_proposal for o in pilot], axis=1)
-    best, variance = optimal_shares(log_target, log_proposal, USUAL_SHARES)
-    shares = best if parameters.shares is None else np.array(parameters.shares)
-    particles = parameters.particles
-    if parameters.target_stderr is not None and math.isfinite(variance):
-        wanted = variance / (parameters.target_stderr**2 * parameters.replicates)
-        while particles < min(wanted, MOST_PARTICLES):
-            particles *= 2
-    return shares, particles
 
 
 def _next_goal(evidence: Replicates, parameters: SMC) -> int:

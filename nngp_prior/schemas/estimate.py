@@ -212,7 +212,9 @@ class Approximate(_Evidence):
 
 Evidence = Annotated[Exact | Replicates | Counts | Approximate, Field(discriminator="kind")]
 
-Status = Literal["ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "numerical-failure"]
+Status = Literal[
+    "ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "rounding", "numerical-failure"
+]
 
 
 class Estimate(Specification):
@@ -225,12 +227,14 @@ class Estimate(Specification):
         method: the estimator's name.
         status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP, its correction, or Newton's method);
             ``heavy-tailed`` (the weights' tail makes the error bar untrustworthy); ``target-not-met``; ``no-hits``
-            (every weight was 0); ``numerical-failure``.
+            (every weight was 0); ``rounding`` (log P depends on the rounding of K by more than its statistical error);
+            ``numerical-failure``.
         message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
         diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
         seconds: wall time.
         evidence: what interval and bound are computed from; None where the method has no error statement.
         added: c where the estimate is of K + cI (noise or jitter), in the units of K, else 0.
+        rounding: standard error of log P that is due to the rounding of K, nats, a part of ``stderr``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -245,6 +249,7 @@ class Estimate(Specification):
     seconds: float = 0.0
     evidence: Evidence | None = None
     added: Annotated[float, Field(ge=0)] = 0.0
+    rounding: Annotated[float, Field(ge=0)] = 0.0
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
         """A confidence interval for log P.
@@ -258,7 +263,13 @@ class Estimate(Specification):
             statement.
         """
         _require_probability("level", level)
-        return None if self.evidence is None else self.evidence.interval(level)
+        if self.evidence is None:
+            return None
+        low, high = self.evidence.interval(level)
+        if not self.rounding:
+            return low, high
+        more = _normal((1 + level) / 2) * self.rounding
+        return self.value - math.hypot(self.value - low, more), min(self.value + math.hypot(high - self.value, more), 0)
 
     def lower_bound(self, delta: float = 0.01) -> float | None:
         """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
@@ -267,10 +278,12 @@ class Estimate(Specification):
             delta: δ, over the estimator's own randomness.
 
         Returns:
-            the bound in nats, or None where the method has none.
+            the bound in nats, or None where the method has none. Where the rounding of K matters it is lowered by the
+            normal quantile of that error, which is no rigorous part of it.
         """
         _require_probability("delta", delta)
-        return None if self.evidence is None else self.evidence.lower_bound(delta)
+        bound = None if self.evidence is None else self.evidence.lower_bound(delta)
+        return bound - _normal(1 - delta) * self.rounding if bound is not None and self.rounding else bound
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
@@ -279,6 +292,13 @@ class Estimate(Specification):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def _normal(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    from scipy.special import ndtri
+
+    return float(ndtri(probability))
 
 
 def _require_probability(name: str, value: float) -> None:

@@ -42,15 +42,12 @@ class _WithEP(_OfClasses):
 
     Attributes:
         precision: of the sweeps; the value is computed in float64 from the sites either way.
-        tolerance: sweeps end when no site moved its marginal mean by more than this part of its standard deviation, nor
-            its variance by more than this part.
         max_sweeps: after which EP stops unconverged.
         backend: where the large matrices are: ``numpy`` on the processor, ``jax`` on JAX's default device; ``auto`` is
             jax where JAX has a GPU, else numpy. They give the same estimate within its error, not the same digits.
     """
 
     precision: Literal["float32", "float64"] = "float32"
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 50
     backend: Literal["auto", "numpy", "jax"] = "auto"
 
@@ -68,7 +65,9 @@ class SMC(_WithEP):
         shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
             run when absent.
         tolerance: sweeps of EP end when marginal means moved by less than this part of their standard deviations, as a
-            root mean square; a proposal need not have converged. 0.2 by default with three classes or more.
+            root mean square, and can be expected to move by less than 0.1 in the next; a proposal need not have
+            converged. By default 0.2 up to 2,000 constraints and with three classes or more, else 0.5; sweeps then go
+            on, to 1e-3, while the pilot's weights are too uneven.
         max_sweeps: after which EP stops in any case.
     """
 
@@ -78,14 +77,14 @@ class SMC(_WithEP):
     target_stderr: Annotated[float, Field(ge=1e-9, le=1e9)] | None = None
     max_replicates: Annotated[int, Field(ge=2, le=_MOST)] = 1024
     shares: tuple[Share, Share, Share] | None = None
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
     max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 20
 
     @model_validator(mode="before")
     @classmethod
-    def _classes_need_better_sites_and_more_particles(cls, fields: Any) -> Any:
+    def _classes_need_more_particles(cls, fields: Any) -> Any:
         classes = fields.get("classes") if isinstance(fields, dict) else None
-        return {"tolerance": 0.2, "particles": 128, **fields} if isinstance(classes, int) and classes > 2 else fields
+        return {"particles": 128, **fields} if isinstance(classes, int) and classes > 2 else fields
 
     @model_validator(mode="after")
     def _budget_has_room(self) -> SMC:
@@ -114,9 +113,15 @@ class GHK(_OfClasses):
 
 
 class EP(_WithEP):
-    """Expectation propagation: fast, without an error statement, biased, never a bound."""
+    """Expectation propagation: fast, without an error statement, biased, never a bound.
+
+    Attributes:
+        tolerance: sweeps end when no site moved its marginal mean by more than this part of its standard deviation, nor
+            its variance by more than this part.
+    """
 
     kind: Literal["ep"] = "ep"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
 
 
 class EP2(EP):

@@ -25,12 +25,12 @@ def _student(freedom: int, level: float) -> float:
 class Predictive:
     """Predictive probabilities P(label +1 | S) of test inputs.
 
-    Where the rarer label has a probability below about 0.01, few particles carry it, and its standard error is too
-    small by a factor of about two; :meth:`nngp_prior.Posterior.log_probability` of that one label has an honest one.
+    Where few particles carry the rarer label, one part in the effective number of particles is added to its standard
+    error; :meth:`nngp_prior.Posterior.log_probability` of that one label has a smaller one.
 
     Attributes:
         value: (t,) of the label +1, for each test input, between 0 and 1; the label -1 has the rest.
-        stderr: (t,) jackknife standard errors over replicates.
+        stderr: (t,) standard errors: jackknife over replicates, and what particles cannot have seen.
         freedom: degrees of freedom of the standard errors, replicates less one.
     """
 

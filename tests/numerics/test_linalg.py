@@ -13,6 +13,9 @@ from nngp_prior.numerics.linalg import (
 )
 
 
+_TOLERANCE = 1e-14
+
+
 def _covariance(n: int, rank: int, seed: int = 0) -> np.ndarray:
     A = np.random.default_rng(seed).standard_normal((n, rank))
     return A @ A.T / rank
@@ -21,9 +24,11 @@ def _covariance(n: int, rank: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("rank", [1, 7, 40])
 def test_pivoted_cholesky(rank: int) -> None:
     C = _covariance(40, rank)
-    L, order, residual = pivoted_cholesky(np.asfortranarray(C.copy()))
+    factor = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE)
+    L, order = factor.L, factor.order
     assert L.shape == (40, rank)
-    assert residual < 1e-13
+    assert factor.residual < 1e-13
+    assert abs(factor.negative_direction()[1]) < 1e-13
     np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-13)
     np.testing.assert_array_equal(L, np.tril(L))
     assert np.all(np.diff(np.diagonal(L)) <= 0)
@@ -33,10 +38,9 @@ def test_pivoted_cholesky(rank: int) -> None:
 @pytest.mark.parametrize("rank", [1, 7, 40])
 def test_pivoted_cholesky_in_two(rank: int, leading: int) -> None:
     C = _covariance(40, rank)
-    L, order, residual = pivoted_cholesky_in_two(C, leading)
+    L, order = pivoted_cholesky_in_two(C, leading, _TOLERANCE)
     own = min(rank, leading)
     assert L.shape == (40, rank)
-    assert residual < 1e-12
     np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-12)
     np.testing.assert_array_equal(L, np.tril(L))
     assert sorted(order) == list(range(40))
@@ -45,23 +49,23 @@ def test_pivoted_cholesky_in_two(rank: int, leading: int) -> None:
     np.testing.assert_array_equal(L[first, own:], 0.0)
 
 
-def test_pivoted_cholesky_in_two_reports_what_it_could_not_factor() -> None:
+def test_pivoted_cholesky_finds_a_negative_direction() -> None:
+    """The limit lies between the smallest eigenvalue and 0, and the rows are those that were moved apart."""
     C = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.9], [0.1, 0.9, 1.0]])
-    assert pivoted_cholesky_in_two(C, 1).residual > 0.1
-    assert pivoted_cholesky_in_two(C, 2).residual > 0.1
-    D = np.array([[1.0, 1.0, 0.1], [1.0, 1.0, 0.9], [0.1, 0.9, 1.0]])  # equal rows with different covariances
-    assert pivoted_cholesky_in_two(D, 2).residual > 0.1
-
-
-def test_pivoted_cholesky_reports_what_it_could_not_factor() -> None:
-    C = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.9], [0.1, 0.9, 1.0]])  # smallest eigenvalue -0.22
-    assert pivoted_cholesky(np.asfortranarray(C)).residual > 0.1
+    rows, limit = pivoted_cholesky(np.asfortranarray(C), _TOLERANCE).negative_direction()
+    assert np.linalg.eigvalsh(C)[0] <= limit < -0.1
+    C = _covariance(40, 5)
+    C[3, 30] -= 0.2
+    C[30, 3] -= 0.2
+    rows, limit = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE).negative_direction()
+    assert set(rows) & {3, 30}
+    assert np.linalg.eigvalsh(C)[0] <= limit < 0.2 * np.linalg.eigvalsh(C)[0]
 
 
 @pytest.mark.parametrize("rank", [7, 40])
 def test_posterior_factor_is_that_of_gaussian_conditioning(rank: int) -> None:
     C = _covariance(40, rank)
-    L, order, _ = pivoted_cholesky(np.asfortranarray(C.copy()))
+    L, order, _ = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE)
     C = C[np.ix_(order, order)]
     s = np.random.default_rng(1).gamma(0.3, size=40)
     factor, log_determinant = posterior_factor(L, s)

@@ -357,3 +357,40 @@ def test_labels_that_cannot_be() -> None:
     X = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 2.0]])
     with pytest.raises(InvalidLabels, match="no particle satisfied"):
         posterior(X @ X.T, [1, 1, -1])
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_standard_errors_cover_a_label_that_few_particles_saw(n: int) -> None:
+    """A random walk that stayed positive for n steps is so at the next with probability (2n + 1)/(2n + 2)."""
+    times = np.arange(1, n + 2)
+    K, truth = np.minimum.outer(times, times), (2 * n + 1) / (2 * n + 2)
+    z = []
+    for seed in range(20):
+        given = posterior(K, np.ones(n), seed=seed)
+        predictive, error = given.predictive(), given.gibbs_error([1])
+        z.append((predictive.value[0] - truth) / predictive.stderr[0])
+        assert error.value == pytest.approx(1 - predictive.value[0], abs=1e-9)
+        assert error.stderr == pytest.approx(predictive.stderr[0], rel=1e-6)
+    assert np.abs(z).max() < 4
+    assert np.mean(np.square(z)) < 2
+
+
+@pytest.mark.parametrize("gap", [1e-8, 1e-6])
+def test_what_no_particle_saw_is_not_certain(gap: float) -> None:
+    """Two inputs that are nearly one: P(equal labels) = ½ + arcsin(ρ)/π, but for a part that no particle hits."""
+    K = np.array([[1, 1], [1, 1 + gap]])
+    rare = math.acos((1 + gap) ** -0.5) / math.pi
+    given = posterior(K, [1])
+    predictive = given.predictive()
+    assert abs(predictive.value[0] - (1 - rare)) < 2 * predictive.stderr[0]
+    assert 0 < predictive.stderr[0] < 0.01
+    for label, truth in ((1, rare), (-1, 1 - rare)):
+        error = given.gibbs_error([label])
+        assert abs(error.value - truth) < 2 * error.stderr
+        assert error.stderr > 0
+
+
+def test_the_label_of_a_copy_is_certain() -> None:
+    given = posterior(np.ones((3, 3)), [1, 1])
+    assert given.predictive().stderr[0] < 1e-12
+    assert given.gibbs_error([1]).stderr < 1e-12

@@ -60,7 +60,7 @@ def test_classes_and_uploaded_ones(cache: KernelCache) -> None:
     assert "With classes=10, labels are integers 0 … 9" in results[2]["message"]
     (without,) = dict(Workbench(cache).estimates(request({"kind": "classes"}, estimator={"kind": "ep"}))).values()
     assert without["status"] == "invalid-labels"
-    assert "classes 0 … C-1 with classes=C" in without["message"]
+    assert "If they are classes 0 … C-1, pass classes=C" in without["message"]
 
 
 def test_rows_can_be_asked_for_apart(cache: KernelCache) -> None:
@@ -127,7 +127,7 @@ def test_the_last_kernels_and_factors_are_kept_and_the_older_ones_not(cache: Ker
     def run(n: int) -> int:
         events.clear()
         dict(bench.estimates(request({"kind": "parity"}, dataset={"kind": "digits", "n": n}), None, events.append))
-        return sum(event.stage == "kernel tiles" for event in events)
+        return sum(event.stage == "kernel tiles" and event.done > 0 for event in events)
 
     assert [run(n) for n in (10, 11, 10, 11)] == [1, 1, 0, 0]
     kept = bench.kernel(KernelRequest(dataset=Digits(n=11)))
@@ -170,7 +170,7 @@ def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypat
     assert 0 < done < 60_000
     told: list[Progress] = []
     row = Workbench(cache, unfinished=folder).samples(asked, told.append)
-    assert told[0].done > done
+    assert told[0].done >= done
     assert list(folder.iterdir()) == []
     assert without_time(row) == without_time(Workbench(cache).samples(asked))
 

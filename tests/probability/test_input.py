@@ -52,7 +52,7 @@ def test_kernels(K: np.ndarray, message: str) -> None:
 def test_the_jitter_proposed_is_enough() -> None:
     """A smooth kernel that rounding to float32 made indefinite."""
     x = np.linspace(0, 1, 300)
-    rounded = np.exp(-0.5 * (x[:, None] - x) ** 2 / 0.3**2).astype(np.float32)
+    rounded = np.exp(-0.5 * (x[:, None] - x) ** 2 / 0.3**2).astype(np.float32).astype(np.float64)
     labels = np.where(x > 0.4, 1, -1)
     with pytest.raises(InvalidKernel, match="jitter") as caught:
         log_probability(rounded, labels)
@@ -124,7 +124,7 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
         ({"classes": 1}, "classes: got 1"),
         ({"classes": 2.5}, "classes: got 2.5"),
         ({"classes": 3, "method": "laplace", "noise_variance": 1}, "classes: got 3 where laplace takes labels -1"),
-        ({"shares": (1.0, 1.0, 0.0)}, "shares must not be negative and must sum to 1"),
+        ({"shares": (1.0, 1.0, 0.0)}, "shares must sum to 1"),
     ],
 )
 def test_options(options: dict, message: str) -> None:
@@ -188,6 +188,6 @@ def test_sizes_are_positive() -> None:
 
 def test_jitter_serves_near_duplicates_of_a_float32_kernel() -> None:
     K = np.array([[1, 1.0000001, 0.5], [1.0000001, 1, 0.5], [0.5, 0.5, 1]])
-    with pytest.raises(InvalidKernel, match=r"have correlation 1.0000001.*pass jitter"):
+    with pytest.raises(InvalidKernel, match=r"have correlation 1.0000001.*pass it as a float32 array.*jitter=1e-06"):
         log_probability(K, [1, 1, 1])
     assert log_probability(K, [1, 1, 1], jitter=1e-5).status == "ok"

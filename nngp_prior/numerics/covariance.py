@@ -1,0 +1,126 @@
+"""Checks of a matrix as a covariance, with tolerances that follow the precision it was computed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from nngp_prior.errors import InvalidKernel
+from nngp_prior.numerics.backends import row_blocks
+
+# In units of the rounding ε of the matrix's own type, relative to a unit diagonal. Rows of scaled copies, which the
+# recursion of a ReLU network gives, differ by up to 12 ε at depth 20.
+TIED = 4  # 1 - |correlation| of inputs that determine each other
+_EQUAL_ROWS = 32
+
+
+def rounding_of(K: Float[np.ndarray, "n n"]) -> float:
+    """Rounding ε of the type that a matrix was computed in: that of its dtype; integers are exact in float64."""
+    return float(np.finfo(K.dtype if K.dtype.kind == "f" else np.float64).eps)
+
+
+def partners(
+    K: Float[np.ndarray, "n n"],
+    scale: Float[np.ndarray, " n"],
+    strength: Callable[[np.ndarray], np.ndarray],
+    rounding: float,
+) -> tuple[Integer[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """For each input the first one before it that determines it, or itself.
+
+    Two inputs determine each other where their correlation is ±1 and, up to that sign, whole rows of K agree, both to
+    rounding. Noise on the diagonal is in ``scale``, so that inputs with noise determine none but themselves.
+
+    Args:
+        K: symmetric matrix.
+        scale: 1/standard deviation per input, noise included.
+        strength: of correlations, 1 where inputs may determine each other: the absolute value, or one sign alone.
+        rounding: ε of the type that K was computed in.
+
+    Returns:
+        indices, and the sign of the correlation with that input.
+
+    Raises:
+        InvalidKernel: if a correlation is ±1 and rows differ by more than any covariance matrix admits.
+    """
+    n = len(K)
+    first, sign = np.arange(n), np.ones(n)
+    for rows in row_blocks(n):
+        earlier = strength(K[rows, : rows.stop]) * (scale[rows, None] * scale[: rows.stop]) >= 1 - TIED * rounding
+        earlier &= np.arange(rows.stop) < np.arange(rows.start, rows.stop)[:, None]
+        for i in np.flatnonzero(earlier.any(axis=1)) + rows.start:
+            for j in np.flatnonzero(earlier[i - rows.start]):
+                s = float(np.sign(K[i, j]))
+                if _equal_rows(K, scale, int(i), int(j), s, rounding):
+                    first[i], sign[i] = j, s
+                    break
+    return first, sign
+
+
+def _equal_rows(K: np.ndarray, scale: np.ndarray, i: int, j: int, sign: float, rounding: float) -> bool:
+    r"""True if the correlations of two inputs with all others agree to rounding.
+
+    By Cauchy and Schwarz, \|c_ik ∓ c_jk\| ≤ √(2 (1 - \|c_ij\|)) for every k: Var(f_i ∓ f_j) = 2 (1 - \|c_ij\|).
+
+    Returns:
+        whether they do.
+
+    Raises:
+        InvalidKernel: if they differ by more than this inequality admits.
+    """
+    difference = np.abs(K[i] * (scale[i] * scale) - sign * (K[j] * (scale[j] * scale)))
+    k = int(np.argmax(difference))
+    admitted = (2 * max(1 - abs(float(K[i, j])) * scale[i] * scale[j], 0.0) + 16 * rounding) ** 0.5
+    if difference[k] > admitted + 16 * rounding:
+        raise InvalidKernel(
+            "K",
+            f"is not positive semi-definite: inputs {j} and {i} have correlation {sign:+.0f}, but their correlations "
+            f"with input {k} are {K[j, k] * scale[j] * scale[k]:.6g} and {K[i, k] * scale[i] * scale[k]:.6g}",
+            "Tied inputs must have rows that are equal, or opposite: check how K was computed.",
+        )
+    return bool(difference[k] <= _EQUAL_ROWS * rounding)
+
+
+def require_semidefinite(rows: tuple[int, int], smallest: float, n: int, rounding: float) -> None:
+    """Refuse a matrix with a negative eigenvalue that rounding does not explain.
+
+    Args:
+        rows: two inputs that its direction is about.
+        smallest: the smallest eigenvalue of the correlations, or an upper limit on it.
+        n: number of inputs.
+        rounding: ε of the type that K came in.
+
+    Raises:
+        InvalidKernel: if there is one.
+    """
+    # Independent rounding errors have a spectral norm of about ε √n.
+    allowed = max(1e-10, 32 * n**0.5 * rounding)
+    if smallest >= -allowed:
+        return
+    i, j = sorted(rows)
+    raise InvalidKernel(
+        "K",
+        f"is not positive semi-definite: its correlations have an eigenvalue of {smallest:.2g} or less, in a direction "
+        f"about inputs {i} and {j} (rounding explains {-allowed:.1g})",
+        remedy_for(-smallest, rounding),
+    )
+
+
+def remedy_for(size: float, rounding: float) -> str:
+    """The remedy for a matrix that is not a covariance.
+
+    Args:
+        size: of the deviation, relative to a unit diagonal.
+        rounding: ε of the type that K came in.
+
+    Returns:
+        a sentence.
+    """
+    remedy = "Check how it was computed."
+    if size > 1e-3:  # no rounding
+        return remedy
+    jitter = f"jitter={max(1e-6, 10 * size):.0e}"
+    if rounding > 1e-10:
+        return f"{remedy} If that is rounding, compute it in float64, or pass {jitter}."
+    return f"{remedy} If in float32, pass it as a float32 array, whose rounding is allowed for, or {jitter}."

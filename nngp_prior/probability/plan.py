@@ -1,0 +1,181 @@
+"""What the particles of smc are drawn from: sites by EP, proposals, and shares of their mixture from a pilot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from nngp_prior.probability.cost import MOST_PARTICLES, require_memory_for_double
+from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
+from nngp_prior.probability.particles import Outcome, make_mixture
+from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
+from nngp_prior.probability.proposals import USUAL_SHARES, Proposal, allocate, build_proposals, optimal_shares
+from nngp_prior.probability.replicates import judge, run_in_threads, worth_compiling
+from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.estimator import SMC
+
+_PILOT_REPLICATES = 8
+_PROBES = 8
+# Standard deviation that rounding of the proposals may add to the logarithm of a weight; weights of useful proposals
+# have one of 0.2 and more.
+_ROUNDING_OF_WEIGHTS = 0.05
+_CONVERGED = 1e-3  # change of EP's means, beyond which sweeps gain a proposal nothing
+_UNEVEN = 10.0  # relative variance of the pilot's weights that is worth more sweeps at any size
+_CHEAP_SWEEPS = 2000  # constraints up to which a heavy tail in the pilot is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A mixture of proposals and the particles to draw from it.
+
+    Attributes:
+        proposals: the untwisted one, EP's, EP's widened.
+        shares: of the mixture.
+        particles: of a replicate.
+        compiled: whether what is done to a block of coordinates is.
+        diagnostics: of EP.
+    """
+
+    proposals: list[Proposal]
+    shares: Float[np.ndarray, " proposals"]
+    particles: int
+    compiled: bool
+    diagnostics: dict[str, float | int | str]
+
+
+def plan(
+    kernel: PreparedKernel,
+    labels: Float[np.ndarray, " m"],
+    parameters: SMC,
+    seed: int,
+    progress: ProgressCallback,
+    *,
+    start: Sites | None = None,
+    on_sites: Callable[[Sites], None] | None = None,
+    shares: Float[np.ndarray, " proposals"] | None = None,
+) -> Plan:
+    """Run EP and a pilot, and sweep on where the pilot's weights are poor.
+
+    Args:
+        kernel: prepared kernel.
+        labels: ±1 for the inputs kept, in the order of visits.
+        parameters: of the estimate.
+        seed: of the labelling.
+        progress: callback.
+        start: sites to begin with.
+        on_sites: given the sites that EP ended at.
+        shares: of the mixture; from the pilot by default.
+
+    Returns:
+        the plan.
+    """
+    ep, proposals = _propose(kernel, labels, parameters, progress, start)
+    compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
+    particles, sweeps = parameters.particles, ep.sweeps
+    if shares is None and parameters.shares is not None and parameters.target_stderr is None:
+        shares = np.array(parameters.shares)
+    if shares is None:
+        pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
+        if parameters.tolerance is None and sweeps < parameters.max_sweeps and _worth_sweeping(kernel, ep, pilot):
+            more = parameters.model_copy(
+                update={
+                    "tolerance": _CONVERGED,
+                    "max_sweeps": parameters.max_sweeps - sweeps,
+                    "precision": ep.precision,
+                }
+            )
+            del proposals
+            ep, proposals = _propose(kernel, labels, more, progress, ep.sites)
+            sweeps += ep.sweeps
+            pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
+        shares, particles = _mixture(pilot, parameters)
+    if on_sites is not None:
+        on_sites(ep.sites)
+    diagnostics = {**ep_diagnostics(kernel, ep), "ep_sweeps": sweeps, "proposal_precision": str(ep.L.dtype)}
+    return Plan(proposals, shares, particles, compiled, diagnostics)
+
+
+def _propose(
+    kernel: PreparedKernel,
+    labels: Float[np.ndarray, " m"],
+    parameters: SMC,
+    progress: ProgressCallback,
+    start: Sites | None,
+) -> tuple[EPResult, list[Proposal]]:
+    """EP and its proposals, in float32 where its rounding does not show in the weights of particles."""
+    if kernel.smallest_conditional_variance > SMALL_VARIANCE:
+        ep = expectation_propagation(kernel, labels, parameters, progress, np.float32, start)
+        if _rounding_of_weights(kernel, ep) < _ROUNDING_OF_WEIGHTS:
+            return ep, build_proposals(kernel, ep)
+        start = ep.sites if ep.converged else start
+    require_memory_for_double(kernel.n, kernel.m)
+    ep = expectation_propagation(kernel, labels, parameters, progress, np.float64, start)
+    return ep, build_proposals(kernel, ep)
+
+
+def _rounding_of_weights(kernel: PreparedKernel, ep: EPResult) -> float:
+    r"""What the rounding of a proposal's factor L adds to the logarithm of a weight, as a root mean square.
+
+    For g = L z, z ~ N(0, I), the proposal's quadratic form is zᵀz, and the one that EP means is gᵀ(K'⁻¹ + S) g: that of
+    the prior's factor, which is in float64, and of the sites. Half of their difference is the error; it grows with the
+    condition of K', which the conditional variances in the order of visits do not show.
+
+    Returns:
+        the error in nats, over a few z that are always the same; NaN if EP failed.
+    """
+    rank, algebra = kernel.rank, kernel.algebra
+    z = np.random.default_rng(0).standard_normal((rank, _PROBES))
+    g = algebra.multiply(ep.L, z)
+    epsilon = algebra.solve(kernel.L, g[:rank])
+    error = np.square(epsilon).sum(axis=0) + ep.sites.precision @ np.square(g) - np.square(z).sum(axis=0)
+    return float(np.sqrt(np.mean(np.square(error / 2))))
+
+
+def _run_pilot(
+    kernel: PreparedKernel,
+    labels: Float[np.ndarray, " m"],
+    proposals: list[Proposal],
+    parameters: SMC,
+    seed: int,
+    progress: ProgressCallback,
+    compiled: bool,
+) -> list[Outcome]:
+    """Plain importance sampling with equal shares; its particles are not used again."""
+    equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
+    mixture = make_mixture(kernel, labels, proposals, equal)
+    return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
+
+
+def _worth_sweeping(kernel: PreparedKernel, ep: EPResult, pilot: list[Outcome]) -> bool:
+    """True if EP still moves and the pilot's weights are uneven: very, or where sweeps cost little in the tail."""
+    if not _CONVERGED <= ep.change < math.inf:
+        return False
+    if kernel.m <= _CHEAP_SWEEPS and judge(pilot)[0] != "ok":
+        return True
+    return _optimal(pilot)[1] > _UNEVEN
+
+
+def _optimal(pilot: list[Outcome]) -> tuple[Float[np.ndarray, " proposals"], float]:
+    log_target = np.concatenate([outcome.log_target for outcome in pilot])
+    log_proposal = np.concatenate([outcome.log_proposal for outcome in pilot], axis=1)
+    return optimal_shares(log_target, log_proposal, USUAL_SHARES)
+
+
+def _mixture(pilot: list[Outcome], parameters: SMC) -> tuple[Float[np.ndarray, " proposals"], int]:
+    """Shares and particles of a replicate.
+
+    Returns:
+        the shares asked for, or the best ones by the pilot; and as many particles as make ``replicates`` of them meet
+        the target, if there is one and the pilot is right.
+    """
+    best, variance = _optimal(pilot)
+    particles = parameters.particles
+    if parameters.target_stderr is not None and math.isfinite(variance):
+        wanted = variance / (parameters.target_stderr**2 * parameters.replicates)
+        while particles < min(wanted, MOST_PARTICLES):
+            particles *= 2
+    return best if parameters.shares is None else np.array(parameters.shares), particles

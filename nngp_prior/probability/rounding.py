@@ -1,0 +1,54 @@
+"""How far log P depends on the rounding of K: a second estimate, of correlations that differ by a few units of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nngp_prior.probability.paired import log_ratio
+from nngp_prior.probability.prepared import PERTURBATION, PreparedKernel
+from nngp_prior.schemas.estimate import Estimate, Replicates
+
+_VISIBLE = 0.01  # nats
+_HARMLESS = 1e4  # units of rounding that make K + cI well-defined
+
+
+def with_rounding(found: Estimate, again: Estimate, kernel: PreparedKernel) -> Estimate:
+    """Add the effect of rounding to an error bar.
+
+    Args:
+        found: the estimate.
+        again: the same of :meth:`PreparedKernel.perturbed`, with the same random numbers.
+        kernel: of ``found``.
+
+    Returns:
+        the estimate with ``rounding``, the difference that its statistical error does not explain; status ``rounding``
+        if that is the larger part of the error.
+    """
+    difference = again.value - found.value
+    effect = math.sqrt(max(difference**2 - _noise(found, again) ** 2, 0.0)) if math.isfinite(again.value) else math.inf
+    statistical = found.stderr or 0.0
+    update: dict[str, object] = {"rounding": effect, "diagnostics": {**found.diagnostics, "rounding": effect}}
+    if found.stderr is not None:
+        update["stderr"] = math.hypot(statistical, effect)
+    if effect > max(statistical, _VISIBLE):
+        message = (
+            f"log P depends on the rounding of K: with {PERTURBATION * kernel.rounding:.1g} added to the variances of "
+            f"its correlations it is {again.value:.6g}; the difference is in the error bar. Compute K in higher "
+            f"precision, or pass jitter={_HARMLESS * kernel.rounding:.0e}, for which it does not (log P is then that "
+            "of K + cI)"
+        )
+        update["message"] = "; ".join(part for part in (message, found.message) if part)
+        if found.status == "ok":
+            update["status"] = "rounding"
+    return found.model_copy(update=update)
+
+
+def _noise(found: Estimate, again: Estimate) -> float:
+    """Statistical error of the difference of two estimates."""
+    first, second = again.evidence, found.evidence
+    if isinstance(first, Replicates) and isinstance(second, Replicates):
+        count = min(len(first.log_estimates), len(second.log_estimates))
+        return log_ratio(*(np.array(evidence.log_estimates[:count]) for evidence in (first, second)))[1]
+    return math.hypot(*(evidence.stderr() if evidence else 0.0 for evidence in (first, second)))
