@@ -231,7 +231,9 @@ class Posterior:
             the mean over test inputs of P(another label | S), and its standard error.
         """
         y, weights = self._test_labels(labels), self._weights()
-        wrong = sum(self._probability(some, -y[some]).sum(axis=0) for some in self._blocks()) / self.test
+        wrong = np.zeros(weights.shape)
+        for some in self._blocks():
+            wrong += self._probability(some, -y[some]).sum(axis=0) / self.test
         value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
         unseen = 0.0 if self._certain().all() else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
         return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)

@@ -12,7 +12,6 @@ from nngp_prior.numerics.linalg import (
     symmetric_columns,
 )
 
-
 _TOLERANCE = 1e-14
 
 
