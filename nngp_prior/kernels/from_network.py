@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.job import check_choice
 from nngp_prior.kernels.tiles import Grid
 from nngp_prior.progress import Progress, ProgressOption, shown
@@ -49,6 +50,8 @@ def kernel_of_network(
     X = check_inputs("X", X, network)
     symmetric = X2 is None
     X2 = X if X2 is None else check_inputs("X2", X2, network)
+    (first, place), (first2, place2) = distinct(X), distinct(X2)
+    X, X2 = X[first], X2[first2]
     K = np.empty((len(X), len(X2)))
     grid = Grid(len(X), len(X2), _TILE, symmetric)
     with shown(progress, "kernel") as report, jax.enable_x64(True):
@@ -62,4 +65,4 @@ def kernel_of_network(
                 raise InvalidInput("kernel_fn", problem, f"Return K for get={get!r}; scale X down if it overflows.")
             grid.put(K, tile, np.tril(block) + np.tril(block, -1).T if within else block)
             report(Progress("kernel tiles", done, len(grid)))
-    return K
+    return K if K.shape == (len(place), len(place2)) else K[np.ix_(place, place2)]  # equal inputs have equal rows

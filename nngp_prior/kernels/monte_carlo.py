@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.whole_files import written_whole
@@ -152,17 +153,20 @@ def monte_carlo_kernel(
     monte_carlo = monte_carlo or MonteCarlo()
     X = check_inputs("X", X, architecture)
     features = features_of(architecture, monte_carlo)
+    first, place_of = distinct(X)
     batches = _batches(monte_carlo)
     folder = None if state is None else Path(state) / _identity(architecture, X, monte_carlo)
     with shown(progress, "kernel") as report, jax.enable_x64(True):
-        drawer = Drawer(features, X, monte_carlo.seed, max(len(batch) for batch in batches))
+        drawer = Drawer(features, X[first], monte_carlo.seed, max(len(batch) for batch in batches))
         _require_memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
         sums = []
         for place, batch in enumerate(batches):
             path = folder and folder / f"batch-{place:05d}.npy"
             stored = path and _stored(path, len(X))
             if stored is None:
-                stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(X))
+                stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(first))
+                if len(first) < len(X):  # equal inputs have equal rows
+                    stored = stored[np.ix_(place_of, place_of)]
                 if path:
                     write_matrix(path, stored)
                     stored = np.load(path, mmap_mode="r")

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.kernels.copies import Copies
 from nngp_prior.kernels.job import Job
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 
@@ -114,7 +115,36 @@ def compute(
     Raises:
         InvalidInput: a tile has values that are not finite, since inputs are too large.
     """
+    copies = Copies.of(job, lambda smaller: _whole(smaller, function)) if len(places) else None
 
+    def finished(place: int, block: np.ndarray) -> None:
+        tile = grid.tiles[place]
+        if copies:
+            block = block.copy()  # JAX's arrays are read-only
+            copies.apply(tile.rows, tile.columns, block)
+        _check(job, tile, block)
+        write(place, block)
+
+    yield from _compute(job, function, grid, places, finished)
+
+
+def _whole(job: Job, function: Any) -> Float[np.ndarray, "n n2"]:
+    """A small kernel, whatever copies its inputs have."""
+    K, grid = np.empty(job.shape, job.dtype), Grid(*job.shape, function.tile, job.symmetric)
+    for _ in _compute(
+        job, function, grid, range(len(grid)), lambda place, block: grid.put(K, grid.tiles[place], block)
+    ):
+        pass
+    return K
+
+
+def _compute(
+    job: Job,
+    function: Any,
+    grid: Grid,
+    places: Sequence[int],
+    write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
+) -> Iterator[int]:
     # What depends on one input alone is kept for the row of tiles that the threads are in.
     @functools.lru_cache(maxsize=2 * cores() + 1)
     def prepared(of_rows: bool, start: int, stop: int) -> Any:
@@ -132,9 +162,7 @@ def compute(
             block = function.within(P)
         else:
             block = function.between(P, prepared(job.symmetric, columns.start, columns.stop))
-        block = block[: rows.stop - rows.start, : columns.stop - columns.start]
-        _check(job, tile, block)
-        write(place, block)
+        write(place, block[: rows.stop - rows.start, : columns.stop - columns.start])
 
     for index, _ in on_all_cores(one, places):
         yield places[index]
