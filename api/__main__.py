@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import NoReturn
 
 import uvicorn
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.app import create_app
 from api.settings import ServerSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.settings import ADDRESS
 
 _GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
 _BACKLOG = 512  # connections that wait; asyncio tries to accept as many each time, even when no descriptors are left
@@ -31,7 +32,8 @@ def main() -> None:
             sockets = listen(settings)
             for each in sockets:
                 ends.enter_context(each)
-            starting = _Starting(create_app(settings))
+            address = _Address(settings, sockets)
+            starting = _Starting(create_app(settings), address)
         except (NngpPriorError, OSError) as error:
             _refuse(error)
         config = uvicorn.Config(
@@ -88,11 +90,35 @@ def listen(settings: ServerSettings) -> list[socket.socket]:
     return sockets
 
 
-class _Starting:
-    """Around the application: keeps the error for which it does not start, instead of its traceback."""
+class _Address:
+    """The service's address in its home, where clients on this machine look for it, from its start to its end.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    Args:
+        settings: with the home.
+        sockets: that it listens on.
+    """
+
+    def __init__(self, settings: ServerSettings, sockets: list[socket.socket]) -> None:
+        host, port = sockets[0].getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))  # of all addresses this machine's own
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._file, self._written = settings.home / ADDRESS, False
+
+    def write(self) -> None:
+        with suppress(OSError):  # clients can be given the address
+            self._file.write_text(f"{self._url}\n", encoding="utf-8")
+            self._written = True
+
+    def remove(self) -> None:
+        if self._written:
+            self._file.unlink(missing_ok=True)
+
+
+class _Starting:
+    """Around the application: keeps its address while it runs, or the error for which it does not start."""
+
+    def __init__(self, app: ASGIApp, address: _Address) -> None:
+        self.app, self.address = app, address
         self.error: Exception | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +131,12 @@ class _Starting:
             if message["type"] == "lifespan.startup.failed":
                 held.append(message)
             else:
+                if message["type"] == "lifespan.startup.complete":
+                    self.address.write()
+                elif (
+                    message["type"] == "lifespan.shutdown.complete"
+                ):  # nothing runs behind a signal that is raised again
+                    self.address.remove()
                 await send(message)
 
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import override
 
-from nngp_prior.client.base import BaseClient, BaseJob, Request
+from nngp_prior.client.base import BaseClient, BaseJob, Request, one_of
 from nngp_prior.client.requests import Npy
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NngpPriorError
@@ -157,9 +157,7 @@ class LocalClient(
 
     @override
     def job(self, id: str) -> LocalJob[Any]:
-        if id not in self._jobs:
-            raise InvalidInput("id", f"there is no job {id!r} in this process", "Submit it.")
-        return self._jobs[id]
+        return self._jobs[id] if id in self._jobs else one_of(self._jobs.values(), id)
 
     @override
     def jobs(self, state: str | None = None) -> Iterator[LocalJob[Any]]:

@@ -10,6 +10,8 @@ import platformdirs
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ADDRESS = "url"  # file in NNGP_HOME with the address of the service that runs there
+
 
 class Settings(BaseSettings):
     """What the environment says; read anew wherever it is needed.
@@ -32,17 +34,23 @@ class ClientSettings(Settings):
     """Where the service is, and what opens it.
 
     Attributes:
-        url: ``NNGP_URL``.
+        url: ``NNGP_URL``; without it the file ``url`` in ``NNGP_HOME``, where a service on this machine keeps its
+            address while it runs, and without that http://127.0.0.1:8000.
         token: ``NNGP_TOKEN``; without it the file ``token`` in ``NNGP_HOME``, where a service on this machine keeps its
             own, if it can be read.
     """
 
-    url: str = "http://127.0.0.1:8000"
+    url: str = ""
     token: str | None = None
 
     @model_validator(mode="after")
-    def _token_of_this_machine(self) -> ClientSettings:
-        if self.token is None:
-            with contextlib.suppress(OSError, UnicodeError):
-                self.token = (self.home / "token").read_text(encoding="utf-8").strip() or None
+    def _those_of_this_machine(self) -> ClientSettings:
+        self.token = self.token or self._kept("token")
+        self.url = self.url or self._kept(ADDRESS) or "http://127.0.0.1:8000"
         return self
+
+    def _kept(self, name: str) -> str | None:
+        """Content of a small file in ``NNGP_HOME``; None if there is none."""
+        with contextlib.suppress(OSError, UnicodeError):
+            return (self.home / name).read_text(encoding="utf-8").strip() or None
+        return None

@@ -100,8 +100,9 @@ def test_the_same_request_is_the_same_job_and_is_computed_once(client: LocalClie
     again.result(progress=seen.append)
     assert again is client.job(job.id)
     assert seen == [Progress("labellings", 4, 4)]
-    with pytest.raises(InvalidInput, match="there is no job"):
-        client.job("0")
+    assert client.job(job.id[:8]) is job
+    with pytest.raises(InvalidInput, match="no job has an id"):
+        client.job("xyz")
 
 
 def test_results_come_one_by_one_and_what_was_computed_is_kept(client: LocalClient) -> None:

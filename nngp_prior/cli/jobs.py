@@ -15,7 +15,6 @@ from nngp_prior.cli.command import App
 from nngp_prior.cli.posterior import print_posteriors
 from nngp_prior.cli.sample import print_samples
 from nngp_prior.cli.sharpness_measure import print_measures
-from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.result import DELTA
@@ -23,13 +22,12 @@ from nngp_prior.schemas.sample_result import Samples
 from nngp_prior.schemas.sharpness_result import SharpnessResults
 
 if TYPE_CHECKING:
-    from nngp_prior.client import Client, RemoteJob, Status
+    from nngp_prior.client import Client, Status
 
 app = App(help="Look after the jobs of a service.")
 
-Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [http://127.0.0.1:8000]")]
+Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [that of NNGP_HOME]")]
 Id = Annotated[str, typer.Argument(help="of the job, or its beginning")]
-_WHOLE = 64
 
 
 @app.command("list")
@@ -46,9 +44,12 @@ def list_(
     if json or csv:
         output.print_rows({"jobs": [status.document for status in found]}, "jobs", csv=csv)
         return
-    table = Table("job", "kind", "state", "done", "created", box=None, header_style="bold", pad_edge=False)
+    headings = ("job", "kind", "data", "n", "architecture", "method", "state", "done", "created")
+    table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for status in found:
-        table.add_row(status.id[:12], status.document["kind"], status.state, _done(status), _time(status, "created"))
+        about = (str(status.document.get(name) or "–") for name in headings[1:6])
+        done = f"{status.current:,}/{status.target:,}"
+        table.add_row(status.id[:8], *about, status.state, done, _time(status, "created")[5:16].replace("T", " "))
     output.print_table(table)
 
 
@@ -56,7 +57,7 @@ def list_(
 def show(id: Id, url: Url = None, json: options.Json = False) -> None:
     """Show where a job stands."""
     with _client(url) as client:
-        status = _find(client, id).last
+        status = client.job(id).last
     _show(status, json)
 
 
@@ -64,7 +65,7 @@ def show(id: Id, url: Url = None, json: options.Json = False) -> None:
 def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.Json = False) -> None:
     """Wait until a job has ended; status 1 if it failed or was dismissed."""
     with _client(url) as client:
-        job = _find(client, id)
+        job = client.job(id)
         with output.ProgressBars() as bars:
             job.wait(progress=bars.bar(f"job {job.id[:12]}", rows=True))
     _show(job.last, json)
@@ -76,7 +77,7 @@ def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.J
 def results(id: Id, url: Url = None, json: options.Json = False) -> None:
     """Print the results of a job that has ended."""
     with _client(url) as client:
-        found = _find(client, id).result(timeout=0)
+        found = client.job(id).result(timeout=0)
     if json:
         rows = [found.row] if isinstance(found, Samples) else [result.row for result in found]
         output.print_json({**found.about, "results": rows})
@@ -97,7 +98,7 @@ def results(id: Id, url: Url = None, json: options.Json = False) -> None:
 def dismiss(id: Id, url: Url = None, json: options.Json = False) -> None:
     """Stop a job; rows that have results are kept for another attempt."""
     with _client(url) as client:
-        status = _find(client, id).dismiss()
+        status = client.job(id).dismiss()
     _show(status, json)
 
 
@@ -107,24 +108,13 @@ def _client(url: str | None) -> Client:
     return Client(url)
 
 
-def _find(client: Client, id: str) -> RemoteJob:
-    """A job by the beginning of its id."""
-    if len(id) >= _WHOLE:
-        return client.job(id)
-    found = [job for job in client.jobs() if id and job.id.startswith(id)]
-    if len(found) != 1:
-        problem = f"{len(found)} jobs of {client.url} have an id that begins with {id!r}"
-        raise InvalidInput("id", problem, "Look at what is there (list), and give more of the id.")
-    return found[0]
-
-
 def _show(status: Status, json: bool) -> None:
     if json:
         output.print_json(status.document)
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name in ("id", "kind", "state"):
-        table.add_row(name, status.document[name])
+    for name in ("id", "kind", "data", "n", "architecture", "method", "state"):
+        table.add_row(name, str(status.document.get(name) or "–"))
     table.add_row("done", _done(status))
     for name in ("attempt", "losses"):
         table.add_row(name, str(status.document.get(name, "–")))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.client.kinds import kind_of
 from nngp_prior.client.requests import sharpness_request, with_arrays
 from nngp_prior.client.status import Status
-from nngp_prior.errors import NotFinished
+from nngp_prior.errors import InvalidInput, NotFinished
 from nngp_prior.progress import ProgressCallback, ProgressOption, ignore, shown
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound_result import BoundResults
@@ -26,6 +27,9 @@ from nngp_prior.schemas.sharpness_result import SharpnessResults
 
 R = TypeVar("R")
 Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors are estimates with more to them
+
+
+J = TypeVar("J", bound="BaseJob[Any]")
 
 
 class BaseJob(ABC, Generic[R]):
@@ -114,6 +118,26 @@ class BaseJob(ABC, Generic[R]):
     def __repr__(self) -> str:
         status = self._last_status()
         return f"<{type(self).__name__} {self.id[:12]} {status.state}, {_done(status)}>"
+
+
+def one_of(jobs: Iterable[J], beginning: str) -> J:
+    """Find a job by the beginning of its id.
+
+    Args:
+        jobs: to look among.
+        beginning: of the id.
+
+    Returns:
+        the job.
+
+    Raises:
+        InvalidInput: none has that beginning, or more than one.
+    """
+    found = list(itertools.islice((job for job in jobs if job.id.startswith(beginning)), 2))
+    if len(found) != 1:
+        problem = f"{'no job has' if not found else 'more than one job has'} an id that begins with {beginning!r}"
+        raise InvalidInput("id", problem, "Look at those that there are: jobs(), or jobs list.")
+    return found[0]
 
 
 def _done(status: Status) -> str:
@@ -294,13 +318,13 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         """A job that was submitted before; to a service, here or elsewhere.
 
         Args:
-            id: of it.
+            id: of it, or the beginning of it that no other job has.
 
         Returns:
             the job.
 
         Raises:
-            InvalidInput: that is no id, or there is no such job in this process.
+            InvalidInput: that is no id, or there is no such job, or more than one.
         """
 
     @abstractmethod

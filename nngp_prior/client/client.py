@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import override
 
-from nngp_prior.client.base import BaseClient, Request
+from nngp_prior.client.base import BaseClient, Request, one_of
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
 from nngp_prior.client.requests import Npy
@@ -25,6 +25,7 @@ from nngp_prior.schemas.sharpness_result import SharpnessResults
 from nngp_prior.settings import ClientSettings
 
 _PAGE = 200
+_WHOLE = 64  # digits of an id
 
 
 class Client(
@@ -43,7 +44,8 @@ class Client(
     pauses with jitter.
 
     Args:
-        url: of the service; ``NNGP_URL`` when absent, and then http://127.0.0.1:8000.
+        url: of the service; ``NNGP_URL`` when absent, then the service that runs with this ``NNGP_HOME``, then
+            http://127.0.0.1:8000.
         token: that opens it; ``NNGP_TOKEN`` when absent, and then the file ``token`` in ``NNGP_HOME``.
         timeout: seconds for an answer, and for making a request again; the very first request is given up after five
             where nothing listens.
@@ -97,8 +99,10 @@ class Client(
 
     @override
     def job(self, id: str) -> RemoteJob[Any]:
-        if not re.fullmatch("[0-9a-f]{64}", id):
-            raise InvalidInput("id", f"got {id!r}", "Give all 64 hexadecimal digits; jobs() has those that there are.")
+        if not re.fullmatch("[0-9a-f]{1,64}", id):
+            raise InvalidInput("id", f"got {id!r}", "Give hexadecimal digits; jobs() has the ids that there are.")
+        if len(id) < _WHOLE:
+            return one_of(self.jobs(), id)
         response = self._http.request("GET", f"/v1/jobs/{id}")
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 

@@ -20,6 +20,7 @@ from nngp_prior.schemas.text import one_line
 
 R = TypeVar("R")
 _LONGEST_WAIT = 30.0  # that a service takes
+_BETWEEN = 1.0  # seconds between questions that the service answers at the job's next change
 _PAUSES = (0.05, 2.0)  # between questions where the service names none
 
 
@@ -82,8 +83,9 @@ class RemoteJob(BaseJob[R]):
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(pause if asked is None else asked, left))
-            pause = min(1.5 * pause, longest)
+            # A job that changes often is asked for once a second all the same, after a few quick looks.
+            time.sleep(min(max(pause, asked or 0.0), left))
+            pause = min(1.5 * pause, longest if asked is None else _BETWEEN)
 
     @override
     def results(self) -> Iterator[Any]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -177,9 +178,31 @@ def test_times_that_are_none(client: Client, timeout: float) -> None:
                 wait(timeout)
 
 
-@pytest.mark.parametrize("id", ["abc", "", "F" * 64, "../" + "0" * 61])
+def test_a_job_by_the_beginning_of_its_id(client: Client) -> None:
+    jobs = [client.estimate(NET, Digits(n=n), Parity()) for n in range(4, 40)]
+    assert client.job(jobs[3].id[:8]).id == jobs[3].id
+    shared = next(a.id[0] for a in jobs if sum(b.id[0] == a.id[0] for b in jobs) > 1)
+    with pytest.raises(InvalidInput, match=f"^id: more than one job has an id that begins with '{shared}'"):
+        client.job(shared)
+    with pytest.raises(InvalidInput, match=r"^id: no job has an id that begins with '0123456789'"):
+        client.job("0123456789")
+
+
+def test_the_service_of_this_home_is_found_on_any_port(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NNGP_HOME", str(tmp_path))
+    monkeypatch.delenv("NNGP_URL", raising=False)
+    assert Client().url == "http://127.0.0.1:8000"
+    (tmp_path / "url").write_text(f"{service.url}\n")
+    assert Client().url == service.url
+    monkeypatch.setenv("NNGP_URL", "http://127.0.0.1:1")
+    assert Client().url == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("id", ["xyz", "", "F" * 64, "../" + "0" * 61])
 def test_ids_that_are_none(client: Client, service: FakeService, id: str) -> None:
-    with pytest.raises(InvalidInput, match="64 hexadecimal digits"):
+    with pytest.raises(InvalidInput, match="hexadecimal digits"):
         client.job(id)
     assert service.asked == []
 

@@ -1,5 +1,7 @@
 """Waiting for jobs."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from nngp_prior import Client, FullyConnected
@@ -46,8 +48,32 @@ def test_a_service_that_names_a_pause_is_left_alone_for_it(
         lambda handler: handler.answer(200, running),
     ]
     assert job.wait()
-    assert pauses[:2] == [7.0, 0.0]
-    assert 0 < pauses[2] < 1
+    assert pauses[0] == 7.0
+    assert all(0 < pause < 1 for pause in pauses[1:3])
+
+
+def test_a_job_that_changes_often_is_asked_for_once_a_second(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service answers at once each time, as it does where a stage changes between any two questions."""
+    now = 1000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def clock() -> float:
+        sleep(0.001)
+        return now
+
+    monkeypatch.setattr("nngp_prior.client.jobs.time", SimpleNamespace(sleep=sleep, monotonic=clock))
+    job = estimate(client)
+    running = service.document(job.id, "running", 3)
+    answers = [lambda handler: handler.answer(200, running, Preference_Applied="wait=30")]
+    service.faults[f"GET /v1/jobs/{job.id}"] = answers * 10_000
+    service.asked.clear()
+    assert not job.wait(timeout=60)
+    assert 55 <= service.count("GET", job.id) <= 75
 
 
 def test_waiting_ends_with_the_time_for_it(client: Client, service: FakeService) -> None:
