@@ -72,7 +72,7 @@ def bound(
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimates")] = 0,
     delta: Annotated[float, typer.Option(help="δ: a bound fails with at most this probability")] = 0.05,
     gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
-    plot: Annotated[Path | None, typer.Option(help="a PNG of the bounds against m")] = None,
+    plot: Annotated[Path | None, typer.Option(help="a figure of the bounds against m (.png, .svg, .pdf)")] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
@@ -94,7 +94,7 @@ def bound(
     computed = _here(context, asked) if url is None else _there(context, asked)
     name, points = computed.name, computed.points
     if plot is not None:
-        plot_bounds(plot, name, {"": _curves(points)})
+        plot_bounds(plot, _title(context, asked, name, points[-1]), {"": _curves(points)})
     if json or csv:
         output.print_rows(
             {
@@ -239,6 +239,17 @@ def _sizes(text: str) -> list[int]:
     if sizes[0] < 1:
         raise InvalidInput("--m", f"got {text!r}", "Give positive integers with commas between, as 100,200,500.")
     return sizes
+
+
+def _title(context: typer.Context, asked: _Asked, name: str, last: _Point) -> str:
+    """Data, labels, number of examples, network and δ."""
+    data = context.params["kernel_file"] or context.params.get("inputs_file")
+    where = context.params["data"] if data is None else Path(data).name
+    network = "" if context.params["kernel_file"] else f", {asked.network.kind}"
+    bound = last.bounds["realizable"]
+    # What is not a bound has no probability.
+    certainty = f", δ = {bound.delta + bound.delta_estimator:g}" if bound.is_bound else ", not bounds"
+    return f"{where}: {name}, up to {last.m:,} examples{network}{certainty}"
 
 
 def _curves(points: list[_Point]) -> dict[str, Curve]:

@@ -262,7 +262,7 @@ def _title(matrix: _Matrix) -> str:
     if matrix.header is None:
         return matrix.name
     about = matrix.header.about
-    return f"{matrix.name}: {about['get']} of {_inputs(about)}, {_network(about['architecture'])}"
+    return f"{about['get']} of {matrix.header.grid.n:,} {_inputs(about)}, {_network(about['architecture'])}"
 
 
 def _network(architecture: dict[str, Any]) -> str:

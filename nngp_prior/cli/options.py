@@ -79,7 +79,7 @@ Replicates = Annotated[int | None, typer.Option(help="smc, ghk: independent repl
 NoiseVariance = Annotated[float, typer.Option(help="v: of the prior of K + vI instead")]
 Jitter = Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag K)·I instead")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32")]
-PlotFile = Annotated[Path, typer.Option(help="PNG to write")]
+PlotFile = Annotated[Path, typer.Option(help="figure to write (.png, .svg, .pdf)")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="a .npz file for what is computed; a run that was cut off goes on from it")
 ]

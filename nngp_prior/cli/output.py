@@ -21,6 +21,7 @@ from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Display
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.result import LEVEL, Result, finite
+from nngp_prior.style import SUFFIXES
 
 console = Console()
 notes = Console(stderr=True)
@@ -158,12 +159,12 @@ def require_plots(option: str, path: Path) -> None:
 
     Raises:
         NngpPriorError: matplotlib is not installed.
-        InvalidInput: the file's name does not end in .png, or it cannot be written.
+        InvalidInput: the file's name has another suffix, or it cannot be written.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
-    if path.suffix != ".png":
-        raise InvalidInput(option, f"got {str(path)!r}", "Name a file that ends in .png.")
+    if path.suffix not in SUFFIXES:
+        raise InvalidInput(option, f"got {str(path)!r}", f"Name a file that ends in {', '.join(SUFFIXES)}.")
     if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InvalidInput(option, f"{path} cannot be written", "Name a file in a folder that exists.")
 

@@ -61,7 +61,9 @@ def sample(
     compare: Annotated[Path | None, typer.Option(help="counts of other draws at the same inputs, shown beside")] = None,
     top: Annotated[int, typer.Option(help="functions in the table")] = 10,
     estimate: Annotated[list[str] | None, typer.Option(help="and log P of each by smc, ep, …; may be repeated")] = None,
-    plot: Annotated[Path | None, typer.Option(help="a PNG of frequency against rank and complexity")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="a figure of frequency against rank and complexity (.png, .svg, .pdf)")
+    ] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,

@@ -36,7 +36,7 @@ def landscape(
     dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="of random directions")] = 0,
     out: options.Checkpoint = None,
-    plot: Annotated[Path | None, typer.Option(help="a PNG of the landscape")] = None,
+    plot: Annotated[Path | None, typer.Option(help="a figure of the landscape (.png, .svg, .pdf)")] = None,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:

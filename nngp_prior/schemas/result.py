@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.text import html_table, number_of
+from nngp_prior.style import INK
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
 GIVEN_UP = ("worker-crashed", "memory-limit")
@@ -219,12 +220,17 @@ class Results(list[R]):
         """
         pyplot = optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
         axes = pyplot.subplots()[1] if axes is None else axes
+        axes.spines[["top", "right"]].set_visible(False)
         ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
         places, finite = [result.labelling for result in self], np.isfinite(self.values)
-        axes.plot(places, np.where(finite, self.values, math.nan), "o", markersize=4)
+        axes.plot(places, np.where(finite, self.values, math.nan), "o", markersize=4, color=INK)
         whole = finite & np.isfinite(ends).all(axis=1)
-        axes.vlines(np.array(places)[whole], *ends[whole].T)
+        axes.vlines(np.array(places)[whole], *ends[whole].T, color=INK, lw=1.3)
         axes.set_xlabel("labelling")
+        if "n" in self.about:
+            architecture = (self.about.get("architecture") or {}).get("kind", "")
+            data = (self.about.get("dataset") or {}).get("kind", "inputs")
+            axes.set_title(f"{self.about['n']:,} {data}{architecture and ', '}{architecture}", fontsize=10)
         axes.set_ylabel("log P (nats)")
         return axes
 

@@ -1,5 +1,6 @@
 """What a service says that cannot start: one line that names the setting, its value and the remedy, and status 2."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.__main__ import listen, main
+from api.__main__ import _Address, _Starting, listen, main
 from api.files import StoreLock
 from api.settings import ServerSettings
 
@@ -93,3 +94,22 @@ def test_small_answers_are_sent_at_once() -> None:
     finally:
         for each in sockets:
             each.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_address_is_in_the_home_while_the_service_runs(tmp_path: Path, host: str) -> None:
+    seen = []
+
+    async def app(scope, receive, send) -> None:
+        for event in ("startup", "shutdown"):
+            await send({"type": f"lifespan.{event}.complete"})
+            seen.append([path.read_text() for path in tmp_path.iterdir()])
+
+    async def send(message) -> None:
+        del message
+
+    with socket.create_server((host, 0)) as listening:
+        address = _Address(ServerSettings(home=tmp_path), [listening])
+        asyncio.run(_Starting(app, address)({"type": "lifespan"}, send, send))  # pyright: ignore[reportArgumentType]
+        port = listening.getsockname()[1]
+    assert seen == [[f"http://127.0.0.1:{port}\n"], []]

@@ -1,0 +1,68 @@
+"""Style of all figures: colours, sizes, and the file formats."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+INK, ACCENT, GREEN, VIOLET, OCHRE = "#1b3a5c", "#c8553d", "#5b8e7d", "#8d6a9f", "#c9a227"
+COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE)
+SUFFIXES = (".png", ".svg", ".pdf")
+_DPI = 150
+_RC = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "figure.titlesize": 11,
+    "font.size": 9.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # text that can be edited
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def figure(path: Path, title: str, **shape: Any) -> Iterator[tuple[Any, Any]]:
+    """Draw a figure without a screen and write it to a file.
+
+    Args:
+        path: file; its suffix, one of ``SUFFIXES``, says the format.
+        title: title of the figure.
+        **shape: as for ``matplotlib.pyplot.subplots``.
+
+    Yields:
+        the figure and its axes.
+    """
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    with pyplot.rc_context(_RC):
+        drawn, axes = pyplot.subplots(**shape)
+        yield drawn, axes
+        drawn.suptitle(title)
+        drawn.tight_layout()
+        drawn.savefig(path, dpi=_DPI, bbox_inches="tight")
+        pyplot.close(drawn)
+
+
+def label_ends(axis: Any, ends: Sequence[tuple[str, float, float, Any]], gap: float = 0.052) -> None:
+    """Write names beside the right ends of lines, moved apart where they would overlap.
+
+    Args:
+        axis: of the lines, with its limits set.
+        ends: name, x and y of the last point, and colour of each line.
+        gap: least distance between two names, as a part of the axis.
+    """
+    low, high = axis.get_ylim()
+    least, below = gap * (high - low), low - gap * (high - low)
+    for name, x, y, colour in sorted(ends, key=lambda end: end[2]):
+        below = max(y, below + least)
+        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
+        axis.annotate(
+            name, (x, y), xytext=(1.03, (below - low) / (high - low)), textcoords="axes fraction", color=colour,
+            va="center", fontsize=8, arrowprops=arrow, annotation_clip=False,
+        )  # fmt: skip
