@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INK, ACCENT, GREEN, VIOLET, OCHRE = "#1b3a5c", "#c8553d", "#5b8e7d", "#8d6a9f", "#c9a227"
-COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE)
+INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE = "#1b3a5c", "#c8553d", "#5b8e7d", "#8d6a9f", "#c9a227", "#5aa2d6"
+COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE)
 SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150
 _RC = {
@@ -61,7 +61,7 @@ def label_ends(axis: Any, ends: Sequence[tuple[str, float, float, Any]], gap: fl
     least, below = gap * (high - low), low - gap * (high - low)
     for name, x, y, colour in sorted(ends, key=lambda end: end[2]):
         below = max(y, below + least)
-        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 2}
+        arrow = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
         axis.annotate(
             name, (x, y), xytext=(1.03, (below - low) / (high - low)), textcoords="axes fraction", color=colour,
             va="center", fontsize=8, arrowprops=arrow, annotation_clip=False,
