@@ -114,7 +114,7 @@ def test_boolean_inputs_come_in_random_order(run) -> None:
         ("-n 20 --delta 1", "delta: got 1.0"),
         ("-n 20 --corrupt shuffle:3", "--corrupt: got 'shuffle'"),
         ("-n 20 --corrupt randomise:2", "--corrupt (randomise.probability): got 2"),
-        ("-n 20 --plot bounds.pdf", "--plot: got 'bounds.pdf'"),
+        ("-n 20 --plot bounds.jpg", "--plot: got 'bounds.jpg'"),
         ("-n 20 --plot nowhere/bounds.png", "--plot: nowhere/bounds.png cannot be written"),
         ("--kernel-file K.npy -n 20", "--n: means nothing beside --kernel-file"),
         ("--labels-file y.npy --labelling parity", "--labelling: means nothing beside --labels-file"),

@@ -154,7 +154,7 @@ def test_plots_need_matplotlib(run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("compute --inputs-file none.npy", ["none.npy", "no such file"]),
         ("inspect none.npy", ["none.npy", "no such file"]),
         ("inspect abc", ["key", "'abc'", "0 kernels"]),
-        ("plot none.npy --out K.pdf", ["--out", "K.pdf", ".png"]),
+        ("plot none.npy --out K.jpg", ["--out", "K.jpg", ".png"]),
         ("plot none.npy --out none/K.png", ["--out", "none/K.png"]),
         ("plot none.npy", ["none.npy", "no such file"]),
     ],

@@ -67,7 +67,7 @@ def test_a_plane_along_the_path_of_training(run, trained: Path, tmp_path: Path) 
         (("--points", 1), "points: got 1"),
         (("--normalisation", "batch"), "normalisation: got 'batch'"),
         (("--out", "line.txt"), "--out: got 'line.txt'"),
-        (("--plot", "line.pdf"), "--plot: got 'line.pdf'"),
+        (("--plot", "line.jpg"), "--plot: got 'line.jpg'"),
         (("--network", 7), "--network: got 7"),
         (("--trajectory", "--epoch", 0), "--trajectory: the file has no parameters on the way"),
         (("--on", "test"), "--on: got 'test'"),

@@ -129,4 +129,4 @@ def test_the_spectrum_is_drawn(run, trained: Path, tmp_path: Path) -> None:
     assert np.trapezoid(document["density"], document["eigenvalues"]) == pytest.approx(1, abs=1e-3)
     assert [sum(weights) for weights in document["weights"]] == pytest.approx([1, 1, 1])
     assert "Plot: " in run("sharpness", "spectrum", trained, *arguments).out
-    assert "--out" in run("sharpness", "spectrum", trained, "--out", tmp_path / "spectrum.pdf").err
+    assert "--out" in run("sharpness", "spectrum", trained, "--out", tmp_path / "spectrum.jpg").err
