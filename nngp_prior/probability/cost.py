@@ -181,7 +181,11 @@ def _free_on_device() -> int | None:
 
 def seconds_needed(n: int, estimator: Estimator) -> float:
     """Operations over the rates that two cores reached in the benchmark; infinite rather than an overflow."""
-    n = float(min(constraints(n, estimator), 10**100))
+    return _seconds(float(min(constraints(n, estimator), 10**100)), estimator)
+
+
+def _seconds(n: float, estimator: Estimator) -> float:
+    """The same for n constraints."""
     match estimator:
         case SMC():
             particles = estimator.particles * (estimator.replicates + 8)
