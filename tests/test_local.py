@@ -9,7 +9,7 @@ from nngp_prior import Client, FullyConnected, LocalClient, kernel, learning_cur
 from nngp_prior.client import RemoteJob, as_completed
 from nngp_prior.client.base import BaseClient, BaseJob
 from nngp_prior.data import load
-from nngp_prior.errors import InvalidInput, NngpPriorError, NotFinished
+from nngp_prior.errors import InvalidInput, InvalidLabels, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
 from nngp_prior.local import LocalJob
 from nngp_prior.progress import Progress
@@ -73,10 +73,28 @@ def test_arrays_may_change_after_they_were_given(client: LocalClient) -> None:
 def test_a_row_that_cannot_be_used_is_refused_alone(client: LocalClient) -> None:
     labels = Y.astype(float)
     labels[1, 3] = np.nan
-    results = client.estimate(NET, X, labels, method="ep").result()
-    assert [result.status for result in results] == ["ok", "invalid-labels", "ok", "ok"]
-    short = client.estimate(NET, X, Y[:, :5], method="ep").result()
-    assert {result.status for result in short} == {"invalid-labels"}
+    with pytest.warns(UserWarning, match=r"1 of 4 labellings cannot be used .* labelling 1: Y: Y\[3\] is nan"):
+        job = client.estimate(NET, X, labels, method="ep")
+    assert [result.status for result in job.result()] == ["ok", "invalid-labels", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ((Y + 1) // 2, {}, r"Y: got labels 0 and 1 .*or classes=2\."),
+        (Y[:, :5], {}, r"Y: got shape \(5,\) where there are 12 inputs"),
+        (Y, {"classes": 3}, r"-1 and \+1 need no classes"),
+    ],
+)
+def test_labels_none_of_which_can_be_used_are_no_job(client: LocalClient, labels, options: dict, message: str) -> None:
+    for ask in (client.estimate, client.bound):
+        with pytest.raises(InvalidLabels, match=message):
+            ask(NET, X, labels, **options)
+    if not options:
+        with pytest.raises(InvalidLabels) as caught:
+            client.posterior(NET, X, labels, train=6)
+        assert "classes=" not in str(caught.value)
+    assert list(client.jobs()) == []
 
 
 def test_what_cannot_be_used_at_all_is_refused_when_it_is_submitted(client: LocalClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +15,11 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.data import BlobData, BlobLabellings
-from nngp_prior.schemas.request import SharpnessRequest
+from nngp_prior.schemas.estimator import WITH_CLASSES, Estimator, classes_of
+from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.request import PosteriorRequest, SharpnessRequest
 from nngp_prior.schemas.sharpness import measure_of
+from nngp_prior.schemas.weights import named_weights
 
 S = TypeVar("S", bound=Specification)
 Upload = Callable[[np.ndarray], str]
@@ -74,6 +78,9 @@ def with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload
     """
     specified, labels = ((), None) if Y is None else _labellings(Y)
     dataset = X if _is_specification(X) else _inputs(X)
+    if Y is not None and labels is not None:
+        signs_only = model is PosteriorRequest
+        _check_rows(labels, np.atleast_2d(_array("Y", Y)), _number_of(dataset), parts["estimator"], signs_only)
     placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
     wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
     if Y is not None:
@@ -119,6 +126,8 @@ def sharpness_request(
     if rows != 1:
         raise InvalidInput("y", f"got {rows} labellings", "Pass one.")
     dataset = X if _is_specification(X) else _inputs(X)
+    if labels is not None:
+        check_labels(labels[0], _number_of(dataset) or labels.shape[1], field="y")
     placeholder = "0" * 64
     request = SharpnessRequest(
         architecture=architecture,
@@ -134,45 +143,6 @@ def sharpness_request(
     if labels is not None:
         sent["labelling"] = BlobLabellings(sha256=upload(labels))
     return request.model_copy(update=sent)
-
-
-def named_weights(parameters: Any) -> dict[str, np.ndarray]:
-    """The arrays of a network by their names: layers are numbered from the input on.
-
-    Args:
-        parameters: nested tuples and lists, in the innermost of which stand the weights of a layer and its biases; a
-            layer without biases has None, or nothing, in their place.
-
-    Returns:
-        arrays under ``dense 1/weight``, ``dense 1/bias``, ``convolution 2/weight``, …
-
-    Raises:
-        InvalidInput: they are something else.
-    """
-    found: dict[str, np.ndarray] = {}
-    layers = list(_layers(parameters))
-    for number, layer in enumerate(layers, start=1):
-        arrays = [_array("parameters", part) for part in layer if part is not None]
-        kind = {2: "dense", 4: "convolution"}.get(arrays[0].ndim)
-        if kind is None or len(arrays) > 2:
-            problem = f"layer {number} has arrays of shapes {', '.join(str(array.shape) for array in arrays)}"
-            raise InvalidInput("parameters", problem, "Pass weights and biases, as init gave or train returned them.")
-        found |= {f"{kind} {number}/{role}": array for role, array in zip(("weight", "bias"), arrays, strict=False)}
-    if not found:
-        raise InvalidInput("parameters", "hold no arrays", "Pass what init gave, or train returned.")
-    return found
-
-
-def _layers(tree: Any) -> Iterator[Sequence[Any]]:
-    if not isinstance(tree, tuple | list):
-        raise InvalidInput(
-            "parameters", f"hold a {type(tree).__name__} among the layers", "Pass what init gave, or train returned."
-        )
-    if tree and tree[0] is not None and not isinstance(tree[0], tuple | list):
-        yield tree
-        return
-    for part in tree:
-        yield from _layers(part)
 
 
 def _is_specification(value: Any) -> bool:
@@ -203,6 +173,43 @@ def _labellings(Y: Any) -> tuple[tuple[Any, ...], np.ndarray | None]:
     if array.ndim not in (1, 2) or array.size == 0:
         raise InvalidLabels("Y", f"has shape {array.shape}", "Pass (n,) or (L, n) labels, or specifications.")
     return (), np.atleast_2d(_signs(array))
+
+
+def _number_of(dataset: Any) -> int | None:
+    """How many inputs there are, as far as that is known here."""
+    if isinstance(dataset, np.ndarray):
+        return len(dataset)
+    return dataset.get("n") if isinstance(dataset, Mapping) else getattr(dataset, "n", None)
+
+
+def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Estimator, signs_only: bool) -> None:
+    """Refuse labels none of which can be used; warn of those that cannot, whose rows have no results.
+
+    Args:
+        Y: (L, n) labels as int8.
+        given: the same as the user has them, for the message.
+        n: the number of inputs; not checked when absent.
+        estimator: its ``classes`` say what labels are.
+        signs_only: the request takes no classes.
+
+    Raises:
+        InvalidLabels: no labelling can be used.
+    """
+    classes = None if signs_only else classes_of(estimator)
+    usable = ((Y == 1) | (Y == -1) if classes is None else (Y >= 0) & (classes > Y)).all(axis=1)
+    bad = np.flatnonzero(~usable) if n in (None, Y.shape[1]) else np.arange(len(Y))
+    if not len(bad):
+        return
+    try:
+        takes_classes = not signs_only and estimator.kind in WITH_CLASSES
+        check_labels(given[bad[0]], n or Y.shape[1], classes, takes_classes=takes_classes, field="Y")
+    except InvalidLabels as error:
+        if len(bad) == len(Y):
+            raise
+        message = (
+            f"{len(bad)} of {len(Y)} labellings cannot be used and will have no result; labelling {bad[0]}: {error}"
+        )
+        warnings.warn(message, stacklevel=5)
 
 
 def _signs(labels: np.ndarray) -> np.ndarray:

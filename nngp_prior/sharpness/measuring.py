@@ -59,7 +59,8 @@ def measure(
 
     Args:
         architecture: the specification of the network, or a user's own with one output.
-        parameters: as ``architectures.network(architecture).init`` gives them, or training left them.
+        parameters: as ``architectures.network(architecture).init`` gives them, or training left them, or pairs of
+            weights and biases from the input on.
         data: inputs (n, …), and n labels -1 or +1, or booleans.
         measures: names, or specifications with options.
         loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².

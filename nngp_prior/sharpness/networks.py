@@ -21,6 +21,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.weights import layout_remedy, named_weights
 
 _PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 _PLURAL = {"weight": "weights", "bias": "biases"}
@@ -145,7 +146,8 @@ class FiniteNetwork:
         """Parameters as one vector, after they were checked.
 
         Args:
-            parameters: as :meth:`init` gives them.
+            parameters: as :meth:`init` gives them; of a specification also pairs of weights and biases from the input
+                on, as the service takes them.
             dtype: of the vector.
 
         Returns:
@@ -154,24 +156,37 @@ class FiniteNetwork:
         Raises:
             InvalidInput: another structure, type or shape, or a number that is not finite.
         """
-        leaves, structure = tree_leaves_with_path(parameters), jax.tree.structure(parameters)
-        if structure != self.structure:
-            problem = f"have the structure {structure}, not {self.structure}"
-            raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this architecture.")
+        if jax.tree.structure(parameters) != self.structure:
+            parameters = self._from_pairs(parameters)
+        leaves = tree_leaves_with_path(parameters)
         flat = []
         for (path, leaf), block in zip(leaves, self.blocks, strict=True):
             array, where = plain_array(leaf), f"{_PLURAL[block.role]} of {block.layer}"
             if array.dtype.kind not in "biuf" and array.dtype != jnp.bfloat16:
                 problem = f"the {where} (parameters{keystr(path)}) are of type {array.dtype}"
                 raise InvalidInput("parameters", problem, "Pass real numbers.")
+            if block.role == "bias" and array.shape == block.shape[-1:]:
+                array = array.reshape(block.shape)
             if array.shape != block.shape:
                 problem = f"the {where} (parameters{keystr(path)}) have shape {array.shape}, not {block.shape}"
-                raise InvalidInput("parameters", problem, "Pass those of this architecture and these inputs.")
+                remedy = layout_remedy("W", array.shape, block.shape)
+                raise InvalidInput("parameters", problem, remedy or "Pass those of this architecture and these inputs.")
             if not np.isfinite(array).all():
                 problem = f"the {where} (parameters{keystr(path)}) hold {array[~np.isfinite(array)][0]}"
                 raise InvalidInput("parameters", problem, "The network has diverged: train it with smaller steps.")
             flat.append(array.ravel())
         return np.concatenate(flat).astype(dtype)
+
+    def _from_pairs(self, parameters: Any) -> Parameters:
+        """Pairs of weights and biases in the structure of :meth:`init`."""
+        if isinstance(self.architecture, FromNetwork):
+            problem = f"have the structure {jax.tree.structure(parameters)}, not {self.structure}"
+            raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this network.")
+        found, names = named_weights(parameters), [f"{block.layer}/{block.role}" for block in self.blocks]
+        if list(found) != names:
+            problem = f"have {', '.join(found)}, where the network has {', '.join(names)}"
+            raise InvalidInput("parameters", problem, "Pass those of this architecture, layers from the input on.")
+        return jax.tree.unflatten(self.structure, list(found.values()))
 
     def unflatten(self, theta: Float[Array, " P"] | Float[np.ndarray, " P"]) -> Parameters:
         """One vector as parameters; JAX can trace it.

@@ -15,6 +15,7 @@ from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.request import RequestDataset, RequestLabelling, SharpnessRequest
 from nngp_prior.schemas.sharpness_result import refused_measure, sharpness_row
+from nngp_prior.schemas.weights import layout_remedy
 from nngp_prior.versions import versions
 
 
@@ -158,7 +159,8 @@ class SharpnessBench:
             array, field = self._source.array(request.weights[name]), f"weights.{name}"
             if array.shape != shape and not (name.endswith("bias") and array.shape == shape[-1:]):
                 problem = f"has shape {array.shape}, not {shape}"
-                raise InvalidInput(field, problem, "Upload that of this architecture and these inputs.")
+                remedy = layout_remedy("the array", array.shape, shape)
+                raise InvalidInput(field, problem, remedy or "Upload that of this architecture and these inputs.")
             if not np.isfinite(array).all():
                 problem = f"holds {array[~np.isfinite(array)][0]}"
                 raise InvalidInput(field, problem, "The network has diverged: train it with smaller steps.")

@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 
 from api.work import WORK, Limits
 from nngp_prior import FullyConnected, LocalClient, Residual
-from nngp_prior.client.requests import named_weights
 from nngp_prior.data import label, load
 from nngp_prior.errors import InvalidInput, NngpPriorError, ResourceLimit
 from nngp_prior.kernels import KernelCache
@@ -19,6 +18,7 @@ from nngp_prior.schemas.data import Digits, Parity
 from nngp_prior.schemas.request import SharpnessRequest
 from nngp_prior.schemas.sharpness import Eigenvalues, Report, SAMSharpness, Trace
 from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.weights import named_weights
 from nngp_prior.sharpness import finite_network, measure
 from tests.api.apps import client, npy, problem, sha256
 

@@ -12,7 +12,7 @@ import pytest
 
 from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
-from nngp_prior.client.requests import Npy, named_weights
+from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.data import BlobData, Digits, Parity, Threshold
@@ -20,6 +20,7 @@ from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequ
 from nngp_prior.schemas.sample_result import Samples
 from nngp_prior.schemas.sharpness import Trace
 from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.weights import named_weights
 from tests.client.service import TOKEN, FakeService, refuse
 
 X = np.arange(12.0).reshape(4, 3)
@@ -87,9 +88,15 @@ def test_one_labelling_is_one_row(client: Client, service: FakeService) -> None:
     ],
 )
 def test_what_is_no_label_stays_none(client: Client, service: FakeService, labels, sent: list[int]) -> None:
-    client.estimate(NET, Digits(n=2), labels)
+    rows = [labels, np.where([True, False], 1, -1)]
+    if set(sent) == {-1, 1}:
+        client.estimate(NET, Digits(n=2), np.array(labels)[None])
+        rows = rows[:1]
+    else:
+        with pytest.warns(UserWarning, match="1 of 2 labellings cannot be used"):
+            client.estimate(NET, Digits(n=2), rows)
     (content,) = service.blobs.values()
-    np.testing.assert_array_equal(np.load(io.BytesIO(content)), [sent])
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), [sent, [1, -1]][: len(rows)])
 
 
 @pytest.mark.parametrize(
