@@ -27,8 +27,9 @@ from jaxtyping import Float
 
 from nngp_prior.schemas.architecture import Padding
 
-_FEW = 16  # float64: XLA does not vectorise convolutions with at most so many channels both in and out
-_VECTORS = 32  # outputs that it vectorises best
+# Convolutions in float64, which XLA compiles to loops:
+_FEW = 16  # not vectorised with at most so many channels both in and out
+_VECTORS = 32  # outputs that are fastest
 _CACHE_BYTES = 3 * 2**18  # of the cotangents of some examples, which all windows meet
 
 _Part = Literal["output", "input", "weights"]
@@ -168,20 +169,34 @@ def _convolution(
     x: Array, W: Array, pads: Sequence[tuple[int, int]], *, stride: int = 1, dilated_x: int = 1, dilated_W: int = 1
 ) -> Array:
     """XLA's convolution in its fast layout."""
-    inputs, outputs = W.shape[2:]
-    if x.dtype == jnp.float64 and max(inputs, outputs) <= _FEW:
-        # Channels of zeros, in or out, whichever makes fewer products.
-        if (_FEW + 1) * outputs < _VECTORS * inputs:
-            more = (0, _FEW + 1 - inputs)
+    outputs, abreast = W.shape[3], 1
+    padded = (x.shape[2] - 1) * dilated_x + 1 + sum(pads[1])
+    width = (padded - (W.shape[1] - 1) * dilated_W - 1) // stride + 1
+    if x.dtype == jnp.float64 and max(W.shape[2:]) <= _FEW:
+        if dilated_W == 1 and W.shape[1] < padded // 2:  # copies of a large filter would cost more than they save
+            abreast = min(width, _VECTORS // outputs)
+        if (_FEW + 1) * outputs * W.shape[1] <= W.shape[2] * _VECTORS // abreast * (
+            W.shape[1] + stride * (abreast - 1)
+        ):
+            more, abreast = (0, _FEW + 1 - W.shape[2]), 1
             x, W = _padded(x, {3: more}), _padded(W, {2: more})
         else:
-            W = _padded(W, {3: (0, _VECTORS - outputs)})
+            W, beyond = _abreast(W, stride, abreast), stride * (-width % abreast)
+            pads = [pads[0], (pads[1][0], pads[1][1] + beyond)]
     # The fast code takes no negative padding, which is of rows that no window reaches.
     x = _padded(x, {1 + axis: (min(low, 0), min(high, 0)) for axis, (low, high) in enumerate(pads)})
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
-    strides, of_x, of_W = ((each, each) for each in (stride, dilated_x, dilated_W))
+    strides, of_x, of_W = (stride, stride * abreast), (dilated_x, dilated_x), (dilated_W, dilated_W)
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, W, strides, pads, of_x, of_W, dimension_numbers=layout)[..., :outputs]
+    y = lax.conv_general_dilated(x, W, strides, pads, of_x, of_W, dimension_numbers=layout)[..., : abreast * outputs]
+    return y.reshape(*y.shape[:2], -1, outputs)[:, :, :width]
+
+
+def _abreast(W: Array, stride: int, windows: int) -> Array:
+    """Filter of as many outputs as are fast: those of neighbouring windows of a row, and zeros."""
+    reach = stride * (windows - 1)
+    wide = jnp.concatenate([_padded(W, {1: (i, reach - i)}) for i in range(0, reach + 1, stride)], axis=3)
+    return _padded(wide, {3: (0, _VECTORS - wide.shape[3])})
 
 
 def _padded(array: Array, pads: dict[int, tuple[int, int]]) -> Array:

@@ -25,6 +25,7 @@ from nngp_prior.sharpness.optimizers import steps_of
 _CHUNK_NUMBERS = 2**24  # in the forward pass of all networks side by side, 64 MiB in float32
 _NUMBERS = 2**26  # that networks side by side may take in all
 _ON_PROCESSOR = 8  # networks side by side gain no more beyond it, and those that end early make room for others
+_STEP_NUMBERS = 2**23  # activations of a step, of networks side by side on a processor: with more, caches lose
 
 
 class Networks(NamedTuple):
@@ -194,12 +195,14 @@ def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: 
         networks: that there are.
 
     Returns:
-        at least 1; as many as fit into 256 MiB or so (in float32), on a processor no more than 8.
+        at least 1; as many as fit into 256 MiB or so (in float32), on a processor no more than 8, and one of a large
+        convolutional network.
     """
     # Parameters, gradient, two more of the optimizer, and those before the epoch; activations forward and backward.
-    numbers = 6 * network.size + 4 * batch_size * numbers_of_example(network, dtype)
-    most = _ON_PROCESSOR if jax.default_backend() == "cpu" else networks
-    return max(1, min(networks, most, _NUMBERS // numbers))
+    activations = 4 * batch_size * numbers_of_example(network, dtype)
+    on_processor = min(_ON_PROCESSOR, _STEP_NUMBERS // activations)
+    most = on_processor if jax.default_backend() == "cpu" else networks
+    return max(1, min(networks, most, _NUMBERS // (6 * network.size + activations)))
 
 
 def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:

@@ -156,7 +156,9 @@ class Problem:
     def at_once(self) -> int:
         """Vectors whose products are found together where that saves passes, within the memory of a chunk."""
         if not has_formulas(self.network):
-            return 1
+            # Each pass over several chunks linearises the network at each of them anew, once for all vectors.
+            of_vector = self.size * self.dtype.itemsize
+            return 1 if self.in_one_chunk else max(1, min(_VECTORS, _VECTOR_BYTES // of_vector))
         return max(1, min(_VECTORS, _VECTOR_BYTES // (self.chunk * bytes_a_vector(self.network, self.dtype))))
 
     @property
