@@ -87,7 +87,7 @@ def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.Mon
     np.save(tmp_path / "labels.npy", np.array([1, 2]))
     ended = run("bound", "-n", 2, "--labels-file", tmp_path / "labels.npy", "--url", url)
     assert ended.code == 2
-    assert "labels[1] is 2" in ended.err
+    assert "--labels-file (Y): Y[1] is 2" in ended.err
     ended = run("sample", "-N", 100, "--bits", 3, "--encoding", "bits", "--keep-zero", "--bias-std", 0, "--url", url)
     assert ended.code == 2
     assert "input 0 is zero everywhere" in ended.err
