@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE = "#1b3a5c", "#c8553d", "#5b8e7d", "#8d6a9f", "#c9a227", "#5aa2d6"
-COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE)
+_BROWN = "#7a5c45"
+COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE, _BROWN)
 SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150
 _RC = {

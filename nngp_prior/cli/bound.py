@@ -9,9 +9,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output, remote
+from nngp_prior.cli import options, output, remote, titles
 from nngp_prior.cli.bound_plot import Curve, plot_bounds
 from nngp_prior.cli.command import naming
+from nngp_prior.cli.measured_error import MeasuredError, measured_errors
 from nngp_prior.cli.problems import Given, describe_corruption, for_classes, parse_corruption, problem_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
@@ -21,6 +22,7 @@ from nngp_prior.schemas.data import BlobLabellings, Corruption
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of, more_than_two
 from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 _IGNORED = {
@@ -28,6 +30,14 @@ _IGNORED = {
     "inputs_file": options.OF_DATA,
     "labels_file": ("labelling",),
     "labelling": ("label_classes",),
+}
+_NAMES: dict[BoundName, str] = {
+    "realizable": "realizable",
+    "maurer": "Maurer (2004)",
+    "langford-seeger": "Langford, Seeger (2001)",
+    "valle-perez-camargo-louis": "Valle-Pérez et al. (2018)",
+    "mcallester": "McAllester (1999)",
+    "valle-perez-louis": "Valle-Pérez, Louis (2020)",
 }
 _CLEAN = "realizable, clean labels"
 
@@ -72,7 +82,7 @@ def bound(
     seed: Annotated[int, typer.Option(help="of all random numbers of the estimates")] = 0,
     delta: Annotated[float, typer.Option(help="δ: a bound fails with at most this probability")] = 0.05,
     gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
-    plot: Annotated[Path | None, typer.Option(help="a figure of the bounds against m (.png, .svg, .pdf)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="a figure, with measured errors (.png, .svg, .pdf)")] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
@@ -94,7 +104,7 @@ def bound(
     computed = _here(context, asked) if url is None else _there(context, asked)
     name, points = computed.name, computed.points
     if plot is not None:
-        plot_bounds(plot, _title(context, asked, name, points[-1]), {"": _curves(points)})
+        plot_bounds(plot, _title(computed, asked, points[-1]), {"": _curves(points)})
     if json or csv:
         output.print_rows(
             {
@@ -123,11 +133,19 @@ class _Asked(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """What the first m examples say; ``clean_error`` of labels that are not corrupted, None where none are."""
+    """What the first m examples say.
+
+    Attributes:
+        estimate: of log P of their labels.
+        bounds: on the error.
+        clean_error: of labels that are not corrupted; None where none are.
+        measured: what the bounds are about, on labels that are not corrupted; None where it is not known.
+    """
 
     estimate: Estimate
     bounds: dict[BoundName, PacBayesBound]
     clean_error: float | None
+    measured: MeasuredError | None = None
 
     @property
     def m(self) -> int:
@@ -162,13 +180,18 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
             problem.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
             progress=bars.bar(name, rows=True), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
+        measured = {}
+        if given.plot is not None:
+            measured = measured_errors(
+                _given(context, asked), asked.network, estimator, clean, labels, sizes, given.seed, bars
+            )
     points = []
     for m, estimate, bounds in curve:
         value = bounds["realizable"].value
         cleaned = None
         if corruption is not None and not more_than_two(estimator):
             cleaned = clean_error_corrupted(value, corruption, labels[:m], clean[:m])
-        points.append(_Point(estimate, bounds, cleaned))
+        points.append(_Point(estimate, bounds, cleaned, measured.get(m)))
     return _Computed(name, {**problem.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
 
 
@@ -241,28 +264,38 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _title(context: typer.Context, asked: _Asked, name: str, last: _Point) -> str:
+def _title(computed: _Computed, asked: _Asked, last: _Point) -> str:
     """Data, labels, number of examples, network and δ."""
-    data = context.params["kernel_file"] or context.params.get("inputs_file")
-    where = context.params["data"] if data is None else Path(data).name
-    network = "" if context.params["kernel_file"] else f", {asked.network.kind}"
+    source = computed.source
+    architecture = source.get("architecture")
+    network = "a given kernel" if architecture is None else titles.network(architecture)
+    labels = computed.name
+    if "dataset" not in source:  # the name is that of a file
+        labels = "own labels" if asked.corruption is None else f"own labels, {describe_corruption(asked.corruption)}"
     bound = last.bounds["realizable"]
     # What is not a bound has no probability.
-    certainty = f", δ = {bound.delta + bound.delta_estimator:g}" if bound.is_bound else ", not bounds"
-    return f"{where}: {name}, up to {last.m:,} examples{network}{certainty}"
+    certainty = f"δ = {bound.delta + bound.delta_estimator:g}" if bound.is_bound else "not bounds"
+    data = f"{titles.data(source.get('dataset'))}, {labels}, m ≤ {last.m:,}"
+    return f"Error of the posterior: {data}\n{network}; {certainty}"
 
 
 def _curves(points: list[_Point]) -> dict[str, Curve]:
     sizes, dashed = [p.m for p in points], not points[0].bounds["realizable"].is_bound
-    curves = {name: Curve(sizes, [p.bounds[name].value for p in points], dashed) for name in points[0].bounds}
-    cleaned = [p.clean_error for p in points if p.clean_error is not None]
-    return curves | {_CLEAN: Curve(sizes, cleaned, dashed)} if cleaned else curves
+    curves = {_NAMES[name]: Curve(sizes, [p.bounds[name].value for p in points], dashed) for name in points[0].bounds}
+    if cleaned := [p.clean_error for p in points if p.clean_error is not None]:
+        curves[_CLEAN] = Curve(sizes, cleaned, dashed)
+    if measured := {p.m: p.measured for p in points if p.measured is not None}:
+        test = next(iter(measured.values())).test
+        name = f"measured on {number_of(test, 'test input')}{', clean labels' if cleaned else ''} (± 2 s.e.)"
+        values, errors = ([error[i] for error in measured.values()] for i in (0, 1))
+        curves[name] = Curve(list(measured), values, errors=[2 * error for error in errors])
+    return curves
 
 
 def _document(point: _Point) -> dict[str, Any]:
     row = bound_row(0, point.estimate, point.bounds, point.clean_error)
     del row["labelling"]
-    return row
+    return row if point.measured is None else {**row, "measured_error": point.measured._asdict()}
 
 
 def print_bounds(result: BoundResult, about: dict[str, Any]) -> None:
@@ -302,6 +335,8 @@ def _print_table(name: str, points: list[_Point]) -> None:
         "Valle-Pérez,\nLouis†",
     ]
     headings += ["realizable,\nclean labels"] if corrupted else []
+    measured = any(point.measured is not None for point in points)
+    headings += ["measured‡\n± s.e."] if measured else []
     table = output.table(*headings, "\ns", title=name, rows="m")
     for point in points:
         table.add_row(
@@ -310,9 +345,14 @@ def _print_table(name: str, points: list[_Point]) -> None:
             output.nats(point.bounds["realizable"].log_p, point.estimate.stderr, False),
             *(f"{found.value:.4f}" for found in point.bounds.values()),
             *([] if point.clean_error is None else [f"{point.clean_error:.4f}"]),
+            *([_error(point.measured)] if measured else []),
             f"{point.estimate.seconds:.1f}",
         )
     output.print_table(table)
+
+
+def _error(measured: MeasuredError | None) -> str:
+    return "–" if measured is None else f"{measured.value:.4f} ± {measured.stderr:.4f}"
 
 
 def _print_notes(points: list[_Point], delta: float, gamma: float) -> None:
@@ -325,6 +365,12 @@ def _print_notes(points: list[_Point], delta: float, gamma: float) -> None:
         )
     else:
         output.console.print("Not bounds: log P is an estimate without a rigorous lower bound.", highlight=False)
+    for test in {point.measured.test for point in points if point.measured is not None}:
+        output.console.print(
+            f"‡ Mean error of such functions at {number_of(test, 'input')} that are not among the examples, labels not "
+            "corrupted.",
+            highlight=False,
+        )
     if first.added:
         output.note(f"the prior is that of K + cI, c = {first.added:g}")
     for point in points:

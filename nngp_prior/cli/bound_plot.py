@@ -19,11 +19,13 @@ class Curve(NamedTuple):
         sizes: numbers of training examples.
         values: errors.
         dashed: for what is not a bound.
+        errors: half lengths of error bars; with them the values are points without a line.
     """
 
     sizes: Sequence[int]
     values: Sequence[float]
     dashed: bool = False
+    errors: Sequence[float] = ()
 
 
 def plot_bounds(path: Path, title: str, panels: Mapping[str, Mapping[str, Curve]]) -> None:
@@ -34,14 +36,18 @@ def plot_bounds(path: Path, title: str, panels: Mapping[str, Mapping[str, Curve]
         title: of the figure.
         panels: curves by their names, by the titles of their panels; names in common get the same colour.
     """
-    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
-    colours = dict(zip(names, itertools.cycle(style.COLOURS)))
+    of = {name: curve for curves in panels.values() for name, curve in curves.items()}
+    colours = dict(zip((name for name, curve in of.items() if not curve.errors), itertools.cycle(style.COLOURS)))
+    colours |= {name: "black" for name, curve in of.items() if curve.errors}
     shape = {"ncols": len(panels), "figsize": (1.5 + 5.5 * len(panels), 4.6), "sharey": True, "squeeze": False}
     with style.figure(path, title, **shape) as (_, axes):
         for axis, (panel, curves) in zip(axes[0], panels.items(), strict=True):
             for name, curve in curves.items():
-                line = "o--" if curve.dashed else "o-"
-                axis.plot(curve.sizes, curve.values, line, color=colours[name], ms=3.5, lw=1.3)
+                points = (curve.sizes, curve.values)
+                if curve.errors:
+                    axis.errorbar(*points, curve.errors, fmt="s", color=colours[name], ms=4, capsize=2.5, elinewidth=1)
+                else:
+                    axis.plot(*points, "o--" if curve.dashed else "o-", color=colours[name], ms=3.5, lw=1.3)
             axis.axhline(_CHANCE, color="grey", lw=0.8, ls=":")
             axis.set(xscale="log", xlabel="training examples m", title=panel, ylim=(0, 1.02))
             shown = sorted({m for curve in curves.values() for m in curve.sizes})
@@ -49,4 +55,4 @@ def plot_bounds(path: Path, title: str, panels: Mapping[str, Mapping[str, Curve]
             axis.minorticks_off()
             ends = [(name, curve.sizes[-1], curve.values[-1], colours[name]) for name, curve in curves.items()]
             style.label_ends(axis, [*ends, ("chance", axis.get_xlim()[1], _CHANCE, "grey")])
-        axes[0, 0].set(ylabel="bound on the error")
+        axes[0, 0].set(ylabel="error, or bound on it")

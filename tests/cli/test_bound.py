@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected, clean_error_flipped, clean_error_randomised, kernel, learning_curve
+from nngp_prior import FullyConnected, clean_error_flipped, clean_error_randomised, kernel, learning_curve, posterior
 from nngp_prior.data import label, load
 from nngp_prior.schemas.data import Digits, Flip, Parity, Randomise, Threshold
 from tests.cli.strict_json import parse
@@ -68,6 +68,39 @@ def test_table_and_plot(run, tmp_path: Path) -> None:
     assert "with probability 0.95" in ended.out.replace("\n", " ")
     assert "clean" not in ended.out
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("corrupt", [(), ("--corrupt", "flip:4")])
+def test_the_measured_error_is_that_of_the_posterior(run, tmp_path: Path, corrupt: tuple[str, ...]) -> None:
+    """At 400 inputs after the largest m, with their true labels; errors as sums over predictive probabilities."""
+    plot = ("--plot", tmp_path / "bounds.svg")
+    document = parse(run("bound", "--m", "20,40", "--noise-variance", 0.1, *corrupt, *plot, "--json").out)
+    data = load(Digits(n=440))
+    K, y = kernel(FullyConnected(), data.X), label(Threshold(at=5), data.classes)
+    given = label(Threshold(at=5, corruption=Flip(count=4) if corrupt else None), data.classes[:40])
+    for point in document["points"]:
+        m = point["m"]
+        chosen = np.r_[:m, 40:440]
+        probability = posterior(K[np.ix_(chosen, chosen)], given[:m], noise_variance=0.1).predictive().value
+        wrong = np.where(y[40:] > 0, 1 - probability, probability)
+        assert point["measured_error"]["value"] == pytest.approx(wrong.mean(), abs=1e-9)
+        assert point["measured_error"]["test"] == 400
+        assert point["measured_error"]["stderr"] >= 0.99 * wrong.std() / 20
+    figure = (tmp_path / "bounds.svg").read_text()
+    assert "measured on 400 test inputs" in figure
+    assert "McAllester (1999)" in figure
+
+
+@pytest.mark.parametrize("options", [("--preprocessing", "standardise"), ("-n", 16, "--data", "boolean", "--bits", 4)])
+def test_no_error_is_measured_without_inputs_of_the_same_kind(run, tmp_path: Path, options: tuple) -> None:
+    m = () if "-n" in options else ("--m", 20)
+    document = parse(run("bound", *m, *options, "--plot", tmp_path / "bounds.png", "--json").out)
+    assert "measured_error" not in document["points"][0]
+
+
+def test_inputs_that_are_left_are_few(run, tmp_path: Path) -> None:
+    options = ("--data", "boolean", "--bits", 4, "--m", 10, "--plot", tmp_path / "bounds.png", "--json")
+    assert parse(run("bound", *options).out)["points"][0]["measured_error"]["test"] == 6
 
 
 def test_what_is_no_bound_says_so(run) -> None:

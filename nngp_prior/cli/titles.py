@@ -1,0 +1,43 @@
+"""Titles of figures: data, number of inputs and network, in a few words; never names of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nngp_prior.schemas.architecture import Architecture
+
+_DATA = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "boolean": "Boolean inputs"}
+
+
+def network(architecture: Architecture | Mapping[str, Any]) -> str:
+    """Name an architecture.
+
+    Args:
+        architecture: its specification, or that as JSON.
+
+    Returns:
+        kind, depth and nonlinearity.
+    """
+    of = architecture if isinstance(architecture, Mapping) else architecture.model_dump(mode="json")
+    depth = {
+        "fully-connected": lambda: f"depth {of['depth']}",
+        "convolutional": lambda: f"{len(of['layers'])} layers, {of['readout']}",
+        "residual": lambda: f"{of['groups']} × {of['blocks']} blocks",
+    }[of["kind"]]()
+    return f"{of['kind']}, {depth}, {of['activation']}"
+
+
+def data(dataset: Mapping[str, Any] | None) -> str:
+    """Name a data set.
+
+    Args:
+        dataset: its specification as JSON; None for inputs from a file.
+
+    Returns:
+        its name, and which part of it.
+    """
+    if dataset is None or dataset["kind"] not in {"digits", *_DATA}:
+        return "inputs"
+    kind, split = str(dataset["kind"]), dataset.get("split")
+    return _DATA.get(kind, kind) + (f" ({split} split)" if split else "")
