@@ -12,7 +12,7 @@ import structlog
 from starlette.responses import Response
 
 from api import descriptors
-from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit
+from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,6 +26,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     StorageFull: (507, "storage-full"),
     ResourceLimit: (422, "kernel-too-large"),
     DataUnavailable: (422, "data-unavailable"),
+    InvalidLabels: (422, "invalid-labels"),
     InvalidInput: (422, "invalid-request"),
     NngpPriorError: (422, "invalid-request"),
 }

@@ -29,7 +29,7 @@ class Estimates:
     columns: tuple[str, ...] = ("log_p", "stderr")
 
     def plan(self, request: EstimateRequest, bench: Workbench, limits: Limits) -> Plan:
-        """As the protocol says; a labelling that cannot be used is found by the worker, and only its row is refused."""
+        """As the protocol says; if some labellings cannot be used, the worker refuses their rows alone."""
         return plan_of(request, bench, limits, lambda n: seconds_needed(n, request.estimator))
 
     def run(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import httpx2
 import stamina
 
-from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError, ResourceLimit, ServiceError
+from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit, ServiceError
 
 T = TypeVar("T")
 # The service is not there (yet, or again), or the answer was cut off; what is asked for can be asked for twice.
@@ -205,7 +205,8 @@ def translated(error: ServiceError) -> NngpPriorError:
     if error.status == 422 and located:
         field, message = located[0]["location"].removeprefix("body."), located[0].get("message", str(error))
         problem, _, remedy = message.partition(". ")
-        return InvalidInput(field, problem.removesuffix("."), remedy or "Change it.")
+        kind = InvalidLabels if error.code == "invalid-labels" else InvalidInput
+        return kind(field, problem.removesuffix("."), remedy or "Change it.")
     return error
 
 

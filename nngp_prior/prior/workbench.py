@@ -167,7 +167,7 @@ class Workbench(Materials):
                 yield from self.estimates(request, rows, progress)
 
     def count(self, request: ResultsRequest) -> int:
-        """The number of results that a request has, after checking all of it but its labels.
+        """The number of results that a request has, after checking that it can be carried out.
 
         Args:
             request: what is asked for.
@@ -176,13 +176,15 @@ class Workbench(Materials):
             how many.
 
         Raises:
-            InvalidInput: it cannot be carried out.
+            InvalidInput: it cannot be carried out; :class:`InvalidLabels` if no labelling at all can be used.
         """
         if isinstance(request, SampleRequest):
             require_samples(request, len(self.data(request.dataset).X))
             return 1
         self._require_sizes(request)
-        return len(self.places(request.labellings))
+        places = self.places(request.labellings)
+        self._require_labels(request, places)
+        return len(places)
 
     def facts(self, request: ResultsRequest) -> dict[str, Any]:
         """What the results of a request say of the whole.
@@ -211,20 +213,45 @@ class Workbench(Materials):
             if most > n:
                 raise InvalidInput("sizes", f"got {most:,} where there are {n:,} inputs", "Use fewer.")
 
+    def _require_labels(self, request: EstimateRequest, places: Sequence[Place]) -> None:
+        """Refuse a request none of whose labellings can be used; the first one that can ends the search."""
+        first: tuple[Place, InvalidLabels] | None = None
+        for row, found in self._checked(request, places, range(len(places))):
+            if not isinstance(found, InvalidLabels):
+                return
+            first = first or (places[row], found)
+        if first is None:
+            return
+        (labelling, row), error = first
+        field = f"labellings.{request.labellings.index(labelling)}"
+        where = "" if row is None else f"row {row}: "
+        others = f"; none of the {len(places):,} labellings can be used" if len(places) > 1 else ""
+        raise InvalidLabels(field, f"{where}{error.problem}{others}", error.remedy)
+
     def _labelled(
         self, request: EstimateRequest, rows: Sequence[int] | None
     ) -> tuple[list[tuple[int, np.ndarray]], list[tuple[int, dict[str, Any]]]]:
         """Labels that can be used, and results of those that cannot, each with its place."""
-        data, places = self.data(request.dataset), self.places(request.labellings)
-        classes = classes_of(request.estimator)
-        takes_classes = request.estimator.kind in WITH_CLASSES and not isinstance(request, PosteriorRequest)
+        places = self.places(request.labellings)
         usable, refused = [], []
-        for row in range(len(places)) if rows is None else rows:
-            try:
-                usable.append((row, self.labels(places[row], data, classes, takes_classes=takes_classes)))
-            except InvalidLabels as error:
-                refused.append((row, refused_row(row, "invalid-labels", str(error))))
+        for row, found in self._checked(request, places, range(len(places)) if rows is None else rows):
+            if isinstance(found, InvalidLabels):
+                refused.append((row, refused_row(row, "invalid-labels", str(found))))
+            else:
+                usable.append((row, found))
         return usable, refused
+
+    def _checked(
+        self, request: EstimateRequest, places: Sequence[Place], rows: Sequence[int]
+    ) -> Iterator[tuple[int, np.ndarray | InvalidLabels]]:
+        """Rows, each with its labels or with why they cannot be used."""
+        data, classes = self.data(request.dataset), classes_of(request.estimator)
+        takes_classes = request.estimator.kind in WITH_CLASSES and not isinstance(request, PosteriorRequest)
+        for row in rows:
+            try:
+                yield row, self.labels(places[row], data, classes, takes_classes=takes_classes)
+            except InvalidLabels as error:
+                yield row, error
 
     def _estimated(
         self, request: EstimateRequest, usable: list[tuple[int, np.ndarray]], progress: ProgressCallback

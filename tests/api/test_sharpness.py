@@ -131,7 +131,8 @@ def test_weights_that_do_not_fit_are_no_jobs(
 )
 def test_what_cannot_be_is_refused_at_once(api: TestClient, change: dict[str, Any], location: str) -> None:
     before = len(api.get("/v1/jobs?limit=500").json()["jobs"])
-    found = problem(api.post("/v1/sharpness", json=BODY | change), 422, "invalid-request")
+    code = "invalid-labels" if "labelling" in change else "invalid-request"
+    found = problem(api.post("/v1/sharpness", json=BODY | change), 422, code)
     assert location in found["errors"][0]["location"]
     assert len(api.get("/v1/jobs?limit=500").json()["jobs"]) == before
 

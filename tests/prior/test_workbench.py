@@ -105,7 +105,7 @@ def test_uploaded_arrays(cache: KernelCache) -> None:
 
 @pytest.mark.parametrize(
     ("array", "problem"),
-    [(np.ones(20, dtype=np.int8), "shape"), (np.ones((2, 20)), "float64"), (np.ones((1, 2, 20), dtype=int), "shape")],
+    [(np.ones((), dtype=np.int8), "shape"), (np.ones((2, 20)), "float64"), (np.ones((1, 2, 20), dtype=int), "shape")],
 )
 def test_uploaded_labellings_of_another_form_are_refused(cache: KernelCache, array: np.ndarray, problem: str) -> None:
     bench = Workbench(cache, lambda _: array)
