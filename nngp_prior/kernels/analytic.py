@@ -21,7 +21,7 @@ from nngp_prior.schemas.architecture import Architecture
 
 def kernel(
     architecture: Architecture | FromNetwork,
-    X: ArrayLike,
+    X: ArrayLike | None = None,
     X2: ArrayLike | None = None,
     *,
     get: str = "nngp",
@@ -53,6 +53,11 @@ def kernel(
             architecture takes, or so large that the kernel overflows; a file that is something else.
         ResourceLimit: the matrix does not fit into memory, or on the disk.
     """
+    if X is None:  # a default, so that kernel(X) is answered with what is missing
+        given = "an array" if hasattr(architecture, "shape") else type(architecture).__name__
+        raise InvalidInput(
+            "X", f"is missing; the first argument is {given}", "Call kernel(FullyConnected(depth=2), X)."
+        )
     if isinstance(architecture, FromNetwork):
         for field, value, only in (("dtype", dtype, "float64"), ("path", path, None)):
             if value != only:

@@ -103,7 +103,9 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, *unnamed: Any, **fields: Any) -> None:
+        if unnamed:
+            raise _without_names(type(self), unnamed[0])
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -137,6 +139,18 @@ class Specification(BaseModel):
             or field.is_required()
             or getattr(self, name) != field.get_default(call_default_factory=True)
         }
+
+
+def _without_names(model: type[BaseModel], value: Any) -> InvalidInput:
+    """The error for a value without its field's name; the example is the first field whose default is of its type."""
+    names = dict.fromkeys([*model.__annotations__, *model.model_fields])  # the model's own first, then inherited ones
+    defaults = {
+        name: model.model_fields[name].default for name in names if name != "kind" and name in model.model_fields
+    }
+    like = next((name for name, default in defaults.items() if type(default) is type(value)), next(iter(defaults), ""))
+    example = f"{model.__name__}({like}={_short(value)})" if like else f"{model.__name__}()"
+    known = f" It has: {', '.join(defaults)}." if defaults else ""
+    return InvalidInput(model.__name__, f"got {_short(value)} without a name", f"Name the field: {example}.{known}")
 
 
 def _differing(value: Any, whole: Any) -> Any:

@@ -1,11 +1,14 @@
 """What all specifications share."""
 
 import math
+import subprocess
+import sys
 from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from nngp_prior import kernel
 from nngp_prior.data.datasets import DATASETS
 from nngp_prior.data.labellings import LABELLINGS
 from nngp_prior.errors import InvalidInput
@@ -259,3 +262,23 @@ def test_a_registry_takes_one_implementation_of_each() -> None:
     with pytest.raises(KeyError, match="Flip"):
         registry.register(Flip)(len)
     assert registry[Flip(count=1)] is len
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: FullyConnected(2), r"FullyConnected: got 2 without a name. Name the field: FullyConnected\(depth=2\)"),
+        (lambda: SMC(64), r"SMC\(particles=64\)"),
+        (lambda: kernel(FullyConnected()), "X: is missing; the first argument is FullyConnected"),
+    ],
+)
+def test_what_is_missing_is_said(call, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        call()
+
+
+def test_a_kernel_of_an_array_alone() -> None:
+    """In a process of its own, since the tests check types at run time."""
+    program = "import numpy, nngp_prior; nngp_prior.kernel(numpy.ones((3, 2)))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "X: is missing; the first argument is an array. Call kernel(FullyConnected(depth=2), X)." in ended.stderr
