@@ -221,7 +221,7 @@ def test_the_table_of_problems() -> None:
         (OSError(28, "No space left on device"), 507, "storage-full"),
         (ResourceLimit("n"), 422, "kernel-too-large"),
         (DataMissing("no file"), 422, "data-unavailable"),
-        (InvalidLabels("a", "b", "c"), 422, "invalid-request"),
+        (InvalidLabels("a", "b", "c"), 422, "invalid-labels"),
         (NngpPriorError("x"), 422, "invalid-request"),
         (OSError(5, "secret path"), 500, "internal-error"),
         (RuntimeError("secret"), 500, "internal-error"),
