@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nngp_prior.cli import output
+from nngp_prior.cli import output, titles
 from nngp_prior.cli.problems import describe, parse_dataset
 from nngp_prior.cli.serve import passing_service
 from nngp_prior.errors import InvalidInput
@@ -49,7 +49,7 @@ def demo(
     _make(folder)
     results = {describe(labelling): _estimate(result) for labelling, result in zip(labellings, answer, strict=True)}
     bounds = {name: pac_bayes_bounds(result, _DELTA)["realizable"] for name, result in results.items()}
-    title = f"{n:,} {data}, fully connected, depth {architecture.depth}, {architecture.activation}"
+    title = f"{n:,} {titles.data({'kind': data}, split=False)}, {titles.network(architecture)}"
     document = {
         **answer.about,
         "results": [

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nngp_prior.cli import options, output
+from nngp_prior.cli import options, output, titles
 from nngp_prior.cli.command import App
 from nngp_prior.cli.problems import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
@@ -204,7 +204,7 @@ def list_(csv: options.Csv = False, json: options.Json = False) -> None:
         table.add_row(
             entry.header.key[:12],
             f"{entry.header.grid.n:,}",
-            f"{about['get']} {_network(about['architecture'])}",
+            f"{about['get']} {titles.network(about['architecture'])}",
             _inputs(about),
             _size(entry.bytes) + ("" if entry.finished else " (unfinished)"),
             f"{entry.last_use.astimezone():%Y-%m-%d %H:%M}",
@@ -260,25 +260,14 @@ def _classes(matrix: _Matrix) -> tuple[np.ndarray | None, tuple[str, ...]]:
 
 def _title(matrix: _Matrix) -> str:
     if matrix.header is None:
-        return matrix.name
+        return f"kernel of {len(matrix.K):,} inputs"
     about = matrix.header.about
-    return f"{about['get']} of {matrix.header.grid.n:,} {_inputs(about)}, {_network(about['architecture'])}"
-
-
-def _network(architecture: dict[str, Any]) -> str:
-    """An architecture in a few words."""
-    depth = {
-        "fully-connected": lambda: f"depth {architecture['depth']}",
-        "convolutional": lambda: f"{len(architecture['layers'])} layers, {architecture['readout']}",
-        "residual": lambda: f"{architecture['groups']} × {architecture['blocks']} blocks",
-    }[architecture["kind"]]()
-    return f"{architecture['kind']}, {depth}, {architecture['activation']}"
+    inputs, n = titles.data(about.get("dataset")), matrix.header.grid.n
+    return f"{about['get'].upper()} kernel of {n:,} {inputs}, {titles.network(about['architecture'])}"
 
 
 def _inputs(about: dict[str, Any]) -> str:
-    if "dataset" in about:
-        return f"{about['dataset']['kind']} ({about['dataset'].get('split', 'all')})"
-    return Path(about.get("inputs", "inputs")).name
+    return titles.data(about["dataset"]) if "dataset" in about else Path(about.get("inputs", "inputs")).name
 
 
 def _size(count: int) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nngp_prior import style
 from nngp_prior.kernels.inspection import Inspection
 
-_INK, _SINGULAR = "#1b3a5c", "#c8553d"
+_INK, _SINGULAR = style.INK, style.ACCENT
 _SHOWN = 1000  # inputs; more cannot be told apart
 
 
@@ -24,56 +25,45 @@ def plot_kernel(
     """Draw the correlations of a kernel, sorted by class where classes are known, and its spectrum.
 
     Args:
-        path: of the PNG to write.
+        path: file to write.
         title: of the figure.
         K: (n, n) kernel; of many inputs every k-th is shown.
         found: what :func:`nngp_prior.kernels.inspect` says of it.
         classes: of the inputs.
         class_names: of the classes 0, 1, …; their numbers stand for them where there are none.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     order = np.arange(found.n) if classes is None else np.argsort(classes, kind="stable")
     shown = order[:: -(-found.n // _SHOWN)]
     scale = np.sqrt(np.diagonal(K)[shown])
     with np.errstate(divide="ignore", invalid="ignore"):  # an input without variance has no correlations
         correlation = np.asarray(K[np.ix_(shown, shown)]) / np.outer(scale, scale)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.4), width_ratios=(1.1, 1))
+    with style.figure(path, title, ncols=2, figsize=(12, 5.4), width_ratios=(1.1, 1)) as (figure, (left, right)):
+        image = left.imshow(correlation, cmap="viridis", interpolation="nearest")
+        figure.colorbar(image, ax=left, label="correlation of outputs", fraction=0.046, pad=0.03)
+        every = f", every {-(-found.n // _SHOWN)}th" if len(shown) < found.n else ""
+        if classes is None:
+            left.set(xlabel=f"input{every}", ylabel=f"input{every}")
+        else:
+            present, first, counts = np.unique(classes[shown], return_index=True, return_counts=True)
+            centres = first + (counts - 1) / 2
+            names = [class_names[number] if class_names else str(number) for number in present]
+            for axis, turned in ((left.xaxis, 0), (left.yaxis, 90)):
+                axis.set_ticks(centres, names, rotation=turned if class_names else 0, va="center" if turned else "top")
+                axis.set_tick_params(length=0)
+            for start in first[1:]:
+                left.axhline(start - 0.5, color="white", lw=0.6)
+                left.axvline(start - 0.5, color="white", lw=0.6)
+            left.set(xlabel=f"class (inputs sorted by class{every})", ylabel="class")
 
-    image = left.imshow(correlation, cmap="viridis", interpolation="nearest")
-    figure.colorbar(image, ax=left, label="correlation of outputs", fraction=0.046, pad=0.03)
-    every = f", every {-(-found.n // _SHOWN)}th" if len(shown) < found.n else ""
-    if classes is None:
-        left.set(xlabel=f"input{every}", ylabel=f"input{every}")
-    else:
-        present, first, counts = np.unique(classes[shown], return_index=True, return_counts=True)
-        centres = first + (counts - 1) / 2
-        names = [class_names[number] if class_names else str(number) for number in present]
-        for axis, turned in ((left.xaxis, 0), (left.yaxis, 90)):
-            axis.set_ticks(centres, names, rotation=turned if class_names else 0, va="center" if turned else "top")
-            axis.set_tick_params(length=0)
-        for start in first[1:]:
-            left.axhline(start - 0.5, color="white", lw=0.6)
-            left.axvline(start - 0.5, color="white", lw=0.6)
-        left.set(xlabel=f"class (inputs sorted by class{every})", ylabel="class")
-
-    spectrum, index = found.eigenvalues, np.arange(1, found.n + 1)
-    positive = spectrum > 0
-    right.loglog(index[positive], spectrum[positive], ".-", color=_INK, ms=4, lw=0.8)
-    if found.singular:
-        right.axvline(found.rank + 0.5, color=_SINGULAR, lw=1, ls="--", label=f"rank {found.rank:,} to rounding")
-        right.legend(frameon=False, loc="lower left")
-    right.set(xlabel="index", ylabel="eigenvalue")
-    right.set_title(
-        f"trace {found.trace:.4g}, effective rank {found.effective_rank:.4g}, condition {found.condition:.3g}",
-        fontsize=10,
-    )
-    right.grid(alpha=0.25)
-    right.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+        spectrum, index = found.eigenvalues, np.arange(1, found.n + 1)
+        positive = spectrum > 0
+        right.loglog(index[positive], spectrum[positive], ".-", color=_INK, ms=4, lw=0.8)
+        if found.singular:
+            right.axvline(found.rank + 0.5, color=_SINGULAR, lw=1, ls="--", label=f"rank {found.rank:,} to rounding")
+            right.legend(loc="lower left")
+        right.set(xlabel="index", ylabel="eigenvalue")
+        right.set_title(
+            f"trace {found.trace:.4g}, effective rank {found.effective_rank:.4g}, condition {found.condition:.3g}",
+            fontsize=10,
+        )
+        right.grid(alpha=0.25)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nngp_prior import style
 from nngp_prior.sharpness.surface import Surface
 
-_INK, _ERROR, _PATH = "#1b3a5c", "#c8553d", "#f4f1ea"
+_INK, _ERROR, _PATH = style.INK, style.ACCENT, "#f4f1ea"
 _DECADES = 1.5  # of losses from which on their axis is logarithmic
 _LEVELS = 24
 
@@ -18,22 +19,17 @@ def plot_landscape(path: Path, title: str, surface: Surface, unit: str) -> None:
     """Draw loss and training error: along a line beside each other, in a plane as contours.
 
     Args:
-        path: of the PNG to write.
+        path: file to write.
         title: of the figure.
         surface: what to draw.
         unit: of the loss.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    draw = _draw_line if surface.specification.dimensions == 1 else _draw_plane
-    figure = draw(plt, surface, unit)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    if surface.specification.dimensions == 1:
+        with style.figure(path, title, ncols=2, figsize=(10, 4.2), sharex=True) as (_, axes):
+            _draw_line(axes, surface, unit)
+    else:
+        with style.figure(path, title, ncols=2, figsize=(12.5, 5.2), sharex=True, sharey=True) as (figure, axes):
+            _draw_plane(figure, axes, surface, unit)
 
 
 def _spans_decades(loss: np.ndarray) -> bool:
@@ -48,8 +44,8 @@ def _axis_label(surface: Surface, i: int) -> str:
     return f"{name}: principal direction {i + 1}, {surface.explained[i]:.1%} of the path"
 
 
-def _draw_line(plt: Any, surface: Surface, unit: str) -> Any:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharex=True)
+def _draw_line(axes: Any, surface: Surface, unit: str) -> None:
+    left, right = axes
     (x,) = surface.coordinates
     left.plot(x, np.where(np.isfinite(surface.loss), surface.loss, np.nan), color=_INK, lw=1.6)
     left.set(ylabel=f"loss ({unit})", yscale="log" if _spans_decades(surface.loss) else "linear")
@@ -58,18 +54,15 @@ def _draw_line(plt: Any, surface: Surface, unit: str) -> Any:
     for axis in (left, right):
         axis.axvline(0, color="grey", lw=0.8, ls=":")
         axis.set(xlabel=_axis_label(surface, 0))
-        axis.spines[["top", "right"]].set_visible(False)
         if surface.trajectory is not None:
             axis.plot(surface.trajectory[:, 0], np.zeros(len(surface.trajectory)), "|", color=_INK, ms=9,
                       transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
-    return figure
 
 
-def _draw_plane(plt: Any, surface: Surface, unit: str) -> Any:
+def _draw_plane(figure: Any, axes: Any, surface: Surface, unit: str) -> None:
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 
-    figure, axes = plt.subplots(1, 2, figsize=(12.5, 5.2), sharex=True, sharey=True)
     x, y = surface.coordinates
     loss = np.where(np.isfinite(surface.loss), surface.loss, np.nan)
     low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
@@ -96,4 +89,3 @@ def _draw_plane(plt: Any, surface: Surface, unit: str) -> Any:
         axis.plot(0, 0, "*", color=_ERROR, ms=11, mec="white", mew=0.6)
         axis.set(xlabel=_axis_label(surface, 0))
     axes[0].set(ylabel=_axis_label(surface, 1))
-    return figure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output, remote
+from nngp_prior.cli import options, output, remote, titles
 from nngp_prior.cli.problems import Given
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
@@ -176,7 +176,7 @@ def _here(context: typer.Context, network: Architecture, inputs: Given, methods:
         top = [SampledFunction(*each, {_LEMPEL_ZIV: lempel_ziv(each.labels)}) for each in counts.top(given.top)]
         estimates = _estimates(network, X, top, methods, given.seed, bars)
     if given.plot is not None:
-        _plot(given.plot, network, counts, other, top, estimates)
+        _plot(given.plot, _title(network, counts, about), counts, other, top, estimates)
     compared = None
     if other is not None:
         compared = f"{other.source}, {other.draws:,}", [other.frequency(each.labels) for each in top]
@@ -299,7 +299,7 @@ def _print_table(drawn: _Drawn, source: str) -> None:
 
 def _plot(
     path: Path,
-    network: Architecture,
+    title: str,
     counts: FunctionCounts,
     other: FunctionCounts | None,
     functions: list[SampledFunction],
@@ -314,4 +314,11 @@ def _plot(
     estimated = {
         method: Estimated([estimate.value for estimate in values], complexities) for method, values in estimates.items()
     }
-    plot_functions(path, f"{network.kind} networks, functions of {counts.n:,} inputs", sampled, estimated)
+    plot_functions(path, title, sampled, estimated)
+
+
+def _title(network: Architecture, counts: FunctionCounts, about: dict[str, Any]) -> str:
+    """Inputs and network; of networks, how wide they are."""
+    width = getattr(network, "width", None)
+    wide = f", width {width:,}" if counts.source == "networks" and width is not None else ""
+    return f"Functions of {counts.n:,} {titles.data(about.get('dataset'))}, {titles.network(network)}{wide}"

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nngp_prior import style
 from nngp_prior.data.complexity import lempel_ziv
 from nngp_prior.prior.sampling import FunctionCounts
 from nngp_prior.schemas.text import number_of
 
 _POINTS = 400  # of a rank plot: more cannot be told apart
 _FUNCTIONS = 2000  # whose complexity is shown, of those drawn twice or more
-_COLOURS = ("#1b3a5c", "#c8553d", "#5b8e7d", "#8d6a9f", "#c9a227")
 
 
 class Estimated(NamedTuple):
@@ -35,35 +35,24 @@ def plot_functions(
     """Draw both panels.
 
     Args:
-        path: of the PNG to write.
+        path: file to write.
         title: of the figure.
         sampled: counts of functions, by name; each has ranks of its own.
         estimated: values by estimators, by name, at the ranks of the first of ``sampled``.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6), sharey=True)
-    colours = dict(zip([*sampled, *estimated], _COLOURS, strict=False))
-    for name, counts in sampled.items():
-        shown = np.unique(np.geomspace(1, max(len(counts), 1), _POINTS).astype(int))[: len(counts)]
-        label = f"{name}, {number_of(counts.draws, 'draw')}"
-        left.plot(shown, counts.counts[shown - 1] / counts.draws, color=colours[name], lw=1.4, label=label)
-        k = min(_FUNCTIONS, int(np.sum(counts.counts > 1)))
-        complexities = [lempel_ziv(labels) for labels in counts.labels(slice(k))]
-        right.plot(complexities, counts.counts[:k] / counts.draws, ".", color=colours[name], ms=4, alpha=0.5)
-    for (name, values), marker in zip(estimated.items(), "x+1", strict=False):
-        P = np.exp(values.log_p)
-        left.plot(np.arange(1, len(P) + 1), P, marker, color=colours[name], ms=5, label=name)
-        right.plot(values.complexity, P, marker, color=colours[name], ms=5)
-    left.set(xscale="log", yscale="log", xlabel="rank of the function", ylabel="P")
-    right.set(xlabel="Lempel-Ziv complexity of the labels (bits)")
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False, fontsize=8)
-    figure.suptitle(title, fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130, bbox_inches="tight")
-    plt.close(figure)
+    with style.figure(path, title, ncols=2, figsize=(11.5, 4.6), sharey=True) as (_, (left, right)):
+        colours = dict(zip([*sampled, *estimated], style.COLOURS, strict=False))
+        for name, counts in sampled.items():
+            shown = np.unique(np.geomspace(1, max(len(counts), 1), _POINTS).astype(int))[: len(counts)]
+            label = f"{name}, {number_of(counts.draws, 'draw')}"
+            left.plot(shown, counts.counts[shown - 1] / counts.draws, color=colours[name], lw=1.4, label=label)
+            k = min(_FUNCTIONS, int(np.sum(counts.counts > 1)))
+            complexities = [lempel_ziv(labels) for labels in counts.labels(slice(k))]
+            right.plot(complexities, counts.counts[:k] / counts.draws, ".", color=colours[name], ms=4, alpha=0.5)
+        for (name, values), marker in zip(estimated.items(), "x+1", strict=False):
+            P = np.exp(values.log_p)
+            left.plot(np.arange(1, len(P) + 1), P, marker, color=colours[name], ms=5, label=name)
+            right.plot(values.complexity, P, marker, color=colours[name], ms=5)
+        left.set(xscale="log", yscale="log", xlabel="rank of the function", ylabel="P")
+        right.set(xlabel="Lempel-Ziv complexity of the labels (bits)")
+        left.legend()

@@ -73,7 +73,7 @@ def landscape(
         from nngp_prior.cli.landscape_plot import plot_landscape
 
         directions = "path of training" if trajectory else f"normalisation: {normalisation}"
-        plot_landscape(plot, f"network {number}: {found.title}, {directions}", surface, unit)
+        plot_landscape(plot, f"Loss at network {number}, {directions}\n{found.title}", surface, unit)
     if json:
         output.print_json(
             {

@@ -51,7 +51,7 @@ def spectrum(
     at, deviation = grid(drawn, specification)
     density = drawn.density(at, deviation)
     block = "" if layer is None else f", block of {layer}"
-    title = f"{_NAMES[matrix]} of network {number}{block}: {found.title}, {drawn.size:,} rows"
+    title = f"{_NAMES[matrix]} of network {number}{block}, {drawn.size:,} rows\n{found.title}"
     plot_spectrum(out, title, at, density, drawn)
     if json:
         output.print_json(

@@ -28,16 +28,17 @@ def network(architecture: Architecture | Mapping[str, Any]) -> str:
     return f"{of['kind']}, {depth}, {of['activation']}"
 
 
-def data(dataset: Mapping[str, Any] | None) -> str:
+def data(dataset: Mapping[str, Any] | None, split: bool = True) -> str:
     """Name a data set.
 
     Args:
         dataset: its specification as JSON; None for inputs from a file.
+        split: whether to say which part of it they are.
 
     Returns:
-        its name, and which part of it.
+        its name.
     """
     if dataset is None or dataset["kind"] not in {"digits", *_DATA}:
         return "inputs"
-    kind, split = str(dataset["kind"]), dataset.get("split")
-    return _DATA.get(kind, kind) + (f" ({split} split)" if split else "")
+    kind, part = str(dataset["kind"]), dataset.get("split")
+    return _DATA.get(kind, kind) + (f" ({part} split)" if split and part else "")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import output
+from nngp_prior.cli import output, titles
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.data import TrainingData
+from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.data.splits import Examples, Sets
@@ -77,10 +78,11 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
     from nngp_prior.sharpness.trained import Trained
 
     trained = Trained.load(path)
-    kind = trained.architecture.kind  # pyright: ignore[reportAttributeAccessIssue]  users' own networks are not opened here
+    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    network = titles.network(architecture)
     if inputs_file is not None:
         data, source = data_of_files(inputs_file, labels_file)
-        return Networks(trained, data, source, f"{kind}, {len(data[1]):,} inputs of {inputs_file.name}")
+        return Networks(trained, data, source, f"{network}, {number_of(len(data[1]), 'input')} of a file")
     if labels_file is not None:
         raise InvalidInput("--labels-file", "means nothing without --inputs-file", "Add that, or leave it out.")
     sets, source = sets_of(trained, path), dict(trained.about["source"])
@@ -91,8 +93,8 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
     if not chosen:
         raise InvalidInput("--on", f"got {on!r}, and these networks have no such set", "Choose training.")
     X, y = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
-    name = source["dataset"]["kind"] if source.get("dataset") else f"inputs of {Path(source['inputs_file']).name}"
-    return Networks(trained, (X, y), source, f"{kind}, {len(X):,} {name} ({on} set)")
+    name = titles.data(source.get("dataset"), split=False)
+    return Networks(trained, (X, y), source, f"{network}, {len(X):,} {name} ({on} set)")
 
 
 def sets_of(trained: Trained, path: Path) -> Sets:

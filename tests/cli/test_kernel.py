@@ -131,6 +131,20 @@ def test_plotting(run, tmp_path: Path) -> None:
         out.unlink()
 
 
+def test_titles_of_plots_say_data_and_network_and_no_file(run, tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", kernel(FullyConnected(), X))
+    run("kernel", "compute", *SMALL, "--out", tmp_path / "own-of-data.npy")
+    wanted = {
+        "own.npy": f"kernel of {len(X)} inputs",
+        "own-of-data.npy": "NNGP kernel of 20 digits (train split), fully-connected",
+    }
+    for name, title in wanted.items():
+        run("kernel", "plot", tmp_path / name, "--out", tmp_path / "kernel.svg")
+        figure = (tmp_path / "kernel.svg").read_text()
+        assert title in figure
+        assert "own" not in figure
+
+
 def test_plots_need_matplotlib(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert_refused(run("kernel", "plot", "K.npy", "--out", tmp_path / "K.png"), "matplotlib", "extra 'plots'")
