@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -74,13 +75,15 @@ def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.J
 
 
 @app.command()
-def results(id: Id, url: Url = None, json: options.Json = False) -> None:
+def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Json = False) -> None:
     """Print the results of a job that has ended."""
     with _client(url) as client:
         found = client.job(id).result(timeout=0)
-    if json:
+    if json or csv:
         rows = [found.row] if isinstance(found, Samples) else [result.row for result in found]
-        output.print_json({**found.about, "results": rows})
+        if csv:
+            rows = list(_lines(rows))
+        output.print_rows({**found.about, "results": rows}, "results", csv=csv)
     elif isinstance(found, Samples):
         print_samples(found)
     elif isinstance(found, BoundResults):
@@ -102,6 +105,17 @@ def dismiss(id: Id, url: Url = None, json: options.Json = False) -> None:
     _show(status, json)
 
 
+def _lines(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of CSV: of bounds one for each number of examples, of samples one for each function."""
+    for row in rows:
+        inner = next((name for name in ("points", "top") if row.get(name)), None)
+        if inner is None:
+            yield row
+        else:
+            outer = {name: value for name, value in row.items() if name != inner and not isinstance(value, list | dict)}
+            yield from ({**outer, **part} for part in row[inner])
+
+
 def _client(url: str | None) -> Client:
     from nngp_prior.client import Client
 
@@ -115,7 +129,7 @@ def _show(status: Status, json: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name in ("id", "kind", "data", "n", "architecture", "method", "state"):
         table.add_row(name, str(status.document.get(name) or "–"))
-    table.add_row("done", _done(status))
+    table.add_row("done", status.done)
     for name in ("attempt", "losses"):
         table.add_row(name, str(status.document.get(name, "–")))
     for name in ("created", "started", "finished"):
@@ -123,10 +137,6 @@ def _show(status: Status, json: bool) -> None:
     output.print_table(table)
     if status.error is not None:
         output.note(str(status.error.get("detail", status.error)))
-
-
-def _done(status: Status) -> str:
-    return f"{status.current:,} of {status.target:,} {status.unit}"
 
 
 def _time(status: Status, name: str) -> str:

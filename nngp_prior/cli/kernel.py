@@ -16,6 +16,7 @@ from nngp_prior.cli.problems import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import ImageData
+from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
@@ -227,7 +228,9 @@ def evict(
     if json:
         output.print_json({"removed": [entry.document for entry in removed]})
     else:
-        output.console.print(f"{len(removed)} kernels removed, {_size(sum(entry.bytes for entry in removed))}")
+        output.console.print(
+            f"{number_of(len(removed), 'kernel')} removed, {_size(sum(entry.bytes for entry in removed))}"
+        )
 
 
 def _matrix(source: str) -> _Matrix:

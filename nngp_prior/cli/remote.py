@@ -14,6 +14,7 @@ from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.data import BlobData, Classes
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.result import Results
+from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.client import Client, RemoteJob
@@ -116,7 +117,7 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
                 found.append(job.result(bars.bar(f"job {job.id[:12]}", rows=True)))
     except KeyboardInterrupt:
         left = jobs[len(found) :]
-        which = "The job goes on" if len(left) == 1 else f"{len(left)} jobs go on, this one first"
+        which = "The job goes on" if len(left) == 1 else f"{number_of(len(left), 'job')} go on, this one first"
         output.note(f"{which}: nngp-prior jobs watch {left[0].id[:12]}, or dismiss.")
         raise
     return found

@@ -87,7 +87,7 @@ class BaseJob(ABC, Generic[R]):
         with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
             ended = self.wait(timeout, tell)
         if not ended:
-            stands = f"has not ended after {timeout:g} s ({_done(self._last_status())})"
+            stands = f"has not ended after {timeout:g} s ({self._last_status().done})"
             raise NotFinished(f"timeout: job {self.id} {stands}. {self._goes_on}")
         return self._all_results()
 
@@ -117,7 +117,7 @@ class BaseJob(ABC, Generic[R]):
 
     def __repr__(self) -> str:
         status = self._last_status()
-        return f"<{type(self).__name__} {self.id[:12]} {status.state}, {_done(status)}>"
+        return f"<{type(self).__name__} {self.id[:12]} {status.state}, {status.done}>"
 
 
 def one_of(jobs: Iterable[J], beginning: str) -> J:
@@ -138,10 +138,6 @@ def one_of(jobs: Iterable[J], beginning: str) -> J:
         problem = f"{'no job has' if not found else 'more than one job has'} an id that begins with {beginning!r}"
         raise InvalidInput("id", problem, "Look at those that there are: jobs(), or jobs list.")
     return found[0]
-
-
-def _done(status: Status) -> str:
-    return f"{status.current} of {status.target} {status.unit}"
 
 
 # What a client's methods return, as narrow as it is: Python has no way to say J[Results], J[Samples], … of one J.

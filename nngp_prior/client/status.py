@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nngp_prior.progress import Progress
+from nngp_prior.schemas.text import number_of
 
 ENDED = ("successful", "failed", "dismissed")
 
@@ -21,7 +22,7 @@ class Status:
     document: dict[str, Any]
 
     def __repr__(self) -> str:
-        return f"<Status {self.id[:12]} {self.state}, {self.current:,} of {self.target:,} {self.unit}>"
+        return f"<Status {self.id[:12]} {self.state}, {self.done}>"
 
     @property
     def id(self) -> str:
@@ -52,6 +53,11 @@ class Status:
     def unit(self) -> str:
         """What a row is."""
         return self.document["progress"]["unit"]
+
+    @property
+    def done(self) -> str:
+        """How much has results, for people: ``1 of 2 labellings``."""
+        return f"{self.current:,} of {number_of(self.target, self.unit.removesuffix('s'))}"
 
     @property
     def error(self) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ class Trained:
             InvalidInput: there is no such network, or nothing was kept of it after that epoch.
         """
         if not -len(self) <= i < len(self):
-            raise InvalidInput("i", f"got {i} where there are {len(self)} networks", f"Choose 0 to {len(self) - 1}.")
+            raise InvalidInput("i", f"got {i} of {number_of(len(self), 'network')}", f"Choose 0 to {len(self) - 1}.")
         if epoch is None:
             return jax.tree.map(lambda leaf: leaf[i], self.parameters)
         places = np.flatnonzero(self.kept_epochs == epoch)

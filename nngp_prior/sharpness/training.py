@@ -17,6 +17,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.labels import label_array
+from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.training import Training
 from nngp_prior.sharpness.inputs import checked_data
 from nngp_prior.sharpness.networks import FiniteNetwork, Parameters, finite_network, precisely
@@ -147,7 +148,7 @@ def _initial(network: FiniteNetwork, initial: Parameters, seeds: int, dtype: str
     shapes = [(seeds, *block.shape) for block in network.blocks]
     found = [leaf.shape for leaf in jax.tree.leaves(arrays)]
     if jax.tree.structure(arrays) != network.structure or found != shapes:
-        problem = f"has arrays of shapes {found}, where {seeds} networks have {shapes}"
+        problem = f"has arrays of shapes {found}, where {number_of(seeds, 'network')} must have {shapes}"
         raise InvalidInput("initial", problem, "Pass parameters of this architecture, with an axis of seeds in front.")
     return arrays
 

@@ -1,5 +1,7 @@
 """Commands say the same whoever computes: this process or a service."""
 
+import csv
+import io
 import socket
 import threading
 from collections.abc import Iterator
@@ -143,6 +145,10 @@ def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: p
     assert shown.code == 0
     assert "fully-connected, 20 inputs, 64 parameters" in shown.out
     assert f"{trace.value:.6g}" in shown.out
+    for id, wanted in ((bounds.id, [str(p.estimate.n) for p in bound.points]), (samples.id, ["1", "2"])):
+        lines = list(csv.DictReader(io.StringIO(run("jobs", "results", id, "--url", url, "--csv").out)))
+        name = "m" if id == bounds.id else "rank"
+        assert [line[name] for line in lines if line[name]] == wanted
     document = parse(run("jobs", "results", samples.id, "--url", url, "--json").out)
     assert document["results"] == [sample.row]
     assert parse(run("jobs", "results", bounds.id, "--url", url, "--json").out)["results"][0] == bound.row

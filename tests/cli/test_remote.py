@@ -1,5 +1,7 @@
 """Commands that call a service, and the one that starts it."""
 
+import csv
+import io
 import json
 import os
 import signal
@@ -183,6 +185,8 @@ def test_a_job_is_watched_and_its_results_printed(run, service: FakeService, job
     assert (ended.code, parse(ended.out)["state"]) == (0, "successful")
     assert [row["log_p"] for row in parse(run("jobs", "results", job, "--json").out)["results"]] == [-10.0, -11.0]
     assert "-11.00 ± 0.50" in run("jobs", "results", job[:12]).out
+    rows = list(csv.DictReader(io.StringIO(run("jobs", "results", job, "--csv").out)))
+    assert [(row["labelling"], float(row["log_p"])) for row in rows] == [("0", -10.0), ("1", -11.0)]
 
 
 def test_a_job_that_is_dismissed_ends_the_watch_with_status_1(run, service: FakeService, job: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
+from nngp_prior.client.status import Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import Digits, Parity
@@ -167,3 +168,8 @@ def test_waiting_for_several_ends_too(client: Client, service: FakeService) -> N
     service.ready_after = 10**6
     with pytest.raises(NotFinished, match="2 jobs"):
         list(as_completed([estimate(client, 1), estimate(client, 2)], timeout=0.1))
+
+
+def test_one_labelling_is_no_labellings() -> None:
+    assert Status({"progress": {"current": 0, "target": 1, "unit": "labellings"}}).done == "0 of 1 labelling"
+    assert Status({"progress": {"current": 1, "target": 2000, "unit": "measures"}}).done == "1 of 2,000 measures"

@@ -54,7 +54,7 @@ def test_what_is_unknown_or_changed_is_told(trained: Trained, tmp_path: Path) ->
     sets = training_sets(Digits(n=20), Threshold(at=5))
     with pytest.raises(InvalidInput, match=r"trained: the networks do not say what data .*Pass the data"):
         function_probability(train(NETWORK, sets.train, HOW))
-    with pytest.raises(InvalidInput, match="i: got 2 where there are 2 networks"):
+    with pytest.raises(InvalidInput, match="i: got 2 of 2 networks"):
         function_probability(trained, 2)
     with pytest.raises(InvalidInput, match=r"labels: .*-1 and \+1 need no classes"):
         function_probability(trained, classes=3)
