@@ -58,7 +58,7 @@ def test_two_classes_against_each_other() -> None:
         (Threshold(at=12), range(10), ["threshold at=12", "(0 … 9)"]),
         (Threshold(at=0), range(10), ["threshold at=0", "(0 … 9)"]),
         (Threshold(at=-3), range(10), ["threshold at=-3", "(0 … 9)"]),
-        (Threshold(at=10**30), range(10), ["at=1000000", "(0 … 9)"]),
+        (Threshold(at=2**31 - 1), range(10), ["at=2147483647", "(0 … 9)"]),
         (OneVsRest(label=11), range(10), ["one-vs-rest label=11", "(0 … 9)"]),
         (OneVsRest(label=3), (3,), ["one-vs-rest label=3", "(3)"]),
         (Parity(), (1, 3), ["parity labels", "(1, 3)"]),

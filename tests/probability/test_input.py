@@ -124,7 +124,7 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
         ({"classes": 1}, "classes: got 1"),
         ({"classes": 2.5}, "classes: got 2.5"),
         ({"classes": 3, "method": "laplace", "noise_variance": 1}, "classes: got 3 where laplace takes labels -1"),
-        ({"shares": (1.0, 1.0, 0.0)}, "shares must sum to 1"),
+        ({"shares": (1.0, 1.0, 0.0)}, "shares must not be negative and must sum to 1"),
     ],
 )
 def test_options(options: dict, message: str) -> None:

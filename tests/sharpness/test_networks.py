@@ -120,7 +120,8 @@ def test_networks_that_are_none_with_one_output_are_refused(wrong: FromNetwork, 
 def test_parameters_that_do_not_fit_are_refused() -> None:
     finite = finite_network(SMALL, (4,))
     (W, b), *_ = [layer for layer in finite.init(0) if layer]
-    with pytest.raises(InvalidInput, match=r"^parameters: have the structure"):
+    message = "^parameters: have dense 1/weight, dense 1/bias, where the network has .*dense 2/bias"
+    with pytest.raises(InvalidInput, match=message):
         finite.flatten([W, b])
     wider = finite_network(SMALL, (5,)).init(0)
     message = r"^parameters: the weights of dense 1 \(parameters\[0\]\[0\]\) have shape \(5, 5\), not \(4, 5\)"

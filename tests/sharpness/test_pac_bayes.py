@@ -97,8 +97,9 @@ def test_the_drop_is_from_the_networks_own_error() -> None:
 def test_cost_and_progress() -> None:
     events, problem = [], example()[0]
     (found,) = measure_problem(problem, [PACBayes(perturbations=400)], 0, events.append)
-    assert events[-1].done == events[-1].total
-    assert found.gradients == pytest.approx((1 + 400 * events[-1].done) / 3)
+    own = [event for event in events if event.stage != "measures"]
+    assert own[-1].done == own[-1].total
+    assert found.gradients == pytest.approx((1 + 400 * own[-1].done) / 3)
 
 
 def test_what_has_no_such_deviation_is_degenerate() -> None:

@@ -10,10 +10,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
 
 def test_the_lines_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(block, names)
+    for block in blocks:
+        exec(block, names)
     trained, network, (inputs, labels) = names["trained"], names["network"], names["sets"].test
     assert trained.statuses == ("zero-error",) * 3
     assert np.array_equal(names["f"], trained.test_outputs)
