@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ADDRESS = "url"  # file in NNGP_HOME with the address of the service that runs there
@@ -42,11 +42,19 @@ class ClientSettings(Settings):
 
     url: str = ""
     token: str | None = None
+    _address_file: Path | None = PrivateAttr(None)
+
+    @property
+    def address_file(self) -> Path | None:
+        """The file that ``url`` is from; None where it is not from one."""
+        return self._address_file
 
     @model_validator(mode="after")
     def _those_of_this_machine(self) -> ClientSettings:
         self.token = self.token or self._kept("token")
-        self.url = self.url or self._kept(ADDRESS) or "http://127.0.0.1:8000"
+        if not self.url and (kept := self._kept(ADDRESS)):
+            self.url, self._address_file = kept, self.home / ADDRESS
+        self.url = self.url or "http://127.0.0.1:8000"
         return self
 
     def _kept(self, name: str) -> str | None:

@@ -53,7 +53,8 @@ class Client(
 
     def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30) -> None:
         settings = ClientSettings()
-        self._http = Http(url or settings.url, token or settings.token, timeout)
+        file = None if url else settings.address_file
+        self._http = Http(url or settings.url, token or settings.token, timeout, file)
 
     @property
     def url(self) -> str:

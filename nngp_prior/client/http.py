@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
@@ -39,9 +40,10 @@ class Http:
         url: of it.
         token: that opens it.
         timeout: seconds for an answer, and for trying again.
+        address_file: that the address was read from, where it was.
     """
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
+    def __init__(self, url: str, token: str | None, timeout: float, address_file: Path | None = None) -> None:
         try:
             base = httpx2.URL(url)
         except httpx2.InvalidURL as error:
@@ -51,7 +53,7 @@ class Http:
         if token is not None and not (token.isascii() and token.isprintable()):
             raise InvalidInput("token", "has characters that no header takes", "Copy it again.")
         require_seconds(timeout, least=1e-3)
-        self.url, self._timeout = url.rstrip("/"), timeout
+        self.url, self._timeout, self._address_file = url.rstrip("/"), timeout, address_file
         self._answered = False
         elsewhere = base.host not in _LOCAL
         self._client = httpx2.Client(
@@ -167,8 +169,10 @@ class Http:
             what to raise.
         """
         why = str(error) or type(error).__name__
+        file = self._address_file
+        left = f" The address is from {file}, which a service that was killed leaves behind." if file else ""
         detail = (
-            f"{self.url}: no service answers there ({why}). Start it with nngp-prior serve, or give another url "
+            f"{self.url}: no service answers there ({why}).{left} Start it with nngp-prior serve, or give another url "
             "(NNGP_URL)."
         )
         return ServiceError({"status": None, "code": "unreachable", "detail": detail, "retryable": True})

@@ -207,6 +207,19 @@ def test_the_service_of_this_home_is_found_on_any_port(
     assert Client().url == "http://127.0.0.1:1"
 
 
+def test_an_address_that_a_killed_service_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNGP_HOME", str(tmp_path))
+    monkeypatch.delenv("NNGP_URL", raising=False)
+    (tmp_path / "url").write_text("http://127.0.0.1:1\n")
+    with Client(timeout=0.2) as client, pytest.raises(ServiceError) as refused:
+        client.upload(X)
+    assert f"is from {tmp_path / 'url'}" in str(refused.value)
+    assert "nngp-prior serve" in str(refused.value)
+    with Client("http://127.0.0.1:1", timeout=0.2) as client, pytest.raises(ServiceError) as refused:
+        client.upload(X)
+    assert "is from" not in str(refused.value)
+
+
 @pytest.mark.parametrize("id", ["xyz", "", "F" * 64, "../" + "0" * 61])
 def test_ids_that_are_none(client: Client, service: FakeService, id: str) -> None:
     with pytest.raises(InvalidInput, match="hexadecimal digits"):
