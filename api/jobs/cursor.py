@@ -7,6 +7,8 @@ import struct
 
 from nngp_prior.errors import InvalidInput
 
+CURSOR = "^[A-Za-z0-9_-]{11}$"  # eight bytes
+
 
 def cursor_of(number: int) -> str:
     """The cursor behind a job's number."""

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.deps import Digest, Shared
 from api.documents import JobDocument, Link, job_document, results_document
+from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.problems import Problem
 from api.routes.submissions import wait_of
@@ -46,7 +47,7 @@ def list_jobs(
     service: Shared,
     state: Annotated[State | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Annotated[str | None, Query(max_length=200, json_schema_extra={"pattern": CURSOR})] = None,
 ) -> JobList:
     """Jobs, the newest first; ``links`` has the next page where there is one."""
     jobs, following = service.table.list(state, limit, cursor)

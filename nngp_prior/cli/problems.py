@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,17 +145,17 @@ def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
     }
 
 
-def _class_number(text: str, class_names: tuple[str, ...]) -> int | str:
-    """A whole number, or a class by its name; the specification refuses anything else."""
+def _class_number(text: str, class_names: tuple[str, ...]) -> float | str:
+    """A number, or a class by its name; the specification refuses anything else."""
     name = _ALIASES.get(text, text)
     if name in class_names:
         return class_names.index(name)
-    try:
-        return int(text)
-    except ValueError:
-        if class_names and not class_names[0].isdigit():
-            raise InvalidInput("class", f"got {text!r}", f"Choose one of {', '.join(class_names)}.") from None
-        return text
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(text)
+    if class_names and not class_names[0].isdigit():
+        raise InvalidInput("class", f"got {text!r}", f"Choose one of {', '.join(class_names)}.")
+    return text
 
 
 def describe(labelling: Labelling) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import PLAIN, Specification
 
 ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
 Padding = Literal["same", "valid", "circular"]
 Readout = Literal["flatten", "global-average-pool"]
-Width = Annotated[int, Field(ge=1, le=1_000_000)]
-Window = Annotated[int, Field(ge=1, le=1000)]  # pixels
+Width = Annotated[int, Field(ge=1, le=1_000_000), PLAIN]
+Window = Annotated[int, Field(ge=1, le=1000), PLAIN]  # pixels
 
 
 class _Network(Specification):
@@ -30,10 +30,10 @@ class _Network(Specification):
     """
 
     activation: ActivationName = "relu"
-    negative_slope: Annotated[float, Field(ge=0, le=1)] = 0.01
-    layer_norm: bool = False
-    weight_std: Annotated[float, Field(gt=0, le=1e100)] = math.sqrt(2)
-    bias_std: Annotated[float, Field(ge=0, le=1e100)] = 0.1
+    negative_slope: Annotated[float, Field(ge=0, le=1), PLAIN] = 0.01
+    layer_norm: StrictBool = False
+    weight_std: Annotated[float, Field(gt=0, le=1e100), PLAIN] = math.sqrt(2)
+    bias_std: Annotated[float, Field(ge=0, le=1e100), PLAIN] = 0.1
 
 
 class FullyConnected(_Network):
@@ -49,7 +49,7 @@ class FullyConnected(_Network):
     """
 
     kind: Literal["fully-connected"] = "fully-connected"
-    depth: Annotated[int, Field(ge=0, le=1000)] = 2
+    depth: Annotated[int, Field(ge=0, le=1000), PLAIN] = 2
     width: Width = 512
 
 
@@ -148,8 +148,8 @@ class Residual(_Network):
     """
 
     kind: Literal["residual"] = "residual"
-    groups: Annotated[int, Field(ge=1, le=10)] = 3
-    blocks: Annotated[int, Field(ge=1, le=200)] = 1
+    groups: Annotated[int, Field(ge=1, le=10), PLAIN] = 3
+    blocks: Annotated[int, Field(ge=1, le=200), PLAIN] = 1
     size: Window = 3
     readout: Readout = "global-average-pool"
     channels: Width = 64

@@ -5,20 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.text import short
 
 _LONGEST = 200  # characters of a field's value in a repr
 
+
+def _number(value: Any, handler: Callable[[Any], Any]) -> Any:
+    """Neither true nor "5": they are no numbers of JSON, and Pydantic takes them for some."""
+    number = handler(value)
+    if isinstance(value, bool | str):
+        raise ValueError(f"Give a number, not {'a truth value' if isinstance(value, bool) else 'text'}")
+    return number
+
+
+PLAIN = WrapValidator(_number)  # of every number; behind its bounds, which the schema says only there
+
 # Bounds that several fields share, far beyond sense: what lies below them is priced, and refused if it does not fit.
 MOST = 10**9  # of what is counted: inputs, examples
-Count = Annotated[int, Field(ge=1, le=MOST)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-NotNegative = Annotated[float, Field(ge=0, le=1e100)]  # in units of what the user brings along, such as K
+Count = Annotated[int, Field(ge=1, le=MOST), PLAIN]
+Seed = Annotated[int, Field(ge=0, lt=2**63), PLAIN]
+NotNegative = Annotated[float, Field(ge=0, le=1e100), PLAIN]  # in units of what the user brings along, such as K
 
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "union_tag_not_found")
 _PATTERNS = {"^[0-9a-f]{64}$": "Give 64 hexadecimal digits, 0-9 and a-f."}
@@ -94,6 +115,34 @@ def told(remedy: str) -> WrapValidator:
     return WrapValidator(validate)
 
 
+@dataclass(frozen=True, eq=False)
+class Said:
+    """Keywords of JSON Schema for what a validator refuses; part of a field's annotation.
+
+    Attributes:
+        keywords: added to those that Pydantic finds.
+    """
+
+    keywords: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core_schema), **self.keywords}
+
+
+@dataclass(frozen=True)
+class OrNamed:
+    """For JSON Schema: a name in place of a specification that has no other options.
+
+    Attributes:
+        names: of all kinds.
+    """
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core_schema), {"type": "string", "enum": list(self.names)}]}
+
+
 def _short(value: object) -> str:
     return short(value, 100)
 
@@ -113,6 +162,15 @@ class Specification(BaseModel):
 
     # Tells pydantic that nested specifications need not go through __init__, so that their errors keep their place.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As Pydantic's; a specification that is one of several kinds has to say which."""
+        schema = handler(core_schema)
+        whole = handler.resolve_ref_schema(schema)
+        if "kind" in whole.get("properties", {}):
+            whole["required"] = sorted({"kind", *whole.get("required", ())})
+        return schema
 
     def __repr__(self) -> str:
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 
 from nngp_prior.schemas.arrays import numeric_array
-from nngp_prior.schemas.base import MOST, Count, Seed, Specification
+from nngp_prior.schemas.base import MOST, PLAIN, Count, Said, Seed, Specification
 
 PlainPreprocessing = Literal["none", "standardise", "unit-norm"]
-Class = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Class = Annotated[int, Field(ge=-(2**31), lt=2**31), PLAIN]
+Sign = Annotated[Literal[-1, 1], PLAIN]
 Preprocessing = Literal["unit-interval", "standardise", "unit-norm", "none"]
+_ImageClasses = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=9), PLAIN], ...],
+    Field(min_length=1, max_length=10),
+    Said({"uniqueItems": True}),
+]
 
 
 class _DataSet(Specification):
@@ -40,7 +46,7 @@ class ImageData(_DataSet):
 
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
     split: Literal["train", "test"] = "train"
-    classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], Field(min_length=1, max_length=10)] | None = None
+    classes: _ImageClasses | None = None
     preprocessing: Preprocessing = "unit-interval"
 
     @field_validator("classes")
@@ -98,10 +104,19 @@ class Boolean(_DataSet):
         preprocessing: as for images, without ``unit-interval``.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"leave_out_zero": {"const": True}, "encoding": {"const": "signs"}},
+                "required": ["leave_out_zero"],
+            }
+        }
+    )
+
     kind: Literal["boolean"] = "boolean"
-    bits: Annotated[int, Field(ge=1, le=20)] = 7
+    bits: Annotated[int, Field(ge=1, le=20), PLAIN] = 7
     encoding: Literal["signs", "bits"] = "signs"
-    leave_out_zero: bool = False
+    leave_out_zero: StrictBool = False
     preprocessing: PlainPreprocessing = "none"
 
     @model_validator(mode="after")
@@ -115,6 +130,15 @@ class Boolean(_DataSet):
         """The order of the inputs, in words."""
         whole = f"{int(self.leave_out_zero)} … {2**self.bits - 1}, most significant bit first"
         return whole if self.n is None else f"{self.n} drawn from {whole}"
+
+
+def _lists_of(items: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of lists that are not empty."""
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+_ROW = _lists_of({"type": ["number", "boolean"]})
+_INPUTS = _lists_of({"anyOf": [_ROW, _lists_of(_ROW), _lists_of(_lists_of(_ROW))]})
 
 
 def _nested(x: object) -> object:
@@ -146,7 +170,7 @@ class Inline(_DataSet):
     """
 
     kind: Literal["inline"] = "inline"
-    x: Annotated[tuple[Any, ...], BeforeValidator(_nested)]
+    x: Annotated[tuple[Any, ...], BeforeValidator(_nested), Said(_INPUTS)]
     classes: tuple[Class, ...] | None = None
     preprocessing: PlainPreprocessing = "none"
 
@@ -182,7 +206,7 @@ class Randomise(Specification):
     """Each label is redrawn with a probability, from all there are: what the PAC-Bayes correction assumes."""
 
     kind: Literal["randomise"] = "randomise"
-    probability: Annotated[float, Field(ge=0, le=1)]
+    probability: Annotated[float, Field(ge=0, le=1), PLAIN]
     seed: Seed = 0
 
 
@@ -190,7 +214,7 @@ class Flip(Specification):
     """A given number of labels, chosen at random, become others."""
 
     kind: Literal["flip"] = "flip"
-    count: Annotated[int, Field(ge=0, le=MOST)]
+    count: Annotated[int, Field(ge=0, le=MOST), PLAIN]
     seed: Seed = 0
 
 
@@ -256,14 +280,14 @@ class Constant(_Labelling):
     """The same label everywhere."""
 
     kind: Literal["constant"] = "constant"
-    value: Literal[-1, 1] = 1
+    value: Sign = 1
 
 
 class Explicit(_Labelling):
     """The labels themselves, -1 or +1, in the order of the data."""
 
     kind: Literal["explicit"] = "explicit"
-    values: tuple[Literal[-1, 1], ...]
+    values: Annotated[tuple[Sign, ...], Field(min_length=1)]
 
 
 class BlobLabellings(_Labelling):
@@ -301,6 +325,6 @@ class TrainingData(Specification):
     labels_file: str | None = None
     labelling: Labelling | None = None
     corruption: Corruption | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    attack: Annotated[int, Field(ge=0)] = 0
-    test: Annotated[int, Field(ge=0)] = 0
+    n: Annotated[int, Field(ge=1), PLAIN] | None = None
+    attack: Annotated[int, Field(ge=0), PLAIN] = 0
+    test: Annotated[int, Field(ge=0), PLAIN] = 0

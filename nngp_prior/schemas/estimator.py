@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import NotNegative, Specification
+from nngp_prior.schemas.base import PLAIN, NotNegative, Specification
 
 _MOST = 1_000_000  # particles, and replicates: far beyond sense, and still in memory
 _MOST_STEPS = 100_000  # of an iteration that converges or does not
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), PLAIN]
 
 
 class _Estimator(Specification):
@@ -34,7 +34,7 @@ class _OfClasses(_Estimator):
             independent ones with the same kernel. Without it labels are -1 and +1, the sign of one function.
     """
 
-    classes: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    classes: Annotated[int, Field(ge=2, le=10_000), PLAIN] | None = None
 
 
 class _WithEP(_OfClasses):
@@ -48,7 +48,7 @@ class _WithEP(_OfClasses):
     """
 
     precision: Literal["float32", "float64"] = "float32"
-    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 50
+    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS), PLAIN] = 50
     backend: Literal["auto", "numpy", "jax"] = "auto"
 
 
@@ -72,13 +72,13 @@ class SMC(_WithEP):
     """
 
     kind: Literal["smc"] = "smc"
-    particles: Annotated[int, Field(ge=4, le=_MOST)] = 32
-    replicates: Annotated[int, Field(ge=2, le=_MOST)] = 32
-    target_stderr: Annotated[float, Field(ge=1e-9, le=1e9)] | None = None
-    max_replicates: Annotated[int, Field(ge=2, le=_MOST)] = 1024
+    particles: Annotated[int, Field(ge=4, le=_MOST), PLAIN] = 32
+    replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 32
+    target_stderr: Annotated[float, Field(ge=1e-9, le=1e9), PLAIN] | None = None
+    max_replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 1024
     shares: tuple[Share, Share, Share] | None = None
-    tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
-    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 20
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] | None = None
+    max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS), PLAIN] = 20
 
     @model_validator(mode="before")
     @classmethod
@@ -108,8 +108,8 @@ class GHK(_OfClasses):
     """
 
     kind: Literal["ghk"] = "ghk"
-    particles: Annotated[int, Field(ge=4, le=_MOST)] = 128
-    replicates: Annotated[int, Field(ge=2, le=_MOST)] = 32
+    particles: Annotated[int, Field(ge=4, le=_MOST), PLAIN] = 128
+    replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 32
 
 
 class EP(_WithEP):
@@ -121,7 +121,7 @@ class EP(_WithEP):
     """
 
     kind: Literal["ep"] = "ep"
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] = 1e-3
 
 
 class EP2(EP):
@@ -133,7 +133,7 @@ class EP2(EP):
     """
 
     kind: Literal["ep2"] = "ep2"  # pyright: ignore[reportIncompatibleVariableOverride]
-    highest_cumulant: Annotated[int, Field(ge=3, le=8)] = 3
+    highest_cumulant: Annotated[int, Field(ge=3, le=8), PLAIN] = 3
 
 
 def _noise_is_required(schema: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ class Laplace(_Estimator):
     kind: Literal["laplace"] = "laplace"
     noise_variance: Annotated[NotNegative, Field(validate_default=True)] = 0.0
     link: Literal["probit", "logistic"] = "probit"
-    max_iterations: Annotated[int, Field(ge=1, le=_MOST_STEPS)] = 100
+    max_iterations: Annotated[int, Field(ge=1, le=_MOST_STEPS), PLAIN] = 100
 
     @field_validator("noise_variance")
     @classmethod
@@ -179,7 +179,7 @@ class BernsteinYue(_OfClasses):
     """
 
     kind: Literal["bernstein-yue"] = "bernstein-yue"
-    draws: Annotated[int, Field(ge=2, le=10**9)] = 10_000
+    draws: Annotated[int, Field(ge=2, le=10**9), PLAIN] = 10_000
 
 
 class ClosedForm(_Estimator):
@@ -196,7 +196,7 @@ class Sampling(_OfClasses):
     """
 
     kind: Literal["sampling"] = "sampling"
-    draws: Annotated[int, Field(ge=1, le=10**12)] = 100_000
+    draws: Annotated[int, Field(ge=1, le=10**12), PLAIN] = 100_000
 
 
 Estimator = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nngp_prior.schemas.base import MOST, Count, NotNegative, Specification, told
+from nngp_prior.schemas.base import MOST, PLAIN, Count, NotNegative, Specification, told
 
 
 class _OfPairs(Specification):
@@ -19,7 +19,7 @@ class _OfPairs(Specification):
     """
 
     batch: Count = 32
-    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+    pairs: Annotated[int, Field(ge=2, le=1_000_000), PLAIN] = 100
 
 
 class GradientContrast(_OfPairs):
@@ -42,10 +42,10 @@ class ContrastRegret(_OfPairs):
     """
 
     kind: Literal["contrast-regret"] = "contrast-regret"
-    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
-    radius: Annotated[float, Field(gt=0, le=1e6)] = 0.05
-    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    pairs: Annotated[int, Field(ge=2, le=1_000_000), PLAIN] = 20
+    radius: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 0.05
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000), PLAIN] = 500
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] = 1e-6
 
 
 class InDivergence(_OfPairs):
@@ -88,10 +88,10 @@ class NaturalContrastRegret(InDivergence):
     """
 
     kind: Literal["natural-contrast-regret"] = "natural-contrast-regret"
-    pairs: Annotated[int, Field(ge=2, le=1_000_000)] = 20
-    radius: Annotated[float, Field(gt=0, le=1e6)] = 0.05
-    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 500
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    pairs: Annotated[int, Field(ge=2, le=1_000_000), PLAIN] = 20
+    radius: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 0.05
+    max_steps: Annotated[int, Field(ge=1, le=1_000_000), PLAIN] = 500
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] = 1e-4
 
 
 class GradientStiffness(Specification):
@@ -103,7 +103,7 @@ class GradientStiffness(Specification):
 
     kind: Literal["gradient-stiffness"] = "gradient-stiffness"
     examples: Annotated[
-        Annotated[int, Field(ge=2, le=MOST)] | Literal["all"], told("Pass a number from 2, or 'all'")
+        Annotated[int, Field(ge=2, le=MOST), PLAIN] | Literal["all"], told("Pass a number from 2, or 'all'")
     ] = 1000
 
 
@@ -136,6 +136,6 @@ class MinibatchFlatness(Specification):
 
     batch: Count = 32
     batches: Annotated[
-        Annotated[int, Field(ge=2, le=1_000_000)] | Literal["partition"],
+        Annotated[int, Field(ge=2, le=1_000_000), PLAIN] | Literal["partition"],
         told("Pass a number from 2 to 1,000,000, or 'partition'"),
     ] = "partition"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.base import PLAIN, Specification
 
 Normalisation = Literal["filter", "layer", "none"]
 
@@ -29,6 +29,6 @@ class Landscape(Specification):
     """
 
     dimensions: Literal[1, 2] = 1
-    points: Annotated[int, Field(ge=2, le=10_001)] = 51
-    radius: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    points: Annotated[int, Field(ge=2, le=10_001), PLAIN] = 51
+    radius: Annotated[float, Field(gt=0, le=1e6), PLAIN] | None = None
     normalisation: Normalisation = "filter"

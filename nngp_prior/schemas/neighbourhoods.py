@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, StrictBool, model_validator
 
-from nngp_prior.schemas.base import Count, NotNegative, Specification
+from nngp_prior.schemas.base import PLAIN, Count, NotNegative, Specification
 
-Radius = Annotated[float, Field(gt=0, le=1e6)]
+Radius = Annotated[float, Field(gt=0, le=1e6), PLAIN]
 
 
 class Keskar(Specification):
@@ -37,15 +37,24 @@ class Keskar(Specification):
             random.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"mode": {"const": "zhang2021"}, "subspace": {"type": "integer"}},
+                "required": ["mode", "subspace"],
+            }
+        }
+    )
+
     kind: Literal["keskar"] = "keskar"
     mode: Literal["keskar", "zhang2021", "sign-pgd"] = "keskar"
-    epsilon: Annotated[float, Field(gt=0, le=1)] | None = None
-    subspace: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    iterations: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    starts: Annotated[int, Field(ge=1, le=10_000)] = 4
-    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1e-3
+    epsilon: Annotated[float, Field(gt=0, le=1), PLAIN] | None = None
+    subspace: Annotated[int, Field(ge=1, le=10_000), PLAIN] | None = None
+    iterations: Annotated[int, Field(ge=1, le=100_000), PLAIN] | None = None
+    starts: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 4
+    learning_rate: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 1e-3
     batch: Count = 32
-    repeats: Annotated[int, Field(ge=1, le=10_000)] = 5
+    repeats: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 5
 
     @model_validator(mode="after")
     def _minibatches_move_all_parameters(self) -> Keskar:
@@ -72,10 +81,10 @@ class _InBall(Specification):
 
     rho: Radius = 0.05
     method: Literal["one-step", "ascent"] = "one-step"
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 20
+    steps: Annotated[int, Field(ge=1, le=100_000), PLAIN] = 20
     minibatch: Count | None = None
-    partitions: Annotated[int, Field(ge=1, le=10_000)] = 5
-    normalize_logits: bool = False
+    partitions: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 5
+    normalize_logits: StrictBool = False
 
 
 class SAMSharpness(_InBall):
@@ -103,7 +112,7 @@ class ASAMSharpness(_InBall):
     kind: Literal["asam-sharpness"] = "asam-sharpness"
     rho: Radius = 0.5
     eta: NotNegative = 0.01
-    biases: bool = False
+    biases: StrictBool = False
 
 
 class FisherSAMSharpness(_InBall):
@@ -150,8 +159,8 @@ class PACBayes(Specification):
 
     kind: Literal["pac-bayes"] = "pac-bayes"
     noise: Literal["uniform", "magnitude"] = "uniform"
-    drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    drop: Annotated[float, Field(gt=0, lt=1), PLAIN] = 0.1
     epsilon: NotNegative = 1e-3
-    perturbations: Annotated[int, Field(ge=2, le=1_000_000)] = 100
-    tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    perturbations: Annotated[int, Field(ge=2, le=1_000_000), PLAIN] = 100
+    tolerance: Annotated[float, Field(gt=0, le=0.1), PLAIN] = 1e-3
     compatibility: Literal["none", "dziugaite2020"] = "none"

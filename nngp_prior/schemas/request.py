@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.base import Count, Seed, Specification
+from nngp_prior.schemas.base import PLAIN, Count, Said, Seed, Specification
 from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.estimator import SMC, Estimator
 from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
@@ -15,8 +15,8 @@ from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
 ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
-AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-_Probability = Annotated[float, Field(ge=1e-9, lt=1)]
+AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63), PLAIN]
+_Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
 
 
 class KernelRequest(Specification):
@@ -88,7 +88,9 @@ class PosteriorRequest(EstimateRequest):
 
     work: ClassVar[str] = "posteriors"
     train: Count
-    estimator: SMC = SMC()  # pyright: ignore[reportIncompatibleVariableOverride]
+    estimator: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        SMC, Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}})
+    ] = SMC()
 
     @field_validator("estimator")
     @classmethod
@@ -116,10 +118,10 @@ class SampleRequest(Specification):
     work: ClassVar[str] = "samples"
     architecture: Architecture = FullyConnected(depth=2)
     dataset: RequestDataset
-    networks: Annotated[int, Field(ge=1, lt=2**32)] = 100_000
+    networks: Annotated[int, Field(ge=1, lt=2**32), PLAIN] = 100_000
     source: Literal["networks", "gp"] = "networks"
     seed: Seed = 0
-    top: Annotated[int, Field(ge=1, le=10_000)] = 10
+    top: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 10
     complexities: Annotated[
         tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...], Field(max_length=3)
     ] = ()
@@ -143,7 +145,9 @@ class SharpnessRequest(Specification):
 
     work: ClassVar[str] = "sharpness"
     architecture: Architecture = FullyConnected(depth=2)
-    weights: Annotated[dict[ArrayName, SHA256], Field(min_length=1, max_length=10_000)]
+    weights: Annotated[
+        dict[ArrayName, SHA256], Field(min_length=1, max_length=10_000), Said({"additionalProperties": False})
+    ]
     dataset: RequestDataset
     labelling: RequestLabelling
     measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000)] = tuple(map(measure_of, DEFAULT))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.base import NotNegative, Specification, told
+from nngp_prior.schemas.base import PLAIN, NotNegative, OrNamed, Specification, told
 from nngp_prior.schemas.gradients import (
     ContrastRegret,
     GradientContrast,
@@ -27,7 +27,8 @@ from nngp_prior.schemas.text import html_table, number_of, short
 LossName = Literal["cross-entropy", "mse"]
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
 Probes = Annotated[
-    Annotated[int, Field(ge=2, le=1_000_000)] | Literal["basis"], told("Pass a number from 2 to 1,000,000, or 'basis'")
+    Annotated[int, Field(ge=2, le=1_000_000), PLAIN] | Literal["basis"],
+    told("Pass a number from 2 to 1,000,000, or 'basis'"),
 ]
 
 
@@ -69,11 +70,20 @@ class Eigenvalues(_OfMatrix):
             P numbers that are kept.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "properties": {"largest": {"const": 0}, "smallest": {"const": 0}},
+                "required": ["largest", "smallest"],
+            }
+        }
+    )
+
     kind: Literal["eigenvalues"] = "eigenvalues"
-    largest: Annotated[int, Field(ge=0, le=1000)] = 1
-    smallest: Annotated[int, Field(ge=0, le=1000)] = 1
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    max_steps: Annotated[int, Field(ge=2, le=100_000)] = 300
+    largest: Annotated[int, Field(ge=0, le=1000), PLAIN] = 1
+    smallest: Annotated[int, Field(ge=0, le=1000), PLAIN] = 1
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] = 1e-6
+    max_steps: Annotated[int, Field(ge=2, le=100_000), PLAIN] = 300
 
     @model_validator(mode="after")
     def _some_are_asked_for(self) -> Eigenvalues:
@@ -113,7 +123,7 @@ class _WithQuadrature(_WithProbes):
     """
 
     probes: Probes = 10
-    steps: Annotated[int, Field(ge=1, le=10_000)] = 80
+    steps: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 80
 
 
 class LogDeterminant(_WithQuadrature):
@@ -138,9 +148,9 @@ class SpectralDensity(_WithQuadrature):
     """
 
     kind: Literal["spectral-density"] = "spectral-density"
-    points: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    width: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    negligible: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    points: Annotated[int, Field(ge=2, le=100_000), PLAIN] = 1000
+    width: Annotated[float, Field(gt=0, lt=1), PLAIN] = 0.01
+    negligible: Annotated[float, Field(ge=0, lt=1), PLAIN] = 1e-3
 
 
 class FisherTrace(Specification):
@@ -186,8 +196,8 @@ class RelativeFlatness(Specification):
 
     kind: Literal["relative-flatness"] = "relative-flatness"
     layer: str | None = None
-    eigenvalues: bool = True
-    normalise: bool = False
+    eigenvalues: StrictBool = True
+    normalise: StrictBool = False
 
 
 class _OfLayers(Specification):
@@ -200,7 +210,7 @@ class _OfLayers(Specification):
     """
 
     traces: Annotated[
-        Annotated[int, Field(ge=2, le=1_000_000)] | Literal["exact", "basis"],
+        Annotated[int, Field(ge=2, le=1_000_000), PLAIN] | Literal["exact", "basis"],
         told("Pass 'exact', 'basis', or a number from 2 to 1,000,000"),
     ] = "exact"
 
@@ -237,8 +247,8 @@ class ScaledEigenvalue(Specification):
     """
 
     kind: Literal["scaled-eigenvalue"] = "scaled-eigenvalue"
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-6
-    max_steps: Annotated[int, Field(ge=2, le=100_000)] = 300
+    tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] = 1e-6
+    max_steps: Annotated[int, Field(ge=2, le=100_000), PLAIN] = 300
 
 
 _OfOneLoss = (
@@ -281,6 +291,7 @@ class ContrastiveFlatness(MinibatchFlatness):
         _OfOneLoss,
         Field(discriminator="kind"),
         BeforeValidator(lambda of: {"kind": of} if isinstance(of, str) else of),
+        OrNamed(tuple(model.model_fields["kind"].default for model in get_args(_OfOneLoss))),
     ] = Eigenvalues(smallest=0)
 
 

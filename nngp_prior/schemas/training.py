@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
-from nngp_prior.schemas.base import Count, NotNegative, Specification
+from nngp_prior.schemas.base import PLAIN, Count, NotNegative, Specification
 from nngp_prior.schemas.sharpness import LossName
 
-_Rate = Annotated[float, Field(gt=0, le=1e6)]
-_Decay = Annotated[float, Field(ge=0, lt=1)]
+_Rate = Annotated[float, Field(gt=0, le=1e6), PLAIN]
+_Decay = Annotated[float, Field(ge=0, lt=1), PLAIN]
 
 
 class SGD(Specification):
@@ -36,7 +36,7 @@ class Momentum(Specification):
     kind: Literal["momentum"] = "momentum"
     learning_rate: _Rate = 0.01
     momentum: _Decay = 0.9
-    nesterov: bool = False
+    nesterov: StrictBool = False
 
 
 class Adam(Specification):
@@ -53,7 +53,7 @@ class Adam(Specification):
     learning_rate: _Rate = 1e-3
     beta1: _Decay = 0.9
     beta2: _Decay = 0.999
-    epsilon: Annotated[float, Field(gt=0, le=1e6)] = 1e-8
+    epsilon: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 1e-8
 
 
 class EntropySGD(Specification):
@@ -86,7 +86,7 @@ class EntropySGD(Specification):
     kind: Literal["entropy-sgd"] = "entropy-sgd"
     learning_rate: _Rate = 0.1
     momentum: _Decay = 0.9
-    langevin_steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    langevin_steps: Annotated[int, Field(ge=1, le=1000), PLAIN] = 20
     langevin_rate: _Rate = 0.1
     langevin_momentum: _Decay = 0.0
     averaging: _Decay = 0.75
@@ -109,7 +109,7 @@ class SAM(Specification):
     kind: Literal["sam"] = "sam"
     learning_rate: _Rate = 0.01
     momentum: _Decay = 0.0
-    rho: Annotated[float, Field(gt=0, le=1e6)] = 0.05
+    rho: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 0.05
 
 
 Optimizer = Annotated[SGD | Momentum | Adam | EntropySGD | SAM, Field(discriminator="kind")]
@@ -126,7 +126,7 @@ class FlatnessPenalty(Specification):
     """
 
     kind: Literal["flatness"] = "flatness"
-    strength: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    strength: Annotated[float, Field(gt=0, le=1e6), PLAIN] = 0.1
     layer: str | None = None
 
 
@@ -152,8 +152,8 @@ class Training(Specification):
     penalty: FlatnessPenalty | None = None
     batch_size: Count = 32
     goal: Goal = "training"
-    epochs: Annotated[int, Field(ge=0, le=10**7)] = 1000
-    extra_epochs: Annotated[int, Field(ge=0, le=10**7)] = 0
+    epochs: Annotated[int, Field(ge=0, le=10**7), PLAIN] = 1000
+    extra_epochs: Annotated[int, Field(ge=0, le=10**7), PLAIN] = 0
     keep_every: Count | None = None
     dtype: Literal["float32", "float64"] = "float32"
 

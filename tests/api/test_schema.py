@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -75,3 +76,78 @@ def test_made_up_requests(api: TestClient, label: str, mode: GenerationMode) -> 
 
 def _has_input(operation: Any) -> bool:
     return any(True for _ in operation.iter_parameters()) or bool(operation.body)
+
+
+DIGITS = {"kind": "digits", "n": 6}
+ESTIMATE = {"dataset": DIGITS, "labellings": [{"kind": "constant"}]}
+POSTERIOR = {**ESTIMATE, "train": 3}
+WEIGHTS = {"dense 1/weight": "0" * 64}
+SHARPNESS = {"dataset": DIGITS, "labelling": {"kind": "constant"}, "weights": WEIGHTS}
+
+
+def _allows(path: str, body: dict[str, Any]) -> bool:
+    """What the document says of a body."""
+    schema = SCHEMA.raw_schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    whole = {**schema, "components": SCHEMA.raw_schema["components"]}
+    return jsonschema_rs.Draft202012Validator(whole).is_valid(body)
+
+
+def _location(api: TestClient, path: str, body: dict[str, Any]) -> str | None:
+    """Where the service finds a body at fault before it looks at the data; None if it does not."""
+    answer = api.post(f"{path}?dry_run=true", json=body)
+    locations = [error["location"] for error in answer.json().get("errors", ())]
+    return next((location for location in locations if location.startswith("body.")), None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "location"),
+    [
+        ("estimates", {**ESTIMATE, "dataset": {"n": 6}}, "dataset.kind"),
+        ("estimates", {**ESTIMATE, "labellings": [{"at": 5}]}, "labellings.0.kind"),
+        ("estimates", {**ESTIMATE, "architecture": {"depth": 1}}, "architecture.kind"),
+        ("estimates", {**ESTIMATE, "estimator": {"particles": 8}}, "estimator.kind"),
+        ("estimates", {**ESTIMATE, "estimator": {"kind": "laplace"}}, "estimator.noise_variance"),
+        ("estimates", {**ESTIMATE, "dataset": {**DIGITS, "classes": [1, 2, 1.0]}}, "dataset.classes"),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "inline", "x": []}}, "dataset.x"),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "inline", "x": [1.0, 2.0]}}, "dataset.x"),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "inline", "x": [[{}], ["a"]]}}, "dataset.x"),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "boolean", "leave_out_zero": True}}, "dataset"),
+        ("estimates", {**ESTIMATE, "labellings": [{"kind": "explicit", "values": []}]}, "labellings.0.values"),
+        ("estimates", {**ESTIMATE, "labellings": [{"kind": "constant", "value": True}]}, "labellings.0.value"),
+        ("estimates", {**ESTIMATE, "seed": False}, "seed"),
+        ("estimates", {**ESTIMATE, "seed": "5"}, "seed"),
+        ("estimates", {**ESTIMATE, "estimator": {"kind": "smc", "tolerance": "0.5"}}, "estimator.tolerance"),
+        ("estimates", {**ESTIMATE, "architecture": {"kind": "residual", "layer_norm": 1}}, "architecture.layer_norm"),
+        ("bounds", {**ESTIMATE, "sizes": [True]}, "sizes.0"),
+        ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": 3}}, "estimator"),
+        ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "target_stderr": 0.1}}, "estimator"),
+        ("sharpness", {**SHARPNESS, "weights": {**WEIGHTS, "dense one": "0" * 64}}, "weights.dense one.[key]"),
+        ("sharpness", {**SHARPNESS, "measures": [{"kind": "eigenvalues", "largest": 0, "smallest": 0}]}, "measures.0"),
+        (
+            "sharpness",
+            {**SHARPNESS, "measures": [{"kind": "keskar", "mode": "zhang2021", "subspace": 5}]},
+            "measures.0",
+        ),
+    ],
+)
+def test_document_and_service_refuse_the_same(api: TestClient, path: str, body: dict[str, Any], location: str) -> None:
+    assert not _allows(f"/v1/{path}", body)
+    assert _location(api, f"/v1/{path}", body) == f"body.{location}"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("estimates", {**ESTIMATE, "seed": 5.0, "dataset": {"kind": "inline", "x": [[True, 1], [0.5, 2]]}}),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "inline", "x": [[[1, 2]], [[3, 4]]], "classes": [0, 0]}}),
+        ("estimates", {**ESTIMATE, "dataset": {"kind": "boolean", "leave_out_zero": True, "encoding": "bits"}}),
+        ("estimates", {**ESTIMATE, "labellings": [{"kind": "explicit", "values": [1, -1.0, 1, 1, 1, 1]}]}),
+        ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": None, "particles": 8}}),
+        ("sharpness", {**SHARPNESS, "measures": [{"kind": "contrastive-flatness", "of": "trace"}]}),
+        ("sharpness", {**SHARPNESS, "measures": [{"kind": "eigenvalues", "largest": 0}]}),
+        ("sharpness", {**SHARPNESS, "measures": [{"kind": "keskar", "mode": "zhang2021", "subspace": None}]}),
+    ],
+)
+def test_document_and_service_take_the_same(api: TestClient, path: str, body: dict[str, Any]) -> None:
+    assert _allows(f"/v1/{path}", body)
+    assert _location(api, f"/v1/{path}", body) is None
