@@ -110,7 +110,8 @@ class VoteError:
     uncertain: int
 
     def __repr__(self) -> str:
-        return f"vote error = {self.value:.4f} ({self.low:.4f} … {self.high:.4f}, {self.uncertain} votes uncertain)"
+        uncertain = number_of(self.uncertain, "vote")
+        return f"vote error = {self.value:.4f} ({self.low:.4f} … {self.high:.4f}, {uncertain} uncertain)"
 
 
 def posterior_row(

@@ -42,7 +42,7 @@ def test_what_is_saved_comes_back(trained: Trained, tmp_path: Path) -> None:
         assert np.array_equal(values, trained.history[name], equal_nan=True)
     assert found.outputs(TEST[0]) == pytest.approx(trained.test_outputs, rel=1e-6)
     assert found.network(1)[0][0].shape == (3, 8)
-    with pytest.raises(InvalidInput, match="there are 3 networks"):
+    with pytest.raises(InvalidInput, match="i: got 3 of 3 networks"):
         found.network(3)
 
 
