@@ -212,10 +212,10 @@ class Posterior:
             weights = self._weights()
             positive, unseen = np.empty((self.test, len(weights))), np.empty(self.test)
             for some in self._blocks():
-                probability = self._probability(some, np.ones(self.test)[some])
-                positive[some] = np.einsum("irp,rp->ir", probability, weights)
+                z = self._standardised(some)
+                positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
                 likely = positive[some].sum(axis=1) > weights.sum() / 2
-                unseen[some] = self._unseen(self._probability(some, np.where(likely, -1.0, 1.0)))
+                unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
             value, stderr = ratios_of_means(positive, weights.sum(axis=1))
             stderr = np.hypot(stderr, np.where(self._certain(), 0.0, unseen))
             self._predictive = Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
@@ -233,7 +233,7 @@ class Posterior:
         y, weights = self._test_labels(labels), self._weights()
         wrong = np.zeros(weights.shape)
         for some in self._blocks():
-            wrong += self._probability(some, -y[some]).sum(axis=0) / self.test
+            wrong += ndtr(-y[some][:, None, None] * self._standardised(some)).sum(axis=0) / self.test
         value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
         unseen = 0.0 if self._certain().all() else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
         return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
@@ -379,16 +379,16 @@ class Posterior:
         """Test inputs whose labels training inputs determine: those tied to one."""
         return self._kernel.kept[self._kernel.group[self.train :]] < self.train
 
-    def _probability(self, some: slice, y: np.ndarray) -> Float[np.ndarray, "some replicates particles"]:
-        """Φ(y mean/√v) of some test inputs: the probability of labels y given each particle."""
+    def _standardised(self, some: slice) -> Float[np.ndarray, "some replicates particles"]:
+        """Mean over √v of some test inputs given each particle, ±∞ where it determines them: Φ(y z) is P(y)."""
         kernel = self._kernel
         rows = self._factor()[kernel.group[self.train :][some]]
-        sign = (y * kernel.sign[self.train :][some])[:, None]
+        sign = kernel.sign[self.train :][some, None]
         mean = sign * (rows[:, : self._rank] @ self._epsilon())
         deviation = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            probability = np.where(deviation > 0, ndtr(mean / deviation), mean > 0)
-        return probability.reshape(len(rows), *self._run.log_weights.shape)
+            z = np.where(deviation > 0, mean / deviation, np.where(mean > 0, np.inf, -np.inf))
+        return z.reshape(len(rows), *self._run.log_weights.shape)
 
     def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
         r"""Standard error of a small probability that the spread of replicates does not show.

@@ -80,7 +80,9 @@ def plan(
         shares = np.array(parameters.shares)
     if shares is None:
         pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
-        if parameters.tolerance is None and sweeps < parameters.max_sweeps and _worth_sweeping(kernel, ep, pilot):
+        best, variance = _optimal(pilot)
+        may_sweep = parameters.tolerance is None and sweeps < parameters.max_sweeps
+        if may_sweep and _worth_sweeping(kernel, ep, pilot, variance):
             more = parameters.model_copy(
                 update={
                     "tolerance": _CONVERGED,
@@ -92,7 +94,8 @@ def plan(
             ep, proposals = _propose(kernel, labels, more, progress, ep.sites)
             sweeps += ep.sweeps
             pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
-        shares, particles = _mixture(pilot, parameters)
+            best, variance = _optimal(pilot)
+        shares, particles = _mixture(best, variance, parameters)
     if on_sites is not None:
         on_sites(ep.sites)
     diagnostics = {**ep_diagnostics(kernel, ep), "ep_sweeps": sweeps, "proposal_precision": str(ep.L.dtype)}
@@ -150,29 +153,31 @@ def _run_pilot(
     return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
 
 
-def _worth_sweeping(kernel: PreparedKernel, ep: EPResult, pilot: list[Outcome]) -> bool:
+def _worth_sweeping(kernel: PreparedKernel, ep: EPResult, pilot: list[Outcome], variance: float) -> bool:
     """True if EP still moves and the pilot's weights are uneven: very, or where sweeps cost little in the tail."""
     if not _CONVERGED <= ep.change < math.inf:
         return False
     if kernel.m <= _CHEAP_SWEEPS and judge(pilot)[0] != "ok":
         return True
-    return _optimal(pilot)[1] > _UNEVEN
+    return variance > _UNEVEN
 
 
 def _optimal(pilot: list[Outcome]) -> tuple[Float[np.ndarray, " proposals"], float]:
+    """The best shares by the pilot, and the relative variance that weights have under them."""
     log_target = np.concatenate([outcome.log_target for outcome in pilot])
     log_proposal = np.concatenate([outcome.log_proposal for outcome in pilot], axis=1)
     return optimal_shares(log_target, log_proposal, USUAL_SHARES)
 
 
-def _mixture(pilot: list[Outcome], parameters: SMC) -> tuple[Float[np.ndarray, " proposals"], int]:
+def _mixture(
+    best: Float[np.ndarray, " proposals"], variance: float, parameters: SMC
+) -> tuple[Float[np.ndarray, " proposals"], int]:
     """Shares and particles of a replicate.
 
     Returns:
         the shares asked for, or the best ones by the pilot; and as many particles as make ``replicates`` of them meet
         the target, if there is one and the pilot is right.
     """
-    best, variance = _optimal(pilot)
     particles = parameters.particles
     if parameters.target_stderr is not None and math.isfinite(variance):
         wanted = variance / (parameters.target_stderr**2 * parameters.replicates)
