@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.analytic import in_memory
 from nngp_prior.kernels.cost import require_disk
-from nngp_prior.kernels.disk import on_disk, opened, partial_path
+from nngp_prior.kernels.disk import on_disk, partial_path, verified
 from nngp_prior.kernels.job import Job
 from nngp_prior.kernels.ledger import Header, header_beside, ledger_path
 from nngp_prior.kernels.locks import lock, locked
@@ -229,7 +229,7 @@ class KernelCache:
             InvalidInput: there is none, or several, or its file is damaged.
         """
         entry = self.find(key)
-        K = opened(entry.path)
+        K = verified(entry.path)
         if K is None:
             raise InvalidInput("key", f"{entry.path} is damaged", "Compute it again.")
         return K
@@ -244,6 +244,7 @@ class KernelCache:
             what was removed.
         """
         limit = self.limit if limit is None else limit
+        self._remove_unreadable()
         entries = self.entries()
         total = sum(entry.bytes for entry in entries)
         removed = []
@@ -254,6 +255,14 @@ class KernelCache:
                 removed.append(entry)
                 total -= entry.bytes
         return removed
+
+    def _remove_unreadable(self) -> None:
+        """Remove matrices without a ledger that can be read: they are not listed, and take room all the same."""
+        for pattern in ("*.npy", "*.npy.tiles", "*.npy.partial"):
+            for found in self.folder.glob(pattern):
+                path = found if found.suffix == ".npy" else found.with_suffix("")
+                if header_beside(path) is None:
+                    _remove(path)
 
     def _entry(self, path: Path) -> Entry | None:
         header = header_beside(path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import math
 import os
 import threading
 from pathlib import Path
@@ -56,8 +58,8 @@ def on_disk(
         if ledger is not None and ledger.header.key == job.key and not ledger.missing():
             if partial.exists() and not path.exists():  # cut off before it was renamed
                 _finish(partial, path)
-            K = opened(path)
-            if K is not None and K.shape == job.shape and (not cached or ledger.agrees(K)):
+            K = opened(path, job.dtype, job.shape)
+            if K is not None and not (cached and ledger.unfinished(K)):
                 return K
         if cached:
             path.unlink(missing_ok=True)
@@ -85,7 +87,7 @@ def on_disk(
                 f"path: the disk of {path} is full. Make room and call again: finished tiles are kept in {partial}."
             ) from None
         _finish(partial, path)
-        K = opened(path)
+        K = opened(path, job.dtype, job.shape)
     if K is None:
         raise InvalidInput("path", f"{path} was taken away while it was computed", "Call again.")
     return K
@@ -96,29 +98,63 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def opened(path: Path) -> Float[np.ndarray, "n n2"] | None:
+def opened(path: Path, dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, "n n2"] | None:
     """Map a matrix, with a lock on its file for as long as the map lives.
 
     Args:
-        path: of a ``.npy`` file.
+        path: of a ``.npy`` file that :func:`on_disk` wrote.
+        dtype: of the matrix.
+        shape: of the matrix.
 
     Returns:
-        the matrix, read-only; None where there is no such file, or it is no whole one.
+        the matrix, read-only; None if there is no such file, or its header or size is another one.
     """
     try:
         with path.open("rb") as file:
             lock(file, exclusive=False, wait=True)
-            dtype, shape = _read_header(file)
-            return np.memmap(file, dtype, "r", file.tell(), shape)
-    except (FileNotFoundError, ValueError):
+            return _mapped(file, dtype, shape)
+    except FileNotFoundError:
         return None
 
 
+def verified(path: Path) -> Float[np.ndarray, "n n2"] | None:
+    """Map a finished matrix after comparing all of it with the checksums in its ledger.
+
+    Args:
+        path: of the matrix.
+
+    Returns:
+        the matrix, read-only; None if there is none, or a damaged one.
+    """
+    try:
+        with ledger_path(path).open("rb") as file:
+            ledger = Ledger.read(file)
+            if ledger is None:
+                return None
+            grid = ledger.header.grid
+            K = opened(path, ledger.header.dtype, (grid.n, grid.n2))
+            return None if K is None or ledger.unfinished(K) else K
+    except FileNotFoundError:
+        return None
+
+
+def _mapped(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, "n n2"] | None:
+    header = _array_header(dtype, shape)
+    whole = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
+    # Byte for byte: one bit in NumPy's header turns float64 into the byte order of other machines.
+    if os.fstat(file.fileno()).st_size != whole or file.read(len(header)) != header:
+        return None
+    return np.memmap(file, dtype, "r", len(header), shape)
+
+
 def _fill(job: Job, function: Any, partial: Path, ledger: Ledger, progress: ProgressCallback) -> None:
-    grid, missing = ledger.header.grid, ledger.missing()
+    grid = ledger.header.grid
+    offset = len(_array_header(job.dtype, job.shape))
     with partial.open("rb") as file:
-        _read_header(file)
-        offset = file.tell()
+        K = _mapped(file, job.dtype, job.shape)
+        assert K is not None
+        missing = ledger.unfinished(K)
+        del K
     marking = threading.Lock()
 
     def write(place: int, block: np.ndarray) -> None:
@@ -148,9 +184,7 @@ def _put(file: IO[bytes], offset: int, n2: int, rows: slice, columns: slice, blo
 def _make(partial: Path, header: Header) -> None:
     """A file of the final size, whose content is still to come."""
     with partial.open("wb") as file:
-        shape = (header.grid.n, header.grid.n2)
-        description = {"descr": np.dtype(header.dtype).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, description)
+        file.write(_array_header(header.dtype, (header.grid.n, header.grid.n2)))
         file.truncate(file.tell() + header.nbytes)
         file.flush()
         os.fsync(file.fileno())
@@ -159,16 +193,16 @@ def _make(partial: Path, header: Header) -> None:
 def _has_room(partial: Path, header: Header) -> bool:
     try:
         with partial.open("rb") as file:
-            _read_header(file)
-            return os.fstat(file.fileno()).st_size == file.tell() + header.nbytes
-    except (FileNotFoundError, ValueError):
+            return _mapped(file, header.dtype, (header.grid.n, header.grid.n2)) is not None
+    except FileNotFoundError:
         return False
 
 
-def _read_header(file: IO[bytes]) -> tuple[np.dtype, tuple[int, ...]]:
-    np.lib.format.read_magic(file)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return dtype, shape
+def _array_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    description = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    return file.getvalue()
 
 
 def _finish(partial: Path, path: Path) -> None:

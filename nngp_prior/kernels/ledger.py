@@ -1,13 +1,15 @@
 """Which tiles of a file are finished: a small file beside it, which describes it too.
 
-``K.npy.tiles`` has a line of JSON, then eight characters a tile: the CRC-32 of a finished one in hexadecimal, or
-dashes. A tile is marked, by one write of eight bytes, after its data are on the disk.
+``K.npy.tiles`` has a line of JSON and its CRC-32, then eight characters a tile: the CRC-32 of a finished one in
+hexadecimal, or dashes. A tile is marked, by one write of eight bytes, after its data are on the disk. A ledger with a
+damaged line is none, and a damaged mark is that of a tile to compute again.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,10 +19,11 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Float
 
-from nngp_prior.kernels.tiles import Grid
+from nngp_prior.kernels.tiles import Grid, Tile
 
-_FORMAT = 1
+_FORMAT = 2
 _OPEN = b"-" * 8
+_MARK = re.compile(rb"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Ledger:
         Returns:
             the ledger.
         """
-        line = json.dumps({"format": _FORMAT, **asdict(header)}).encode() + b"\n"
+        content = json.dumps({"format": _FORMAT, **asdict(header)}).encode()
+        line = content + b" " + _checksum(content) + b"\n"
         file.truncate(0)
         file.seek(0)
         file.write(line + _OPEN * len(header.grid))
@@ -83,12 +87,15 @@ class Ledger:
             file: open for reading.
 
         Returns:
-            the ledger; None where the file holds none, or one that was cut off.
+            the ledger; None if the file holds none, or a damaged one.
         """
         file.seek(0)
         line = file.readline()
+        content, _, checksum = line.rstrip(b"\n").rpartition(b" ")
+        if checksum != _checksum(content):
+            return None
         try:
-            fields = json.loads(line)
+            fields = json.loads(content)
             if fields.pop("format") != _FORMAT:
                 return None
             header = Header(**fields | {"grid": Grid(**fields["grid"])})
@@ -105,30 +112,33 @@ class Ledger:
             block: the tile.
         """
         self._file.seek(self._start + len(_OPEN) * place)
-        self._file.write(_checksum(block))
+        self._file.write(_checksum(np.ascontiguousarray(block).data))
         self._file.flush()
 
     def missing(self) -> list[int]:
-        """Places of the tiles that are still to be computed."""
-        return [place for place, mark in enumerate(self._marks()) if mark == _OPEN]
+        """Indices of the tiles that are not finished."""
+        return [place for place, mark in enumerate(self._marks()) if not _MARK.fullmatch(mark)]
 
-    def agrees(self, K: Float[np.ndarray, "n n2"]) -> bool:
-        """Whether all of a matrix is what was written.
+    def unfinished(self, K: Float[np.ndarray, "n n2"]) -> list[int]:
+        """Indices of the tiles that are missing from a matrix, or damaged.
 
         Args:
-            K: what the file holds now.
+            K: content of the file.
 
         Returns:
-            False where a tile, or its mirror image, is another one, or was never finished.
+            the tiles that are not finished, and those that differ from what was written, themselves or mirrored.
         """
-        for tile, mark in zip(self.header.grid.tiles, self._marks(), strict=True):
-            block = np.asarray(K[tile.rows, tile.columns])
-            if _checksum(block) != mark:
-                return False
-            mirrored = self.header.grid.symmetric and not tile.on_diagonal
-            if mirrored and not np.array_equal(block, K[tile.columns, tile.rows].T):
-                return False
-        return True
+        tiles = enumerate(zip(self.header.grid.tiles, self._marks(), strict=True))
+        return [place for place, (tile, mark) in tiles if not self._is_intact(K, tile, mark)]
+
+    def _is_intact(self, K: np.ndarray, tile: Tile, mark: bytes) -> bool:
+        if not _MARK.fullmatch(mark):  # of a new file, all of which would be read
+            return False
+        block = np.asarray(K[tile.rows, tile.columns])
+        if _checksum(np.ascontiguousarray(block).data) != mark:
+            return False
+        mirrored = self.header.grid.symmetric and not tile.on_diagonal
+        return not mirrored or np.array_equal(block, K[tile.columns, tile.rows].T)
 
     def _marks(self) -> Iterator[bytes]:
         self._file.seek(self._start)
@@ -136,18 +146,18 @@ class Ledger:
         return (marks[i : i + len(_OPEN)] for i in range(0, len(marks), len(_OPEN)))
 
 
-def _checksum(block: np.ndarray) -> bytes:
-    return f"{zlib.crc32(np.ascontiguousarray(block).data):08x}".encode()
+def _checksum(content: bytes | memoryview) -> bytes:
+    return f"{zlib.crc32(content):08x}".encode()
 
 
 def header_beside(path: Path) -> Header | None:
-    """What the ledger beside a file says of it.
+    """Read the header of the ledger beside a matrix.
 
     Args:
         path: of the matrix.
 
     Returns:
-        None where there is no ledger.
+        None if there is no ledger, or a damaged one.
     """
     try:
         with ledger_path(path).open("rb") as file:

@@ -12,6 +12,7 @@ from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels import KernelCache
 from nngp_prior.kernels.disk import partial_path
 from nngp_prior.kernels.ledger import ledger_path
+from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import Convolutional
 from tests.kernels.small import with_tiles
 
@@ -89,7 +90,9 @@ def test_entries_say_what_they_are(cache: KernelCache) -> None:
     assert entry.path == cache.path(entry.header.key)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "one bit", "mirror image", "header", "empty", "gone", "no ledger"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "one bit", "mirror image", "header", "byte order", "empty", "gone", "no ledger"]
+)
 def test_a_damaged_entry_is_noticed_and_computed_again(cache: KernelCache, computed: list, damage: str) -> None:
     expected = np.array(cache.kernel(FullyConnected(), X))
     (entry,) = cache.entries()
@@ -103,6 +106,8 @@ def test_a_damaged_entry_is_noticed_and_computed_again(cache: KernelCache, compu
             content[128 + 8 * 30 * 29] ^= 1  # K[29, 0], which is not computed but copied
         case "header":
             content[9] ^= 255
+        case "byte order":
+            content[content.index(b"<f8")] ^= 2  # ">"
         case "empty":
             content.clear()
     entry.path.unlink()
@@ -115,6 +120,68 @@ def test_a_damaged_entry_is_noticed_and_computed_again(cache: KernelCache, compu
     assert len(computed) == TILES
     assert np.array_equal(cache.kernel(FullyConnected(), X), expected)
     assert len(computed) == TILES
+
+
+def flipped(path: Path, bit: int) -> bytes:
+    """Flip one bit of a file; returns what it was before."""
+    before = path.read_bytes()
+    content = bytearray(before)
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    return before
+
+
+@pytest.mark.parametrize("X2", [None, X[:7] + 1], ids=["symmetric", "rectangular"])
+def test_no_bit_of_a_ledger_or_header_changes_a_number(cache: KernelCache, X2: np.ndarray | None) -> None:
+    inputs = X[:9]
+    expected = np.array(cache.kernel(FullyConnected(), inputs, X2))
+    (entry,) = cache.entries()
+    key, bits = entry.header.key, {ledger_path(entry.path): None, entry.path: 8 * 128}
+    for path, end in bits.items():
+        for bit in range(0, end or 8 * path.stat().st_size, 5):
+            flipped(path, bit)
+            if cache.entry(key) is not None and path == entry.path:
+                with pytest.raises(InvalidInput, match="is damaged"):
+                    cache.open(key)
+            assert np.array_equal(cache.kernel(FullyConnected(), inputs, X2), expected)
+            assert np.array_equal(cache.open(key), expected)
+
+
+@pytest.mark.parametrize("where", ["tile", "mirror image", "mark", "open mark"])
+def test_a_damaged_tile_of_an_unfinished_entry_is_computed_again(
+    cache: KernelCache, computed: list, where: str
+) -> None:
+    def stop(event: Progress) -> None:
+        if event.done == 3:
+            raise CutOffError
+
+    expected = kernel(FullyConnected(), X)
+    with pytest.raises(CutOffError):
+        cache.kernel(FullyConnected(), X, progress=stop)
+    (entry,) = cache.entries()
+    partial, ledger = partial_path(entry.path), ledger_path(entry.path)
+    marks = ledger.stat().st_size - 8 * TILES
+    match where:
+        case "tile":
+            flipped(partial, 8 * (128 + 8 * 3) + 5)  # K[0, 3]
+        case "mirror image":
+            flipped(partial, 8 * (128 + 8 * 30 * 10) + 5)  # K[10, 0]
+        case "mark":
+            flipped(ledger, 8 * marks)
+        case "open mark":
+            flipped(ledger, 8 * (marks + 8 * TILES - 1))
+    assert np.array_equal(cache.kernel(FullyConnected(), X), expected)
+
+
+def test_what_has_no_ledger_that_can_be_read_goes_first(cache: KernelCache) -> None:
+    cache.kernel(FullyConnected(), X)
+    (entry,) = cache.entries()
+    flipped(ledger_path(entry.path), 100)
+    assert cache.entries() == []
+    assert cache.path(entry.header.key).exists()
+    cache.kernel(FullyConnected(), X + 1)
+    assert not cache.path(entry.header.key).exists()
+    assert len(list(cache.folder.iterdir())) == 2
 
 
 def test_the_least_recently_used_go_first(cache: KernelCache) -> None:
