@@ -1,7 +1,8 @@
 """Uploaded arrays, found by the SHA-256 of their ``.npy`` file: ``{folder}/{sha[:2]}/{sha}.npy``.
 
 What is stored was checked while it came in: its hash, and that it is an array of finite real numbers in this machine's
-byte order. Nothing pickled is ever read, and no name that a client chose becomes a path.
+byte order. Each process hashes a file again before its first use, so that one that was damaged on the disk is refused
+instead of giving other numbers. Nothing pickled is ever read, and no name that a client chose becomes a path.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,7 +43,90 @@ class InvalidArray(Problem):
         super().__init__(422, "invalid-array", f"The body {problem}. {remedy}.")
 
 
-class BlobStore:
+class Blobs:
+    """Read access to a folder of arrays.
+
+    Args:
+        folder: of the arrays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._intact: dict[str, tuple[int, ...]] = {}  # status of the files that were hashed
+
+    def describe(self, sha256: str) -> dict[str, Any] | None:
+        """Size, type and shape of an array.
+
+        Args:
+            sha256: of its file.
+
+        Returns:
+            as JSON has them; None if there is no such file, or a damaged one.
+        """
+        try:
+            with self.path(sha256).open("rb") as file:
+                if not self._is_intact(sha256, file):
+                    return None
+                return _document(sha256, os.fstat(file.fileno()).st_size, _header_of(file))
+        except FileNotFoundError:
+            return None
+
+    def open(self, sha256: str) -> np.ndarray:
+        """Open an array.
+
+        Args:
+            sha256: of its file.
+
+        Returns:
+            a read-only map of the file.
+
+        Raises:
+            InvalidInput: if there is none.
+            DataUnavailable: if its file is damaged.
+        """
+        upload = f"PUT /v1/blobs/{sha256}"
+        try:
+            with self.path(sha256).open("rb") as file:
+                if not self._is_intact(sha256, file):
+                    raise DataUnavailable(
+                        f"sha256: the uploaded array {sha256} is damaged: its file has another hash. Upload it again: "
+                        f"{upload}."
+                    )
+                header = _header_of(file)
+                order = "F" if header.fortran_order else "C"
+                return np.memmap(file, header.dtype, "r", header.offset, header.shape, order)
+        except FileNotFoundError:
+            problem = f"there is no uploaded array {sha256}"
+            raise InvalidInput("sha256", problem, f"Upload it first: {upload}.") from None
+
+    def path(self, sha256: str) -> Path:
+        """Path of an array.
+
+        Args:
+            sha256: of its file.
+
+        Returns:
+            the path, whether or not there is such a file.
+
+        Raises:
+            InvalidInput: if the hash is none.
+        """
+        if not _SHA256.fullmatch(sha256):
+            raise InvalidInput("sha256", f"got {sha256[:100]!r}", "Give the SHA-256 of a file, 64 hexadecimal digits.")
+        return self.folder / sha256[:2] / f"{sha256}.npy"
+
+    def _is_intact(self, sha256: str, file: BufferedReader) -> bool:
+        """True if the content of an open file has its hash; hashed once a process, unless the file has changed."""
+        now = _status(file)
+        if self._intact.get(sha256) != now:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return False
+            self._intact[sha256] = now
+            file.seek(0)
+        return True
+
+
+class BlobStore(Blobs):
     """A folder of arrays. One process writes to it, others may read.
 
     Args:
@@ -49,12 +134,12 @@ class BlobStore:
     """
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.folder = settings.home / "blobs"
+        super().__init__(settings.home / "blobs")
         self._max_bytes, self._quota = settings.max_blob_bytes, settings.blob_quota_bytes
         self._min_free = settings.min_free_disk
         self._lock = threading.Lock()
         self._bytes = 0
-        self._coming = 0  # bytes of uploads that have begun
+        self._coming = 0  # bytes of unfinished uploads that have arrived
 
     def start(self) -> None:
         """Before the first upload: make the folder, and remove what uploads that were cut off left there."""
@@ -66,44 +151,6 @@ class BlobStore:
     def bytes(self) -> int:
         """Of all arrays."""
         return self._bytes
-
-    def describe(self, sha256: str) -> dict[str, Any] | None:
-        """What is there under a hash.
-
-        Args:
-            sha256: of a file.
-
-        Returns:
-            its size, type and shape, as JSON has them; None where there is no such file.
-        """
-        path = self._path(sha256)
-        try:
-            with path.open("rb") as file:
-                header = _header_of(file)
-                return _document(sha256, path.stat().st_size, header)
-        except FileNotFoundError:
-            return None
-
-    def open(self, sha256: str) -> np.ndarray:
-        """An array.
-
-        Args:
-            sha256: of its file.
-
-        Returns:
-            a read-only map of the file.
-
-        Raises:
-            InvalidInput: there is none.
-        """
-        try:
-            with self._path(sha256).open("rb") as file:
-                header = _header_of(file)
-                order = "F" if header.fortran_order else "C"
-                return np.memmap(file, header.dtype, "r", header.offset, header.shape, order)
-        except FileNotFoundError:
-            remedy = f"Upload it first: PUT /v1/blobs/{sha256}."
-            raise InvalidInput("sha256", f"there is no array {sha256}", remedy) from None
 
     @contextmanager
     def upload(self, sha256: str, length: int) -> Iterator[Upload]:
@@ -122,19 +169,39 @@ class BlobStore:
         if length > self._max_bytes:
             detail = f"The array has {length:,} bytes, and {self._max_bytes:,} are allowed (NNGP_MAX_BLOB_BYTES)."
             raise Problem(413, "body-too-large", f"{detail} Upload a part of it.")
-        with self._lock:
-            free = self._quota - self._bytes - self._coming
-            if length > free:
-                detail = f"The array has {length:,} bytes, and {max(free, 0):,} of the quota are free"
-                raise Problem(413, "body-too-large", f"{detail} (NNGP_BLOB_QUOTA_BYTES). Raise it, or remove arrays.")
-            require_space(self.folder, length + self._coming, self._min_free)
-            self._coming += length
+        self._require_room(length)
+        upload: Upload | None = None
         try:
             with draft(self.folder) as (file, path):
-                yield Upload(self, sha256, length, file, path)
+                upload = Upload(self, sha256, length, file, path)
+                yield upload
         finally:
-            with self._lock:
-                self._coming -= length
+            if upload is not None:
+                with self._lock:
+                    self._coming -= upload.reserved
+
+    def reserve(self, upload: Upload, size: int) -> None:
+        """Count bytes of an upload that arrive. Those still to come reserve nothing: they may never be sent.
+
+        Args:
+            upload: that they belong to.
+            size: number of bytes.
+
+        Raises:
+            Problem: if the quota is spent.
+            StorageFull: if the disk is full.
+        """
+        self._require_room(size)
+        with self._lock:
+            self._coming += size
+        upload.reserved += size
+
+    def _require_room(self, size: int) -> None:
+        free = self._quota - self._bytes - self._coming
+        if size > free:
+            detail = f"The array needs {size:,} bytes more, and {max(free, 0):,} of the quota are free"
+            raise Problem(413, "body-too-large", f"{detail} (NNGP_BLOB_QUOTA_BYTES). Raise it, or remove arrays.")
+        require_space(self.folder, size, self._min_free)
 
     def take(self, upload: Upload) -> bool:
         """Keep a whole upload.
@@ -143,20 +210,36 @@ class BlobStore:
             upload: whose bytes are all there, and right.
 
         Returns:
-            False where the array was there already.
+            False if the array was there already; a damaged one is replaced.
         """
-        target = self._path(upload.sha256)
+        target = self.path(upload.sha256)
         with self._lock:
-            if target.exists():
+            if self.describe(upload.sha256) is not None:
                 return False
+            damaged = target.stat().st_size if target.exists() else 0
             publish(upload.file, upload.path, target)
-            self._bytes += upload.length
+            self._intact[upload.sha256] = _status(upload.file)
+            self._bytes += upload.length - damaged
             return True
 
-    def _path(self, sha256: str) -> Path:
-        if not _SHA256.fullmatch(sha256):
-            raise InvalidInput("sha256", f"got {sha256[:100]!r}", "Give the SHA-256 of a file, 64 hexadecimal digits.")
-        return self.folder / sha256[:2] / f"{sha256}.npy"
+    def remove(self, sha256: str) -> bool:
+        """Delete an array. Processes that have it open keep what they have.
+
+        Args:
+            sha256: of its file.
+
+        Returns:
+            False if there is none.
+        """
+        path = self.path(sha256)
+        with self._lock:
+            try:
+                size = path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            self._bytes -= size
+        return True
 
 
 class Upload:
@@ -164,6 +247,7 @@ class Upload:
 
     def __init__(self, store: BlobStore, sha256: str, length: int, file: BinaryIO, path: Path) -> None:
         self.sha256, self.length, self.file, self.path = sha256, length, file, path
+        self.reserved = 0  # bytes, in the store's count
         self._store = store
         self._hash = hashlib.sha256()
         self._written = 0
@@ -185,6 +269,7 @@ class Upload:
             raise InvalidArray(
                 f"is longer than its Content-Length, {self.length:,} bytes", "State the length of the file"
             )
+        self._store.reserve(self, len(chunk))
         self._hash.update(chunk)
         if self._header is None:
             self._start += chunk
@@ -257,6 +342,11 @@ def _require_numbers(header: Header) -> None:
         raise InvalidArray(f"has the byte order of other machines ({dtype.str})", "Save it with array.astype('<f8')")
     if not 1 <= len(shape) <= _AXES or 0 in shape:
         raise InvalidArray(f"has the shape {shape}", f"Save 1 to {_AXES} axes, none of them empty")
+
+
+def _status(file: BinaryIO) -> tuple[int, ...]:
+    found = os.fstat(file.fileno())
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _header_of(file: BinaryIO) -> Header:

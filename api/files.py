@@ -108,26 +108,6 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def trim(folder: Path, limit: int) -> None:
-    """Remove the files of a folder that were not used for longest, until the others fit.
-
-    Args:
-        folder: of files that are there for speed alone.
-        limit: bytes that they may take.
-    """
-    found = []
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= limit:
-            return
-        path.unlink(missing_ok=True)
-        total -= size
-
-
 class StoreLock:
     """Keeps a store to one service: uploads are counted, and their remains swept, by the process that has it.
 

@@ -17,7 +17,7 @@ from api.blobs import BlobStore
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
 from api.executors.memory import WORKER_BYTES
-from api.files import StoreLock, trim
+from api.files import StoreLock
 from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
@@ -28,6 +28,7 @@ from api.work import Limits
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
+from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.workbench import Workbench
 
 T = TypeVar("T")

@@ -22,11 +22,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from api.blobs import Blobs
 from api.problems import Problem, problem_of
 from api.work import WORK, Work
-from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.errors import NngpPriorError
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
@@ -52,7 +51,7 @@ def main(works: Mapping[str, Work[Any]] = WORK) -> None:
     os.nice(_NICENESS)
     for module in _HEAVY:  # so that no task waits for it
         importlib.import_module(module)
-    bench = Workbench(blobs=_blob, unfinished=Settings().home / "samples")
+    bench = Workbench(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
         while True:
@@ -147,15 +146,6 @@ def _send(channel: Connection, message: dict[str, Any]) -> None:
     content = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
     with _sending:
         channel.send_bytes(content)
-
-
-def _blob(sha256: str) -> np.ndarray:
-    """An uploaded array; the hash comes from a specification, which takes nothing but 64 hexadecimal digits."""
-    path = Path(os.environ[BLOBS]) / sha256[:2] / f"{sha256}.npy"
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InvalidInput("sha256", f"there is no uploaded array {sha256}", "Upload it first.") from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that are kept small."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,3 +30,25 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
+    """Remove the least recently used files of a folder until the others fit.
+
+    Args:
+        folder: of files that can be made again.
+        limit: bytes that they may take.
+        keep: a file to keep in any case.
+    """
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process may be faster
+            status = path.stat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= limit:
+            return
+        if path != keep:
+            path.unlink(missing_ok=True)
+            total -= size

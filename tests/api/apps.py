@@ -14,6 +14,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.blobs import Blobs
 from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, Task
 from api.problems import problem_of
 from api.settings import ServerSettings
@@ -37,7 +38,7 @@ class InProcess:
     slots, resident = 1, 0
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
-        self._bench = Workbench(KernelCache(home / "kernels", 10**9), blobs or _blobs(home / "blobs"))
+        self._bench = Workbench(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
         self.go_on = threading.Event()  # cleared by tests that want jobs to stay as they are
         self.go_on.set()
         self._ended = False
@@ -60,10 +61,6 @@ class InProcess:
 
     def close(self) -> None:
         self._ended = True
-
-
-def _blobs(folder: Path) -> Callable[[str], np.ndarray]:
-    return lambda sha: np.load(folder / sha[:2] / f"{sha}.npy")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Uploaded arrays: what is kept, and what is refused before it does harm."""
 
 import errno
+import hashlib
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from api import files
-from api.blobs import BlobStore
+from api.blobs import Blobs, BlobStore
+from api.problems import Problem
 from nngp_prior.errors import InvalidInput
-from tests.api.apps import client, header, npy, problem, settings, sha256
+from tests.api.apps import InProcess, client, header, npy, problem, settings, sha256
 
 X = np.arange(12, dtype=np.float64).reshape(3, 4)
 ABSENT = "0" * 64
@@ -231,6 +233,98 @@ def test_the_same_array_twice_at_once_is_kept_and_counted_once(tmp_path: Path) -
     assert store.bytes == len(content)
     assert np.array_equal(store.open(sha256(content)), X)
     assert left(tmp_path) == []
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    match how:
+        case "one bit":
+            content[-2] ^= 1
+        case "header":
+            content[content.index(b"<f8")] ^= 2
+        case "cut off":
+            del content[-8:]
+        case "empty":
+            content.clear()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["one bit", "header", "cut off", "empty"])
+def test_a_damaged_array_is_refused_until_it_is_uploaded_again(tmp_path: Path, how: str) -> None:
+    content = npy(X)
+    name = sha256(content)
+    path = tmp_path / "blobs" / name[:2] / f"{name}.npy"
+    job = {"dataset": {"kind": "blob", "sha256": name}, "labellings": [{"kind": "explicit", "values": [1, 1, -1]}]}
+    job |= {"estimator": {"kind": "closed-form"}}
+    later = job | {"seed": 1}
+    with client(tmp_path, blob_quota_bytes=2 * len(content)) as api:
+        put(api, content)
+        expected = api.post("/v1/estimates", json=job, headers={"Prefer": "wait=30"}).json()["results"][0]["log_p"]
+    damage(path, how)
+    executor = InProcess(tmp_path)
+    with client(tmp_path, executor, blob_quota_bytes=2 * len(content)) as api:
+        told = problem(api.post("/v1/estimates", json=later), 422, "data-unavailable")["detail"]
+        assert f"{name} is damaged" in told
+        assert f"PUT /v1/blobs/{name}" in told
+        problem(api.post("/v1/datasets", json=job["dataset"]), 422, "data-unavailable")
+        assert api.head(f"/v1/blobs/{name}").status_code == 404  # so that clients send it again
+        assert put(api, content).status_code == 201
+        assert put(api, npy(X + 1)).status_code == 201  # the quota holds one of each
+        found = api.post("/v1/estimates", json=later, headers={"Prefer": "wait=30"}).json()
+        assert found["results"][0]["log_p"] == expected
+
+
+def test_an_array_that_is_damaged_while_its_job_waits_fails_the_job(tmp_path: Path) -> None:
+    content = npy(X)
+    name = sha256(content)
+    job = {"dataset": {"kind": "blob", "sha256": name}, "labellings": [{"kind": "explicit", "values": [1, 1, -1]}]}
+    executor = InProcess(tmp_path)
+    executor.go_on.clear()
+    with client(tmp_path, executor) as api:
+        put(api, content)
+        accepted = api.post("/v1/estimates", json=job).json()
+        damage(tmp_path / "blobs" / name[:2] / f"{name}.npy", "one bit")
+        executor.go_on.set()
+        ended = api.get(f"/v1/jobs/{accepted['id']}", headers={"Prefer": "wait=30"}).json()
+        while ended["finished"] is None:
+            ended = api.get(f"/v1/jobs/{accepted['id']}", headers={"Prefer": "wait=30"}).json()
+        assert (ended["state"], ended["error"]["code"]) == ("failed", "data-unavailable")
+        assert put(api, content).status_code == 201
+        again = api.post("/v1/estimates", json=job, headers={"Prefer": "wait=30"}).json()
+        assert again["results"][0]["status"] == "ok"
+
+
+def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = npy(X)
+    with client(tmp_path) as api:
+        put(api, content)
+    hashed: list[object] = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(1) or real(*args))
+    reader = Blobs(tmp_path / "blobs")
+    for _ in range(3):
+        assert np.array_equal(reader.open(sha256(content)), X)
+        assert reader.describe(sha256(content)) is not None
+    assert len(hashed) == 1
+
+
+def test_uploads_that_stall_leave_the_quota_to_others(tmp_path: Path) -> None:
+    contents = [npy(X + i) for i in range(3)]
+    store = BlobStore(settings(tmp_path, blob_quota_bytes=len(contents[0]) + 20))
+    store.start()
+    with (
+        store.upload(sha256(contents[0]), len(contents[0])) as one,
+        store.upload(sha256(contents[1]), len(contents[1])) as two,
+    ):
+        one.write(contents[0][:10])
+        two.write(contents[1][:10])
+        with store.upload(sha256(contents[2]), len(contents[2])) as whole:
+            whole.write(contents[2])
+            assert whole.finish()[1]
+        with pytest.raises(Problem, match="of the quota are free"):
+            one.write(contents[0][10:])
+    with pytest.raises(Problem, match="20 of the quota are free"), store.upload(ABSENT, 21):
+        pass
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from api.files import trim
 from api.housekeeping import Housekeeping
+from nngp_prior.numerics.whole_files import trim
 from tests.api.apps import client
 from tests.system.server import wait_for
 
@@ -42,8 +42,8 @@ def test_what_was_not_used_for_longest_goes(tmp_path: Path) -> None:
         os.utime(path, (1_000 - age, 1_000 - age))
     trim(tmp_path, 500)
     assert len(list(tmp_path.iterdir())) == 5
-    trim(tmp_path, 250)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file0", "file1"]
+    trim(tmp_path, 250, keep=tmp_path / "file4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file0", "file4"]
 
 
 def test_the_service_forgets_old_jobs_and_what_was_compiled(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from nngp_prior import FunctionCounts, log_prior, log_probability
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.sampling import sample
+from nngp_prior.prior.sampling import rows, sample
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import FullyConnected
@@ -144,7 +144,7 @@ def without_time(row: dict) -> dict:
 
 
 def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is saved is not drawn again, the result is the same, and the file goes with it."""
+    """What is saved and intact is not drawn again, the result is the same, and the file goes with it."""
     asked = SampleRequest.model_validate(DRAWS | {"architecture": {"kind": "fully-connected", "width": 4}})
     monkeypatch.setattr(sample, "_SAVE_EVERY", 0.0)
     monkeypatch.setattr(sample, "_SAVE_COST", 10.0**9)
@@ -152,8 +152,9 @@ def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypat
     folder = tmp_path / "samples"
     left_behind = folder / "old.npz"
     folder.mkdir()
-    left_behind.write_bytes(b"")
+    left_behind.write_bytes(bytes(11))
     os.utime(left_behind, (0, 0))
+    monkeypatch.setattr(rows, "_KEPT_BYTES", 10)
 
     class Cut(Exception):
         pass
@@ -168,11 +169,18 @@ def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypat
     assert kept.suffix == ".npz"
     done = FunctionCounts.load(kept).draws
     assert 0 < done < 60_000
+    content = kept.read_bytes()
     told: list[Progress] = []
     row = Workbench(cache, unfinished=folder).samples(asked, told.append)
     assert told[0].done >= done
     assert list(folder.iterdir()) == []
-    assert without_time(row) == without_time(Workbench(cache).samples(asked))
+    expected = without_time(Workbench(cache).samples(asked))
+    assert without_time(row) == expected
+    for place in (0, len(content) // 2, len(content) - 30):  # damaged: drawn again
+        kept.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        told.clear()
+        assert without_time(Workbench(cache, unfinished=folder).samples(asked, told.append)) == expected
+        assert told[0].done == 0
 
 
 def test_requests_of_all_kinds(cache: KernelCache) -> None:
@@ -181,10 +189,10 @@ def test_requests_of_all_kinds(cache: KernelCache) -> None:
     bounds = BoundRequest.model_validate({"dataset": DIGITS, "labellings": labellings, "estimator": {"kind": "ep"}})
     narrow = {"kind": "fully-connected", "width": 4}
     samples = SampleRequest.model_validate(DRAWS | {"networks": 100, "architecture": narrow})
-    for asked, rows in ((request(*labellings), 2), (bounds, 2), (samples, 1)):
-        assert bench.count(asked) == rows
-        found = dict(bench.results(asked, range(rows)))
-        assert sorted(found) == list(range(rows))
+    for asked, count in ((request(*labellings), 2), (bounds, 2), (samples, 1)):
+        assert bench.count(asked) == count
+        found = dict(bench.results(asked, range(count)))
+        assert sorted(found) == list(range(count))
         facts = bench.facts(asked)
         assert (facts["n"], "kernel" in facts) == ((8, False) if asked is samples else (20, True))
         assert facts["dataset"] == asked.dataset.model_dump(mode="json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from nngp_prior.data.complexity import complexity
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.numerics.whole_files import trim
+from nngp_prior.prior.sampling.counts import FunctionCounts
 from nngp_prior.prior.sampling.sample import sample_functions
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.data import Boolean
@@ -21,7 +22,7 @@ from nngp_prior.schemas.sample_result import function_row
 from nngp_prior.versions import versions
 
 _MOST_LABELS = 2**21  # of all functions that are listed
-_KEPT = 7 * 86_400.0  # seconds that nobody went on with a sample that was cut off
+_KEPT_BYTES = 10**10  # of unfinished samples
 
 
 def require_samples(request: SampleRequest, n: int) -> None:
@@ -50,7 +51,8 @@ def sample_row(
     Args:
         request: for draws.
         X: (n, …) its inputs.
-        unfinished: a folder; what is cut off is kept there, and the same request goes on from it.
+        unfinished: a folder; draws are kept there until the request is done, and the same request continues from them
+            unless they are damaged.
         progress: told of draws.
 
     Returns:
@@ -92,12 +94,14 @@ def sample_row(
 
 
 def _file(folder: Path, request: SampleRequest) -> Path:
-    """Where these draws are kept while there are more to come; those that everybody has left go."""
+    """Path of the draws that a request continues; a damaged file is removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process may be faster
-            if path.stat().st_mtime < time.time() - _KEPT:
-                path.unlink()
     drawn = request.model_dump(mode="json", exclude={"top", "complexities"})
     content = json.dumps([drawn, versions()], sort_keys=True, separators=(",", ":"))
-    return folder / f"{hashlib.sha256(content.encode()).hexdigest()}.npz"
+    path = folder / f"{hashlib.sha256(content.encode()).hexdigest()}.npz"
+    trim(folder, _KEPT_BYTES, keep=path)  # none for its age: the clock may be wrong
+    try:
+        FunctionCounts.load(path)
+    except DataUnavailable:
+        path.unlink(missing_ok=True)
+    return path

@@ -23,9 +23,9 @@ from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.schemas.request import EstimateRequest
+from tests.api.apps import npy, sha256
 
 ODD = "tests.api.executors.odd_child"
-SHA = "ab" * 32
 ESTIMATES = {
     "dataset": {"kind": "digits", "n": 20},
     "labellings": [{"kind": "parity"}, {"kind": "explicit", "values": [1]}, {"kind": "random"}],
@@ -120,10 +120,12 @@ def test_samples_are_drawn_and_leave_nothing(executor: LocalExecutor, home: Path
 
 
 def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> None:
-    path = home / "blobs" / SHA[:2] / f"{SHA}.npy"
+    content = npy(np.where(np.random.default_rng(0).random((4, 20)) < 0.5, -1, 1).astype(np.int8))
+    sha = sha256(content)
+    path = home / "blobs" / sha[:2] / f"{sha}.npy"
     path.parent.mkdir(parents=True)
-    np.save(path, np.where(np.random.default_rng(0).random((4, 20)) < 0.5, -1, 1).astype(np.int8))
-    request = {**ESTIMATES, "labellings": [{"kind": "blob", "sha256": SHA}], "estimator": {"kind": "ep"}}
+    path.write_bytes(content)
+    request = {**ESTIMATES, "labellings": [{"kind": "blob", "sha256": sha}], "estimator": {"kind": "ep"}}
     heard = Heard()
     assert executor.run(Task(next(fences), "estimates", request, (3, 1), 1), heard) == Done()
     assert sorted(heard.results) == [1, 3]
@@ -131,6 +133,18 @@ def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> No
     outcome = executor.run(Task(next(fences), "estimates", missing, (0,), 1), Heard())
     assert isinstance(outcome, Failed)
     assert "no uploaded array ccc" in outcome.problem["detail"]
+    other = np.ones(20, np.int8)  # so many that the worker keeps none of those before
+    more = [npy(other * sign) for sign in (1, -1)]
+    for each in more:
+        place = home / "blobs" / sha256(each)[:2] / f"{sha256(each)}.npy"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(each)
+        asked = {**request, "labellings": [{"kind": "blob", "sha256": sha256(each)}]}
+        assert executor.run(Task(next(fences), "estimates", asked, (0,), 1), Heard()) == Done()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 254]))  # the last label is the other one
+    outcome = executor.run(Task(next(fences), "estimates", request, (3,), 1), Heard())
+    assert isinstance(outcome, Failed)
+    assert (outcome.problem["code"], "is damaged" in outcome.problem["detail"]) == ("data-unavailable", True)
 
 
 def test_a_child_serves_many_tasks_below_the_servers_priority_with_the_cores_it_is_given(
