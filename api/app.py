@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from api import descriptors, errors, logs, metrics
+from api.bodies import BodyLimits
 from api.executors.base import Executor
-from api.middleware import BodyLimits, Envelope, HeadAsGet, HostCheck, TokenCheck
+from api.middleware import Envelope, HeadAsGet, HostCheck, TokenCheck
 from api.routes import ROUTERS
 from api.service import Service
 from api.settings import ServerSettings

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
 from api.jobs.models import Job
 from api.service import Service
 from api.work import WORK
 from api.work.summary import SUMMARY
+from nngp_prior.schemas.pieces import encode
+
+_TOGETHER = 100  # rows that are sent at once
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Stage(BaseModel):
@@ -93,15 +101,40 @@ def job_document(job: Job) -> JobDocument:
     )
 
 
-def results_document(service: Service, job: Job) -> dict[str, Any]:
-    """All results of a job, or those that there are.
+def results_response(service: Service, job: Job, headers: Mapping[str, str] | None = None) -> Response:
+    """All results of a job, or those that there are, as one document; it is sent as it is read.
 
     Args:
         service: that has them.
         job: whose they are.
+        headers: of the answer.
 
     Returns:
-        what JSON can hold.
+        the answer.
     """
+    return StreamingResponse(_document(service, job), 200, headers, "application/json")
+
+
+def rows_of(service: Service, job: Job, separator: str) -> Iterator[str]:
+    """The results of a job, some at a time.
+
+    Args:
+        service: that has them.
+        job: whose they are.
+        separator: of rows.
+
+    Yields:
+        rows as JSON, with separators between them.
+    """
+    found = service.table.results(job.id)
+    before = ""
+    while part := [_COMPACT(document) for _, document in islice(found, _TOGETHER)]:
+        yield before + separator.join(part)
+        before = separator
+
+
+def _document(service: Service, job: Job) -> Iterator[str]:
     head = WORK[job.kind].document(*service.table.request(job.id))
-    return {**head, "results": [document for _, document in service.table.results(job.id)]}
+    yield f'{encode(head)[:-1]}, "results": ['
+    yield from rows_of(service, job, ",")
+    yield "]}"

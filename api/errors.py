@@ -20,6 +20,7 @@ from nngp_prior.schemas.base import explain_one
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SHOWN = 20  # problems of one request
+_LONGEST = 100  # characters of a field's name
 
 
 _CODES = {
@@ -114,12 +115,16 @@ def _place(location: Sequence[Any], body: Any) -> tuple[Any, ...]:
     for part in location:
         if isinstance(here, dict) and part not in here and here.get("kind") == part:
             continue
-        place.append(part)
+        place.append(_name(part) if isinstance(part, str) else part)
         try:
             here = here[part]
         except (LookupError, TypeError):
             here = None
     return tuple(place)
+
+
+def _name(field: str) -> str:
+    return field if len(field) <= _LONGEST else f"{field[:_LONGEST]}…"
 
 
 def _allowed(request: Request) -> list[str]:

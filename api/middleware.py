@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import re
 import uuid
-from collections.abc import Iterable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +20,6 @@ SIGN_IN = "/sign-in"
 OPEN = frozenset({"/healthz", "/readyz", SIGN_IN})  # to those without a token
 BY_SESSION = frozenset({"/docs", "/docs/docs.css", "/docs/docs.js", "/openapi.json"})
 COOKIE = "nngp-session"
-STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d*)?")
@@ -149,7 +146,7 @@ class HeadAsGet:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
-        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].startswith(STREAMED[1]):
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].startswith("/v1/blobs/"):
             return await self.app(scope, receive, send)
 
         async def send_head(message: Message) -> None:
@@ -158,110 +155,3 @@ class HeadAsGet:
                 await send({"type": "http.response.body", "body": b""})
 
         return await self.app({**scope, "method": "GET"}, receive, send_head)
-
-
-class BodyLimits:
-    """Bodies: JSON, or a form to sign in; not compressed, too long or too slow. Read here, before a route is chosen."""
-
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self.app = app
-        self._limit, self._timeout = settings.max_body_bytes, settings.body_timeout
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says.
-
-        Raises:
-            Problem: the body is refused.
-        """
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
-        encoding = headers.get("content-encoding", "identity")
-        if encoding.lower() != "identity":
-            raise Problem(415, "unsupported-media-type", f"The body is encoded ({encoding[:50]!r}). Send it as it is.")
-        if scope["method"] == STREAMED[0] and scope["path"].startswith(STREAMED[1]):
-            return await self.app(scope, self._in_time(receive), send)
-        stated = content_length(headers)
-        if stated is not None and stated > self._limit:
-            raise self._too_large()
-        body = await self._read(receive)
-        if body:
-            form = scope["path"] == SIGN_IN
-            require_type(headers, ("application/x-www-form-urlencoded" if form else "application/json",))
-        return await self.app(scope, _replay(body, receive), send)
-
-    async def _read(self, receive: Receive) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._timeout):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    body += message.get("body", b"")
-                    if len(body) > self._limit:
-                        raise self._too_large()
-                    if not message.get("more_body", False):
-                        return bytes(body)
-        except TimeoutError:
-            raise self._too_slow() from None
-
-    def _in_time(self, receive: Receive) -> Receive:
-        async def receive_in_time() -> Message:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return await receive()
-            except TimeoutError:
-                raise self._too_slow() from None
-
-        return receive_in_time
-
-    def _too_large(self) -> Problem:
-        detail = f"The body is longer than {self._limit:,} bytes. Upload large arrays with PUT /v1/blobs/{{sha256}}."
-        return Problem(413, "body-too-large", detail)
-
-    def _too_slow(self) -> Problem:
-        detail = f"The body did not arrive within {self._timeout:g} seconds. Send it again."
-        return Problem(408, "request-timeout", detail, headers={"Connection": "close"})
-
-
-def content_length(headers: Headers) -> int | None:
-    """The length that a request states, if it is one that can be relied on.
-
-    Args:
-        headers: of the request.
-
-    Returns:
-        bytes; None where there is none, or the body comes in chunks.
-    """
-    stated = headers.get("content-length", "")
-    if "transfer-encoding" in headers or not (stated.isascii() and stated.isdigit()):
-        return None
-    return int(stated[:20])
-
-
-def require_type(headers: Headers, types: Iterable[str]) -> None:
-    """Refuse a body of another type.
-
-    Args:
-        headers: of the request.
-        types: that can be read; an empty one stands for none.
-
-    Raises:
-        Problem: it is none of them.
-    """
-    given = headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() not in types:
-        wanted = " or ".join(name for name in types if name)
-        raise Problem(415, "unsupported-media-type", f"The Content-Type is {given[:100]!r}. Send {wanted}.")
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives what was read, then what comes after."""
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive_again() -> Message:
-        message = next(messages, None)
-        return await receive() if message is None else message
-
-    return receive_again

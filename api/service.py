@@ -56,6 +56,7 @@ class Service:
         dispatcher: has jobs done.
         stopping: whether it is being closed.
         slow: lets one of the requests that take minutes work at a time.
+        reading: lets one body of JSON at a time be parsed.
     """
 
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
@@ -93,7 +94,7 @@ class Service:
             lambda: self.table.forget(settings.job_days), lambda: trim(compiled, _COMPILED_BYTES)
         )
         self._housekeeping.start()
-        self.slow = CapacityLimiter(1)
+        self.slow, self.reading = CapacityLimiter(1), CapacityLimiter(1)
         self._loading = CapacityLimiter(_LOADING)
 
     async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:

@@ -30,6 +30,7 @@ class ServerSettings(Settings):
         slots: ``NNGP_SLOTS``, processes that compute; as many as cores, or one with a GPU, when absent.
         memory_limit: ``NNGP_MEMORY_LIMIT``, bytes that they may take together; four fifths of the memory when absent.
         max_body_bytes: ``NNGP_MAX_BODY_BYTES``, of JSON.
+        max_body_values: ``NNGP_MAX_BODY_VALUES``, numbers, texts, lists and objects of JSON.
         max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, of one uploaded array.
         blob_quota_bytes: ``NNGP_BLOB_QUOTA_BYTES``, of all uploaded arrays together.
         max_rows: ``NNGP_MAX_ROWS``, labellings of one request.
@@ -52,6 +53,7 @@ class ServerSettings(Settings):
     slots: Annotated[int, Field(ge=1)] | None = None
     memory_limit: Annotated[int, Field(ge=1)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
+    max_body_values: Annotated[int, Field(ge=1)] = 500_000
     max_blob_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * _MIB
     blob_quota_bytes: Annotated[int, Field(ge=0)] = 20 * 1024 * _MIB
     max_rows: Annotated[int, Field(ge=1)] = 100_000

@@ -28,6 +28,7 @@ import structlog
 from api.executors.base import Cancelled, Done, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from api.problems import Problem
+from nngp_prior.schemas.pieces import encode
 
 _START_SECONDS = 120.0  # until a child has imported all it needs
 _LOOK = 0.1  # seconds between two looks at the children's memory
@@ -284,7 +285,7 @@ class _Child:
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            self._channel.send_bytes(json.dumps(message).encode())
+            self._channel.send_bytes(encode(message).encode())
         except OSError:
             raise _Gone from None
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from api.jobs.schema import TICKETS
 from api.problems import StorageFull
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.pieces import decode, encode
 
 _LIKE = "Give one like sqlite:////folder/jobs.sqlite, or leave it out."
 _FULL = ("full", "disk i/o", "no space left")
@@ -48,7 +49,8 @@ class Database:
     def __init__(self, url: str) -> None:
         sqlite = url.startswith("sqlite")
         try:
-            self.engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+            options = {"timeout": 30} if sqlite else {}
+            self.engine = create_engine(url, connect_args=options, json_serializer=encode, json_deserializer=decode)
         except (ArgumentError, ImportError) as error:  # the address, or the driver that it names
             raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error})", _LIKE) from None
         if sqlite:

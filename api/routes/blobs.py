@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.blobs import Upload
+from api.bodies import content_length, require_type
 from api.deps import Digest, Shared
-from api.middleware import content_length, require_type
 from api.problems import Problem
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])

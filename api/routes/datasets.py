@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
+from api.bodies import BodyRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
 from nngp_prior.schemas.request import RequestDataset
 
-router = APIRouter(prefix="/v1/datasets", tags=["catalogue"])
+router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=BodyRoute)
 
 
 @router.post("", status_code=201, responses={200: {"description": "It was there already."}})
@@ -65,7 +66,7 @@ def get(id: Digest, service: Shared) -> dict[str, Any]:
 
 def _name(dataset: RequestDataset, service: Service) -> tuple[dict[str, Any], bool]:
     data = service.bench.data(dataset)
-    specification = dataset.model_dump(mode="json")
+    specification = dataset.as_json
     document = {
         "id": dataset.content_hash,
         "kind": dataset.kind,

@@ -1,19 +1,18 @@
 """Jobs: their states, results and events."""
 
 import io
-import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from api.deps import Digest, Shared
-from api.documents import JobDocument, Link, job_document, results_document
+from api.documents import JobDocument, Link, job_document, results_response, rows_of
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.problems import Problem
@@ -97,7 +96,7 @@ def results(
         return StreamingResponse(_lines(service, job), media_type=_NDJSON)
     if _NPY in accept:
         return Response(_array(service, job, _columns(job)), media_type=_NPY)
-    return JSONResponse(results_document(service, job))
+    return results_response(service, job)
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
@@ -154,8 +153,8 @@ def _require_results(job: Job) -> None:
 
 
 def _lines(service: Service, job: Job) -> Iterator[str]:
-    for _, document in service.table.results(job.id):
-        yield json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+    for rows in rows_of(service, job, "\n"):
+        yield f"{rows}\n"
 
 
 def _columns(job: Job) -> tuple[str, ...]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import Field
 
+from api.bodies import BodyRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.request import RequestDataset, RequestLabelling
+from nngp_prior.schemas.request import RequestDataset, RequestLabellings
 
-router = APIRouter(prefix="/v1/labellings", tags=["catalogue"])
+router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=BodyRoute)
 
 
 class LabellingsRequest(Specification):
@@ -27,7 +27,7 @@ class LabellingsRequest(Specification):
     """
 
     dataset: RequestDataset
-    labellings: Annotated[tuple[RequestLabelling, ...], Field(min_length=1)]
+    labellings: RequestLabellings
 
 
 @router.post("", status_code=201, responses={200: {"description": "They were there already."}})
@@ -104,6 +104,6 @@ def _name(request: LabellingsRequest, service: Service) -> tuple[dict[str, Any],
         "positive": positive,
         "errors": errors,
     }
-    specification = request.model_dump(mode="json")
+    specification = request.as_json
     new = service.labellings.put(request.content_hash, document, specification)
     return {**document, "specification": specification}, new

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header, Query, Response
-from starlette.concurrency import run_in_threadpool
 
+from api.bodies import BodyRoute
 from api.deps import Shared
-from api.documents import JobDocument, job_document, results_document
+from api.documents import JobDocument, job_document, results_response
 from api.jobs.models import OPEN, Job, State
 from api.problems import Problem, StorageFull
 from api.service import Service
@@ -43,7 +43,7 @@ def job_id_of(kind: str, request: Specification) -> str:
 
 
 def _router(work: Work[Any]) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=[work.kind])
+    router = APIRouter(prefix="/v1", tags=[work.kind], route_class=BodyRoute)
 
     async def submit(
         body: Specification,
@@ -69,9 +69,8 @@ def _router(work: Work[Any]) -> APIRouter:
             job = await service.changes.ended(job.id, wait) or job
         location = f"/v1/jobs/{job.id}"
         if wait is not None and job.state == State.SUCCESSFUL:
-            response.status_code = 200
-            response.headers["Content-Location"] = f"{location}/results"
-            return await run_in_threadpool(results_document, service, job)
+            headers = {"Preference-Applied": f"wait={wait}", "Content-Location": f"{location}/results"}
+            return results_response(service, job, headers)
         response.status_code = 201 if new else 200
         response.headers["Location"] = location
         if job.state in OPEN:
@@ -144,4 +143,4 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
         raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     summary = summary_of(request, plan.facts)
-    return service.table.submit(job_id, work.kind, request.model_dump(mode="json"), plan, request_id, summary)
+    return service.table.submit(job_id, work.kind, request.as_json, plan, request_id, summary)

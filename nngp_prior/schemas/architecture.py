@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool
 
 from nngp_prior.schemas.base import PLAIN, Specification
+from nngp_prior.schemas.lists import StopsEarly
 
 ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
 Padding = Literal["same", "valid", "circular"]
@@ -104,7 +105,9 @@ class Convolutional(_Network):
     """
 
     kind: Literal["convolutional"] = "convolutional"
-    layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1, max_length=1000)] = (ConvolutionLayer(),) * 3
+    layers: Annotated[tuple[ConvolutionalLayer, ...], Field(min_length=1, max_length=1000), StopsEarly()] = (
+        ConvolutionLayer(),
+    ) * 3
     readout: Readout = "flatten"
     channels: Width = 64
     input_channels: Width | None = None

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import (
@@ -15,14 +16,18 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationError,
     WrapValidator,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.lists import ENOUGH
+from nngp_prior.schemas.pieces import pieces
 from nngp_prior.schemas.text import short
 
 _LONGEST = 200  # characters of a field's value in a repr
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def _number(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -150,6 +155,8 @@ def _short(value: object) -> str:
 class Specification(BaseModel):
     """A frozen description of one thing, equal to another exactly if their content hashes are equal."""
 
+    __slots__ = ("_known_hash",)  # neither compared nor copied, as fields and private attributes are
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, *unnamed: Any, **fields: Any) -> None:
@@ -162,6 +169,16 @@ class Specification(BaseModel):
 
     # Tells pydantic that nested specifications need not go through __init__, so that their errors keep their place.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown(cls, fields: Any) -> Any:
+        """Leaves some of very many unknown fields out: an error for each costs a kilobyte."""
+        if not isinstance(fields, dict) or len(fields) <= len(cls.model_fields) + ENOUGH:
+            return fields
+        unknown = islice((name for name in fields if name not in cls.model_fields), ENOUGH)
+        known = (name for name in cls.model_fields if name in fields)
+        return {name: fields[name] for name in (*known, *unknown)}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -179,8 +196,28 @@ class Specification(BaseModel):
     @property
     def content_hash(self) -> str:
         """SHA-256, in hexadecimal, of the content as canonical JSON."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(content.encode()).hexdigest()
+        known = getattr(self, "_known_hash", None)
+        if known is None:
+            found = hashlib.sha256()
+            for piece in pieces(self.as_json, _CANONICAL):
+                found.update(piece.encode())
+            known = found.hexdigest()
+            object.__setattr__(self, "_known_hash", known)
+        return known
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it; the same as ``model_dump(mode="json")``, which lets no other thread run meanwhile."""
+        parted = {
+            name: value
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), tuple) and value and isinstance(value[0], Specification)
+        }
+        whole = self.model_dump(mode="json", exclude=set(parted))
+        return {
+            name: [part.model_dump(mode="json") for part in parted[name]] if name in parted else whole[name]
+            for name in type(self).model_fields
+        }
 
     @property
     def differing(self) -> dict[str, Any]:

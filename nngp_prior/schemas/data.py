@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, field_valid
 
 from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.base import MOST, PLAIN, Count, Said, Seed, Specification
+from nngp_prior.schemas.lists import StopsEarly
 
 PlainPreprocessing = Literal["none", "standardise", "unit-norm"]
 Class = Annotated[int, Field(ge=-(2**31), lt=2**31), PLAIN]
@@ -17,6 +18,7 @@ Preprocessing = Literal["unit-interval", "standardise", "unit-norm", "none"]
 _ImageClasses = Annotated[
     tuple[Annotated[int, Field(ge=0, le=9), PLAIN], ...],
     Field(min_length=1, max_length=10),
+    StopsEarly(),
     Said({"uniqueItems": True}),
 ]
 
@@ -144,6 +146,7 @@ _INPUTS = _lists_of({"anyOf": [_ROW, _lists_of(_ROW), _lists_of(_lists_of(_ROW))
 def _nested(x: object) -> object:
     """Nested tuples of finite floats, of one shape whatever they were written as."""
     try:
+        _require_numbers(x)
         X = numeric_array(x)
     except ValueError:
         raise ValueError("Give all inputs the same shape") from None
@@ -154,6 +157,15 @@ def _nested(x: object) -> object:
     if not np.isfinite(X).all():
         raise ValueError("Give finite numbers")
     return _as_tuples((X.astype(np.float64) + 0.0).tolist())  # + 0: there is one zero
+
+
+def _require_numbers(x: object) -> None:
+    """Refuse lists with text in them, of which NumPy makes an array as wide as the longest."""
+    if isinstance(x, list) and not set(map(type, x)) <= {int, float, bool}:
+        for part in x:
+            if isinstance(part, str):
+                raise TypeError("it holds text")
+            _require_numbers(part)
 
 
 def _as_tuples(x: Any) -> Any:
@@ -171,7 +183,7 @@ class Inline(_DataSet):
 
     kind: Literal["inline"] = "inline"
     x: Annotated[tuple[Any, ...], BeforeValidator(_nested), Said(_INPUTS)]
-    classes: tuple[Class, ...] | None = None
+    classes: Annotated[tuple[Class, ...], StopsEarly()] | None = None
     preprocessing: PlainPreprocessing = "none"
 
     @model_validator(mode="after")
@@ -287,7 +299,7 @@ class Explicit(_Labelling):
     """The labels themselves, -1 or +1, in the order of the data."""
 
     kind: Literal["explicit"] = "explicit"
-    values: Annotated[tuple[Sign, ...], Field(min_length=1)]
+    values: Annotated[tuple[Sign, ...], Field(min_length=1), StopsEarly()]
 
 
 class BlobLabellings(_Labelling):

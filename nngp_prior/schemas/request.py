@@ -10,10 +10,12 @@ from nngp_prior.schemas.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.base import PLAIN, Count, Said, Seed, Specification
 from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.estimator import SMC, Estimator
+from nngp_prior.schemas.lists import StopsEarly
 from nngp_prior.schemas.sharpness import DEFAULT, LossName, Measure, measure_of
 
 RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
+RequestLabellings = Annotated[tuple[RequestLabelling, ...], Field(min_length=1), StopsEarly()]
 ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
 AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63), PLAIN]
 _Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
@@ -51,7 +53,7 @@ class EstimateRequest(Specification):
     work: ClassVar[str] = "estimates"
     architecture: Architecture = FullyConnected(depth=2)
     dataset: RequestDataset
-    labellings: Annotated[tuple[RequestLabelling, ...], Field(min_length=1)]
+    labellings: RequestLabellings
     estimator: Estimator = SMC()
     seed: AnySeed = 0
 
@@ -70,7 +72,7 @@ class BoundRequest(EstimateRequest):
     delta: _Probability = 0.05
     gamma: _Probability = 0.05
     estimator_share: _Probability = 0.1
-    sizes: Annotated[tuple[Count, ...], Field(min_length=1, max_length=200)] | None = None
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1, max_length=200), StopsEarly()] | None = None
 
     @field_validator("sizes")
     @classmethod
@@ -123,7 +125,7 @@ class SampleRequest(Specification):
     seed: Seed = 0
     top: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 10
     complexities: Annotated[
-        tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...], Field(max_length=3)
+        tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...], Field(max_length=3), StopsEarly()
     ] = ()
 
 
@@ -146,11 +148,16 @@ class SharpnessRequest(Specification):
     work: ClassVar[str] = "sharpness"
     architecture: Architecture = FullyConnected(depth=2)
     weights: Annotated[
-        dict[ArrayName, SHA256], Field(min_length=1, max_length=10_000), Said({"additionalProperties": False})
+        dict[ArrayName, SHA256],
+        Field(min_length=1, max_length=10_000),
+        StopsEarly(),
+        Said({"additionalProperties": False}),
     ]
     dataset: RequestDataset
     labelling: RequestLabelling
-    measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000)] = tuple(map(measure_of, DEFAULT))
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000), StopsEarly()] = tuple(
+        map(measure_of, DEFAULT)
+    )
     loss: LossName = "cross-entropy"
     dtype: Literal["float64", "float32"] = "float64"
     seed: Seed = 0

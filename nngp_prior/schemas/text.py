@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from typing import Any
 
 _LONGEST = 60  # characters of a value
+_TOKENS = 10  # a character
 
 
 def number_of(count: int, noun: str) -> str:
@@ -83,8 +85,31 @@ def short(value: Any, longest: int = _LONGEST) -> str:
         return f"{value.dtype}{tuple(value.shape)}"
     if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
         return f"[{', '.join(map(short, value[:3]))}{', …' if len(value) > 3 else ''}]"
-    text = " ".join(repr(value).split())
+    tokens = _tokens(value, longest)  # of megabytes no more is written out than it takes
+    text = " ".join("".join(islice(tokens, _TOKENS * longest)).split())
+    if next(tokens, None) is not None:
+        return f"{text[: longest - 2]} …"
     return text if len(text) <= longest else f"{text[: longest - 20]} … {text[-16:]}"
+
+
+def _tokens(value: Any, longest: int) -> Iterator[str]:
+    """The ``repr`` of a value in parts, none of them much longer than so many characters."""
+    if isinstance(value, str) and len(value) > 2 * longest:
+        yield repr(value[:longest] + value[-longest:])
+    elif type(value) in (list, tuple):
+        yield "[" if type(value) is list else "("
+        for i, part in enumerate(value):
+            yield ", " if i else ""
+            yield from _tokens(part, longest)
+        yield "]" if type(value) is list else ",)" if len(value) == 1 else ")"
+    elif type(value) is dict:
+        yield "{"
+        for i, (name, part) in enumerate(value.items()):
+            yield f"{', ' if i else ''}{next(_tokens(name, longest))}: "
+            yield from _tokens(part, longest)
+        yield "}"
+    else:
+        yield repr(value)
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Iterable[object]], shown: int = 20) -> str:

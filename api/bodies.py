@@ -1,0 +1,220 @@
+"""Bodies of requests: how long they may be and take, and how JSON becomes what a route is given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
+
+from api.middleware import OPEN, SIGN_IN
+from api.problems import Problem
+from api.settings import ServerSettings
+from nngp_prior.schemas.pieces import decode
+
+STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
+_OPEN_BYTES = 1024  # of those without a token
+_SMALL = 2**15  # bytes that are parsed and validated at once, between two other events of the loop
+_LARGE = 2**18  # bytes of which only so many bodies are held at a time:
+_HELD = 4
+
+
+class BodyLimits:
+    """Bodies: JSON, or a form to sign in; not compressed, too long or too slow. Read here, before a route is chosen."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app = app
+        self._limit, self._timeout = settings.max_body_bytes, settings.body_timeout
+        self._large = asyncio.Semaphore(_HELD)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says.
+
+        Raises:
+            Problem: the body is refused.
+        """
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        encoding = headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            raise Problem(415, "unsupported-media-type", f"The body is encoded ({encoding[:50]!r}). Send it as it is.")
+        if scope["method"] == STREAMED[0] and scope["path"].startswith(STREAMED[1]):
+            return await self.app(scope, self._in_time(receive), send)
+        limit = min(self._limit, _OPEN_BYTES) if scope["path"] in OPEN else self._limit
+        stated = content_length(headers)
+        if stated is not None:
+            _require_length(stated, limit)
+        async with AsyncExitStack() as held:
+            body = await self._read(receive, limit, held)
+            if body:
+                form = scope["path"] == SIGN_IN
+                require_type(headers, ("application/x-www-form-urlencoded" if form else "application/json",))
+            return await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive, limit: int, held: AsyncExitStack) -> bytes:
+        body, large = bytearray(), False
+        try:
+            async with asyncio.timeout(self._timeout) as time:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    body += message.get("body", b"")
+                    _require_length(len(body), limit)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+                    if len(body) > _LARGE and not large:
+                        large = True
+                        time.reschedule(None)
+                        await held.enter_async_context(self._large)
+                        time.reschedule(asyncio.get_running_loop().time() + self._timeout)
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _in_time(self, receive: Receive) -> Receive:
+        async def receive_in_time() -> Message:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+
+        return receive_in_time
+
+    def _too_slow(self) -> Problem:
+        detail = f"The body did not arrive within {self._timeout:g} seconds. Send it again."
+        return Problem(408, "request-timeout", detail, headers={"Connection": "close"})
+
+
+class BodyRoute(APIRoute):
+    """A route whose JSON is parsed and validated here: in a thread unless it is small, and no further than it takes.
+
+    FastAPI does both on the event loop. It is given the validated value, which it takes as it is.
+    """
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle, field = super().get_route_handler(), self.body_field
+        if field is None:
+            return handle
+
+        async def read_and_handle(request: Request) -> Response:
+            body = await request.body()
+            if not body:
+                return await handle(request)
+            service = request.app.state.service
+            most = service.settings.max_body_values
+            if len(body) <= _SMALL:
+                value = _validated(field, body, most)
+            else:
+                value = await service.in_thread(_validated, field, body, most, limiter=service.reading)
+            return await handle(_Read(request, value))
+
+        return read_and_handle
+
+
+class _Read(Request):
+    """A request whose body has been read."""
+
+    def __init__(self, request: Request, value: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._value = value
+
+    @override
+    async def body(self) -> bytes:
+        return b"..."  # FastAPI looks whether there is one
+
+    @override
+    async def json(self) -> Any:
+        return self._value
+
+
+def _validated(field: Any, body: bytes, most: int) -> Any:
+    """The value of a body.
+
+    Args:
+        field: of FastAPI, for the body.
+        body: JSON.
+        most: number of values that it may have.
+
+    Returns:
+        what the route is given.
+
+    Raises:
+        Problem: it is no JSON, or has more values.
+        RequestValidationError: it is not what the route takes.
+    """
+    values = 1 + sum(map(body.count, (b",", b"[", b"{")))
+    if values > most:
+        detail = f"The body has {values:,} values, and {most:,} are allowed (NNGP_MAX_BODY_VALUES). "
+        raise Problem(413, "too-many-values", f"{detail}Upload arrays with PUT /v1/blobs/{{sha256}}, or send less.")
+    try:
+        value = decode(body)
+    except json.JSONDecodeError as error:
+        context = {"error": error.msg}
+        problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "input": {}, "ctx": context}
+        raise RequestValidationError([problem]) from None
+    except (ValueError, RecursionError):  # no text, numbers of thousands of digits, too deep
+        raise Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.") from None
+    validated, errors = field.validate(value, {}, loc=("body",))
+    if errors:
+        raise RequestValidationError(errors, body=value)
+    return validated
+
+
+def content_length(headers: Headers) -> int | None:
+    """The length that a request states, if it is one that can be relied on.
+
+    Args:
+        headers: of the request.
+
+    Returns:
+        bytes; None where there is none, or the body comes in chunks.
+    """
+    stated = headers.get("content-length", "")
+    if "transfer-encoding" in headers or not (stated.isascii() and stated.isdigit()):
+        return None
+    return int(stated[:20])
+
+
+def require_type(headers: Headers, types: Iterable[str]) -> None:
+    """Refuse a body of another type.
+
+    Args:
+        headers: of the request.
+        types: that can be read; an empty one stands for none.
+
+    Raises:
+        Problem: it is none of them.
+    """
+    given = headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() not in types:
+        wanted = " or ".join(name for name in types if name)
+        raise Problem(415, "unsupported-media-type", f"The Content-Type is {given[:100]!r}. Send {wanted}.")
+
+
+def _require_length(length: int, limit: int) -> None:
+    if length > limit:
+        remedy = "Send less." if limit <= _OPEN_BYTES else "Upload large arrays with PUT /v1/blobs/{sha256}."
+        raise Problem(413, "body-too-large", f"The body is longer than {limit:,} bytes. {remedy}")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Gives what was read, then what comes after."""
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive_again() -> Message:
+        message = next(messages, None)
+        return await receive() if message is None else message
+
+    return receive_again

@@ -1,0 +1,103 @@
+"""JSON in pieces, for documents of megabytes: the standard library's encoder and decoder let no other thread run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from json.decoder import JSONDecoder
+from json.scanner import py_make_scanner  # pyright: ignore[reportAttributeAccessIssue]  stubs have C's alone
+from typing import Any
+
+_PIECE = 1000  # values that are encoded at once
+_SMALL = 2**15  # characters that are decoded at once
+_ENCODER = json.JSONEncoder()
+_DECODER = JSONDecoder()
+# In Python, between whose steps other threads run.
+_DECODER.scan_once = py_make_scanner(_DECODER)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def pieces(value: Any, encoder: json.JSONEncoder) -> Iterator[str]:
+    """Encode a document.
+
+    Args:
+        value: of lists, dictionaries with text as keys, and what JSON has else.
+        encoder: without indentation.
+
+    Yields:
+        parts of the same text that the encoder gives.
+    """
+    if _weight(value) <= _PIECE:
+        yield encoder.encode(value)
+    elif isinstance(value, dict):
+        separator = "{"
+        for key in sorted(value) if encoder.sort_keys else value:
+            yield f"{separator}{encoder.encode(key)}{encoder.key_separator}"
+            yield from pieces(value[key], encoder)
+            separator = encoder.item_separator
+        yield "}"
+    else:
+        separator = "["
+        for part in _parts(value):
+            yield separator
+            if len(part) == 1:
+                yield from pieces(part[0], encoder)
+            else:
+                yield encoder.encode(part)[1:-1]
+            separator = encoder.item_separator
+        yield "]"
+
+
+def encode(value: Any) -> str:
+    """Encode a document as ``json.dumps`` does.
+
+    Args:
+        value: what JSON has.
+
+    Returns:
+        the text.
+    """
+    return "".join(pieces(value, _ENCODER))
+
+
+def decode(text: str | bytes) -> Any:
+    """Decode a document as ``json.loads`` does.
+
+    Args:
+        text: of the document; UTF-8 where it is bytes.
+
+    Returns:
+        the value.
+
+    Raises:
+        JSONDecodeError: it is no JSON.
+        UnicodeDecodeError: it is not UTF-8.
+        RecursionError: it is nested too deeply.
+    """
+    text = text if isinstance(text, str) else text.decode()
+    return json.loads(text) if len(text) <= _SMALL else _DECODER.decode(text)
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    """Runs of values that are small together, and large values alone."""
+    part: list[Any] = []
+    total = 0
+    for value in values:
+        weight = _weight(value)
+        if part and total + weight > _PIECE:
+            yield part
+            part, total = [], 0
+        part.append(value)
+        total += weight
+    yield part
+
+
+def _weight(value: Any) -> int:
+    """The number of values in one, or some number above that of a piece."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    total = 1 + len(parts)
+    for part in parts:
+        if total > _PIECE:
+            break
+        if isinstance(part, list | dict):
+            total += _weight(part)
+    return total
