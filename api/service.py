@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
+from api.problems import Problem
 from api.register import Register
 from api.settings import ServerSettings
 from api.work import Limits
@@ -30,6 +31,7 @@ from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.workbench import Workbench
+from nngp_prior.schemas.request import RequestLabelling
 
 T = TypeVar("T")
 _COMPILED_BYTES = 10**9  # what JAX has compiled
@@ -67,7 +69,7 @@ class Service:
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
-        self.bench = Workbench(self.kernels, self.blobs.open)
+        self.bench = Workbench(self.kernels, self.blobs.open, planning=True)
         self.datasets = Register(home / "catalogue" / "datasets", free)
         self.labellings = Register(home / "catalogue" / "labellings", free)
         self.spectra = Register(home / "catalogue" / "spectra", free)
@@ -109,6 +111,26 @@ class Service:
             what it returns.
         """
         return await anyio.to_thread.run_sync(function, *args, limiter=limiter or self._loading)
+
+    def count(self, labellings: Sequence[RequestLabelling]) -> int:
+        """Number of labellings, rows of uploaded arrays included.
+
+        Args:
+            labellings: of a request.
+
+        Returns:
+            how many.
+
+        Raises:
+            Problem: if there are too many.
+        """
+        most = self.settings.max_rows
+        count = len(labellings) if len(labellings) > most else len(self.bench.places(labellings))
+        if count > most:
+            message = f"are {count:,}, and {most:,} are allowed (NNGP_MAX_ROWS). Send them in parts."
+            errors = [{"location": "labellings", "message": message}]
+            raise Problem(422, "too-many-rows", f"labellings: {message}", errors)
+        return count
 
     def disk_is_full(self) -> bool:
         """Whether less of the disk is free than has to stay so."""

@@ -82,12 +82,8 @@ def _name(request: LabellingsRequest, service: Service) -> tuple[dict[str, Any],
     known = service.labellings.get(request.content_hash)
     if known is not None:
         return known, False
+    service.count(request.labellings)
     data, places = service.bench.data(request.dataset), service.bench.places(request.labellings)
-    limit = service.settings.max_rows
-    if len(places) > limit:
-        message = f"are {len(places):,}, and {limit:,} are allowed (NNGP_MAX_ROWS). Send them in parts."
-        errors = [{"location": "labellings", "message": message}]
-        raise Problem(422, "too-many-rows", f"labellings: {message}", errors)
     positive: list[int | None] = []
     errors: list[dict[str, Any]] = []
     for row, place in enumerate(places):

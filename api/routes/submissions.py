@@ -107,14 +107,8 @@ def wait_of(prefer: str | None) -> int | None:
 
 
 def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
+    service.count(getattr(request, "labellings", ()))
     plan = work.plan(request, service.bench, service.limits)
-    most = service.settings.max_rows
-    if plan.rows > most:
-        raise Problem(
-            422,
-            "too-many-rows",
-            f"The request has {plan.rows:,} {plan.unit} and a job may have {most:,}. Send several requests.",
-        )
     longest = max(chunk.seconds for chunk in plan.chunks)
     if longest > service.settings.task_seconds:
         raise Problem(

@@ -58,11 +58,9 @@ def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds:
     Raises:
         ResourceLimit: n is too large for the memory.
     """
-    rows = bench.count(request)
-    facts = bench.facts(request)
-    n, estimator = facts["n"], request.estimator
     kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
-    job, cached = bench.kernel_job(kernel), bench.has(kernel)
+    job, estimator = bench.kernel_job(kernel), request.estimator
+    n = len(job.X)
     small = constraints(n, estimator) <= SMALL
 
     def needed(n: int) -> int:
@@ -82,6 +80,7 @@ def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds:
             f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. {remedy}, or raise "
             "NNGP_MEMORY_LIMIT."
         )
+    rows, facts, cached = bench.count(request), bench.facts(request), bench.has(kernel)  # these look at all inputs
     each = seconds(n)
     size = _size(rows, each, limits.cores if small else 1)
     chunks = [

@@ -26,7 +26,6 @@ class Kernels:
     def plan(self, request: KernelRequest, bench: Workbench, limits: Limits) -> Plan:
         """As the protocol says; the matrix goes to the disk tile by tile."""
         job = bench.kernel_job(request)
-        bench.require_room(request)
         n, cores = len(job.X), limits.cores
         memory = bytes_of_inputs(job, n) + bytes_of_kernel(job, n, cores)
         if memory > limits.bytes:
@@ -34,9 +33,10 @@ class Kernels:
                 f"dataset.n: the kernel of n = {n:,} inputs takes {memory / 2**30:.1f} GiB to compute, and workers "
                 f"have {limits.bytes / 2**30:.1f} GiB. Use fewer or smaller inputs, or raise NNGP_MEMORY_LIMIT."
             )
+        bench.require_room(request)
         cached = bench.has(request)
         seconds = 0.0 if cached else seconds_of_kernel(job, cores)
-        facts = {"n": n, "kernel": job.key, **about(request.dataset), "versions": versions()}
+        facts = {"n": n, "kernel": bench.kernel_key(request), **about(request.dataset), "versions": versions()}
         return Plan(1, (Chunk((0,), 0, memory, seconds),), "kernels", facts, cached)
 
     def run(

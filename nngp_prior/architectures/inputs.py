@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
+from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected, Residual
 from nngp_prior.schemas.arrays import numeric_array
 
-_BLOCK = 4096  # inputs that are checked at a time
 _FEW_CHANNELS = 4  # of images as they come from files
 
 
@@ -58,10 +58,8 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
     if X.ndim < 2 or X.size == 0:
         raise InvalidInput(name, f"has shape {X.shape}", "Pass a non-empty array with one row an input.")
     flat = X.reshape(len(X), -1)
-    blocks = np.split(flat, range(_BLOCK, len(flat), _BLOCK))
-    finite = np.concatenate([np.isfinite(block).all(axis=1) for block in blocks])
-    if not finite.all():
-        i = int(np.argmin(finite))
+    i = first_not_finite(flat)
+    if i is not None:
         feature = int(np.argmin(np.isfinite(flat[i])))
         raise InvalidInput(
             name, f"input {i} has the value {flat[i, feature]} at feature {feature}", "Remove or mend it."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -13,8 +15,13 @@ from nngp_prior.data import image_files  # noqa: F401  registers its data sets
 from nngp_prior.data.own_files import read_inputs
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.numerics.large_arrays import first_not_finite, release
 from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 from nngp_prior.schemas.text import one_line
+
+_LARGE = 2**21  # numbers; inputs that have more are not loaded to be outlined
+_BLOCK = 2**20  # numbers that are hashed at once
+_MOST = 10**7  # uploaded inputs, from which so many may be drawn
 
 
 class Data(NamedTuple):
@@ -59,20 +66,73 @@ def load(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None 
         InvalidInput: more inputs are asked for than there are, arrays that are no inputs or classes, or a preprocessing
             that the inputs do not allow.
     """
+    raw, place = _selected(dataset, blobs)
+    problem = _not_finite(raw.images)
+    if problem:
+        raise InvalidInput("dataset", problem[0].removesuffix("."), problem[1])
+    place = np.arange(len(raw.images)) if place is None else place
+    return _data(raw, place, dataset.preprocessing)
+
+
+def outline(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> Data:
+    """A data set for whoever needs no inputs but their shape.
+
+    Args:
+        dataset: its specification.
+        blobs: gives an uploaded array by its hash, where there are any.
+
+    Returns:
+        as of :func:`load`, in place of large inputs zeros that take no memory. What their values do not allow is not
+        found.
+    """
+    raw, place = _selected(dataset, blobs)
+    n, shape = len(raw.images) if place is None else len(place), raw.images.shape[1:]
+    if n * math.prod(shape) <= _LARGE:
+        return load(dataset, blobs)
+    nothing = np.broadcast_to(0.0, (n, math.prod(shape)))
+    classes = raw.classes if place is None else raw.classes[place]
+    return Data(
+        nothing, classes.astype(np.int64, copy=False), nothing[:, 0].astype(int, copy=False), shape, raw.known_classes
+    )
+
+
+def hash_of_large(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> str | None:
+    """SHA-256 of the inputs of a data set, some of which are in memory at a time.
+
+    Args:
+        dataset: its specification.
+        blobs: gives an uploaded array by its hash, where there are any.
+
+    Returns:
+        the hash of their values in float64; None if they are standardised, which takes all of them at once.
+    """
+    if dataset.preprocessing == "standardise":
+        return None
+    raw, place = _selected(dataset, blobs)
+    found = hashlib.sha256()
+    n = len(raw.images) if place is None else len(place)
+    together = max(1, _BLOCK // math.prod(raw.images.shape[1:]))
+    for start in range(0, n, together):
+        rows = slice(start, start + together) if place is None else place[start : start + together]
+        found.update(_preprocessed(raw, rows, dataset.preprocessing).data)
+        release(raw.images)
+    return found.hexdigest()
+
+
+def _selected(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None) -> tuple[Raw, np.ndarray | None]:
+    """All of a data set, and the positions of its inputs there; None is all in their order."""
     raw = _uploaded(dataset, blobs) if isinstance(dataset, BlobData) else DATASETS[dataset](dataset)
     if isinstance(dataset, ImageData) and dataset.classes is not None:
         chosen = np.flatnonzero(np.isin(raw.classes, dataset.classes))
         raw = raw._replace(candidates=chosen, known_classes=dataset.classes)
-    candidates = np.arange(len(raw.images)) if raw.candidates is None else raw.candidates
-    available = len(candidates)
+    available = len(raw.images) if raw.candidates is None else len(raw.candidates)
     n = max(available, 1) if dataset.n is None else dataset.n
     if n > available:
         raise InvalidInput("n", f"{n:,} inputs where {_name(dataset)} has {available:,}", f"Use at most {available:,}.")
     if dataset.n is None and raw.in_order:
-        place = candidates
-    else:
-        place = candidates[np.random.default_rng(dataset.seed).permutation(available)[:n]]
-    return _data(raw, place, dataset.preprocessing)
+        return raw, raw.candidates
+    drawn = np.random.default_rng(dataset.seed).permutation(available)[:n]
+    return raw, drawn if raw.candidates is None else raw.candidates[drawn]
 
 
 def load_file(path: Path, preprocessing: str = "none") -> Data:
@@ -96,7 +156,7 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
         raise InvalidInput("preprocessing", f"got {preprocessing!r} for a file", f"Choose one of {choices}.")
     images, classes = read_inputs(path)
     classes = None if classes is None else _as_classes(classes)
-    problem = _unusable(images, classes)
+    problem = _unusable(images, classes) or _not_finite(images)
     if problem:
         raise DataUnavailable(f"{path}: {' '.join(problem)}")
     return _data(_from_arrays(images, classes), np.arange(len(images)), preprocessing)
@@ -117,15 +177,18 @@ def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str]
         return f"inputs are {images.dtype}.", "Save real numbers."
     if images.ndim not in (2, 3, 4) or images.size == 0:
         return f"inputs have shape {images.shape}.", "Save (n, d) or (n, height, width[, channels]), n > 0."
-    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-    if not finite.all():
-        return f"input {np.argmin(finite)} has values that are not finite.", "Remove or mend it."
     if classes is not None and (classes.dtype.kind not in "biu" or classes.shape != images.shape[:1]):
         return (
             f"labels are {classes.dtype} of shape {classes.shape} with {len(images):,} inputs.",
             "Save one integer an input.",
         )
     return None
+
+
+def _not_finite(images: np.ndarray) -> tuple[str, str] | None:
+    """Likewise, of values."""
+    wrong = first_not_finite(images)
+    return None if wrong is None else (f"input {wrong} has values that are not finite.", "Remove or mend it.")
 
 
 def _uploaded(dataset: BlobData, blobs: Callable[[str], np.ndarray] | None) -> Raw:
@@ -136,13 +199,14 @@ def _uploaded(dataset: BlobData, blobs: Callable[[str], np.ndarray] | None) -> R
     problem = _unusable(images, classes)
     if problem:
         raise InvalidInput("dataset", problem[0].removesuffix("."), problem[1])
+    if len(images) > _MOST:
+        raise InvalidInput("dataset", f"has {len(images):,} inputs", f"Upload at most {_MOST:,}.")
     return _from_arrays(images, classes)
 
 
 def _data(raw: Raw, place: np.ndarray, preprocessing: str) -> Data:
-    rows = raw.images[place].reshape(len(place), -1).astype(np.float64)
     return Data(
-        _preprocess(rows, raw.largest_pixel, preprocessing),
+        _preprocessed(raw, place, preprocessing),
         raw.classes[place].astype(np.int64),
         place,
         raw.images.shape[1:],
@@ -153,7 +217,7 @@ def _data(raw: Raw, place: np.ndarray, preprocessing: str) -> Data:
 def _from_arrays(images: np.ndarray, classes: np.ndarray | None) -> Raw:
     images = images[..., None] if images.ndim == 3 else images
     if classes is None:
-        return Raw(images, np.zeros(len(images), dtype=np.int64), (), in_order=True)
+        return Raw(images, np.broadcast_to(np.int64(0), len(images)), (), in_order=True)
     return Raw(images, classes, tuple(np.unique(classes).astype(int).tolist()), in_order=True)
 
 
@@ -167,12 +231,14 @@ def _name(dataset: Dataset | BlobData) -> str:
             return dataset.kind
 
 
-def _preprocess(X: np.ndarray, largest_pixel: float, preprocessing: str) -> np.ndarray:
+def _preprocessed(raw: Raw, rows: np.ndarray | slice, preprocessing: str) -> np.ndarray:
+    images = raw.images[rows]
+    X = images.reshape(len(images), -1).astype(np.float64)
     match preprocessing:
         case "none":
             return X
         case "unit-interval":
-            return X / largest_pixel
+            return X / raw.largest_pixel
         case "standardise":
             spread = X.std()
             if spread == 0:
@@ -199,7 +265,9 @@ def _digits(dataset: Digits) -> Raw:
 @DATASETS.register(Boolean)
 def _boolean(dataset: Boolean) -> Raw:
     numbers = np.arange(2**dataset.bits)
-    bits = ((numbers[:, None] >> np.arange(dataset.bits)[::-1]) & 1).astype(np.int8)
+    bits = np.empty((len(numbers), dataset.bits), np.int8)
+    for i in range(dataset.bits):
+        bits[:, -1 - i] = (numbers >> i) & 1
     least = int(dataset.leave_out_zero)
     return Raw(
         bits if dataset.encoding == "bits" else 2 * bits - 1,

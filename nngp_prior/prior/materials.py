@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from nngp_prior.data import Data, corrupted, label, load
+from nngp_prior.data import Data, corrupted, hash_of_large, label, load, outline
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import Job, KernelCache
 from nngp_prior.probability import PreparedKernel, prepare
@@ -21,7 +23,9 @@ from nngp_prior.schemas.request import EstimateRequest, KernelRequest, RequestDa
 
 T = TypeVar("T")
 Blobs = Callable[[str], np.ndarray]
-_KEPT = 2  # data sets, kernels and factors of the last requests
+_FEW = 2  # data sets, kernels and factors of the last requests that are kept
+_KEPT = {"hash": 1000}
+_SIDE_BY_SIDE = ("data", "array", "hash", "job")
 
 
 class Place(NamedTuple):
@@ -31,20 +35,53 @@ class Place(NamedTuple):
     row: int | None
 
 
+class Places(Sequence[Place]):
+    """All labellings of a request one by one, none of which takes memory.
+
+    Args:
+        labellings: of the request.
+        rows: how many each of them stands for; None is one that is no array.
+    """
+
+    def __init__(self, labellings: Sequence[RequestLabelling], rows: Sequence[int | None]) -> None:
+        self._labellings, self._rows = labellings, rows
+        self._ends = list(accumulate(1 if count is None else count for count in rows))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, place: int) -> Place: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Place]: ...
+    def __getitem__(self, place: int | slice) -> Place | list[Place]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        i = bisect_right(self._ends, place)
+        count = self._rows[i]
+        return Place(self._labellings[i], None if count is None else count - (self._ends[i] - place))
+
+
 class Materials:
     """What requests share in one process, that of the last few requests.
 
-    Threads may share it; they wait for one another while something is loaded or computed.
+    Threads may share it; they wait for one another while a kernel is computed or factored.
 
     Args:
         kernels: where kernels are kept; the user's cache when absent.
         blobs: gives an uploaded array by its hash, where there are any.
+        planning: whether requests are only planned: of large inputs, their shape and hash take no memory.
     """
 
-    def __init__(self, kernels: KernelCache | None = None, blobs: Blobs | None = None) -> None:
+    def __init__(
+        self, kernels: KernelCache | None = None, blobs: Blobs | None = None, *, planning: bool = False
+    ) -> None:
         self._kernels, self._blobs = KernelCache() if kernels is None else kernels, blobs
-        self._lock = threading.RLock()
+        self._planning = planning
+        self._lock = threading.Lock()
         self._last: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def data(self, dataset: RequestDataset) -> Data:
         """A data set.
@@ -55,9 +92,10 @@ class Materials:
         Returns:
             inputs and their classes.
         """
-        return self._kept("data", dataset.content_hash, lambda: load(dataset, self._blobs))
+        find = outline if self._planning else load
+        return self._kept("data", dataset.content_hash, lambda: find(dataset, self._blobs))
 
-    def places(self, labellings: Sequence[RequestLabelling]) -> list[Place]:
+    def places(self, labellings: Sequence[RequestLabelling]) -> Places:
         """All labellings of a request one by one.
 
         Args:
@@ -69,18 +107,16 @@ class Materials:
         Raises:
             InvalidInput: an uploaded array is neither n integers nor L × n.
         """
-        places = []
+        found: dict[str, int] = {}
         for labelling in labellings:
-            if isinstance(labelling, BlobLabellings):
+            if isinstance(labelling, BlobLabellings) and labelling.sha256 not in found:
                 Y = self.array(labelling.sha256)
                 if Y.ndim not in (1, 2) or Y.dtype.kind not in "biu":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
                     remedy = "Upload n integers, or L × n: -1 and +1, or classes."
                     raise InvalidInput("labellings", problem, remedy)
-                places += [Place(labelling, row) for row in range(len(np.atleast_2d(Y)))]
-            else:
-                places.append(Place(labelling, None))
-        return places
+                found[labelling.sha256] = len(Y) if Y.ndim == 2 else 1
+        return Places(labellings, [found.get(getattr(each, "sha256", "")) for each in labellings])
 
     def labels(
         self, place: Place, data: Data, classes: int | None = None, *, takes_classes: bool = False
@@ -136,6 +172,22 @@ class Materials:
         hashes = (request.dataset.content_hash, request.architecture.content_hash, request.get, request.dtype)
         return self._kept("job", hashes, lambda: self._job(request))
 
+    def kernel_key(self, request: KernelRequest) -> str | None:
+        """The key of the kernel that is asked for.
+
+        Args:
+            request: for it.
+
+        Returns:
+            the key; None if requests are only planned and large inputs are standardised.
+        """
+        job = self.kernel_job(request)
+        if not self._planning or any(job.X.strides):
+            return job.key
+        dataset = request.dataset
+        known = self._kept("hash", dataset.content_hash, lambda: hash_of_large(dataset, self._blobs))
+        return None if known is None else job.key_of(known)
+
     def has(self, request: KernelRequest) -> bool:
         """Whether a kernel is where kernels are kept.
 
@@ -145,7 +197,8 @@ class Materials:
         Returns:
             False also where it is being computed.
         """
-        return self._kernels.path(self.kernel_job(request).key).exists()
+        key = self.kernel_key(request)
+        return key is not None and self._kernels.path(key).exists()
 
     def require_room(self, request: KernelRequest) -> None:
         """Refuse a kernel that cannot be kept.
@@ -184,14 +237,26 @@ class Materials:
         return Job.of(request.architecture, X, None, request.get, request.dtype)
 
     def _kept(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made before, or is made now: whoever wants the same waits; kernels and factors one at a time."""
+        of = (what, key if what in _SIDE_BY_SIDE else None)
         with self._lock:
             last = self._last.setdefault(what, OrderedDict())
-            if key not in last:
-                while len(last) >= _KEPT:  # before the next one takes memory too
-                    last.popitem(last=False)
-                last[key] = make()
-            last.move_to_end(key)
-            return last[key]
+            making = self._making.setdefault(of, threading.Lock())
+        try:
+            with making:
+                with self._lock:
+                    if key in last:
+                        last.move_to_end(key)
+                        return last[key]
+                    while len(last) >= _KEPT.get(what, _FEW):  # before the next one takes memory too
+                        last.popitem(last=False)
+                made = make()
+                with self._lock:
+                    last[key] = made
+                return made
+        finally:
+            with self._lock:
+                self._making.pop(of, None)
 
 
 def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:

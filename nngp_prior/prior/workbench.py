@@ -31,6 +31,8 @@ from nngp_prior.schemas.request import (
 from nngp_prior.schemas.result import refused_row, row_of
 from nngp_prior.versions import versions
 
+_SEARCHED = 10**7  # labels, for one labelling that can be used
+
 ResultsRequest = EstimateRequest | SampleRequest  # bounds and posteriors are estimates with more to them
 
 
@@ -41,12 +43,18 @@ class Workbench(Materials):
         kernels: where kernels are kept; the user's cache when absent.
         blobs: gives an uploaded array by its hash, where there are any.
         unfinished: a folder in which samples that are cut off are kept, to go on from; they are not when absent.
+        planning: whether requests are only planned: of large inputs, their shape and hash take no memory.
     """
 
     def __init__(
-        self, kernels: KernelCache | None = None, blobs: Blobs | None = None, unfinished: Path | None = None
+        self,
+        kernels: KernelCache | None = None,
+        blobs: Blobs | None = None,
+        unfinished: Path | None = None,
+        *,
+        planning: bool = False,
     ) -> None:
-        super().__init__(kernels, blobs)
+        super().__init__(kernels, blobs, planning=planning)
         self._unfinished = unfinished
 
     def estimates(
@@ -199,8 +207,8 @@ class Workbench(Materials):
         common = {**about(request.dataset), "versions": versions()}
         if isinstance(request, SampleRequest):
             return {"n": len(self.data(request.dataset).X), **common}
-        job = self.kernel_job(KernelRequest(architecture=request.architecture, dataset=request.dataset))
-        return {"n": len(job.X), "kernel": job.key, **common}
+        wanted = KernelRequest(architecture=request.architecture, dataset=request.dataset)
+        return {"n": len(self.kernel_job(wanted).X), "kernel": self.kernel_key(wanted), **common}
 
     def _require_sizes(self, request: EstimateRequest) -> None:
         if isinstance(request, PosteriorRequest):
@@ -215,12 +223,14 @@ class Workbench(Materials):
 
     def _require_labels(self, request: EstimateRequest, places: Sequence[Place]) -> None:
         """Refuse a request none of whose labellings can be used; the first one that can ends the search."""
+        n = len(self.data(request.dataset).X)  # so does the time that it takes: workers refuse rows one by one
+        searched = range(min(len(places), max(_SEARCHED // n, 1)))
         first: tuple[Place, InvalidLabels] | None = None
-        for row, found in self._checked(request, places, range(len(places))):
+        for row, found in self._checked(request, places, searched):
             if not isinstance(found, InvalidLabels):
                 return
             first = first or (places[row], found)
-        if first is None:
+        if first is None or len(searched) < len(places):
             return
         (labelling, row), error = first
         field = f"labellings.{request.labellings.index(labelling)}"

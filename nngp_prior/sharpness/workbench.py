@@ -11,6 +11,7 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.architectures.weights import parameter_shapes
 from nngp_prior.data import Data
 from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.request import RequestDataset, RequestLabelling, SharpnessRequest
@@ -27,7 +28,7 @@ class Source(Protocol):
         """A data set."""
         ...
 
-    def places(self, labellings: Sequence[RequestLabelling]) -> list[Any]:
+    def places(self, labellings: Sequence[RequestLabelling]) -> Sequence[Any]:
         """Labellings one by one."""
         ...
 
@@ -161,8 +162,9 @@ class SharpnessBench:
                 problem = f"has shape {array.shape}, not {shape}"
                 remedy = layout_remedy("the array", array.shape, shape)
                 raise InvalidInput(field, problem, remedy or "Upload that of this architecture and these inputs.")
-            if not np.isfinite(array).all():
-                problem = f"holds {array[~np.isfinite(array)][0]}"
+            wrong = first_not_finite(array)
+            if wrong is not None:
+                problem = f"holds {array[wrong][~np.isfinite(array[wrong])].flat[0]}"
                 raise InvalidInput(field, problem, "The network has diverged: train it with smaller steps.")
             found.append(array)
         return found

@@ -111,6 +111,15 @@ def test_too_many_labellings(api: TestClient) -> None:
     assert "50 are allowed" in problem(api.post("/v1/labellings", json=request), 422, "too-many-rows")["detail"]
 
 
+@pytest.mark.parametrize("route", ["labellings", "estimates"])
+@pytest.mark.parametrize("times", [1, 60])
+def test_uploaded_labellings_are_counted_before_they_are_looked_at(api: TestClient, route: str, times: int) -> None:
+    content = npy(np.full((60 // times, 20), 7, np.int8))  # none of them can be used
+    assert api.put(f"/v1/blobs/{sha256(content)}", content=content).status_code in (200, 201)
+    request = {"dataset": DIGITS, "labellings": [{"kind": "blob", "sha256": sha256(content)}] * times}
+    assert "are 60" in problem(api.post(f"/v1/{route}", json=request), 422, "too-many-rows")["detail"]
+
+
 def test_kernels_are_listed_looked_at_and_removed(api: TestClient, kernels: KernelCache) -> None:
     X = np.random.default_rng(0).standard_normal((30, 5))
     K = np.array(kernels.kernel(FullyConnected(depth=1), X, about={"dataset": DIGITS}))

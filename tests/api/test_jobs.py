@@ -382,7 +382,7 @@ def test_limits(tmp_path: Path) -> None:
     with client(tmp_path, max_rows=3, memory_limit=2**28) as api:
         body = {**PARITY, "labellings": [{"kind": "random", "seed": i} for i in range(4)]}
         assert (
-            "4 labellings and a job may have 3"
+            "are 4, and 3 are allowed (NNGP_MAX_ROWS)"
             in problem(api.post("/v1/estimates", json=body), 422, "too-many-rows")["detail"]
         )
         body = {**PARITY, "dataset": {"kind": "boolean", "bits": 14}}
