@@ -59,6 +59,7 @@ class Service:
         stopping: whether it is being closed.
         slow: lets one of the requests that take minutes work at a time.
         reading: lets one body of JSON at a time be parsed.
+        naming: lets one request at a time have its labels made.
     """
 
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
@@ -96,7 +97,7 @@ class Service:
             lambda: self.table.forget(settings.job_days), lambda: trim(compiled, _COMPILED_BYTES)
         )
         self._housekeeping.start()
-        self.slow, self.reading = CapacityLimiter(1), CapacityLimiter(1)
+        self.slow, self.reading, self.naming = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
         self._loading = CapacityLimiter(_LOADING)
 
     async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:

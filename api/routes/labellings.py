@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from api.bodies import BodyRoute
 from api.deps import Digest, Shared
@@ -16,6 +20,9 @@ from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.request import RequestDataset, RequestLabellings
 
 router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=BodyRoute)
+
+
+_MOST_LABELS = 10**8  # of a request: some seconds
 
 
 class LabellingsRequest(Specification):
@@ -31,17 +38,23 @@ class LabellingsRequest(Specification):
 
 
 @router.post("", status_code=201, responses={200: {"description": "They were there already."}})
-async def post(request: LabellingsRequest, service: Shared) -> JSONResponse:
+async def post(request: LabellingsRequest, http: Request, service: Shared) -> JSONResponse:
     """Name labellings: they are made once, to see that they can be. One that cannot has an error; the others are kept.
 
     Args:
         request: data set and labellings.
+        http: the request of the client; if it leaves, the work is given up.
         service: that keeps them.
 
     Returns:
         their id, the number of inputs and of labellings, and how many labels of each are +1.
     """
-    document, new = await service.in_thread(_name, request, service)
+    gone = threading.Event()
+    watching = asyncio.create_task(_watch(http.receive, gone))
+    try:
+        document, new = await service.in_thread(_name, request, service, gone, limiter=service.naming)
+    finally:
+        watching.cancel()
     return JSONResponse(document, 201 if new else 200)
 
 
@@ -78,15 +91,28 @@ def get(id: Digest, service: Shared) -> dict[str, Any]:
     return document
 
 
-def _name(request: LabellingsRequest, service: Service) -> tuple[dict[str, Any], bool]:
+async def _watch(receive: Receive, gone: threading.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -> tuple[dict[str, Any], bool]:
     known = service.labellings.get(request.content_hash)
     if known is not None:
         return known, False
-    service.count(request.labellings)
+    count = service.count(request.labellings)
     data, places = service.bench.data(request.dataset), service.bench.places(request.labellings)
+    n = len(data.X)
+    if count * n > _MOST_LABELS:
+        problem = f"{count:,} labellings of {n:,} inputs are {count * n:,} labels, and {_MOST_LABELS:,} are allowed"
+        message = f"{problem}. Send at most {max(_MOST_LABELS // n, 1):,} at a time."
+        raise Problem(422, "too-long", f"labellings: {message}", [{"location": "labellings", "message": message}])
     positive: list[int | None] = []
     errors: list[dict[str, Any]] = []
     for row, place in enumerate(places):
+        if gone.is_set():
+            raise ClientDisconnect
         try:
             positive.append(int((service.bench.labels(place, data) > 0).sum()))
         except InvalidLabels as error:
@@ -95,7 +121,7 @@ def _name(request: LabellingsRequest, service: Service) -> tuple[dict[str, Any],
     document = {
         "id": request.content_hash,
         "dataset": request.dataset.content_hash,
-        "n": len(data.X),
+        "n": n,
         "count": len(places),
         "positive": positive,
         "errors": errors,

@@ -111,6 +111,17 @@ def test_too_many_labellings(api: TestClient) -> None:
     assert "50 are allowed" in problem(api.post("/v1/labellings", json=request), 422, "too-many-rows")["detail"]
 
 
+def test_labels_are_counted_before_they_are_made(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nngp_prior.prior.materials.label", None)
+    inputs = {"kind": "boolean", "bits": 20}
+    request = {"dataset": inputs, "labellings": [{"kind": "random", "seed": seed} for seed in range(100)]}
+    service = api.app.state.service  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(service, "settings", service.settings.model_copy(update={"max_rows": 100}))
+    found = problem(api.post("/v1/labellings", json=request), 422, "too-long")
+    assert found["errors"][0]["message"].startswith("100 labellings of 1,048,576 inputs are 104,857,600 labels")
+    assert found["detail"].endswith("Send at most 95 at a time.")
+
+
 @pytest.mark.parametrize("route", ["labellings", "estimates"])
 @pytest.mark.parametrize("times", [1, 60])
 def test_uploaded_labellings_are_counted_before_they_are_looked_at(api: TestClient, route: str, times: int) -> None:

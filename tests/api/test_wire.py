@@ -154,3 +154,28 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_labels_are_made_no_more_when_the_client_has_left(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do others wait for them."""
+    made = 0
+
+    def slow(labelling: Any, classes: np.ndarray, *_: Any) -> np.ndarray:
+        nonlocal made
+        made += 1
+        time.sleep(0.02)
+        return np.ones(len(classes), np.int8)
+
+    monkeypatch.setattr("nngp_prior.prior.materials.label", slow)
+    labellings = [{"kind": "random", "seed": seed} for seed in range(2_000)]
+    body = json.dumps({"dataset": {"kind": "digits", "n": 5}, "labellings": labellings}).encode()
+    start = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+        wire.sendall(f"POST /v1/labellings HTTP/1.1\r\n{HEAD}".encode() + start + body)
+        until(lambda: made)
+        other = json.dumps({"dataset": {"kind": "digits", "n": 6}, "labellings": [{"kind": "constant"}]}).encode()
+        start = f"Content-Type: application/json\r\nContent-Length: {len(other)}\r\n\r\n".encode()
+        for path in ("estimates", "estimates?dry_run=true"):
+            assert ask(port, f"POST /v1/{path}", start, other)[0] in (200, 201)
+    assert ask(port, "POST /v1/labellings", start, other)[0] == 201
+    assert made < 1_000
