@@ -11,16 +11,14 @@ import sys
 from contextlib import ExitStack, suppress
 from typing import NoReturn
 
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.app import create_app
+from api.server import Server
 from api.settings import ServerSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.settings import ADDRESS
 
-_GRACE = 5  # seconds for open answers, such as streams of events, once it shall end
-_BACKLOG = 512  # connections that wait; asyncio tries to accept as many each time, even when no descriptors are left
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -33,19 +31,12 @@ def main() -> None:
             for each in sockets:
                 ends.enter_context(each)
             address = _Address(settings, sockets)
-            starting = _Starting(create_app(settings), address)
+            app = create_app(settings)
+            starting = _Starting(app, address)
         except (NngpPriorError, OSError) as error:
             _refuse(error)
-        config = uvicorn.Config(
-            starting,
-            lifespan="on",
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-            backlog=_BACKLOG,
-        )
         try:
-            uvicorn.Server(config).run(sockets)
+            Server(app, settings, starting).run(sockets)
         except KeyboardInterrupt:
             pass
         except SystemExit:

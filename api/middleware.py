@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import uuid
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Problem, internal_error
+from api.problems import Problem, internal_error, stopping
 from api.settings import ServerSettings
 from api.token import is_token, session_of
 
@@ -59,6 +60,9 @@ class Envelope:
 
         try:
             return await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:  # by the server, which is being stopped and has waited long enough
+            if not started:
+                await stopping().response()(scope, receive, send_with_headers)
         except ClientDisconnect:
             _log.info("the client left")
         except Problem as problem:

@@ -81,6 +81,12 @@ def internal_error() -> Problem:
     return Problem(500, "internal-error", "The service failed. Its log says why, beside this request's id.")
 
 
+def stopping() -> Problem:
+    """The answer to whoever waits while the service is ended."""
+    detail = "The service is being stopped. What it accepted is kept; ask again when it runs."
+    return Problem(503, "stopping", detail, headers={"Retry-After": "1"})
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem that an exception is to a client.
 

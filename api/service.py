@@ -56,7 +56,7 @@ class Service:
         table: of jobs.
         changes: of the table.
         dispatcher: has jobs done.
-        stopping: whether it is being closed.
+        stopping: whether it is about to be closed.
         slow: lets one of the requests that take minutes work at a time.
         reading: lets one body of JSON at a time be parsed.
         naming: lets one request at a time have its labels made.
@@ -137,9 +137,14 @@ class Service:
         """Whether less of the disk is free than has to stay so."""
         return shutil.disk_usage(self.settings.home).free < self.settings.min_free_disk
 
+    def stop_waiting(self) -> None:
+        """Answer all who wait for jobs, as the service is about to be closed."""
+        self.stopping = True
+        self.changes.stop_waiting()
+
     def close(self) -> None:
         """End what lifespan began."""
-        self.stopping = True
+        self.stop_waiting()
         self._housekeeping.stop()
         self.changes.close()
         self.dispatcher.stop()

@@ -26,6 +26,10 @@ class ServerSettings(Settings):
         no_token: ``NNGP_NO_TOKEN``, ask for none; on loopback only.
         allowed_hosts: ``NNGP_ALLOWED_HOSTS``, names by which clients may call it beside those of loopback and ``host``,
             with commas between them.
+        trusted_proxies: ``NNGP_TRUSTED_PROXIES``, addresses of proxies whose ``X-Forwarded-For`` and
+            ``X-Forwarded-Proto`` are believed, with commas between them.
+        max_connections: ``NNGP_MAX_CONNECTIONS``, at most half of the file descriptors.
+        header_timeout: ``NNGP_HEADER_TIMEOUT``, seconds within which a connection must have sent a request's header.
         database_url: ``NNGP_DATABASE_URL``, of the table of jobs; ``service.sqlite`` under ``NNGP_HOME`` when absent.
         slots: ``NNGP_SLOTS``, processes that compute; as many as cores, or one with a GPU, when absent.
         memory_limit: ``NNGP_MEMORY_LIMIT``, bytes that they may take together; four fifths of the memory when absent.
@@ -49,6 +53,9 @@ class ServerSettings(Settings):
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     no_token: bool = False
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    max_connections: Annotated[int, Field(ge=1)] = 500
+    header_timeout: Annotated[float, Field(gt=0)] = 10.0
     database_url: str | None = None
     slots: Annotated[int, Field(ge=1)] | None = None
     memory_limit: Annotated[int, Field(ge=1)] | None = None
@@ -65,7 +72,7 @@ class ServerSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     body_timeout: Annotated[float, Field(gt=0)] = 30.0
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, names: Any) -> Any:
         return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names

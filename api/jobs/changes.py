@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.jobs.models import OPEN, Job, State
 from api.jobs.table import JobTable
+from api.problems import stopping
 
 
 class Changes:
@@ -25,11 +26,16 @@ class Changes:
         self._table = table
         self._loop: asyncio.AbstractEventLoop | None = None  # that the coroutines are in
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._closing = False
         self._stop: Callable[[], None] = table.listen(self._changed)
 
     def close(self) -> None:
-        """Wake all who wait, and hear no more."""
+        """Hear no more."""
         self._stop()
+
+    def stop_waiting(self) -> None:
+        """Wake all who wait, and have nobody wait from now on."""
+        self._closing = True
         for job_id in list(self._waiting):
             self._changed(job_id)
 
@@ -88,6 +94,8 @@ class Changes:
                 left = until - time.monotonic()
                 if found is None or wanted(*found) or left <= 0:
                     return await run_in_threadpool(self._table.get, job_id)
+                if self._closing:
+                    raise stopping()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)
 

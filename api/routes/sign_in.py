@@ -13,6 +13,7 @@ from api.token import is_token, session_of
 
 router = APIRouter(prefix=SIGN_IN, include_in_schema=False)
 _PAGE = (Path(__file__).parents[1] / "web" / "sign-in.html").read_text(encoding="utf-8")
+_FIELDS = 4
 _POLICY = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
@@ -33,7 +34,11 @@ async def enter(request: Request) -> Response:
         the way to ``/docs``, or the form again.
     """
     # The token as a header has it, and not in an address, which histories and logs keep.
-    given = parse_qs((await request.body()).decode("latin-1")).get("token", [""])[0].strip()
+    try:
+        fields = parse_qs((await request.body()).decode("latin-1"), max_num_fields=_FIELDS)
+    except ValueError:  # more of them
+        fields = {}
+    given = fields.get("token", [""])[0].strip()
     token: str | None = request.app.state.token
     if token is not None and not is_token(given.encode(), token):
         return _page(_PAGE.replace("<!-- message -->", "<strong>That is not the token.</strong> "), 401)

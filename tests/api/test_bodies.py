@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from api.bodies import BodyLimits
 from nngp_prior.schemas.pieces import decode
-from tests.api.apps import client, problem, settings
+from tests.api.apps import TOKEN, client, problem, settings
 
 DIGITS = {"kind": "digits", "n": 20}
 
@@ -94,3 +94,12 @@ def test_only_some_large_bodies_are_held_at_a_time(tmp_path: Path, monkeypatch: 
         assert max(most) <= 2
 
     asyncio.run(all_of_them())
+
+
+def test_bodies_of_open_paths_are_short(api: TestClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("/sign-in", "/healthz", "/readyz"):
+        found = problem(api.post(path, content=b"token=" + b"x" * 1_019, headers=form), 413, "body-too-large")
+        assert found["detail"] == "The body is longer than 1,024 bytes. Send less."
+    assert api.post("/sign-in", content=b"token=" + b"x" * 1_018, headers=form).status_code == 401
+    assert api.post("/sign-in", content=b"a&b=1&" * 9 + f"token={TOKEN}".encode(), headers=form).status_code == 401

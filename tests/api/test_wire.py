@@ -5,16 +5,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-import uvicorn
 
 from api.app import create_app
+from api.server import Server
 from tests.api.apps import TOKEN, header, npy, settings, sha256
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
@@ -23,8 +23,8 @@ QUICK = 0.3  # seconds that a body may take
 
 @contextmanager
 def serving(home: Path, **fields: Any) -> Iterator[int]:
-    config = uvicorn.Config(create_app(settings(home, **fields)), port=0, log_config=None)
-    server = uvicorn.Server(config)
+    chosen = settings(home, **fields)
+    server = Server(create_app(chosen), chosen)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -179,3 +179,95 @@ def test_labels_are_made_no_more_when_the_client_has_left(port: int, monkeypatch
             assert ask(port, f"POST /v1/{path}", start, other)[0] in (200, 201)
     assert ask(port, "POST /v1/labellings", start, other)[0] == 201
     assert made < 1_000
+
+
+def closed(wire: socket.socket) -> bytes:
+    """All that a connection gives until the service ends it."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while more := wire.recv(65_536):
+            received += more
+    return received
+
+
+GET = f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("parts", "answers"),
+    [
+        ([b""], 0),
+        ([b"GET /healthz HT"], 0),
+        ([b"GET /healthz HTTP/1.1\r\n", *[b"X: y\r\n"] * 20], 0),
+        ([GET, b"G"], 1),
+        ([b"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", *[b"x"] * 20], 1),
+    ],
+    ids=["nothing", "half a line", "headers now and then", "half a second request", "an endless body without token"],
+)
+def test_connections_that_send_no_request_are_ended(tmp_path: Path, parts: list[bytes], answers: int) -> None:
+    with (
+        serving(tmp_path, header_timeout=QUICK) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as wire,
+    ):
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for part in parts:
+                wire.sendall(part)
+                time.sleep(QUICK / 10)
+        assert closed(wire).count(b"HTTP/1.1 ") == answers
+
+
+def test_one_connection_too_many_ends_the_one_that_was_idle_for_longest(tmp_path: Path) -> None:
+    with serving(tmp_path, max_connections=3) as port, ExitStack() as open_ones:
+
+        def connect() -> socket.socket:
+            return open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+        idle = [connect() for _ in range(3)]
+        idle[0].sendall(GET)
+        assert idle[0].recv(4096).startswith(b"HTTP/1.1 200")
+        fourth = connect()
+        fourth.sendall(GET)
+        assert fourth.recv(4096).startswith(b"HTTP/1.1 200")
+        assert closed(idle[1]) == b""
+        idle[0].sendall(GET)
+        assert idle[0].recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_where_all_connections_work_one_more_is_503(tmp_path: Path) -> None:
+    with serving(tmp_path, max_connections=2) as port, ExitStack() as open_ones:
+        busy = [open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(2)]
+        for wire in busy:
+            start = (
+                f"POST /v1/datasets HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{{"
+            )
+            wire.sendall(start.encode())
+        time.sleep(0.1)
+        status, found = ask(port, "GET /healthz", b"\r\n")
+        assert (status, found["code"], found["retryable"]) == (503, "too-many-connections", True)
+        assert "2 connections are open" in found["detail"]
+        for wire in busy:
+            wire.sendall(b'"kind": "digits", "n": 5}    ')
+            assert wire.recv(4096).split()[1] in (b"200", b"201")
+
+
+def test_what_is_no_http_is_a_problem(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        wire.sendall(b"hello\r\n\r\n")
+        answer = closed(wire)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in answer
+
+
+def test_only_proxies_that_are_named_are_believed(tmp_path: Path) -> None:
+    form = b"X-Forwarded-Proto: https\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    body = f"token={TOKEN}".encode()
+    for trusted, secure in (("", False), ("127.0.0.1", True), ("10.0.0.1", False)):
+        with (
+            serving(tmp_path, trusted_proxies=trusted) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=10) as wire,
+        ):
+            start = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + form
+            wire.sendall(start + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answer = closed(wire)
+            assert b" 303 " in answer
+            assert (b"Secure" in answer) is secure

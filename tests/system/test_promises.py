@@ -18,11 +18,12 @@ import pytest
 
 from api.jobs.change import LOSSES
 from nngp_prior import log_probabilities
+from nngp_prior.client import Client
 from nngp_prior.data import label, load
 from nngp_prior.kernels import kernel
 from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Digits, RandomLabels
-from tests.system.server import Server, wait_for
+from tests.system.server import TOKEN, Server, wait_for
 
 Serve = Callable[..., Server]
 N, COUNT = 100, 40  # inputs, and labellings of a job that takes long enough to be disturbed
@@ -125,6 +126,33 @@ def test_a_server_that_is_ended_leaves_nothing_behind_and_goes_on_later(serve: S
     assert after["state"] == "successful"
     assert after["losses"] == 0
     assert [row["log_p"] for row in rows(server, job_id)] == expected()
+
+
+def test_who_waits_is_told_when_the_server_is_ended_and_goes_on_when_it_runs_again(serve: Serve) -> None:
+    server = serve(slots=1)
+    long = post(server, body(1, n=500, estimator={"kind": "smc", "replicates": 20_000})).json()["id"]
+    waiting = body(2, seed=1)
+    queued = post(server, waiting).json()["id"]
+    with ThreadPoolExecutor(4) as pool, server.http() as http, Client(server.url, TOKEN) as client:
+        answers = [
+            pool.submit(http.post, "/v1/estimates", json=waiting, headers={"Prefer": "wait=30"}),
+            pool.submit(http.get, f"/v1/jobs/{queued}", headers={"Prefer": "wait=30"}),
+        ]
+        events = pool.submit(http.get, f"/v1/jobs/{queued}/events")
+        ended = pool.submit(client.job(queued).wait, 60)
+        time.sleep(1)
+        assert not any(answer.done() for answer in (*answers, events, ended))
+        server.stop()
+        for answer in answers:
+            problem = answer.result().json()
+            assert (answer.result().status_code, problem["code"], problem["retryable"]) == (503, "stopping", True)
+            assert int(answer.result().headers["Retry-After"]) > 0
+        assert "event: accepted" in events.result().text
+        server.start()
+        with server.http() as later:
+            later.delete(f"/v1/jobs/{long}")
+        assert ended.result()
+        assert job(server, queued)["state"] == "successful"
 
 
 def test_kills_of_the_server_are_no_fault_of_the_row_that_it_computes(serve: Serve) -> None:
