@@ -21,9 +21,14 @@ class StorageFull(ResourceLimit):
     """The disk is full; what was accepted waits."""
 
 
+class DamagedStore(NngpPriorError):
+    """Stored data that are not what was written."""
+
+
 # The first class of an exception's ancestors that is here decides.
 TABLE: dict[type[Exception], tuple[int, str]] = {
     StorageFull: (507, "storage-full"),
+    DamagedStore: (500, "damaged-store"),
     ResourceLimit: (422, "kernel-too-large"),
     DataUnavailable: (422, "data-unavailable"),
     InvalidLabels: (422, "invalid-labels"),
@@ -31,7 +36,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     NngpPriorError: (422, "invalid-request"),
 }
 _RETRYABLE = frozenset({408, 429, 500, 503, 507})
-_LATER = frozenset({"result-not-ready"})
+_LATER, _NEVER = frozenset({"result-not-ready"}), frozenset({"damaged-store"})
 
 
 class Problem(Exception):
@@ -67,7 +72,7 @@ class Problem(Exception):
             "code": self.code,
             "errors": self.errors,
             "request_id": structlog.contextvars.get_contextvars().get("request_id"),
-            "retryable": self.status in _RETRYABLE or self.code in _LATER,
+            "retryable": (self.status in _RETRYABLE or self.code in _LATER) and self.code not in _NEVER,
         }
 
     def response(self) -> Response:

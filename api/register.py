@@ -1,12 +1,16 @@
-"""A folder of JSON documents by their id, each with the specification that it is of."""
+"""A folder of JSON documents by their id, each with the specification that it is of; damaged ones are not there."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from api.files import sweep, write_whole
+from api.seals import DAMAGED, sealed, unsealed
+
+_log = structlog.get_logger(__name__)
 
 
 class Register:
@@ -33,9 +37,9 @@ class Register:
             specification: that it is of.
 
         Returns:
-            False where it was there already; it stays as it is.
+            False if it was there already and intact; it stays as it is.
         """
-        if self._path(key).exists():
+        if self.get(key) is not None:
             return False
         if specification is not None:
             self._write(self._specification(key), specification)
@@ -43,28 +47,38 @@ class Register:
         return True
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """A document.
+        """Get a document.
 
         Args:
             key: of it.
 
         Returns:
-            the document, with its ``specification`` if it has one; None where there is none.
+            the document, with its ``specification`` if it has one; None if there is none, or a damaged one.
         """
-        try:
-            document = json.loads(self._path(key).read_bytes())
-        except FileNotFoundError:
-            return None
+        document = self._read(self._path(key))
         path = self._specification(key)
-        return {**document, "specification": json.loads(path.read_bytes())} if path.exists() else document
+        if document is None or not path.exists():
+            return document
+        specification = self._read(path)
+        return None if specification is None else {**document, "specification": specification}
 
     def list(self) -> list[dict[str, Any]]:
-        """All documents, the newest first, without their specifications."""
+        """All intact documents, the newest first, without their specifications."""
         paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        return [json.loads(path.read_bytes()) for path in paths]
+        return [document for path in paths if (document := self._read(path)) is not None]
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            content = unsealed(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        except FileNotFoundError:
+            return None
+        if content is DAMAGED:
+            _log.warning("a document of the catalogue is damaged", path=str(path))
+            return None
+        return content
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
-        write_whole(path, json.dumps(content).encode(), self._min_free)
+        write_whole(path, sealed(content).encode(), self._min_free)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
 
 from api.settings import ServerSettings
 from nngp_prior.errors import InvalidInput
+
+_PRINTABLE = re.compile(rb"[!-~]+")
 
 
 def token_of(settings: ServerSettings) -> str | None:
@@ -23,7 +26,7 @@ def token_of(settings: ServerSettings) -> str | None:
         the token; None where none is asked for.
 
     Raises:
-        InvalidInput: the file that keeps it is empty.
+        InvalidInput: if the file that keeps it is empty or damaged.
     """
     if settings.no_token:
         return None
@@ -32,9 +35,11 @@ def token_of(settings: ServerSettings) -> str | None:
     path = token_path(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     made = _make(path)
-    token = path.read_text().strip()
-    if not token:
-        raise InvalidInput("NNGP_TOKEN", f"{path} is empty", "Remove the file, and a token is made again.")
+    content = path.read_bytes().strip()
+    if not _PRINTABLE.fullmatch(content):
+        problem = "is empty" if not content else "holds other than printable ASCII characters"
+        raise InvalidInput("NNGP_TOKEN", f"{path} {problem}", "Remove the file, and a token is made again.")
+    token = content.decode()
     if made:
         url = f"http://{settings.host}:{settings.port}/v1/catalogue"
         print(f"A token was made, and is kept in {path}. Try it:", file=sys.stderr)

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from api.jobs.models import Lease, State
 from api.jobs.rows import ranges_of, rows_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
+from api.problems import DamagedStore, problem_of
+from api.seals import DAMAGED
 from nngp_prior.schemas.result import GIVEN_UP, refused_row
 
 LOSSES = 3
@@ -212,6 +214,9 @@ class Change:
         Args:
             unit: as :meth:`held` gives it.
         """
+        if unit.rows is DAMAGED:
+            self.fail_damaged(unit)
+            return
         left, interruptions = self.left(unit), unit.interruptions + 1
         if not left:
             self.remove(unit)
@@ -239,7 +244,7 @@ class Change:
         self.store(unit, [(row, refused_row(row, status, message))])
 
     def forget_given_up(self, number: int) -> int:
-        """Delete the results of rows that were given up.
+        """Delete the results of rows that were given up, and damaged ones.
 
         Args:
             number: of the job.
@@ -247,8 +252,49 @@ class Change:
         Returns:
             how many.
         """
-        status = RESULTS.c.data["status"].as_string()
-        return self.connection.execute(delete(RESULTS).where(RESULTS.c.job == number, status.in_(GIVEN_UP))).rowcount
+        results = self.connection.execute(select(RESULTS.c.row, RESULTS.c.data).where(RESULTS.c.job == number))
+        rows = [row for row, data in results if data is DAMAGED or data.get("status") in GIVEN_UP]
+        for row in rows:
+            self.connection.execute(delete(RESULTS).where(RESULTS.c.job == number, RESULTS.c.row == row))
+        return len(rows)
+
+    def forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
+        """Replace a damaged result by one without numbers; submitting the job again computes it.
+
+        Args:
+            job_id: of the job.
+            row: place of the result.
+
+        Returns:
+            the new result.
+        """
+        message = "The stored result was damaged. Post the request again: this row is computed again."
+        result = refused_row(row, "damaged", message)
+        place = (RESULTS.c.job == self.reopen(job_id)) & (RESULTS.c.row == row)
+        self.connection.execute(update(RESULTS).where(place).values(data=result))
+        return result
+
+    def reopen(self, job_id: str) -> int:
+        """Make a job one that is not final: submitting it again begins a new attempt.
+
+        Args:
+            job_id: of the job.
+
+        Returns:
+            its number.
+        """
+        number = self.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+        self.update(number, job_id, given_up=JOBS.c.given_up + 1)
+        return number
+
+    def fail_damaged(self, unit: Row[Any]) -> None:
+        """End a job whose stored request cannot be read any more.
+
+        Args:
+            unit: one of its units.
+        """
+        error = problem_of(DamagedStore("The stored request of this job is damaged. Post it again.")).document()
+        self.end(unit.job, unit.job_id, State.FAILED, {"error": error}, error=error)
 
     def _halve(self, unit: Row[Any], left: list[int], **counts: int) -> None:
         half = (len(left) + 1) // 2

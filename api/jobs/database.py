@@ -1,4 +1,4 @@
-"""The database under the job table: one writer at a time, tables up to date, and what a full disk looks like."""
+"""The database under the job table: one writer at a time, tables up to date, and what a full or damaged disk does."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from api.jobs.schema import TICKETS
-from api.problems import StorageFull
+from api.jobs.schema import METADATA, TICKETS
+from api.problems import DamagedStore, StorageFull
+from api.seals import sealed, unsealed
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.pieces import decode, encode
 
+_RESTORE = "Restore the file from a backup, or move it away: then the service starts without jobs."
 _LIKE = "Give one like sqlite:////folder/jobs.sqlite, or leave it out."
 _FULL = ("full", "disk i/o", "no space left")
+_DAMAGED = ("malformed", "not a database", "malformed database schema")
 
 # WAL: readers never wait for the writer. What a COMMIT survives:
 #
@@ -42,15 +44,22 @@ class Database:
     Args:
         url: of SQLAlchemy.
 
+    Attributes:
+        damaged: True once the file turned out to be damaged.
+
     Raises:
-        InvalidInput: there is no such database, or a later version wrote it.
+        InvalidInput: if there is no such database, it is damaged, or a later version wrote it.
     """
 
     def __init__(self, url: str) -> None:
         sqlite = url.startswith("sqlite")
         try:
-            options = {"timeout": 30} if sqlite else {}
-            self.engine = create_engine(url, connect_args=options, json_serializer=encode, json_deserializer=decode)
+            self.engine = create_engine(
+                url,
+                connect_args={"timeout": 30} if sqlite else {},
+                json_serializer=sealed,
+                json_deserializer=unsealed,
+            )
         except (ArgumentError, ImportError) as error:  # the address, or the driver that it names
             raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error})", _LIKE) from None
         if sqlite:
@@ -59,10 +68,18 @@ class Database:
         self._writer = self.engine.execution_options(writes=True)
         # SQLite's own waiting is sleeping and trying again, up to 100 ms; threads of one process can queue instead.
         self._lock = threading.Lock()
+        self.damaged = False
         try:
-            with full_disk():
+            with self._named_errors():
+                if sqlite:
+                    _check(self.engine)
                 _migrate(self._writer)
-        except OperationalError as error:
+                _require_columns(self.engine)
+        except DamagedStore as error:
+            raise InvalidInput(
+                "NNGP_DATABASE_URL", f"{self.engine.url.database} is damaged ({error})", _RESTORE
+            ) from error
+        except DatabaseError as error:
             raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error.orig})", _LIKE) from error
 
     @contextmanager
@@ -74,8 +91,9 @@ class Database:
 
         Raises:
             StorageFull: there is no room on the disk.
+            DamagedStore: if the file of the database is damaged.
         """
-        with full_disk(), self.engine.begin() as connection:
+        with self._named_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -87,8 +105,9 @@ class Database:
 
         Raises:
             StorageFull: there is no room on the disk; nothing is written.
+            DamagedStore: if the file of the database is damaged.
         """
-        with self._lock, full_disk(), self._writer.begin() as connection:
+        with self._lock, self._named_errors(), self._writer.begin() as connection:
             if connection.dialect.name != "sqlite":
                 connection.execute(select(TICKETS.c.last).with_for_update())
             yield connection
@@ -97,30 +116,27 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Gives a full disk its name.
-
-    Yields:
-        nothing.
-
-    Raises:
-        StorageFull: there is no room on the disk.
-        OperationalError: something else is wrong with the database.
-    """
-    try:
-        yield
-    except OperationalError as error:
-        if not any(word in str(error.orig).lower() for word in _FULL):
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Errors of a full disk, and of a damaged file, which is remembered."""
+        try:
+            yield
+        except DatabaseError as error:
+            said = str(error.orig).lower()
+            if any(word in said for word in _DAMAGED):
+                self.damaged = True
+                raise DamagedStore(f"The table of jobs is damaged: {error.orig}.") from error
+            if isinstance(error, OperationalError) and any(word in said for word in _FULL):
+                raise StorageFull(
+                    f"The disk with the table of jobs is full ({error.orig}). Free some space and try again."
+                ) from error
             raise
-        raise StorageFull(
-            f"The disk with the table of jobs is full ({error.orig}). Free some space and try again."
-        ) from error
 
 
 def _prepare(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # Python's sqlite3 begins transactions by guesses; _begin does it
+    # A damaged byte that is no UTF-8 must not keep the other columns and rows from being read.
+    connection.text_factory = lambda content: content.decode(errors="surrogateescape")
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
 
@@ -130,6 +146,24 @@ def _begin(connection: Connection) -> None:
     # up at once: who will write says so at the beginning.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check(engine: Engine) -> None:
+    """Read the whole file, which takes a second for some hundred megabytes: tables, and whether indexes agree."""
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+    if found != "ok":
+        raise DamagedStore(" ".join(found.split()))
+
+
+def _require_columns(engine: Engine) -> None:
+    """Name all columns of all tables: SQLite stores their names as text, which can be damaged too."""
+    with engine.begin() as connection:
+        for table in METADATA.sorted_tables:
+            try:
+                connection.execute(table.select().limit(1)).all()
+            except (DatabaseError, TypeError, ValueError) as error:
+                raise DamagedStore(" ".join(str(getattr(error, "orig", error)).split())) from error
 
 
 def _migrate(engine: Engine) -> None:

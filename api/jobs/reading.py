@@ -12,6 +12,8 @@ from api.jobs.cursor import cursor_of, number_of
 from api.jobs.database import Database
 from api.jobs.models import OPEN, Event, Job, State
 from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.problems import DamagedStore
+from api.seals import DAMAGED
 
 _PAGE = 500  # results that are read at once
 # Requests and facts may hold megabytes of inputs; they are read where they are needed.
@@ -51,9 +53,14 @@ class Reading:
 
         Returns:
             both, as JSON has them.
+
+        Raises:
+            DamagedStore: if one of them is damaged.
         """
         with self.database.read() as connection:
             row = connection.execute(select(JOBS.c.request, JOBS.c.facts).where(JOBS.c.id == job_id)).one()
+        if DAMAGED in tuple(row):
+            raise DamagedStore("The stored request of this job is damaged. Post it again.")
         return row.request, row.facts
 
     def glance(self, job_id: str) -> tuple[State, int] | None:
@@ -120,14 +127,21 @@ class Reading:
             for i in range(0, len(wanted), _PAGE):
                 with self.database.read() as connection:
                     found = connection.execute(query.where(RESULTS.c.row.in_(wanted[i : i + _PAGE]))).all()
-                yield from ((row, data) for row, data in found)
+                yield from self._intact(job_id, found)
             return
         last = -1
         while last is not None:
             with self.database.read() as connection:
                 found = connection.execute(query.where(RESULTS.c.row > last).limit(_PAGE)).all()
-            yield from ((row, data) for row, data in found)
+            yield from self._intact(job_id, found)
             last = found[-1].row if found else None
+
+    def _intact(self, job_id: str, found: Sequence[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row, data in found:
+            yield row, self._forget_damaged(job_id, row) if data is DAMAGED else data
+
+    def _forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
+        raise NotImplementedError
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
         """What happened to a job in its present attempt.
@@ -141,7 +155,8 @@ class Reading:
         """
         query = select(EVENTS).join(JOBS).where(JOBS.c.id == job_id, EVENTS.c.id > after).order_by(EVENTS.c.id)
         with self.database.read() as connection:
-            return [Event(row.id, row.type, row.data, _utc(row.created)) for row in connection.execute(query)]
+            found = connection.execute(query).all()
+        return [Event(row.id, row.type, row.data, _utc(row.created)) for row in found if row.data is not DAMAGED]
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state, and units: ``units_waiting``, ``units_running``.
@@ -180,9 +195,13 @@ def find(connection: Connection, job_id: str) -> Job | None:
 
 def _job(row: Sequence[Any]) -> Job:
     values = dict(zip((column.name for column in _OF_JOB), row, strict=True))
-    values["state"] = State(values["state"])
-    for name in ("created", "updated", "started", "finished"):
-        values[name] = _utc(values[name])
+    values |= {name: None for name in ("summary", "stage", "error") if values[name] is DAMAGED}
+    try:
+        values["state"] = State(values["state"])
+        for name in ("created", "updated", "started", "finished"):
+            values[name] = _utc(values[name])
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise DamagedStore(f"The stored state of the job {values['id']} is damaged ({error}).") from error
     return Job(**values)
 
 

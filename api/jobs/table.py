@@ -15,12 +15,15 @@ from typing import Any
 
 import structlog
 from sqlalchemy import delete, insert, select, update
+from typing_extensions import override
 
 from api.jobs.change import Change
 from api.jobs.models import OPEN, Job, Lease, State
 from api.jobs.reading import Reading, find
 from api.jobs.rows import ranges_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.problems import DamagedStore
+from api.seals import DAMAGED
 from api.work.base import Plan
 from nngp_prior.errors import InvalidInput
 
@@ -85,11 +88,18 @@ class JobTable(Reading):
             known = find(change.connection, job_id)
             if known is not None and known.is_final:
                 return known, False
-            values = {"state": State.ACCEPTED, "losses": 0, "stage": None, "error": None, "started": None}
+            values: dict[str, Any] = {
+                "request": request,
+                "state": State.ACCEPTED,
+                "losses": 0,
+                "stage": None,
+                "error": None,
+                "started": None,
+            }
             values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
             values |= {"request_id": request_id, "given_up": 0, "summary": summary}
             if known is None:
-                values |= {"id": job_id, "kind": kind, "request": request, "unit": plan.unit}
+                values |= {"id": job_id, "kind": kind, "unit": plan.unit}
                 values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
                 change.connection.execute(insert(JOBS), values)
             number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
@@ -139,6 +149,9 @@ class JobTable(Reading):
         oldest = oldest.where(UNITS.c.until.is_(None)).order_by(UNITS.c.place, UNITS.c.id).limit(1)
         with self._change() as change:
             unit = change.connection.execute(oldest).one_or_none()
+            while unit is not None and (unit.request is DAMAGED or unit.rows is DAMAGED):
+                change.fail_damaged(unit)
+                unit = change.connection.execute(oldest).one_or_none()
             if unit is None:
                 return None
             needed = min(unit.cores or total, total)
@@ -324,6 +337,21 @@ class JobTable(Reading):
             for column in (EVENTS.c.job, RESULTS.c.job, JOBS.c.number):
                 change.connection.execute(delete(column.table).where(column.in_(numbers)))
             return len(numbers)
+
+    @override
+    def request(self, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            return super().request(job_id)
+        except DamagedStore:  # so that submitting it again writes the request again
+            with self._change() as change:
+                change.reopen(job_id)
+            raise
+
+    @override
+    def _forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
+        _log.error("a stored result was damaged", job=job_id, row=row)
+        with self._change() as change:
+            return change.forget_damaged(job_id, row)
 
     def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Be told of changes that this process makes.

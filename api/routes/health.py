@@ -45,6 +45,8 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("store", "The store cannot be written to."))
     elif service.disk_is_full():
         found.append(("disk", "The disk is full."))
+    if service.table.database.damaged:
+        found.append(("database", "The table of jobs is damaged; the log says where."))
     if descriptors.are_short():
         found.append(("descriptors", "No file descriptors are left; raise the limit (ulimit -n)."))
     if not service.dispatcher.ready():

@@ -18,8 +18,8 @@ from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.style import INK
 
 LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
-GIVEN_UP = ("worker-crashed", "memory-limit")
-"""Statuses of rows that a service gave up: a new attempt may give them a result."""
+GIVEN_UP = ("worker-crashed", "memory-limit", "damaged")
+"""Statuses of rows that a service gave up, or lost: a new attempt may give them a result."""
 
 
 def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = DELTA) -> dict[str, Any]:

@@ -186,3 +186,20 @@ def test_a_register_is_whole_after_every_write(tmp_path: Path, monkeypatch: pyte
     assert register.get("b") is None
     with pytest.raises(StorageFull, match="NNGP_MIN_FREE_DISK"):
         Register(tmp_path, 2**60).put("c", {})
+
+
+@pytest.mark.parametrize("suffix", ["json", "specification"])
+def test_a_damaged_document_hides_itself_alone_and_is_written_again(tmp_path: Path, suffix: str) -> None:
+    register = Register(tmp_path, 0)
+    for key in ("a", "b"):
+        assert register.put(key, {"n": 7, "key": key}, {"kind": "x"})
+    path = tmp_path / f"a.{suffix}"
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            assert register.get("a") is None
+            listed = [document["key"] for document in register.list()]
+            assert sorted(listed) == (["b"] if suffix == "json" else ["a", "b"])
+    assert register.put("a", {"n": 7, "key": "a"}, {"kind": "x"})
+    assert register.get("a") == {"n": 7, "key": "a", "specification": {"kind": "x"}}

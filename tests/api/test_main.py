@@ -59,6 +59,21 @@ def test_a_setting(refused: Start, settings: dict[str, str], parts: list[str]) -
     assert [part for part in parts if part not in said] == []
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"abc\xff\n", b"ab\x00c"], ids=range(4))
+def test_a_damaged_token(refused: Start, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    said = refused()
+    assert f"NNGP_TOKEN: {tmp_path / 'token'}" in said
+    assert "a token is made again" in said
+
+
+def test_a_damaged_database(refused: Start, tmp_path: Path) -> None:
+    (tmp_path / "service.sqlite").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    said = refused()
+    assert f"NNGP_DATABASE_URL: {tmp_path / 'service.sqlite'} is damaged" in said
+    assert "Restore the file from a backup" in said
+
+
 def test_a_store_that_another_service_has(refused: Start, tmp_path: Path) -> None:
     lock = StoreLock(tmp_path)
     assert f"NNGP_HOME: another service uses {tmp_path}. End that one" in refused()

@@ -22,7 +22,7 @@ from api.jobs.change import INTERRUPTIONS, LOSSES
 from api.jobs.models import Lease, State
 from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
-from api.problems import StorageFull
+from api.problems import DamagedStore, StorageFull
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, plan, results, submit, url
 
@@ -348,6 +348,115 @@ def test_a_table_of_a_later_version_is_left_alone(table: JobTable, tmp_path: Pat
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(InvalidInput, match="NNGP_DATABASE_URL: the table of jobs is of a later version"):
         JobTable(url(tmp_path))
+
+
+def flipped(table: JobTable, column: str, place: int = -5) -> None:
+    """Flip one bit of the first stored value of a column."""
+    name, _, of = column.partition(".")
+    with table.database.write() as connection:
+        key, found = connection.exec_driver_sql(f"SELECT rowid, CAST({of} AS BLOB) FROM {name} LIMIT 1").one()
+        content = bytearray(found)
+        content[place] ^= 1
+        connection.exec_driver_sql(f"UPDATE {name} SET {of} = CAST(? AS TEXT) WHERE rowid = ?", (bytes(content), key))
+
+
+def test_a_damaged_result_has_no_number_and_is_computed_again(table: JobTable) -> None:
+    submit(table, "a", 2)
+    table.record(claim(table), [(0, {"labelling": 0, "log_p": -1.25}), (1, {"labelling": 1, "log_p": -3.5})])
+    flipped(table, "results.data")
+    (_, lost), (_, kept) = table.results("a")
+    assert (lost["status"], lost["log_p"], kept["log_p"]) == ("damaged", None, -3.5)
+    assert list(table.results("a", [0])) == [(0, lost)]
+    assert submit(table, "a", 2)
+    lease = claim(table)
+    assert lease.rows == (0,)
+    table.record(lease, [(0, {"labelling": 0, "log_p": -1.25})])
+    assert [row["log_p"] for _, row in table.results("a")] == [-1.25, -3.5]
+    job = table.get("a")
+    assert job is not None
+    assert (job.state, job.done, job.given_up) == (State.SUCCESSFUL, 2, 0)
+
+
+@pytest.mark.parametrize("column", ["jobs.request", "units.rows"])
+@pytest.mark.parametrize("running", [False, True], ids=["waiting", "running"])
+def test_a_job_whose_request_is_damaged_fails_and_the_next_goes_on(table: JobTable, column: str, running: bool) -> None:
+    submit(table, "a", 2)
+    submit(table, "b", 1)
+    if running:
+        claim(table)
+    flipped(table, column)
+    if running:
+        table.reclaim()
+    assert claim(table).job == "b"
+    job = table.get("a")
+    assert job is not None
+    assert job.error is not None
+    assert (job.state, job.error["code"]) == (State.FAILED, "damaged-store")
+    assert submit(table, "a", 2)
+    assert (claim(table).request, table.request("a")[0]) == ({"name": "a"}, {"name": "a"})
+
+
+@pytest.mark.parametrize("column", ["jobs.request", "jobs.facts"])
+def test_results_of_a_damaged_request_are_refused_until_it_is_submitted_again(table: JobTable, column: str) -> None:
+    submit(table, "a", 1)
+    table.record(claim(table), results([0]))
+    flipped(table, column)
+    with pytest.raises(DamagedStore, match="Post it again"):
+        table.request("a")
+    assert submit(table, "a", 1)
+    assert table.request("a") == ({"name": "a"}, {"n": 3})
+    assert (done(table, "a"), table.counts()["units_waiting"]) == ([0], 0)
+
+
+def test_what_is_not_needed_may_be_damaged(table: JobTable) -> None:
+    table.submit("a", "estimates", {}, plan(1), summary={"n": 3})
+    flipped(table, "jobs.summary")
+    flipped(table, "events.data", 2)
+    job = table.get("a")
+    assert job is not None
+    assert (job.summary, table.events("a")) == (None, [])
+
+
+@pytest.mark.parametrize("where", ["magic", "page", "index", "schema", "cut off"])
+def test_a_damaged_database_is_refused_in_one_line(tmp_path: Path, where: str) -> None:
+    table = JobTable(url(tmp_path))
+    for i in range(30):
+        submit(table, f"{i:064}", 1)
+    with table.database.read() as connection:
+        root = connection.execute(text("SELECT rootpage FROM sqlite_master WHERE name = 'ix_jobs_id'")).scalar_one()
+    table.close()
+    path = tmp_path / "jobs.sqlite"
+    content = bytearray(path.read_bytes())
+    places = {"magic": 3, "schema": content.index(b"place BIGINT")}
+    match where:
+        case "magic" | "schema":
+            content[places[where]] ^= 1
+        case "page":
+            content[len(content) - 4096 :] = bytes(4096)
+        case "index":
+            content[content.index(b"0" * 62 + b"17", 4096 * (root - 1)) + 63] ^= 1
+        case "cut off":
+            del content[-5000:]
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"NNGP_DATABASE_URL: .*jobs.sqlite is damaged") as caught:
+        JobTable(url(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_page_that_is_damaged_while_the_service_runs_has_a_name(table: JobTable, tmp_path: Path) -> None:
+    for i in range(300):
+        submit(table, f"{i:064}", 1)
+    path = tmp_path / "jobs.sqlite"
+    again = JobTable(url(tmp_path))
+    assert not again.database.damaged
+    table.close()
+    again.close()  # its connections; the next call opens others
+    content = path.read_bytes()
+    path.write_bytes(content[:8192] + bytes(len(content) - 8192))
+    with pytest.raises(DamagedStore, match="The table of jobs is damaged"):
+        again.list(limit=500)
+    assert again.database.damaged
+    again.close()
 
 
 def test_rows_that_an_older_version_gave_up_are_tried_again(table: JobTable, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import shutil
 import sqlite3
 import tempfile
@@ -25,6 +24,7 @@ from sqlalchemy import event
 from api.jobs.models import Lease
 from api.jobs.rows import rows_of
 from api.jobs.table import JobTable
+from api.seals import unsealed
 from tests.api.jobs.model import ALL_CORES, CORES, SHAPES, Model
 from tests.api.jobs.tables import LEASE, ROOM, Clock, plan, results, url
 
@@ -259,12 +259,12 @@ class Machine(RuleBasedStateMachine):
             stored = connection.execute("SELECT job, row, data FROM results").fetchall()
         connection.close()
         names = {job["number"]: job["id"] for job in jobs}
-        found = {(names[job], row): json.loads(data) for job, row, data in stored}
+        found = {(names[job], row): unsealed(data) for job, row, data in stored}
         assert len(found) == len(stored)
         assert all(found.get(key) == data for key, data in self.told.items())  # nothing lost that was acknowledged
         open_units = []
         for job, rows, losses, fence, until in units:
-            left = [row for row in rows_of(json.loads(rows)) if (names[job], row) not in found]
+            left = [row for row in rows_of(unsealed(rows)) if (names[job], row) not in found]
             assert (fence is None) == (until is None)
             open_units.append((names[job], left, losses, fence is not None))
         for job in jobs:
