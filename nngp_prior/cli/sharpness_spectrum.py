@@ -28,7 +28,9 @@ def spectrum(
     width: Annotated[float, typer.Option(help="of the Gaussians, as a part of the spectrum's width")] = 0.01,
     points: Annotated[int, typer.Option(help="of the curve")] = 1000,
     loss: trained_networks.Loss = None,
-    dtype: options.Dtype = "float64",
+    dtype: Annotated[
+        str, typer.Option(help="float32 or float64; the curve is the same to a millionth of its height")
+    ] = "float32",
     seed: Annotated[int, typer.Option(help="of the starting vectors")] = 0,
     quiet: options.Quiet = False,
     json: options.Json = False,
@@ -56,7 +58,7 @@ def spectrum(
     if json:
         output.print_json(
             {
-                **{"file": str(file), "network": number, "epoch": epoch, "on": on, **found.source},
+                **{"file": str(file), "network": number, "epoch": epoch, "on": on, "dtype": dtype, **found.source},
                 "specification": specification.model_dump(mode="json"),
                 **{"seed": seed, "rows": drawn.size, "products": drawn.products, "deviation": deviation},
                 **{"smallest_node": drawn.smallest, "largest_node": drawn.largest},

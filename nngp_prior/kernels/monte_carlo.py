@@ -23,8 +23,10 @@ import psutil
 from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures import FromNetwork, layers_of
+from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
 from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.weights import weights_of
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.finite import Drawer, Features, features_of
@@ -32,8 +34,12 @@ from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
+
+_COMPILING = 3.0  # seconds
+_FLOPS = 5e10  # per second, of products of features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,11 +164,15 @@ def monte_carlo_kernel(
     folder = None if state is None else Path(state) / _identity(architecture, X, monte_carlo)
     with shown(progress, "kernel") as report, jax.enable_x64(True):
         drawer = Drawer(features, X[first], monte_carlo.seed, max(len(batch) for batch in batches))
-        _require_memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
+        memory = _memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
+        paths = [folder and folder / f"batch-{place:05d}.npy" for place in range(len(batches))]
+        found = [path and _stored(path, len(X)) for path in paths]
+        missing = sum(len(batch) for batch, stored in zip(batches, found, strict=True) if stored is None)
+        if missing and not isinstance(architecture, FromNetwork):
+            seconds = _seconds(architecture, X[first].shape, drawer.units, missing)
+            report(Progress("networks", monte_carlo.networks - missing, monte_carlo.networks, Cost(memory, seconds)))
         sums = []
-        for place, batch in enumerate(batches):
-            path = folder and folder / f"batch-{place:05d}.npy"
-            stored = path and _stored(path, len(X))
+        for batch, path, stored in zip(batches, paths, found, strict=True):
             if stored is None:
                 stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(first))
                 if len(first) < len(X):  # equal inputs have equal rows
@@ -231,8 +241,8 @@ def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
         np.save(file, S)
 
 
-def _require_memory(n: int, features: int, batches: int) -> None:
-    """Refuse what does not fit: the matrices of the batches and three more, and features of a group of networks."""
+def _memory(n: int, features: int, batches: int) -> int:
+    """Memory for the matrices of the batches and three more, and features of a group of networks; checked."""
     free = psutil.virtual_memory().available
     needed = 8 * n * ((batches + 3) * n + 2 * features)
     if needed > free:
@@ -242,3 +252,11 @@ def _require_memory(n: int, features: int, batches: int) -> None:
             f"{needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free. Use at most {largest:,} inputs, fewer "
             "batches, or state=… (a folder), which keeps batches on disk."
         )
+    return needed
+
+
+def _seconds(architecture: Architecture, shape: tuple[int, ...], units: int, networks: int) -> float:
+    """Time to draw networks, pass the inputs through them, and multiply their features."""
+    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    products = shape[0] ** 2 * units / _FLOPS
+    return _COMPILING + networks * (drawing_seconds(weights) + forward_seconds(weights, shape[0]) + products)

@@ -24,9 +24,11 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.posterior import smc_of
 from nngp_prior.probability import prepare
 from nngp_prior.probability.checks import as_matrix
+from nngp_prior.probability.cost import memory_needed, seconds_needed
 from nngp_prior.probability.paired import Run, labels_kept, log_ratio, run_labelling, seed_of
 from nngp_prior.probability.prepared import PreparedKernel, blas_for, leading_part
 from nngp_prior.progress import Progress, ProgressOption
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.estimate import Estimate
 from nngp_prior.schemas.estimator import SMC
 from nngp_prior.schemas.labels import check_labels
@@ -94,13 +96,15 @@ def contributions(
     if kernel.reduce(y) is None:
         labels_kept(prepare(K, parameters), given)  # raises, with the user's own numbers
     own_seed = seed_of(y, seed)
-    began = time.perf_counter()
-    whole = _run(kernel, y, parameters, own_seed, len(K))
-    log_p = whole.estimate(kernel, time.perf_counter() - began)
-    if not np.isfinite(log_p.value):
-        raise InvalidInput("labels", log_p.message, "Without an estimate of log P there are no summands.")
-    value, stderr, before = np.zeros(len(ends)), np.zeros(len(ends)), np.zeros(parameters.replicates)
+    seconds = sum(seconds_needed(end, parameters) for end in ends.tolist())
     with _progress.shown(progress, "contributions") as tell:
+        tell(Progress("prefixes", 0, len(ends), Cost(memory_needed(len(K), parameters), seconds)))
+        began = time.perf_counter()
+        whole = _run(kernel, y, parameters, own_seed, len(K))
+        log_p = whole.estimate(kernel, time.perf_counter() - began)
+        if not np.isfinite(log_p.value):
+            raise InvalidInput("labels", log_p.message, "Without an estimate of log P there are no summands.")
+        value, stderr, before = np.zeros(len(ends)), np.zeros(len(ends)), np.zeros(parameters.replicates)
         for i, prefix in enumerate(_prefixes(kernel, parameters, ends[:-1])):
             run = _run(prefix, y[: prefix.n], parameters, own_seed, len(K), whole.shares)
             value[i], stderr[i] = log_ratio(run.log_estimates, before)

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, StrictBool, model_validator
 
 from nngp_prior.schemas.base import PLAIN, Count, NotNegative, Specification
 
+ITERATIONS = {"keskar": 10, "zhang2021": 100, "sign-pgd": 30}  # by modes of Keskar's measure
 Radius = Annotated[float, Field(gt=0, le=1e6), PLAIN]
 
 

@@ -6,21 +6,48 @@ import math
 from typing import Any
 
 from nngp_prior.architectures import layers_of
-from nngp_prior.architectures.weights import Weights, weights_of
+from nngp_prior.architectures.cost import forward_seconds
+from nngp_prior.architectures.weights import weights_of
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.gradients import InDivergence
-from nngp_prior.schemas.sharpness import Measure
+from nngp_prior.schemas.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    InDivergence,
+    NaturalContrastRegret,
+    NaturalGradientContrast,
+)
+from nngp_prior.schemas.neighbourhoods import (
+    ITERATIONS,
+    ASAMSharpness,
+    FisherSAMSharpness,
+    Keskar,
+    PACBayes,
+    SAMSharpness,
+)
+from nngp_prior.schemas.sharpness import (
+    ContrastiveFlatness,
+    Eigenvalues,
+    Frobenius,
+    LogDeterminant,
+    Measure,
+    RelativeFlatness,
+    ScaledEigenvalue,
+    SpectralDensity,
+    Trace,
+)
 from nngp_prior.schemas.training import Training
 
 _FIXED = 2**29  # the process, JAX and what it has compiled
 _CHUNKS = 2**29  # examples that are copied or worked on, and gradients of single examples
 _VECTORS = 20  # of P numbers: parameters, gradients, products and what is made of them
-_COMPILING = 5.0  # seconds
-_GRADIENTS = 50.0  # of a measure that does not say how many
+_COMPILING = 3.0  # seconds
+_LARGEST, _BOTH_ENDS = 10, 30  # Lanczos steps until ends of a spectrum have converged, as a rule
+_DOUBLINGS = 30  # of σ in PAC-Bayes bounds, before bisection
 _ROUNDS = {"sam": 2}  # gradients of a step
 _STEP, _UPDATE = 5e-5, 1e-9  # seconds of a step, and per parameter
-_FLOPS = 1e10  # a second, of small products, on two cores
+_GRADIENT = 4  # forward passes of a gradient
+_FLOPS = 5e10  # a second, of decompositions
 
 
 def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: Measure, dtype: str) -> Cost:
@@ -33,7 +60,8 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         dtype: of what is computed.
 
     Returns:
-        bytes at peak; seconds are right to a factor of about ten.
+        bytes at peak; seconds are right to a factor of two on cores of 2020s hardware that nothing else uses, those of
+        minimisations (``contrast-regret``, ``natural-contrast-regret``) an upper limit.
     """
     weights = weights_of(layers_of(architecture), shape[1:])[0]
     P, size = sum(each.parameters for each in weights), 4 if dtype == "float32" else 8
@@ -43,9 +71,7 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
     steps = min(getattr(options, "max_steps", getattr(options, "steps", 1)), P)
     kept = steps + (2 * probes if getattr(options, "method", "") == "xtrace" else 0)
     layers = len(weights) if getattr(options, "layer", None) == "each" else 1
-    products = layers * probes * steps
-    gradients = _GRADIENTS if products == 1 else 2.0 * products
-    gradient = 1e-3 + 3 * _forward(weights, shape[0])
+    gradient = 1e-3 + _GRADIENT * forward_seconds(weights, shape[0], dtype)
     memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + 16 * math.prod(shape)
     decomposition = 0.0
     if isinstance(measure, InDivergence):
@@ -53,7 +79,46 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         N = measure.fisher_examples or (shape[0] if measure.fisher_inputs == "same" else shape[0] // 2)
         memory += 3 * size * N * P
         decomposition = 10 * N * P * min(N, P) / _FLOPS
-    return Cost(memory, layers * _COMPILING + gradients * gradient + decomposition)
+    return Cost(memory, layers * (_COMPILING + _gradients(measure, P, shape[0]) * gradient) + decomposition)
+
+
+def _gradients(measure: Measure, P: int, n: int) -> float:
+    """Expected number of gradients of the whole data set, a Hessian product counted as two, a loss as a third."""
+    match measure:
+        case Frobenius() | LogDeterminant() | SpectralDensity():
+            probes = P if measure.probes == "basis" else measure.probes
+            return 2.0 * probes * min(getattr(measure, "steps", 1), P)
+        case Trace():
+            split = measure.method == "split"
+            return 1.0 if split else 2.0 * (P if measure.probes == "basis" else measure.probes)
+        case Eigenvalues() | ScaledEigenvalue():
+            steps = _BOTH_ENDS if getattr(measure, "smallest", 0) else _LARGEST
+            return 2.0 * min(measure.max_steps, P, steps)
+        case SAMSharpness() | ASAMSharpness() | FisherSAMSharpness():
+            return 3.0 + (measure.steps if measure.method == "ascent" else 0)
+        case Keskar():
+            iterations = measure.iterations or ITERATIONS[measure.mode]
+            runs = measure.starts if measure.mode == "sign-pgd" else 1
+            random = measure.subspace is not None or measure.mode == "zhang2021"
+            return 2.0 + iterations * runs * (measure.repeats if random else 1)
+        case PACBayes():
+            return measure.perturbations * (_DOUBLINGS - math.log2(measure.tolerance)) / 3
+        case ContrastRegret() | NaturalContrastRegret():
+            # Three minimisations a pair of minibatches, with a gradient a step.
+            return 3.0 * measure.pairs * measure.max_steps * _minibatch(measure, n)
+        case GradientContrast() | NaturalGradientContrast():
+            return 2.0 + 2 * measure.pairs * _minibatch(measure, n)
+        case ContrastiveFlatness():
+            return 2 * _gradients(measure.of, P, n)
+        case RelativeFlatness():
+            return 10.0
+        case _:
+            return 2.0
+
+
+def _minibatch(measure: Any, n: int) -> float:
+    """Part of the examples in a minibatch."""
+    return min(1.0, measure.batch / n)
 
 
 def training_cost(
@@ -77,28 +142,26 @@ def training_cost(
     rounds = _ROUNDS.get(optimizer.kind, 1) if optimizer.kind != "entropy-sgd" else optimizer.langevin_steps
     steps = -(-shape[0] // training.batch_size)
     # A gradient on each minibatch, and the outputs of all examples after the epoch.
-    epoch = (3 * rounds + 1) * _forward(weights, shape[0]) + steps * rounds * (_STEP + P * _UPDATE)
+    epoch = (_GRADIENT * rounds + 1) * forward_seconds(weights, shape[0], training.dtype) + steps * rounds * (
+        _STEP + P * _UPDATE
+    )
     size = 4 if training.dtype == "float32" else 8
     memory = _FIXED + size * networks * P * _VECTORS + 16 * math.prod(shape)
     return Cost(memory, _COMPILING + networks * epochs * epoch)
 
 
-def landscape_cost(architecture: Architecture, shape: tuple[int, ...], points: int) -> Cost:
+def landscape_cost(architecture: Architecture, shape: tuple[int, ...], points: int, dtype: str) -> Cost:
     """Memory and time of the loss at some points.
 
     Args:
         architecture: of the network.
         shape: of the examples, their number and the shape of one input.
         points: number of points.
+        dtype: of what is computed.
 
     Returns:
         peak memory and time.
     """
     weights = weights_of(layers_of(architecture), shape[1:])[0]
     memory = _FIXED + _CHUNKS + 8 * _VECTORS * sum(each.parameters for each in weights) + 16 * math.prod(shape)
-    return Cost(memory, _COMPILING + points * (1e-3 + _forward(weights, shape[0])))
-
-
-def _forward(weights: list[Weights], n: int) -> float:
-    """Seconds of a forward pass: each product is a multiplication and an addition."""
-    return 2 * n * sum(each.multiplications for each in weights) / _FLOPS
+    return Cost(memory, _COMPILING + points * (1e-3 + forward_seconds(weights, shape[0], dtype)))

@@ -15,14 +15,13 @@ from scipy.optimize import minimize
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.neighbourhoods import Keskar
+from nngp_prior.schemas.neighbourhoods import ITERATIONS, Keskar
 from nngp_prior.sharpness.climbing import BOX, FORWARD, averaged, climb
 from nngp_prior.sharpness.networks import precisely
 from nngp_prior.sharpness.problem import Problem
 from nngp_prior.sharpness.registry import CHECKS, MEASURES, Outcome, Quantity
 
 _EPSILON = {"keskar": 1e-3, "zhang2021": 1e-4, "sign-pgd": 1e-3}
-_ITERATIONS = {"keskar": 10, "zhang2021": 100, "sign-pgd": 30}
 
 Told = Callable[[int, int], None]  # (done, total) of one ascent
 
@@ -152,7 +151,7 @@ def _quasi_newton(problem: Problem, specification: Keskar, seed: int, repeat: in
         values.append(float(value))
         return -float(value), -np.asarray(g, np.float64)
 
-    options = {"maxiter": specification.iterations or _ITERATIONS["keskar"], "ftol": 0, "gtol": 0}
+    options = {"maxiter": specification.iterations or ITERATIONS["keskar"], "ftol": 0, "gtol": 0}
     bounds = np.stack([-widths, widths], axis=1)
     result = minimize(descent, np.zeros(len(widths)), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     told(1, 1)
@@ -172,7 +171,7 @@ def _by_signs(problem: Problem, box: Box, start: Array, steps: int) -> tuple[Arr
 
 def _sign_pgd(problem: Problem, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
     box = box_of(problem, specification, seed, repeat)
-    steps = specification.iterations or _ITERATIONS["sign-pgd"]
+    steps = specification.iterations or ITERATIONS["sign-pgd"]
     values, at_edge = [], []
     for start in range(specification.starts):
         corner = generator(seed, "start", repeat, start).integers(0, 2, len(box.widths)) * 2.0 - 1.0
@@ -201,7 +200,7 @@ def _epoch(problem: Problem, box: Box, theta: Array, batches: Integer[Array, "k 
 def _stochastic(problem: Problem, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
     """Ascent on minibatches."""
     box = box_of(problem, specification, seed, repeat)
-    epochs = specification.iterations or _ITERATIONS["zhang2021"]
+    epochs = specification.iterations or ITERATIONS["zhang2021"]
     m, theta = specification.batch, problem.theta
     k = problem.n // m
     with precisely():

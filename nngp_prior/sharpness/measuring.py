@@ -18,6 +18,7 @@ from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, igno
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.gradients import ContrastRegret, NaturalContrastRegret
 from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
 from nngp_prior.sharpness import (  # noqa: F401  (they register their measures)
     agreement,
@@ -105,7 +106,8 @@ def measure_problem(
     Returns:
         the figures.
     """
-    progress(Progress("measures", 0, len(specifications), _cost(problem, specifications)))
+    at_most = any(isinstance(each, ContrastRegret | NaturalContrastRegret) for each in specifications)
+    progress(Progress("measures", 0, len(specifications), _cost(problem, specifications), at_most))
     tell = without_cost(progress)
     value, gradient = problem.value_and_gradient(problem.theta)
     norm = float(scipy_norm(np.asarray(gradient), check_finite=False))

@@ -32,7 +32,7 @@ from nngp_prior.sharpness.products import product
 
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
 
-_VECTORS = 8  # whose products are found together at most
+_VECTORS = 10  # whose products are found together at most
 _VECTOR_BYTES = 2**27  # what they take
 
 Vector = Float[Array, " P"] | Float[np.ndarray, " P"]

@@ -297,7 +297,9 @@ def _fill(
     loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views of the same numbers
     missing = np.flatnonzero(np.isnan(error))
     saved, own = time.perf_counter(), problem.network.architecture
-    cost = None if isinstance(own, FromNetwork) else landscape_cost(own, problem.X.shape, len(missing))
+    cost = (
+        None if isinstance(own, FromNetwork) else landscape_cost(own, problem.X.shape, len(missing), str(problem.dtype))
+    )
     progress(Progress("points", len(grid) - len(missing), len(grid), cost))
     with precisely():
         along = jnp.asarray(directions, problem.dtype)

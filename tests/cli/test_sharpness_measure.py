@@ -125,8 +125,15 @@ def test_the_spectrum_is_drawn(run, trained: Path, tmp_path: Path) -> None:
     document = parse(ended.out)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert document["rows"] == 5
-    assert document["smallest_node"] >= -1e-12
+    assert document["smallest_node"] >= -1e-6 * document["largest_node"]
     assert np.trapezoid(document["density"], document["eigenvalues"]) == pytest.approx(1, abs=1e-3)
     assert [sum(weights) for weights in document["weights"]] == pytest.approx([1, 1, 1])
+    assert document["dtype"] == "float32"
+    precise = parse(run("sharpness", "spectrum", trained, *arguments, "--dtype", "float64", "--json").out)
+    height = max(precise["density"])
+    assert document["eigenvalues"] == pytest.approx(
+        precise["eigenvalues"], rel=1e-5, abs=1e-6 * precise["largest_node"]
+    )
+    assert document["density"] == pytest.approx(precise["density"], abs=1e-4 * height)
     assert "Plot: " in run("sharpness", "spectrum", trained, *arguments).out
     assert "--out" in run("sharpness", "spectrum", trained, "--out", tmp_path / "spectrum.jpg").err

@@ -208,6 +208,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, m
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_the_cost_comes_first_and_is_that_of_missing_networks(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).standard_normal((4, 3))
+    costs = []
+    for networks in (4, 8, 8):
+        seen: list[Progress] = []
+        how = MonteCarlo(networks=networks, batches=2)
+        monte_carlo_kernel(FullyConnected(width=50), X, how, state=tmp_path, progress=seen.append)
+        assert [event.cost for event in seen[1:]] == [None] * (len(seen) - 1)
+        costs.append(seen[0].cost)
+    few, more, none = costs
+    assert few is not None
+    assert more is not None
+    assert few.seconds < more.seconds
+    assert none is None  # all batches are there
+
+
 def test_a_network_is_the_same_however_many_there_are_and_in_whatever_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     few = monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(networks=4, batches=4))
     many = monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(networks=6, batches=6))

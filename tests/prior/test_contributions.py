@@ -27,6 +27,8 @@ def test_an_order_and_sizes() -> None:
     told: list[Progress] = []
     found = contributions(K, labels, order=order, sizes=[40, 20, 20], progress=told.append)
     assert found.sizes.tolist() == [20, 40, 60]
+    assert told[0].cost is not None
+    assert told[0].done == 0
     assert told[-1] == Progress("prefixes", 3, 3)
     assert found.value.sum() == pytest.approx(found.log_p.value, abs=1e-12)
     for i, end in enumerate((20, 40)):
