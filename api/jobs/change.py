@@ -93,6 +93,30 @@ class Change:
         self.connection.execute(update(JOBS).where(JOBS.c.number == number).values(values))
         self.jobs.add(job_id)
 
+    def next_turn(self, number: int) -> None:
+        """Put a job behind all others that wait: it was served.
+
+        Args:
+            number: of the job; one that has ended stays as it is.
+        """
+        waits = (JOBS.c.number == number) & JOBS.c.turn.is_not(None)
+        self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
+
+    def next_unit(self) -> Row[Any] | None:
+        """The first waiting unit of the job whose turn it is.
+
+        Returns:
+            with what a lease needs of its job; None if nothing waits.
+        """
+        waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, UNITS.c.until.is_(None)).exists()
+        jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn).limit(1)
+        number = self.connection.execute(jobs).scalar_one_or_none()
+        if number is None:
+            return None
+        unit = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
+        unit = unit.where(UNITS.c.job == number, UNITS.c.until.is_(None)).order_by(UNITS.c.place, UNITS.c.id)
+        return self.connection.execute(unit.limit(1)).one()
+
     def tell(self, number: int, type_: str, data: dict[str, Any]) -> None:
         """Add an event.
 
@@ -116,7 +140,7 @@ class Change:
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.job == number))
         self.connection.execute(delete(EVENTS).where(EVENTS.c.job == number, EVENTS.c.type == "progress"))
-        self.update(number, job_id, state=state, stage=None, finished=self.now, **values)
+        self.update(number, job_id, state=state, stage=None, turn=None, finished=self.now, **values)
         self.tell(number, state, data)
 
     def left(self, unit: Row[Any]) -> list[int]:
@@ -193,6 +217,7 @@ class Change:
             reason: how it died.
             status: of the row that turns out to be the cause.
         """
+        self.next_turn(unit.job)
         left, losses = self.left(unit), unit.losses + 1
         if not left:
             self.remove(unit)

@@ -17,7 +17,7 @@ from api.seals import DAMAGED
 
 _PAGE = 500  # results that are read at once
 # Requests and facts may hold megabytes of inputs; they are read where they are needed.
-_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "request", "facts"}]
+_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "request", "facts"}]
 
 
 class Reading:

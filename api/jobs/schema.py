@@ -39,12 +39,14 @@ JOBS = Table(
     Column("started", Double),
     Column("finished", Double),
     Column("told", Double),  # when the last event of progress was
+    Column("turn", BigInteger),  # in the order of jobs that wait; null if it has ended
     Index("ix_jobs_id", "id", unique=True),
     Index("ix_jobs_state", "state", "number"),
+    Index("ix_jobs_turn", "turn"),
 )
 
-# A unit waits while fence and until are null. Units in the order of their places: those that a unit is bisected into
-# keep its place. Rows are ranges, those with results among them: a record need not write them anew.
+# A unit waits while fence and until are null. Units of a job in the order of their places: those that a unit is
+# bisected into keep its place. Rows are ranges, those with results among them: a record need not write them anew.
 UNITS = Table(
     "units",
     METADATA,
@@ -59,8 +61,8 @@ UNITS = Table(
     Column("owner", Text),
     Column("fence", BigInteger),
     Column("until", Double),
-    Index("ix_units_queue", "until", "place", "id"),
-    Index("ix_units_job", "job"),
+    Index("ix_units_until", "until", "place", "id"),
+    Index("ix_units_queue", "job", "until", "place", "id"),
     sqlite_autoincrement=True,  # else the number of a unit that is gone would be given to another
 )
 
@@ -84,8 +86,8 @@ EVENTS = Table(
     sqlite_autoincrement=True,
 )
 
-# One row: the last number that was given to a place in the queue or to a claim. Whoever writes locks it first where a
-# database lets several write at once.
+# One row: the last number that was given to a place in the queue, a turn or a claim. Whoever writes locks it first
+# where a database lets several write at once.
 TICKETS = Table(
     "tickets", METADATA, Column("id", Integer, primary_key=True), Column("last", BigInteger, nullable=False)
 )

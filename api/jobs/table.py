@@ -97,7 +97,7 @@ class JobTable(Reading):
                 "started": None,
             }
             values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
-            values |= {"request_id": request_id, "given_up": 0, "summary": summary}
+            values |= {"request_id": request_id, "given_up": 0, "summary": summary, "turn": change.tickets()}
             if known is None:
                 values |= {"id": job_id, "kind": kind, "unit": plan.unit}
                 values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
@@ -133,7 +133,9 @@ class JobTable(Reading):
         return len(units)
 
     def claim(self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None) -> Lease | None:
-        """Take the unit that waits longest, if it fits. Nothing overtakes it: a unit that needs all cores gets them.
+        """Take the next unit if it fits. Jobs take turns: the next unit is of the job that was served longest ago.
+
+        Nothing overtakes it: a unit that needs all cores gets them.
 
         Args:
             owner: who will compute it.
@@ -145,13 +147,9 @@ class JobTable(Reading):
             the lease; None if nothing waits or the next unit does not fit.
         """
         total = cores if all_cores is None else all_cores
-        oldest = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
-        oldest = oldest.where(UNITS.c.until.is_(None)).order_by(UNITS.c.place, UNITS.c.id).limit(1)
         with self._change() as change:
-            unit = change.connection.execute(oldest).one_or_none()
-            while unit is not None and (unit.request is DAMAGED or unit.rows is DAMAGED):
+            while (unit := change.next_unit()) is not None and DAMAGED in (unit.request, unit.rows):
                 change.fail_damaged(unit)
-                unit = change.connection.execute(oldest).one_or_none()
             if unit is None:
                 return None
             needed = min(unit.cores or total, total)
@@ -160,6 +158,7 @@ class JobTable(Reading):
             fence, until = change.tickets(), change.now + self._lease_seconds
             taken = {"owner": owner, "fence": fence, "until": until}
             change.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(taken))
+            change.next_turn(unit.job)
             if unit.state == State.ACCEPTED:
                 change.update(unit.job, unit.job_id, state=State.RUNNING, started=change.now)
                 change.tell(unit.job, "running", {})

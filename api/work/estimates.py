@@ -17,7 +17,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.estimator import EP, SMC, Estimator
 from nngp_prior.schemas.request import EstimateRequest, KernelRequest
 
-_SECONDS = 60.0  # of a chunk
+_SECONDS = 10.0  # of a chunk: so long other jobs wait for it
 _SHORTEST = 2.0  # not worth sharing out
 
 
@@ -100,6 +100,6 @@ def _bytes(n: int, estimator: Estimator, threads: int) -> int:
 
 
 def _size(rows: int, each: float, workers: int) -> int:
-    """Rows of a chunk: about a minute's, and twice as many chunks as workers where there is work for them."""
+    """Rows of a chunk: some seconds', and twice as many chunks as workers where there is work for them."""
     chunks = max(math.ceil(rows * each / _SECONDS), min(2 * workers, math.ceil(rows * each / _SHORTEST)), 1)
     return math.ceil(rows / chunks)

@@ -35,7 +35,8 @@ class ModelJob:
 class Model:
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
-        self.units: list[Unit] = []  # in the order of the queue
+        self.units: list[Unit] = []  # those of a job in their order
+        self.turns: list[str] = []  # jobs that have not ended, the next one first
         self.claims = 0
 
     def left(self, unit: Unit) -> list[int]:
@@ -44,8 +45,14 @@ class Model:
     def held(self, claim: int) -> Unit | None:
         return next((unit for unit in self.units if unit.holder == claim), None)
 
+    def next_turn(self, name: str) -> None:
+        if name in self.turns:
+            self.turns.remove(name)
+            self.turns.append(name)
+
     def end(self, name: str, state: str) -> None:
         self.units = [unit for unit in self.units if unit.job != name]
+        self.turns.remove(name)
         self.jobs[name].state, self.jobs[name].stage = state, None
         self.jobs[name].events.append(state)
 
@@ -60,6 +67,7 @@ class Model:
             self.jobs[name] = ModelJob(attempt=old.attempt + 1, results=kept)
         else:
             return False
+        self.turns.append(name)
         start = 0
         for size in SHAPES[name]:
             unit = Unit(name, list(range(start, start + size)))
@@ -69,11 +77,13 @@ class Model:
         return True
 
     def claim(self, cores: int, now: float) -> tuple[str, list[int]] | None:
-        unit = next((unit for unit in self.units if unit.holder is None), None)
+        waiting = [unit for name in self.turns for unit in self.units if unit.job == name and unit.holder is None]
+        unit = next(iter(waiting), None)
         if unit is None or (CORES[unit.job] or ALL_CORES) > cores:
             return None
         self.claims += 1
         unit.holder, unit.until = self.claims, now + LEASE
+        self.next_turn(unit.job)
         job = self.jobs[unit.job]
         if job.state == "accepted":
             job.state = "running"
@@ -114,6 +124,7 @@ class Model:
         unit = self.held(claim)
         if unit is None:
             return
+        self.next_turn(unit.job)
         left = self.left(unit)
         if left:
             unit.losses += 1
