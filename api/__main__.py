@@ -6,6 +6,7 @@ What whoever starts it can mend (a setting, the port, the store) is told in one 
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 import sys
 from contextlib import ExitStack, suppress
@@ -19,6 +20,8 @@ from api.settings import ServerSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.settings import ADDRESS
 
+_COLLECTIONS = (2_000, 10, 1_000)  # new objects, and collections of younger ones, from one to the next
+_SWITCH = 0.002  # seconds that a thread may compute while others want to
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -35,6 +38,7 @@ def main() -> None:
             starting = _Starting(app, address)
         except (NngpPriorError, OSError) as error:
             _refuse(error)
+        _run_smoothly()
         try:
             Server(app, settings, starting).run(sockets)
         except KeyboardInterrupt:
@@ -43,6 +47,18 @@ def main() -> None:
             if starting.error is None:
                 raise
             _refuse(starting.error)
+
+
+def _run_smoothly() -> None:
+    """Have no thread keep the others for long.
+
+    A full collection of garbage stops all of them for a tenth of a second a million objects. What has been imported is
+    no garbage, and a large request is a million objects that are soon gone without a collection.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
+    sys.setswitchinterval(_SWITCH)
 
 
 def listen(settings: ServerSettings) -> list[socket.socket]:

@@ -24,6 +24,7 @@ from nngp_prior.schemas.pieces import decode
 STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
 _OPEN_BYTES = 1024  # of those without a token
 _SMALL = 2**15  # bytes that are parsed and validated at once, between two other events of the loop
+_MEMBERS = 20_000  # of an object
 _LARGE = 2**18  # bytes of which only so many bodies are held at a time:
 _HELD = 4
 
@@ -159,7 +160,7 @@ def _validated(field: Any, body: bytes, most: int) -> Any:
         detail = f"The body has {values:,} values, and {most:,} are allowed (NNGP_MAX_BODY_VALUES). "
         raise Problem(413, "too-many-values", f"{detail}Upload arrays with PUT /v1/blobs/{{sha256}}, or send less.")
     try:
-        value = decode(body)
+        value = decode(body, _MEMBERS)
     except json.JSONDecodeError as error:
         context = {"error": error.msg}
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "input": {}, "ctx": context}

@@ -18,7 +18,8 @@ from api.problems import Problem
 from api.settings import ServerSettings
 
 _GRACE = 5  # seconds for open answers, once it shall end
-_BACKLOG = 512  # connections that wait; asyncio tries to accept as many each time, even when no descriptors are left
+_BACKLOG = 512  # connections that wait
+_ACCEPTED = 8  # at once; asyncio tries to accept as many each time, even when no descriptors are left
 _LINGER = 1.0  # seconds from an answer to the end of its connection, so that it is read before the connection is reset
 
 
@@ -34,7 +35,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: ServerSettings, outer: ASGIApp | None = None) -> None:
         self._application = app
         most = min(settings.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        protocol: Any = partial(Connection, most=most, header_timeout=settings.header_timeout)
+        idle: dict[Connection, None] = {}
+        protocol: Any = partial(Connection, most=most, header_timeout=settings.header_timeout, idle=idle)
         config = uvicorn.Config(
             outer or app,
             http=protocol,
@@ -45,9 +47,15 @@ class Server(uvicorn.Server):
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
             timeout_graceful_shutdown=_GRACE,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED,
         )
         super().__init__(config)
+
+    @override
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)
 
     @override
     async def shutdown(self, sockets: Any = None) -> None:
@@ -59,11 +67,20 @@ class Connection(H11Protocol):
     """A connection, which is ended if it has sent no whole header for some time since its last answer.
 
     One more than there may be ends the one that has been idle for longest; if none is idle, it is answered 503.
+
+    Args:
+        *args: as uvicorn has them.
+        most: number of connections.
+        header_timeout: seconds.
+        idle: connections on which no request is answered, in the order in which they came to be so; shared by all.
+        **options: as uvicorn has them.
     """
 
-    def __init__(self, *args: Any, most: int, header_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, most: int, header_timeout: float, idle: dict[Connection, None], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._most, self._header_timeout = most, header_timeout
+        self._most, self._header_timeout, self._idle = most, header_timeout, idle
         self._ending: asyncio.TimerHandle | None = None  # while no request is answered
         self._refused = False
 
@@ -101,25 +118,26 @@ class Connection(H11Protocol):
             self._answering()
         elif self._ending is None and not self.transport.is_closing():
             self._ending = self.loop.call_later(self._header_timeout, self._end)
+            self._idle[self] = None
 
     def _answering(self) -> None:
+        self._idle.pop(self, None)
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
 
     def _end(self) -> None:
+        self._answering()
         if self.transport.get_write_buffer_size():  # what is not read would keep it open
             self.transport.abort()
         else:
             self.transport.close()
 
     def _end_another(self) -> bool:
-        idle = [each for each in self.connections if isinstance(each, Connection) and each._ending is not None]
-        oldest = min(idle, key=lambda each: each._ending.when() if each._ending else 0.0, default=None)
-        if oldest is None:
-            return False
-        oldest._end()
-        return True
+        oldest = next(iter(self._idle), None)
+        if oldest is not None:
+            oldest._end()
+        return oldest is not None
 
     def _refuse(self) -> None:
         self._refused = True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from benchmarks import (
     accuracy,
+    attack,
     backends,
     boolean,
     bounds,
@@ -56,6 +57,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "service": service.run,
     "kills": kills.run,
     "mixed": mixed.run,
+    "attack": attack.run,
     "sharpness": sharpness.run,
     "images": images.run,
     "convolutions": convolutions.run,

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from api.jobs.models import OPEN, Job, State
+from api.jobs.models import OPEN, Event, Job, State
 from api.jobs.table import JobTable
 from api.problems import stopping
+
+
+class _Feed:
+    """What all subscribers to a job are told, read once for each change."""
+
+    def __init__(self) -> None:
+        self.reading = asyncio.Lock()
+        self.stale = True
+        self.glance: tuple[State, int] | None = None
+        self.events: list[Event] = []
+
+    def add(self, events: list[Event]) -> None:
+        """Events since the last; with a new attempt, those of the one before are over."""
+        self.events += events
+        starts = [i for i, event in enumerate(self.events) if event.type == "accepted"]
+        del self.events[: max(starts, default=0)]
 
 
 class Changes:
@@ -26,6 +43,7 @@ class Changes:
         self._table = table
         self._loop: asyncio.AbstractEventLoop | None = None  # that the coroutines are in
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._feeds: dict[str, _Feed] = {}
         self._closing = False
         self._stop: Callable[[], None] = table.listen(self._changed)
 
@@ -58,6 +76,26 @@ class Changes:
             self._waiting[job_id].discard(event)
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
+                self._feeds.pop(job_id, None)
+
+    async def news(self, job_id: str, after: int) -> tuple[tuple[State, int] | None, list[Event]]:
+        """What happened to a job, for those who are inside :meth:`of`.
+
+        Args:
+            job_id: of the job.
+            after: id of the last event that is known.
+
+        Returns:
+            state and version, None if there is no such job; and the later events.
+        """
+        feed = self._feeds.setdefault(job_id, _Feed())
+        async with feed.reading:
+            if feed.stale:
+                feed.stale = False
+                last = feed.events[-1].id if feed.events else 0
+                feed.glance = await run_in_threadpool(self._table.glance, job_id)  # first: at its end all are there
+                feed.add(await run_in_threadpool(self._table.events, job_id, last))
+        return feed.glance, feed.events[bisect_right(feed.events, after, key=lambda event: event.id) :]
 
     async def ended(self, job_id: str, seconds: float) -> Job | None:
         """Wait for the end of a job.
@@ -105,5 +143,7 @@ class Changes:
             self._loop.call_soon_threadsafe(self._wake, job_id)
 
     def _wake(self, job_id: str) -> None:
+        if job_id in self._feeds:
+            self._feeds[job_id].stale = True
         for event in self._waiting.get(job_id, ()):
             event.set()

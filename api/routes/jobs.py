@@ -1,15 +1,15 @@
 """Jobs: their states, results and events."""
 
+import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from api.deps import Digest, Shared
 from api.documents import JobDocument, Link, job_document, results_response, rows_of
@@ -21,7 +21,15 @@ from api.service import Service
 from api.work import WORK
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_CALM = 0.2  # seconds between two looks at a job that changes often
+_ALIVE = 15.0  # seconds after which a subscriber hears that there is nothing new
 _NDJSON, _NPY = "application/x-ndjson", "application/x-npy"
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
 
 
 class JobList(BaseModel):
@@ -99,30 +107,42 @@ def results(
     return results_response(service, job)
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse)
-async def events(
+@router.get(
+    "/{job_id}/events",
+    response_class=EventStream,
+    responses={200: {"content": {EventStream.media_type: {"schema": {"type": "string"}}}, "description": "events"}},
+)
+def events(
     job: JobOf,
     service: Shared,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     """What happened to a job and what happens, until it ends; ``Last-Event-ID`` goes on behind that event."""
-    after = last_event_id or 0
-    with service.changes.of(job.id) as changed:
-        while True:
-            changed.clear()
-            now = await run_in_threadpool(service.table.glance, job.id)
-            for event in await run_in_threadpool(service.table.events, job.id, after):
-                after = event.id
-                yield ServerSentEvent(id=str(event.id), event=event.type, data=event.data)
-            if now is None or now[0] not in OPEN or service.stopping:
-                return
-            await changed.wait()
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventStream(_events(service, job.id, last_event_id or 0), headers=headers)
 
 
 @router.delete("/{job_id}", status_code=202)
 def dismiss(job: JobOf, service: Shared) -> JobDocument:
     """Stop a job; rows that are finished are kept for a new attempt. One that has ended stays as it is."""
     return job_document(service.table.dismiss(job.id) or job)
+
+
+async def _events(service: Service, job_id: str, after: int) -> AsyncIterator[str]:
+    with service.changes.of(job_id) as changed:
+        while True:
+            changed.clear()
+            now, found = await service.changes.news(job_id, after)
+            if found:
+                after = found[-1].id
+                yield "".join(f"event: {each.type}\ndata: {json.dumps(each.data)}\nid: {each.id}\n\n" for each in found)
+            if now is None or now[0] not in OPEN or service.stopping:
+                return
+            await asyncio.sleep(_CALM)
+            try:
+                await asyncio.wait_for(changed.wait(), _ALIVE)
+            except TimeoutError:
+                yield ": nothing new\n\n"
 
 
 def _is_known(job: Job, tags: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from nngp_prior.data.own_files import read_inputs
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.large_arrays import first_not_finite, release
+from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 from nngp_prior.schemas.text import one_line
 
@@ -280,4 +281,4 @@ def _boolean(dataset: Boolean) -> Raw:
 
 @DATASETS.register(Inline)
 def _inline(dataset: Inline) -> Raw:
-    return _from_arrays(np.array(dataset.x), None if dataset.classes is None else np.array(dataset.classes))
+    return _from_arrays(plain_array(dataset.x), None if dataset.classes is None else np.array(dataset.classes))

@@ -34,6 +34,8 @@ def plain_array(values: Any) -> np.ndarray:
     parts = values if isinstance(values, list | tuple) else (values,)
     if any(np.ma.is_masked(part) for part in parts):
         raise TypeError("some of its values are masked: fill them in, or leave these inputs out")
+    if isinstance(values, list | tuple) and values and all(isinstance(part, list | tuple) for part in values):
+        return np.stack([np.asarray(part) for part in values])  # other threads run between two of them
     return np.asarray(values)
 
 

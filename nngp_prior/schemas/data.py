@@ -156,7 +156,7 @@ def _nested(x: object) -> object:
         raise ValueError("Give at least one input, each a row of numbers or an image (height, width[, channels])")
     if not np.isfinite(X).all():
         raise ValueError("Give finite numbers")
-    return _as_tuples((X.astype(np.float64) + 0.0).tolist())  # + 0: there is one zero
+    return _as_tuples(X.astype(np.float64) + 0.0)  # + 0: there is one zero
 
 
 def _require_numbers(x: object) -> None:
@@ -168,8 +168,8 @@ def _require_numbers(x: object) -> None:
             _require_numbers(part)
 
 
-def _as_tuples(x: Any) -> Any:
-    return tuple(_as_tuples(part) for part in x) if isinstance(x, list) else x
+def _as_tuples(X: np.ndarray) -> tuple[Any, ...]:
+    return tuple(X.tolist()) if X.ndim == 1 else tuple(map(_as_tuples, X))
 
 
 class Inline(_DataSet):

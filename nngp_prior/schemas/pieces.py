@@ -11,9 +11,6 @@ from typing import Any
 _PIECE = 1000  # values that are encoded at once
 _SMALL = 2**15  # characters that are decoded at once
 _ENCODER = json.JSONEncoder()
-_DECODER = JSONDecoder()
-# In Python, between whose steps other threads run.
-_DECODER.scan_once = py_make_scanner(_DECODER)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def pieces(value: Any, encoder: json.JSONEncoder) -> Iterator[str]:
@@ -59,11 +56,12 @@ def encode(value: Any) -> str:
     return "".join(pieces(value, _ENCODER))
 
 
-def decode(text: str | bytes) -> Any:
+def decode(text: str | bytes, most: int | None = None) -> Any:
     """Decode a document as ``json.loads`` does.
 
     Args:
         text: of the document; UTF-8 where it is bytes.
+        most: number of members that an object may have; any number when absent.
 
     Returns:
         the value.
@@ -71,10 +69,22 @@ def decode(text: str | bytes) -> Any:
     Raises:
         JSONDecodeError: it is no JSON.
         UnicodeDecodeError: it is not UTF-8.
+        ValueError: an object has too many members.
         RecursionError: it is nested too deeply.
     """
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if most is not None and len(pairs) > most:
+            raise ValueError(f"an object has {len(pairs):,} members, and {most:,} are allowed")
+        return dict(pairs)
+
     text = text if isinstance(text, str) else text.decode()
-    return json.loads(text) if len(text) <= _SMALL else _DECODER.decode(text)
+    if len(text) <= _SMALL:
+        return json.loads(text)
+    decoder = JSONDecoder(object_pairs_hook=members)
+    # In Python, between whose steps other threads run.
+    decoder.scan_once = py_make_scanner(decoder)  # pyright: ignore[reportAttributeAccessIssue]
+    return decoder.decode(text)
 
 
 def _parts(values: list[Any]) -> Iterator[list[Any]]:

@@ -43,9 +43,9 @@ def test_bodies_with_too_many_values(tmp_path: Path) -> None:
 def test_large_bodies_are_not_read_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = []
 
-    def watched(body: bytes) -> Any:
+    def watched(*given: Any) -> Any:
         where.append(asyncio._get_running_loop())
-        return decode(body)
+        return decode(*given)
 
     monkeypatch.setattr("api.bodies.decode", watched)
     with client(tmp_path) as api:
@@ -94,6 +94,10 @@ def test_only_some_large_bodies_are_held_at_a_time(tmp_path: Path, monkeypatch: 
         assert max(most) <= 2
 
     asyncio.run(all_of_them())
+
+
+def test_objects_with_too_many_members(api: TestClient) -> None:
+    problem(api.post("/v1/datasets", json={**DIGITS, **{str(i): i for i in range(20_000)}}), 422, "invalid-request")
 
 
 def test_bodies_of_open_paths_are_short(api: TestClient) -> None:
