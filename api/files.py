@@ -122,13 +122,21 @@ class StoreLock:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._path = folder / "service.lock"
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
             remedy = "End that one, or set NNGP_HOME to another folder."
             raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy) from None
+
+    def holds(self) -> bool:
+        """True unless the lock file was removed or replaced, which lets another service in."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Let others have it."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import uuid
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import anyio.to_thread
 import psutil
+import structlog
 from anyio import CapacityLimiter
+from pydantic import ValidationError
 
 from api.blobs import BlobStore
 from api.executors.base import Executor
@@ -22,20 +25,22 @@ from api.housekeeping import Housekeeping
 from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
-from api.problems import Problem
+from api.problems import Problem, problem_of
 from api.register import Register
 from api.settings import ServerSettings
-from api.work import Limits
-from nngp_prior.errors import InvalidInput
+from api.work import WORK, Limits
+from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.schemas.request import RequestLabelling
+from nngp_prior.versions import versions
 
 T = TypeVar("T")
 _COMPILED_BYTES = 10**9  # what JAX has compiled
 _LOADING = 2  # requests that load data at a time
+_log = structlog.get_logger(__name__)
 
 
 class Service:
@@ -46,6 +51,7 @@ class Service:
         executor: computes; processes on this machine when absent.
 
     Attributes:
+        lock: on the store.
         limits: of what computes.
         blobs: uploaded arrays.
         kernels: the cache.
@@ -65,7 +71,7 @@ class Service:
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
-        self._lock = StoreLock(home)
+        self.lock = StoreLock(home)
         memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
         self.blobs = BlobStore(settings)
         self.blobs.start()
@@ -76,20 +82,22 @@ class Service:
         self.spectra = Register(home / "catalogue" / "spectra", free)
         url = settings.database_url or f"sqlite:///{home / 'service.sqlite'}"
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
-        self.table.reclaim()  # the lock on the store says that who had leases is gone
+        owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.table.reclaim(owner)  # the lock on the store says that who had leases is gone
         self.changes = Changes(self.table)
         executor = executor or _local_executor(settings, self.blobs, memory)
         self.limits = Limits(cores(), memory - executor.resident)
         self.dispatcher = Dispatcher(
             self.table,
             executor,
-            owner=f"{socket.gethostname()}-{os.getpid()}",
+            owner=owner,
             cores=self.limits.cores,
             memory_limit=self.limits.bytes,
             min_free_disk=free,
             folder=home,
             lease_seconds=settings.lease_seconds,
         )
+        self._begin_outdated_anew()
         self.dispatcher.start()
         compiled = home / "xla"
         compiled.mkdir(mode=0o700, exist_ok=True)
@@ -133,6 +141,20 @@ class Service:
             raise Problem(422, "too-many-rows", f"labellings: {message}", errors)
         return count
 
+    def _begin_outdated_anew(self) -> None:
+        """Plan open jobs of other versions again, without their rows: rows of two versions do not make one result."""
+        for job in self.table.outdated(versions()):
+            _log.warning("a job begins anew, since versions have changed", job=job.id, rows=job.done)
+            try:
+                work = WORK[job.kind]
+                content, _ = self.table.request(job.id)
+                request = work.request.model_validate(content)
+                plan = work.plan(request, self.bench, self.limits)
+            except (NngpPriorError, ValidationError, Problem, KeyError) as error:
+                self.table.refuse(job.id, problem_of(error).document())
+            else:
+                self.table.submit(job.id, job.kind, content, plan, job.request_id, job.summary, anew=True)
+
     def disk_is_full(self) -> bool:
         """Whether less of the disk is free than has to stay so."""
         return shutil.disk_usage(self.settings.home).free < self.settings.min_free_disk
@@ -149,7 +171,7 @@ class Service:
         self.changes.close()
         self.dispatcher.stop()
         self.table.close()
-        self._lock.release()
+        self.lock.release()
 
 
 def _local_executor(settings: ServerSettings, blobs: BlobStore, memory: int) -> LocalExecutor:

@@ -30,13 +30,15 @@ class Change:
     Args:
         connection: in a transaction.
         now: the time, the same for all that it writes.
+        steady: seconds of the monotonic clock, by which leases end.
+        age: the store's time.
 
     Attributes:
         jobs: ids of those that it changed.
     """
 
-    def __init__(self, connection: Connection, now: float) -> None:
-        self.connection, self.now = connection, now
+    def __init__(self, connection: Connection, now: float, steady: float, age: float) -> None:
+        self.connection, self.now, self.steady, self.age = connection, now, steady, age
         self.jobs: set[str] = set()
 
     def held(self, lease: Lease) -> Row[Any] | None:
@@ -65,7 +67,7 @@ class Change:
         Returns:
             as :meth:`held`; None if all leases hold.
         """
-        oldest = _HELD.where(UNITS.c.until < self.now).order_by(UNITS.c.until, UNITS.c.place, UNITS.c.id)
+        oldest = _HELD.where(UNITS.c.until < self.steady).order_by(UNITS.c.until, UNITS.c.place, UNITS.c.id)
         return self.connection.execute(oldest.limit(1)).one_or_none()
 
     def tickets(self, count: int = 1) -> int:
@@ -102,15 +104,20 @@ class Change:
         waits = (JOBS.c.number == number) & JOBS.c.turn.is_not(None)
         self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
 
-    def next_unit(self) -> Row[Any] | None:
+    def next_unit(self, but: str | None = None) -> Row[Any] | None:
         """The first waiting unit of the job whose turn it is.
+
+        Args:
+            but: id of a job that is passed over.
 
         Returns:
             with what a lease needs of its job; None if nothing waits.
         """
         waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, UNITS.c.until.is_(None)).exists()
-        jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn).limit(1)
-        number = self.connection.execute(jobs).scalar_one_or_none()
+        jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn)
+        if but is not None:
+            jobs = jobs.where(JOBS.c.id != but)
+        number = self.connection.execute(jobs.limit(1)).scalar_one_or_none()
         if number is None:
             return None
         unit = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
@@ -140,7 +147,7 @@ class Change:
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.job == number))
         self.connection.execute(delete(EVENTS).where(EVENTS.c.job == number, EVENTS.c.type == "progress"))
-        self.update(number, job_id, state=state, stage=None, turn=None, finished=self.now, **values)
+        self.update(number, job_id, state=state, stage=None, turn=None, finished=self.now, ended=self.age, **values)
         self.tell(number, state, data)
 
     def left(self, unit: Row[Any]) -> list[int]:
@@ -282,6 +289,19 @@ class Change:
         for row in rows:
             self.connection.execute(delete(RESULTS).where(RESULTS.c.job == number, RESULTS.c.row == row))
         return len(rows)
+
+    def empty(self, number: int) -> int:
+        """Delete the units and the results of a job.
+
+        Args:
+            number: of the job.
+
+        Returns:
+            how many results are left: 0.
+        """
+        for table in (UNITS, RESULTS):
+            self.connection.execute(delete(table).where(table.c.job == number))
+        return 0
 
     def forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
         """Replace a damaged result by one without numbers; submitting the job again computes it.

@@ -23,6 +23,7 @@ from nngp_prior.errors import ResourceLimit
 T = TypeVar("T")
 _TICK = 1.0  # seconds; what other processes do to the table, and to the disk, is noticed so late at most
 _CALM = 0.2  # seconds from a change of a job that runs to looking whether it is still to run
+_RECENT = 15.0  # seconds for which a slot is kept for other jobs after one of them had it
 _STOP_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0
 _TROUBLE = 60.0  # seconds between two lines on a table that cannot be used
@@ -62,6 +63,7 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._claiming = threading.Lock()
         self._running: dict[int, _Run] = {}  # by fence
+        self._served: dict[str, tuple[float, float]] = {}  # when jobs got a slot, at first and at last
         self._news = threading.Condition()
         self._is_news = True
         self._changed = threading.Event()  # a job that runs, by somebody else
@@ -140,7 +142,9 @@ class Dispatcher:
             try:
                 if shutil.disk_usage(self._folder).free < self._min_free_disk:
                     return None
-                lease = self._table.claim(self._owner, cores, free_bytes, all_cores=self._cores)
+                lease = self._table.claim(
+                    self._owner, cores, free_bytes, all_cores=self._cores, but=self._with_all_other_slots()
+                )
             except Exception as error:
                 if self._trouble.due():
                     _log.exception("no unit could be claimed", error=str(error))
@@ -149,7 +153,21 @@ class Dispatcher:
             if lease is None:
                 return None
             self._running[lease.fence] = run = _Run(self, lease)
+            now = time.monotonic()
+            self._served[lease.job] = (self._served.get(lease.job, (now,))[0], now)
             return run
+
+    def _with_all_other_slots(self) -> str | None:
+        """The job that has all slots but one and leaves that to others, since some have come after it and recently."""
+        running = {run.lease.job for run in self._running.values()}
+        since = time.monotonic() - _RECENT
+        self._served = {job: at for job, at in self._served.items() if at[1] > since or job in running}
+        if len(running) != 1 or len(self._running) < self._executor.slots - 1:
+            return None
+        (job,) = running
+        since = max(since, self._served[job][0])
+        others = [at for other, (_, at) in self._served.items() if other != job and at > since]
+        return job if others else None
 
     def _carry_out(self, run: _Run) -> None:
         lease = run.lease

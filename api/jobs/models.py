@@ -84,7 +84,7 @@ class Lease:
         cores: how many it may use.
         bytes: peak memory.
         fence: number of this claim, larger than that of any before; what is written under an older one is refused.
-        until: when it ends unless it is prolonged, seconds since 1970.
+        until: when it ends unless it is prolonged, seconds of the monotonic clock.
     """
 
     unit: int

@@ -17,7 +17,7 @@ from api.seals import DAMAGED
 
 _PAGE = 500  # results that are read at once
 # Requests and facts may hold megabytes of inputs; they are read where they are needed.
-_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "request", "facts"}]
+_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
 
 
 class Reading:
@@ -99,6 +99,23 @@ class Reading:
             found = connection.execute(query).all()
         more = len(found) > limit
         return [_job(row[1:]) for row in found[:limit]], cursor_of(found[limit - 1].number) if more else None
+
+    def outdated(self, versions: dict[str, str]) -> list[Job]:
+        """Open jobs that were planned, and perhaps begun, under other versions.
+
+        Args:
+            versions: of what numbers depend on, now.
+
+        Returns:
+            the jobs; those whose facts are damaged are among them.
+        """
+        found = []
+        with self.database.read() as connection:
+            query = select(JOBS.c.facts, *_OF_JOB).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.number)
+            for facts, *row in connection.execute(query):
+                if facts is DAMAGED or facts.get("versions", versions) != versions:
+                    found.append(_job(row))
+        return found
 
     def open_jobs(self) -> int:
         """How many jobs are accepted or running.

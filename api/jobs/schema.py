@@ -39,6 +39,7 @@ JOBS = Table(
     Column("started", Double),
     Column("finished", Double),
     Column("told", Double),  # when the last event of progress was
+    Column("ended", Double),  # by the store's time, from which its age is counted
     Column("turn", BigInteger),  # in the order of jobs that wait; null if it has ended
     Index("ix_jobs_id", "id", unique=True),
     Index("ix_jobs_state", "state", "number"),
@@ -60,7 +61,7 @@ UNITS = Table(
     Column("interruptions", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("fence", BigInteger),
-    Column("until", Double),
+    Column("until", Double),  # of the monotonic clock
     Index("ix_units_until", "until", "place", "id"),
     Index("ix_units_queue", "job", "until", "place", "id"),
     sqlite_autoincrement=True,  # else the number of a unit that is gone would be given to another
@@ -90,4 +91,14 @@ EVENTS = Table(
 # where a database lets several write at once.
 TICKETS = Table(
     "tickets", METADATA, Column("id", Integer, primary_key=True), Column("last", BigInteger, nullable=False)
+)
+
+# One row: the store's time and the clock's, when it was written down, and the service that uses the database.
+STORE = Table(
+    "store",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("wall", Double, nullable=False),
+    Column("owner", Text),
 )

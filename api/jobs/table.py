@@ -21,7 +21,8 @@ from api.jobs.change import Change
 from api.jobs.models import OPEN, Job, Lease, State
 from api.jobs.reading import Reading, find
 from api.jobs.rows import ranges_of
-from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.jobs.schema import EVENTS, JOBS, RESULTS, STORE, UNITS
+from api.jobs.store_time import StoreTime
 from api.problems import DamagedStore
 from api.seals import DAMAGED
 from api.work.base import Plan
@@ -39,18 +40,32 @@ class JobTable(Reading):
     Args:
         url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
         lease_seconds: how long a claim holds unless it is prolonged.
-        clock: the time in seconds since 1970.
+        clock: the time in seconds since 1970, as clients are told it; nothing depends on it.
+        steady: seconds of a clock that is never set.
+
+    Attributes:
+        taken: True once another service has begun to use the database.
     """
 
-    def __init__(self, url: str, *, lease_seconds: float = 15.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_seconds: float = 15.0,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(url)
-        self._lease_seconds, self._clock = lease_seconds, clock
+        self._lease_seconds, self._clock, self._steady = lease_seconds, clock, steady
+        self._age = StoreTime(self.database, clock, steady)
+        self._owner: str | None = None
+        self.taken = False
         self._listeners: list[Callable[[str], None]] = []
 
     @contextmanager
     def _change(self) -> Iterator[Change]:
         with self.database.write() as connection:
-            change = Change(connection, self._clock())
+            change = Change(connection, self._clock(), self._steady(), self._age())
             yield change
         for job_id in change.jobs:
             for callback in tuple(self._listeners):
@@ -67,6 +82,8 @@ class JobTable(Reading):
         plan: Plan,
         request_id: str | None = None,
         summary: dict[str, Any] | None = None,
+        *,
+        anew: bool = False,
     ) -> tuple[Job, bool]:
         """Accept a job, or find the one that there is.
 
@@ -80,13 +97,14 @@ class JobTable(Reading):
             plan: its rows, in chunks.
             request_id: of whoever asks, for finding in logs what came of it.
             summary: of the request, for lists.
+            anew: begin a new attempt in any case, and without the rows that it has.
 
         Returns:
             the job, and whether this call made it, or a new attempt of it.
         """
         with self._change() as change:
             known = find(change.connection, job_id)
-            if known is not None and known.is_final:
+            if known is not None and known.is_final and not anew:
                 return known, False
             values: dict[str, Any] = {
                 "request": request,
@@ -96,7 +114,14 @@ class JobTable(Reading):
                 "error": None,
                 "started": None,
             }
-            values |= {"finished": None, "told": None, "updated": change.now, "rows": plan.rows, "facts": plan.facts}
+            values |= {
+                "finished": None,
+                "ended": None,
+                "told": None,
+                "updated": change.now,
+                "rows": plan.rows,
+                "facts": plan.facts,
+            }
             values |= {"request_id": request_id, "given_up": 0, "summary": summary, "turn": change.tickets()}
             if known is None:
                 values |= {"id": job_id, "kind": kind, "unit": plan.unit}
@@ -106,6 +131,8 @@ class JobTable(Reading):
             attempt, done = 1, 0
             if known is not None:
                 attempt, done = known.attempt + 1, known.done
+                if anew:
+                    done = change.empty(number)
                 done -= change.forget_given_up(number) if known.given_up else 0
                 change.update(number, job_id, **values, attempt=attempt, done=done)
                 change.connection.execute(delete(EVENTS).where(EVENTS.c.job == number))
@@ -132,7 +159,9 @@ class JobTable(Reading):
             change.connection.execute(insert(UNITS), units)
         return len(units)
 
-    def claim(self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None) -> Lease | None:
+    def claim(
+        self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None, but: str | None = None
+    ) -> Lease | None:
         """Take the next unit if it fits. Jobs take turns: the next unit is of the job that was served longest ago.
 
         Nothing overtakes it: a unit that needs all cores gets them.
@@ -142,20 +171,25 @@ class JobTable(Reading):
             cores: that are free.
             free_bytes: of memory.
             all_cores: that there are, free or not; those that are free when absent.
+            but: id of a job that is passed over.
 
         Returns:
             the lease; None if nothing waits or the next unit does not fit.
+
+        Raises:
+            InvalidInput: if another service has begun to use the database.
         """
         total = cores if all_cores is None else all_cores
         with self._change() as change:
-            while (unit := change.next_unit()) is not None and DAMAGED in (unit.request, unit.rows):
+            self._require_ours(change)
+            while (unit := change.next_unit(but)) is not None and DAMAGED in (unit.request, unit.rows):
                 change.fail_damaged(unit)
             if unit is None:
                 return None
             needed = min(unit.cores or total, total)
             if needed > cores or unit.bytes > free_bytes:
                 return None
-            fence, until = change.tickets(), change.now + self._lease_seconds
+            fence, until = change.tickets(), change.steady + self._lease_seconds
             taken = {"owner": owner, "fence": fence, "until": until}
             change.connection.execute(update(UNITS).where(UNITS.c.id == unit.id).values(taken))
             change.next_turn(unit.job)
@@ -177,7 +211,7 @@ class JobTable(Reading):
         if not leases:
             return set()
         with self._change() as change:
-            until = change.now + self._lease_seconds
+            until = change.steady + self._lease_seconds
             ours = {lease.unit for lease in leases if change.held(lease) is not None}
             change.connection.execute(update(UNITS).where(UNITS.c.id.in_(ours)).values(until=until))
             return ours
@@ -222,7 +256,7 @@ class JobTable(Reading):
             if unit is None:
                 return
             values: dict[str, Any] = {"stage": {"stage": stage, "done": done, "total": total}}
-            if unit.told is None or change.now >= unit.told + _QUIET:
+            if unit.told is None or not 0 <= change.now - unit.told < _QUIET:  # the clock may have been set back
                 change.tell(unit.job, "progress", values["stage"])
                 values["told"] = change.now
             change.update(unit.job, unit.job_id, **values)
@@ -309,29 +343,46 @@ class JobTable(Reading):
                 count += 1
             return count
 
-    def reclaim(self) -> int:
+    def reclaim(self, owner: str | None = None) -> int:
         """Have all units wait again that a service which is gone has computed.
+
+        Args:
+            owner: names the service that uses the database from now on; one that used it before is refused claims.
 
         Returns:
             how many.
         """
+        self._owner = owner
         with self._change() as change:
+            change.connection.execute(update(STORE).values(owner=owner))
             units = change.all_held()
             for unit in units:
                 change.interrupt(unit)
             return len(units)
 
+    def refuse(self, job_id: str, error: dict[str, Any]) -> None:
+        """End a job that cannot be carried out any more.
+
+        Args:
+            job_id: of an open job.
+            error: problem details.
+        """
+        with self._change() as change:
+            number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+            change.end(number, job_id, State.FAILED, {"error": error}, error=error)
+
     def forget(self, days: float) -> int:
         """Delete jobs that ended long ago, with their results and events; some of them at a time.
 
         Args:
-            days: since their end.
+            days: since their end, by the store's time.
 
         Returns:
             how many; 0 where none are left.
         """
+        self._age.save()
         with self._change() as change:
-            old = select(JOBS.c.number).where(JOBS.c.finished < change.now - _DAY * days).limit(_FORGOTTEN)
+            old = select(JOBS.c.number).where(JOBS.c.ended < change.age - _DAY * days).limit(_FORGOTTEN)
             numbers = list(change.connection.scalars(old))
             for column in (EVENTS.c.job, RESULTS.c.job, JOBS.c.number):
                 change.connection.execute(delete(column.table).where(column.in_(numbers)))
@@ -351,6 +402,14 @@ class JobTable(Reading):
         _log.error("a stored result was damaged", job=job_id, row=row)
         with self._change() as change:
             return change.forget_damaged(job_id, row)
+
+    def _require_ours(self, change: Change) -> None:
+        if self._owner is None:
+            return
+        self.taken = change.connection.execute(select(STORE.c.owner)).scalar_one() != self._owner
+        if self.taken:
+            remedy = "End one of them, or give each its own database, and start again."
+            raise InvalidInput("NNGP_DATABASE_URL", "another service has begun to use the database", remedy)
 
     def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Be told of changes that this process makes.

@@ -45,6 +45,10 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("store", "The store cannot be written to."))
     elif service.disk_is_full():
         found.append(("disk", "The disk is full."))
+    if service.table.taken:
+        found.append(("database", "Another service has begun to use the database."))
+    if not service.lock.holds():
+        found.append(("store", "The lock file of the store was removed: another service may use it. Start again."))
     if service.table.database.damaged:
         found.append(("database", "The table of jobs is damaged; the log says where."))
     if descriptors.are_short():

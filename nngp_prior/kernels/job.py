@@ -16,11 +16,14 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.text import one_line
+from nngp_prior.versions import versions
 
 Get = Literal["nngp", "ntk"]
 DType = Literal["float32", "float64"]
-# Part of the hash: to be raised with every change of the recursions that shows in their results.
+# Parts of the hash: a number to be raised with every change of the recursions that shows in their results, and the
+# packages whose versions show there too.
 _RECURSIONS = 3
+_COMPUTED_WITH = ("numpy", "scipy", "jax", "jaxlib")
 _CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
 
 
@@ -119,6 +122,7 @@ class Job:
                 self.get,
                 self.dtype,
                 _RECURSIONS,
+                _versions(),
             ]
         )
         return hashlib.sha256(content.encode()).hexdigest()
@@ -131,6 +135,10 @@ class Job:
             "input_shape": list(self.X.shape[1:]),
             "get": self.get,
         }
+
+
+def _versions() -> dict[str, str]:
+    return {package: versions()[package] for package in _COMPUTED_WITH}
 
 
 def check_choice(field: Literal["get", "dtype"], value: str) -> None:

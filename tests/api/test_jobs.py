@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from api.executors.base import Failed, Lost
+from api.executors.base import Cancelled, Failed, Listener, Lost, Outcome, Task
 from api.problems import Problem
 from api.work import WORK
 from nngp_prior import log_prior
@@ -23,6 +24,7 @@ from nngp_prior.schemas.architecture import FullyConnected
 from nngp_prior.schemas.data import Digits, Explicit, Flip, Inline, RandomLabels
 from nngp_prior.schemas.estimator import EP
 from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.versions import versions
 from tests.api.apps import InProcess, client, npy, problem, sha256
 from tests.system.server import wait_for
 
@@ -414,6 +416,52 @@ def test_a_kernel_is_computed_into_the_store(api: TestClient) -> None:
     assert key in [entry["kernel"] for entry in api.get("/v1/kernels").json()["kernels"]]
     where = f"/v1/jobs/{api.post('/v1/kernels', json=body).json()['id']}/results"
     problem(api.get(where, headers={"Accept": "application/x-npy"}), 406, "not-acceptable")
+
+
+class OneRow(InProcess):
+    """Computes one row of a job, and goes no further."""
+
+    def run(self, task: Task, listener: Listener) -> Outcome:
+        super().run(replace(task, rows=task.rows[:1]), listener)
+        while not self._ended:
+            time.sleep(0.01)
+        return Cancelled()
+
+
+def test_rows_of_two_versions_are_never_one_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is begun under one version and ended under another begins anew there, and says so."""
+    body = request(5, {"kind": "parity"}, {"kind": "constant"}, {"kind": "random"})
+    older = {**versions(), "numpy": "1.0"}
+    with monkeypatch.context() as before:
+        for module in ("api.routes.submissions", "api.service", "nngp_prior.prior.workbench"):
+            before.setattr(f"{module}.versions", lambda: older)
+        with client(tmp_path, OneRow(tmp_path)) as api:
+            job = f"/v1/jobs/{api.post('/v1/estimates', json=body).json()['id']}"
+            wait_for(lambda: api.get(job).json()["progress"]["current"] == 1, 30)
+            begun = api.get(f"{job}/results?partial=true").json()
+    with client(tmp_path) as api:
+        wait_for(lambda: api.get(job).json()["state"] == "successful", 30)
+        ended = api.get(f"{job}/results").json()
+        assert api.get(job).json()["attempt"] == 2
+        assert api.post("/v1/estimates", json=body, headers=WAIT).json()["results"]
+    assert (begun["versions"], ended["versions"]) == (older, versions())
+    assert begun["results"][0] not in ended["results"]  # it was computed again: in other seconds, here
+    assert [row["log_p"] is not None for row in ended["results"]] == [True] * 3
+
+
+def test_what_cannot_be_planned_any_more_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = npy(np.eye(3))
+    body = {"dataset": {"kind": "blob", "sha256": sha256(content)}, "labellings": [{"kind": "constant"}]}
+    executor = InProcess(tmp_path)
+    executor.go_on.clear()
+    with client(tmp_path, executor) as api:
+        api.put(f"/v1/blobs/{sha256(content)}", content=content)
+        job = f"/v1/jobs/{api.post('/v1/estimates', json=body).json()['id']}"
+    next((tmp_path / "blobs").glob("??/*")).unlink()
+    monkeypatch.setattr("api.service.versions", lambda: {"numpy": "99"})
+    with client(tmp_path) as api:
+        found = api.get(job).json()
+        assert (found["state"], found["error"]["code"]) == ("failed", "invalid-request")
 
 
 def test_every_kind_of_work_has_a_route_and_a_schema(api: TestClient) -> None:

@@ -373,6 +373,27 @@ def test_readiness(tmp_path: Path) -> None:
         assert problem(api.get("/readyz"), 503, "not-ready")["errors"][0]["location"] == "disk"
 
 
+def test_readiness_tells_of_others_in_the_store(tmp_path: Path) -> None:
+    def places(api: TestClient) -> list[str]:
+        return [error["location"] for error in problem(api.get("/readyz"), 503, "not-ready")["errors"]]
+
+    with client(tmp_path, lease_seconds=0.3) as api:
+        lock = tmp_path / "service.lock"
+        lock.unlink()
+        assert places(api) == ["store"]
+        lock.touch()  # another service
+        assert places(api) == ["store"]
+    url = f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    with client(tmp_path / "one", database_url=url) as api:
+        assert api.get("/readyz").status_code == 200
+        with client(tmp_path / "two", database_url=url) as other:
+            wait_for(lambda: api.get("/readyz").status_code == 503, 10)
+            assert places(api) == ["database"]
+            body = {"dataset": {"kind": "digits", "n": 5}, "labellings": [{"kind": "constant"}]}
+            assert "results" in other.post("/v1/estimates", json=body, headers={"Prefer": "wait=30"}).json()
+            assert other.get("/readyz").status_code == 200
+
+
 def test_the_process_of_the_api_never_loads_jax(tmp_path: Path) -> None:
     code = f"""
 import sys

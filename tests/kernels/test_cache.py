@@ -9,11 +9,12 @@ import pytest
 
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.kernels import KernelCache
+from nngp_prior.kernels import KernelCache, job
 from nngp_prior.kernels.disk import partial_path
 from nngp_prior.kernels.ledger import ledger_path
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import Convolutional
+from nngp_prior.versions import versions
 from tests.kernels.small import with_tiles
 
 X = np.random.default_rng(0).standard_normal((30, 4))
@@ -71,6 +72,18 @@ def test_another_kernel_is_another_entry(cache: KernelCache, change: dict) -> No
     cache.kernel(**call)
     K = cache.kernel(**call | change)
     assert np.array_equal(K, kernel(**call | change))
+    assert len(cache.entries()) == 2
+
+
+def test_other_versions_are_another_entry(cache: KernelCache, computed: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.kernel(FullyConnected(), X)
+    computed.clear()
+    monkeypatch.setattr(job, "versions", lambda: {**versions(), "matfree": "another"})
+    cache.kernel(FullyConnected(), X)
+    assert computed == []  # no kernel depends on that
+    monkeypatch.setattr(job, "versions", lambda: {**versions(), "jaxlib": "another"})
+    cache.kernel(FullyConnected(), X)
+    assert len(computed) == TILES
     assert len(cache.entries()) == 2
 
 
@@ -270,7 +283,7 @@ import numpy as np
 import pytest
 from pathlib import Path
 from nngp_prior import FullyConnected
-from nngp_prior.kernels import KernelCache
+from nngp_prior.kernels import KernelCache, job
 from tests.kernels.small import with_tiles
 computed = with_tiles(pytest.MonkeyPatch(), 8, seconds=0.1)
 Path(sys.argv[2]).touch()

@@ -14,6 +14,6 @@ def clock() -> Clock:
 
 @pytest.fixture
 def table(tmp_path: Path, clock: Clock) -> Iterator[JobTable]:
-    table = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock)
+    table = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock, steady=clock)
     yield table
     table.close()

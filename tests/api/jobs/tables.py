@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
 from api.jobs.models import Lease
 from api.jobs.table import JobTable
 from api.work.base import Chunk, Plan
@@ -50,3 +54,14 @@ def results(rows: Iterable[int], by: str = "worker") -> list[tuple[int, dict[str
 
 def done(table: JobTable, name: str) -> list[int]:
     return [row for row, _ in table.results(name)]
+
+
+def downgrade(folder: Path, revision: str) -> None:
+    """Have the database of a folder as an older version wrote it."""
+    engine = create_engine(url(folder))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "api:jobs/migrations")
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+    engine.dispose()

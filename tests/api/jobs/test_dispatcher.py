@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from api.executors.base import Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
+from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
 from api.jobs import dispatcher as module
 from api.jobs.dispatcher import Dispatcher
@@ -26,6 +26,7 @@ from nngp_prior.schemas.request import EstimateRequest
 from tests.api.executors.odd_child import Misbehave
 from tests.api.jobs.tables import plan, submit, url
 from tests.api.jobs.threads import Held, Threads, all_rows, ended, failing, until_cancelled
+from tests.system.server import wait_for
 
 LIMIT = 1000  # bytes
 
@@ -98,6 +99,38 @@ def test_every_slot_gets_a_unit(start: Start) -> None:
     held.go.set()
     assert ended(table, "held")[0].losses == 0
     assert held.most == 4
+
+
+def test_a_slot_is_kept_for_small_jobs_as_long_as_they_come(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.02)
+    monkeypatch.setattr(module, "_RECENT", 1000.0)
+    go = threading.Semaphore(0)
+
+    def large(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        while not go.acquire(timeout=0.01):
+            if end.is_set():
+                return Cancelled()
+        return all_rows(task, listener, end)
+
+    executor = Threads(2, large=large)
+    table, _ = start(executor)
+    submit(table, "fine0", 1)
+    ended(table, "fine0")
+    executor.began.clear()  # what was before does not count
+    submit(table, "large", *[1] * 4)
+    wait_for(lambda: executor.began == ["large", "large"], 5)
+    submit(table, "fine1", 1)
+    go.release()
+    for name in ("fine1", "fine2", "fine3"):
+        submit(table, name, 1)
+        ended(table, name)
+    time.sleep(0.1)  # several looks at the table
+    assert executor.began == ["large", "large", "fine1", "fine2", "fine3"]
+    monkeypatch.setattr(module, "_RECENT", 0.0)
+    wait_for(lambda: executor.began[5:] == ["large"], 5)  # the slot is not lost to it
+    for _ in range(3):
+        go.release()
+    assert ended(table, "large")[0].done == 4
 
 
 def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from api.jobs.change import INTERRUPTIONS, LOSSES
@@ -24,7 +22,7 @@ from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
 from api.problems import DamagedStore, StorageFull
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, plan, results, submit, url
+from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, downgrade, plan, results, submit, url
 
 WRITES: dict[str, Callable[[JobTable, Lease], Any]] = {
     "record": lambda table, lease: table.record(lease, results(lease.rows, by="zombie")),
@@ -319,7 +317,7 @@ def test_a_full_disk_has_a_name_and_nothing_is_half_written(table: JobTable, tmp
     assert heard == []
     assert table.heartbeat([lease]) == {lease.unit}  # what needs no room goes on
     table.put_back(lease, "no room")
-    again = JobTable(url(tmp_path), clock=clock)  # with room
+    again = JobTable(url(tmp_path), clock=clock, steady=clock)  # with room
     lease = claim(again)
     assert lease.rows == tuple(range(1, 400))
     assert again.record(lease, large)
@@ -468,13 +466,7 @@ def test_rows_that_an_older_version_gave_up_are_tried_again(table: JobTable, tmp
     submit(table, "b", 1)
     table.record(claim(table), results([0]))
     table.close()
-    engine = create_engine(url(tmp_path))
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", "api:jobs/migrations")
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0002")
-    engine.dispose()
+    downgrade(tmp_path, "0002")
     again = JobTable(url(tmp_path))
     jobs = {job.id: job.given_up for job in again.list()[0]}
     again.close()

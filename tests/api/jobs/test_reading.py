@@ -196,7 +196,7 @@ def test_another_table_on_the_file_sees_all(table: JobTable, tmp_path: Path, clo
     lease = claim(table)
     table.record(lease, results([0]))
     table.progress(lease, "tiles", 1, 2)
-    again = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock)
+    again = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock, steady=clock)
     for name in ("a", "b"):
         assert again.get(name) == table.get(name)
         assert again.events(name) == table.events(name)

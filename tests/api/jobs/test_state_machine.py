@@ -86,7 +86,7 @@ class Machine(RuleBasedStateMachine):
         for file in () if files is None else files.iterdir():
             if not file.name.endswith("-shm"):  # memory that processes share: of no use to the next
                 shutil.copy(file, self.folder)
-        self.table = JobTable(url(self.folder), lease_seconds=LEASE, clock=self.clock)
+        self.table = JobTable(url(self.folder), lease_seconds=LEASE, clock=self.clock, steady=self.clock)
         connection = self.table.database.engine.raw_connection()
         connection.cursor().execute("PRAGMA synchronous=OFF")  # no power is lost here
         connection.close()
