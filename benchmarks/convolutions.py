@@ -16,8 +16,8 @@ from jax import Array, lax
 from benchmarks.report import Column, Table, say
 from nngp_prior.schemas.architecture import Architecture, Convolutional, Residual
 from nngp_prior.schemas.training import SGD, Training
-from nngp_prior.sharpness import Problem, train
-from nngp_prior.sharpness.networks import finite_network, precisely
+from nngp_prior.sharpness import EmpiricalRisk, hessian, train
+from nngp_prior.sharpness.risk.networks import finite_network, precisely
 
 N, BATCH, EPOCHS = 64, 32, 2
 _RATE = 0.01
@@ -58,16 +58,16 @@ def _compared(network: Architecture, shape: Shape, dtype: str) -> dict[str, Any]
     finite = finite_network(network, shape)
     parameters = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), finite.init(0))
     v = rng.standard_normal(finite.size).astype(dtype)
-    problem = Problem.of(network, parameters, (X, y), dtype=dtype)
+    risk = EmpiricalRisk.of(network, parameters, (X, y), dtype=dtype)
 
     def epochs(count: int) -> None:
         how = Training(optimizer=SGD(learning_rate=_RATE), batch_size=BATCH, epochs=count, goal="none", dtype=dtype)  # pyright: ignore
         train(network, (X, y), how)
 
     ours = {
-        "loss": lambda: problem.loss(problem.theta),
-        "gradient": lambda: problem.gradient(problem.theta),
-        "product": lambda: problem.hvp(problem.theta, v),
+        "loss": lambda: risk.loss(risk.theta),
+        "gradient": lambda: risk.gradient(risk.theta),
+        "product": lambda: hessian(risk)(v),
     }
     found: dict[str, Any] = {}
     with precisely():

@@ -55,20 +55,20 @@ def run(quick: bool) -> list[Table]:
 def _measured(quick: bool) -> list[dict[str, Any]]:
     import jax
 
-    from nngp_prior.sharpness import Problem, finite_network
-    from nngp_prior.sharpness.measuring import measure_problem
-    from nngp_prior.sharpness.networks import precisely
+    from nngp_prior.sharpness import EmpiricalRisk, finite_network
+    from nngp_prior.sharpness.measurement import measure_risk
+    from nngp_prior.sharpness.risk.networks import precisely
 
     device = jax.local_devices()[0]
     large = device.platform == "gpu" and not quick
     network = Residual(blocks=3, channels=64) if large else Residual(channels=4 if quick else 8)
     n = 3000 if large else 20 if quick else 50
     data, X, y = _images(n)
-    problem = Problem.of(network, finite_network(network, X.shape[1:]).init(0), (X, y), dtype="float32")
+    risk = EmpiricalRisk.of(network, finite_network(network, X.shape[1:]).init(0), (X, y), dtype="float32")
 
     def gradient() -> None:
         with precisely():
-            problem.gradient(problem.theta).block_until_ready()
+            risk.gradient(risk.theta).block_until_ready()
 
     gradient_s = _median_of_three(gradient)
     rows = []
@@ -78,13 +78,13 @@ def _measured(quick: bool) -> list[dict[str, Any]]:
         (f"trace, {_PROBES} probes", Trace(method="hutchinson", probes=_PROBES)),
     ):
         say(figure)
-        found, *again = (measure_problem(problem, [specification], 0).measurements[0] for _ in range(4))
+        found, *again = (measure_risk(risk, [specification], 0).measurements[0] for _ in range(4))
         seconds = statistics.median(each.seconds for each in again)
         rows.append(
             {
                 "device": device.device_kind,
                 "network": f"{6 * network.blocks + 2} layers, {network.channels} channels",
-                "parameters": problem.size,
+                "parameters": risk.size,
                 "n": n,
                 "figure": figure,
                 "value": found.value,

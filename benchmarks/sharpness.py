@@ -29,10 +29,10 @@ from nngp_prior.progress import ignore
 from nngp_prior.schemas.data import Threshold
 from nngp_prior.schemas.sharpness import Eigenvalues, SpectralDensity, Trace
 from nngp_prior.schemas.training import Training
-from nngp_prior.sharpness import Problem, finite_network, train
-from nngp_prior.sharpness.measuring import measure_problem
-from nngp_prior.sharpness.registry import MEASURES, Outcome
-from nngp_prior.sharpness.spectrum import spectral_density
+from nngp_prior.sharpness import EmpiricalRisk, finite_network, train
+from nngp_prior.sharpness.measurement import measure_risk
+from nngp_prior.sharpness.measures.registry import MEASURES, Outcome
+from nngp_prior.sharpness.measures.spectrum import spectral_density
 
 NETWORK = FullyConnected(depth=2, width=40)
 TORCH = Environment("torch")
@@ -57,7 +57,7 @@ def run(quick: bool) -> list[Table]:
             ("zero training error", Training(epochs=30 if quick else 1000)),
         ):
             say(f"training: {stage}")
-            path = Path(folder) / "problem.npz"
+            path = Path(folder) / "risk.npz"
             network = _Trained(n, training, path)
             for figure in (_lambda_max, _trace, _density):
                 say(f"{figure.__name__.strip('_')}, {stage}")
@@ -78,13 +78,13 @@ class _Trained:
         for i in range(len(leaves) // 2):
             arrays |= {f"weight_{i}": leaves[2 * i], f"bias_{i}": leaves[2 * i + 1]}
         np.savez(path, **arrays)
-        self.exact, self.problem = (
-            Problem.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
+        self.exact, self.risk = (
+            EmpiricalRisk.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
         )
 
     def ours(self, specification: Any) -> Outcome:
         """Figures in float32, like the peers'; no more than what is asked for, as the peers do."""
-        return MEASURES[specification](self.problem, specification, 0, ignore)
+        return MEASURES[specification](self.risk, specification, 0, ignore)
 
     def peer(self, name: str, figure: str, **options: Any) -> dict[str, Any]:
         """A peer's result; the time is the median of some runs in its process."""
@@ -120,7 +120,7 @@ def _in_turn(
 
 def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
     """Each peer at a tolerance; ours at the loosest one whose error is no larger."""
-    exact = measure_problem(network.exact, [Eigenvalues(smallest=0, tolerance=1e-10)], 0)["lambda_max"].value
+    exact = measure_risk(network.exact, [Eigenvalues(smallest=0, tolerance=1e-10)], 0)["lambda_max"].value
     rows = []
     for name, tolerance in (("PyHessian", 1e-3), ("PyHessian", 1e-6), ("curvlinops", 1e-3)):
         peer = network.peer(name, "lambda_max", tolerance=tolerance)
@@ -155,7 +155,7 @@ def _lambda_max(network: _Trained) -> list[dict[str, Any]]:
 
 def _trace(network: _Trained) -> list[dict[str, Any]]:
     """Ours has no error; by the same method, and as many probe vectors, too."""
-    exact = measure_problem(network.exact, [Trace()], 0)["trace"].value
+    exact = measure_risk(network.exact, [Trace()], 0)["trace"].value
     rows = []
     for name in _PEERS:
         peer = network.peer(name, "trace", probes=_PROBES, tolerance=0)
@@ -188,14 +188,14 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
 
 def _density(network: _Trained) -> list[dict[str, Any]]:
     """Compared by the number of eigenvalues above a hundredth of λ_max, which Lanczos' method in float64 counts."""
-    exact = measure_problem(network.exact, [Eigenvalues(largest=_COUNTED, smallest=0, max_steps=2000)], 0)
+    exact = measure_risk(network.exact, [Eigenvalues(largest=_COUNTED, smallest=0, max_steps=2000)], 0)
     eigenvalues = np.array([each.value for each in exact])
     limit = _ABOVE * eigenvalues[0]
     count = int((eigenvalues > limit).sum())
     assert count < _COUNTED
     options = {"probes": _QUADRATURES, "steps": _STEPS}
     peer = network.peer("PyHessian", "density", repeats=1, **options)
-    theirs = _counted(network.problem.size, peer["value"], limit)
+    theirs = _counted(network.risk.size, peer["value"], limit)
     deviation = _count(network, _QUADRATURES, limit)[0].std(ddof=1)
     sufficient = (deviation / (theirs.mean() - count)) ** 2
     rows = []
@@ -225,9 +225,9 @@ def _density(network: _Trained) -> list[dict[str, Any]]:
 
 def _count(network: _Trained, quadratures: int, limit: float) -> tuple[np.ndarray, int]:
     """Eigenvalues above a limit by each of ours, and products that they took."""
-    spectrum = spectral_density(network.problem, SpectralDensity(probes=quadratures, steps=_STEPS))
+    spectrum = spectral_density(network.risk, SpectralDensity(probes=quadratures, steps=_STEPS))
     pairs = zip(spectrum.nodes, spectrum.weights, strict=True)
-    return _counted(network.problem.size, pairs, limit), spectrum.products
+    return _counted(network.risk.size, pairs, limit), spectrum.products
 
 
 def _counted(size: int, quadratures: Iterable[Any], limit: float) -> np.ndarray:
@@ -274,8 +274,8 @@ def peak_of(n: int) -> dict[str, float]:
     before = resident_gb()
     forget_peak()
     began = time.perf_counter()
-    problem = Problem.of(NETWORK, parameters, (X, y))
-    measure_problem(problem, [Eigenvalues(), Trace(probes=4, method="hutchinson"), Trace()], 0)
+    risk = EmpiricalRisk.of(NETWORK, parameters, (X, y))
+    measure_risk(risk, [Eigenvalues(), Trace(probes=4, method="hutchinson"), Trace()], 0)
     return {"before": before, "peak": peak_gb(), "seconds": time.perf_counter() - began, "inputs": X.nbytes / 1e9}
 
 

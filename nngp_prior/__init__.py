@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.estimate import Estimate
     from nngp_prior.schemas.kernel import MonteCarlo
-    from nngp_prior.sharpness.trained_data import function_probability
+    from nngp_prior.sharpness.training.trained_functions import function_probability
     from nngp_prior.versions import __version__
 
 _HOMES = {
@@ -58,7 +58,7 @@ _HOMES = {
     "contributions": "nngp_prior.prior.contributions",
     "estimate_cost": "nngp_prior.probability",
     "function_posterior": "nngp_prior.prior.posterior",
-    "function_probability": "nngp_prior.sharpness.trained_data",
+    "function_probability": "nngp_prior.sharpness.training.trained_functions",
     "kernel": "nngp_prior.kernels",
     "kernel_cost": "nngp_prior.kernels",
     "learning_curve": "nngp_prior.prior.learning_curve",

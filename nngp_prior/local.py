@@ -24,7 +24,7 @@ from nngp_prior.schemas.request import SharpnessRequest
 from nngp_prior.schemas.result import Results
 from nngp_prior.schemas.sample_result import Samples
 from nngp_prior.schemas.sharpness_result import SharpnessResults
-from nngp_prior.sharpness.workbench import SharpnessBench
+from nngp_prior.sharpness.requests import SharpnessBench
 
 R = TypeVar("R")
 _Bench = Any  # a Workbench or a SharpnessBench, each for requests of its own

@@ -11,7 +11,7 @@ from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.request import SharpnessRequest
 from nngp_prior.sharpness.cost import measuring_cost
-from nngp_prior.sharpness.workbench import SharpnessBench
+from nngp_prior.sharpness.requests import SharpnessBench
 
 
 class Sharpness:

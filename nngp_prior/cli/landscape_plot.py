@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.sharpness.surface import Surface
+from nngp_prior.sharpness.loss_landscape import Surface
 
 _INK, _ERROR, _PATH = style.INK, style.ACCENT, "#f4f1ea"
 _DECADES = 1.5  # of losses from which on their axis is logarithmic

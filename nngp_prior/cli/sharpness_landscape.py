@@ -16,8 +16,8 @@ from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    from nngp_prior.sharpness.surface import Surface
-    from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.loss_landscape import Surface
+    from nngp_prior.sharpness.training.trained import Trained
 
 
 def landscape(
@@ -52,7 +52,7 @@ def landscape(
     trained_networks.note_statuses(trained, [place])
     path = _kept(trained, place, epoch) if trajectory else None
     loss = loss or trained.training.loss
-    from nngp_prior.sharpness.surface import landscape as landscape_of
+    from nngp_prior.sharpness.loss_landscape import landscape as landscape_of
 
     number, began = trained.seeds[place], time.perf_counter()
     with output.ProgressBars() as bars:

@@ -93,15 +93,15 @@ def _here(
     context: typer.Context, found: trained_networks.Networks, places: list[int], specifications: list[Measure]
 ) -> list[_Measured]:
     """Figures of this process."""
-    from nngp_prior.sharpness.measuring import checked, measure_problem
+    from nngp_prior.sharpness.measurement import checked, measure_risk
 
     given, taken = SimpleNamespace(**context.params), []
     with output.ProgressBars() as bars:
         for i in places:
-            problem = found.problem(i, given.epoch, given.loss, given.dtype)
-            checked(problem, specifications)
+            risk = found.risk(i, given.epoch, given.loss, given.dtype)
+            checked(risk, specifications)
             bar = bars.bar(f"network {found.trained.seeds[i]}", rows=True)
-            taken.append(_Measured(measure_problem(problem, specifications, given.seed, bar), []))
+            taken.append(_Measured(measure_risk(risk, specifications, given.seed, bar), []))
     return taken
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.sharpness.spectrum import Spectrum
+from nngp_prior.sharpness.measures.spectrum import Spectrum
 
 _INK, _ENDS = style.INK, style.ACCENT
 _DECADES = 8  # below the highest point that are shown

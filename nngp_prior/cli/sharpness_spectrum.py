@@ -42,14 +42,14 @@ def spectrum(
     found = trained_networks.open_networks(file, on)
     place = trained_networks.places(found.trained, None if network is None else [network])[0]
     trained_networks.note_statuses(found.trained, [place])
-    problem = found.problem(place, epoch, loss, dtype)
+    risk = found.risk(place, epoch, loss, dtype)
     from nngp_prior.cli.sharpness_plot import plot_spectrum
-    from nngp_prior.sharpness.spectrum import grid, spectral_density
+    from nngp_prior.sharpness.measures.spectrum import grid, spectral_density
 
     began = time.perf_counter()
     number = found.trained.seeds[place]
     with output.ProgressBars() as bars:
-        drawn = spectral_density(problem, specification, seed=seed, progress=bars.bar(f"network {number}"))
+        drawn = spectral_density(risk, specification, seed=seed, progress=bars.bar(f"network {number}"))
     at, deviation = grid(drawn, specification)
     density = drawn.density(at, deviation)
     block = "" if layer is None else f", block of {layer}"

@@ -21,7 +21,7 @@ from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.training.trained import Trained
 
 _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
 _IGNORED = {
@@ -98,7 +98,7 @@ def train(
     options.refuse_ignored(context, _IGNORED)
     source = _source(context, network)
     from nngp_prior.data.splits import training_data
-    from nngp_prior.sharpness.training import train as train_networks
+    from nngp_prior.sharpness.training.train import train as train_networks
 
     sets = training_data(source)
     count = len(sets.train[1])

@@ -16,8 +16,8 @@ from nngp_prior.schemas.text import number_of
 if TYPE_CHECKING:
     from nngp_prior.data.splits import Examples, Sets
     from nngp_prior.schemas.architecture import Architecture
-    from nngp_prior.sharpness.problem import Problem
-    from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+    from nngp_prior.sharpness.training.trained import Trained
 
 File = Annotated[Path, typer.Argument(help="what sharpness train wrote (.npz)", show_default=False)]
 On = Annotated[str, typer.Option("--on", help="training: without the attack set; all: with it; attack; or test")]
@@ -41,7 +41,7 @@ class Networks(NamedTuple):
     source: dict[str, Any]
     title: str
 
-    def problem(self, i: int, epoch: int | None, loss: str | None, dtype: str) -> Problem:
+    def risk(self, i: int, epoch: int | None, loss: str | None, dtype: str) -> EmpiricalRisk:
         """One network with its data.
 
         Args:
@@ -51,13 +51,13 @@ class Networks(NamedTuple):
             dtype: of what is computed.
 
         Returns:
-            the problem.
+            the risk.
         """
-        from nngp_prior.sharpness.problem import Problem
+        from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
         loss = loss or self.trained.training.loss
         parameters = self.trained.network(i, epoch)
-        return Problem.of(self.trained.architecture, parameters, self.data, loss=loss, dtype=dtype)
+        return EmpiricalRisk.of(self.trained.architecture, parameters, self.data, loss=loss, dtype=dtype)
 
 
 def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> Networks:
@@ -75,7 +75,7 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
     Raises:
         InvalidInput: the file does not say what data it is of, or there is no such set.
     """
-    from nngp_prior.sharpness.trained import Trained
+    from nngp_prior.sharpness.training.trained import Trained
 
     trained = Trained.load(path)
     architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
@@ -110,7 +110,7 @@ def sets_of(trained: Trained, path: Path) -> Sets:
     Raises:
         InvalidInput: the file does not say what data it is of, or they have changed.
     """
-    from nngp_prior.sharpness.trained_data import training_sets_of
+    from nngp_prior.sharpness.training.trained_functions import training_sets_of
 
     try:
         return training_sets_of(trained)
@@ -133,8 +133,8 @@ def functions_of_file(
     Returns:
         their architecture, the inputs, names and labels, and what JSON says of them.
     """
-    from nngp_prior.sharpness.trained import Trained
-    from nngp_prior.sharpness.trained_data import functions_of
+    from nngp_prior.sharpness.training.trained import Trained
+    from nngp_prior.sharpness.training.trained_functions import functions_of
 
     trained = Trained.load(path)
     sets = sets_of(trained, path)

@@ -25,6 +25,7 @@ from nngp_prior.schemas.result import finite
 from nngp_prior.schemas.text import html_table, number_of, short
 
 LossName = Literal["cross-entropy", "mse"]
+EACH = "each"  # of the option ``layer``: a figure for each layer
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
 Probes = Annotated[
     Annotated[int, Field(ge=2, le=1_000_000), PLAIN] | Literal["basis"],

@@ -9,7 +9,7 @@ import pytest
 
 from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
-from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.risk.networks import precisely
 
 # φ' and φ'' at 0. ReLU's is that of PyTorch and TensorFlow; leaky ReLU's as well.
 AT_ZERO = {

@@ -14,7 +14,7 @@ from jax import Array, lax
 from nngp_prior.architectures import network
 from nngp_prior.architectures.convolution import convolve
 from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, Residual
-from nngp_prior.sharpness.networks import precisely
+from nngp_prior.sharpness.risk.networks import precisely
 
 Function = Callable[[Array, Array], Array]
 

@@ -8,8 +8,8 @@ import pytest
 from nngp_prior.data.splits import training_sets
 from nngp_prior.schemas.data import Digits, OneVsRest
 from nngp_prior.schemas.landscape import Landscape
-from nngp_prior.sharpness.surface import Surface, landscape
-from nngp_prior.sharpness.trained import Trained
+from nngp_prior.sharpness.loss_landscape import Surface, landscape
+from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
 
 DATASET, LABELLING = Digits(n=20), OneVsRest(label=3)
@@ -19,7 +19,7 @@ DATASET, LABELLING = Digits(n=20), OneVsRest(label=3)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nngp_prior import FullyConnected
     from nngp_prior.schemas.training import SGD, Training
-    from nngp_prior.sharpness.training import train
+    from nngp_prior.sharpness.training.train import train
 
     sets = training_sets(DATASET, LABELLING)
     how = Training(optimizer=SGD(learning_rate=0.3), batch_size=10, goal="none", epochs=4, keep_every=1)

@@ -11,7 +11,7 @@ from nngp_prior.data.splits import training_sets
 from nngp_prior.schemas.data import Digits, OneVsRest
 from nngp_prior.schemas.sharpness import Eigenvalues
 from nngp_prior.sharpness import measure
-from nngp_prior.sharpness.trained import Trained
+from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
 
 QUICK = ("--measure", "eigenvalues:largest=2,smallest=0,layer=dense 2", "--measure", "fisher-trace")
@@ -21,7 +21,7 @@ QUICK = ("--measure", "eigenvalues:largest=2,smallest=0,layer=dense 2", "--measu
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nngp_prior import FullyConnected
     from nngp_prior.schemas.training import SGD, Training
-    from nngp_prior.sharpness.training import train
+    from nngp_prior.sharpness.training.train import train
 
     dataset, labelling = Digits(n=30), OneVsRest(label=3)
     sets = training_sets(dataset, labelling, 10, 0)

@@ -10,8 +10,8 @@ from nngp_prior import FullyConnected
 from nngp_prior.data.splits import training_sets
 from nngp_prior.schemas.data import Digits, OneVsRest
 from nngp_prior.schemas.training import SGD, Training
-from nngp_prior.sharpness.trained import Trained
-from nngp_prior.sharpness.training import train
+from nngp_prior.sharpness.training.train import train
+from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
 
 OPTIONS = ("-n", 40, "--attack", 10, "--test", 20, "--width", 10, "--labelling", "one-vs-rest:3", "--seeds", 3,

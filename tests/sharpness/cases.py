@@ -37,9 +37,9 @@ from nngp_prior.schemas.sharpness import (
     Trace,
     WeightCurvatureIndex,
 )
-from nngp_prior.sharpness.examples import Read
-from nngp_prior.sharpness.networks import finite_network, precisely
-from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.risk.chunked_inputs import Read
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.networks import finite_network, precisely
 
 
 class Case(NamedTuple):
@@ -99,36 +99,36 @@ def data(n: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "float64") -> Problem:
+def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "float64") -> EmpiricalRisk:
     """A smooth network with 61 parameters, its examples in three chunks, the last one not full."""
     architecture = SMALL.model_copy(update={"activation": activation})
     parameters = finite_network(architecture, (4,)).init(1)
-    return Problem.of(architecture, parameters, data(20, 4), loss=loss, dtype=dtype, chunk=8)
+    return EmpiricalRisk.of(architecture, parameters, data(20, 4), loss=loss, dtype=dtype, chunk=8)
 
 
 @functools.cache
-def images() -> Problem:
+def images() -> EmpiricalRisk:
     parameters = finite_network(IMAGES, (4, 4, 1)).init(2)
-    return Problem.of(IMAGES, parameters, data(7, 4, 4, 1), chunk=4)
+    return EmpiricalRisk.of(IMAGES, parameters, data(7, 4, 4, 1), chunk=4)
 
 
-def being_read(problem: Problem) -> Problem:
+def being_read(risk: EmpiricalRisk) -> EmpiricalRisk:
     """The same with inputs that stay where they are, whatever their number."""
-    return replace(problem, inputs=Read.of(np.asarray(problem.X), problem.dtype.name, problem.chunk))
+    return replace(risk, inputs=Read.of(np.asarray(risk.X), risk.dtype.name, risk.chunk))
 
 
 @functools.cache
-def trained(iterations: int = 15) -> Problem:
+def trained(iterations: int = 15) -> EmpiricalRisk:
     """A ReLU network without training error."""
     parameters = finite_network(RELU, (30,)).init(0)
-    problem = Problem.of(RELU, parameters, data(60, 30))
+    risk = EmpiricalRisk.of(RELU, parameters, data(60, 30))
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = problem.value_and_gradient(theta)
+        value, gradient = risk.value_and_gradient(theta)
         return float(value), np.asarray(gradient)
 
-    found = minimize(loss, np.asarray(problem.theta), jac=True, method="L-BFGS-B", options={"maxiter": iterations})
-    return problem.at(found.x)
+    found = minimize(loss, np.asarray(risk.theta), jac=True, method="L-BFGS-B", options={"maxiter": iterations})
+    return risk.at(found.x)
 
 
 def _of_first_input(theta: jax.Array, X: jax.Array) -> jax.Array:
@@ -141,22 +141,22 @@ QUADRATIC = FromNetwork(
 )
 
 
-def of_matrix(A: np.ndarray) -> Problem:
-    """A problem whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, label -1."""
-    return Problem.of(QUADRATIC, np.zeros(len(A)), (A.reshape(1, -1), [-1]), loss="mse")
+def of_matrix(A: np.ndarray) -> EmpiricalRisk:
+    """A risk whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, label -1."""
+    return EmpiricalRisk.of(QUADRATIC, np.zeros(len(A)), (A.reshape(1, -1), [-1]), loss="mse")
 
 
 @functools.cache
-def dense(problem: Problem, matrix: str = "hessian") -> np.ndarray:
+def dense(risk: EmpiricalRisk, matrix: str = "hessian") -> np.ndarray:
     """A matrix by definition, without the code under test: derivatives of outputs, and of the loss in closed form."""
-    X, y, theta = jnp.asarray(problem.X), np.asarray(problem.y), problem.theta
+    X, y, theta = jnp.asarray(risk.X), np.asarray(risk.y), risk.theta
 
     def outputs(theta: jax.Array) -> jax.Array:
-        return problem.network.forward(problem.unravel(theta), X)
+        return risk.network.forward(risk.unravel(theta), X)
 
     with precisely():
         f, J = np.asarray(outputs(theta)), np.asarray(jax.jit(jax.jacrev(outputs))(theta))
-        if problem.loss_name == "mse":
+        if risk.loss_name == "mse":
             first, second = 2 * (f - y), np.full(len(y), 2.0)
         else:
             p = 1 / (1 + np.exp(y * f))
@@ -170,24 +170,24 @@ def dense(problem: Problem, matrix: str = "hessian") -> np.ndarray:
         return G + np.asarray(curved) / len(y)
 
 
-def dense_gradients(problem: Problem) -> np.ndarray:
+def dense_gradients(risk: EmpiricalRisk) -> np.ndarray:
     """The gradient of each example's loss, (n, P), without the code under test."""
-    X, y = jnp.asarray(problem.X), np.asarray(problem.y)
+    X, y = jnp.asarray(risk.X), np.asarray(risk.y)
 
     def outputs(theta: jax.Array) -> jax.Array:
-        return problem.network.forward(problem.unravel(theta), X)
+        return risk.network.forward(risk.unravel(theta), X)
 
     with precisely():
-        f, J = (np.asarray(jax.jit(function)(problem.theta)) for function in (outputs, jax.jacrev(outputs)))
-    return (2 * (f - y) if problem.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
+        f, J = (np.asarray(jax.jit(function)(risk.theta)) for function in (outputs, jax.jacrev(outputs)))
+    return (2 * (f - y) if risk.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
 
 
 LINEAR = FromNetwork(lambda key, shape: ((1,), jnp.zeros(shape[-1])), lambda theta, X: X @ theta, name="linear")
 
 
-def linear(X: np.ndarray, y: np.ndarray, theta: np.ndarray, loss: str = "mse", **options: Any) -> Problem:
+def linear(X: np.ndarray, y: np.ndarray, theta: np.ndarray, loss: str = "mse", **options: Any) -> EmpiricalRisk:
     """f = θ·x, whose loss is quadratic for squared errors."""
-    return Problem.of(LINEAR, theta, (X, y), loss=loss, **options)
+    return EmpiricalRisk.of(LINEAR, theta, (X, y), loss=loss, **options)
 
 
 def random_symmetric(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:

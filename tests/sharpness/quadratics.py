@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nngp_prior import FromNetwork
-from nngp_prior.sharpness.problem import Problem
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from tests.sharpness.cases import data
 
 
@@ -24,9 +24,11 @@ def _apply(parameters: tuple[jax.Array, jax.Array], X: jax.Array) -> jax.Array:
 LINEAR = FromNetwork(_init, _apply, name="linear")
 
 
-def linear(n: int = 8, loss: str = "mse", dtype: str = "float64", chunk: int | None = 3) -> Problem:
+def linear(n: int = 8, loss: str = "mse", dtype: str = "float64", chunk: int | None = 3) -> EmpiricalRisk:
     theta = np.random.default_rng(5).standard_normal(7)
-    return Problem.of(LINEAR, (theta[:6].reshape(3, 2), theta[6:]), data(n, 6), loss=loss, dtype=dtype, chunk=chunk)
+    return EmpiricalRisk.of(
+        LINEAR, (theta[:6].reshape(3, 2), theta[6:]), data(n, 6), loss=loss, dtype=dtype, chunk=chunk
+    )
 
 
 class Quadratic(NamedTuple):
@@ -43,9 +45,9 @@ class Quadratic(NamedTuple):
         return self.g + self.H @ z
 
 
-def quadratic(problem: Problem, rows: np.ndarray | slice = slice(None)) -> Quadratic:
-    """Of a linear problem, or of some of its examples."""
-    X, y, theta = np.asarray(problem.X)[rows], np.asarray(problem.y)[rows], np.asarray(problem.theta)
+def quadratic(risk: EmpiricalRisk, rows: np.ndarray | slice = slice(None)) -> Quadratic:
+    """Of a linear risk, or of some of its examples."""
+    X, y, theta = np.asarray(risk.X)[rows], np.asarray(risk.y)[rows], np.asarray(risk.theta)
     inputs = np.column_stack([X, np.ones(len(X))])
     residual = inputs @ theta - y
     return Quadratic(np.mean(residual**2), 2 * inputs.T @ residual / len(X), 2 * inputs.T @ inputs / len(X))
@@ -58,7 +60,7 @@ def highest_in_box(function: Quadratic, widths: np.ndarray, A: np.ndarray | None
 
 
 def highest_in_ball(function: Quadratic, T: np.ndarray, rho: float) -> float:
-    """The trust-region problem for z = T u, ‖u‖ ≤ ρ: (λ - T H T) u = T g with ‖u‖ = ρ and λ > λ_max."""
+    """The trust-region risk for z = T u, ‖u‖ ≤ ρ: (λ - T H T) u = T g with ‖u‖ = ρ and λ > λ_max."""
     values, Q = np.linalg.eigh(T[:, None] * function.H * T)
     g = Q.T @ (T * function.g)
     low, high = values[-1], values[-1] + np.linalg.norm(g) / rho

@@ -8,8 +8,8 @@ from nngp_prior import Convolutional, FromNetwork, FullyConnected, Residual
 from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import ConvolutionLayer, PoolingLayer
-from nngp_prior.sharpness.networks import finite_network
 from nngp_prior.sharpness.rescaling import ALPHA, hidden_layers, rescale, rescale_nodes
+from nngp_prior.sharpness.risk.networks import finite_network
 
 ALPHAS = (ALPHA, 0.3)
 IMAGES = np.random.default_rng(1).standard_normal((4, 6, 6, 2))
@@ -94,7 +94,7 @@ def test_many_networks_at_once_and_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "options", "field", "problem"),
+    ("architecture", "options", "field", "risk"),
     [
         (FullyConnected(activation="erf"), {}, "architecture.activation", "erf"),
         (FullyConnected(layer_norm=True), {}, "architecture.layer_norm", "scale"),
@@ -106,9 +106,9 @@ def test_many_networks_at_once_and_float32() -> None:
         (FullyConnected(), {"alpha": float("nan")}, "alpha", "got nan"),
     ],
 )
-def test_what_cannot_be_rescaled(architecture, options: dict, field: str, problem: str) -> None:
+def test_what_cannot_be_rescaled(architecture, options: dict, field: str, risk: str) -> None:
     for function in (rescale, rescale_nodes):
-        with pytest.raises(InvalidInput, match=problem) as refused:
+        with pytest.raises(InvalidInput, match=risk) as refused:
             function(architecture, (), **options)
         assert refused.value.field == field
 

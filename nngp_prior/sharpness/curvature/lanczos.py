@@ -1,0 +1,281 @@
+r"""Lanczos' method, a step at a time, with full reorthogonalisation.
+
+.. math:: A Q_k = Q_k T_k + β_k q_{k+1} e_k^T, \qquad T_k = \mathrm{tridiag}(α_1 … α_k; β_1 … β_{k-1})
+
+matfree does the same in a given number of steps; here convergence is watched, and a Krylov space that is exhausted
+goes on with a new vector instead of dividing rounding errors by their length.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Real
+from scipy.linalg import eigh_tridiagonal
+
+from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.sharpness.curvature import products
+from nngp_prior.sharpness.curvature.operators import COST, Operator, mixed
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.networks import precisely
+
+_FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this many are added
+_MORE_ROOM = 32
+_LITTLE = 1e-2  # part of a vector's length
+_EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
+
+
+class Lanczos:
+    """The state of the method.
+
+    Args:
+        operator: A.
+        first: a vector of length 1, zeros, and a few rows of which the first is the vector.
+        rng: new vectors come from it where the Krylov space is exhausted.
+
+    Attributes:
+        exhausted: whether the Krylov space of the first vector was: its quadrature is exact then.
+    """
+
+    def __init__(self, operator: Operator, first: tuple[Array, Array, Array], rng: np.random.Generator) -> None:
+        self._operator, self._rng = operator, rng
+        self._alphas: list[float] = []
+        self._betas: list[float] = []
+        self._last_alpha: tuple[Array, int] | None = None  # not read as long as it need not be waited for
+        self._halfway: Any = None
+        self._decomposed: Any = None  # T_k, as long as k stays
+        self._finite, self.exhausted = True, False
+        self._q, self._before, self._Q = first
+
+    @classmethod
+    def from_vector(
+        cls, operator: Operator, start: Real[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
+    ) -> Lanczos:
+        """Before the first step.
+
+        Args:
+            operator: A.
+            start: the first vector, of any length but 0.
+            rng: as of the class.
+
+        Returns:
+            the method.
+        """
+        with precisely():
+            start = jnp.asarray(start, operator.risk.dtype)
+            return cls(operator, _first(start, min(_FIRST_ROOM, operator.size)), rng)
+
+    @classmethod
+    def near_leading(cls, operator: Operator, random: Float[np.ndarray, " size"], rng: np.random.Generator) -> Lanczos:
+        """From :meth:`Operator.near_leading`; where a product is a matter of milliseconds two steps are behind it.
+
+        Args:
+            operator: A.
+            random: a vector that all eigenvectors have a share of.
+            rng: as of the class.
+
+        Returns:
+            the method.
+        """
+        if not operator.has_formulas or operator.size == 1:
+            return cls.from_vector(operator, operator.near_leading(random), rng)
+        with precisely():
+            known, random_ = operator.known, jnp.asarray(random, operator.risk.dtype)
+            found = _two_steps(operator.risk, operator.matrix, known, random_, min(_FIRST_ROOM, operator.size))
+        q, before, Q, alphas, following, lengths, ahead = found
+        method = cls(operator, (following, before, Q), rng)
+        method._add_alpha(alphas, 0, None)
+        _go_on([method], [(q, *lengths)], ahead)
+        return method
+
+    @property
+    def steps(self) -> int:
+        """Products so far, k, of which the last may be half done."""
+        return len(self._alphas) + (self._last_alpha is not None)
+
+    @property
+    def gradients(self) -> int:
+        """What the products cost, in gradients."""
+        return COST * self.steps - (self._operator.half_saved if self._halfway is not None else 0)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all products were."""
+        self._read_alpha()
+        return self._finite
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is no further vector: all eigenvalues are there."""
+        return self.steps == self._operator.size
+
+    def step(self) -> None:
+        """One more α, for half a product; and the other half of the one before, if it is due."""
+        step_together([self])
+
+    def complete(self) -> None:
+        """The other half of the last product, if it is due, unless the whole space is spanned."""
+        complete_together([self])
+
+    def _add_alpha(self, alphas: Array, place: int, halfway: Any) -> None:
+        self._last_alpha, self._halfway, self._decomposed = (alphas, place), halfway, None
+
+    def _read_alpha(self) -> None:
+        if self._last_alpha is not None:
+            alphas, place = self._last_alpha
+            self._alphas.append(float(np.asarray(alphas)[place]))
+            self._last_alpha, self._finite = None, self._finite and math.isfinite(self._alphas[-1])
+
+    def _add_beta(self, q: Array, length: Array, beta: Array) -> bool:
+        """What the next vector is divided by; q is the one before. Returns whether the next is another one now."""
+        self._read_alpha()
+        self._halfway, self._before = None, q
+        self._betas.append(float(beta))
+        self._finite = self._finite and math.isfinite(self._betas[-1])
+        mended = self._betas[-1] <= _LITTLE * float(length)
+        if mended:  # what is left is rounding in part; once more makes it orthogonal
+            self._extend(self._q)
+        norm = max(map(abs, self._alphas + self._betas[:-1]))
+        if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(q.dtype).eps) * norm:
+            self._betas[-1], self.exhausted = 0.0, True
+            self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), q.dtype))
+            self._extend(self._q)
+            mended = True
+        return mended
+
+    def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[Array, Array]:
+        """Make w's part that is orthogonal to all vectors the next one; lengths of w and of the part."""
+        self._make_room()
+        self._Q, self._q, length, beta = _extended(self._Q, w, first, self.steps)
+        return length, beta
+
+    def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Eigenvalues of T_k.
+
+        Returns:
+            them in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its eigenvector; and the
+            weight (e_1ᵀ s)² of the quadrature with the first vector. While the last product is half done, half of the
+            distance between the extreme eigenvalues of T_k stands for β_k, which is never more than half of that
+            between A's. A single NaN each where a product was not finite.
+        """
+        if not self.finite:
+            unknown = np.array([math.nan])
+            return unknown, unknown, unknown
+        if self._decomposed is None:
+            self._decomposed = eigh_tridiagonal(self._alphas, self._betas[: self.steps - 1])
+        values, S = self._decomposed
+        if self.whole:
+            beta = 0.0
+        elif self._halfway is None:
+            beta = self._betas[-1]
+        else:
+            beta = (values[-1] - values[0]) / 2 if self.steps > 1 else math.inf
+        return values, beta * np.abs(S[-1]), S[0] ** 2
+
+    def _make_room(self) -> None:
+        room = len(self._Q)
+        if self.steps == room:
+            more = min(room, _MORE_ROOM, self._operator.size - room)
+            self._Q = jnp.concatenate([self._Q, jnp.zeros((more, self._Q.shape[1]), self._Q.dtype)])
+
+
+def step_together(methods: Sequence[Lanczos]) -> None:
+    """A step of several, with the same matrix and as many steps behind them, whose products are found together.
+
+    Args:
+        methods: which ones. Nothing is done where there are no further vectors, or a product was not finite.
+    """
+    if _ended(methods):
+        return
+    extended = _extended_together(methods)
+    # All is under way before the first number is waited for.
+    _go_on(methods, extended, methods[0]._operator.forward([method._q for method in methods]))
+
+
+def complete_together(methods: Sequence[Lanczos]) -> None:
+    """The other halves of the last products of several, if they are due, unless the whole space is spanned.
+
+    Args:
+        methods: as of :func:`step_together`.
+    """
+    _add_betas(methods, _extended_together(methods))
+
+
+def _ended(methods: Sequence[Lanczos]) -> bool:
+    """Whether there are no further vectors, or none whose products are known to be finite."""
+    return methods[0].whole or not any(method._finite for method in methods)
+
+
+def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, Array]]:
+    """For each the vector before the next one, and lengths of the product and of its new part; nothing if not due."""
+    first = methods[0]
+    if first._halfway is None or _ended(methods):
+        return []
+    with precisely():
+        before = [method._q for method in methods]
+        products = first._operator.backward(first._halfway)
+        lengths = [method._extend(w, (method._q, method._before)) for method, w in zip(methods, products, strict=True)]
+        return [(q, *of_each) for q, of_each in zip(before, lengths, strict=True)]
+
+
+def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]], ahead: tuple[Array, Any]) -> None:
+    """With the next step half done."""
+    if _add_betas(methods, extended):
+        ahead = methods[0]._operator.forward([method._q for method in methods])
+    alphas, halfway = ahead
+    for place, method in enumerate(methods):
+        method._add_alpha(alphas, place, halfway)
+
+
+def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
+    """Whether some of the next vectors are others now; none is where nothing was due."""
+    with precisely():
+        changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=False)]
+    return any(changed)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _extended(Q: Array, w: Array, first: tuple[Array, ...], k: Any) -> tuple[Array, Array, Array, Array]:
+    """Q with w's part that is orthogonal to its first k rows, normalised, in row k if there is one.
+
+    Most of w's other part lies in ``first``, so that once against all rows does what twice would do.
+
+    Returns:
+        Q, the part, and lengths of w and of it.
+    """
+    length = jnp.linalg.norm(w)
+    for each in first:
+        w = w - (each @ w) * each
+    w = w - jnp.where(jnp.arange(len(Q)) < k, Q @ w, 0) @ Q
+    beta = jnp.linalg.norm(w)
+    w = w / jnp.where(beta > 0, beta, 1)
+    return Q.at[k].set(w), w, length, beta
+
+
+@functools.partial(jax.jit, static_argnames="room")
+def _first(start: Array, room: int) -> tuple[Array, Array, Array]:
+    """The normalised vector, none before it, and it among the rows."""
+    q = start / jnp.linalg.norm(start)
+    return q, jnp.zeros_like(q), jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
+
+
+@functools.partial(jax.jit, static_argnames=("matrix", "room"))
+def _two_steps(risk: EmpiricalRisk, matrix: Matrix, known: Any, random: Array, room: int) -> Any:
+    """One step and the first half of another.
+
+    Returns:
+        first vector, zeros, rows; α; second vector; lengths as of :func:`_extended`; and what ``forward`` gives.
+    """
+    q, before, Q = _first(mixed(products.near_leading(risk, matrix, known), random), room)
+    alphas, halfway = products.forward(risk, matrix, known, q[None])
+    w = products.backward(risk, matrix, known, halfway)[0]
+    Q, following, length, beta = _extended(Q, w, (q, before), 1)
+    ahead = products.forward(risk, matrix, known, following[None])
+    return q, before, Q, alphas, following, (length, beta), ahead

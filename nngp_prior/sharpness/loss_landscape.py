@@ -1,0 +1,343 @@
+r"""The loss on lines and planes through a network's parameters (Li et al. 2018, arXiv 1712.09913).
+
+.. math:: L(θ + x d_1 + y d_2), \qquad d_f ← d_f \frac{‖w_f‖}{‖d_f‖} \text{ for each filter } f
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.data.npy import read_npz
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.numerics.whole_files import written_whole
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.landscape import Landscape, Normalisation
+from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.sharpness.cost import landscape_cost
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.losses import LOSSES, is_error
+from nngp_prior.sharpness.risk.networks import Parameters, precisely
+from nngp_prior.sharpness.training.trained import described
+
+_AT_A_TIME = 16  # points in one call
+_SAVE_EVERY = 10.0  # seconds
+_MARGIN = 0.1  # of the trajectory's width, on each side of it
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A loss landscape.
+
+    Attributes:
+        specification: of the grid.
+        coordinates: of the points: x, and y where it is a plane, in units of the directions.
+        loss: mean loss at each point, an axis for each coordinate; infinite where outputs overflow, and NaN where a run
+            that was cut off has not been.
+        error: part of the data with y f ≤ 0, likewise.
+        lengths: ‖d₁‖, and ‖d₂‖.
+        trajectory: coordinates of the projected path to θ, one point a row; None where there is none.
+        explained: by each direction, the part of the path's squared distances from θ.
+        about: all that the figures depend on.
+    """
+
+    specification: Landscape
+    coordinates: tuple[Float[np.ndarray, " points"], ...]
+    loss: Float[np.ndarray, "*points"]
+    error: Float[np.ndarray, "*points"]
+    lengths: Float[np.ndarray, " dimensions"]
+    trajectory: Float[np.ndarray, "steps dimensions"] | None
+    explained: Float[np.ndarray, " dimensions"] | None
+    about: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        points = " × ".join(map(str, self.loss.shape))
+        return f"<Surface {points} points, loss from {np.nanmin(self.loss):.4g} to {np.nanmax(self.loss):.4g}>"
+
+    @property
+    def complete(self) -> bool:
+        """Whether all points have been computed."""
+        return not np.isnan(self.error).any()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to a file, which appears, or changes, only when it is complete.
+
+        Args:
+            path: of the ``.npz`` file.
+        """
+        arrays: dict[str, Any] = {"loss": self.loss, "error": self.error, "lengths": self.lengths}
+        arrays |= {f"coordinates/{i}": along for i, along in enumerate(self.coordinates)}
+        if self.trajectory is not None and self.explained is not None:
+            arrays |= {"trajectory": self.trajectory, "explained": self.explained}
+        manifest = {"format": _FORMAT, "about": dict(self.about), "arrays": list(arrays)}
+        with written_whole(Path(path)) as file:
+            np.savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Surface:
+        """Read what :meth:`save` wrote, or what :func:`landscape` has left.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            the same landscape.
+
+        Raises:
+            DataUnavailable: there is no such file, it is damaged, or it is something else.
+        """
+        refusal = DataUnavailable(f"{path}: holds no loss landscape. Name a file that landscape has written.")
+        text = read_npz(Path(path), "manifest").get("manifest")
+        try:
+            manifest = json.loads(str(text))
+            if manifest["format"] != _FORMAT:
+                raise refusal
+            arrays = read_npz(Path(path), *manifest["arrays"])
+            specification = Landscape.model_validate(manifest["about"]["landscape"])
+            along = tuple(arrays[f"coordinates/{i}"] for i in range(specification.dimensions))
+            found = cls(
+                specification,
+                along,
+                arrays["loss"],
+                arrays["error"],
+                arrays["lengths"],
+                arrays.get("trajectory"),
+                arrays.get("explained"),
+                manifest["about"],
+            )
+        except (KeyError, ValueError, TypeError, AttributeError):  # pydantic's errors are ValueErrors
+            raise refusal from None
+        shape = (specification.points,) * specification.dimensions
+        if not found.loss.shape == found.error.shape == tuple(map(len, along)) == shape:
+            raise refusal
+        return found
+
+
+def landscape(
+    architecture: Architecture | FromNetwork,
+    parameters: Parameters,
+    data: tuple[ArrayLike, ArrayLike],
+    specification: Landscape | None = None,
+    *,
+    loss: LossName = "cross-entropy",
+    dtype: str = "float64",
+    chunk: int | None = None,
+    seed: int = 0,
+    trajectory: Sequence[Parameters] | None = None,
+    path: str | os.PathLike[str] | None = None,
+    progress: ProgressOption = None,
+) -> Surface:
+    """Loss and training error on a line or plane through a network's parameters.
+
+    Args:
+        architecture: the specification of the network, or a user's own with one output. Of arrays of weights the last
+            axis is that of filters.
+        parameters: θ, as ``architectures.network(architecture).init`` gives them, or training left them.
+        data: inputs (n, …), and n labels -1 or +1, or booleans.
+        specification: the grid, and how directions are normalised.
+        loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+        dtype: ``float64`` or ``float32``.
+        chunk: examples at a time; by default as many as fit into 128 MiB or so.
+        seed: of the random directions; the same one gives the same random numbers whatever θ is.
+        trajectory: parameters on the way to θ, as those that training has kept. The directions then are not random but
+            the first principal directions, of length 1, of their distances from θ (the paper's section 7).
+        path: a ``.npz`` file. What is done is saved there every ten seconds or more, and in the end; the same call goes
+            on from it, and computes nothing that it has.
+        progress: True to show it, or a callback, called with the expected cost and with the number of points.
+
+    Returns:
+        the landscape.
+
+    Raises:
+        InvalidInput: something that cannot be used, or a file of another landscape.
+    """
+    specification = specification or Landscape()
+    if not isinstance(specification, Landscape):
+        raise InvalidInput("specification", f"got {specification!r}", "Pass Landscape(…), or nothing.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    risk = EmpiricalRisk.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    steps = None if trajectory is None else np.array([risk.network.flatten(each) for each in trajectory])
+    about = {
+        "architecture": described(architecture),
+        "landscape": specification.model_dump(mode="json"),
+        "loss": loss,
+        "dtype": dtype,
+        "chunk": risk.chunk,
+        "seed": seed if trajectory is None else None,
+        "n": risk.n,
+        "examples": _digest(np.asarray(risk.X), np.asarray(risk.y)),
+        "parameters": _digest(np.asarray(risk.theta)),
+        "trajectory": None if steps is None else _digest(steps),
+    }
+    file = None if path is None else Path(path)
+    if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise InvalidInput("path", f"{file} cannot be written", "Name a file in a folder that exists.")
+    directions, surface = _planned(risk, specification, seed, steps, about)
+    if file is not None and file.exists():
+        before = Surface.load(file)
+        if before.about != about:
+            differing = ", ".join(name for name in about if before.about.get(name) != about[name])
+            problem_ = f"{file} is of another landscape (another {differing or 'version'})"
+            raise InvalidInput("path", problem_, "Name another file.")
+        surface.loss[...], surface.error[...] = before.loss, before.error
+    with shown(progress, "landscape") as tell:
+        _fill(risk, directions, surface, file, tell)
+    return surface
+
+
+def random_directions(
+    risk: EmpiricalRisk, dimensions: int, normalisation: Normalisation, seed: int
+) -> Float[np.ndarray, "dimensions P"]:
+    """Random directions, of lengths that the weights give them.
+
+    Args:
+        risk: at the parameters that lengths are taken of.
+        dimensions: how many.
+        normalisation: ``filter``, ``layer`` or ``none``.
+        seed: of the random numbers.
+
+    Returns:
+        one direction a row.
+    """
+    theta = np.asarray(risk.theta, dtype=np.float64)
+    found = np.zeros((dimensions, risk.size))
+    for i, direction in enumerate(found):
+        rng = generator(seed, "direction", i)
+        for block in risk.blocks:
+            if block.role == "bias":
+                continue
+            d = rng.standard_normal(block.shape)
+            axes = tuple(range(len(block.shape) - (normalisation == "filter")))
+            if normalisation != "none":
+                w = theta[block.start : block.stop].reshape(block.shape)
+                # d_f ← d_f ‖w_f‖ / ‖d_f‖
+                d *= np.sqrt(np.sum(w**2, axes, keepdims=True) / np.sum(d**2, axes, keepdims=True))
+            direction[block.start : block.stop] = d.ravel()
+    return found
+
+
+def principal_directions(
+    steps: Float[np.ndarray, "steps P"], theta: Float[np.ndarray, " P"], dimensions: int
+) -> tuple[Float[np.ndarray, "dimensions P"], Float[np.ndarray, "steps dimensions"], Float[np.ndarray, " dimensions"]]:
+    """The first principal directions of a path's distances from its end.
+
+    Args:
+        steps: parameters on the path.
+        theta: its end.
+        dimensions: how many directions.
+
+    Returns:
+        orthonormal directions; the path's coordinates along them, from θ; and the part of its squared distances from θ
+        that each explains.
+
+    Raises:
+        InvalidInput: the path has not as many independent directions.
+    """
+    distances = steps - theta
+    U, sizes, V = np.linalg.svd(distances, full_matrices=False)
+    if np.sum(sizes > 1e-12 * np.linalg.norm(theta)) < dimensions:
+        problem = f"{len(steps)} points on a path in fewer than {dimensions} directions from the parameters"
+        raise InvalidInput("trajectory", problem, "Pass more points before the end, or ask for a line.")
+    # Signs of singular vectors are anyone's choice: here the path begins on the positive side.
+    first = (U * sizes)[0, :dimensions]
+    signs = np.where(first < 0, -1.0, 1.0)
+    directions = signs[:, None] * V[:dimensions]
+    return directions, distances @ directions.T, (sizes**2 / np.sum(sizes**2))[:dimensions]
+
+
+def _planned(
+    risk: EmpiricalRisk, specification: Landscape, seed: int, steps: np.ndarray | None, about: Mapping[str, Any]
+) -> tuple[np.ndarray, Surface]:
+    """The directions, and a landscape without figures."""
+    k, points, radius = specification.dimensions, specification.points, specification.radius
+    path = explained = None
+    if steps is None:
+        directions = random_directions(risk, k, specification.normalisation, seed)
+    else:
+        directions, path, explained = principal_directions(steps, np.asarray(risk.theta, dtype=np.float64), k)
+    if path is None or radius is not None:
+        # The middle one of an odd number is 0 exactly.
+        along = (radius or 1.0) * (2 * np.arange(points) - (points - 1)) / (points - 1)
+        coordinates = (along,) * k
+    else:
+        ends = [(min(0.0, *axis), max(0.0, *axis)) for axis in path.T]
+        coordinates = tuple(
+            np.linspace(low - _MARGIN * (high - low), high + _MARGIN * (high - low), points) for low, high in ends
+        )
+    missing = np.full((points,) * k, np.nan)
+    lengths = np.linalg.norm(directions, axis=1)
+    return directions, Surface(
+        specification, coordinates, missing, missing.copy(), lengths, path, explained, dict(about)
+    )
+
+
+def _fill(
+    risk: EmpiricalRisk, directions: np.ndarray, surface: Surface, path: Path | None, progress: ProgressCallback
+) -> None:
+    """Compute what is missing."""
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(*surface.coordinates, indexing="ij")], axis=1)
+    loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views of the same numbers
+    missing = np.flatnonzero(np.isnan(error))
+    saved, own = time.perf_counter(), risk.network.architecture
+    cost = None if isinstance(own, FromNetwork) else landscape_cost(own, risk.X.shape, len(missing), str(risk.dtype))
+    progress(Progress("points", len(grid) - len(missing), len(grid), cost))
+    with precisely():
+        along = jnp.asarray(directions, risk.dtype)
+        for first in range(0, len(missing), _AT_A_TIME):
+            chosen = missing[first : first + _AT_A_TIME]
+            # One shape for all calls: the last one is filled up with its first point.
+            filled = np.concatenate([chosen, np.repeat(chosen[:1], _AT_A_TIME - len(chosen))])
+            found = _figures(risk, along, jnp.asarray(grid[filled], risk.dtype))
+            loss[chosen], error[chosen] = (np.asarray(values)[: len(chosen)] for values in found)
+            if path is not None and time.perf_counter() - saved >= _SAVE_EVERY:
+                surface.save(path)
+                saved = time.perf_counter()
+            progress(Progress("points", len(grid) - len(missing) + first + len(chosen), len(grid)))
+    if path is not None and len(missing):
+        surface.save(path)
+
+
+@jax.jit
+def _figures(
+    risk: EmpiricalRisk, directions: Float[Array, "dimensions P"], points: Float[Array, "points dimensions"]
+) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
+    """Loss and error at some points, one after another: a point's bits do not depend on the others."""
+
+    def one(point: Array) -> tuple[Array, Array]:
+        theta = risk.theta + point @ directions
+
+        def part(X: Array, y: Array, w: Array) -> tuple[Array, Array]:
+            f = risk.outputs(theta, X)
+            return w @ LOSSES[risk.loss_name](f, y), w @ is_error(f, y)
+
+        loss, error = risk.total(part)
+        # Where numbers overflow, ∞ - ∞ is NaN.
+        return jnp.where(jnp.isfinite(loss), loss, jnp.inf), error
+
+    return lax.map(one, points)
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """SHA-256, in hexadecimal, of arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

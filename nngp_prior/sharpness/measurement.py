@@ -1,0 +1,190 @@
+"""Measures of one network, one after another, each with its cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import norm as scipy_norm
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, ignore, shown, without_cost
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.gradients import ContrastRegret, NaturalContrastRegret
+from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
+from nngp_prior.sharpness.cost import measuring_cost
+from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their measures)
+    contrast_regret,
+    contrastive_flatness,
+    fisher,
+    gradient_coherence,
+    gradient_contrast,
+    keskar,
+    layerwise,
+    natural_contrast_regret,
+    natural_gradient_contrast,
+    pac_bayes,
+    relative_flatness,
+    sam,
+    spectrum,
+    trace,
+)
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Quantity
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.versions import versions
+
+
+def measure(
+    architecture: Architecture | FromNetwork,
+    parameters: Any,
+    data: Sequence[ArrayLike],
+    measures: Sequence[str | Specification] = DEFAULT,
+    *,
+    loss: str = "cross-entropy",
+    dtype: str = "float64",
+    chunk: int | None = None,
+    seed: int = 0,
+    progress: ProgressOption = None,
+) -> Report:
+    """Measure how flat the loss is at a network's parameters.
+
+    All that is asked for is checked before anything is computed.
+
+    Args:
+        architecture: the specification of the network, or a user's own with one output.
+        parameters: as ``architectures.network(architecture).init`` gives them, or training left them, or pairs of
+            weights and biases from the input on.
+        data: inputs (n, …), and n labels -1 or +1, or booleans.
+        measures: names, or specifications with options.
+        loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+        dtype: ``float64`` or ``float32``.
+        chunk: examples at a time; by default as many as fit into 128 MiB or so.
+        seed: of all random vectors; a figure does not depend on what else is measured.
+        progress: True to show it, or a callback, called with the expected cost and how far each measure is.
+
+    Returns:
+        the figures, in the order of the measures.
+    """
+    specifications = _specifications(measures)
+    risk = EmpiricalRisk.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    checked(risk, specifications)
+    with shown(progress, "sharpness", rows=True) as tell:
+        return measure_risk(risk, specifications, seed, tell)
+
+
+def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:
+    """Refuse measures that cannot be taken of a risk.
+
+    Args:
+        risk: network, loss, data.
+        specifications: of measures.
+    """
+    for specification in specifications:
+        if type(specification) in CHECKS:
+            CHECKS[specification](risk, specification)
+
+
+def measure_risk(
+    risk: EmpiricalRisk, specifications: Sequence[Measure], seed: int, progress: ProgressCallback = ignore
+) -> Report:
+    """As :func:`measure`, of what was checked.
+
+    Args:
+        risk: network, loss, data.
+        specifications: of measures.
+        seed: of all random vectors.
+        progress: told how far each measure is.
+
+    Returns:
+        the figures.
+    """
+    at_most = any(isinstance(each, ContrastRegret | NaturalContrastRegret) for each in specifications)
+    progress(Progress("measures", 0, len(specifications), _cost(risk, specifications), at_most))
+    tell = without_cost(progress)
+    value, gradient = risk.value_and_gradient(risk.theta)
+    norm = float(scipy_norm(np.asarray(gradient), check_finite=False))
+    measurements = []
+    for done, specification in enumerate(specifications, start=1):
+        if math.isfinite(float(value)) and math.isfinite(norm):
+            measurements += _carried_out(risk, specification, seed, tell)
+        else:
+            which = "the loss" if not math.isfinite(float(value)) else "the gradient"
+            message = f"{which} is not finite at these parameters"
+            missing = Quantity(specification.kind, math.nan, None, "not-finite", message)
+            measurements.append(_measurement(specification, missing, 0.0, 0.0))
+        progress(Progress("measures", done, len(specifications)))
+    return Report(
+        measurements=tuple(measurements),
+        loss=risk.loss_name,
+        training_loss=float(value),
+        training_error=float(risk.error(risk.theta)),
+        gradient_norm=norm,
+        n=risk.n,
+        parameters=risk.size,
+        dtype=str(risk.dtype),  # pyright: ignore[reportArgumentType]
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def _cost(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> Cost | None:
+    """Expected cost of all measures; None for networks whose layers are not known."""
+    own = risk.network.architecture
+    if isinstance(own, FromNetwork):
+        return None
+    costs = [measuring_cost(own, risk.X.shape, each, str(risk.dtype)) for each in specifications]
+    return Cost(max(cost.bytes for cost in costs), sum(cost.seconds for cost in costs))
+
+
+def _specifications(measures: Sequence[str | Specification]) -> list[Measure]:
+    if isinstance(measures, str | Specification):
+        measures = [measures]
+    if measures is not None and not isinstance(measures, Sequence):
+        raise InvalidInput("measures", f"got {measures!r}", "Pass names of measures, or their specifications.")
+    if not measures:
+        raise InvalidInput("measures", "are none", "Name at least one.")
+    found = []
+    for asked in measures:
+        if isinstance(asked, str):
+            found.append(measure_of(asked))
+        elif isinstance(asked, Specification) and type(asked) in MEASURES:
+            found.append(asked)  # pyright: ignore[reportArgumentType]
+        else:
+            raise InvalidInput("measures", f"got {asked!r}", "Pass names of measures, or their specifications.")
+    return found
+
+
+def _carried_out(
+    risk: EmpiricalRisk, specification: Measure, seed: int, progress: ProgressCallback
+) -> list[Measurement]:
+    own_seed = int(generator(seed, specification.kind).integers(2**63))
+    began = time.perf_counter()
+    outcome = MEASURES[specification](risk, specification, own_seed, progress)
+    seconds = time.perf_counter() - began
+    return [_measurement(specification, each, outcome.gradients, seconds) for each in outcome.quantities]
+
+
+def _measurement(specification: Measure, quantity: Quantity, gradients: int | float, seconds: float) -> Measurement:
+    status, message = quantity.status, quantity.message
+    if status == "ok" and not math.isfinite(quantity.value):
+        status, message = "not-finite", "the figure is not finite; try dtype='float64', or other options"
+    return Measurement(
+        measure=specification.kind,
+        name=quantity.name,
+        value=quantity.value,
+        stderr=quantity.stderr,
+        status=status,
+        message=message,
+        options=specification.model_dump(mode="json", exclude={"kind"}),
+        diagnostics=quantity.diagnostics,
+        gradients=gradients,
+        seconds=seconds,
+    )

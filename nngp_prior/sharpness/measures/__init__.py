@@ -1,0 +1,1 @@
+"""Flatness measures, one module each; modules register their measures when they are imported."""

@@ -1,0 +1,302 @@
+r"""Gradient contrast in a ball of the Kullback-Leibler divergence, with the natural gradient in the gradient's place.
+
+To first order the divergence of the model at θ + δ from that at θ is δᵀFδ/2. The minimum of L₁ in δᵀFδ ≤ ε² is at
+δ = -ε F⁻¹g₁ / √(g₁ᵀF⁻¹g₁), and the regret on L₂
+
+.. math:: R_F = \sqrt{g_2^T F^{-1} g_2} - \frac{g_2^T F^{-1} g_1}{\sqrt{g_1^T F^{-1} g_1}} .
+
+F is the model's Fisher information, (1/N) Σ c_k ∇f_k ∇f_kᵀ with c = ℓ''(f), which takes no labels. No other parameters
+of the same function, however they come from these ones, have another R_F, as long as the gradients lie in the range of
+F; along others the divergence does not grow, and the ball has no bound.
+
+F has no inverse: where a hidden unit is rescaled (ReLU), the function stays, so F has rank P less the number of hidden
+units at most. A pseudo-inverse takes its place: g = F x for some x, and gᵀx does not depend on which. It is that of F
+scaled to a diagonal of ones, in which rescaling of layers and nodes cannot be seen: the directions that rounding leaves
+to be dropped are the same before and after, and the figure stays even where gradients do leave the range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Integer
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.gradients import InDivergence, NaturalGradientContrast
+from nngp_prior.schemas.sharpness import Status
+from nngp_prior.sharpness.measures.gradient_contrast import cost_of_pairs, figures
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.losses import LOSSES, curvature
+from nngp_prior.sharpness.risk.minibatches import (
+    Pair,
+    check_pairs,
+    minibatch_gradients,
+    pair_of,
+    pairs_of_minibatches,
+    scaled,
+)
+from nngp_prior.sharpness.risk.networks import precisely
+
+_BYTES = 2**31  # what the gradients of outputs at the inputs for F may take
+_OUTSIDE = 100  # square roots of the unit of rounding: the part of a gradient that may lie outside the range of F
+_UNSEEN = 0.1  # with damping, the part of g ∘ θ, which rescaling leaves alone, that may lie where diag F is zero
+
+
+class Metric(NamedTuple):
+    """F in scaled parameters θ/d, as its eigenvalues and eigenvectors, without what is zero.
+
+    Attributes:
+        scale: d, of each parameter; 0 of those that F and D do not see, in which the metric is zero.
+        eigenvalues: of diag(d) F diag(d), positive; what is no more than rounding is left out.
+        eigenvectors: theirs, as rows.
+        damping: λ, in the scaled parameters.
+    """
+
+    scale: Float[Array, " P"]
+    eigenvalues: Float[Array, " rank"]
+    eigenvectors: Float[Array, "rank P"]
+    damping: Float[Array, ""]
+
+
+def metric(
+    risk: EmpiricalRisk, rows: Integer[np.ndarray, " N"], damping: float = 0.0, damped_by: str = "diagonal"
+) -> Metric:
+    """The Fisher information at some of the inputs.
+
+    Args:
+        risk: network, loss, inputs.
+        rows: which of them.
+        damping: λ.
+        damped_by: ``diagonal`` or ``identity``.
+
+    Returns:
+        what inner products are taken by.
+    """
+    with precisely():
+        J = _weighted_gradients(risk, jnp.asarray(rows))
+        if damping > 0 and damped_by == "identity":
+            scale = jnp.ones_like(risk.theta)
+        else:
+            # A parameter that no input for F reaches has a zero in D as in F, and no scale that rescaling would keep.
+            lengths = jnp.linalg.norm(J, axis=0)
+            scale = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
+        _, S, V = jnp.linalg.svd(J * scale, full_matrices=False)
+        kept = int(jnp.sum(max(J.shape) * jnp.finfo(J.dtype).eps * S[0] < S))
+        return Metric(scale, S[:kept] ** 2, V[:kept], jnp.asarray(damping, J.dtype))
+
+
+@jax.jit
+def _weighted_gradients(risk: EmpiricalRisk, rows: Array) -> Array:
+    """J of F = JᵀJ: rows √(c_k/N) ∇f_k."""
+
+    def of_input(input_: tuple[Array, Array]) -> Array:
+        x, y = input_
+        f, gradient = jax.value_and_grad(lambda theta: risk.outputs(theta, x[None])[0])(risk.theta)
+        c = curvature(LOSSES[risk.loss_name], f[None], y[None])[0]
+        return jnp.sqrt(c / len(rows)) * gradient
+
+    return lax.map(of_input, (risk.inputs.take(rows), risk.y[rows]), batch_size=risk.chunk)
+
+
+class LeftOut(NamedTuple):
+    """What of the gradients of a pair of minibatches has no part in the figure, or has it by damping only.
+
+    Attributes:
+        outside: the larger part of a gradient that is outside the range of F, in scaled parameters.
+        unseen: the larger part of g ∘ θ in parameters in which F and D are zero.
+    """
+
+    outside: float
+    unseen: float
+
+
+def pair_in(risk: EmpiricalRisk, F: Metric, rows: Integer[np.ndarray, "2 batch"]) -> tuple[Pair, LeftOut]:
+    """Lengths of the gradients of two minibatches, and the cosine between them, by F⁻¹.
+
+    Args:
+        risk: on all examples.
+        F: what inner products are taken by.
+        rows: those of the minibatches.
+
+    Returns:
+        both, and what was left out.
+    """
+    with precisely():
+        inner, scales, *left_out = _inner_products(risk, F, jnp.asarray(rows))
+    pair = pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1])))
+    return pair, LeftOut(*(float(np.max(np.asarray(part))) for part in left_out))
+
+
+@jax.jit
+def _inner_products(risk: EmpiricalRisk, metric: Metric, pair: Array) -> tuple[Array, Array, Array, Array]:
+    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and what is left out."""
+    G, scales = jax.vmap(scaled)(minibatch_gradients(risk, pair))
+    products = G * risk.theta
+    lengths = jnp.linalg.norm(products, axis=1)
+    unseen = jnp.linalg.norm(jnp.where(metric.scale > 0, 0, products), axis=1) / jnp.where(lengths > 0, lengths, 1)
+    G = G * metric.scale
+    inside = G @ metric.eigenvectors.T
+    outside = G - inside @ metric.eigenvectors
+    # (F + λ)⁻¹ is 1/(eigenvalue + λ) in the range of F and 1/λ outside; without damping 0, for a pseudo-inverse
+    inner = (inside / (metric.eigenvalues + metric.damping)) @ inside.T
+    rest = jnp.where(metric.damping > 0, 1 / jnp.where(metric.damping > 0, metric.damping, 1), 0)
+    lengths = jnp.linalg.norm(G, axis=1)
+    part = jnp.linalg.norm(outside, axis=1) / jnp.where(lengths > 0, lengths, 1)
+    return inner + rest * outside @ outside.T, scales, part, unseen
+
+
+def parts(n: int, specification: InDivergence, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples are for F, and which for minibatches.
+
+    Args:
+        n: examples that there are.
+        specification: says how many, and whether they are the same.
+        seed: of the choice.
+
+    Returns:
+        rows of both.
+    """
+    order = generator(seed, "fisher").permutation(n)
+    same = specification.fisher_inputs == "same"
+    number = specification.fisher_examples or (n if same else n // 2)
+    return order[:number], order[:number] if same else order[number:]
+
+
+def check(risk: EmpiricalRisk, specification: InDivergence) -> None:
+    """Refuse minibatches that do not fit beside the inputs for F, and an F that does not fit into memory.
+
+    Args:
+        risk: network, loss, data.
+        specification: options.
+
+    Raises:
+        InvalidInput: one of them.
+    """
+    number = specification.fisher_examples
+    room = risk.n - (specification.fisher_inputs == "separate")
+    if number is not None and number > room:
+        remedy = f"Take at most {room}, or more data."
+        raise InvalidInput("fisher_examples", f"got {number} where there are {risk.n} examples", remedy)
+    for_fisher, for_minibatches = parts(risk.n, specification, 0)
+    check_pairs(len(for_minibatches), specification.batch)
+    taken = len(for_fisher) * risk.size * risk.dtype.itemsize
+    if taken > _BYTES:
+        limit = _BYTES // (risk.size * risk.dtype.itemsize)
+        trouble = f"gradients of {len(for_fisher)} outputs by {risk.size} parameters take {taken / 2**30:.1f} GiB"
+        remedy = f"Take at most {limit}." if limit else "Measure a smaller network."
+        raise InvalidInput("fisher_examples", trouble, remedy)
+
+
+CHECKS.register(NaturalGradientContrast)(check)
+
+
+@MEASURES.register(NaturalGradientContrast)
+def natural_gradient_contrast(
+    risk: EmpiricalRisk, specification: NaturalGradientContrast, seed: int, progress: ProgressCallback
+) -> Outcome:
+    """E of R_F, E √(gᵀF⁻¹g), and E of one less the cosine in the inner product of F⁻¹.
+
+    Args:
+        risk: network, loss, data.
+        specification: options.
+        seed: of the inputs for F, and of the minibatches.
+        progress: told of each pair.
+
+    Returns:
+        three figures, their standard errors those of the pairs that were drawn, for one choice of inputs for F. The
+        status ``degenerate`` says that gradients leave the range of F, or that F's own inputs leave nothing to compare.
+    """
+    for_fisher, for_minibatches = parts(risk.n, specification, seed)
+    F = metric(risk, for_fisher, specification.damping, specification.damped_by)
+    found, left_out = [], []
+    for rows in pairs_of_minibatches(for_minibatches, specification.batch, specification.pairs, seed):
+        pair, part = pair_in(risk, F, rows)
+        found.append(pair)
+        left_out.append(part)
+        progress(Progress("pairs", len(found), specification.pairs))
+    names = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
+    quantities = judged(figures(found, names), risk, specification, F, len(for_fisher), left_out)
+    gradients = len(for_fisher) / risk.n + cost_of_pairs(risk, specification.batch, specification.pairs)
+    return Outcome(quantities, gradients)
+
+
+def judged(
+    quantities: list[Quantity],
+    risk: EmpiricalRisk,
+    specification: InDivergence,
+    F: Metric,
+    examples: int,
+    left_out: list[LeftOut],
+) -> list[Quantity]:
+    """Figures with what there is to say of F.
+
+    Args:
+        quantities: figures.
+        risk: network, loss, data.
+        specification: options.
+        F: the Fisher information.
+        examples: number of inputs for it.
+        left_out: of each pair.
+
+    Returns:
+        the figures with diagnostics, and the status ``degenerate`` where they say nothing.
+    """
+    rank = len(F.eigenvalues)
+    outside, unseen = (max(parts) for parts in zip(*left_out, strict=True))
+    diagnostics = {
+        "damping": specification.damping,
+        "damped_by": specification.damped_by,
+        "fisher_inputs": specification.fisher_inputs,
+        "fisher_examples": examples,
+        "rank": rank,
+        "outside": outside,
+        "unseen": unseen,
+    }
+    limit = _OUTSIDE * math.sqrt(float(jnp.finfo(risk.dtype).eps))
+    bound = _UNSEEN if specification.damping > 0 else limit
+    told = LeftOut(outside if outside > limit else 0.0, unseen if unseen > bound else 0.0)
+    status, message = _worth(specification, rank, examples, told)
+    judgements = []
+    for each in quantities:
+        if rank == 0:
+            each = replace(each, value=math.nan, stderr=None, status=status, message=message)
+        elif each.status == "ok":
+            each = replace(each, status=status, message=message)
+        judgements.append(replace(each, diagnostics={**diagnostics, **each.diagnostics}))
+    return judgements
+
+
+def _worth(specification: InDivergence, rank: int, examples: int, told: LeftOut) -> tuple[Status, str]:
+    """Whether the figures say anything; parts that are too small to be told are 0."""
+    if rank == 0:
+        return "degenerate", "F is zero: the loss has no curvature at these outputs, or they do not depend on θ"
+    if told.unseen and (specification.damping > 0 or not told.outside):
+        message = (
+            f"up to {told.unseen:.2g} of a gradient (times θ) is in parameters that no input for F reaches, and is "
+            "left out; take more fisher_examples, or damped_by='identity'"
+        )
+        return "degenerate", message
+    if specification.damping > 0:
+        return "ok", ""
+    if specification.fisher_inputs == "same" and rank == examples:
+        message = (
+            f"F has rank {rank}, that of its {examples} inputs, which minibatches are of: gradients of two of them are "
+            "orthogonal, whatever the network is; take fisher_inputs='separate', or damping"
+        )
+        return "degenerate", message
+    if told.outside:
+        message = (
+            f"up to {told.outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), "
+            "where the divergence does not bound a step, and is left out; take more fisher_examples, or damping"
+        )
+        return "degenerate", message
+    return "ok", ""

@@ -1,0 +1,134 @@
+r"""The highest loss in a box or an ellipsoid around the parameters, by projected gradient ascent.
+
+.. math:: \max_{u ∈ C} L(θ + A (s ∘ u)), \qquad C = \{u : |u_i| ≤ 1\} \text{ or } \{u : ‖u‖ ≤ 1\}
+
+with s the half-widths of the box, or the half-axes of the ellipsoid, and A the identity or a subspace's directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.losses import LOSSES
+
+FORWARD = 1 / 3  # cost of a loss without its gradient, in gradients: of three passes of the same size, one
+NORMALIZED = 2  # cost of a loss of normalised outputs, or its gradient, in those of the loss: two sums over the data
+_SHORTEST, _LONGEST = 2.0**-40, 2.0**10  # steps, in units of the neighbourhood
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """C, and in which direction a step goes.
+
+    Attributes:
+        direction: of steepest ascent, of length 1 in C's norm; zero where the gradient is.
+        project: onto C.
+    """
+
+    direction: Callable[[Float[Array, " p"]], Float[Array, " p"]]
+    project: Callable[[Float[Array, " p"]], Float[Array, " p"]]
+
+
+def _of_length_one(g: Float[Array, " p"]) -> Float[Array, " p"]:
+    largest = jnp.abs(g).max()  # first, for squares that are too large or too small for the type
+    g = g / jnp.where(largest > 0, largest, 1)
+    norm = jnp.linalg.norm(g)
+    return g / jnp.where(norm > 0, norm, 1)
+
+
+BOX = Neighbourhood(jnp.sign, lambda u: jnp.clip(u, -1, 1))
+BALL = Neighbourhood(_of_length_one, lambda u: u / jnp.maximum(jnp.linalg.norm(u), 1))
+
+
+class Climb(NamedTuple):
+    """What an ascent came by.
+
+    Attributes:
+        u: the highest place.
+        losses: at the start and at each place that was tried, (steps + 1,).
+        slope: largest absolute component of the gradient at the start, in u.
+    """
+
+    u: Float[Array, " p"]
+    losses: Float[Array, " tried"]
+    slope: Float[Array, ""]
+
+
+def climb(
+    loss: Callable[[Float[Array, " p"]], tuple[Float[Array, ""], Float[Array, " p"]]],
+    start: Float[Array, " p"],
+    neighbourhood: Neighbourhood,
+    steps: int,
+) -> Climb:
+    """Projected ascent that never goes down, to be traced by JAX.
+
+    A step that leads higher is doubled, one that does not is halved and tried again. The first one is of the size of
+    the neighbourhood: of a linear function it ends at the maximum, and from the middle of a ball it is SAM's.
+
+    Args:
+        loss: u -> what is to be maximised, and its gradient.
+        start: in C.
+        neighbourhood: C.
+        steps: gradients that are computed beside that at the start.
+
+    Returns:
+        where it led.
+    """
+
+    def step(state: Any, _: None) -> tuple[Any, Any]:
+        tried, u, value, g, eta = state
+        there, slope = loss(tried)
+        higher = there > value
+        u, value, g = jax.tree.map(lambda new, old: jnp.where(higher, new, old), (tried, there, slope), (u, value, g))
+        eta = jnp.clip(jnp.where(higher, 2 * eta, eta / 2), _SHORTEST, _LONGEST)
+        tried = neighbourhood.project(u + eta * neighbourhood.direction(g))
+        return (tried, u, value, g, eta), (there, jnp.abs(slope).max())
+
+    lowest, half = jnp.full((), -jnp.inf, start.dtype), jnp.full((), 0.5, start.dtype)
+    state = (start, start, lowest, jnp.zeros_like(start), half)  # the start itself is the first that is tried
+    (_, u, *_), (losses, slopes) = lax.scan(step, state, length=steps + 1)
+    return Climb(u, losses, slopes[0])
+
+
+def averaged(values: list[float]) -> tuple[float, float | None]:
+    """The mean of independent figures, and its standard error.
+
+    Args:
+        values: one or more, infinite ones too.
+
+    Returns:
+        the error is None of a single one.
+    """
+    with np.errstate(invalid="ignore"):
+        mean = float(np.mean(values))
+        return mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def normalized_loss(risk: EmpiricalRisk, theta: Float[Array, " P"]) -> Float[Array, ""]:
+    r"""The mean loss of outputs over their root mean square, to be traced by JAX.
+
+    .. math:: \frac1n \sum_i \ell(f_i / r, y_i), \qquad r^2 = \frac1n \sum_i f_i^2
+
+    Andriushchenko et al. divide the outputs of each example by their norm over classes; of one output that would leave
+    nothing but the sign, hence the norm over examples.
+
+    Args:
+        risk: network, loss, data.
+        theta: parameters.
+
+    Returns:
+        the loss; NaN where all outputs are zero.
+    """
+    loss = LOSSES[risk.loss_name]
+    square = risk.total(lambda X, y, w: w @ risk.outputs(theta, X) ** 2)
+    return risk.total(lambda X, y, w: w @ loss(risk.outputs(theta, X) / jnp.sqrt(square), y))

@@ -1,0 +1,1 @@
+"""Loss of a finite network on data, with its gradients."""

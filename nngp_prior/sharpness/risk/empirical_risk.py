@@ -1,0 +1,357 @@
+r"""Empirical risk: the loss of a network on data, as a function of the flat vector of parameters θ.
+
+.. math:: L(θ) = \frac1n \sum_i \ell(f(θ, x_i), y_i)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Integer
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.text import number_of
+from nngp_prior.sharpness.risk.chunked_inputs import laid_out
+from nngp_prior.sharpness.risk.losses import LOSSES, is_error
+from nngp_prior.sharpness.risk.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.risk.validation import checked_data, fitting_rows
+
+_GRADIENT_BYTES = 2**27  # what gradients of single examples take
+
+Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _compiled(method: Callable[P, T]) -> Callable[P, T]:
+    """A method of :class:`EmpiricalRisk` as one compiled function, shared by all risks that differ in numbers only."""
+    compiled = jax.jit(method)
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with precisely():
+            return compiled(*args, **kwargs)
+
+    return call
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("theta", "inputs", "labels", "weights"),
+    meta_fields=("network", "loss_name", "n"),
+)
+@dataclass(frozen=True, eq=False)
+class EmpiricalRisk:
+    """A network at parameters θ, a loss, and data.
+
+    It is a pytree: where one is an argument of a compiled function, another one of the same shape needs no other
+    compilation, and its data are no constants of the program. All methods can be traced by JAX, and be compiled into
+    larger functions, inside ``with precisely():``. They take any θ; ``theta`` is that of the network at hand. Memory
+    is bounded by the chunk, not by the data, for all of them and for ``jax.grad`` of :meth:`loss`.
+
+    Attributes:
+        theta: the flat vector of parameters, (P,).
+        inputs: in chunks of as many rows; the last is filled up with copies of an input.
+        labels: (chunks, rows), ±1.
+        weights: (chunks, rows), 1/n for examples and 0 for what fills up.
+        network: the finite network.
+        loss_name: ``cross-entropy`` or ``mse``.
+        n: number of examples.
+    """
+
+    # Arrays; and whatever else JAX puts in their places when it handles pytrees.
+    theta: Any
+    inputs: Any
+    labels: Any
+    weights: Any
+    network: FiniteNetwork
+    loss_name: LossName
+    n: int
+
+    def __repr__(self) -> str:
+        parameters, examples = number_of(self.network.size, "parameter"), number_of(self.n, "example")
+        return f"<EmpiricalRisk {parameters}, {examples}, {self.loss_name}>"
+
+    @classmethod
+    def of(
+        cls,
+        architecture: Architecture | FromNetwork,
+        parameters: Parameters,
+        data: Sequence[ArrayLike],
+        *,
+        loss: str = "cross-entropy",
+        dtype: str = "float64",
+        chunk: int | None = None,
+    ) -> EmpiricalRisk:
+        """From what users have.
+
+        Args:
+            architecture: a specification, or a user's network with one output.
+            parameters: as the architecture's ``init`` gives them.
+            data: inputs (n, …), and n labels -1 or +1, or booleans. Inputs of more than one chunk and 64 MiB are read
+                from this array, which may be a file mapped into memory, and is not to be changed from now on.
+            loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+            dtype: of all that is computed, ``float64`` or ``float32``.
+            chunk: examples at a time; by default as many as fit into 128 MiB or so.
+
+        Returns:
+            the risk.
+
+        Raises:
+            InvalidInput: another loss or type, or parameters that are not finite or do not fit. Inputs and labels: as
+                :func:`checked_data`.
+        """
+        if loss not in LOSSES:
+            raise InvalidInput("loss", f"got {loss!r}", f"Choose one of {', '.join(LOSSES)}.")
+        if dtype not in ("float64", "float32"):
+            raise InvalidInput("dtype", f"got {dtype!r}", "Choose float64 or float32.")
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
+            raise InvalidInput("chunk", f"got {chunk!r}", "Pass a number of examples, at least 1.")
+        X, y = checked_data(architecture, data)
+        network = finite_network(architecture, X.shape[1:])
+        theta = network.flatten(parameters, dtype)
+        with precisely():
+            rows = chunk or fitting_rows(network, dtype)
+            return EmpiricalRisk(jnp.asarray(theta), *laid_out(X, y, dtype, rows), network, loss, len(X))
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return self.network.size
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Where each layer's weights and biases are in θ."""
+        return self.network.blocks
+
+    @property
+    def chunk(self) -> int:
+        """Examples that are worked on at a time."""
+        return self.labels.shape[1]
+
+    @property
+    def in_one_chunk(self) -> bool:
+        """Whether all examples are worked on at once."""
+        return len(self.labels) == 1
+
+    @property
+    def dtype(self) -> Any:
+        """Of all that is computed."""
+        return self.theta.dtype
+
+    @property
+    def X(self) -> Float[Array, "n ..."]:
+        """The inputs."""
+        with precisely():
+            return self.inputs.take(jnp.arange(self.n))
+
+    @property
+    def y(self) -> Float[Array, " n"]:
+        """The labels, ±1."""
+        return self.labels.reshape(-1)[: self.n]
+
+    def unravel(self, theta: Vector) -> Parameters:
+        """θ as the network's parameters."""
+        return self.network.unflatten(theta)
+
+    def at(self, theta: Vector) -> EmpiricalRisk:
+        """The same risk at other parameters."""
+        with precisely():
+            return replace(self, theta=jnp.asarray(theta, self.dtype))
+
+    def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> EmpiricalRisk:
+        """The risk on some of the examples; nothing is compiled anew for others of the same number.
+
+        Args:
+            rows: which ones; each counts as often as it is named.
+
+        Returns:
+            the risk whose loss is the mean over them.
+
+        Raises:
+            InvalidInput: none, or one that is not there.
+        """
+        chosen = np.asarray(rows)
+        if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.n:
+            raise InvalidInput("rows", f"got {rows!r}", f"Name at least one, each from 0 to {self.n - 1}.")
+        with precisely():
+            X, y = np.asarray(self.inputs.take(chosen)), np.asarray(self.y)[chosen]
+            return EmpiricalRisk(
+                self.theta, *laid_out(X, y, self.dtype.name, self.chunk), self.network, self.loss_name, len(X)
+            )
+
+    def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
+        """f(θ, x) of some inputs, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+
+        Returns:
+            one output an input.
+        """
+        return self.network.forward(self.network.unflatten(theta), X)
+
+    def example_losses(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, " b"]:
+        """ℓ(f(θ, x), y) of some examples, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+            y: labels.
+
+        Returns:
+            one loss an example.
+        """
+        return LOSSES[self.loss_name](self.outputs(theta, X), y)
+
+    def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
+        """∇ℓ of some examples, all of them in memory, to be traced by JAX.
+
+        Args:
+            theta: parameters.
+            X: (b, …) inputs.
+            y: labels.
+
+        Returns:
+            one gradient an example.
+        """
+
+        def one(x: Array, label: Array) -> Array:
+            return jax.grad(lambda theta: self.example_losses(theta, x[None], label[None])[0])(theta)
+
+        return jax.vmap(one)(X, y)
+
+    @_compiled
+    def all_outputs(self, theta: Vector) -> Float[Array, " n"]:
+        """f(θ, x) of all inputs.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            one output an input.
+        """
+        return self.of_examples(lambda X: self.outputs(theta, X))
+
+    @_compiled
+    def loss(self, theta: Vector) -> Float[Array, ""]:
+        """L(θ), the mean over all examples.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            the mean loss.
+        """
+        return self.total(lambda X, y, w: w @ self.example_losses(theta, X, y))
+
+    @_compiled
+    def error(self, theta: Vector) -> Float[Array, ""]:
+        """The part of all examples with y f ≤ 0.
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            between 0 and 1.
+        """
+        return self.total(lambda X, y, w: w @ is_error(self.outputs(theta, X), y))
+
+    @_compiled
+    def gradient(self, theta: Vector) -> Float[Array, " P"]:
+        """∇L(θ).
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            the gradient.
+        """
+        return self.total(self._chunk_gradient(theta))
+
+    @_compiled
+    def value_and_gradient(self, theta: Vector) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+        """L(θ) and ∇L(θ).
+
+        Args:
+            theta: parameters.
+
+        Returns:
+            both.
+        """
+
+        def part(X: Array, y: Array, w: Array) -> Any:
+            return jax.value_and_grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)
+
+        return self.total(part)
+
+    def total(self, part: Callable[[Array, Array, Array], Any]) -> Any:
+        """Σ over chunks, one after another; to be traced by JAX.
+
+        Args:
+            part: (X, y, w) -> arrays: the share of one chunk. w is 1/n for examples, and 0 for what fills up the last
+                chunk: weighted sums over examples are means over the data.
+
+        Returns:
+            the sum of what ``part`` gives.
+        """
+
+        def of_chunk(i: Any) -> Any:
+            return part(self.inputs.chunk(i), self.labels[i], self.weights[i])
+
+        if self.in_one_chunk:
+            return of_chunk(0)
+        # On the way back chunks are read and computed again, so that no more than one of them is kept.
+        again = jax.checkpoint(of_chunk)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(again, 0))
+        chunks = jnp.arange(len(self.labels))
+        return lax.scan(lambda sum_, i: (jax.tree.map(jnp.add, sum_, again(i)), None), zeros, chunks)[0]
+
+    def of_examples(self, part: Callable[[Array], Array]) -> Array:
+        """Something of all examples, chunk by chunk; to be traced by JAX.
+
+        Args:
+            part: X -> the values for a chunk, an example a row.
+
+        Returns:
+            an example a row.
+        """
+        values = lax.map(lambda i: part(self.inputs.chunk(i)), jnp.arange(len(self.labels)))
+        return values.reshape(-1, *values.shape[2:])[: self.n]
+
+    def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
+        """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
+
+        Args:
+            function: (∇f, f, y) of one example -> arrays.
+            theta: parameters.
+
+        Returns:
+            the mean of what it gives.
+        """
+        at_a_time = max(1, min(self.chunk, _GRADIENT_BYTES // (4 * self.size * self.dtype.itemsize)))
+
+        def part(X: Array, y: Array, w: Array) -> Any:
+            def one(example: tuple[Array, Array, Array]) -> Any:
+                x, label, weight = example
+                f, gradient = jax.value_and_grad(lambda theta: self.outputs(theta, x[None])[0])(theta)
+                return jax.tree.map(lambda value: weight * value, function(gradient, f, label))
+
+            return jax.tree.map(lambda values: values.sum(axis=0), lax.map(one, (X, y, w), batch_size=at_a_time))
+
+        return self.total(part)
+
+    def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
+        return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)

@@ -1,0 +1,92 @@
+"""Data as networks take them, and how many examples at a time fit into memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Real
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import fitting_inputs
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.labels import check_labels
+from nngp_prior.sharpness.risk.networks import FiniteNetwork
+
+_CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about
+
+
+def checked_data(
+    architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
+) -> tuple[Real[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
+    """Inputs, of the type that they are, and labels in float64, in the shapes that a network takes.
+
+    Args:
+        architecture: a specification, or a user's network.
+        data: inputs (n, …), and n labels -1 or +1, or booleans.
+
+    Returns:
+        both; labels are ±1.
+
+    Raises:
+        InvalidInput: no architecture; ``data`` is no such pair; inputs are not real, not finite, or of another number
+            of axes.
+        InvalidLabels: labels are something else, or of another number.
+    """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        problem = f"is {type(architecture).__name__}"
+        raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
+    if not isinstance(data, Sequence) or len(data) != 2:
+        raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
+    X = fitting_inputs("X", data[0], architecture)
+    return X, check_labels(data[1], len(X), field="y")
+
+
+def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
+    """Examples whose inputs fit into the bound, and activations, their tangents and those of the way back as well.
+
+    Args:
+        network: whose activations are counted.
+        dtype: of them.
+
+    Returns:
+        at least 1.
+    """
+    numbers = max(math.prod(network.input_shape), 4 * numbers_of_example(network, dtype))
+    return max(1, _CHUNK_BYTES // (numbers * np.dtype(dtype).itemsize))
+
+
+@functools.lru_cache(maxsize=64)
+def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
+    """Numbers in all arrays of the forward pass that one more example adds.
+
+    Args:
+        network: the finite network.
+        dtype: of inputs and parameters.
+
+    Returns:
+        at least 1.
+    """
+    theta = jax.ShapeDtypeStruct((network.size,), dtype)
+
+    def numbers(rows: int) -> int:
+        X = jax.ShapeDtypeStruct((rows, *network.input_shape), dtype)
+        return _numbers(jax.make_jaxpr(lambda theta, X: network.forward(network.unflatten(theta), X))(theta, X).jaxpr)
+
+    return max(1, numbers(2) - numbers(1))
+
+
+def _numbers(jaxpr: Any) -> int:
+    """Numbers in all arrays that a computation makes, inner functions included."""
+    count = 0
+    for equation in jaxpr.eqns:
+        inner = [value.jaxpr for value in equation.params.values() if hasattr(getattr(value, "jaxpr", None), "eqns")]
+        made = sum(math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars)
+        count += sum(map(_numbers, inner)) if inner else made
+    return count

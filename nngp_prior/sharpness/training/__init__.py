@@ -1,0 +1,1 @@
+"""Training of finite networks, and what trained networks compute."""

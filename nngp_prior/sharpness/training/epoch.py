@@ -1,0 +1,244 @@
+"""One epoch of training, compiled for many networks side by side; each has its own order of examples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float, Int32
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures import network as network_of_specification
+from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.training import FlatnessPenalty, Optimizer
+from nngp_prior.sharpness.curvature.layer_partition import cuts_asked, kappa_trace
+from nngp_prior.sharpness.risk.losses import LOSSES, is_error
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
+from nngp_prior.sharpness.risk.validation import numbers_of_example
+from nngp_prior.sharpness.training.optimizers import steps_of
+
+_CHUNK_NUMBERS = 2**24  # in the forward pass of all networks side by side, 64 MiB in float32
+_NUMBERS = 2**26  # that networks side by side may take in all
+_ON_PROCESSOR = 8  # networks side by side gain no more beyond it, and those that end early make room for others
+_STEP_NUMBERS = 2**23  # activations of a step, of networks side by side on a processor: with more, caches lose
+
+
+class Networks(NamedTuple):
+    """Parameters and optimizer's states, each array with an axis of networks in front."""
+
+    parameters: Parameters
+    state: Any
+
+
+class Figures(NamedTuple):
+    """Means over the training set and the attack set, one number a network; those of no attack set are NaN.
+
+    JAX's arrays where they are computed, NumPy's where they are kept.
+    """
+
+    loss: Any
+    error: Any
+    attack_loss: Any
+    attack_error: Any
+
+
+class Compiled(NamedTuple):
+    """Functions of networks side by side, to be called inside ``with precisely():``.
+
+    Attributes:
+        rounds: minibatches of one step.
+        start: parameters -> networks, with the optimizer's first states.
+        epoch: (networks, X, y, n, minibatches, keys, numbers of epochs, which ones take part) -> (networks, figures,
+            which ones are finite). The first n examples are the training set, the others the attack set. Each network
+            has its own minibatches and key. Those that take no part, and those that come out with numbers that are not
+            finite, stay as they were.
+        figures: (parameters, X, y, n) -> figures.
+    """
+
+    rounds: int
+    start: Callable[..., Networks]
+    epoch: Callable[..., tuple[Networks, Figures, Array]]
+    figures: Callable[..., Figures]
+
+
+@functools.lru_cache(maxsize=16)  # so that the same functions are compiled once
+def compiled(
+    network: FiniteNetwork,
+    optimizer: Optimizer,
+    loss: LossName,
+    penalty: FlatnessPenalty | None,
+    batch_size: int,
+    side_by_side: int,
+    dtype: str,
+) -> Compiled:
+    """The functions of one network and one way of training it.
+
+    Args:
+        network: the finite network.
+        optimizer: of the steps.
+        loss: name of it.
+        penalty: added to the loss.
+        batch_size: examples of a minibatch.
+        side_by_side: networks in each call.
+        dtype: of parameters.
+
+    Returns:
+        compiled functions, for any data.
+    """
+    steps, losses = steps_of(optimizer), LOSSES[loss]
+    rows = _rows(network, dtype, side_by_side)
+
+    cuts = [] if penalty is None else list(cuts_asked(network, penalty.layer).values())
+
+    def objective(theta: Parameters, X: Array, y: Array, weights: Array) -> Array:
+        """What a minibatch's gradient is of: the mean loss over its examples, and the penalty."""
+        mean = weights @ losses(network.forward(theta, X), y) / weights.sum()
+        if penalty is None:
+            return mean
+        # L + λ κ_Tr
+        kappas = [kappa_trace(cut, losses, theta, X, y, weights / weights.sum()) for cut in cuts]
+        return mean + penalty.strength * jnp.stack(kappas).sum()
+
+    def figures(theta: Parameters, X: Array, y: Array, n: Array) -> Figures:
+        f = _in_chunks(functools.partial(network.forward, theta), X, rows)
+        training = jnp.arange(len(y)) < n
+        each = [(values, where) for where in (training, ~training) for values in (losses(f, y), is_error(f, y))]
+        return Figures(*(jnp.mean(values, where=where) for values, where in each))
+
+    def epoch(
+        networks: Networks, X: Array, y: Array, n: Array, chosen: Array, key: Array, number: Array, active: Array
+    ) -> tuple[Networks, Figures, Array]:
+        noise = jax.random.fold_in(key, number)
+
+        def step(carry: Networks, part: tuple[Array, Array]) -> tuple[Networks, None]:
+            t, batches = part
+
+            def gradient(theta: Parameters, i: Any) -> Parameters:
+                batch = batches[i]
+                return jax.grad(objective)(theta, X[batch], y[batch], (batch >= 0).astype(y.dtype))
+
+            return Networks(*steps.step(*carry, gradient, jax.random.fold_in(noise, t))), None
+
+        after, _ = lax.scan(step, networks, (jnp.arange(len(chosen)), chosen))
+        found = figures(after.parameters, X, y, n)
+        parts = [*jax.tree.leaves(after), found.loss]
+        finite = functools.reduce(jnp.logical_and, (jnp.isfinite(part).all() for part in parts))
+        kept = jax.tree.map(lambda new, old: jnp.where(active & finite, new, old), after, networks)
+        return kept, found, finite
+
+    return Compiled(
+        steps.minibatches,
+        jax.jit(jax.vmap(lambda theta: Networks(theta, steps.init(theta)))),
+        jax.jit(jax.vmap(epoch, (0, None, None, None, 0, 0, 0, 0))),
+        jax.jit(jax.vmap(figures, (0, None, None, None))),
+    )
+
+
+def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str) -> Parameters:
+    """Parameters from the prior; to be called inside ``with precisely():``.
+
+    Args:
+        network: the finite network.
+        seed: network r has the key ``fold_in(key(seed), r)``.
+        numbers: r of each network.
+        dtype: that they are rounded to.
+
+    Returns:
+        arrays with an axis of networks in front.
+    """
+    draw, key = _draw(network), jax.random.key(seed)
+    drawn = [jax.tree.map(lambda leaf: np.asarray(leaf, dtype), draw(key, np.uint32(r))) for r in numbers]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+
+
+@functools.lru_cache(maxsize=16)
+def _draw(network: FiniteNetwork) -> Callable[..., Parameters]:
+    own = network.architecture
+    init = (own if isinstance(own, FromNetwork) else network_of_specification(own)).init
+    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    return jax.jit(
+        lambda key, r: init(jax.random.fold_in(key, r), (1, *network.input_shape))[1],
+        compiler_options={"xla_backend_optimization_level": 1},
+    )
+
+
+def minibatches(rng: np.random.Generator, n: int, size: int, rounds: int) -> Int32[np.ndarray, "steps rounds size"]:
+    """The examples of an epoch's steps, in an order of its own for each of its rounds.
+
+    Args:
+        rng: of the orders.
+        n: number of examples.
+        size: of a minibatch, at most n.
+        rounds: passes through the examples; as many minibatches are of one step.
+
+    Returns:
+        their numbers; -1 fills up the last minibatch of a round.
+    """
+    steps = -(-n // size)
+    order = np.full((rounds, steps * size), -1, dtype=np.int32)
+    order[:, :n] = rng.permuted(np.tile(np.arange(n), (rounds, 1)), axis=1)
+    return order.reshape(steps, rounds, size)
+
+
+def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: int) -> int:
+    """How many networks to train in one call.
+
+    Args:
+        network: the finite network.
+        batch_size: examples of a minibatch.
+        dtype: of parameters.
+        networks: that there are.
+
+    Returns:
+        at least 1; as many as fit into 256 MiB or so (in float32), on a processor no more than 8, and one of a large
+        convolutional network.
+    """
+    # Parameters, gradient, two more of the optimizer, and those before the epoch; activations forward and backward.
+    activations = 4 * batch_size * numbers_of_example(network, dtype)
+    on_processor = min(_ON_PROCESSOR, _STEP_NUMBERS // activations)
+    most = on_processor if jax.default_backend() == "cpu" else networks
+    return max(1, min(networks, most, _NUMBERS // (6 * network.size + activations)))
+
+
+def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:
+    """Outputs of networks, one after another; to be called inside ``with precisely():``.
+
+    Args:
+        network: the finite network.
+        parameters: of several, each array with an axis of them in front.
+        X: inputs, in the shape that the network takes.
+
+    Returns:
+        (networks, n).
+    """
+    dtype = str(jax.tree.leaves(parameters)[0].dtype)
+    return np.asarray(_outputs(network, _rows(network, dtype, 1))(parameters, jnp.asarray(X, dtype)))
+
+
+@functools.lru_cache(maxsize=16)
+def _outputs(network: FiniteNetwork, rows: int) -> Callable[..., Array]:
+    def one(theta: Parameters, X: Array) -> Array:
+        return _in_chunks(functools.partial(network.forward, theta), X, rows)
+
+    return jax.jit(lambda parameters, X: lax.map(lambda theta: one(theta, X), parameters))
+
+
+def _rows(network: FiniteNetwork, dtype: str, networks: int) -> int:
+    """Examples at a time, where outputs of all are wanted."""
+    return max(1, _CHUNK_NUMBERS // (numbers_of_example(network, dtype) * networks))
+
+
+def _in_chunks(function: Callable[[Array], Array], X: Array, rows: int) -> Array:
+    """A function of examples, some of them at a time; the last chunk is filled up with copies of the first example."""
+    n = len(X)
+    chunks = -(-n // rows)
+    if chunks <= 1:
+        return function(X)
+    rows = -(-n // chunks)
+    filled = np.where(np.arange(chunks * rows) < n, np.arange(chunks * rows), 0)
+    return lax.map(function, X[filled].reshape(chunks, rows, *X.shape[1:])).reshape(-1)[:n]

@@ -1,0 +1,191 @@
+"""Training of finite networks, many seeds side by side, from the prior whose kernel at infinite width is known."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.progress import ProgressOption, shown
+from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.labels import label_array
+from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.risk.validation import checked_data
+from nngp_prior.sharpness.training.trained import Trained, described
+from nngp_prior.sharpness.training.trainer import Data, Run
+
+Examples = tuple[ArrayLike, ArrayLike]
+
+
+def train(
+    architecture: Architecture | FromNetwork,
+    data: Examples,
+    training: Training | None = None,
+    *,
+    seeds: int | Sequence[int] = 1,
+    attack: Examples | None = None,
+    test: Examples | None = None,
+    initial: Parameters | None = None,
+    seed: int = 0,
+    source: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: ProgressOption = None,
+) -> Trained:
+    """Train networks until all signs are right; each from its own draw from the prior, with its own minibatches.
+
+    Args:
+        architecture: a specification, whose width or channels matter here, or a user's network with one output.
+        data: inputs (n, …) and labels -1 or +1: the training set.
+        training: how; by default SGD on minibatches of 32 to zero training error.
+        seeds: how many networks, numbered from 0; or their numbers. A network is the same to rounding whichever others
+            are trained beside it. Network r starts with the parameters that network r of ``MonteCarlo(seed=seed)`` has.
+        attack: further inputs and labels that are trained on and are no part of the function: see :func:`attack_set`.
+        test: inputs whose outputs are wanted in the end, and their labels.
+        initial: parameters to start from instead of draws, each array with an axis of seeds in front.
+        seed: that all random numbers come from.
+        source: where the data come from, in what JSON has; kept in ``about["source"]`` of the result.
+        checkpoint: a ``.npz`` file. What is done is saved there every ten seconds or more; the same call goes on from
+            it, and has the same result bit for bit as one that was never interrupted.
+        progress: True to show it, or a callback, called with the expected cost and after each epoch.
+
+    Returns:
+        the networks, a status for each.
+
+    Raises:
+        InvalidInput: something that cannot be used: labels that are not ±1, minibatches larger than the data, a
+            checkpoint of another call.
+        DataUnavailable: a checkpoint that is damaged.
+    """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
+    training = training or Training()
+    numbers = _numbers(seeds)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    checked = _checked(architecture, data, attack, test)
+    if training.batch_size > len(checked.y):
+        problem = f"got {training.batch_size} where there are {len(checked.y)} examples"
+        raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")
+    network = finite_network(architecture, checked.X.shape[1:])
+    start = None if initial is None else _initial(network, initial, len(numbers), training.dtype)
+    about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
+    with shown(progress, "training", rows=True) as tell, precisely():
+        run = Run(network, training, seed, numbers, checked, about)
+        if path is not None and path.exists():
+            run.go_on_from(path)
+        else:
+            run.start(start)
+        run.to_the_end(path, tell)
+        return run.trained()
+
+
+def attack_set(X: ArrayLike, y: ArrayLike) -> Examples:
+    """An attack set: points with all their labels flipped. A network that fits it too errs on most other points.
+
+    Args:
+        X: inputs that are in neither the training nor the test set.
+        y: their true labels, -1 or +1, or booleans.
+
+    Returns:
+        the inputs, and the other labels.
+    """
+    labels = label_array(y, "y")
+    return X, ~labels if labels.dtype == np.bool_ else -labels
+
+
+def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The numbers of the networks."""
+    remedy = "Pass how many networks, or their numbers, different ones from 0 to 2³² - 1."
+    numbers = range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    try:
+        found = tuple(int(number) for number in numbers)  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+    except (TypeError, ValueError):
+        raise InvalidInput("seeds", f"got {seeds!r}", remedy) from None
+    if not found or min(found) < 0 or max(found) >= 2**32 or len(set(found)) < len(found):
+        raise InvalidInput("seeds", f"got {seeds!r}", remedy)
+    return found
+
+
+def _checked(
+    architecture: Architecture | FromNetwork, data: Examples, attack: Examples | None, test: Examples | None
+) -> Data:
+    def in_float64(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+        inputs, labels = checked_data(architecture, examples)
+        return inputs.astype(np.float64, copy=False), labels
+
+    def of_shape(name: str, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+        inputs, labels = in_float64(examples)
+        if inputs.shape[1:] != X.shape[1:]:
+            problem = f"has inputs of shape {inputs.shape[1:]} where the training set has {X.shape[1:]}"
+            raise InvalidInput(name, problem, "Pass inputs of one shape.")
+        return inputs, labels
+
+    X, y = in_float64(data)
+    n = len(y)
+    checked_test = None if test is None else of_shape("test", test)
+    if attack is not None:
+        inputs, labels = of_shape("attack", attack)
+        X, y = np.concatenate([X, inputs]), np.concatenate([y, labels])
+    return Data(X, y, n, checked_test)
+
+
+def _initial(network: FiniteNetwork, initial: Parameters, seeds: int, dtype: str) -> Parameters:
+    """Parameters to start from, as arrays of the type that is wanted."""
+    arrays = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), initial)
+    shapes = [(seeds, *block.shape) for block in network.blocks]
+    found = [leaf.shape for leaf in jax.tree.leaves(arrays)]
+    if jax.tree.structure(arrays) != network.structure or found != shapes:
+        problem = f"has arrays of shapes {found}, where {number_of(seeds, 'network')} must have {shapes}"
+        raise InvalidInput("initial", problem, "Pass parameters of this architecture, with an axis of seeds in front.")
+    return arrays
+
+
+def _about(
+    architecture: Architecture | FromNetwork,
+    training: Training,
+    seed: int,
+    numbers: tuple[int, ...],
+    data: Data,
+    initial: Parameters | None,
+) -> dict[str, Any]:
+    """All that the networks depend on, as it comes back from JSON."""
+    return {
+        "architecture": described(architecture),
+        "training": training.model_dump(mode="json"),
+        "seed": seed,
+        "seeds": list(numbers),
+        "input_shape": list(data.X.shape[1:]),
+        "n": data.n,
+        "attack": len(data.y) - data.n,
+        "examples": digest(data.X, data.y),
+        "test": None if data.test is None else digest(*data.test),
+        "initial": None if initial is None else digest(*jax.tree.leaves(initial)),
+    }
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """SHA-256, in hexadecimal, of arrays.
+
+    Args:
+        *arrays: any number of them.
+
+    Returns:
+        it.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,335 @@
+"""Trained networks, and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int8, Integer
+from numpy.typing import ArrayLike
+from pydantic import TypeAdapter
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.data.npy import read_npz
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.numerics.whole_files import written_whole
+from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.text import html_table, number_of
+from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.training.epoch import outputs_of
+
+Status = Literal["zero-error", "epochs-spent", "diverged", "unfinished"]
+_FORMAT = 1
+_ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
+_HISTORIES = ("loss", "error", "attack_loss", "attack_error")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Networks of one architecture, trained on the same data from different seeds.
+
+    Attributes:
+        architecture: of all of them.
+        training: how.
+        seed: of all random numbers; network r of ``seeds`` is the same whichever others there are.
+        seeds: the networks' own numbers r.
+        parameters: as the architecture's ``init`` gives them, each array with an axis of seeds in front. Those of a
+            network that diverged are the last finite ones.
+        statuses: ``zero-error`` where the goal was reached, ``epochs-spent`` where it was not or there was none,
+            ``diverged`` where an epoch ended with numbers that are not finite; ``unfinished`` in the file of a run that
+            was cut off.
+        epochs: after so many the parameters are as they are.
+        reached: the epoch after which the goal was reached first; -1 where it was not.
+        history: ``loss`` (mean, in the loss's units) and ``error`` (part of wrong signs, an output of 0 among them) of
+            the training set after 0, 1, … epochs, and ``attack_loss`` and ``attack_error`` of the attack set where
+            there is one. One epoch a row, one network a column; NaN after a network's end.
+        kept_epochs: after which parameters were kept.
+        kept: those parameters, with axes of kept epochs and of seeds in front; NaN where a network had ended before.
+        test_outputs: f at the test inputs, one network a row.
+        test_labels: where they were given.
+        about: all that the run depends on.
+    """
+
+    architecture: Architecture | FromNetwork
+    training: Training
+    seed: int
+    seeds: tuple[int, ...]
+    parameters: Parameters
+    statuses: tuple[Status, ...]
+    epochs: Integer[np.ndarray, " seeds"]
+    reached: Integer[np.ndarray, " seeds"]
+    history: Mapping[str, Float[np.ndarray, "epochs seeds"]]
+    kept_epochs: Integer[np.ndarray, " kept"]
+    kept: Parameters
+    test_outputs: Float[np.ndarray, "seeds tests"] | None = None
+    test_labels: Int8[np.ndarray, " tests"] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trained {number_of(len(self), 'network')} of {self._size:,} parameters: "
+            f"{', '.join(f'{count:,} {status}' for status, count in Counter(self.statuses).items())}>"
+        )
+
+    @property
+    def _size(self) -> int:
+        """Parameters of one network."""
+        return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.parameters))
+
+    def _repr_html_(self) -> str:
+        columns: dict[str, Any] = {"network": self.seeds, "status": self.statuses, "epochs": self.epochs}
+        columns |= {"loss": self.loss, "error": self.error}
+        columns |= {} if self.test_error is None else {"test error": self.test_error}
+        cells = zip(*columns.values(), strict=True)
+        rows = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in cells]
+        return html_table(list(columns), rows)
+
+    def __len__(self) -> int:
+        """The number of networks."""
+        return len(self.seeds)
+
+    @property
+    def finite(self) -> FiniteNetwork:
+        """The network that the parameters are of."""
+        return finite_network(self.architecture, tuple(self.about["input_shape"]))
+
+    def network(self, i: int = 0, epoch: int | None = None) -> Parameters:
+        """The parameters of one network.
+
+        Args:
+            i: its place among ``seeds``.
+            epoch: one of ``kept_epochs``; the last of the network when absent.
+
+        Returns:
+            arrays as the architecture's ``init`` gives them.
+
+        Raises:
+            InvalidInput: there is no such network, or nothing was kept of it after that epoch.
+        """
+        if not -len(self) <= i < len(self):
+            raise InvalidInput("i", f"got {i} of {number_of(len(self), 'network')}", f"Choose 0 to {len(self) - 1}.")
+        if epoch is None:
+            return jax.tree.map(lambda leaf: leaf[i], self.parameters)
+        places = np.flatnonzero(self.kept_epochs == epoch)
+        if not len(places) or epoch > self.epochs[i]:
+            there = ", ".join(map(str, self.kept_epochs[self.kept_epochs <= self.epochs[i]])) or "none"
+            remedy = "Choose one of those, or train with another keep_every."
+            raise InvalidInput("epoch", f"got {epoch} where these were kept: {there}", remedy)
+        return jax.tree.map(lambda leaf: leaf[places[0], i], self.kept)
+
+    @property
+    def loss(self) -> Float[np.ndarray, " seeds"]:
+        """The last mean loss of each network on the training set."""
+        return self._last("loss")
+
+    @property
+    def error(self) -> Float[np.ndarray, " seeds"]:
+        """The last part of wrong signs of each network on the training set."""
+        return self._last("error")
+
+    @property
+    def test_error(self) -> Float[np.ndarray, " seeds"] | None:
+        """The part of wrong signs of each network on the test set, where its labels are known."""
+        if self.test_outputs is None or self.test_labels is None:
+            return None
+        return np.mean(self.test_outputs * self.test_labels <= 0, axis=1)
+
+    def message(self, i: int) -> str:
+        """What there is to say of a network, beside its status.
+
+        Args:
+            i: its place among ``seeds``.
+
+        Returns:
+            a sentence, or nothing.
+        """
+        match self.statuses[i]:
+            case "diverged":
+                return (
+                    f"epoch {self.epochs[i] + 1} ended with numbers that are not finite; the parameters are those "
+                    "before it. Try a smaller learning rate"
+                )
+            case "epochs-spent" if self.training.goal != "none":
+                return (
+                    f"error {self.error[i]:.3g} after {self.epochs[i]:,} epochs. Allow more, or another learning rate"
+                )
+            case "unfinished":
+                return "the run was cut off. The same call goes on from the file"
+            case _:
+                return ""
+
+    def outputs(self, X: ArrayLike) -> Float[np.ndarray, "seeds n"]:
+        """Outputs of all networks.
+
+        Args:
+            X: inputs.
+
+        Returns:
+            one network a row; its labels are their signs.
+
+        Raises:
+            InvalidInput: inputs of another shape than those of the training.
+        """
+        X = check_inputs("X", X, self.architecture)
+        if X.shape[1:] != tuple(self.about["input_shape"]):
+            problem = f"has inputs of shape {X.shape[1:]} where the training's have {tuple(self.about['input_shape'])}"
+            raise InvalidInput("X", problem, "Pass inputs of that shape.")
+        with precisely():
+            return outputs_of(self.finite, self.parameters, X)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to a file, which appears, or changes, only when it is complete.
+
+        Args:
+            path: of the ``.npz`` file.
+        """
+        write(Path(path), self, {})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], architecture: FromNetwork | None = None) -> Trained:
+        """Read what :meth:`save` wrote, or a checkpoint of ``train``.
+
+        Args:
+            path: of the file.
+            architecture: a user's own network, of which the file has the name alone.
+
+        Returns:
+            the same networks.
+
+        Raises:
+            DataUnavailable: there is no such file, it is damaged, or it is something else.
+            InvalidInput: a user's own network is missing, or another one.
+        """
+        return read(Path(path), architecture)[0]
+
+    def _last(self, name: str) -> Float[np.ndarray, " seeds"]:
+        return self.history[name][self.epochs, np.arange(len(self))]
+
+
+def described(architecture: Architecture | FromNetwork) -> dict[str, Any]:
+    """An architecture in JSON; a user's own is known by its name."""
+    if isinstance(architecture, FromNetwork):
+        return {"kind": "from-network", "name": architecture.name}
+    return architecture.model_dump(mode="json")
+
+
+def write(path: Path, trained: Trained, more: Mapping[str, np.ndarray]) -> None:
+    """Write networks, and arrays beside them.
+
+    Args:
+        path: of the file.
+        trained: the networks.
+        more: arrays that :func:`read` gives back.
+    """
+    arrays = {
+        **_named("parameters", trained.parameters),
+        **_named("kept", trained.kept),
+        **{f"history/{name}": values for name, values in trained.history.items()},
+        "kept_epochs": trained.kept_epochs,
+        "epochs": trained.epochs,
+        "reached": trained.reached,
+        **{f"more/{name}": array for name, array in more.items()},
+    }
+    if trained.test_outputs is not None:
+        arrays["test_outputs"] = trained.test_outputs
+    if trained.test_labels is not None:
+        arrays["test_labels"] = trained.test_labels
+    manifest = {
+        "format": _FORMAT,
+        "about": dict(trained.about),
+        "statuses": trained.statuses,
+        "arrays": {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in arrays.items()},
+    }
+    with written_whole(path) as file:
+        np.savez(file, allow_pickle=False, manifest=np.array(json.dumps(manifest)), **arrays)
+
+
+def read(path: Path, architecture: FromNetwork | None = None) -> tuple[Trained, dict[str, np.ndarray]]:
+    """Read what :func:`write` wrote.
+
+    Args:
+        path: of the file.
+        architecture: a user's own network.
+
+    Returns:
+        the networks, and the arrays beside them.
+
+    Raises:
+        DataUnavailable: there is no such file, it is damaged, or it is something else.
+        InvalidInput: a user's own network is missing, or another one.
+    """
+    refusal = DataUnavailable(f"{path}: holds no trained networks. Name a file that training has written.")
+    text = read_npz(path, "manifest").get("manifest")
+    try:
+        manifest = json.loads(str(text))
+        about, statuses, listed = manifest["about"], manifest["statuses"], manifest["arrays"]
+        name = about["architecture"].get("name") if about["architecture"]["kind"] == "from-network" else None
+        if manifest["format"] != _FORMAT:
+            raise refusal
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise refusal from None
+    if name != (None if architecture is None else architecture.name):
+        given = "none" if architecture is None else repr(architecture.name)
+        problem = f"got {given} where {path} has {'a specification' if name is None else repr(name)}"
+        raise InvalidInput("architecture", problem, "Pass the user's own network that was trained, and no other.")
+    try:
+        arrays = read_npz(path, *listed)
+        found = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
+        if found != listed:
+            raise refusal
+        own = architecture or _ARCHITECTURE.validate_python(about["architecture"])
+        structure = finite_network(own, tuple(about["input_shape"])).structure
+        trained = Trained(
+            own,
+            Training.model_validate(about["training"]),
+            about["seed"],
+            tuple(about["seeds"]),
+            _tree("parameters", arrays, structure),
+            tuple(statuses),
+            arrays["epochs"],
+            arrays["reached"],
+            {name: arrays[f"history/{name}"] for name in _HISTORIES if f"history/{name}" in arrays},
+            arrays["kept_epochs"],
+            _tree("kept", arrays, structure),
+            arrays.get("test_outputs"),
+            arrays.get("test_labels"),
+            about,
+        )
+    except (KeyError, ValueError, TypeError):  # InvalidInput and pydantic's own are ValueErrors
+        raise refusal from None
+    if not _consistent(trained):
+        raise refusal
+    return trained, {name.removeprefix("more/"): arrays[name] for name in arrays if name.startswith("more/")}
+
+
+def _named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+    return {f"{prefix}/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _tree(prefix: str, arrays: Mapping[str, np.ndarray], structure: Any) -> Any:
+    return jax.tree.unflatten(structure, [arrays[f"{prefix}/{i}"] for i in range(structure.num_leaves)])
+
+
+def _consistent(trained: Trained) -> bool:
+    """Whether shapes fit each other; contents have checksums in the archive."""
+    seeds, kept = len(trained), len(trained.kept_epochs)
+    shapes = [block.shape for block in trained.finite.blocks]
+    return (
+        trained.epochs.shape == trained.reached.shape == (seeds,)
+        and len(trained.statuses) == seeds
+        and set(trained.statuses) <= set(get_args(Status))
+        and [leaf.shape for leaf in jax.tree.leaves(trained.parameters)] == [(seeds, *shape) for shape in shapes]
+        and [leaf.shape for leaf in jax.tree.leaves(trained.kept)] == [(kept, seeds, *shape) for shape in shapes]
+        and {"loss", "error"} <= set(trained.history)
+        and all(values.shape == (int(trained.epochs.max()) + 1, seeds) for values in trained.history.values())
+    )

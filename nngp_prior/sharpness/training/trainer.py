@@ -1,0 +1,292 @@
+"""Networks on their way: which are trained side by side, what is written down of them, and the file of a run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Integer
+
+from nngp_prior.architectures import FromNetwork
+from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.training import Training
+from nngp_prior.sharpness.cost import training_cost
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
+from nngp_prior.sharpness.training.epoch import (
+    Figures,
+    Networks,
+    compiled,
+    draws,
+    minibatches,
+    outputs_of,
+    side_by_side,
+)
+from nngp_prior.sharpness.training.trained import Status, Trained, read, write
+
+_SAVE_EVERY = 10.0  # seconds at least
+_SAVE_COST = 0.05  # part of the time that may go into saving
+
+
+class Data(NamedTuple):
+    """What was checked: the training set first, then the attack set; and the test set, where there is one."""
+
+    X: Float[np.ndarray, "points ..."]
+    y: Float[np.ndarray, " points"]
+    n: int
+    test: tuple[Float[np.ndarray, "tests ..."], Float[np.ndarray, " tests"]] | None
+
+
+class Run:
+    """Networks on their way. All of them are in NumPy's arrays; those that are trained at the moment on the device.
+
+    Its methods are to be called inside ``with precisely():``.
+
+    Args:
+        network: the finite network.
+        training: how to train it.
+        seed: that all random numbers come from.
+        numbers: of the networks.
+        data: that they are trained on.
+        about: all that they depend on.
+    """
+
+    def __init__(
+        self,
+        network: FiniteNetwork,
+        training: Training,
+        seed: int,
+        numbers: tuple[int, ...],
+        data: Data,
+        about: dict[str, Any],
+    ) -> None:
+        self._network, self._training, self._seed, self._numbers = network, training, seed, numbers
+        self._data, self._about = data, about
+        self._size = side_by_side(network, training.batch_size, training.dtype, len(numbers))
+        self._functions = compiled(  # pyright does not know that frozen models have a hash
+            network,
+            training.optimizer,  # pyright: ignore[reportArgumentType]
+            training.loss,
+            training.penalty,  # pyright: ignore[reportArgumentType]
+            training.batch_size,
+            self._size,
+            training.dtype,
+        )
+        dtype = training.dtype
+        self._examples = jnp.asarray(data.X, dtype), jnp.asarray(data.y, dtype), jnp.asarray(data.n)
+        # A key of its own name: the noise of optimizers has nothing to do with the initialisations.
+        key = jax.random.key(int(generator(seed, "noise").integers(2**63)))
+        self._keys: Any = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
+
+    def start(self, initial: Parameters | None) -> None:
+        """Begin at given parameters, or at draws from the prior.
+
+        Args:
+            initial: parameters with an axis of networks in front.
+        """
+        seeds, parts = len(self._numbers), []
+        if initial is None:
+            initial = draws(self._network, self._seed, self._numbers, self._training.dtype)
+        for first in range(0, seeds, self._size):
+            places = np.minimum(np.arange(first, first + self._size), seeds - 1)  # of one size, so as to compile once
+            parameters = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf[places]), initial)
+            figures = self._functions.figures(parameters, *self._examples)
+            parts.append(jax.tree.map(np.asarray, (self._functions.start(parameters), figures)))
+        networks, figures = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:seeds], *parts)
+        self._networks: Networks = networks
+        self._epochs = np.zeros(seeds, dtype=np.int64)
+        self._reached = np.full(seeds, -1)
+        self._history = [Figures(*(values.astype(np.float64) for values in figures))]
+        self._kept: list[list[np.ndarray]] = []
+        self._diverged = ~np.isfinite(figures.loss)
+        self._reached[~self._diverged & self._at_goal(figures)] = 0
+
+    def go_on_from(self, path: Path) -> None:
+        """Begin where a file ends.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            InvalidInput: it is of another call.
+        """
+        own = self._network.architecture
+        before, more = read(path, own if isinstance(own, FromNetwork) else None)
+        if before.about != self._about:
+            differing = ", ".join(name for name in self._about if before.about.get(name) != self._about[name])
+            problem = f"{path} is of another call (another {differing or 'version'})"
+            raise InvalidInput("checkpoint", problem, "Name another file.")
+        state = jax.eval_shape(self._functions.start, before.parameters).state
+        names = [f"state/{i}" for i in range(len(jax.tree.leaves(state)))]
+        if not set(names) <= set(more):
+            problem = f"{path} has networks without the optimizer's state, as their save writes them"
+            raise InvalidInput("checkpoint", problem, "Name another file.")
+        leaves = [more[name] for name in names]
+        self._networks = Networks(before.parameters, jax.tree.unflatten(jax.tree.structure(state), leaves))
+        self._epochs, self._reached = before.epochs.copy(), before.reached.copy()
+        missing = np.full_like(before.history["loss"], np.nan)
+        columns = (before.history.get(name, missing) for name in Figures._fields)
+        self._history = [Figures(*row) for row in zip(*columns, strict=True)]
+        kept = jax.tree.leaves(before.kept)
+        self._kept = [[leaf[k].copy() for leaf in kept] for k in range(len(before.kept_epochs))]
+        self._diverged = np.array([status == "diverged" for status in before.statuses])
+
+    def to_the_end(self, path: Path | None, report: ProgressCallback) -> None:
+        """Train epoch by epoch until no network has any left.
+
+        Args:
+            path: of the file that keeps what is done.
+            report: told after each epoch.
+        """
+        if self._active().any():
+            self._announce(report)
+        chosen, networks = np.zeros(0, dtype=int), None
+        saved, cost = time.perf_counter(), 0.0
+        while self._active().any():
+            places = self._side_by_side()
+            if not np.array_equal(places, chosen):
+                self._put(chosen, networks)
+                chosen, networks = places, jax.tree.map(lambda leaf, p=places: jnp.asarray(leaf[p]), self._networks)
+            active = self._active()[chosen]
+            networks, figures, finite = self._functions.epoch(
+                networks, *self._examples, self._minibatches(chosen), self._keys[chosen], self._epochs[chosen], active
+            )
+            self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
+            report(Progress("networks", self._ended(), len(self._epochs)))
+            report(Progress("epochs", int(self._epochs[chosen].max()), self._limit()))
+            now = time.perf_counter()
+            if path is not None and now - saved >= max(_SAVE_EVERY, cost / _SAVE_COST) and self._active().any():
+                self._put(chosen, networks)
+                self._save(path)
+                saved = time.perf_counter()
+                cost = saved - now
+        self._put(chosen, networks)
+        if path is not None:
+            self._save(path)
+
+    def _announce(self, report: ProgressCallback) -> None:
+        """Report the cost of the epochs that are left at most."""
+        report(Progress("networks", self._ended(), len(self._epochs)))
+        done, limit, own = int(self._epochs[self._active()].min()), self._limit(), self._network.architecture
+        if not isinstance(own, FromNetwork):
+            left, networks = limit - done, int(self._active().sum())
+            cost = training_cost(own, self._data.X.shape, self._training, networks, left)
+            report(Progress("epochs", done, limit, cost, at_most=self._training.goal != "none"))
+
+    def _ended(self) -> int:
+        return len(self._epochs) - int(self._active().sum())
+
+    def _limit(self) -> int:
+        return self._training.epochs + self._training.extra_epochs
+
+    def trained(self) -> Trained:
+        """The networks as they are."""
+        leaves, structure = jax.tree.flatten(self._networks.parameters)
+        shapes = [leaf.shape for leaf in leaves]
+        kept = [
+            np.stack([row[i] for row in self._kept]) if self._kept else np.empty((0, *shape), leaf.dtype)
+            for i, (leaf, shape) in enumerate(zip(leaves, shapes, strict=True))
+        ]
+        every = self._training.keep_every or 1
+        rows = self._history[: int(self._epochs.max()) + 1]
+        history = {name: np.stack([getattr(row, name) for row in rows]) for name in Figures._fields}
+        if self._data.n == len(self._data.y):
+            del history["attack_loss"], history["attack_error"]
+        test = None if self._active().any() else self._data.test
+        return Trained(
+            self._network.architecture,
+            self._training,
+            self._seed,
+            self._numbers,
+            self._networks.parameters,
+            self._statuses(),
+            self._epochs.copy(),
+            self._reached.copy(),
+            history,
+            every * np.arange(1, len(self._kept) + 1),
+            jax.tree.unflatten(structure, kept),
+            None if test is None else outputs_of(self._network, self._networks.parameters, test[0]),
+            None if test is None else test[1].astype(np.int8),
+            self._about,
+        )
+
+    def _active(self) -> np.ndarray:
+        """Which networks have epochs left."""
+        spent = np.where(self._reached < 0, self._training.epochs, self._reached + self._training.extra_epochs)
+        return ~self._diverged & (self._epochs < spent)
+
+    def _side_by_side(self) -> Integer[np.ndarray, " side"]:
+        """Places of those that are trained next: the first unfinished ones, filled up with others, in order."""
+        # They depend on nothing but what a file holds, so that a run that was cut off goes on with the same bits.
+        active = self._active()
+        first = np.flatnonzero(active)[: self._size]
+        return np.sort(np.concatenate([first, np.flatnonzero(~active)[: self._size - len(first)]]))
+
+    def _minibatches(self, chosen: np.ndarray) -> np.ndarray:
+        """Of the next epoch of some networks; other networks, and other epochs, have their own."""
+        n, size = len(self._data.y), self._training.batch_size
+        streams = (generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen)
+        return np.stack([minibatches(rng, n, size, self._functions.rounds) for rng in streams])
+
+    def _at_goal(self, figures: Figures) -> np.ndarray:
+        """Which networks label all points of the goal right."""
+        right = figures.error == 0
+        match self._training.goal:
+            case "training":
+                return right
+            case "all":
+                return right & ~(figures.attack_error > 0)  # NaN where there is no attack set
+            case "none":
+                return np.zeros_like(right)
+
+    def _tell(
+        self, chosen: np.ndarray, active: np.ndarray, networks: Networks, figures: Figures, finite: np.ndarray
+    ) -> None:
+        """Write down what an epoch made of some networks."""
+        self._diverged[chosen[active & ~finite]] = True
+        moved = np.flatnonzero(active & finite)
+        self._epochs[chosen[moved]] += 1
+        goal = moved[self._at_goal(figures)[moved]]
+        first = chosen[goal][self._reached[chosen[goal]] < 0]
+        self._reached[first] = self._epochs[first]
+        every = self._training.keep_every
+        for epoch in np.unique(self._epochs[chosen[moved]]).tolist():
+            here = moved[self._epochs[chosen[moved]] == epoch]
+            while len(self._history) <= epoch:
+                self._history.append(Figures(*(np.full(len(self._epochs), np.nan) for _ in Figures._fields)))
+            for row, values in zip(self._history[epoch], figures, strict=True):
+                row[chosen[here]] = values[here]
+            if every is not None and epoch % every == 0:
+                self._keep(epoch // every - 1, chosen, here, networks.parameters)
+
+    def _keep(self, k: int, chosen: np.ndarray, here: np.ndarray, parameters: Parameters) -> None:
+        while len(self._kept) <= k:
+            self._kept.append([np.full_like(leaf, np.nan) for leaf in jax.tree.leaves(self._networks.parameters)])
+        for row, leaf in zip(self._kept[k], jax.tree.leaves(parameters), strict=True):
+            row[chosen[here]] = np.asarray(leaf[here])
+
+    def _put(self, chosen: np.ndarray, networks: Networks | None) -> None:
+        """Bring networks back from the device."""
+        if networks is not None:
+            for leaf, new in zip(jax.tree.leaves(self._networks), jax.tree.leaves(networks), strict=True):
+                leaf[chosen] = np.asarray(new)
+
+    def _statuses(self) -> tuple[Status, ...]:
+        def status(diverged: bool, active: bool, reached: int) -> Status:
+            if diverged:
+                return "diverged"
+            if active:
+                return "unfinished"
+            return "epochs-spent" if reached < 0 else "zero-error"
+
+        each = zip(self._diverged.tolist(), self._active().tolist(), self._reached.tolist(), strict=True)
+        return tuple(status(*how) for how in each)
+
+    def _save(self, path: Path) -> None:
+        state = {f"state/{i}": leaf for i, leaf in enumerate(jax.tree.leaves(self._networks.state))}
+        write(path, self.trained(), state)

@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nngp_prior import FromNetwork, FullyConnected
+from nngp_prior.architectures import network
+from nngp_prior.schemas.sharpness import FisherTrace
+from nngp_prior.sharpness.curvature import dense_networks as dense
+from nngp_prior.sharpness.curvature.dense_networks import has_formulas
+from nngp_prior.sharpness.curvature.operators import ggn, hessian, operator_of
+from nngp_prior.sharpness.curvature.products import FACTORS, near_leading
+from nngp_prior.sharpness.measurement import measure_risk
+from nngp_prior.sharpness.risk.chunked_inputs import Held
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.minibatches import minibatch
+from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from tests.sharpness.cases import data, small
+
+CASES = [
+    (FullyConnected(depth=2, width=5), "cross-entropy"),
+    (FullyConnected(depth=0), "mse"),
+    (FullyConnected(depth=3, width=4, activation="gelu", bias_std=0), "mse"),
+]
+
+
+def as_users_own(architecture: FullyConnected) -> FromNetwork:
+    """The same functions, of which it is not known what they are."""
+    functions = network(architecture)
+    return FromNetwork(functions.init, functions.apply, name="own")
+
+
+@pytest.mark.parametrize(("architecture", "loss"), CASES)
+def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
+    X, y = data(11, 6)
+    X[3] = 0  # at the kink of relu where there are no biases
+    parameters = finite_network(architecture, (6,)).init(1)
+    ours, own = (
+        EmpiricalRisk.of(each, parameters, (X, y), loss=loss, chunk=4)
+        for each in (architecture, as_users_own(architecture))
+    )
+    assert has_formulas(ours.network)
+    assert not has_formulas(own.network)
+    v = np.random.default_rng(0).standard_normal(ours.size)
+    for risk in (ours, ours.subset(range(3))):  # several chunks; one, of which all that products share is kept
+        by_jax = own if risk is ours else own.subset(range(3))
+        for matrix in FACTORS:
+            mine, its = operator_of(risk, matrix), operator_of(by_jax, matrix)
+            V = np.stack([v, 2 * v[::-1], v**2])
+            expected = np.stack([its(each) for each in V])
+            scale = np.abs(expected).max()
+            for operator in (mine, its):
+                with precisely():
+                    quadratics, halfway = operator.forward([*jnp.asarray(V)])
+                np.testing.assert_allclose(operator.backward(halfway), expected, atol=1e-13 * scale)
+                for found in (quadratics, operator.quadratics(V)):
+                    np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
+            np.testing.assert_allclose(mine(v), expected[0], atol=1e-13 * scale)
+            np.testing.assert_allclose(mine.near_leading(v), its.near_leading(v), atol=1e-13)
+    found, expected = (
+        [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0)] for risk in (ours, own)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_other_networks_are_left_to_jax() -> None:
+    architecture = FullyConnected(depth=1, width=4, layer_norm=True)
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    assert not has_formulas(risk.network)
+
+
+def test_several_vectors_at_once() -> None:
+    architecture = FullyConnected(depth=1, width=4, activation="erf")
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    V = np.random.default_rng(0).standard_normal((3, risk.size))
+    H = hessian(risk)
+    with precisely():
+        together = np.asarray(jax.vmap(H.product)(V))
+    np.testing.assert_allclose(together, [H(v) for v in V], atol=1e-14)
+
+
+def test_a_minibatch_has_products_of_its_own_examples() -> None:
+    architecture = FullyConnected(depth=1, width=4, activation="erf")
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    rows, v = np.array([4, 1, 5, 0, 3, 2])[:4], np.ones(risk.size)
+    with precisely():
+        part = minibatch(risk, jnp.asarray(rows))
+    for matrix in (hessian, ggn):
+        np.testing.assert_allclose(matrix(part)(v), matrix(risk.subset(rows))(v), rtol=1e-12, atol=1e-15)
+
+
+def test_some_examples_stand_for_all_in_the_first_layer_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    risk = small().subset(range(6))
+    with precisely():
+        known = operator_of(risk, "ggn").known
+        all_of_them = np.asarray(near_leading(risk, "ggn", known))
+        monkeypatch.setattr(dense, "_SAMPLE", 3)
+        found = np.asarray(near_leading(risk, "ggn", known))
+        every_other = replace(risk, inputs=Held(risk.inputs.stack[:, ::2]), labels=risk.labels[:, ::2])
+        half = operator_of(replace(every_other, weights=risk.weights[:, ::2]), "ggn")
+        of_half = np.asarray(near_leading(half.risk, "ggn", half.known))
+    first = risk.blocks[0]
+    np.testing.assert_allclose(found[first.stop :], all_of_them[first.stop :], rtol=1e-12)
+    np.testing.assert_allclose(found[: first.stop], 2 * of_half[: first.stop], rtol=1e-12)
+    assert np.abs(found - all_of_them).max() > 0.01 * np.abs(all_of_them).max()
