@@ -10,6 +10,8 @@ from pydantic import Field, StrictBool
 from nngp_prior.schemas.base import PLAIN, Specification
 from nngp_prior.schemas.lists import StopsEarly
 
+# Homogeneous as well: φ(c x) = c φ(x) for c > 0.
+PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
 Padding = Literal["same", "valid", "circular"]
 Readout = Literal["flatten", "global-average-pool"]

@@ -8,7 +8,7 @@ from typing import Any
 from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.cost import forward_seconds
 from nngp_prior.architectures.weights import weights_of
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.gradients import (
     ContrastRegret,
@@ -79,18 +79,21 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         N = measure.fisher_examples or (shape[0] if measure.fisher_inputs == "same" else shape[0] // 2)
         memory += 3 * size * N * P
         decomposition = 10 * N * P * min(N, P) / _FLOPS
-    return Cost(memory, layers * (_COMPILING + _gradients(measure, P, shape[0]) * gradient) + decomposition)
+    gradients = _gradients(measure, P, shape[0], architecture.activation not in PIECEWISE_LINEAR)
+    return Cost(memory, layers * (_COMPILING + gradients * gradient) + decomposition)
 
 
-def _gradients(measure: Measure, P: int, n: int) -> float:
+def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
     """Expected number of gradients of the whole data set, a Hessian product counted as two, a loss as a third."""
     match measure:
         case Frobenius() | LogDeterminant() | SpectralDensity():
             probes = P if measure.probes == "basis" else measure.probes
             return 2.0 * probes * min(getattr(measure, "steps", 1), P)
         case Trace():
-            split = measure.method == "split"
-            return 1.0 if split else 2.0 * (P if measure.probes == "basis" else measure.probes)
+            if measure.probes == "basis":
+                return 2.0 * P
+            exact = measure.method == "split" and not (smooth and measure.matrix == "hessian")
+            return 1.0 if exact else 2.0 * measure.probes
         case Eigenvalues() | ScaledEigenvalue():
             steps = _BOTH_ENDS if getattr(measure, "smallest", 0) else _LARGEST
             return 2.0 * min(measure.max_steps, P, steps)
@@ -109,7 +112,7 @@ def _gradients(measure: Measure, P: int, n: int) -> float:
         case GradientContrast() | NaturalGradientContrast():
             return 2.0 + 2 * measure.pairs * _minibatch(measure, n)
         case ContrastiveFlatness():
-            return 2 * _gradients(measure.of, P, n)
+            return 2 * _gradients(measure.of, P, n, smooth)
         case RelativeFlatness():
             return 10.0
         case _:

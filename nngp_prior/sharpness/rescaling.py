@@ -19,9 +19,8 @@ from nngp_prior.architectures import FromNetwork, layers_of
 from nngp_prior.architectures.layers import Convolution, Dense, Layers, Sum
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
 
-HOMOGENEOUS = ("relu", "leaky-relu", "identity")  # activations with φ(c x) = c φ(x) for c > 0
 ALPHA = 5.9
 
 Path = tuple[int, ...]  # to a layer's entry in the parameters
@@ -55,10 +54,10 @@ def hidden_layers(architecture: Architecture | FromNetwork) -> list[HiddenLayer]
         InvalidInput: it has none; its activation is not positively homogeneous; it has layer norm, behind which nothing
             is left of a factor; it is a user's own, whose layers nobody knows.
     """
-    remedy = f"Use a specification with one of the activations {', '.join(HOMOGENEOUS)}, and no layer norm."
+    remedy = f"Use a specification with one of the activations {', '.join(PIECEWISE_LINEAR)}, and no layer norm."
     if isinstance(architecture, FromNetwork):
         raise InvalidInput("architecture", f"nobody knows the layers of {architecture.name!r}", remedy)
-    if architecture.activation not in HOMOGENEOUS:
+    if architecture.activation not in PIECEWISE_LINEAR:
         problem = f"{architecture.activation} has no φ(c x) = c φ(x): another scale is another function"
         raise InvalidInput("architecture.activation", problem, remedy)
     if architecture.layer_norm:

@@ -9,13 +9,12 @@ from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
 from nngp_prior.architectures.weights import weights_of
 from nngp_prior.numerics.threads import cores
-from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture, FullyConnected
 from nngp_prior.schemas.cost import Cost
 
 _FIXED = 2**28  # the process, JAX and what it has compiled
 _GROUP, _OUTPUTS, _BLOCK, _WORK = 2**18, 2**23, 4096, 2**33  # as in networks.py
 _OF_JAX = 2**29  # networks of JAX that are drawn together, and the largest array of a forward pass
-_FAST = ("relu", "leaky-relu", "identity")
 
 
 def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int, source: str = "networks") -> Cost:
@@ -63,7 +62,7 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
     parameters = weights + sum(units)
     largest = max(_GROUP, max(units) * n, parameters)
     memory = cores() * (24 * largest + 16 * max(min(_OUTPUTS, 4096 * n), n)) + 12 * n * inputs
-    activation = 3e-10 if architecture.activation in _FAST else 1e-8
+    activation = 3e-10 if architecture.activation in PIECEWISE_LINEAR else 1e-8
     each = 5e-6 + 2 * n * weights / 1e11 + 3e-9 * parameters + activation * n * width * depth
     return memory, max(1, min(_BLOCK, _OUTPUTS // n, _WORK // (n * parameters))), each / cores()
 

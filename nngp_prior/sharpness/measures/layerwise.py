@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
@@ -31,7 +30,6 @@ from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Qu
 from nngp_prior.sharpness.measures.relative_flatness import layer_trace
 from nngp_prior.sharpness.measures.spectrum import extremes
 from nngp_prior.sharpness.measures.trace import mean_and_error, quadratics
-from nngp_prior.sharpness.rescaling import HOMOGENEOUS
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature
 from nngp_prior.sharpness.risk.networks import Block, precisely
@@ -64,7 +62,7 @@ def _check_weights(risk: EmpiricalRisk) -> None:
 
 def _check_traces(risk: EmpiricalRisk, specification: _OfTraces) -> None:
     _check_weights(risk)
-    if specification.traces == "exact" and not _is_piecewise_linear(risk) and not _is_dense(risk):
+    if specification.traces == "exact" and not risk.network.piecewise_linear and not _is_dense(risk):
         problem_ = "there is no closed form for these layers and this activation"
         raise InvalidInput("traces", problem_, "Pass a number of random vectors, or 'basis'.")
 
@@ -79,11 +77,6 @@ def _check_scaled(risk: EmpiricalRisk, specification: ScaledEigenvalue) -> None:
     _check_weights(risk)
 
 
-def _is_piecewise_linear(risk: EmpiricalRisk) -> bool:
-    own = risk.network.architecture
-    return not isinstance(own, FromNetwork) and own.activation in HOMOGENEOUS and not own.layer_norm
-
-
 def _is_dense(risk: EmpiricalRisk) -> bool:
     return cuts(risk.network).keys() == _weights(risk).keys()
 
@@ -96,7 +89,7 @@ def _traces(risk: EmpiricalRisk, traces: str | int, seed: int, progress: Progres
     layers = _weights(risk)
     if traces == "exact":
         with precisely():
-            if _is_piecewise_linear(risk):
+            if risk.network.piecewise_linear:
                 values = dict(zip(layers, map(float, _piecewise_linear(risk)), strict=True))
                 cost = 1
             else:

@@ -18,12 +18,11 @@ from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
 from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.weights import layout_remedy, named_weights
 
-_PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 _PLURAL = {"weight": "weights", "bias": "biases"}
 Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
@@ -95,7 +94,7 @@ class FiniteNetwork:
         """Whether f is affine in the parameters of any one layer, but for kinks; not known of a user's own network."""
         network = self.architecture
         return (
-            not isinstance(network, FromNetwork) and network.activation in _PIECEWISE_LINEAR and not network.layer_norm
+            not isinstance(network, FromNetwork) and network.activation in PIECEWISE_LINEAR and not network.layer_norm
         )
 
     def slice_of(self, layer: str) -> tuple[int, int]:
