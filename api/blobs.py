@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from api.files import draft, publish, require_space, sweep
+from api.files import draft, private_folder, publish, require_space, sweep
 from api.problems import Problem
 from api.settings import ServerSettings
 from nngp_prior.data.npy import START, Header, header_end, read_header
@@ -143,7 +143,7 @@ class BlobStore(Blobs):
 
     def start(self) -> None:
         """Before the first upload: make the folder, and remove what uploads that were cut off left there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         sweep(self.folder)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("??/*.npy"))
 

@@ -53,7 +53,7 @@ def draft(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """
     path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
     try:
-        with path.open("wb", buffering=0) as file:
+        with open(path, "wb", buffering=0, opener=_private) as file:
             yield file, path
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -61,6 +61,21 @@ def draft(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise StorageFull("The disk is full. Make room and try again.") from None
     finally:
         path.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that nobody else can read, or keep others out of one that is there.
+
+    Args:
+        folder: to be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # another user's, who has let us in
+        folder.chmod(0o700)
 
 
 def publish(file: BinaryIO, path: Path, target: Path) -> None:
@@ -121,7 +136,7 @@ class StoreLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._path = folder / "service.lock"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:

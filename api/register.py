@@ -67,6 +67,27 @@ class Register:
         paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return [document for path in paths if (document := self._read(path)) is not None]
 
+    def remove(self, key: str) -> None:
+        """Delete a document.
+
+        Args:
+            key: of it.
+        """
+        self._path(key).unlink(missing_ok=True)
+        self._specification(key).unlink(missing_ok=True)
+
+    def with_part(self, text: str) -> str | None:
+        """Find a document by a part of its specification.
+
+        Args:
+            text: as JSON has it.
+
+        Returns:
+            the key of one that has it; None if there is none.
+        """
+        paths = self._folder.glob("*.specification")
+        return next((path.stem for path in paths if text.encode() in path.read_bytes()), None)
+
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             content = unsealed(path.read_text(encoding="utf-8", errors="surrogateescape"))

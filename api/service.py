@@ -80,7 +80,11 @@ class Service:
         self.datasets = Register(home / "catalogue" / "datasets", free)
         self.labellings = Register(home / "catalogue" / "labellings", free)
         self.spectra = Register(home / "catalogue" / "spectra", free)
-        url = settings.database_url or f"sqlite:///{home / 'service.sqlite'}"
+        database = home / "service.sqlite"
+        if settings.database_url is None:
+            database.touch()
+            database.chmod(0o600)
+        url = settings.database_url or f"sqlite:///{database}"
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.table.reclaim(owner)  # the lock on the store says that who had leases is gone

@@ -10,6 +10,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from api.files import private_folder
 from api.settings import ServerSettings
 from nngp_prior.errors import InvalidInput
 
@@ -33,7 +34,7 @@ def token_of(settings: ServerSettings) -> str | None:
     if settings.token is not None:
         return settings.token.get_secret_value()
     path = token_path(settings)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    private_folder(settings.home)
     made = _make(path)
     content = path.read_bytes().strip()
     if not _PRINTABLE.fullmatch(content):

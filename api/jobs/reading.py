@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Text, cast, func, select
 
 from api.jobs.cursor import cursor_of, number_of
 from api.jobs.database import Database
@@ -116,6 +116,19 @@ class Reading:
                 if facts is DAMAGED or facts.get("versions", versions) != versions:
                     found.append(_job(row))
         return found
+
+    def job_with(self, text: str) -> str | None:
+        """Find an open job by a part of its request.
+
+        Args:
+            text: as the stored request has it.
+
+        Returns:
+            the id of one that has it; None if there is none.
+        """
+        requests = select(JOBS.c.id, cast(JOBS.c.request, Text)).where(JOBS.c.state.in_(OPEN))
+        with self.database.read() as connection:
+            return next((job_id for job_id, request in connection.execute(requests) if text in request), None)
 
     def open_jobs(self) -> int:
         """How many jobs are accepted or running.

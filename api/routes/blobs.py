@@ -76,6 +76,28 @@ def head(sha256: Digest, service: Shared) -> Response:
     return Response(headers=headers, media_type=MEDIA_TYPE)
 
 
+@router.delete("/{sha256}", status_code=204)
+def delete(sha256: Digest, service: Shared) -> None:
+    """Delete an array that no open job and nothing named in the catalogue uses.
+
+    Args:
+        sha256: of its file.
+        service: that keeps it.
+
+    Raises:
+        Problem: if there is none, or it is in use.
+    """
+    for kind, used_by in (
+        ("job", service.table.job_with),
+        ("data set", service.datasets.with_part),
+        ("labellings", service.labellings.with_part),
+    ):
+        if found := used_by(sha256):
+            raise Problem(409, "array-in-use", f"The {kind} {found} uses the array {sha256}. Delete it afterwards.")
+    if not service.blobs.remove(sha256):
+        raise Problem(404, "not-found", f"There is no array {sha256}.")
+
+
 async def _receive(request: Request, upload: Upload) -> tuple[dict[str, Any], bool]:
     part = bytearray()
     async for chunk in request.stream():

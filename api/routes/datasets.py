@@ -11,6 +11,7 @@ from api.bodies import BodyRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
+from nngp_prior.schemas.pieces import encode
 from nngp_prior.schemas.request import RequestDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=BodyRoute)
@@ -62,6 +63,23 @@ def get(id: Digest, service: Shared) -> dict[str, Any]:
     if document is None:
         raise Problem(404, "not-found", f"There is no data set {id}. Name it with POST /v1/datasets.")
     return document
+
+
+@router.delete("/{id}", status_code=204)
+def delete(id: Digest, service: Shared) -> None:
+    """Delete the name of a data set that no open job uses.
+
+    Args:
+        id: of it.
+        service: that keeps it.
+
+    Raises:
+        Problem: if there is none, or it is in use.
+    """
+    used_by = service.table.job_with(encode(get(id, service)["specification"]))
+    if used_by is not None:
+        raise Problem(409, "data-set-in-use", f"The job {used_by} uses it. Delete it when that has ended.")
+    service.datasets.remove(id)
 
 
 def _name(dataset: RequestDataset, service: Service) -> tuple[dict[str, Any], bool]:

@@ -97,6 +97,18 @@ async def _watch(receive: Receive, gone: threading.Event) -> None:
     gone.set()
 
 
+@router.delete("/{id}", status_code=204)
+def delete(id: Digest, service: Shared) -> None:
+    """Delete the name of labellings.
+
+    Args:
+        id: of it.
+        service: that keeps it.
+    """
+    get(id, service)
+    service.labellings.remove(id)
+
+
 def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -> tuple[dict[str, Any], bool]:
     known = service.labellings.get(request.content_hash)
     if known is not None:

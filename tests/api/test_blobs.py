@@ -79,7 +79,7 @@ def test_201_then_200_and_head(api: TestClient) -> None:
     assert found.content == b""
     allowed = api.get(f"/v1/blobs/{name}")
     problem(allowed, 405, "method-not-allowed")
-    assert allowed.headers["allow"] == "HEAD, PUT"
+    assert allowed.headers["allow"] == "HEAD, PUT, DELETE"
 
 
 def test_an_array_over_several_parts(api: TestClient, home: Path) -> None:
@@ -306,6 +306,46 @@ def test_an_array_is_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.M
         assert np.array_equal(reader.open(sha256(content)), X)
         assert reader.describe(sha256(content)) is not None
     assert len(hashed) == 1
+
+
+def test_an_array_is_deleted_when_nothing_uses_it(tmp_path: Path) -> None:
+    content = npy(X)
+    name = sha256(content)
+    data = {"kind": "blob", "sha256": name}
+    executor = InProcess(tmp_path)
+    executor.go_on.clear()
+    with client(tmp_path, executor, blob_quota_bytes=len(content)) as api:
+        put(api, content)
+        named = api.post("/v1/datasets", json=data).json()["id"]
+        job = api.post("/v1/estimates", json={"dataset": data, "labellings": [{"kind": "constant"}]}).json()["id"]
+        assert job in problem(api.delete(f"/v1/blobs/{name}"), 409, "array-in-use")["detail"]
+        assert job in problem(api.delete(f"/v1/datasets/{named}"), 409, "data-set-in-use")["detail"]
+        api.delete(f"/v1/jobs/{job}")
+        assert named in problem(api.delete(f"/v1/blobs/{name}"), 409, "array-in-use")["detail"]
+        labelled = {"dataset": data, "labellings": [{"kind": "constant"}]}
+        labels = api.post("/v1/labellings", json=labelled).json()["id"]
+        assert api.delete(f"/v1/datasets/{named}").status_code == 204
+        problem(api.get(f"/v1/datasets/{named}"), 404, "not-found")
+        problem(api.delete(f"/v1/datasets/{named}"), 404, "not-found")
+        assert labels in problem(api.delete(f"/v1/blobs/{name}"), 409, "array-in-use")["detail"]
+        assert api.delete(f"/v1/labellings/{labels}").status_code == 204
+        assert api.delete(f"/v1/blobs/{name}").status_code == 204
+        problem(api.delete(f"/v1/blobs/{name}"), 404, "not-found")
+        assert api.head(f"/v1/blobs/{name}").status_code == 404
+        assert put(api, npy(X + 1)).status_code == 201  # the quota has room again
+
+
+def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    with client(home) as api:
+        put(api, npy(X))
+        api.post("/v1/datasets", json={"kind": "digits", "n": 5})
+        found = {path: path.stat().st_mode & 0o777 for path in (home, home / "blobs", *home.rglob("*"))}
+    assert found[home] == found[home / "blobs"] == 0o700
+    files = {path.relative_to(home): mode for path, mode in found.items() if path.is_file()}
+    assert len(files) >= 5  # database, lock, array, document and specification
+    assert {path: oct(mode) for path, mode in files.items() if mode != 0o600} == {}
 
 
 def test_uploads_that_stall_leave_the_quota_to_others(tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def test_a_browser_signs_in_to_read_the_docs(api: TestClient) -> None:
 
 def test_openapi_lists_the_routes_and_their_problems(api: TestClient) -> None:
     document = api.get("/openapi.json").json()
-    assert set(document["paths"]["/v1/blobs/{sha256}"]) == {"put", "head"}
+    assert set(document["paths"]["/v1/blobs/{sha256}"]) == {"put", "head", "delete"}
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert "application/problem+json" in operation["responses"]["4XX"]["content"], path
