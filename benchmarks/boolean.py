@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmarks.report import RESULTS, Column, Table, say
 from nngp_prior import FullyConnected, FunctionCounts, kernel, log_probabilities, sample_functions
-from nngp_prior.cli.sample_plot import Estimated, plot_functions
+from nngp_prior.cli.plots.functions import Estimated, plot_functions
 from nngp_prior.data import load
 from nngp_prior.data.complexity import lempel_ziv
 from nngp_prior.schemas.data import Boolean

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nngp_prior.cli import output
-from nngp_prior.cli.bound import bound
-from nngp_prior.cli.command import App
-from nngp_prior.cli.demo import demo
-from nngp_prior.cli.doctor import doctor
-from nngp_prior.cli.estimate import estimate
-from nngp_prior.cli.jobs import app as jobs
-from nngp_prior.cli.kernel import app as kernel
-from nngp_prior.cli.posterior import posterior
-from nngp_prior.cli.sample import sample
-from nngp_prior.cli.serve import serve
-from nngp_prior.cli.sharpness import app as sharpness
+from nngp_prior.cli.commands.bound import bound
+from nngp_prior.cli.commands.demo import demo
+from nngp_prior.cli.commands.doctor import doctor
+from nngp_prior.cli.commands.estimate import estimate
+from nngp_prior.cli.commands.jobs import app as jobs
+from nngp_prior.cli.commands.kernel import app as kernel
+from nngp_prior.cli.commands.posterior import posterior
+from nngp_prior.cli.commands.sample import sample
+from nngp_prior.cli.commands.serve import serve
+from nngp_prior.cli.commands.sharpness import app as sharpness
+from nngp_prior.cli.common import output
+from nngp_prior.cli.common.command import App
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.versions import PACKAGE, __version__
 

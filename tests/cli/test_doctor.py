@@ -47,7 +47,7 @@ def test_ends_with_1_where_a_check_fails(run, monkeypatch: pytest.MonkeyPatch) -
     def fails() -> str:
         raise AssertionError("off by 1")
 
-    monkeypatch.setattr(sys.modules["nngp_prior.cli.doctor"], "_kernels", fails)
+    monkeypatch.setattr(sys.modules["nngp_prior.cli.commands.doctor"], "_kernels", fails)
     ended = run("doctor", "--json")
     checks = {check["check"]: check for check in parse(ended.out)["checks"]}
     assert ended.code == 1

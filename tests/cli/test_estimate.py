@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected, kernel, log_prior, log_probability
-from nngp_prior.cli.output import nats
+from nngp_prior.cli.common.output import nats
 from nngp_prior.data import label, load
 from nngp_prior.schemas.data import Constant, Digits, Flip, Parity, Threshold
 from nngp_prior.schemas.estimate import Estimate

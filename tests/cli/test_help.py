@@ -65,7 +65,7 @@ def test_csv_has_the_rows_of_json(run, command: tuple, rows: str, nested: str) -
 
 
 def test_tables_fit_eighty_columns_or_fold(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nngp_prior.cli.output.console", Console(width=80))
+    monkeypatch.setattr("nngp_prior.cli.common.output.console", Console(width=80))
     wide = run("bound", "--m", "20,40", "--method", "bernstein-yue", "--corrupt", "randomise:0.1")
     assert max(map(len, wide.out.splitlines())) <= 80
     assert [line.split()[0] for line in wide.out.splitlines() if line.startswith((" 20", " 40"))] == ["20", "40"] * 2

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import Client, FullyConnected
-from nngp_prior.cli.remote import all_waited_for
+from nngp_prior.cli.common.remote import all_waited_for
 from nngp_prior.client import RemoteJob
 from nngp_prior.schemas.data import Digits, Parity
 from tests.cli.strict_json import parse

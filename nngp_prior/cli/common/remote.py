@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
-from nngp_prior.cli import output
-from nngp_prior.cli.problems import Given, describe
+from nngp_prior.cli.common import output
+from nngp_prior.cli.common.parsing import Given, describe
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.data import BlobData, Classes

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from nngp_prior.cli import options, output
-from nngp_prior.cli.bound import print_bounds
-from nngp_prior.cli.command import App
-from nngp_prior.cli.posterior import print_posteriors
-from nngp_prior.cli.sample import print_samples
-from nngp_prior.cli.sharpness_measure import print_measures
+from nngp_prior.cli.commands.bound import print_bounds
+from nngp_prior.cli.commands.posterior import print_posteriors
+from nngp_prior.cli.commands.sample import print_samples
+from nngp_prior.cli.commands.sharpness.measure import print_measures
+from nngp_prior.cli.common import options, output
+from nngp_prior.cli.common.command import App
 from nngp_prior.schemas.bound_result import BoundResults
 from nngp_prior.schemas.posterior_result import PosteriorResults
 from nngp_prior.schemas.result import DELTA

@@ -9,9 +9,9 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nngp_prior.cli import options, output, remote, trained_networks
-from nngp_prior.cli.command import naming
-from nngp_prior.cli.problems import Given, estimates, for_classes, problem_of, problem_of_rows
+from nngp_prior.cli.common import options, output, remote, trained_networks
+from nngp_prior.cli.common.command import naming
+from nngp_prior.cli.common.parsing import Given, estimates, for_classes, task_of, task_of_rows
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
@@ -150,16 +150,16 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
     with output.ProgressBars() as bars:
         if given.trained is not None:
             functions = trained_networks.functions_of_file(given.trained, given.network)
-            problem = problem_of_rows(*functions, estimator, bars)
+            task = task_of_rows(*functions, estimator, bars)
         else:
-            problem = problem_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
-        named = estimates(problem, given.seed, bars)
+            task = task_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
+        named = estimates(task, given.seed, bars)
         names, results = [name for name, _ in named], [result for _, result in named]
     about = {
         "units": "nats",
-        "n": len(problem.K),
-        **problem.source,
-        "estimator": problem.estimator.model_dump(mode="json"),
+        "n": len(task.K),
+        **task.source,
+        "estimator": task.estimator.model_dump(mode="json"),
         "seed": given.seed,
         "versions": versions(),
     }

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nngp_prior.cli import output
-from nngp_prior.cli.problems import Given, parse_dataset
+from nngp_prior.cli.common import output
+from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC, Estimator, classes_of

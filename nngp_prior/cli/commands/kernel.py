@@ -10,9 +10,9 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nngp_prior.cli import options, output, titles
-from nngp_prior.cli.command import App
-from nngp_prior.cli.problems import Given, parse_dataset
+from nngp_prior.cli.common import options, output, titles
+from nngp_prior.cli.common.command import App
+from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.data import ImageData
@@ -76,7 +76,7 @@ def compute(
     loaded, source, _ = Given.of(context, network).loaded()
     X = inputs_of(loaded, network)
     if monte_carlo is not None:
-        from nngp_prior.cli.monte_carlo import write_monte_carlo
+        from nngp_prior.cli.common.monte_carlo import write_monte_carlo
 
         write_monte_carlo(network, X, monte_carlo, out, source, json)
         return
@@ -172,7 +172,7 @@ def plot(
 ) -> None:
     """Draw a kernel: correlations sorted by class, and the spectrum."""
     output.require_plots("--out", out)
-    from nngp_prior.cli.kernel_plot import plot_kernel
+    from nngp_prior.cli.plots.kernel import plot_kernel
     from nngp_prior.kernels import inspect as look_at
 
     matrix = _matrix(source)

@@ -9,11 +9,11 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output, remote, titles
-from nngp_prior.cli.bound_plot import Curve, plot_bounds
-from nngp_prior.cli.command import naming
-from nngp_prior.cli.measured_error import MeasuredError, measured_errors
-from nngp_prior.cli.problems import Given, describe_corruption, for_classes, parse_corruption, problem_of
+from nngp_prior.cli.common import options, output, remote, titles
+from nngp_prior.cli.common.command import naming
+from nngp_prior.cli.common.measured_error import MeasuredError, measured_errors
+from nngp_prior.cli.common.parsing import Given, describe_corruption, for_classes, parse_corruption, task_of
+from nngp_prior.cli.plots.bound import Curve, plot_bounds
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.bound import BoundName, PacBayesBound
@@ -167,17 +167,17 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
 
     given, corruption = SimpleNamespace(**context.params), asked.corruption
     with output.ProgressBars() as bars:
-        problem = problem_of(_given(context, asked), asked.network, asked.estimator, bars)
-        estimator, classes = problem.estimator, classes_of(problem.estimator)
-        _require_one(len(problem.labellings))
-        ((name, clean),) = problem.labellings
-        sizes = asked.sizes or [len(problem.K)]
-        _require_sizes(sizes, len(problem.K))
-        clean = check_labels_for(estimator, clean, len(problem.K)).astype(np.int64)
+        task = task_of(_given(context, asked), asked.network, asked.estimator, bars)
+        estimator, classes = task.estimator, classes_of(task.estimator)
+        _require_one(len(task.labellings))
+        ((name, clean),) = task.labellings
+        sizes = asked.sizes or [len(task.K)]
+        _require_sizes(sizes, len(task.K))
+        clean = check_labels_for(estimator, clean, len(task.K)).astype(np.int64)
         labels = clean if corruption is None else corrupted(clean, corruption, classes)
         name = _named(name, corruption)
         curve = learning_curve(
-            problem.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
+            task.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
             progress=bars.bar(name, rows=True), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
         measured = {}
@@ -192,7 +192,7 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
         if corruption is not None and not more_than_two(estimator):
             cleaned = clean_error_corrupted(value, corruption, labels[:m], clean[:m])
         points.append(_Point(estimate, bounds, cleaned, measured.get(m)))
-    return _Computed(name, {**problem.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
+    return _Computed(name, {**task.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
 
 
 def _there(context: typer.Context, asked: _Asked) -> _Computed:

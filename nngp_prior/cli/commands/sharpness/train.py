@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter
 
-from nngp_prior.cli import options, output
-from nngp_prior.cli.command import naming
-from nngp_prior.cli.problems import Given, describe, parse_corruption
+from nngp_prior.cli.common import options, output
+from nngp_prior.cli.common.command import naming
+from nngp_prior.cli.common.parsing import Given, describe, parse_corruption
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.data import TrainingData

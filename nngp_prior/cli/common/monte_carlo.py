@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nngp_prior.cli import output
+from nngp_prior.cli.common import output
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.disk import require_place
 from nngp_prior.kernels.monte_carlo import monte_carlo_kernel, write_matrix

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output, trained_networks
+from nngp_prior.cli.common import options, output, trained_networks
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.landscape import Landscape
 from nngp_prior.schemas.text import number_of
@@ -70,7 +70,7 @@ def landscape(
         )
     seconds, unit = time.perf_counter() - began, "nats" if loss == "cross-entropy" else "mse"
     if plot is not None:
-        from nngp_prior.cli.landscape_plot import plot_landscape
+        from nngp_prior.cli.plots.landscape import plot_landscape
 
         directions = "path of training" if trajectory else f"normalisation: {normalisation}"
         plot_landscape(plot, f"Loss at network {number}, {directions}\n{found.title}", surface, unit)

@@ -12,8 +12,8 @@ import numpy as np
 import typer
 from pydantic import TypeAdapter
 
-from nngp_prior.cli import options, output
-from nngp_prior.cli.command import naming
+from nngp_prior.cli.common import options, output
+from nngp_prior.cli.common.command import naming
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.architecture import Architecture
@@ -44,7 +44,7 @@ _CLASS_FIELDS = {"at", "label", "positive", "negative"}
 _ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
-class Problem(NamedTuple):
+class Task(NamedTuple):
     """A kernel matrix, named labellings of its inputs, where they came from, and the estimator that takes them."""
 
     K: np.ndarray
@@ -54,11 +54,11 @@ class Problem(NamedTuple):
     estimated: MonteCarloKernel | None = None  # what K is the mean of, where it is a mean over random networks
 
 
-def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
+def estimates(task: Task, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
     """log P of each labelling, with the error of the kernel where it has one.
 
     Args:
-        problem: kernel and labellings.
+        task: kernel and labellings.
         seed: of all random numbers but the networks'.
         bars: draw the progress.
 
@@ -69,15 +69,15 @@ def estimates(problem: Problem, seed: int, bars: output.ProgressBars) -> list[tu
     from nngp_prior.probability import compute_all, prepare
     from nngp_prior.schemas.labels import check_labels_for
 
-    estimator = problem.estimator
-    prepared = prepare(problem.K, estimator)  # looks at K, before the labels are looked at
-    rows = [check_labels_for(estimator, labels, prepared.n) for _, labels in problem.labellings]
-    if problem.estimated is not None:
+    estimator = task.estimator
+    prepared = prepare(task.K, estimator)  # looks at K, before the labels are looked at
+    rows = [check_labels_for(estimator, labels, prepared.n) for _, labels in task.labellings]
+    if task.estimated is not None:
         return [
-            (name, log_probability_under(problem.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))
-            for name, labels in problem.labellings
+            (name, log_probability_under(task.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))
+            for name, labels in task.labellings
         ]
-    names = [name for name, _ in problem.labellings]
+    names = [name for name, _ in task.labellings]
     title = names[0] if len(names) == 1 else number_of(len(names), "labelling")
     found = dict(compute_all(prepared, rows, estimator, seed, bars.bar(title, rows=True)))
     return [(name, found[i]) for i, name in enumerate(names)]
@@ -89,7 +89,7 @@ def parse_dataset(fields: dict[str, Any]) -> Dataset:
         return _DATASET.validate_python(fields)
 
 
-def parse_problem(
+def parse_inputs(
     fields: dict[str, Any], classes: str | None, labellings: list[str], corruption: str | None, corruption_seed: int
 ) -> tuple[Dataset, list[Labelling]]:
     """A data set and labellings of it; classes may be named where the data set has names for them.
@@ -234,7 +234,7 @@ class Given(NamedTuple):
             both.
         """
         if self.inputs_file is None:
-            return parse_problem(self.fields, self.classes, self.labellings, *self.corruption)
+            return parse_inputs(self.fields, self.classes, self.labellings, *self.corruption)
         return None, [parse_labelling(text, *self.corruption) for text in self.labellings]
 
     def loaded(self) -> tuple[Data, dict[str, Any], list[Labelling]]:
@@ -281,13 +281,13 @@ class Given(NamedTuple):
         return [(name, own_labels(data.classes, data.known_classes, name, self.takes_classes))]
 
 
-def problem_of(
+def task_of(
     given: Given,
     architecture: Architecture,
     estimator: Estimator,
     bars: output.ProgressBars,
     monte_carlo: int | None = None,
-) -> Problem:
+) -> Task:
     """The kernel of an architecture on inputs, or one from a file, and labellings.
 
     Args:
@@ -299,7 +299,7 @@ def problem_of(
         monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
 
     Returns:
-        the problem.
+        the task.
 
     Raises:
         InvalidInput: labels are missing, or cannot be used.
@@ -314,7 +314,7 @@ def problem_of(
         if given.labels_file is None:
             raise InvalidInput("--labels-file", "is missing beside --kernel-file", "Give the labels of the inputs.")
         source = {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}
-        return Problem(K, read_labels(given.labels_file), source, estimator)
+        return Task(K, read_labels(given.labels_file), source, estimator)
     data, source, labellings = given.loaded()
     if given.labels_file is None:
         estimator = for_classes(estimator, labellings, data.known_classes)
@@ -322,17 +322,17 @@ def problem_of(
     named = given.named_labels(data, labellings, estimator)
     kind = "inputs" if given.inputs_file is not None else given.fields["kind"]
     progress = bars.bar(f"kernel of {len(data.X):,} {kind}")
-    return _problem(architecture, inputs_of(data, architecture), named, source, estimator, progress, monte_carlo)
+    return _task(architecture, inputs_of(data, architecture), named, source, estimator, progress, monte_carlo)
 
 
-def problem_of_rows(
+def task_of_rows(
     architecture: Architecture,
     X: np.ndarray,
     labellings: list[tuple[str, np.ndarray]],
     source: dict[str, Any],
     estimator: Estimator,
     bars: output.ProgressBars,
-) -> Problem:
+) -> Task:
     """The kernel of an architecture on inputs, with labels that are there already.
 
     Args:
@@ -344,13 +344,13 @@ def problem_of_rows(
         bars: draw the kernel's progress.
 
     Returns:
-        the problem.
+        the task.
     """
     from nngp_prior.probability import require_memory
 
     require_memory(len(X), estimator, with_kernel=True)
     progress = bars.bar(f"kernel of {len(X):,} inputs")
-    return _problem(architecture, X, labellings, source, estimator, progress, None)
+    return _task(architecture, X, labellings, source, estimator, progress, None)
 
 
 def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: Sequence[int]) -> Estimator:
@@ -375,7 +375,7 @@ def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: 
     return estimator_of(estimator.kind, classes=len(known_classes), **estimator.model_dump(exclude={"kind", "classes"}))
 
 
-def _problem(
+def _task(
     architecture: Architecture,
     X: np.ndarray,
     labellings: list[tuple[str, np.ndarray]],
@@ -383,7 +383,7 @@ def _problem(
     estimator: Estimator,
     progress: ProgressCallback,
     monte_carlo: int | None,
-) -> Problem:
+) -> Task:
     from nngp_prior.kernels import Job, KernelCache, monte_carlo_kernel
 
     if monte_carlo is not None:
@@ -391,8 +391,8 @@ def _problem(
         found = monte_carlo_kernel(architecture, X, specification, progress=progress)
         about = {"monte_carlo": specification.model_dump(mode="json")}
         about["architecture"] = architecture.model_dump(mode="json")
-        return Problem(found.K, labellings, {**about, **source}, estimator, found)
+        return Task(found.K, labellings, {**about, **source}, estimator, found)
     job = Job.of(architecture, X, None, "nngp", "float64")
     K = KernelCache().of(job, progress, source)
     source = {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source}
-    return Problem(K, labellings, source, estimator)
+    return Task(K, labellings, source, estimator)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nngp_prior.cli import options, output, trained_networks
+from nngp_prior.cli.common import options, output, trained_networks
 from nngp_prior.schemas.sharpness import SpectralDensity
 from nngp_prior.versions import versions
 
@@ -43,7 +43,7 @@ def spectrum(
     place = trained_networks.places(found.trained, None if network is None else [network])[0]
     trained_networks.note_statuses(found.trained, [place])
     risk = found.risk(place, epoch, loss, dtype)
-    from nngp_prior.cli.sharpness_plot import plot_spectrum
+    from nngp_prior.cli.plots.spectrum import plot_spectrum
     from nngp_prior.sharpness.measures.spectrum import grid, spectral_density
 
     began = time.perf_counter()

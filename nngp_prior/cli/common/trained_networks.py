@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import output, titles
+from nngp_prior.cli.common import output, titles
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.data import TrainingData
 from nngp_prior.schemas.text import number_of

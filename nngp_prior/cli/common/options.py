@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import TypeAdapter
 
-from nngp_prior.cli import output
+from nngp_prior.cli.common import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nngp_prior import style
-from nngp_prior.cli.output import nats
+from nngp_prior.cli.common.output import nats
 from nngp_prior.schemas.estimate import Estimate
 
 _INK, _EP, _BOUND, _PAC = style.INK, style.ACCENT, style.GREEN, style.VIOLET

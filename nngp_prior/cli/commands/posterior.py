@@ -9,8 +9,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from nngp_prior.cli import options, output, remote
-from nngp_prior.cli.problems import Given, problem_of
+from nngp_prior.cli.common import options, output, remote
+from nngp_prior.cli.common.parsing import Given, task_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import SMC
@@ -97,25 +97,25 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
 
     given, names, results = SimpleNamespace(**context.params), [], []
     with output.ProgressBars() as bars:
-        problem = problem_of(Given.of(context, network), network, parameters, bars)
-        if problem.estimator != parameters:
+        task = task_of(Given.of(context, network), network, parameters, bars)
+        if task.estimator != parameters:
             raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
-        n = len(problem.K)
+        n = len(task.K)
         if given.train >= n:
             raise InvalidInput("--train", f"got {given.train:,} where there are {n:,} inputs", "Leave some to test.")
-        for i, (name, labels) in enumerate(problem.labellings):
+        for i, (name, labels) in enumerate(task.labellings):
             if len(labels) != n:
                 raise InvalidInput(
                     "--labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one per input."
                 )
-            row = result_row(i, problem.K, labels, given.train, parameters, given.seed, bars.bar(name))
+            row = result_row(i, task.K, labels, given.train, parameters, given.seed, bars.bar(name))
             names.append(name)
             results.append(PosteriorResult(row))
     about = {
         "units": "nats",
         "n": n,
         "train": given.train,
-        **problem.source,
+        **task.source,
         "estimator": parameters.model_dump(mode="json"),
         "seed": given.seed,
         "versions": versions(),

@@ -11,8 +11,8 @@ import typer
 from pydantic import TypeAdapter
 from rich.markup import escape
 
-from nngp_prior.cli import options, output, remote, trained_networks
-from nngp_prior.cli.command import naming
+from nngp_prior.cli.common import options, output, remote, trained_networks
+from nngp_prior.cli.common.command import naming
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import DEFAULT, MEASURES_BY_KIND, Measure, Report, measure_of
 from nngp_prior.schemas.sharpness_result import SharpnessResult, SharpnessResults

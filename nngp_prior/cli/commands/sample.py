@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli import options, output, remote, titles
-from nngp_prior.cli.problems import Given
+from nngp_prior.cli.common import options, output, remote, titles
+from nngp_prior.cli.common.parsing import Given
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimate import Estimate
@@ -305,7 +305,7 @@ def _plot(
     functions: list[SampledFunction],
     estimates: dict[str, list[Estimate]],
 ) -> None:
-    from nngp_prior.cli.sample_plot import Estimated, plot_functions
+    from nngp_prior.cli.plots.functions import Estimated, plot_functions
 
     complexities = [function.complexities[_LEMPEL_ZIV] for function in functions]
     sampled = {counts.source: counts}

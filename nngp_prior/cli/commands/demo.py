@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from nngp_prior.cli import output, titles
-from nngp_prior.cli.problems import describe, parse_dataset
-from nngp_prior.cli.serve import passing_service
+from nngp_prior.cli.commands.serve import passing_service
+from nngp_prior.cli.common import output, titles
+from nngp_prior.cli.common.parsing import describe, parse_dataset
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import FullyConnected
@@ -113,7 +113,7 @@ def _write(
     bounds: dict[str, float],
 ) -> Path:
     """Write the plot and, beside it, its data; returns the plot's path."""
-    from nngp_prior.cli.plot import plot_labellings
+    from nngp_prior.cli.plots.labellings import plot_labellings
 
     (folder / f"{data}.json").write_text(output.json_text(document), encoding="utf-8")
     path = folder / f"{data}.png"

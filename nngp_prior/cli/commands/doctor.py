@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nngp_prior.cli import output
+from nngp_prior.cli.common import output
 from nngp_prior.errors import DataMissing, NngpPriorError
 
 

@@ -1,0 +1,15 @@
+"""``nngp-prior sharpness``: finite networks, trained, and how flat they are."""
+
+from __future__ import annotations
+
+from nngp_prior.cli.commands.sharpness.landscape import landscape
+from nngp_prior.cli.commands.sharpness.measure import measure
+from nngp_prior.cli.commands.sharpness.spectrum import spectrum
+from nngp_prior.cli.commands.sharpness.train import train
+from nngp_prior.cli.common.command import App
+
+app = App(help="Train finite networks and measure how flat they are.")
+app.command()(train)
+app.command()(measure)
+app.command()(spectrum)
+app.command()(landscape)

@@ -1,0 +1,1 @@
+"""Options, parsing, output and remote calls that commands share."""
