@@ -5,6 +5,7 @@ What whoever starts it can mend (a setting, the port, the store) is told in one 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import socket
@@ -21,6 +22,7 @@ from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.settings import ADDRESS
 
 _COLLECTIONS = (2_000, 10, 1_000)  # new objects, and collections of younger ones, from one to the next
+_MEMORY = ((-8, 2), (-3, 2**17))  # two heaps for all threads; larger pieces are given back as soon as they are free
 _SWITCH = 0.002  # seconds that a thread may compute while others want to
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -50,11 +52,14 @@ def main() -> None:
 
 
 def _run_smoothly() -> None:
-    """Have no thread keep the others for long.
+    """Have no thread keep the others, nor the process its memory, for long.
 
     A full collection of garbage stops all of them for a tenth of a second a million objects. What has been imported is
     no garbage, and a large request is a million objects that are soon gone without a collection.
     """
+    with suppress(OSError, AttributeError):  # of glibc alone
+        for option in _MEMORY:
+            ctypes.CDLL(None).mallopt(*option)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)

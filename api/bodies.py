@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
+from api.errors import invalid
 from api.middleware import OPEN, SIGN_IN
 from api.problems import Problem
 from api.settings import ServerSettings
@@ -27,6 +29,7 @@ _SMALL = 2**15  # bytes that are parsed and validated at once, between two other
 _MEMBERS = 20_000  # of an object
 _LARGE = 2**18  # bytes of which only so many bodies are held at a time:
 _HELD = 4
+_SHOWN = 20  # problems of one request
 
 
 class BodyLimits:
@@ -97,20 +100,22 @@ class BodyLimits:
         return Problem(408, "request-timeout", detail, headers={"Connection": "close"})
 
 
-class BodyRoute(APIRoute):
-    """A route whose JSON is parsed and validated here: in a thread unless it is small, and no further than it takes.
+class StrictRoute(APIRoute):
+    """A route that refuses parameters which it does not know, and whose JSON is parsed and validated here.
 
-    FastAPI does both on the event loop. It is given the validated value, which it takes as it is.
+    That is done in a thread unless it is small, and no further than it takes. FastAPI would do it on the event loop; it
+    is given the validated value, which it takes as it is.
     """
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle, field = super().get_route_handler(), self.body_field
-        if field is None:
-            return handle
+        fields = get_flat_params(self.dependant)
+        known = {each.alias for each in fields if isinstance(each.field_info, Query)}
 
         async def read_and_handle(request: Request) -> Response:
-            body = await request.body()
+            _require_known(request, known)
+            body = b"" if field is None else await request.body()
             if not body:
                 return await handle(request)
             service = request.app.state.service
@@ -119,6 +124,8 @@ class BodyRoute(APIRoute):
                 value = _validated(field, body, most)
             else:
                 value = await service.in_thread(_validated, field, body, most, limiter=service.reading)
+            if isinstance(value, Problem):
+                raise value
             return await handle(_Read(request, value))
 
         return read_and_handle
@@ -149,28 +156,37 @@ def _validated(field: Any, body: bytes, most: int) -> Any:
         most: number of values that it may have.
 
     Returns:
-        what the route is given.
-
-    Raises:
-        Problem: it is no JSON, or has more values.
-        RequestValidationError: it is not what the route takes.
+        what the route is given; or why it is not given anything, which is not raised here, since the traceback of an
+        exception would keep the body and its values alive.
     """
     values = 1 + sum(map(body.count, (b",", b"[", b"{")))
     if values > most:
         detail = f"The body has {values:,} values, and {most:,} are allowed (NNGP_MAX_BODY_VALUES). "
-        raise Problem(413, "too-many-values", f"{detail}Upload arrays with PUT /v1/blobs/{{sha256}}, or send less.")
+        return Problem(413, "too-many-values", f"{detail}Upload arrays with PUT /v1/blobs/{{sha256}}, or send less.")
     try:
         value = decode(body, _MEMBERS)
     except json.JSONDecodeError as error:
         context = {"error": error.msg}
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "input": {}, "ctx": context}
-        raise RequestValidationError([problem]) from None
+        return invalid([problem])
     except (ValueError, RecursionError):  # no text, numbers of thousands of digits, too deep
-        raise Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.") from None
+        return Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.")
     validated, errors = field.validate(value, {}, loc=("body",))
+    try:
+        return invalid(errors, value) if errors else validated
+    finally:
+        del errors, value, validated  # exceptions among the errors have tracebacks, which hold this frame
+
+
+def _require_known(request: Request, known: Collection[str]) -> None:
+    errors = []
+    for name in request.query_params:
+        if name not in known:
+            remedy = f"This route has: {', '.join(sorted(known))}." if known else "This route has none."
+            errors.append({"location": f"query.{name[:100]}", "message": f"there is no such parameter. {remedy}"})
     if errors:
-        raise RequestValidationError(errors, body=value)
-    return validated
+        detail = f"{errors[0]['location']}: {errors[0]['message']}"
+        raise Problem(422, "invalid-request", detail, errors[:_SHOWN])
 
 
 def content_length(headers: Headers) -> int | None:

@@ -90,12 +90,25 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError | ValidationError)
     body = error.body if isinstance(error, RequestValidationError) else None
+    return invalid(error.errors(), body).response()
+
+
+def invalid(problems: Sequence[Any], body: Any = None) -> Problem:
+    """The problem that a request has which is not what a route takes.
+
+    Args:
+        problems: as Pydantic lists them.
+        body: of the request.
+
+    Returns:
+        the problem, with the first of them; it keeps nothing of the body alive.
+    """
     errors = []
-    for found in _causes(error.errors())[:_SHOWN]:
+    for found in _causes(problems)[:_SHOWN]:
         explained = explain_one({**found, "loc": _place(found["loc"], body)})
         errors.append({"location": explained.field, "message": f"{explained.problem}. {explained.remedy}"})
     detail = f"{errors[0]['location']}: {errors[0]['message']}"
-    return Problem(422, "invalid-request", detail, errors).response()
+    return Problem(422, "invalid-request", detail, errors)
 
 
 def _causes(problems: Sequence[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _PRINTABLE = re.compile(rb"[!-~]+")
 
 
 def token_of(settings: ServerSettings) -> str | None:
-    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made and told at the first start.
+    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made at the first start.
 
     Args:
         settings: of the service.
@@ -44,7 +45,8 @@ def token_of(settings: ServerSettings) -> str | None:
     if made:
         url = f"http://{settings.host}:{settings.port}/v1/catalogue"
         print(f"A token was made, and is kept in {path}. Try it:", file=sys.stderr)
-        print(f"    curl -H 'Authorization: Bearer {token}' {url}", file=sys.stderr, flush=True)
+        # Where it is, and not what it is: what a service writes is kept in journals.
+        print(f'    curl -H "Authorization: Bearer $(cat {shlex.quote(str(path))})" {url}', file=sys.stderr, flush=True)
     return token
 
 

@@ -9,11 +9,11 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api.blobs import Upload
-from api.bodies import content_length, require_type
+from api.bodies import StrictRoute, content_length, require_type
 from api.deps import Digest, Shared
 from api.problems import Problem
 
-router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"], route_class=StrictRoute)
 MEDIA_TYPE = "application/x-npy"
 _PART = 2**20  # bytes that are checked and written at a time
 _BODY = {

@@ -9,13 +9,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from api.bodies import StrictRoute
 from api.work import WORK
 from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.estimator import Estimator
 from nngp_prior.schemas.request import RequestDataset, RequestLabelling
 from nngp_prior.schemas.sharpness import Measure
 
-router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"])
+router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"], route_class=StrictRoute)
 _UNIONS = {
     "architectures": Architecture,
     "datasets": RequestDataset,

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
-from api.bodies import BodyRoute
+from api.bodies import StrictRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
 from nngp_prior.schemas.pieces import encode
 from nngp_prior.schemas.request import RequestDataset
 
-router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=BodyRoute)
+router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=StrictRoute)
 
 
 @router.post("", status_code=201, responses={200: {"description": "It was there already."}})

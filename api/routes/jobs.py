@@ -7,23 +7,26 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from api.bodies import StrictRoute
 from api.deps import Digest, Shared
 from api.documents import JobDocument, Link, job_document, results_response, rows_of
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
+from api.negotiation import accepted, preferred
 from api.problems import Problem
 from api.routes.submissions import wait_of
 from api.service import Service
 from api.work import WORK
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 _CALM = 0.2  # seconds between two looks at a job that changes often
 _ALIVE = 15.0  # seconds after which a subscriber hears that there is nothing new
-_NDJSON, _NPY = "application/x-ndjson", "application/x-npy"
+_JSON, _NDJSON, _NPY = "application/json", "application/x-ndjson", "application/x-npy"
+_VARY = {"Vary": "Accept"}
 
 
 class EventStream(StreamingResponse):
@@ -94,17 +97,24 @@ async def show(
 def results(
     job: JobOf,
     service: Shared,
-    accept: Annotated[str, Header()] = "*/*",
+    request: Request,
     partial: Annotated[bool, Query(description="the rows that there are, whatever the state")] = False,
 ) -> Response:
     """Results, as JSON, as JSON lines (``application/x-ndjson``) or as an array (``application/x-npy``)."""
     if not partial:
         _require_results(job)
-    if _NDJSON in accept:
-        return StreamingResponse(_lines(service, job), media_type=_NDJSON)
-    if _NPY in accept:
-        return Response(_array(service, job, _columns(job)), media_type=_NPY)
-    return results_response(service, job)
+    columns = WORK[job.kind].columns
+    offered = (_JSON, _NDJSON, _NPY) if columns else (_JSON, _NDJSON)
+    match preferred(accepted(request.headers), offered):
+        case None:
+            detail = f"Results of {job.kind} are {', '.join(offered)}. Accept one of these."
+            raise Problem(406, "not-acceptable", detail, headers=_VARY)
+        case "application/x-ndjson":
+            return StreamingResponse(_lines(service, job), headers=_VARY, media_type=_NDJSON)
+        case "application/x-npy":
+            return Response(_array(service, job, columns), headers=_VARY, media_type=_NPY)
+        case _:
+            return results_response(service, job, _VARY)
 
 
 @router.get(
@@ -175,13 +185,6 @@ def _require_results(job: Job) -> None:
 def _lines(service: Service, job: Job) -> Iterator[str]:
     for rows in rows_of(service, job, "\n"):
         yield f"{rows}\n"
-
-
-def _columns(job: Job) -> tuple[str, ...]:
-    columns = WORK[job.kind].columns
-    if not columns:
-        raise Problem(406, "not-acceptable", f"Results of {job.kind} are no array. Accept application/json.")
-    return columns
 
 
 def _array(service: Service, job: Job, columns: tuple[str, ...]) -> bytes:

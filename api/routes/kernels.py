@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from api.bodies import StrictRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
@@ -14,7 +15,7 @@ from nngp_prior.kernels import inspect
 from nngp_prior.kernels.cache import Entry
 from nngp_prior.schemas.result import finite
 
-router = APIRouter(prefix="/v1/kernels", tags=["kernels"])
+router = APIRouter(prefix="/v1/kernels", tags=["kernels"], route_class=StrictRoute)
 _LARGEST = 5_000  # inputs of a kernel whose spectrum is computed while a client waits
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from api.bodies import BodyRoute
+from api.bodies import StrictRoute
 from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
@@ -19,7 +19,7 @@ from nngp_prior.errors import InvalidLabels
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.request import RequestDataset, RequestLabellings
 
-router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=BodyRoute)
+router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=StrictRoute)
 
 
 _MOST_LABELS = 10**8  # of a request: some seconds

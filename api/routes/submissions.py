@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import structlog
 from fastapi import APIRouter, Header, Query, Response
 
-from api.bodies import BodyRoute
+from api.bodies import StrictRoute
 from api.deps import Shared
 from api.documents import JobDocument, job_document, results_response
 from api.jobs.models import OPEN, Job, State
@@ -43,7 +43,7 @@ def job_id_of(kind: str, request: Specification) -> str:
 
 
 def _router(work: Work[Any]) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=[work.kind], route_class=BodyRoute)
+    router = APIRouter(prefix="/v1", tags=[work.kind], route_class=StrictRoute)
 
     async def submit(
         body: Specification,

@@ -186,7 +186,7 @@ def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Esti
     """Refuse labels none of which can be used; warn of those that cannot, whose rows have no results.
 
     Args:
-        Y: (L, n) labels as int8.
+        Y: (L, n) labels as integers.
         given: the same as the user has them, for the message.
         n: the number of inputs; not checked when absent.
         estimator: its ``classes`` say what labels are.
@@ -213,12 +213,14 @@ def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Esti
 
 
 def _signs(labels: np.ndarray) -> np.ndarray:
-    """Labels as int8; what that cannot hold becomes what is no label either, so that its row alone is refused."""
+    """Labels as int8, or int16 if they need it; what is no integer becomes no label, so that its row is refused."""
     if labels.dtype.kind == "b":
         return np.where(labels, 1, -1).astype(np.int8)
     with np.errstate(invalid="ignore"):
-        held = labels.astype(np.int8)
-    return np.where(held == labels, held, np.int8(_NO_LABEL))
+        held = labels.astype(np.int16)
+    whole = np.where(held == labels, held, np.int16(_NO_LABEL))
+    small = whole.astype(np.int8)
+    return small if np.array_equal(small, whole) else whole
 
 
 def _array(name: str, value: ArrayLike) -> np.ndarray:

@@ -92,9 +92,7 @@ def outline(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | No
         return load(dataset, blobs)
     nothing = np.broadcast_to(0.0, (n, math.prod(shape)))
     classes = raw.classes if place is None else raw.classes[place]
-    return Data(
-        nothing, classes.astype(np.int64, copy=False), nothing[:, 0].astype(int, copy=False), shape, raw.known_classes
-    )
+    return Data(nothing, classes.astype(np.int64, copy=False), np.broadcast_to(0, n), shape, raw.known_classes)
 
 
 def hash_of_large(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> str | None:

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, InitErrorDetails
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.lists import ENOUGH
@@ -31,14 +31,25 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def _number(value: Any, handler: Callable[[Any], Any]) -> Any:
-    """Neither true nor "5": they are no numbers of JSON, and Pydantic takes them for some."""
+    """Neither true nor "5": they are no numbers of JSON, and Pydantic takes them for some. There is one zero."""
     number = handler(value)
     if isinstance(value, bool | str):
         raise ValueError(f"Give a number, not {'a truth value' if isinstance(value, bool) else 'text'}")
-    return number
+    return number or type(number)(0)
 
 
 PLAIN = WrapValidator(_number)  # of every number; behind its bounds, which the schema says only there
+
+
+def _kind_is_said(value: Any, handler: Callable[[Any], Any]) -> Any:
+    """A kind is asked for where there is one alone, too: there may be others one day."""
+    if isinstance(value, Mapping) and "kind" not in value:
+        missing = InitErrorDetails(type="missing", loc=("kind",), input=value)
+        raise ValidationError.from_exception_data("kind", [missing])
+    return handler(value)
+
+
+KIND_IS_SAID = WrapValidator(_kind_is_said)
 
 # Bounds that several fields share, far beyond sense: what lies below them is priced, and refused if it does not fit.
 MOST = 10**9  # of what is counted: inputs, examples

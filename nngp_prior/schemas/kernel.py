@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nngp_prior.schemas.base import NotNegative, Seed, Specification
+from nngp_prior.schemas.base import PLAIN, NotNegative, Seed, Specification
 
 
 class MonteCarlo(Specification):
@@ -25,9 +25,9 @@ class MonteCarlo(Specification):
     """
 
     kind: Literal["monte-carlo"] = "monte-carlo"
-    networks: Annotated[int, Field(ge=2, lt=2**32)] = 128
+    networks: Annotated[int, Field(ge=2, lt=2**32), PLAIN] = 128
     features: Literal["penultimate", "outputs"] | None = None
-    outputs: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    batches: Annotated[int, Field(ge=2, le=2**32)] = 32
+    outputs: Annotated[int, Field(ge=1, le=1_000_000), PLAIN] = 1
+    batches: Annotated[int, Field(ge=2, le=2**32), PLAIN] = 32
     seed: Seed = 0
     ridge: NotNegative = 0.0

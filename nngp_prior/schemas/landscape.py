@@ -28,7 +28,7 @@ class Landscape(Specification):
             array; ``none``: the random numbers as they are.
     """
 
-    dimensions: Literal[1, 2] = 1
+    dimensions: Annotated[Literal[1, 2], PLAIN] = 1
     points: Annotated[int, Field(ge=2, le=10_001), PLAIN] = 51
     radius: Annotated[float, Field(gt=0, le=1e6), PLAIN] | None = None
     normalisation: Normalisation = "filter"

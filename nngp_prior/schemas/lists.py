@@ -49,8 +49,10 @@ def _first_problems(value: Any, handler: Callable[[Any], Any], start: int = 0) -
     except ValidationError as error:
         if not start and error.error_count() <= ENOUGH:
             raise
-        found = error.errors(include_url=False)[:ENOUGH]
-        raise ValidationError.from_exception_data(error.title, [_moved(problem, start) for problem in found]) from None
+        # No variable has the problems: exceptions among them have tracebacks, which hold this frame and the value.
+        raise ValidationError.from_exception_data(
+            error.title, [_moved(problem, start) for problem in error.errors(include_url=False)[:ENOUGH]]
+        ) from None
 
 
 def _moved(found: Any, start: int) -> InitErrorDetails:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.base import PLAIN, Count, Said, Seed, Specification
+from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, Said, Seed, Specification
 from nngp_prior.schemas.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.estimator import SMC, Estimator
 from nngp_prior.schemas.lists import StopsEarly
@@ -91,7 +91,7 @@ class PosteriorRequest(EstimateRequest):
     work: ClassVar[str] = "posteriors"
     train: Count
     estimator: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        SMC, Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}})
+        SMC, KIND_IS_SAID, Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}})
     ] = SMC()
 
     @field_validator("estimator")

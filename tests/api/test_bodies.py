@@ -1,6 +1,8 @@
 """Large bodies of JSON: what they may hold, and what becomes of those that are wrong."""
 
 import asyncio
+import gc
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from nngp_prior.schemas.pieces import decode
 from tests.api.apps import TOKEN, client, problem, settings
 
 DIGITS = {"kind": "digits", "n": 20}
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,16 @@ def test_bodies_of_open_paths_are_short(api: TestClient) -> None:
         assert found["detail"] == "The body is longer than 1,024 bytes. Send less."
     assert api.post("/sign-in", content=b"token=" + b"x" * 1_018, headers=form).status_code == 401
     assert api.post("/sign-in", content=b"a&b=1&" * 9 + f"token={TOKEN}".encode(), headers=form).status_code == 401
+
+
+def test_nothing_of_a_wrong_body_is_kept(api: TestClient) -> None:
+    """Without the help of the garbage collector, which runs seldom."""
+    body = {"dataset": {"kind": "inline", "x": [["a"] * 12_345]}, "labellings": [{"kind": "parity"}]}
+    content = json.dumps(body)
+    del body
+    gc.disable()
+    try:
+        problem(api.post("/v1/estimates", content=content, headers=JSON), 422, "invalid-request")
+        assert not any(type(each) is list and len(each) == 12_345 for each in gc.get_objects())
+    finally:
+        gc.enable()

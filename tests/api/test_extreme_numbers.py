@@ -182,6 +182,14 @@ def test_numbers_beyond_their_bounds_are_refused_by_name(api: TestClient, path: 
 
 
 @pytest.mark.parametrize("path", ROUTES)
+def test_text_and_truth_values_are_no_numbers(api: TestClient, path: str) -> None:
+    for number in own(path):
+        for value in (str(number.extremes[0]), True, False):
+            problem = apps.problem(post(api, path, number.body(value)), 422, "invalid-request")
+            assert any(number.place.rpartition(".")[2] in error["location"].split(".") for error in problem["errors"])
+
+
+@pytest.mark.parametrize("path", ROUTES)
 def test_numbers_at_their_bounds_are_priced_or_refused(api: TestClient, path: str) -> None:
     for number in own(path):
         for value in number.extremes:

@@ -119,6 +119,7 @@ def _location(api: TestClient, path: str, body: dict[str, Any]) -> str | None:
         ("estimates", {**ESTIMATE, "estimator": {"kind": "smc", "tolerance": "0.5"}}, "estimator.tolerance"),
         ("estimates", {**ESTIMATE, "architecture": {"kind": "residual", "layer_norm": 1}}, "architecture.layer_norm"),
         ("bounds", {**ESTIMATE, "sizes": [True]}, "sizes.0"),
+        ("posteriors", {**POSTERIOR, "estimator": {"particles": 8}}, "estimator.kind"),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": 3}}, "estimator"),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "target_stderr": 0.1}}, "estimator"),
         ("sharpness", {**SHARPNESS, "weights": {**WEIGHTS, "dense one": "0" * 64}}, "weights.dense one.[key]"),

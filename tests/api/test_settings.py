@@ -18,7 +18,10 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFix
     made = token_of(ServerSettings(home=home, port=8123))
     assert made is not None
     assert len(made) >= 32
-    assert f"curl -H 'Authorization: Bearer {made}' http://127.0.0.1:8123/v1/catalogue" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    command = f'curl -H "Authorization: Bearer $(cat {home / "token"})" http://127.0.0.1:8123/v1/catalogue'
+    assert command in said
+    assert made not in said  # which journals keep
     assert token_of(ServerSettings(home=home)) == made
     assert capsys.readouterr().err == ""
     assert token_path(ServerSettings(home=home)).stat().st_mode & 0o777 == 0o600

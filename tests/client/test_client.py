@@ -82,7 +82,8 @@ def test_one_labelling_is_one_row(client: Client, service: FakeService) -> None:
         (np.array([True, False]), [1, -1]),
         ([1.0, -1.0], [1, -1]),
         ([0, 1], [0, 1]),
-        ([1, 257], [1, -128]),
+        ([1, 257], [1, 257]),
+        ([1, 65_537], [1, -128]),
         ([1, np.nan], [1, -128]),
         ([-1, 0.5], [-1, -128]),
     ],
@@ -97,6 +98,13 @@ def test_what_is_no_label_stays_none(client: Client, service: FakeService, label
             client.estimate(NET, Digits(n=2), rows)
     (content,) = service.blobs.values()
     np.testing.assert_array_equal(np.load(io.BytesIO(content)), [sent, [1, -1]][: len(rows)])
+
+
+def test_classes_beyond_127(client: Client, service: FakeService) -> None:
+    labels = np.array([[0, 127, 128, 299], [1, 2, 3, 4]])
+    client.estimate(NET, Digits(n=4), labels, classes=300)
+    (content,) = service.blobs.values()
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), labels)
 
 
 @pytest.mark.parametrize(

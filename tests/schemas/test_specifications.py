@@ -41,6 +41,7 @@ from nngp_prior.schemas.estimator import (
     Laplace,
     Sampling,
 )
+from nngp_prior.schemas.kernel import MonteCarlo
 from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
 
 # A specification, and for each of its fields but the kind a value that it does not have.
@@ -174,6 +175,21 @@ def test_content_hash_survives_a_round_trip_and_does_not_depend_on_how_a_number_
     labelling = Threshold(at=5, corruption=Randomise(probability=0.1))
     assert Threshold.model_validate_json(labelling.model_dump_json()).content_hash == labelling.content_hash
     assert FullyConnected(weight_std=2).content_hash == FullyConnected(weight_std=2.0).content_hash
+
+
+def test_there_is_one_zero() -> None:
+    for kind, fields in ((SMC, {"noise_variance": -0.0}), (FullyConnected, {"bias_std": -0.0, "weight_std": 1.0})):
+        minus = kind(**fields)
+        plus = kind(**{name: abs(value) for name, value in fields.items()})
+        assert minus.content_hash == plus.content_hash
+        assert "-0.0" not in repr(minus)
+
+
+@pytest.mark.parametrize("field", ["networks", "outputs", "batches", "seed", "ridge"])
+@pytest.mark.parametrize("value", ["12", True])
+def test_monte_carlo_takes_numbers_alone(field: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=f"{field}: got"):
+        MonteCarlo(**{field: value})
 
 
 def test_specifications_are_frozen_and_serve_as_keys() -> None:
