@@ -112,7 +112,8 @@ def results_response(service: Service, job: Job, headers: Mapping[str, str] | No
     Returns:
         the answer.
     """
-    return StreamingResponse(_document(service, job), 200, headers, "application/json")
+    head = WORK[job.kind].document(*service.table.request(job.id))  # damaged ones are refused before the answer begins
+    return StreamingResponse(_document(service, job, head), 200, headers, "application/json")
 
 
 def rows_of(service: Service, job: Job, separator: str) -> Iterator[str]:
@@ -133,8 +134,7 @@ def rows_of(service: Service, job: Job, separator: str) -> Iterator[str]:
         before = separator
 
 
-def _document(service: Service, job: Job) -> Iterator[str]:
-    head = WORK[job.kind].document(*service.table.request(job.id))
+def _document(service: Service, job: Job, head: dict[str, Any]) -> Iterator[str]:
     yield f'{encode(head)[:-1]}, "results": ['
     yield from rows_of(service, job, ",")
     yield "]}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
 
 from api.bodies import StrictRoute
 from api.deps import Shared
@@ -70,7 +71,7 @@ def _router(work: Work[Any]) -> APIRouter:
         location = f"/v1/jobs/{job.id}"
         if wait is not None and job.state == State.SUCCESSFUL:
             headers = {"Preference-Applied": f"wait={wait}", "Content-Location": f"{location}/results"}
-            return results_response(service, job, headers)
+            return await run_in_threadpool(results_response, service, job, headers)
         response.status_code = 201 if new else 200
         response.headers["Location"] = location
         if job.state in OPEN:

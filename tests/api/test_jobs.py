@@ -449,6 +449,18 @@ def test_rows_of_two_versions_are_never_one_result(tmp_path: Path, monkeypatch: 
     assert [row["log_p"] is not None for row in ended["results"]] == [True] * 3
 
 
+def test_a_damaged_request_is_refused_before_the_answer_begins(tmp_path: Path) -> None:
+    with client(tmp_path) as api:
+        job = api.post("/v1/estimates", json=PARITY, headers=WAIT).headers["Content-Location"]
+        whole = api.get(job).json()
+        with api.app.state.service.table.database.write() as connection:
+            connection.exec_driver_sql("UPDATE jobs SET facts = replace(facts, 'versions', 'wersions')")
+        told = problem(api.get(job), 500, "damaged-store")
+        assert not told["retryable"]
+        assert "Post it again" in told["detail"]
+        assert api.post("/v1/estimates", json=PARITY, headers=WAIT).json() == whole
+
+
 def test_what_cannot_be_planned_any_more_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = npy(np.eye(3))
     body = {"dataset": {"kind": "blob", "sha256": sha256(content)}, "labellings": [{"kind": "constant"}]}
