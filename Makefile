@@ -12,7 +12,7 @@ help:            ## list the targets
 setup: $(STAMP)  ## the virtual environment, rebuilt only when the lock file or pyproject.toml changed
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -36,10 +36,10 @@ check: setup     ## lint, format, types, import rule
 bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-lock: setup      ## requirements.lock from pyproject.toml
+lock: setup      ## requirements.lock from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra plots --group dev \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra plots --group dev \
 	  pyproject.toml -o requirements.lock
 
 clean:           ## remove what the targets made
