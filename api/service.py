@@ -52,6 +52,7 @@ class Service:
 
     Attributes:
         lock: on the store.
+        executor: computes.
         limits: of what computes.
         blobs: uploaded arrays.
         kernels: the cache.
@@ -89,7 +90,7 @@ class Service:
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.table.reclaim(owner)  # the lock on the store says that who had leases is gone
         self.changes = Changes(self.table)
-        executor = executor or _local_executor(settings, self.blobs, memory)
+        self.executor = executor = executor or _local_executor(settings, self.blobs, memory)
         self.limits = Limits(cores(), memory - executor.resident)
         self.dispatcher = Dispatcher(
             self.table,

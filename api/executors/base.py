@@ -114,6 +114,10 @@ class Executor(Protocol):
         """
         ...
 
+    def hung(self) -> bool:
+        """True if a task makes no progress that its process could make: it has used no processor time for minutes."""
+        ...
+
     def close(self) -> None:
         """End all tasks and processes; what is run later is cancelled at once."""
         ...

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import structlog
 
 from api.executors.base import Cancelled, Done, Failed, Listener, Lost, Outcome, PutBack, Task
@@ -31,7 +32,9 @@ from api.problems import Problem
 from nngp_prior.schemas.pieces import encode
 
 _START_SECONDS = 120.0  # until a child has imported all it needs
-_LOOK = 0.1  # seconds between two looks at the children's memory
+_LOOK = 0.1  # seconds between two looks at the children's memory and processor time
+_IDLE_SECONDS = 300.0  # without processor time, after which a child with a task is held to hang
+_BUSY = 0.1  # seconds of processor time that are more than nothing
 _BETWEEN = 0.2  # seconds between two calls of a listener with rows, where they are quick
 # What whoever ends the service sends to all its processes, as systemd does, perhaps before the server knows of it.
 _POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -83,9 +86,8 @@ class LocalExecutor:
         self._idle: list[_Child] = []  # the last one used is taken first: its caches are the warmest
         self._idle += [self._start() for _ in range(slots)]
         self._closing = threading.Event()
-        self._watcher = threading.Thread(target=self._watch_memory, name="memory", daemon=True)
-        if memory_limit is not None:
-            self._watcher.start()
+        self._watcher = threading.Thread(target=self._watch, name="children", daemon=True)
+        self._watcher.start()
 
     def run(self, task: Task, listener: Listener) -> Outcome:
         """As the protocol says."""
@@ -126,6 +128,12 @@ class LocalExecutor:
         for child in idle:
             child.close()
 
+    def hung(self) -> bool:
+        """As the protocol says."""
+        since = time.monotonic() - _IDLE_SECONDS
+        with self._lock:
+            return any(child.busy_at < since for child in self._running.values())
+
     def pids(self) -> list[int]:
         """Of the children."""
         with self._lock:
@@ -134,14 +142,17 @@ class LocalExecutor:
     def _start(self) -> _Child:
         return _Child(self._module, self._environment)
 
-    def _watch_memory(self) -> None:
+    def _watch(self) -> None:
         while not self._closing.wait(_LOOK):
             with self._lock:
                 if self._running:
                     self._keep_to_limit()
+                for child in self._running.values():
+                    child.look_at_time()
 
     def _keep_to_limit(self) -> None:
-        assert self._memory_limit is not None
+        if self._memory_limit is None:
+            return
         children = {child.pid: child for child in (*self._idle, *self._running.values())}
         found = to_be_ended([child.usage for child in children.values()], self._memory_limit)
         if found is not None:
@@ -157,6 +168,7 @@ class LocalExecutor:
                 child.close()
                 child = self._start()
             child.usage.begin(task.bytes)
+            child.busy_at = time.monotonic()
             self._running[task.fence] = child
             return child
 
@@ -192,6 +204,7 @@ class _Child:
         self._ready = False
         self.pid = self._process.pid
         self.usage = Usage(self.pid)
+        self.busy_at, self._seconds = time.monotonic(), 0.0  # when it last used the processor, and how much in all
         self._ended_for: Outcome | None = None  # the outcome of a task that was ended from outside
         self.cancelled = False  # by somebody
         self.healthy = True
@@ -227,6 +240,13 @@ class _Child:
             self.healthy = False
             return Failed(_out_of_time(seconds))
         return outcome
+
+    def look_at_time(self) -> None:
+        """Read the processor time of the process."""
+        with contextlib.suppress(psutil.Error):
+            used = psutil.Process(self.pid).cpu_times()
+            if used.user + used.system > self._seconds + _BUSY:
+                self._seconds, self.busy_at = used.user + used.system, time.monotonic()
 
     def kill(self) -> None:
         """End the process and those that it has started."""

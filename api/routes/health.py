@@ -53,6 +53,9 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("database", "The table of jobs is damaged; the log says where."))
     if descriptors.are_short():
         found.append(("descriptors", "No file descriptors are left; raise the limit (ulimit -n)."))
+    if service.executor.hung():
+        hangs = "A process that computes has used no processor time for minutes. Dismiss its job, or end the process."
+        found.append(("executor", hangs))
     if not service.dispatcher.ready():
         found.append(("executor", "No jobs are being done."))
     return found

@@ -59,6 +59,9 @@ class InProcess:
     def cancel(self, fence: int) -> None:
         self._ended = True
 
+    def hung(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._ended = True
 

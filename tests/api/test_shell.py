@@ -373,6 +373,15 @@ def test_readiness(tmp_path: Path) -> None:
         assert problem(api.get("/readyz"), 503, "not-ready")["errors"][0]["location"] == "disk"
 
 
+def test_readiness_tells_of_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = InProcess(tmp_path)
+    with client(tmp_path, executor) as api:
+        monkeypatch.setattr(executor, "hung", lambda: True)
+        [error] = problem(api.get("/readyz"), 503, "not-ready")["errors"]
+        assert error["location"] == "executor"
+        assert "no processor time" in error["message"]
+
+
 def test_readiness_tells_of_others_in_the_store(tmp_path: Path) -> None:
     def places(api: TestClient) -> list[str]:
         return [error["location"] for error in problem(api.get("/readyz"), 503, "not-ready")["errors"]]

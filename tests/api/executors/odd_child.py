@@ -69,6 +69,7 @@ DEEDS: dict[str, Any] = {
     "nap": lambda request: time.sleep(0.5),
     # Python's lock is held all the time: no other thread of the child runs.
     "hang": lambda request: ctypes.PyDLL(None).sleep(600),
+    "work": lambda request: sum(range(10**12)),
     "stop": lambda request: os.kill(os.getpid(), signal.SIGSTOP),
     "print": _print,
     "gobble": _gobble,

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from api.executors import local
 from api.executors.base import Cancelled, Done, Failed, Lost, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
 from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
@@ -24,6 +25,7 @@ from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.workbench import Workbench
 from nngp_prior.schemas.request import EstimateRequest
 from tests.api.apps import npy, sha256
+from tests.system.server import wait_for
 
 ODD = "tests.api.executors.odd_child"
 ESTIMATES = {
@@ -318,6 +320,29 @@ def test_a_cancelled_task_is_dead_at_once(executor: LocalExecutor, deed: str) ->
     assert time.monotonic() - begun < 2
     executor.cancel(task.fence)  # nothing happens
     assert works(executor)
+
+
+@pytest.mark.parametrize("deed", ["stop", "hang"])
+def test_a_child_that_hangs_is_noticed(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch, deed: str) -> None:
+    monkeypatch.setattr(local, "_IDLE_SECONDS", 0.5)
+    heard, task = Heard(), odd(deed)
+    outcome = in_thread(executor, task, heard)
+    assert heard.begun.wait(20)
+    wait_for(executor.hung, 10)
+    executor.cancel(task.fence)
+    assert outcome() == Cancelled()
+    assert not executor.hung()
+
+
+def test_a_child_that_works_does_not_hang(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_IDLE_SECONDS", 0.5)
+    heard, task = Heard(), odd("work")
+    outcome = in_thread(executor, task, heard)
+    assert heard.begun.wait(20)
+    seen = [executor.hung() for _ in range(15) if time.sleep(0.1) is None]
+    executor.cancel(task.fence)
+    assert outcome() == Cancelled()
+    assert seen.count(True) <= 3  # of a busy machine
 
 
 def test_a_task_that_takes_too_long_fails(home: Path) -> None:

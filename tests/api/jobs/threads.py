@@ -41,6 +41,9 @@ class Threads:
             self.cancelled.append(fence)
             self._ends[fence].set()
 
+    def hung(self) -> bool:
+        return False
+
     def close(self) -> None:
         self._closed.set()
         for end in tuple(self._ends.values()):
