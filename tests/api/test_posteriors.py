@@ -102,7 +102,7 @@ def test_what_cannot_be_is_refused_at_once(api: TestClient, change: dict[str, An
 def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/posteriors?dry_run=true", json=BODY).json()
     assert cost["rows"] == 3
-    request = PosteriorRequest(**BODY | {"estimator": {"particles": 1024}})
+    request = PosteriorRequest(**BODY | {"estimator": {"kind": "smc", "particles": 1024}})
     bench = Workbench(KernelCache(tmp_path, 10**9))
     plan = WORK["posteriors"].plan(request, bench, Limits(2, 10**10))
     few = WORK["posteriors"].plan(PosteriorRequest(**BODY), bench, Limits(2, 10**10))

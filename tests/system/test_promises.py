@@ -299,21 +299,18 @@ def _events(text: str) -> list[dict[str, str]]:
 
 
 def test_few_file_descriptors(serve: Serve) -> None:
-    """Connections wait, one line says why, and all goes on when they are gone."""
+    """Connections take half of them at most, so that idle ones of others keep nobody from being answered."""
     server = serve(prefix=["bash", "-c", 'ulimit -n 64 && exec "$@"', "-"], slots=1)
     assert post(server, body(1, n=20), prefer="wait=30").status_code == 200
-    with server.http() as early, ExitStack() as held:
-        assert early.get("/readyz").status_code == 200
+    with ExitStack() as held:
         for _ in range(100):
             held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-        wait_for(lambda: early.get("/readyz").status_code == 503, 20)
-        assert [error["location"] for error in early.get("/readyz").json()["errors"]] == ["descriptors"]
-        refused = early.post("/v1/estimates", json=body(1, n=20, seed=1))
-        assert refused.status_code in (201, 503), refused.text
-        time.sleep(2)
-    wait_for(lambda: post(server, body(1, n=20, seed=2), prefer="wait=30").status_code == 200, 60)
+        for seed in (1, 2):
+            assert post(server, body(1, n=20, seed=seed), prefer="wait=30").status_code == 200
+        with server.http() as http:
+            assert http.get("/readyz").status_code == 200
     log = server.log()
-    assert log.count("no file descriptors are left") == 1
+    assert log.count("no file descriptors are left") <= 1
     assert "Traceback" not in log
     assert len(log.splitlines()) < 100
 
