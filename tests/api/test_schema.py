@@ -1,5 +1,9 @@
-"""Requests made up from the OpenAPI document, sensible and not: no 5xx, and every error a problem."""
+"""Requests made up from the OpenAPI document, sensible and not: no 5xx, and every error a problem.
 
+``NNGP_TEST_EXAMPLES`` and ``NNGP_TEST_SEED`` ask for more of them, and for others.
+"""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,13 +11,16 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from tests.api import apps
 
+EXAMPLES, SEED = (
+    int(os.environ.get(f"NNGP_TEST_{name}", default)) for name, default in (("EXAMPLES", 25), ("SEED", 0))
+)
 PROBLEM = {"type", "title", "status", "detail", "code", "errors", "request_id", "retryable"}
 SCHEMA = schemathesis.openapi.from_dict(create_app(apps.settings(Path("unused"))).openapi())
 OPERATIONS = {operation.ok().label: operation.ok() for operation in SCHEMA.get_all_operations()}
@@ -44,11 +51,12 @@ def test_made_up_requests(api: TestClient, label: str, mode: GenerationMode) -> 
     if mode is GenerationMode.NEGATIVE and not _has_input(OPERATIONS[label]):
         pytest.skip("nothing to get wrong")
 
+    @seed(SEED)
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=25,
+        max_examples=EXAMPLES,
         deadline=None,
-        derandomize=True,
+        derandomize=not SEED,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
