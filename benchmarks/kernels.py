@@ -23,13 +23,13 @@ from benchmarks.problems import inputs
 from benchmarks.report import Column, Table, say
 from benchmarks.timing import best_of, measure, product_rate
 from nngp_prior import kernel
-from nngp_prior.architectures import network
-from nngp_prior.architectures._neural_tangents import batch
+from nngp_prior.architectures.neural_tangents import batch
 from nngp_prior.data import load
 from nngp_prior.kernels.cost import kernel_cost
 from nngp_prior.kernels.duals import dual
 from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected
 from nngp_prior.schemas.data import Digits
+from tests.kernels.stax_networks import stax_of
 
 
 def run(quick: bool) -> list[Table]:
@@ -128,7 +128,7 @@ def _compare(
     say(f"{name}, n = {n}")
     K, seconds = measure(lambda: kernel(architecture, X))
     peers = {}
-    kernel_fn = network(architecture).kernel_fn
+    kernel_fn = stax_of(architecture)[2]
     for size in [size for size in batches if n % size == 0]:
         with jax.enable_x64(True):
             batched = batch(lambda a, b: kernel_fn(a, b, "nngp"), batch_size=size, device_count=0)

@@ -12,5 +12,5 @@ __version__ = importlib.metadata.version(PACKAGE)
 @functools.cache
 def versions() -> dict[str, str]:
     """Of the packages that results depend on."""
-    packages = (PACKAGE, "numpy", "scipy", "jax", "jaxlib", "neural-tangents", "matfree", "optax")
+    packages = (PACKAGE, "numpy", "scipy", "jax", "jaxlib", "matfree", "optax")
     return {package: importlib.metadata.version(package) for package in packages}

@@ -74,14 +74,18 @@ import nngp_prior
 from nngp_prior.architectures import network
 K = nngp_prior.kernel(nngp_prior.FullyConnected(), [[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]])
 network(nngp_prior.FullyConnected())
+needless = "neural_tangents" in sys.modules
+from nngp_prior.architectures.neural_tangents import stax
 print(json.dumps({
-    "before": before, "after": state(), "shape": K.shape, "adapted": "neural_tangents" in sys.modules,
+    "before": before, "after": state(), "shape": K.shape, "needless": needless,
+    "adapted": "neural_tangents" in sys.modules,
     "tensorflow": "tensorflow" in sys.modules, "x64": bool(jax.config.jax_enable_x64),
 }))
 """
     found = in_a_new_process(code)
     assert found["after"] == found["before"]
     assert found["shape"] == [3, 3]
+    assert not found["needless"]
     assert found["adapted"]
     assert not found["tensorflow"]
     assert not found["x64"]

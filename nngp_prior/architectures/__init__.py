@@ -1,4 +1,4 @@
-"""From a specification to a network: initialiser, finite forward pass, infinite-width kernel."""
+"""From a specification to a finite network: layers, initialiser, forward pass."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nngp_prior.architectures.layers import layers_of
 from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
-    from nngp_prior.architectures.stax_network import Network, network, network_of
+    from nngp_prior.architectures.finite_networks import Network, network, network_of
 
 __all__ = ["FromNetwork", "Network", "layers_of", "network", "network_of"]
 
-# Loads JAX and neural-tangents.
+# Loads JAX.
 __getattr__, __dir__ = attributes(
-    __name__, dict.fromkeys(("Network", "network", "network_of"), "nngp_prior.architectures.stax_network"), __all__
+    __name__, dict.fromkeys(("Network", "network", "network_of"), "nngp_prior.architectures.finite_networks"), __all__
 )

@@ -95,7 +95,7 @@ def test_equals_lax_and_its_derivatives(case: tuple[Any, ...], dtype: str) -> No
     ids=str,
 )
 def test_networks_equal_those_of_accelerators(architecture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    init, apply, _ = network(architecture)
+    init, apply = network(architecture)
     with precisely():
         X = jax.random.normal(jax.random.key(1), (3, 9, 10, 2))
         parameters = init(jax.random.key(0), X.shape)[1]

@@ -13,7 +13,7 @@ X = np.random.default_rng(0).standard_normal((5, 6))
 
 def outputs(architecture: FullyConnected, networks: int, batch: int = 250) -> np.ndarray:
     """The outputs of many random networks, one network a row."""
-    init, apply, _ = network(architecture)
+    init, apply = network(architecture)
 
     def one(key):
         _, parameters = init(key, (-1, X.shape[1]))

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 import nngp_prior.kernels.finite as finite
 from nngp_prior import FromNetwork, MonteCarlo, MonteCarloKernel, kernel, monte_carlo_kernel
-from nngp_prior.architectures._neural_tangents import stax
+from nngp_prior.architectures.neural_tangents import stax
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.architecture import (

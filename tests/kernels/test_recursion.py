@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-import nngp_prior.architectures.stax_network as stax_network
 from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.recursion import KernelFunction, kernel_function
@@ -18,6 +17,7 @@ from nngp_prior.schemas.architecture import (
     PoolingLayer,
     Residual,
 )
+from tests.kernels import stax_networks
 from tests.kernels.closed_forms import fully_connected
 from tests.kernels.reference import of_neural_tangents
 
@@ -60,12 +60,12 @@ def check(architecture: Architecture, *shape: int, get: str = "nngp") -> None:
 def tangent_parametrisation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tangent kernels of neural-tangents' ``standard`` parametrisation depend on the width."""
     for name in ("Dense", "Conv"):
-        layer = getattr(stax_network.stax, name)
+        layer = getattr(stax_networks.stax, name)
 
         def of_jacot(*args, layer=layer, parameterization, **options):
             return layer(*args, parameterization="ntk", **options)
 
-        monkeypatch.setattr(stax_network.stax, name, of_jacot)
+        monkeypatch.setattr(stax_networks.stax, name, of_jacot)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])

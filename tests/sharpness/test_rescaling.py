@@ -27,7 +27,7 @@ ARCHITECTURES = {
 def drawn(architecture, dtype=np.float64):
     """Inputs, parameters in NumPy, and the forward pass."""
     X = IMAGES.reshape(len(IMAGES), -1) if isinstance(architecture, FullyConnected) else IMAGES
-    init, apply, _ = network(architecture)
+    init, apply = network(architecture)
     apply = jax.jit(apply)
     with jax.enable_x64(True):
         _, parameters = init(jax.random.key(0), (1, *X.shape[1:]))

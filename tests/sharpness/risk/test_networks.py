@@ -21,7 +21,7 @@ def test_it_is_the_architectures_network(architecture, shape) -> None:
     X = np.random.default_rng(0).standard_normal((3, *shape))
     parameters = finite.init(7)
     with precisely():
-        init, apply, _ = network(architecture)
+        init, apply = network(architecture)
         np.testing.assert_allclose(finite.apply(parameters, X), apply(parameters, X)[:, 0], rtol=1e-12)
         if architecture is SMALL:
             expected = init(jax.random.key(7), (1, *shape))[1]

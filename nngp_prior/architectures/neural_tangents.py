@@ -1,4 +1,6 @@
-"""neural-tangents, importable on the JAX of today and without TensorFlow. The only file that imports it.
+"""neural-tangents, importable on today's JAX and without TensorFlow, for ``stax`` networks of your own.
+
+Needs the extra ``neural-tangents``. Nothing else in this package imports it; tests compare with it.
 
 Version 0.6.5 is its last release. What it misses on newer JAX is put in place while it is imported and taken away
 again; an empty module stands for ``neural_tangents.experimental``, which needs TensorFlow and serves no NNGP code.
