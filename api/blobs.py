@@ -142,14 +142,14 @@ class BlobStore(Blobs):
         self._coming = 0  # bytes of unfinished uploads that have arrived
 
     def start(self) -> None:
-        """Before the first upload: make the folder, and remove what uploads that were cut off left there."""
+        """Make the folder and remove the files of interrupted uploads; call it before the first upload."""
         private_folder(self.folder)
         sweep(self.folder)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("??/*.npy"))
 
     @property
     def bytes(self) -> int:
-        """Of all arrays."""
+        """Total size of the arrays."""
         return self._bytes
 
     @contextmanager
@@ -170,13 +170,11 @@ class BlobStore(Blobs):
             detail = f"The array has {length:,} bytes, and {self._max_bytes:,} are allowed (NNGP_MAX_BLOB_BYTES)."
             raise Problem(413, "body-too-large", f"{detail} Upload a part of it.")
         self._require_room(length)
-        upload: Upload | None = None
-        try:
-            with draft(self.folder) as (file, path):
-                upload = Upload(self, sha256, length, file, path)
+        with draft(self.folder) as (file, path):
+            upload = Upload(self, sha256, length, file, path)
+            try:
                 yield upload
-        finally:
-            if upload is not None:
+            finally:
                 with self._lock:
                     self._coming -= upload.reserved
 
@@ -191,8 +189,8 @@ class BlobStore(Blobs):
             Problem: if the quota is spent.
             StorageFull: if the disk is full.
         """
-        self._require_room(size)
         with self._lock:
+            self._require_room(size)
             self._coming += size
         upload.reserved += size
 
