@@ -17,19 +17,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from api.errors import invalid
-from api.middleware import OPEN, SIGN_IN
+from api.errors import invalid, refused
+from api.middleware import OPEN, SIGN_IN, STREAMED
 from api.problems import Problem
 from api.settings import ServerSettings
 from nngp_prior.schemas.pieces import decode
 
-STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
 _OPEN_BYTES = 1024  # of those without a token
 _SMALL = 2**15  # bytes that are parsed and validated at once, between two other events of the loop
 _MEMBERS = 20_000  # of an object
-_LARGE = 2**18  # bytes of which only so many bodies are held at a time:
-_HELD = 4
-_SHOWN = 20  # problems of one request
+_LARGE = 2**18  # bytes of a body that counts as large
+_HELD = 4  # large bodies in memory at a time
 
 
 class BodyLimits:
@@ -170,7 +168,7 @@ def _validated(field: Any, body: bytes, most: int) -> Any:
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "input": {}, "ctx": context}
         return invalid([problem])
     except (ValueError, RecursionError):  # no text, numbers of thousands of digits, too deep
-        return Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.")
+        return Problem(422, "invalid-request", "The body cannot be read as JSON. Correct it.")
     validated, errors = field.validate(value, {}, loc=("body",))
     try:
         return invalid(errors, value) if errors else validated
@@ -185,8 +183,7 @@ def _require_known(request: Request, known: Collection[str]) -> None:
             remedy = f"This route has: {', '.join(sorted(known))}." if known else "This route has none."
             errors.append({"location": f"query.{name[:100]}", "message": f"there is no such parameter. {remedy}"})
     if errors:
-        detail = f"{errors[0]['location']}: {errors[0]['message']}"
-        raise Problem(422, "invalid-request", detail, errors[:_SHOWN])
+        raise refused(errors)
 
 
 def content_length(headers: Headers) -> int | None:

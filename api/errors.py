@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -107,8 +107,21 @@ def invalid(problems: Sequence[Any], body: Any = None) -> Problem:
     for found in _causes(problems)[:_SHOWN]:
         explained = explain_one({**found, "loc": _place(found["loc"], body)})
         errors.append({"location": explained.field, "message": f"{explained.problem}. {explained.remedy}"})
+    return refused(errors)
+
+
+def refused(errors: Sequence[Mapping[str, str]], code: str = "invalid-request") -> Problem:
+    """Problem of a request with wrong fields.
+
+    Args:
+        errors: at least one field (``location``) with its ``message``; the first of them are kept.
+        code: of the problem.
+
+    Returns:
+        the problem, whose detail is the first error.
+    """
     detail = f"{errors[0]['location']}: {errors[0]['message']}"
-    return Problem(422, "invalid-request", detail, errors)
+    return Problem(422, code, detail, [dict(error) for error in errors[:_SHOWN]])
 
 
 def _causes(problems: Sequence[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from anyio import CapacityLimiter
 from pydantic import ValidationError
 
 from api.blobs import BlobStore
+from api.errors import refused
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
 from api.executors.memory import WORKER_BYTES
@@ -138,13 +139,17 @@ class Service:
         Raises:
             Problem: if there are too many.
         """
+        self.require_rows("labellings", len(labellings))  # each names an array that would be looked at
+        count = len(self.bench.places(labellings))
+        self.require_rows("labellings", count)
+        return count
+
+    def require_rows(self, unit: str, count: int) -> None:
+        """Refuse a request with more rows than ``max_rows``; ``unit`` says what they are, in the plural."""
         most = self.settings.max_rows
-        count = len(labellings) if len(labellings) > most else len(self.bench.places(labellings))
         if count > most:
             message = f"are {count:,}, and {most:,} are allowed (NNGP_MAX_ROWS). Send them in parts."
-            errors = [{"location": "labellings", "message": message}]
-            raise Problem(422, "too-many-rows", f"labellings: {message}", errors)
-        return count
+            raise refused([{"location": unit, "message": message}], "too-many-rows")
 
     def _begin_outdated_anew(self) -> None:
         """Plan open jobs of other versions again, without their rows: rows of two versions do not make one result."""

@@ -13,6 +13,7 @@ from starlette.types import Receive
 
 from api.bodies import StrictRoute
 from api.deps import Digest, Shared
+from api.errors import refused
 from api.problems import Problem
 from api.service import Service
 from nngp_prior.errors import InvalidLabels
@@ -20,8 +21,6 @@ from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.request import RequestDataset, RequestLabellings
 
 router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=StrictRoute)
-
-
 _MOST_LABELS = 10**8  # of a request: some seconds
 
 
@@ -91,12 +90,6 @@ def get(id: Digest, service: Shared) -> dict[str, Any]:
     return document
 
 
-async def _watch(receive: Receive, gone: threading.Event) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    gone.set()
-
-
 @router.delete("/{id}", status_code=204)
 def delete(id: Digest, service: Shared) -> None:
     """Delete the name of labellings.
@@ -109,6 +102,12 @@ def delete(id: Digest, service: Shared) -> None:
     service.labellings.remove(id)
 
 
+async def _watch(receive: Receive, gone: threading.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
 def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -> tuple[dict[str, Any], bool]:
     known = service.labellings.get(request.content_hash)
     if known is not None:
@@ -119,7 +118,7 @@ def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -
     if count * n > _MOST_LABELS:
         problem = f"{count:,} labellings of {n:,} inputs are {count * n:,} labels, and {_MOST_LABELS:,} are allowed"
         message = f"{problem}. Send at most {max(_MOST_LABELS // n, 1):,} at a time."
-        raise Problem(422, "too-long", f"labellings: {message}", [{"location": "labellings", "message": message}])
+        raise refused([{"location": "labellings", "message": message}], "too-long")
     positive: list[int | None] = []
     errors: list[dict[str, Any]] = []
     for row, place in enumerate(places):

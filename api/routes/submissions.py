@@ -110,6 +110,7 @@ def wait_of(prefer: str | None) -> int | None:
 def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
     service.count(getattr(request, "labellings", ()))
     plan = work.plan(request, service.bench, service.limits)
+    service.require_rows(plan.unit, plan.rows)
     longest = max(chunk.seconds for chunk in plan.chunks)
     if longest > service.settings.task_seconds:
         raise Problem(

@@ -144,6 +144,13 @@ def test_two_labellings_are_too_many(api: TestClient) -> None:
     assert "2 rows" in problem(api.post("/v1/sharpness", json=body), 422, "invalid-request")["detail"]
 
 
+def test_measures_are_rows_of_a_job_too(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = api.app.state.service  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr(service, "settings", service.settings.model_copy(update={"max_rows": 2}))
+    answer = api.post("/v1/sharpness?dry_run=true", json=BODY)
+    assert "are 3, and 2 are allowed" in problem(answer, 422, "too-many-rows")["detail"]
+
+
 def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/sharpness?dry_run=true", json=BODY).json()
     assert (cost["rows"], cost["chunks"], cost["cached"]) == (3, 3, False)
