@@ -102,7 +102,7 @@ def job_document(job: Job) -> JobDocument:
 
 
 def results_response(service: Service, job: Job, headers: Mapping[str, str] | None = None) -> Response:
-    """All results of a job, or those that there are, as one document; it is sent as it is read.
+    """Stream the results of a job that are stored so far, as one JSON document.
 
     Args:
         service: that has them.
@@ -116,7 +116,7 @@ def results_response(service: Service, job: Job, headers: Mapping[str, str] | No
     return StreamingResponse(_document(service, job, head), 200, headers, "application/json")
 
 
-def rows_of(service: Service, job: Job, separator: str) -> Iterator[str]:
+def json_rows(service: Service, job: Job, separator: str) -> Iterator[str]:
     """The results of a job, some at a time.
 
     Args:
@@ -136,5 +136,5 @@ def rows_of(service: Service, job: Job, separator: str) -> Iterator[str]:
 
 def _document(service: Service, job: Job, head: dict[str, Any]) -> Iterator[str]:
     yield f'{encode(head)[:-1]}, "results": ['
-    yield from rows_of(service, job, ",")
+    yield from json_rows(service, job, ",")
     yield "]}"

@@ -68,7 +68,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that nobody else can read, or keep others out of one that is there.
+    """Make a folder that is readable by its owner alone, or restrict an existing one to its owner.
 
     Args:
         folder: to be made.

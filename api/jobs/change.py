@@ -290,18 +290,25 @@ class Change:
             self.connection.execute(delete(RESULTS).where(RESULTS.c.job == number, RESULTS.c.row == row))
         return len(rows)
 
-    def empty(self, number: int) -> int:
+    def empty(self, number: int) -> None:
         """Delete the units and the results of a job.
 
         Args:
             number: of the job.
-
-        Returns:
-            how many results are left: 0.
         """
         for table in (UNITS, RESULTS):
             self.connection.execute(delete(table).where(table.c.job == number))
-        return 0
+
+    def number_of(self, job_id: str) -> int:
+        """Number of a job that there is.
+
+        Args:
+            job_id: of the job.
+
+        Returns:
+            its primary key.
+        """
+        return self.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
 
     def forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
         """Replace a damaged result by one without numbers; submitting the job again computes it.
@@ -328,7 +335,7 @@ class Change:
         Returns:
             its number.
         """
-        number = self.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+        number = self.number_of(job_id)
         self.update(number, job_id, given_up=JOBS.c.given_up + 1)
         return number
 

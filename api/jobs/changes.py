@@ -17,7 +17,7 @@ from api.problems import stopping
 
 
 class _Feed:
-    """What all subscribers to a job are told, read once for each change."""
+    """State and events of a job, shared by its subscribers and read once per change."""
 
     def __init__(self) -> None:
         self.reading = asyncio.Lock()
@@ -52,7 +52,7 @@ class Changes:
         self._stop()
 
     def stop_waiting(self) -> None:
-        """Wake all who wait, and have nobody wait from now on."""
+        """Wake all waiting requests, and let none wait from now on."""
         self._closing = True
         for job_id in list(self._waiting):
             self._changed(job_id)
@@ -79,7 +79,7 @@ class Changes:
                 self._feeds.pop(job_id, None)
 
     async def news(self, job_id: str, after: int) -> tuple[tuple[State, int] | None, list[Event]]:
-        """What happened to a job, for those who are inside :meth:`of`.
+        """State and later events of a job, for subscribers inside :meth:`of`.
 
         Args:
             job_id: of the job.

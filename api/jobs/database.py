@@ -22,7 +22,7 @@ from nngp_prior.errors import InvalidInput
 _RESTORE = "Restore the file from a backup, or move it away: then the service starts without jobs."
 _LIKE = "Give one like sqlite:////folder/jobs.sqlite, or leave it out."
 _FULL = ("full", "disk i/o", "no space left")
-_DAMAGED = ("malformed", "not a database", "malformed database schema")
+_DAMAGED = ("malformed", "not a database")
 
 # WAL: readers never wait for the writer. What a COMMIT survives:
 #

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,7 @@ _PAGE = 500  # results that are read at once
 _OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
 
 
-class Reading:
+class Reading(ABC):
     """Jobs, their results and their events. Each method is one transaction.
 
     Args:
@@ -107,7 +108,7 @@ class Reading:
             versions: of what numbers depend on, now.
 
         Returns:
-            the jobs; those whose facts are damaged are among them.
+            the jobs, including those with damaged facts.
         """
         found = []
         with self.database.read() as connection:
@@ -170,8 +171,9 @@ class Reading:
         for row, data in found:
             yield row, self._forget_damaged(job_id, row) if data is DAMAGED else data
 
+    @abstractmethod
     def _forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
-        raise NotImplementedError
+        """Replace a damaged result, which takes a change of the table; returns the new result."""
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
         """What happened to a job in its present attempt.

@@ -46,8 +46,8 @@ JOBS = Table(
     Index("ix_jobs_turn", "turn"),
 )
 
-# A unit waits while fence and until are null. Units of a job in the order of their places: those that a unit is
-# bisected into keep its place. Rows are ranges, those with results among them: a record need not write them anew.
+# A unit waits while fence and until are null. Units of a job are served by ascending place; the halves of a bisected
+# unit keep its place. Rows are ranges, those with results among them: a record need not write them anew.
 UNITS = Table(
     "units",
     METADATA,

@@ -40,7 +40,7 @@ class JobTable(Reading):
     Args:
         url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
         lease_seconds: how long a claim holds unless it is prolonged.
-        clock: the time in seconds since 1970, as clients are told it; nothing depends on it.
+        clock: seconds since 1970, for the times that clients see; no decision depends on it.
         steady: seconds of a clock that is never set.
 
     Attributes:
@@ -106,33 +106,21 @@ class JobTable(Reading):
             known = find(change.connection, job_id)
             if known is not None and known.is_final and not anew:
                 return known, False
-            values: dict[str, Any] = {
-                "request": request,
-                "state": State.ACCEPTED,
-                "losses": 0,
-                "stage": None,
-                "error": None,
-                "started": None,
-            }
-            values |= {
-                "finished": None,
-                "ended": None,
-                "told": None,
-                "updated": change.now,
-                "rows": plan.rows,
-                "facts": plan.facts,
-            }
-            values |= {"request_id": request_id, "given_up": 0, "summary": summary, "turn": change.tickets()}
+            values: dict[str, Any] = {"state": State.ACCEPTED, "losses": 0, "given_up": 0, "updated": change.now}
+            values |= dict.fromkeys(("stage", "error", "started", "finished", "ended", "told"))
+            values |= {"request": request, "rows": plan.rows, "facts": plan.facts, "request_id": request_id}
+            values |= {"summary": summary, "turn": change.tickets()}
             if known is None:
                 values |= {"id": job_id, "kind": kind, "unit": plan.unit}
                 values |= {"attempt": 1, "done": 0, "version": 1, "created": change.now}
                 change.connection.execute(insert(JOBS), values)
-            number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+            number = change.number_of(job_id)
             attempt, done = 1, 0
             if known is not None:
                 attempt, done = known.attempt + 1, known.done
                 if anew:
-                    done = change.empty(number)
+                    change.empty(number)
+                    done = 0
                 done -= change.forget_given_up(number) if known.given_up else 0
                 change.update(number, job_id, **values, attempt=attempt, done=done)
                 change.connection.execute(delete(EVENTS).where(EVENTS.c.job == number))
@@ -368,7 +356,7 @@ class JobTable(Reading):
             error: problem details.
         """
         with self._change() as change:
-            number = change.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
+            number = change.number_of(job_id)
             change.end(number, job_id, State.FAILED, {"error": error}, error=error)
 
     def forget(self, days: float) -> int:

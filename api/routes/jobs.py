@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from api.bodies import StrictRoute
 from api.deps import Digest, Shared
-from api.documents import JobDocument, Link, job_document, results_response, rows_of
+from api.documents import JobDocument, Link, job_document, json_rows, results_response
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.negotiation import accepted, preferred
@@ -183,7 +183,7 @@ def _require_results(job: Job) -> None:
 
 
 def _lines(service: Service, job: Job) -> Iterator[str]:
-    for rows in rows_of(service, job, "\n"):
+    for rows in json_rows(service, job, "\n"):
         yield f"{rows}\n"
 
 
