@@ -1,6 +1,6 @@
 """Time that finite networks take on two cores of 2020s hardware; without JAX.
 
-The rates are fits to measurements, right to a factor of two on cores that nothing else uses.
+The rates are fits to measurements on cores that were not idle, meant to be right to a factor of two.
 """
 
 from __future__ import annotations

@@ -50,12 +50,25 @@ def parameter_shapes(architecture: Architecture, input_shape: tuple[int, ...]) -
         ``nngp_prior.sharpness.finite_network``.
     """
     shapes = {}
-    for number, weights in enumerate(weights_of(layers_of(architecture), input_shape)[0], start=1):
+    for number, weights in enumerate(network_weights(architecture, input_shape), start=1):
         layer = f"{'dense' if len(weights.shape) == 2 else 'convolution'} {number}"
         shapes[f"{layer}/weight"] = weights.shape
         if weights.biases is not None:
             shapes[f"{layer}/bias"] = weights.biases
     return shapes
+
+
+def network_weights(architecture: Architecture, input_shape: tuple[int, ...]) -> list[Weights]:
+    """The arrays of all layers of a network.
+
+    Args:
+        architecture: specification of the network.
+        input_shape: shape of one input.
+
+    Returns:
+        per layer with weights, from the input on; main branches before shortcuts.
+    """
+    return weights_of(layers_of(architecture), input_shape)[0]
 
 
 def weights_of(layers: Layers, shape: tuple[int, ...]) -> tuple[list[Weights], tuple[int, ...]]:

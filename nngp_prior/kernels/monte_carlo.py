@@ -23,10 +23,10 @@ import psutil
 from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures import FromNetwork, layers_of
+from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
 from nngp_prior.architectures.inputs import check_inputs
-from nngp_prior.architectures.weights import weights_of
+from nngp_prior.architectures.weights import network_weights
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.finite import Drawer, Features, features_of
@@ -257,6 +257,6 @@ def _memory(n: int, features: int, batches: int) -> int:
 
 def _seconds(architecture: Architecture, shape: tuple[int, ...], units: int, networks: int) -> float:
     """Time to draw networks, pass the inputs through them, and multiply their features."""
-    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    weights = network_weights(architecture, shape[1:])
     products = shape[0] ** 2 * units / _FLOPS
     return _COMPILING + networks * (drawing_seconds(weights) + forward_seconds(weights, shape[0]) + products)

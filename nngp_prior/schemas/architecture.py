@@ -38,6 +38,11 @@ class _Network(Specification):
     weight_std: Annotated[float, Field(gt=0, le=1e100), PLAIN] = math.sqrt(2)
     bias_std: Annotated[float, Field(ge=0, le=1e100), PLAIN] = 0.1
 
+    @property
+    def piecewise_linear(self) -> bool:
+        """True if f is affine in the parameters of any one layer, but for kinks."""
+        return self.activation in PIECEWISE_LINEAR and not self.layer_norm
+
 
 class FullyConnected(_Network):
     r"""A fully connected network.

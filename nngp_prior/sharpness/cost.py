@@ -1,14 +1,13 @@
-"""What measures take, before they are taken; without JAX."""
+"""Expected cost of measures, training and landscapes; without JAX."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.cost import forward_seconds
-from nngp_prior.architectures.weights import weights_of
-from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
+from nngp_prior.architectures.weights import network_weights
+from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.gradients import (
     ContrastRegret,
@@ -60,14 +59,13 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         dtype: of what is computed.
 
     Returns:
-        bytes at peak; seconds are right to a factor of two on cores of 2020s hardware that nothing else uses, those of
-        minimisations (``contrast-regret``, ``natural-contrast-regret``) an upper limit.
+        bytes at peak; seconds, meant to be right to a factor of two on two cores of 2020s hardware that nothing else
+        uses, those of minimisations (``contrast-regret``, ``natural-contrast-regret``) an upper limit.
     """
-    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    weights = network_weights(architecture, shape[1:])
     P, size = sum(each.parameters for each in weights), 4 if dtype == "float32" else 8
     options: Any = measure
-    probes = getattr(options, "probes", 1)
-    probes = P if probes == "basis" else probes
+    probes = _probes(options, P)
     steps = min(getattr(options, "max_steps", getattr(options, "steps", 1)), P)
     kept = steps + (2 * probes if getattr(options, "method", "") == "xtrace" else 0)
     layers = len(weights) if getattr(options, "layer", None) == "each" else 1
@@ -79,7 +77,7 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         N = measure.fisher_examples or (shape[0] if measure.fisher_inputs == "same" else shape[0] // 2)
         memory += 3 * size * N * P
         decomposition = 10 * N * P * min(N, P) / _FLOPS
-    gradients = _gradients(measure, P, shape[0], architecture.activation not in PIECEWISE_LINEAR)
+    gradients = _gradients(measure, P, shape[0], not architecture.piecewise_linear)
     return Cost(memory, layers * (_COMPILING + gradients * gradient) + decomposition)
 
 
@@ -87,13 +85,10 @@ def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
     """Expected number of gradients of the whole data set, a Hessian product counted as two, a loss as a third."""
     match measure:
         case Frobenius() | LogDeterminant() | SpectralDensity():
-            probes = P if measure.probes == "basis" else measure.probes
-            return 2.0 * probes * min(getattr(measure, "steps", 1), P)
+            return 2.0 * _probes(measure, P) * min(getattr(measure, "steps", 1), P)
         case Trace():
-            if measure.probes == "basis":
-                return 2.0 * P
             exact = measure.method == "split" and not (smooth and measure.matrix == "hessian")
-            return 1.0 if exact else 2.0 * measure.probes
+            return 1.0 if exact and measure.probes != "basis" else 2.0 * _probes(measure, P)
         case Eigenvalues() | ScaledEigenvalue():
             steps = _BOTH_ENDS if getattr(measure, "smallest", 0) else _LARGEST
             return 2.0 * min(measure.max_steps, P, steps)
@@ -119,6 +114,12 @@ def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
             return 2.0
 
 
+def _probes(measure: Any, P: int) -> int:
+    """Number of probe vectors; 1 of a measure without them."""
+    probes = getattr(measure, "probes", 1)
+    return P if probes == "basis" else probes
+
+
 def _minibatch(measure: Any, n: int) -> float:
     """Part of the examples in a minibatch."""
     return min(1.0, measure.batch / n)
@@ -139,7 +140,7 @@ def training_cost(
     Returns:
         peak memory and time.
     """
-    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    weights = network_weights(architecture, shape[1:])
     P = sum(each.parameters for each in weights)
     optimizer: Any = training.optimizer
     rounds = _ROUNDS.get(optimizer.kind, 1) if optimizer.kind != "entropy-sgd" else optimizer.langevin_steps
@@ -165,6 +166,6 @@ def landscape_cost(architecture: Architecture, shape: tuple[int, ...], points: i
     Returns:
         peak memory and time.
     """
-    weights = weights_of(layers_of(architecture), shape[1:])[0]
+    weights = network_weights(architecture, shape[1:])
     memory = _FIXED + _CHUNKS + 8 * _VECTORS * sum(each.parameters for each in weights) + 16 * math.prod(shape)
     return Cost(memory, _COMPILING + points * (1e-3 + forward_seconds(weights, shape[0], dtype)))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import math
 
-from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
-from nngp_prior.architectures.weights import weights_of
+from nngp_prior.architectures.weights import network_weights
 from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture, FullyConnected
 from nngp_prior.schemas.cost import Cost
@@ -27,8 +26,8 @@ def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int
         source: ``networks`` or ``gp``.
 
     Returns:
-        bytes at peak if all draws are different functions, as far as there are so many; seconds are right to a factor
-        of two on cores of 2020s hardware that nothing else uses.
+        bytes at peak if all draws are different functions, as far as there are so many; seconds are meant to be
+        right to a factor of two on two cores of 2020s hardware that nothing else uses.
     """
     n, least = shape[0], 1
     if source == "gp":
@@ -70,7 +69,7 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
 @functools.lru_cache(maxsize=8)  # thousands of layers may have to be made for it, again for each number of draws
 def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
     """As above, one network after another in float64."""
-    weights = weights_of(layers_of(architecture), shape)[0]
+    weights = network_weights(architecture, shape)
     parameters = sum(each.parameters for each in weights)
     memory = _OF_JAX + 32 * parameters + 16 * n * math.prod(shape)
     return memory, 5.0, 1e-5 + forward_seconds(weights, n) + drawing_seconds(weights)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
+from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.weights import layout_remedy, named_weights
@@ -92,10 +92,7 @@ class FiniteNetwork:
     @property
     def piecewise_linear(self) -> bool:
         """Whether f is affine in the parameters of any one layer, but for kinks; not known of a user's own network."""
-        network = self.architecture
-        return (
-            not isinstance(network, FromNetwork) and network.activation in PIECEWISE_LINEAR and not network.layer_norm
-        )
+        return not isinstance(self.architecture, FromNetwork) and self.architecture.piecewise_linear
 
     def slice_of(self, layer: str) -> tuple[int, int]:
         """Where a layer is in the flat vector, weights and biases.
