@@ -24,6 +24,7 @@ from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their measures)
     contrast_regret,
     contrastive_flatness,
+    eigenvalues,
     fisher,
     gradient_coherence,
     gradient_contrast,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -30,6 +31,36 @@ _FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this
 _MORE_ROOM = 32
 _LITTLE = 1e-2  # part of a vector's length
 _EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
+
+
+@dataclass(frozen=True, eq=False)
+class Quadrature:
+    """Gauss quadrature from one starting vector.
+
+    Attributes:
+        alphas: diagonal of T_k.
+        betas: its other diagonal.
+        exact: True if the Krylov space of the starting vector was exhausted.
+    """
+
+    alphas: Float[np.ndarray, " k"]
+    betas: Float[np.ndarray, " k-1"]
+    exact: bool
+
+    def rule(self, steps: int | None = None) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Compute nodes and weights.
+
+        Args:
+            steps: number of Lanczos steps to use; default: all.
+
+        Returns:
+            the nodes in increasing order, and their weights; NaN if a product was not finite.
+        """
+        alphas, betas = self.alphas[:steps], self.betas[: len(self.alphas[:steps]) - 1]
+        if not (np.isfinite(alphas).all() and np.isfinite(betas).all()):
+            return np.array([math.nan]), np.array([math.nan])
+        nodes, S = eigh_tridiagonal(alphas, betas)
+        return nodes, S[0] ** 2
 
 
 class Lanczos:
@@ -156,18 +187,18 @@ class Lanczos:
         self._Q, self._q, length, beta = _extended(self._Q, w, first, self.steps)
         return length, beta
 
-    def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """Eigenvalues of T_k.
+    def ritz(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Compute the eigenvalues of T_k.
 
         Returns:
-            them in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its eigenvector; and the
-            weight (e_1ᵀ s)² of the quadrature with the first vector. While the last product is half done, half of the
-            distance between the extreme eigenvalues of T_k stands for β_k, which is never more than half of that
-            between A's. A single NaN each where a product was not finite.
+            the eigenvalues in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its
+            eigenvector. While the last product is half done, half of the distance between the extreme eigenvalues of
+            T_k stands for β_k, which is never more than half of that between A's. A single NaN each if a product was
+            not finite.
         """
         if not self.finite:
             unknown = np.array([math.nan])
-            return unknown, unknown, unknown
+            return unknown, unknown
         if self._decomposed is None:
             self._decomposed = eigh_tridiagonal(self._alphas, self._betas[: self.steps - 1])
         values, S = self._decomposed
@@ -177,7 +208,14 @@ class Lanczos:
             beta = self._betas[-1]
         else:
             beta = (values[-1] - values[0]) / 2 if self.steps > 1 else math.inf
-        return values, beta * np.abs(S[-1]), S[0] ** 2
+        return values, beta * np.abs(S[-1])
+
+    def quadrature(self) -> Quadrature:
+        """Return the quadrature after the steps so far; its entries are NaN if a product was not finite."""
+        unknown = np.full(self.steps, math.nan)
+        alphas, betas = (np.array(self._alphas), np.array(self._betas)) if self.finite else (unknown, unknown)
+        betas = betas[: self.steps - 1]
+        return Quadrature(alphas, betas, self.exhausted or self.whole)
 
     def _make_room(self) -> None:
         room = len(self._Q)

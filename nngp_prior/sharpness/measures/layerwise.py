@@ -26,9 +26,9 @@ from nngp_prior.schemas.sharpness import (
 from nngp_prior.sharpness.curvature.layer_partition import cuts
 from nngp_prior.sharpness.curvature.operators import COST, operator_of
 from nngp_prior.sharpness.curvature.submatrix import Selection
+from nngp_prior.sharpness.measures.eigenvalues import extremes
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.measures.relative_flatness import layer_trace
-from nngp_prior.sharpness.measures.spectrum import extremes
 from nngp_prior.sharpness.measures.trace import mean_and_error, quadratics
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature

@@ -24,9 +24,9 @@ from nngp_prior.schemas.sharpness import Eigenvalues, RelativeFlatness
 from nngp_prior.sharpness.curvature.layer_partition import Cut, curvature_of_unit, cuts_asked, weighted_trace
 from nngp_prior.sharpness.curvature.operators import COST, operator_of
 from nngp_prior.sharpness.curvature.submatrix import Selection
+from nngp_prior.sharpness.measures.eigenvalues import extremes
 from nngp_prior.sharpness.measures.names import of_layer
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
-from nngp_prior.sharpness.measures.spectrum import extremes
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES
 from nngp_prior.sharpness.risk.networks import precisely

@@ -1,4 +1,4 @@
-r"""Eigenvalues by Lanczos' method; functions of them, and their density, by stochastic Lanczos quadrature.
+r"""Functions of eigenvalues, and their density, by stochastic Lanczos quadrature.
 
 .. math:: \mathrm{Tr} f(H) ≈ \frac{P}{m} \sum_{r=1}^m \sum_j ω_{rj} f(θ_{rj})
 
@@ -8,145 +8,66 @@ Chen and Saad 2017; Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159, Algorith
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
+from nngp_prior.schemas.sharpness import LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.cost import measuring_cost
-from nngp_prior.sharpness.curvature.lanczos import Lanczos, complete_together, step_together
-from nngp_prior.sharpness.curvature.operators import COST, START_COST, Operator, operator_of
+from nngp_prior.sharpness.curvature.lanczos import Lanczos, Quadrature, complete_together, step_together
+from nngp_prior.sharpness.curvature.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.measures.names import check_layer, operators
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
 from nngp_prior.sharpness.measures.trace import mean_and_error, number_of, probe_lots
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 _KEPT_BYTES = 2**27  # of vectors of quadratures side by side
-_NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
+_STEPS_A_LOOK = 10  # between tests of convergence of a density
 
-for _specification in (Eigenvalues, LogDeterminant, SpectralDensity):
+for _specification in (LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
-
-
-@MEASURES.register(Eigenvalues)
-def eigenvalues(risk: EmpiricalRisk, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Outcome:
-    """The ends of the spectrum.
-
-    Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the first vector.
-        progress: told of each product.
-
-    Returns:
-        each eigenvalue that was asked for, with its residual; fewer where the matrix has fewer.
-    """
-    quantities, gradients = [], 0
-    for name, operator in operators(risk, specification):
-        found = extremes(operator, specification, seed, progress)
-        gradients += found.gradients
-        there = len(found.values)
-        ends = [("max", there - 1 - i, i) for i in range(min(specification.largest, there))]
-        ends += [("min", i, i) for i in range(min(specification.smallest, there))]
-        for end, place, i in ends:
-            figure = name.format(f"lambda_{end}" + (f"_{i + 1}" if i else ""))
-            value, residual = float(found.values[place]), float(found.residuals[place])
-            diagnostics = {"residual": residual, "steps": found.steps}
-            if not math.isfinite(value) or found.converged[place]:
-                quantities.append(Quantity(figure, value, diagnostics=diagnostics))
-                continue
-            message = (
-                f"the residual is {residual:.2g} after {found.steps} steps: an eigenvalue is that near, but it may "
-                "not be the last one; raise max_steps or the tolerance"
-            )
-            quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
-    return Outcome(quantities, gradients)
-
-
-class Extremes(NamedTuple):
-    """What Lanczos' method knows of a spectrum's ends.
-
-    Attributes:
-        values: Ritz values in increasing order; a NaN where a product was not finite.
-        residuals: of each, or an estimate where the last product was left half done.
-        converged: which are as near to an eigenvalue as was wanted.
-        steps: products.
-        gradients: what they cost.
-    """
-
-    values: Float[np.ndarray, " k"]
-    residuals: Float[np.ndarray, " k"]
-    converged: Bool[np.ndarray, " k"]
-    steps: int
-    gradients: int
-
-
-def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Extremes:
-    """Lanczos' method until both ends of the spectrum have converged.
-
-    Args:
-        operator: the matrix.
-        specification: how many at each end, the tolerance, and the limit of steps.
-        seed: of the first vector.
-        progress: told of each product.
-
-    Returns:
-        the method's last state.
-    """
-    rng = generator(seed, "lanczos")
-    lanczos = Lanczos.near_leading(operator, rng.random(operator.size, np.float32) - 0.5, rng)
-    limit, look = min(specification.max_steps, operator.size), 2
-    while True:
-        progress(Progress("Lanczos steps", lanczos.steps, limit))
-        if lanczos.steps < min(look, limit) and lanczos.finite:
-            lanczos.step()
-            continue
-        last = lanczos.steps >= limit or not lanczos.finite
-        look = lanczos.steps + 1 + lanczos.steps // 10
-        found, done = _state(lanczos, specification)
-        if not done:
-            lanczos.complete()  # which the next step would do
-            found, done = _state(lanczos, specification)
-        if done or last:
-            break
-    progress(Progress("Lanczos steps", limit, limit))
-    return found._replace(gradients=START_COST + found.gradients)
-
-
-def _state(lanczos: Lanczos, specification: Eigenvalues) -> tuple[Extremes, bool]:
-    """What is known, and whether it is what was asked for."""
-    values, residuals, _ = lanczos.ritz()
-    sizes, tolerance = np.abs(values), specification.tolerance
-    converged = residuals <= np.maximum(tolerance * sizes, min(tolerance, _NEGLIGIBLE) * sizes.max())
-    k, upper, lower = len(values), specification.largest, specification.smallest
-    done = k >= upper + lower and converged[k - upper :].all() and converged[:lower].all()
-    return Extremes(values, residuals, converged, lanczos.steps, lanczos.gradients), bool(done)
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What stochastic Lanczos quadrature knows of a matrix's eigenvalues.
+    """Distribution of a matrix's eigenvalues by stochastic Lanczos quadrature.
 
     Attributes:
-        size: rows of the matrix.
-        nodes: of each quadrature, one a starting vector; there may be fewer where the Krylov space was exhausted.
-        weights: of the nodes, those of one quadrature sum to 1.
-        exact: whether the starting vectors were a basis.
-        products: with the matrix, that it took.
+        size: number of rows of the matrix.
+        quadratures: one per starting vector.
+        exact: True if the starting vectors were a basis.
     """
 
     size: int
-    nodes: tuple[Float[np.ndarray, " _"], ...]
-    weights: tuple[Float[np.ndarray, " _"], ...]
+    quadratures: tuple[Quadrature, ...]
     exact: bool
-    products: int
+
+    @functools.cached_property
+    def nodes(self) -> tuple[Float[np.ndarray, " _"], ...]:
+        """Nodes of each quadrature, in increasing order; fewer than steps if a Krylov space was exhausted."""
+        return tuple(nodes for nodes, _ in self._rules)
+
+    @functools.cached_property
+    def weights(self) -> tuple[Float[np.ndarray, " _"], ...]:
+        """Weights of the nodes; those of one quadrature sum to 1."""
+        return tuple(weights for _, weights in self._rules)
+
+    @functools.cached_property
+    def _rules(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [quadrature.rule() for quadrature in self.quadratures]
+
+    @property
+    def products(self) -> int:
+        """Number of products with the matrix."""
+        return sum(len(quadrature.alphas) for quadrature in self.quadratures)
 
     def __repr__(self) -> str:
         return (
@@ -164,17 +85,28 @@ class Spectrum:
         """The largest node: λ_max is not smaller."""
         return float(max(nodes[-1] for nodes in self.nodes))
 
-    def mean(self, values: list[Float[np.ndarray, " _"]]) -> tuple[float, float | None]:
-        """The mean over eigenvalues of a function, and its standard error.
+    def mean(self, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float | None]:
+        """Estimate the mean of a function over the eigenvalues.
 
         Args:
-            values: the function at the nodes of each quadrature.
+            function: eigenvalues -> values.
 
         Returns:
-            the error is that from the starting vectors, None where they are a basis.
+            the mean, and its standard error: that from the starting vectors, and the root mean square change of the
+            mean over the last quarter of the Lanczos steps. None if the mean is exact.
         """
-        means = [float(weights @ at_nodes) for weights, at_nodes in zip(self.weights, values, strict=True)]
-        return mean_and_error(means, "basis" if self.exact else len(means))
+        means = [float(weights @ function(nodes)) for nodes, weights in self._rules]
+        mean, error = mean_and_error(means, "basis" if self.exact else len(means))
+        if not math.isfinite(mean) or all(quadrature.exact for quadrature in self.quadratures):
+            return mean, error
+        steps = max(len(quadrature.alphas) for quadrature in self.quadratures)
+        changes = [self._mean_after(function, k) - mean for k in range(max(1, 3 * steps // 4), steps)]
+        change = float(np.sqrt(np.mean(np.square(changes)))) if changes else math.inf
+        return mean, math.hypot(error or 0.0, change)
+
+    def _mean_after(self, function: Callable[[np.ndarray], np.ndarray], steps: int) -> float:
+        rules = [each.rule(None if each.exact else steps) for each in self.quadratures]
+        return float(np.mean([weights @ function(nodes) for nodes, weights in rules]))
 
     def density(self, at: Float[np.ndarray, " points"], deviation: float) -> Float[np.ndarray, " points"]:
         r"""The density of eigenvalues, each with a Gaussian in its place.
@@ -200,14 +132,17 @@ def spectral_density(
     specification: SpectralDensity | None = None,
     *,
     seed: int = 0,
+    tolerance: float = 1e-6,
     progress: ProgressOption = None,
 ) -> Spectrum:
-    """The eigenvalues of the Hessian, or another matrix, as a distribution.
+    """Estimate the distribution of the eigenvalues of the Hessian, or of another matrix.
 
     Args:
         risk: network, loss, data.
         specification: options.
         seed: of the starting vectors.
+        tolerance: the Lanczos steps end early once ten more change the density of ``specification`` by no more than
+            this part of its maximum; 0 takes all of them.
         progress: True to show it, or a callback, called with the expected cost and after each starting vector.
 
     Returns:
@@ -225,50 +160,86 @@ def spectral_density(
     with shown(progress, "spectrum") as tell:
         if not isinstance(own, FromNetwork):
             cost = measuring_cost(own, risk.X.shape, specification, str(risk.dtype))
-            tell(Progress("quadratures", 0, number_of(specification.probes, operator.size), cost))
-        return quadrature(operator, specification.probes, specification.steps, seed, tell)
+            total = number_of(specification.probes, operator.size) * min(specification.steps, operator.size)
+            tell(Progress("Lanczos steps", 0, total, cost, at_most=tolerance > 0))
+        return quadrature(
+            operator, specification.probes, specification.steps, seed, tell, lambda: _Settled(specification, tolerance)
+        )
 
 
-def quadrature(operator: Operator, probes: int | str, steps: int, seed: int, progress: ProgressCallback) -> Spectrum:
-    """Stochastic Lanczos quadrature.
+class _Settled:
+    """Test of convergence: True if the density has changed by no more than a tolerance since the last call."""
+
+    def __init__(self, specification: SpectralDensity, tolerance: float) -> None:
+        self._specification, self._tolerance = specification, tolerance
+        self._last: Spectrum | None = None
+
+    def __call__(self, spectrum: Spectrum) -> bool:
+        last, self._last = self._last, spectrum
+        if last is None:
+            return False
+        at, deviation = grid(spectrum, self._specification)
+        now = spectrum.density(at, deviation)
+        return bool(np.abs(now - last.density(at, deviation)).max() <= self._tolerance * now.max())
+
+
+def quadrature(
+    operator: Operator,
+    probes: int | str,
+    steps: int,
+    seed: int,
+    progress: ProgressCallback,
+    settled: Callable[[], Callable[[Spectrum], bool]] | None = None,
+) -> Spectrum:
+    """Estimate a spectrum by stochastic Lanczos quadrature.
 
     Args:
         operator: the matrix.
         probes: number of starting vectors with random signs, or ``basis``.
-        steps: of Lanczos' method from each.
+        steps: number of Lanczos steps from each.
         seed: of the starting vectors.
-        progress: told of each of them.
+        progress: called after each step of a group of starting vectors.
+        settled: makes a test for each group of starting vectors; called with their spectrum after every ten steps, it
+            returns True to end them there. Default: all steps.
 
     Returns:
-        nodes and weights; NaN where a product is not finite.
+        nodes and weights; NaN if a product is not finite.
     """
-    nodes, weights, products = [], [], 0
+    found: list[Quadrature] = []
     steps = min(steps, operator.size)
     kept = steps * operator.size * operator.risk.dtype.itemsize
     at_once = max(1, min(operator.vectors_at_once, _KEPT_BYTES // kept))
+    number = number_of(probes, operator.size)
     for starts in probe_lots(operator.size, probes, seed, at_once):
-        rngs = [generator(seed, "lanczos", len(nodes) + i) for i in range(len(starts))]
+        before = len(found)
+
+        def tell(done: int, before: int = before, vectors: int = len(starts)) -> None:
+            progress(Progress("Lanczos steps", before * steps + done * vectors, number * steps))
+
+        rngs = [generator(seed, "lanczos", len(found) + i) for i in range(len(starts))]
         methods = [Lanczos.from_vector(operator, v, rng) for v, rng in zip(starts, rngs, strict=True)]
-        for values, parts, taken in _quadratures(methods, steps):
-            nodes.append(values)
-            weights.append(parts)
-            products += taken
-        progress(Progress("quadratures", len(nodes), number_of(probes, operator.size)))
-    return Spectrum(operator.size, tuple(nodes), tuple(weights), probes == "basis", products)
+        found += _quadratures(methods, steps, settled() if settled else None, tell)
+        tell(steps)
+    return Spectrum(operator.size, tuple(found), probes == "basis")
 
 
-def _quadratures(methods: list[Lanczos], steps: int) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """Nodes, weights and products of each, after so many steps or where its Krylov space is exhausted."""
-    found: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+def _quadratures(
+    methods: list[Lanczos], steps: int, settled: Callable[[Spectrum], bool] | None, tell: Callable[[int], None]
+) -> list[Quadrature]:
+    """One quadrature per method: after all steps, when the Krylov space is exhausted, or when ``settled``."""
+    found: dict[int, Quadrature] = {}
     while len(found) < len(methods):
         step_together(methods)
-        last = methods[0].steps == steps
+        done, last = methods[0].steps, methods[0].steps == steps
+        tell(done)
+        if settled and not last and done % _STEPS_A_LOOK == 0:
+            now = tuple(found.get(i) or method.quadrature() for i, method in enumerate(methods))
+            last = settled(Spectrum(0, now, exact=False))
         if not last:
             complete_together(methods)
         for i, method in enumerate(methods):
             if i not in found and (last or method.exhausted or not method.finite):
-                values, _, weights = method.ritz()
-                found[i] = values, weights, method.steps
+                found[i] = method.quadrature()
     return [found[i] for i in range(len(methods))]
 
 
@@ -300,7 +271,7 @@ def log_determinant(
             )
             quantities.append(Quantity(figure, math.nan, None, "indefinite", message, diagnostics))
             continue
-        mean, error = spectrum.mean([np.log(nodes + specification.damping) for nodes in spectrum.nodes])
+        mean, error = spectrum.mean(lambda nodes: np.log(nodes + specification.damping))
         stderr = None if error is None else operator.size * error
         quantities.append(Quantity(figure, operator.size * mean, stderr, diagnostics=diagnostics))
     return Outcome(quantities, COST * products)
@@ -326,8 +297,8 @@ def density(risk: EmpiricalRisk, specification: SpectralDensity, seed: int, prog
         products += spectrum.products
         largest = max(abs(spectrum.smallest), abs(spectrum.largest))
         near = specification.negligible * largest
-        negative = spectrum.mean([(nodes < -near).astype(float) for nodes in spectrum.nodes])
-        zero = spectrum.mean([(np.abs(nodes) <= near).astype(float) for nodes in spectrum.nodes])
+        negative = spectrum.mean(lambda nodes, near=near: (nodes < -near).astype(float))
+        zero = spectrum.mean(lambda nodes, near=near: (np.abs(nodes) <= near).astype(float))
         if not math.isfinite(largest):
             negative = zero = (math.nan, None)
         at, deviation = grid(spectrum, specification)

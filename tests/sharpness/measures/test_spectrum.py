@@ -8,7 +8,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.curvature.operators import Operator, as_scipy, hessian
 from nngp_prior.sharpness.measurement import measure_risk
-from nngp_prior.sharpness.measures.spectrum import spectral_density
+from nngp_prior.sharpness.measures.spectrum import grid, spectral_density
 from tests.sharpness.cases import dense, linear, of_matrix, random_symmetric, small, trained
 
 SPREAD = np.concatenate([[40.0, 12.0, 3.0, -2.0], np.linspace(-0.5, 0.5, 26)])
@@ -156,14 +156,14 @@ def test_a_matrix_that_is_not_positive_definite_has_none() -> None:
 
 def test_the_density_over_a_basis_is_that_of_the_eigenvalues() -> None:
     risk = of_matrix(random_symmetric(SPREAD))
-    spectrum = spectral_density(risk, SpectralDensity(probes="basis", steps=30))
+    spectrum = spectral_density(risk, SpectralDensity(probes="basis", steps=30), tolerance=0.0)
     at, deviation = np.linspace(-5, 45, 4001), 0.4
     found = spectrum.density(at, deviation)
     gaussians = np.exp(-(((at[:, None] - SPREAD) / deviation) ** 2) / 2) / (deviation * math.sqrt(2 * math.pi))
     np.testing.assert_allclose(found, gaussians.mean(axis=1), atol=1e-9)
     assert np.trapezoid(found, at) == pytest.approx(1, abs=1e-9)
     assert (spectrum.smallest, spectrum.largest) == pytest.approx((-2, 40), abs=1e-9)
-    mean, error = spectrum.mean(list(spectrum.nodes))
+    mean, error = spectrum.mean(lambda nodes: nodes)
     assert mean == pytest.approx(SPREAD.mean())
     assert error is None
 
@@ -186,6 +186,30 @@ def test_random_vectors_give_the_density_within_its_error() -> None:
         assert abs(report[name].value - exact) < 4 * report[name].stderr
     zeros = figures(of_matrix(np.zeros((4, 4))), SpectralDensity())
     assert (zeros["negative_mass"].value, zeros["zero_mass"].value) == (0, 1)
+
+
+def test_steps_end_once_the_density_has_converged() -> None:
+    """A few outliers and a narrow bulk, as of a network, converge long before a uniform distribution."""
+    rng = np.random.default_rng(0)
+    outliers = of_matrix(random_symmetric(np.concatenate([[40.0, 17.0, -3.0], 0.1 * rng.standard_normal(297)])))
+    specification = SpectralDensity(probes=4, steps=80)
+    early, whole = spectral_density(outliers, specification), spectral_density(outliers, specification, tolerance=0.0)
+    assert early.products < whole.products / 2 == 160
+    at, deviation = grid(whole, specification)
+    density = whole.density(at, deviation)
+    np.testing.assert_allclose(early.density(at, deviation), density, atol=1e-6 * density.max())
+    uniform = of_matrix(random_symmetric(np.linspace(0, 1, 300)))
+    assert spectral_density(uniform, specification).products == 320
+
+
+@pytest.mark.parametrize("steps", [9, 14, 20, 33])
+def test_errors_cover_what_further_steps_would_change(steps: int) -> None:
+    """Of the part of a continuum's eigenvalues below a threshold, which few nodes find only roughly."""
+    eigenvalues = np.concatenate([[30.0, 12.0], np.random.default_rng(1).exponential(1, 198) - 0.5])
+    found = spectral_density(of_matrix(random_symmetric(eigenvalues)), SpectralDensity(probes=40, steps=steps))
+    mean, error = found.mean(lambda nodes: (nodes < -0.1).astype(float))
+    assert error is not None
+    assert abs(mean - (eigenvalues < -0.1).mean()) < 3 * error
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:

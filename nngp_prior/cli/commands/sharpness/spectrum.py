@@ -24,7 +24,7 @@ def spectrum(
     matrix: Annotated[str, typer.Option(help="hessian, ggn or empirical-fisher")] = "hessian",
     layer: Annotated[str | None, typer.Option(help="the block of one layer, as 'dense 1'")] = None,
     probes: Annotated[int, typer.Option(help="random starting vectors")] = 10,
-    steps: Annotated[int, typer.Option(help="of Lanczos' method from each")] = 80,
+    steps: Annotated[int, typer.Option(help="Lanczos steps from each; fewer once the curve has converged")] = 80,
     width: Annotated[float, typer.Option(help="of the Gaussians, as a part of the spectrum's width")] = 0.01,
     points: Annotated[int, typer.Option(help="of the curve")] = 1000,
     loss: trained_networks.Loss = None,

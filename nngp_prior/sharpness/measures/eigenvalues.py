@@ -1,0 +1,117 @@
+"""Extreme eigenvalues by Lanczos' method."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from nngp_prior.numerics.random import generator
+from nngp_prior.progress import Progress, ProgressCallback
+from nngp_prior.schemas.sharpness import Eigenvalues
+from nngp_prior.sharpness.curvature.lanczos import Lanczos
+from nngp_prior.sharpness.curvature.operators import START_COST, Operator
+from nngp_prior.sharpness.measures.names import check_layer, operators
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+
+_NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
+
+CHECKS.register(Eigenvalues)(check_layer)
+
+
+@MEASURES.register(Eigenvalues)
+def eigenvalues(risk: EmpiricalRisk, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Outcome:
+    """The ends of the spectrum.
+
+    Args:
+        risk: network, loss, data.
+        specification: options.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        each eigenvalue that was asked for, with its residual; fewer where the matrix has fewer.
+    """
+    quantities, gradients = [], 0
+    for name, operator in operators(risk, specification):
+        found = extremes(operator, specification, seed, progress)
+        gradients += found.gradients
+        there = len(found.values)
+        ends = [("max", there - 1 - i, i) for i in range(min(specification.largest, there))]
+        ends += [("min", i, i) for i in range(min(specification.smallest, there))]
+        for end, place, i in ends:
+            figure = name.format(f"lambda_{end}" + (f"_{i + 1}" if i else ""))
+            value, residual = float(found.values[place]), float(found.residuals[place])
+            diagnostics = {"residual": residual, "steps": found.steps}
+            if not math.isfinite(value) or found.converged[place]:
+                quantities.append(Quantity(figure, value, diagnostics=diagnostics))
+                continue
+            message = (
+                f"the residual is {residual:.2g} after {found.steps} steps: an eigenvalue is that near, but it may "
+                "not be the last one; raise max_steps or the tolerance"
+            )
+            quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
+    return Outcome(quantities, gradients)
+
+
+class Extremes(NamedTuple):
+    """What Lanczos' method knows of a spectrum's ends.
+
+    Attributes:
+        values: Ritz values in increasing order; a NaN where a product was not finite.
+        residuals: of each, or an estimate where the last product was left half done.
+        converged: which are as near to an eigenvalue as was wanted.
+        steps: products.
+        gradients: what they cost.
+    """
+
+    values: Float[np.ndarray, " k"]
+    residuals: Float[np.ndarray, " k"]
+    converged: Bool[np.ndarray, " k"]
+    steps: int
+    gradients: int
+
+
+def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Extremes:
+    """Lanczos' method until both ends of the spectrum have converged.
+
+    Args:
+        operator: the matrix.
+        specification: how many at each end, the tolerance, and the limit of steps.
+        seed: of the first vector.
+        progress: told of each product.
+
+    Returns:
+        the method's last state.
+    """
+    rng = generator(seed, "lanczos")
+    lanczos = Lanczos.near_leading(operator, rng.random(operator.size, np.float32) - 0.5, rng)
+    limit, look = min(specification.max_steps, operator.size), 2
+    while True:
+        progress(Progress("Lanczos steps", lanczos.steps, limit))
+        if lanczos.steps < min(look, limit) and lanczos.finite:
+            lanczos.step()
+            continue
+        last = lanczos.steps >= limit or not lanczos.finite
+        look = lanczos.steps + 1 + lanczos.steps // 10
+        found, done = _state(lanczos, specification)
+        if not done:
+            lanczos.complete()  # which the next step would do
+            found, done = _state(lanczos, specification)
+        if done or last:
+            break
+    progress(Progress("Lanczos steps", limit, limit))
+    return found._replace(gradients=START_COST + found.gradients)
+
+
+def _state(lanczos: Lanczos, specification: Eigenvalues) -> tuple[Extremes, bool]:
+    """What is known, and whether it is what was asked for."""
+    values, residuals = lanczos.ritz()
+    sizes, tolerance = np.abs(values), specification.tolerance
+    converged = residuals <= np.maximum(tolerance * sizes, min(tolerance, _NEGLIGIBLE) * sizes.max())
+    k, upper, lower = len(values), specification.largest, specification.smallest
+    done = k >= upper + lower and converged[k - upper :].all() and converged[:lower].all()
+    return Extremes(values, residuals, converged, lanczos.steps, lanczos.gradients), bool(done)
