@@ -22,7 +22,7 @@ import numpy as np
 from api.files import draft, private_folder, publish, require_space, sweep
 from api.problems import Problem
 from api.settings import ServerSettings
-from nngp_prior.data.npy import START, Header, header_end, read_header
+from nngp_prior.data.npy import START, NpyHeader, header_end, read_header
 from nngp_prior.errors import DataUnavailable, InvalidInput
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -250,7 +250,7 @@ class Upload:
         self._hash = hashlib.sha256()
         self._written = 0
         self._start = bytearray()  # until the header is whole
-        self._header: Header | None = None
+        self._header: NpyHeader | None = None
         self._rest = b""  # of a number whose other bytes are still to come
 
     def write(self, chunk: bytes | bytearray) -> None:
@@ -298,7 +298,7 @@ class Upload:
         os.fsync(self.file.fileno())  # here, and not while others wait for the store
         return _document(self.sha256, self.length, self._header), self._store.take(self)
 
-    def _read_header(self) -> Header | None:
+    def _read_header(self) -> NpyHeader | None:
         """The header, once it is there; it is refused before more is read."""
         if len(self._start) < min(START, self.length):
             return None
@@ -320,7 +320,7 @@ class Upload:
             )
         return header
 
-    def _check_numbers(self, header: Header, data: bytes | bytearray) -> None:
+    def _check_numbers(self, header: NpyHeader, data: bytes | bytearray) -> None:
         if header.dtype.kind not in "bf":
             return
         data = self._rest + data
@@ -332,7 +332,7 @@ class Upload:
             raise InvalidArray("has truth values other than 0 and 1", "Save it again with numpy.save")
 
 
-def _require_numbers(header: Header) -> None:
+def _require_numbers(header: NpyHeader) -> None:
     dtype, shape = header.dtype, header.shape
     if dtype.kind not in "biuf" or dtype.itemsize > _ITEM_BYTES:
         raise InvalidArray(f"is an array of {dtype}", "Save real numbers of at most 64 bits")
@@ -347,10 +347,10 @@ def _status(file: BinaryIO) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _header_of(file: BinaryIO) -> Header:
+def _header_of(file: BinaryIO) -> NpyHeader:
     """Of a file that was checked when it came in."""
     return read_header("blob", file.read(_HEADER_BYTES))
 
 
-def _document(sha256: str, length: int, header: Header) -> dict[str, Any]:
+def _document(sha256: str, length: int, header: NpyHeader) -> dict[str, Any]:
     return {"sha256": sha256, "bytes": length, "dtype": header.dtype.name, "shape": list(header.shape)}

@@ -14,7 +14,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 _UNITS = "units_"
 
 
-class Counts(Collector):
+class JobCounts(Collector):
     """Gauges whose values are asked for when they are read.
 
     Args:
@@ -46,7 +46,7 @@ def instrument(app: FastAPI) -> None:
     """Count requests, and serve ``/metrics``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(Counts(lambda: app.state.service.table.counts(), lambda: _sizes(app)))
+    registry.register(JobCounts(lambda: app.state.service.table.counts(), lambda: _sizes(app)))
     instrumentator = Instrumentator(registry=registry)
     instrumentator.instrument(app)
     instrumentator.expose(app, tags=["health"], response_class=PlainTextResponse)

@@ -17,25 +17,25 @@ from anyio import CapacityLimiter
 from pydantic import ValidationError
 
 from api.blobs import BlobStore
+from api.document_store import DocumentStore
 from api.errors import refused
 from api.executors.base import Executor
 from api.executors.local import LocalExecutor
 from api.executors.memory import WORKER_BYTES
 from api.files import StoreLock
 from api.housekeeping import Housekeeping
-from api.jobs.changes import Changes
 from api.jobs.dispatcher import Dispatcher
+from api.jobs.notifier import Notifier
 from api.jobs.table import JobTable
 from api.problems import Problem, problem_of
-from api.register import Register
 from api.settings import ServerSettings
 from api.work import WORK, Limits
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.request import RequestLabelling
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import RequestLabelling
 from nngp_prior.versions import versions
 
 T = TypeVar("T")
@@ -78,10 +78,10 @@ class Service:
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
-        self.bench = Workbench(self.kernels, self.blobs.open, planning=True)
-        self.datasets = Register(home / "catalogue" / "datasets", free)
-        self.labellings = Register(home / "catalogue" / "labellings", free)
-        self.spectra = Register(home / "catalogue" / "spectra", free)
+        self.bench = RequestRunner(self.kernels, self.blobs.open, planning=True)
+        self.datasets = DocumentStore(home / "catalogue" / "datasets", free)
+        self.labellings = DocumentStore(home / "catalogue" / "labellings", free)
+        self.spectra = DocumentStore(home / "catalogue" / "spectra", free)
         database = home / "service.sqlite"
         if settings.database_url is None:
             database.touch()
@@ -90,7 +90,7 @@ class Service:
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.table.reclaim(owner)  # the lock on the store says that who had leases is gone
-        self.changes = Changes(self.table)
+        self.changes = Notifier(self.table)
         self.executor = executor = executor or _local_executor(settings, self.blobs, memory)
         self.limits = Limits(cores(), memory - executor.resident)
         self.dispatcher = Dispatcher(

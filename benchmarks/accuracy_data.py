@@ -9,7 +9,7 @@ from benchmarks.problems import DATASETS, datasets
 from benchmarks.report import Column, Table, say
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 
 _LABELLINGS: dict[str, Labelling] = {
     "constant": Constant(),

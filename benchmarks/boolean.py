@@ -15,7 +15,7 @@ from nngp_prior import FullyConnected, FunctionCounts, kernel, log_probabilities
 from nngp_prior.cli.plots.functions import Estimated, plot_functions
 from nngp_prior.data import load
 from nngp_prior.data.complexity import lempel_ziv
-from nngp_prior.schemas.data import Boolean
+from nngp_prior.schemas.specs.data import Boolean
 from nngp_prior.settings import Settings
 
 NETWORK = FullyConnected(depth=2, width=40, weight_std=1, bias_std=0)

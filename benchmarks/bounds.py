@@ -15,7 +15,7 @@ from benchmarks.report import RESULTS, Column, Table, say
 from nngp_prior import clean_error_randomised, kernel, pac_bayes_bounds, posterior
 from nngp_prior.data import corrupted, label, load
 from nngp_prior.prior.posterior import Posterior
-from nngp_prior.schemas.data import Randomise, Threshold
+from nngp_prior.schemas.specs.data import Randomise, Threshold
 
 _SIZES, _QUICK_SIZES = (100, 300, 1000, 3000, 5000), (50, 100)
 _TEST, _QUICK_TEST = 1000, 100

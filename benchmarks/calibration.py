@@ -22,8 +22,8 @@ from benchmarks.problems import datasets
 from benchmarks.report import Column, Table, say
 from nngp_prior import Estimate
 from nngp_prior.numerics.threads import cores
-from nngp_prior.probability import PreparedKernel, compute, prepare
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.probability import FactoredKernel, compute, prepare
+from nngp_prior.schemas.specs.estimator import SMC
 from tests.cases import CALIBRATION, Case
 
 DELTA = 0.05
@@ -104,7 +104,7 @@ def _processors() -> list[int]:
 class _Worker:
     """One process's problem: the kernel is sent and prepared once, not for each seed."""
 
-    kernel: PreparedKernel
+    kernel: FactoredKernel
     labels: np.ndarray
 
     @classmethod

@@ -21,7 +21,7 @@ from benchmarks.timing import cholesky_seconds, measure, product_rate
 from nngp_prior import Estimate, kernel, log_probability
 from nngp_prior.numerics.gaussian import draw_half_line
 from nngp_prior.probability.ep import SWEPT_VARIANCE
-from nngp_prior.probability.prepared import SMALL_VARIANCE
+from nngp_prior.probability.factored_kernel import SMALL_VARIANCE
 from nngp_prior.probability.proposals import USUAL_SHARES, allocate
 
 _PROPOSALS = len(USUAL_SHARES)

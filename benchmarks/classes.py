@@ -12,7 +12,7 @@ from benchmarks.report import Column, Table, say
 from benchmarks.timing import measure
 from nngp_prior import log_probability
 from nngp_prior.data import label
-from nngp_prior.schemas.data import Classes, Randomise
+from nngp_prior.schemas.specs.data import Classes, Randomise
 
 _CLASSES = 10
 _DELTA = 0.01

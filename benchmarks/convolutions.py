@@ -14,10 +14,10 @@ import numpy as np
 from jax import Array, lax
 
 from benchmarks.report import Column, Table, say
-from nngp_prior.schemas.architecture import Architecture, Convolutional, Residual
-from nngp_prior.schemas.training import SGD, Training
+from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, Residual
+from nngp_prior.schemas.specs.training import SGD, Training
 from nngp_prior.sharpness import EmpiricalRisk, hessian, train
-from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from nngp_prior.sharpness.risk.networks import finite_network, high_precision
 
 N, BATCH, EPOCHS = 64, 32, 2
 _RATE = 0.01
@@ -70,7 +70,7 @@ def _compared(network: Architecture, shape: Shape, dtype: str) -> dict[str, Any]
         "product": lambda: hessian(risk)(v),
     }
     found: dict[str, Any] = {}
-    with precisely():
+    with high_precision():
         peers = [_plain(network, convolve, parameters, v, X, y, dtype) for convolve in (_by_lax, _by_patches)]
         for peer in peers:
             np.testing.assert_allclose(peer["loss"](), ours["loss"](), rtol=1e-5)

@@ -24,7 +24,7 @@ from benchmarks.report import Column, Table, say
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 
 _LIMIT = 8 * 10**9  # bytes
 _SECONDS = 400.0
@@ -83,7 +83,7 @@ def _case(home: Path, data: Any, classes: int, more: dict[str, Any]) -> dict[str
         more = {"estimator": {"kind": "smc", "classes": classes}}
     work = WORK["estimates"]
     request = work.request.model_validate({"dataset": data, "labellings": [labelling], **more})
-    bench = Workbench(KernelCache(home / "kernels", 10**10), lambda sha: np.load(_path(blobs, sha), mmap_mode="r"))
+    bench = RequestRunner(KernelCache(home / "kernels", 10**10), lambda sha: np.load(_path(blobs, sha), mmap_mode="r"))
     try:
         plan = work.plan(request, bench, Limits(cores(), _LIMIT))
     except ResourceLimit as error:

@@ -22,7 +22,7 @@ from benchmarks.report import Column, Table, say
 from nngp_prior import kernel, log_probability
 from nngp_prior.data import label, load
 from nngp_prior.errors import ResourceLimit
-from nngp_prior.schemas.data import Mnist
+from nngp_prior.schemas.specs.data import Mnist
 
 _DIMENSION = 50
 _MEMORY_FRACTION = "0.95"  # of the GPU's memory that JAX takes; its own default is 0.75

@@ -17,8 +17,8 @@ from benchmarks.report import Column, Table, say
 from nngp_prior import Residual
 from nngp_prior.data import label, load
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.data import Cifar10, Threshold
-from nngp_prior.schemas.sharpness import Eigenvalues, Trace
+from nngp_prior.schemas.measures.curvature import Eigenvalues, Trace
+from nngp_prior.schemas.specs.data import Cifar10, Threshold
 
 _PROBES = 10
 
@@ -57,7 +57,7 @@ def _measured(quick: bool) -> list[dict[str, Any]]:
 
     from nngp_prior.sharpness import EmpiricalRisk, finite_network
     from nngp_prior.sharpness.measurement import measure_risk
-    from nngp_prior.sharpness.risk.networks import precisely
+    from nngp_prior.sharpness.risk.networks import high_precision
 
     device = jax.local_devices()[0]
     large = device.platform == "gpu" and not quick
@@ -67,7 +67,7 @@ def _measured(quick: bool) -> list[dict[str, Any]]:
     risk = EmpiricalRisk.of(network, finite_network(network, X.shape[1:]).init(0), (X, y), dtype="float32")
 
     def gradient() -> None:
-        with precisely():
+        with high_precision():
             risk.gradient(risk.theta).block_until_ready()
 
     gradient_s = _median_of_three(gradient)

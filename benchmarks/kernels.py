@@ -26,9 +26,9 @@ from nngp_prior import kernel
 from nngp_prior.architectures.neural_tangents import batch
 from nngp_prior.data import load
 from nngp_prior.kernels.cost import kernel_cost
-from nngp_prior.kernels.duals import dual
-from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected
-from nngp_prior.schemas.data import Digits
+from nngp_prior.kernels.dual_activations import dual
+from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, FullyConnected
+from nngp_prior.schemas.specs.data import Digits
 from tests.kernels.stax_networks import stax_of
 
 

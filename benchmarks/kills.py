@@ -18,7 +18,7 @@ from benchmarks.problems import ARCHITECTURE
 from benchmarks.report import Column, Table, say
 from nngp_prior import kernel, log_probabilities
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import Digits, RandomLabels
+from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.server import Server, wait_for
 
 _N = 200

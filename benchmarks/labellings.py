@@ -13,7 +13,7 @@ from benchmarks.report import Column, Table, say
 from benchmarks.timing import cholesky_seconds, measure
 from nngp_prior import log_probabilities, log_probability
 from nngp_prior.data import label
-from nngp_prior.schemas.data import Flip, RandomLabels
+from nngp_prior.schemas.specs.data import Flip, RandomLabels
 
 _TOLD_EVERY = 100
 

@@ -13,7 +13,7 @@ from nngp_prior import kernel
 from nngp_prior.data import label
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.probability import compute, prepare, require_memory
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.specs.estimator import SMC
 
 _LABELS = "threshold:5"
 _LIMITS = {10_000: {"limit_s": 480.0, "limit_gb": 5.0}, 20_000: {"limit_gb": 16.0}}

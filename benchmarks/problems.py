@@ -10,7 +10,7 @@ import numpy as np
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.data import label, load
 from nngp_prior.data.datasets import Data
-from nngp_prior.schemas.data import Constant, Digits, FashionMnist, Labelling, Mnist, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, Digits, FashionMnist, Labelling, Mnist, RandomLabels, Threshold
 from nngp_prior.settings import Settings
 
 ARCHITECTURE = FullyConnected(depth=2)

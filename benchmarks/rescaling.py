@@ -14,10 +14,10 @@ from benchmarks.problems import DATASETS, source
 from benchmarks.report import RESULTS, Column, Table, say
 from nngp_prior import FullyConnected, kernel, log_probability
 from nngp_prior.data.splits import training_sets
-from nngp_prior.schemas.data import Threshold
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.neighbourhoods import Keskar
-from nngp_prior.schemas.sharpness import Eigenvalues
+from nngp_prior.schemas.measures.curvature import Eigenvalues
+from nngp_prior.schemas.measures.neighbourhoods import Keskar
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.data import Threshold
 from nngp_prior.sharpness import SGD, Training, finite_network, measure, rescale, train
 
 _ALPHA = 5.9

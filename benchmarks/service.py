@@ -24,7 +24,7 @@ from benchmarks.report import Column, Table, say
 from nngp_prior import kernel, log_probabilities
 from nngp_prior.client import Client
 from nngp_prior.data import label
-from nngp_prior.schemas.data import RandomLabels
+from nngp_prior.schemas.specs.data import RandomLabels
 from tests.system.server import TOKEN, Server
 
 _CONNECTIONS = 16

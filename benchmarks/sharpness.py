@@ -26,12 +26,12 @@ from benchmarks.report import Column, Table, say
 from nngp_prior import FullyConnected
 from nngp_prior.data import label
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.data import Threshold
-from nngp_prior.schemas.sharpness import Eigenvalues, SpectralDensity, Trace
-from nngp_prior.schemas.training import Training
+from nngp_prior.schemas.measures.curvature import Eigenvalues, SpectralDensity, Trace
+from nngp_prior.schemas.specs.data import Threshold
+from nngp_prior.schemas.specs.training import Training
 from nngp_prior.sharpness import EmpiricalRisk, finite_network, train
 from nngp_prior.sharpness.measurement import measure_risk
-from nngp_prior.sharpness.measures.registry import MEASURES, Outcome
+from nngp_prior.sharpness.measures.registry import MEASURES, MeasureOutcome
 from nngp_prior.sharpness.measures.spectrum import spectral_density
 
 NETWORK = FullyConnected(depth=2, width=40)
@@ -82,7 +82,7 @@ class _Trained:
             EmpiricalRisk.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
         )
 
-    def ours(self, specification: Any) -> Outcome:
+    def ours(self, specification: Any) -> MeasureOutcome:
         """Figures in float32, like the peers'; no more than what is asked for, as the peers do."""
         return MEASURES[specification](self.risk, specification, 0, ignore)
 

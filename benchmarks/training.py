@@ -10,7 +10,7 @@ from benchmarks.report import Column, Table, say
 from benchmarks.timing import measure
 from nngp_prior import FullyConnected
 from nngp_prior.data.splits import Sets, training_sets
-from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.specs.data import Threshold
 from nngp_prior.sharpness import Trained, Training, train
 
 NETWORK = FullyConnected(depth=2, width=40, bias_std=1.0)

@@ -29,28 +29,37 @@ if TYPE_CHECKING:
     from nngp_prior.prior.contributions import contributions
     from nngp_prior.prior.posterior import posterior
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
-    from nngp_prior.schemas.architecture import Convolutional, FullyConnected, Residual
-    from nngp_prior.schemas.bound import PacBayesBound
     from nngp_prior.schemas.cost import Cost
-    from nngp_prior.schemas.estimate import Estimate
-    from nngp_prior.schemas.kernel import MonteCarlo
+    from nngp_prior.schemas.results.bound import PacBayesBound
+    from nngp_prior.schemas.results.estimate import Estimate
+    from nngp_prior.schemas.specs.architecture import Convolutional, FullyConnected, Residual
+    from nngp_prior.schemas.specs.estimator import EP, EP2, GHK, SMC, BernsteinYue, ClosedForm, Laplace, Sampling
+    from nngp_prior.schemas.specs.kernel import MonteCarlo
     from nngp_prior.sharpness.training.trained_functions import function_probability
     from nngp_prior.versions import __version__
 
 _HOMES = {
     "__version__": "nngp_prior.versions",
+    "EP": "nngp_prior.schemas.specs.estimator",
+    "EP2": "nngp_prior.schemas.specs.estimator",
+    "GHK": "nngp_prior.schemas.specs.estimator",
+    "SMC": "nngp_prior.schemas.specs.estimator",
+    "BernsteinYue": "nngp_prior.schemas.specs.estimator",
+    "ClosedForm": "nngp_prior.schemas.specs.estimator",
+    "Laplace": "nngp_prior.schemas.specs.estimator",
+    "Sampling": "nngp_prior.schemas.specs.estimator",
     "Client": "nngp_prior.client",
     "LocalClient": "nngp_prior.local",
-    "Convolutional": "nngp_prior.schemas.architecture",
-    "Residual": "nngp_prior.schemas.architecture",
+    "Convolutional": "nngp_prior.schemas.specs.architecture",
+    "Residual": "nngp_prior.schemas.specs.architecture",
     "Cost": "nngp_prior.schemas.cost",
-    "Estimate": "nngp_prior.schemas.estimate",
+    "Estimate": "nngp_prior.schemas.results.estimate",
     "FromNetwork": "nngp_prior.architectures",
     "FunctionCounts": "nngp_prior.prior",
-    "FullyConnected": "nngp_prior.schemas.architecture",
-    "MonteCarlo": "nngp_prior.schemas.kernel",
+    "FullyConnected": "nngp_prior.schemas.specs.architecture",
+    "MonteCarlo": "nngp_prior.schemas.specs.kernel",
     "MonteCarloKernel": "nngp_prior.kernels",
-    "PacBayesBound": "nngp_prior.schemas.bound",
+    "PacBayesBound": "nngp_prior.schemas.results.bound",
     "Posterior": "nngp_prior.prior.posterior",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
     "clean_error_randomised": "nngp_prior.prior.pac_bayes",
@@ -72,19 +81,27 @@ _HOMES = {
 }
 
 __all__ = [
+    "EP",
+    "EP2",
+    "GHK",
+    "SMC",
+    "BernsteinYue",
     "Client",
+    "ClosedForm",
     "Convolutional",
     "Cost",
     "Estimate",
     "FromNetwork",
     "FullyConnected",
     "FunctionCounts",
+    "Laplace",
     "LocalClient",
     "MonteCarlo",
     "MonteCarloKernel",
     "PacBayesBound",
     "Posterior",
     "Residual",
+    "Sampling",
     "__version__",
     "clean_error_flipped",
     "clean_error_randomised",

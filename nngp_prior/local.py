@@ -16,18 +16,18 @@ from nngp_prior.client.requests import Npy
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.bound_result import BoundResults
-from nngp_prior.schemas.posterior_result import PosteriorResults
-from nngp_prior.schemas.request import SharpnessRequest
-from nngp_prior.schemas.result import Results
-from nngp_prior.schemas.sample_result import Samples
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.requests import SharpnessRequest
+from nngp_prior.schemas.results.base import Results
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.sharpness.requests import SharpnessBench
 
 R = TypeVar("R")
-_Bench = Any  # a Workbench or a SharpnessBench, each for requests of its own
+_Bench = Any  # a RequestRunner or a SharpnessBench, each for requests of its own
 
 
 class LocalJob(BaseJob[R]):
@@ -54,7 +54,7 @@ class LocalJob(BaseJob[R]):
 
     @override
     def status(self) -> Status:
-        progress = {"current": len(self._rows), "target": self._target, "unit": self._kind.unit, "stage": None}
+        progress = {"current": len(self._rows), "target": self._target, "unit": self._reader.unit, "stage": None}
         document = {
             "id": self.id,
             "kind": self._request.work,
@@ -75,9 +75,9 @@ class LocalJob(BaseJob[R]):
 
     @override
     def results(self) -> Iterator[Any]:
-        yield from [self._kind.one(row) for row in self._rows.values()]
+        yield from [self._reader.one(row) for row in self._rows.values()]
         for row in self._compute(ignore):
-            yield self._kind.one(row)
+            yield self._reader.one(row)
 
     @override
     def dismiss(self) -> Status:
@@ -94,7 +94,7 @@ class LocalJob(BaseJob[R]):
         if self._state == "dismissed":
             raise NngpPriorError(f"job {self.id} was dismissed. Submit it again.")
         asked = self._request.model_dump(mode="json", exclude={"dataset", "labellings", "labelling", "weights"})
-        return self._kind.all(
+        return self._reader.all(
             [self._rows[row] for row in sorted(self._rows)], {"units": "nats", **self._facts, **asked}
         )
 
@@ -102,17 +102,17 @@ class LocalJob(BaseJob[R]):
         left = [row for row in range(self._target) if row not in self._rows]
         if left and self._state == "dismissed":
             return
-        progress(Progress(self._kind.unit, len(self._rows), self._target))
+        progress(Progress(self._reader.unit, len(self._rows), self._target))
 
         def stages(event: Progress) -> None:
-            if event.stage != self._kind.unit:
+            if event.stage != self._reader.unit:
                 progress(event)
             elif event.cost is not None:  # of the rows that are left; rows are counted here
                 progress(replace(event, done=len(self._rows), total=self._target))
 
         for row, document in self._bench.results(self._request, left, stages):
             self._rows[row] = document
-            progress(Progress(self._kind.unit, len(self._rows), self._target))
+            progress(Progress(self._reader.unit, len(self._rows), self._target))
             if len(self._rows) == self._target:
                 self._state = "successful"
             yield document
@@ -138,7 +138,7 @@ class LocalClient(
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
         self._arrays: dict[str, np.ndarray] = {}
-        self._bench = Workbench(kernels, self._array)
+        self._bench = RequestRunner(kernels, self._array)
         self._jobs: dict[str, LocalJob] = {}
 
     @override

@@ -10,8 +10,8 @@ import numpy as np
 from nngp_prior.data import label, load
 from nngp_prior.kernels import kernel
 from nngp_prior.probability.closed_form import log_orthant_product
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Constant, Digits, Flip, Labelling, Mnist, Threshold
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Constant, Digits, Flip, Labelling, Mnist, Threshold
 
 
 def equicorrelated(n: int, rho: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from nngp_prior.errors import InvalidInput, InvalidLabels, NngpPriorError, NotFi
 from nngp_prior.kernels import KernelCache
 from nngp_prior.local import LocalJob
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import BlobData, Constant, Digits, Parity, Threshold
+from nngp_prior.schemas.specs.data import BlobData, Constant, Digits, Parity, Threshold
 
 NET = FullyConnected(depth=1)
 RNG = np.random.default_rng(0)

@@ -23,9 +23,9 @@ from nngp_prior import (
 from nngp_prior.client import Event, Status
 from nngp_prior.data import load
 from nngp_prior.data.splits import training_sets
-from nngp_prior.kernels import Job, KernelCache, inspect
+from nngp_prior.kernels import KernelCache, KernelJob, inspect
 from nngp_prior.probability import ep_start
-from nngp_prior.schemas.data import Digits, Inline, Threshold
+from nngp_prior.schemas.specs.data import Digits, Inline, Threshold
 from nngp_prior.sharpness import EmpiricalRisk, Landscape, Training, landscape, measure, spectral_density, train
 
 NET = FullyConnected(depth=1, width=3)
@@ -58,7 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         log_probability(K, Y), pac_bayes_bounds(log_probability(K, Y))["realizable"], curve, curve[0], given,
         given.predictive(), given.gibbs_error(Y[20:]), given.vote_error(Y[20:]), contributions(K, Y, sizes=[10, 20]),
         counts, next(iter(counts.top(1))), monte_carlo_kernel(NET, X, MonteCarlo(networks=4)), inspect(K),
-        *cache.entries(), Job.of(NET, X, None, "nngp", "float64"), ep_start(K, Y), load(Digits(n=50)),
+        *cache.entries(), KernelJob.of(NET, X, None, "nngp", "float64"), ep_start(K, Y), load(Digits(n=50)),
         training_sets(Digits(n=50), Threshold(at=5)), Inline(x=tuple(map(tuple, X.tolist()))),
         trained, trained.finite, risk, measure(NET, trained.network(0), (X, Y), ["trace", "frobenius"]),
         spectral_density(risk), landscape(NET, trained.network(0), (X, Y), Landscape(points=5)),

@@ -27,7 +27,7 @@ from api.problems import Problem, problem_of
 from api.work import WORK, Work
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.numerics.threads import use_cores
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress
 from nngp_prior.settings import Settings
 
@@ -36,7 +36,7 @@ _NICENESS = 5  # the server stays quick while all cores compute
 _IDLE = 10.0  # seconds after which nothing is kept for the next task
 _BETWEEN = 0.2  # seconds between two messages of progress
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.follow", "scipy.stats.qmc")
+_HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.particle_block", "scipy.stats.qmc")
 
 
 def main(works: Mapping[str, Work[Any]] = WORK) -> None:
@@ -51,7 +51,7 @@ def main(works: Mapping[str, Work[Any]] = WORK) -> None:
     os.nice(_NICENESS)
     for module in _HEAVY:  # so that no task waits for it
         importlib.import_module(module)
-    bench = Workbench(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
+    bench = RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
         while True:
@@ -85,7 +85,7 @@ def die_with_server() -> None:
 
 
 def _ended(
-    task: dict[str, Any], works: Mapping[str, Work[Any]], bench: Workbench, channel: Connection
+    task: dict[str, Any], works: Mapping[str, Work[Any]], bench: RequestRunner, channel: Connection
 ) -> dict[str, Any]:
     """Run a task; its last message."""
     try:

@@ -17,12 +17,12 @@ import structlog
 from sqlalchemy import delete, insert, select, update
 from typing_extensions import override
 
-from api.jobs.change import Change
 from api.jobs.models import OPEN, Job, Lease, State
-from api.jobs.reading import Reading, find
-from api.jobs.rows import ranges_of
+from api.jobs.queries import Queries, find
+from api.jobs.row_ranges import ranges_of
 from api.jobs.schema import EVENTS, JOBS, RESULTS, STORE, UNITS
 from api.jobs.store_time import StoreTime
+from api.jobs.transaction import Transaction
 from api.problems import DamagedStore
 from api.seals import DAMAGED
 from api.work.base import Plan
@@ -34,7 +34,7 @@ _FORGOTTEN = 100  # jobs that are deleted at once
 _DAY = 86_400.0
 
 
-class JobTable(Reading):
+class JobTable(Queries):
     """Durable; any number of threads and processes may use it at once. Each method is one transaction.
 
     Args:
@@ -63,9 +63,9 @@ class JobTable(Reading):
         self._listeners: list[Callable[[str], None]] = []
 
     @contextmanager
-    def _change(self) -> Iterator[Change]:
+    def _change(self) -> Iterator[Transaction]:
         with self.database.write() as connection:
-            change = Change(connection, self._clock(), self._steady(), self._age())
+            change = Transaction(connection, self._clock(), self._steady(), self._age())
             yield change
         for job_id in change.jobs:
             for callback in tuple(self._listeners):
@@ -133,7 +133,7 @@ class JobTable(Reading):
             return job, True
 
     @staticmethod
-    def _queue(change: Change, number: int, plan: Plan) -> int:
+    def _queue(change: Transaction, number: int, plan: Plan) -> int:
         stored = change.stored(number, 0, plan.rows)
         left = [(chunk, ranges_of(row for row in chunk.rows if row not in stored)) for chunk in plan.chunks]
         place = change.tickets(len(left)) - len(left)
@@ -391,7 +391,7 @@ class JobTable(Reading):
         with self._change() as change:
             return change.forget_damaged(job_id, row)
 
-    def _require_ours(self, change: Change) -> None:
+    def _require_ours(self, change: Transaction) -> None:
         if self._owner is None:
             return
         self.taken = change.connection.execute(select(STORE.c.owner)).scalar_one() != self._owner

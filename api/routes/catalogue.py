@@ -11,10 +11,10 @@ from pydantic_core import to_jsonable_python
 
 from api.bodies import StrictRoute
 from api.work import WORK
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimator import Estimator
-from nngp_prior.schemas.request import RequestDataset, RequestLabelling
-from nngp_prior.schemas.sharpness import Measure
+from nngp_prior.schemas.measures.registry import Measure
+from nngp_prior.schemas.requests import RequestDataset, RequestLabelling
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import Estimator
 
 router = APIRouter(prefix="/v1/catalogue", tags=["catalogue"], route_class=StrictRoute)
 _UNIONS = {

@@ -12,7 +12,7 @@ from api.deps import Digest, Shared
 from api.problems import Problem
 from api.service import Service
 from nngp_prior.schemas.pieces import encode
-from nngp_prior.schemas.request import RequestDataset
+from nngp_prior.schemas.requests import RequestDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=StrictRoute)
 

@@ -13,7 +13,7 @@ from api.service import Service
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import inspect
 from nngp_prior.kernels.cache import Entry
-from nngp_prior.schemas.result import finite
+from nngp_prior.schemas.results.base import finite
 
 router = APIRouter(prefix="/v1/kernels", tags=["kernels"], route_class=StrictRoute)
 _LARGEST = 5_000  # inputs of a kernel whose spectrum is computed while a client waits

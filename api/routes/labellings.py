@@ -18,7 +18,7 @@ from api.problems import Problem
 from api.service import Service
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.request import RequestDataset, RequestLabellings
+from nngp_prior.schemas.requests import RequestDataset, RequestLabellings
 
 router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=StrictRoute)
 _MOST_LABELS = 10**8  # of a request: some seconds

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan, Work
-from api.work.bounds import Bounds
-from api.work.estimates import Estimates
-from api.work.kernels import Kernels
-from api.work.posteriors import Posteriors
-from api.work.samples import Samples
-from api.work.sharpness import Sharpness
+from api.work.bounds import BoundWork
+from api.work.estimates import EstimateWork
+from api.work.kernels import KernelWork
+from api.work.posteriors import PosteriorWork
+from api.work.samples import SampleWork
+from api.work.sharpness import SharpnessWork
 
 __all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
 
 WORK: dict[str, Work[Any]] = {
-    work.kind: work for work in (Estimates(), Kernels(), Bounds(), Posteriors(), Samples(), Sharpness())
+    work.kind: work
+    for work in (EstimateWork(), KernelWork(), BoundWork(), PosteriorWork(), SampleWork(), SharpnessWork())
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.base import Specification
 
@@ -85,7 +85,7 @@ class Work(Protocol[Request]):
     request: type[Request]
     columns: tuple[str, ...]
 
-    def plan(self, request: Request, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: Request, bench: RequestRunner, limits: Limits) -> Plan:
         """Check all that can be checked without computing, in the process of the API: loads no JAX.
 
         Args:
@@ -102,7 +102,7 @@ class Work(Protocol[Request]):
         ...
 
     def run(
-        self, request: Request, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: Request, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Compute rows, in a worker.
 

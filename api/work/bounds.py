@@ -7,20 +7,20 @@ from typing import Any
 
 from api.work.base import Limits, Plan
 from api.work.estimates import plan_of
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.probability import seconds_needed
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.request import BoundRequest
+from nngp_prior.schemas.requests import BoundRequest
 
 
-class Bounds:
+class BoundWork:
     """Bounds on the generalization error: a row is a labelling, with a point for each number of examples."""
 
     kind = BoundRequest.work
     request = BoundRequest
     columns: tuple[str, ...] = ("log_p", "stderr", "bound")
 
-    def plan(self, request: BoundRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: BoundRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; as of estimates, for each number of examples."""
 
         def seconds(n: int) -> float:
@@ -29,7 +29,7 @@ class Bounds:
         return plan_of(request, bench, limits, seconds)
 
     def run(
-        self, request: BoundRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: BoundRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         return bench.bounds(request, rows, progress)

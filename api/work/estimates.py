@@ -11,29 +11,29 @@ from api.work.base import Chunk, Limits, Plan
 from api.work.footprint import bytes_of_inputs, bytes_of_kernel, seconds_of_kernel
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.probability import SMALL, constraints, memory_needed, seconds_needed
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimator import EP, SMC, Estimator
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest
+from nngp_prior.schemas.requests import EstimateRequest, KernelRequest
+from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator
 
 _SECONDS = 10.0  # of a chunk: so long other jobs wait for it
 _SHORTEST = 2.0  # not worth sharing out
 
 
-class Estimates:
+class EstimateWork:
     """log P of labellings: a row is a labelling."""
 
     kind = EstimateRequest.work
     request = EstimateRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
-    def plan(self, request: EstimateRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: EstimateRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; if some labellings cannot be used, the worker refuses their rows alone."""
         return plan_of(request, bench, limits, lambda n: seconds_needed(n, request.estimator))
 
     def run(
-        self, request: EstimateRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: EstimateRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         return bench.estimates(request, rows, progress)
@@ -43,7 +43,7 @@ class Estimates:
         return {"units": "nats", **facts, **{name: request[name] for name in ("architecture", "estimator", "seed")}}
 
 
-def plan_of(request: EstimateRequest, bench: Workbench, limits: Limits, seconds: Callable[[int], float]) -> Plan:
+def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seconds: Callable[[int], float]) -> Plan:
     """The plan of what has a row for each labelling.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nngp_prior.architectures import layers_of
-from nngp_prior.kernels import Job
+from nngp_prior.kernels import KernelJob
 from nngp_prior.kernels.footprint import seconds_of_pair, working_bytes
 
 _COMPILER = 2**27  # what JAX has compiled, beyond a worker that has computed nothing
@@ -13,7 +13,7 @@ _COPIES = 2  # of all inputs, in float64: as they were loaded, and checked
 _SECONDS = 2.0  # of compiling
 
 
-def bytes_of_inputs(job: Job, n: int) -> int:
+def bytes_of_inputs(job: KernelJob, n: int) -> int:
     """Bytes of the inputs as a worker holds them.
 
     Args:
@@ -26,7 +26,7 @@ def bytes_of_inputs(job: Job, n: int) -> int:
     return 8 * _COPIES * n * math.prod(job.X.shape[1:])
 
 
-def bytes_of_kernel(job: Job, n: int, threads: int) -> int:
+def bytes_of_kernel(job: KernelJob, n: int, threads: int) -> int:
     """Bytes that are worked on while a kernel is computed, without inputs and matrix.
 
     Args:
@@ -42,7 +42,7 @@ def bytes_of_kernel(job: Job, n: int, threads: int) -> int:
     return both * working_bytes(layers_of(job.architecture), job.X.shape[1:], n, threads, itemsize) + _COMPILER
 
 
-def seconds_of_kernel(job: Job, threads: int) -> float:
+def seconds_of_kernel(job: KernelJob, threads: int) -> float:
     """Rough time of a kernel.
 
     Args:

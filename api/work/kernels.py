@@ -9,21 +9,21 @@ from typing import Any
 from api.work.base import Chunk, Limits, Plan
 from api.work.footprint import bytes_of_inputs, bytes_of_kernel, seconds_of_kernel
 from nngp_prior.errors import ResourceLimit
-from nngp_prior.prior.materials import about
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_context import about
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.request import KernelRequest
+from nngp_prior.schemas.requests import KernelRequest
 from nngp_prior.versions import versions
 
 
-class Kernels:
+class KernelWork:
     """One row: the kernel's key and size, when it is in the store."""
 
     kind = KernelRequest.work
     request = KernelRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: KernelRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: KernelRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; the matrix goes to the disk tile by tile."""
         job = bench.kernel_job(request)
         n, cores = len(job.X), limits.cores
@@ -40,7 +40,7 @@ class Kernels:
         return Plan(1, (Chunk((0,), 0, memory, seconds),), "kernels", facts, cached)
 
     def run(
-        self, request: KernelRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: KernelRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         for row in rows:

@@ -10,20 +10,20 @@ from api.work.base import Limits, Plan
 from api.work.estimates import plan_of
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.prior.posterior import bytes_beside
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.probability import seconds_needed
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.request import PosteriorRequest
+from nngp_prior.schemas.requests import PosteriorRequest
 
 
-class Posteriors:
+class PosteriorWork:
     """Predictive probabilities, errors of the Gibbs classifier and of the vote: a row is a labelling."""
 
     kind = PosteriorRequest.work
     request = PosteriorRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
-    def plan(self, request: PosteriorRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: PosteriorRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; as of estimates of the training labels and of all labels, and with the particles."""
 
         def seconds(n: int) -> float:
@@ -40,7 +40,7 @@ class Posteriors:
         return replace(plan, chunks=tuple(replace(chunk, bytes=chunk.bytes + more) for chunk in plan.chunks))
 
     def run(
-        self, request: PosteriorRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: PosteriorRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         return bench.posteriors(request, rows, progress)

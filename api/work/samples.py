@@ -9,21 +9,21 @@ from api.work.base import Chunk, Limits, Plan
 from nngp_prior.architectures.inputs import fitting_inputs
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.fitting import largest_that_fits
-from nngp_prior.prior.materials import inputs_of
+from nngp_prior.prior.request_context import inputs_of
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.prior.sampling.cost import sampling_cost
-from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.request import SampleRequest
+from nngp_prior.schemas.requests import SampleRequest
 
 
-class Samples:
+class SampleWork:
     """One row: the most frequent functions among all draws. What is cut off goes on from the draws that were saved."""
 
     kind = SampleRequest.work
     request = SampleRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: SampleRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: SampleRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; a zero input without biases, which has no label, is found by the worker."""
         rows = bench.count(request)
         shape = fitting_inputs(
@@ -45,7 +45,7 @@ class Samples:
         return Plan(rows, (Chunk((0,), 0, cost.bytes, cost.seconds),), "samples", bench.facts(request))
 
     def run(
-        self, request: SampleRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: SampleRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         return bench.results(request, rows, progress)

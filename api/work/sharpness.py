@@ -7,21 +7,21 @@ from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
 from nngp_prior.errors import ResourceLimit
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.request import SharpnessRequest
+from nngp_prior.schemas.requests import SharpnessRequest
 from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.requests import SharpnessBench
 
 
-class Sharpness:
+class SharpnessWork:
     """Measures of one network: a row is a measure, with all its figures."""
 
     kind = SharpnessRequest.work
     request = SharpnessRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: SharpnessRequest, bench: Workbench, limits: Limits) -> Plan:
+    def plan(self, request: SharpnessRequest, bench: RequestRunner, limits: Limits) -> Plan:
         """As the protocol says; what cannot be taken of these data is found by the worker, and refused alone."""
         found = SharpnessBench(bench)
         found.count(request)
@@ -39,7 +39,7 @@ class Sharpness:
         return Plan(len(chunks), tuple(chunks), "measures", facts)
 
     def run(
-        self, request: SharpnessRequest, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: SharpnessRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """As the protocol says."""
         return SharpnessBench(bench).results(request, rows, progress)

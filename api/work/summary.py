@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.requests import EstimateRequest, KernelRequest, SampleRequest, SharpnessRequest
 
 SUMMARY = ("data", "n", "architecture", "method")
 _LONGEST = 120  # characters

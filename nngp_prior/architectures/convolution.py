@@ -25,7 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Float
 
-from nngp_prior.schemas.architecture import Padding
+from nngp_prior.schemas.specs.architecture import Padding
 
 # Convolutions in float64, which XLA compiles to loops:
 _FEW = 16  # not vectorised with at most so many channels both in and out

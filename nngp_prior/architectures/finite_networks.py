@@ -29,7 +29,7 @@ from nngp_prior.architectures.layers import (
     layers_of,
 )
 from nngp_prior.architectures.weights import weights_of
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 
 _EPSILON = 1e-12  # added to the variance that layer norm divides by
 

@@ -10,8 +10,8 @@ from nngp_prior.architectures.from_network import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.numerics.large_arrays import first_not_finite
-from nngp_prior.schemas.architecture import Architecture, Convolutional, FullyConnected, Residual
 from nngp_prior.schemas.arrays import numeric_array
+from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, FullyConnected, Residual
 
 _FEW_CHANNELS = 4  # of images as they come from files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nngp_prior.schemas.architecture import (
+from nngp_prior.schemas.specs.architecture import (
     ActivationName,
     Architecture,
     Convolutional,

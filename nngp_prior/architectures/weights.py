@@ -16,7 +16,7 @@ from nngp_prior.architectures.layers import (
     layers_of,
 )
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 
 
 class Weights(NamedTuple):

@@ -10,20 +10,20 @@ from typing import Any, Generic, Self, TypeVar
 
 from numpy.typing import ArrayLike
 
-from nngp_prior.client.kinds import kind_of
 from nngp_prior.client.requests import sharpness_request, with_arrays
+from nngp_prior.client.result_readers import reader_of
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NotFinished
 from nngp_prior.progress import ProgressCallback, ProgressOption, ignore, shown
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.bound_result import BoundResults
-from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.posterior_result import PosteriorResults
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
-from nngp_prior.schemas.result import Results
-from nngp_prior.schemas.sample_result import Samples
-from nngp_prior.schemas.sharpness import DEFAULT
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.measures.registry import DEFAULT
+from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.results.base import Results
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.sharpness import SharpnessResults
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import estimator_of
 
 R = TypeVar("R")
 Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors are estimates with more to them
@@ -47,7 +47,7 @@ class BaseJob(ABC, Generic[R]):
 
     def __init__(self, id: str, work: str) -> None:
         self.id = id
-        self._kind = kind_of(work)
+        self._reader = reader_of(work)
 
     @abstractmethod
     def status(self) -> Status:
@@ -276,7 +276,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
                 on; each array is uploaded unless it is there.
             X: as for :meth:`estimate`.
             y: n labels -1 and +1, or one labelling.
-            measures: names, or specifications with options (:mod:`nngp_prior.schemas.sharpness`).
+            measures: names, or specifications with options (:mod:`nngp_prior.schemas.measures.curvature`).
             loss: ``cross-entropy`` or ``mse``.
             dtype: ``float64`` or ``float32``.
             seed: of random vectors; the figures are those of the library.

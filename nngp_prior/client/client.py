@@ -16,12 +16,12 @@ from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.bound_result import BoundResults
-from nngp_prior.schemas.data import BlobData, Dataset
-from nngp_prior.schemas.posterior_result import PosteriorResults
-from nngp_prior.schemas.result import Results
-from nngp_prior.schemas.sample_result import Samples
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.results.base import Results
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.sharpness import SharpnessResults
+from nngp_prior.schemas.specs.data import BlobData, Dataset
 from nngp_prior.settings import ClientSettings
 
 _PAGE = 200
@@ -63,7 +63,7 @@ class Client(
 
     @override
     def submit(self, request: Request) -> RemoteJob[Any]:
-        response = self._http.request("POST", f"/v1/{request.work}", json=request.differing)
+        response = self._http.request("POST", f"/v1/{request.work}", json=request.non_default)
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     def cost(self, request: Request) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Client(
         Returns:
             ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
         """
-        body = request.differing
+        body = request.non_default
         return self._http.request("POST", f"/v1/{request.work}", params={"dry_run": "true"}, json=body).json()
 
     def describe(self, dataset: Dataset | BlobData) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Client(
         Returns:
             ``n``, ``input_shape`` and ``classes``, those that there are.
         """
-        return self._http.request("POST", "/v1/datasets", json=dataset.differing).json()
+        return self._http.request("POST", "/v1/datasets", json=dataset.non_default).json()
 
     @override
     def upload(self, array: ArrayLike) -> str:

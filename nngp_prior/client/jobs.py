@@ -99,7 +99,7 @@ class RemoteJob(BaseJob[R]):
                     place = row.get("place", row.get("labelling", 0))
                     if place not in seen:
                         seen.add(place)
-                        yield self._kind.one(row)
+                        yield self._reader.one(row)
                 if ended:
                     return
             except (*DROPPED, json.JSONDecodeError) as error:  # begun again from the first row
@@ -155,7 +155,7 @@ class RemoteJob(BaseJob[R]):
     @override
     def _all_results(self) -> R:
         document = self._http.request("GET", f"{self._path}/results", headers={"Accept": "application/json"}).json()
-        return self._kind.all(document.pop("results"), document)
+        return self._reader.all(document.pop("results"), document)
 
     def _ask(self, seconds: float) -> float | None:
         """Look where the job stands; gives the pause that the service wants before the next look."""

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.data import BlobData, BlobLabellings
-from nngp_prior.schemas.estimator import WITH_CLASSES, Estimator, classes_of
-from nngp_prior.schemas.labels import check_labels
-from nngp_prior.schemas.request import PosteriorRequest, SharpnessRequest
-from nngp_prior.schemas.sharpness import measure_of
+from nngp_prior.schemas.measures.registry import measure_of
+from nngp_prior.schemas.requests import PosteriorRequest, SharpnessRequest
+from nngp_prior.schemas.specs.data import BlobData, BlobLabellings
+from nngp_prior.schemas.specs.estimator import WITH_CLASSES, Estimator, classes_of
+from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.weights import named_weights
 
 S = TypeVar("S", bound=Specification)

@@ -17,7 +17,7 @@ from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.large_arrays import first_not_finite, release
 from nngp_prior.schemas.arrays import plain_array
-from nngp_prior.schemas.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
+from nngp_prior.schemas.specs.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 from nngp_prior.schemas.text import one_line
 
 _LARGE = 2**21  # numbers; inputs that have more are not loaded to be outlined

@@ -17,7 +17,7 @@ from nngp_prior.data.idx import read_idx
 from nngp_prior.data.npy import npz_names, read_npz
 from nngp_prior.data.raw import DATASETS, Raw
 from nngp_prior.errors import DataMissing, DataUnavailable
-from nngp_prior.schemas.data import Cifar10, FashionMnist, Mnist
+from nngp_prior.schemas.specs.data import Cifar10, FashionMnist, Mnist
 from nngp_prior.settings import Settings
 
 _CLASSES = 10

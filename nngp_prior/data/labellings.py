@@ -11,7 +11,7 @@ from jaxtyping import Integer
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.data import (
+from nngp_prior.schemas.specs.data import (
     ByClass,
     Classes,
     Constant,

@@ -30,7 +30,7 @@ _HEADER = re.compile(
 )
 
 
-class Header(NamedTuple):
+class NpyHeader(NamedTuple):
     """What a ``.npy`` file says of its array.
 
     Attributes:
@@ -155,7 +155,7 @@ def header_end(where: str, start: bytes | bytearray) -> int:
     return begin + int.from_bytes(start[8:begin], "little")
 
 
-def read_header(where: str, content: bytes | bytearray) -> Header:
+def read_header(where: str, content: bytes | bytearray) -> NpyHeader:
     """Read a header; nothing in it is evaluated.
 
     Args:
@@ -183,7 +183,7 @@ def read_header(where: str, content: bytes | bytearray) -> Header:
         raise DataUnavailable(
             f"{where}: has the type {descr}, shape ({sizes}). Save it again with numpy.save."
         ) from None
-    return Header(dtype, shape, fortran_order == "True", offset)
+    return NpyHeader(dtype, shape, fortran_order == "True", offset)
 
 
 def _parse(where: str, content: bytearray) -> np.ndarray:

@@ -12,8 +12,8 @@ from nngp_prior.data.datasets import Data, load, load_file
 from nngp_prior.data.labellings import corrupted, label, own_labels
 from nngp_prior.data.own_files import read_labels
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Dataset, ImageData, Labelling, TrainingData
-from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.specs.data import Dataset, ImageData, Labelling, TrainingData
+from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.text import one_line
 
 Examples = tuple[Float[np.ndarray, "n ..."], Integer[np.ndarray, " n"]]

@@ -8,15 +8,15 @@ from nngp_prior.kernels.analytic import kernel
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.kernels.cost import kernel_cost
 from nngp_prior.kernels.inspection import inspect
-from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
     from nngp_prior.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 
 __all__ = [
-    "Job",
     "KernelCache",
+    "KernelJob",
     "MonteCarloKernel",
     "inspect",
     "kernel",

@@ -13,10 +13,10 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cost import cost_of, require_memory
 from nngp_prior.kernels.disk import on_disk
-from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.tiles import Grid, compute, function_of
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 
 
 def kernel(
@@ -65,12 +65,12 @@ def kernel(
         from nngp_prior.kernels.from_network import kernel_of_network  # loads JAX
 
         return kernel_of_network(architecture, X, X2, get, progress)
-    job = Job.of(architecture, X, X2, get, dtype)
+    job = KernelJob.of(architecture, X, X2, get, dtype)
     with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
         return in_memory(job, tell) if path is None else on_disk(job, Path(path), tell)
 
 
-def in_memory(job: Job, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:
+def in_memory(job: KernelJob, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:
     """Compute a kernel into memory.
 
     Args:

@@ -21,11 +21,11 @@ from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.analytic import in_memory
 from nngp_prior.kernels.cost import require_disk
 from nngp_prior.kernels.disk import on_disk, partial_path, verified
-from nngp_prior.kernels.job import Job
-from nngp_prior.kernels.ledger import Header, header_beside, ledger_path
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.locks import lock, locked
+from nngp_prior.kernels.tile_journal import JournalHeader, header_beside, journal_path
 from nngp_prior.progress import ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.text import size
 from nngp_prior.settings import Settings
 
@@ -45,7 +45,7 @@ class Entry:
     """
 
     path: Path
-    header: Header
+    header: JournalHeader
     bytes: int
     last_use: datetime
     finished: bool
@@ -108,11 +108,11 @@ class KernelCache:
             the matrix; a read-only map of the entry, which is not removed as long as any process has such a map. One
             that is larger than the whole cache may be is computed in memory.
         """
-        job = Job.of(architecture, X, X2, get, dtype)
+        job = KernelJob.of(architecture, X, X2, get, dtype)
         with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
             return self.of(job, tell, about)
 
-    def of(self, job: Job, progress: ProgressCallback, about: dict[str, Any] | None = None) -> np.ndarray:
+    def of(self, job: KernelJob, progress: ProgressCallback, about: dict[str, Any] | None = None) -> np.ndarray:
         """As :meth:`kernel`.
 
         Args:
@@ -138,14 +138,14 @@ class KernelCache:
                 self.evict(self.limit - job.nbytes)
                 require_disk(job, self.folder)
             K = on_disk(job, path, progress, about=about, cached=True)
-            os.utime(ledger_path(path))
+            os.utime(journal_path(path))
         except ResourceLimit as error:
             raise ResourceLimit(f"{error} {_WITHOUT}.") from None
         except OSError as error:
             raise InvalidInput("NNGP_HOME", f"{self.folder} cannot be used ({error})", f"{_WITHOUT}.") from None
         return K
 
-    def require_room(self, job: Job) -> None:
+    def require_room(self, job: KernelJob) -> None:
         """Refuse a kernel that cannot be an entry.
 
         Args:
@@ -270,7 +270,7 @@ class KernelCache:
             finished = path.exists()
             # What is not finished has holes.
             size = path.stat().st_size if finished else 512 * partial_path(path).stat().st_blocks
-            last_use = datetime.fromtimestamp(ledger_path(path).stat().st_mtime, UTC)
+            last_use = datetime.fromtimestamp(journal_path(path).stat().st_mtime, UTC)
         except OSError:  # removed while we looked
             return None
         return None if header is None else Entry(path, header, size, last_use, finished)
@@ -278,7 +278,7 @@ class KernelCache:
 
 def _remove(path: Path) -> bool:
     """Remove an entry unless somebody computes or uses it."""
-    with locked(ledger_path(path), wait=False) as ledger:
+    with locked(journal_path(path), wait=False) as ledger:
         if ledger is None:
             return False
         if path.exists():

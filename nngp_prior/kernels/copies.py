@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Integer
 
-from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.job import KernelJob
 
 
 def distinct(X: Float[np.ndarray, "n ..."], dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ class Copies:
     with_columns: Float[np.ndarray, "g n2"]
 
     @classmethod
-    def of(cls, job: Job, whole: Callable[[Job], np.ndarray]) -> Copies | None:
+    def of(cls, job: KernelJob, whole: Callable[[KernelJob], np.ndarray]) -> Copies | None:
         """Find them and compute their kernels.
 
         Args:

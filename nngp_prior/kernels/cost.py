@@ -11,13 +11,13 @@ import numpy as np
 import psutil
 
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.tiles import Grid, function_of
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
-from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import MOST
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.specs.architecture import Architecture
 
 _COMPILER = 2**28  # JAX and what it has compiled
 
@@ -56,12 +56,12 @@ def kernel_cost(
     # Zeros that take no memory stand for the inputs.
     X = np.broadcast_to(0.0, (n, *input_shape))
     X2 = None if n2 is None else np.broadcast_to(0.0, (n2, *input_shape))
-    job = Job.of(architecture, X, X2, get, dtype)
+    job = KernelJob.of(architecture, X, X2, get, dtype)
     function = function_of(job)
     return cost_of(job, function, Grid(*job.shape, function.tile, job.symmetric), in_memory=not on_disk)
 
 
-def cost_of(job: Job, function: Any, grid: Grid, tiles: int | None = None, *, in_memory: bool = True) -> Cost:
+def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None, *, in_memory: bool = True) -> Cost:
     """Cost of some tiles of a kernel.
 
     Args:
@@ -77,7 +77,7 @@ def cost_of(job: Job, function: Any, grid: Grid, tiles: int | None = None, *, in
     return Cost(_memory(job.shape, job, function, in_memory), _seconds(function, grid, tiles))
 
 
-def _memory(shape: tuple[int, int], job: Job, function: Any, in_memory: bool) -> int:
+def _memory(shape: tuple[int, int], job: KernelJob, function: Any, in_memory: bool) -> int:
     """The matrix if it is in memory, and what each thread needs for its tile."""
     grid = Grid(*shape, function.tile, job.symmetric)
     itemsize = np.dtype(job.dtype).itemsize
@@ -93,7 +93,7 @@ def _seconds(function: Any, grid: Grid, tiles: int | None) -> float:
     return function.compiling + tiles * one / min(cores(), max(tiles, 1))
 
 
-def require_memory(job: Job, function: Any, *, in_memory: bool) -> None:
+def require_memory(job: KernelJob, function: Any, *, in_memory: bool) -> None:
     """Refuse a kernel that does not fit into memory before it is begun.
 
     Args:
@@ -109,7 +109,7 @@ def require_memory(job: Job, function: Any, *, in_memory: bool) -> None:
     _refuse_beyond(free, "memory", job, lambda shape: _memory(shape, job, function, in_memory), remedy)
 
 
-def require_disk(job: Job, folder: Path) -> None:
+def require_disk(job: KernelJob, folder: Path) -> None:
     """Refuse a kernel that does not fit on the disk before it is begun.
 
     Args:
@@ -124,7 +124,9 @@ def require_disk(job: Job, folder: Path) -> None:
     _refuse_beyond(free, f"disk ({folder})", job, lambda shape: shape[0] * shape[1] * itemsize + 2**12, "")
 
 
-def _refuse_beyond(free: int, where: str, job: Job, needed: Callable[[tuple[int, int]], int], alternative: str) -> None:
+def _refuse_beyond(
+    free: int, where: str, job: KernelJob, needed: Callable[[tuple[int, int]], int], alternative: str
+) -> None:
     if needed(job.shape) <= free:
         return
     n, n2 = job.shape

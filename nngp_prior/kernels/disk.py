@@ -20,15 +20,15 @@ from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.cost import cost_of, require_disk, require_memory
-from nngp_prior.kernels.job import Job
-from nngp_prior.kernels.ledger import Header, Ledger, ledger_path
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.locks import lock, locked
+from nngp_prior.kernels.tile_journal import JournalHeader, TileJournal, journal_path
 from nngp_prior.kernels.tiles import Grid, compute, function_of
 from nngp_prior.progress import Progress, ProgressCallback
 
 
 def on_disk(
-    job: Job, path: Path, progress: ProgressCallback, *, about: dict[str, Any] | None = None, cached: bool = False
+    job: KernelJob, path: Path, progress: ProgressCallback, *, about: dict[str, Any] | None = None, cached: bool = False
 ) -> Float[np.ndarray, "n n2"]:
     """Compute the tiles of a kernel that its file lacks.
 
@@ -51,10 +51,10 @@ def on_disk(
     """
     require_place(path)
     partial = partial_path(path)
-    with locked(ledger_path(path), wait=cached) as file:
+    with locked(journal_path(path), wait=cached) as file:
         if file is None:
             raise InvalidInput("path", f"{path} is being computed by somebody else", "Wait, or name another file.")
-        ledger = Ledger.read(file)
+        ledger = TileJournal.read(file)
         if ledger is not None and ledger.header.key == job.key and not ledger.missing():
             if partial.exists() and not path.exists():  # cut off before it was renamed
                 _finish(partial, path)
@@ -71,9 +71,9 @@ def on_disk(
             require_disk(job, path.parent)
             partial.unlink(missing_ok=True)
             grid = Grid(*job.shape, function.tile, job.symmetric)
-            header = Header(job.key, grid, job.dtype, {**job.description, **(about or {})})
+            header = JournalHeader(job.key, grid, job.dtype, {**job.description, **(about or {})})
             _make(partial, header)
-            ledger = Ledger.begin(file, header)
+            ledger = TileJournal.begin(file, header)
         try:
             _fill(job, function, partial, ledger, progress)
         except InvalidInput:  # inputs that overflow: nothing to go on with
@@ -127,8 +127,8 @@ def verified(path: Path) -> Float[np.ndarray, "n n2"] | None:
         the matrix, read-only; None if there is none, or a damaged one.
     """
     try:
-        with ledger_path(path).open("rb") as file:
-            ledger = Ledger.read(file)
+        with journal_path(path).open("rb") as file:
+            ledger = TileJournal.read(file)
             if ledger is None:
                 return None
             grid = ledger.header.grid
@@ -147,7 +147,7 @@ def _mapped(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> Float[np.nda
     return np.memmap(file, dtype, "r", len(header), shape)
 
 
-def _fill(job: Job, function: Any, partial: Path, ledger: Ledger, progress: ProgressCallback) -> None:
+def _fill(job: KernelJob, function: Any, partial: Path, ledger: TileJournal, progress: ProgressCallback) -> None:
     grid = ledger.header.grid
     offset = len(_array_header(job.dtype, job.shape))
     with partial.open("rb") as file:
@@ -181,7 +181,7 @@ def _put(file: IO[bytes], offset: int, n2: int, rows: slice, columns: slice, blo
         file.write(np.ascontiguousarray(values).data)
 
 
-def _make(partial: Path, header: Header) -> None:
+def _make(partial: Path, header: JournalHeader) -> None:
     """A file of the final size, whose content is still to come."""
     with partial.open("wb") as file:
         file.write(_array_header(header.dtype, (header.grid.n, header.grid.n2)))
@@ -190,7 +190,7 @@ def _make(partial: Path, header: Header) -> None:
         os.fsync(file.fileno())
 
 
-def _has_room(partial: Path, header: Header) -> bool:
+def _has_room(partial: Path, header: JournalHeader) -> bool:
     try:
         with partial.open("rb") as file:
             return _mapped(file, header.dtype, (header.grid.n, header.grid.n2)) is not None
@@ -230,7 +230,7 @@ def require_place(path: Path) -> None:
         raise InvalidInput("path", f"{path.parent} is no folder that can be written to", "Name another one.")
 
 
-def _refuse_others(path: Path, partial: Path, ledger: Ledger | None, key: str) -> None:
+def _refuse_others(path: Path, partial: Path, ledger: TileJournal | None, key: str) -> None:
     if path.exists():
         raise InvalidInput(
             "path", f"{path} exists and is not the whole kernel of this call", "Remove it, or name another file."
@@ -239,5 +239,5 @@ def _refuse_others(path: Path, partial: Path, ledger: Ledger | None, key: str) -
         raise InvalidInput(
             "path",
             f"{partial} is the beginning of another kernel (other inputs, architecture, get or dtype)",
-            f"Repeat the call that began it, or remove it and {ledger_path(path)}, or name another file.",
+            f"Repeat the call that began it, or remove it and {journal_path(path)}, or name another file.",
         )

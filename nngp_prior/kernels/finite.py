@@ -16,8 +16,8 @@ from jaxtyping import Float
 from nngp_prior.architectures import FromNetwork, layers_of, network_of
 from nngp_prior.architectures.layers import Dense
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.kernel import MonteCarlo
 
 _LARGEST = 2**24  # numbers in the largest array of one network's forward pass, 128 MiB
 _GROUP = 2**23  # numbers that the features or the weights of networks drawn together may take, 64 MiB

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.text import one_line
 from nngp_prior.versions import versions
 
@@ -28,7 +28,7 @@ _CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class KernelJob:
     """A kernel matrix that is to be computed; made by :meth:`of`.
 
     Attributes:
@@ -49,7 +49,7 @@ class Job:
         return one_line(self)
 
     @classmethod
-    def of(cls, architecture: Architecture, X: ArrayLike, X2: ArrayLike | None, get: str, dtype: str) -> Job:
+    def of(cls, architecture: Architecture, X: ArrayLike, X2: ArrayLike | None, get: str, dtype: str) -> KernelJob:
         """Check all arguments.
 
         Args:

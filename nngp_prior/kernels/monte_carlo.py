@@ -33,9 +33,9 @@ from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
 
 _COMPILING = 3.0  # seconds
@@ -81,7 +81,7 @@ class MonteCarloKernel:
         return np.sqrt(spread / ((len(self.sums) - 1) * self.sizes.sum()))
 
     @cached_property
-    def added(self) -> float:
+    def diagonal_shift(self) -> float:
         """What the ridge adds to the diagonal."""
         c = self.specification.ridge
         return float(np.mean(self.K.diagonal())) * c / (1 + c)

@@ -26,18 +26,18 @@ from jaxtyping import Float
 
 from nngp_prior.architectures.layers import Dense, Layers
 from nngp_prior.errors import InvalidInput
-from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
-from nngp_prior.kernels.stages import (
+from nngp_prior.kernels.compiled_layers import (
     ALL_PIXELS,
     EQUAL_PIXELS,
     VECTORS,
-    State,
+    LayerState,
     dropping_pairs,
     follow,
     nanoseconds,
     sizes,
     stages_of,
 )
+from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 
 Get = Literal["nngp", "ntk"]
 
@@ -46,7 +46,7 @@ _FROM_MEMORY = 0.4  # times as long as from the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
 
 
-class Prepared(NamedTuple):
+class PreparedInputs(NamedTuple):
     """What tiles need of their inputs; all arrays have the inputs as first axis, so that a tile's are slices.
 
     Attributes:
@@ -87,7 +87,7 @@ class KernelFunction:
         # Layers alike are compiled once.
         self.compiling = 0.3 + 0.15 * (1 + 0.3 * self._tangent) * len({(str(stage), size) for stage, size in stages})
 
-    def prepare(self, X: np.ndarray) -> Prepared:
+    def prepare(self, X: np.ndarray) -> PreparedInputs:
         """What an input gives alone, once.
 
         Args:
@@ -103,9 +103,9 @@ class KernelFunction:
         with self._precision():
             parts = [self._own(filled[start : start + size]) for start in range(0, n, size)]
         terms, own = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
-        return Prepared(X, terms, own)
+        return PreparedInputs(X, terms, own)
 
-    def between(self, P: Prepared, P2: Prepared) -> Float[np.ndarray, "n n2"]:
+    def between(self, P: PreparedInputs, P2: PreparedInputs) -> Float[np.ndarray, "n n2"]:
         """The kernel of each input of one tile with each of another.
 
         Args:
@@ -130,7 +130,7 @@ class KernelFunction:
                 blocks.append(np.asarray(self._result(K, (given, columns))[0]))
         return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
-    def within(self, P: Prepared) -> Float[np.ndarray, "n n"]:
+    def within(self, P: PreparedInputs) -> Float[np.ndarray, "n n"]:
         """The kernel of the inputs of one tile with each other.
 
         Args:
@@ -152,7 +152,7 @@ class KernelFunction:
         return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[..., 0, :], -1, 0), (terms, K))
 
     def _result(self, K: Array, given: tuple[Any, Any] | None) -> tuple[Array, Any]:
-        state, terms = follow(self._stages, State(K, jnp.zeros_like(K) if self._tangent else None), given)
+        state, terms = follow(self._stages, LayerState(K, jnp.zeros_like(K) if self._tangent else None), given)
         return state.K if state.Θ is None else state.Θ, terms
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.copies import Copies
-from nngp_prior.kernels.job import Job
+from nngp_prior.kernels.job import KernelJob
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 
 
@@ -85,7 +85,7 @@ def _side(n: int, tile: int) -> int:
     return math.ceil(n / math.ceil(n / tile))
 
 
-def function_of(job: Job) -> Any:
+def function_of(job: KernelJob) -> Any:
     """The compiled recursion of a job's kernel: JAX is loaded when there is something to compute, not before."""
     from nngp_prior.architectures import layers_of
     from nngp_prior.kernels.recursion import kernel_function
@@ -94,7 +94,7 @@ def function_of(job: Job) -> Any:
 
 
 def compute(
-    job: Job,
+    job: KernelJob,
     function: Any,
     grid: Grid,
     places: Sequence[int],
@@ -128,7 +128,7 @@ def compute(
     yield from _compute(job, function, grid, places, finished)
 
 
-def _whole(job: Job, function: Any) -> Float[np.ndarray, "n n2"]:
+def _whole(job: KernelJob, function: Any) -> Float[np.ndarray, "n n2"]:
     """A small kernel, whatever copies its inputs have."""
     K, grid = np.empty(job.shape, job.dtype), Grid(*job.shape, function.tile, job.symmetric)
     for _ in _compute(
@@ -139,7 +139,7 @@ def _whole(job: Job, function: Any) -> Float[np.ndarray, "n n2"]:
 
 
 def _compute(
-    job: Job,
+    job: KernelJob,
     function: Any,
     grid: Grid,
     places: Sequence[int],
@@ -173,7 +173,7 @@ def _padded(part: np.ndarray, size: int) -> np.ndarray:
     return part if missing == 0 else np.concatenate([part, np.ones((missing, *part.shape[1:]))])
 
 
-def _check(job: Job, tile: Tile, block: np.ndarray) -> None:
+def _check(job: KernelJob, tile: Tile, block: np.ndarray) -> None:
     finite = np.isfinite(block)
     if finite.all():
         return

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from nngp_prior.prior.learning_curve import CurvePoint, learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised, pac_bayes_bounds
     from nngp_prior.prior.posterior import Posterior, function_posterior
+    from nngp_prior.prior.request_runner import RequestRunner
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
-    from nngp_prior.prior.workbench import Workbench
 
 __all__ = [
     "CurvePoint",
     "FunctionCounts",
     "Posterior",
-    "Workbench",
+    "RequestRunner",
     "clean_error_flipped",
     "clean_error_randomised",
     "function_posterior",
@@ -32,7 +32,7 @@ _HOMES = {
     "CurvePoint": "nngp_prior.prior.learning_curve",
     "FunctionCounts": "nngp_prior.prior.sampling",
     "Posterior": "nngp_prior.prior.posterior",
-    "Workbench": "nngp_prior.prior.workbench",
+    "RequestRunner": "nngp_prior.prior.request_runner",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
     "clean_error_randomised": "nngp_prior.prior.pac_bayes",
     "function_posterior": "nngp_prior.prior.posterior",

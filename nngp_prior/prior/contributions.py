@@ -2,10 +2,10 @@ r"""log P of a labelling as a sum over its inputs: the chain rule along an order
 
 .. math:: \log P(y) = \sum_i \log P(y_i | y_{<i})
 
-Each summand is a difference of log P of two prefixes of the order, and all prefixes are estimated with common random
-numbers (:mod:`nngp_prior.probability.paired`): with the same points and the same shares of the mixture, each with the
-sites that EP finds for its own labels. So errors of neighbours mostly cancel, and the sum is the estimate of the whole
-to rounding.
+Each summand is a difference of log P of two prefixes of the order. All prefixes are estimated with common random
+numbers (:mod:`nngp_prior.probability.common_random_numbers`): the same points and the same shares of the mixture, each
+prefix with the EP sites of its own labels. Errors of neighbours mostly cancel, and the sum is the estimate of the
+whole to rounding.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.posterior import smc_of
 from nngp_prior.probability import prepare
 from nngp_prior.probability.checks import as_matrix
+from nngp_prior.probability.common_random_numbers import LabellingRun, labels_kept, log_ratio, run_labelling, seed_of
 from nngp_prior.probability.cost import memory_needed, seconds_needed
-from nngp_prior.probability.paired import Run, labels_kept, log_ratio, run_labelling, seed_of
-from nngp_prior.probability.prepared import PreparedKernel, blas_for, leading_part
+from nngp_prior.probability.factored_kernel import FactoredKernel, blas_for, leading_part
 from nngp_prior.progress import Progress, ProgressOption
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.text import one_line
 
 
@@ -116,13 +116,13 @@ def contributions(
 
 
 def _run(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: np.ndarray,
     parameters: SMC,
     seed: int,
     dimensions: int,
     shares: np.ndarray | None = None,
-) -> Run:
+) -> LabellingRun:
     with blas_for(kernel.n):
         return run_labelling(
             kernel, labels_kept(kernel, labels), parameters, seed, dimensions, _progress.ignore, shares
@@ -130,11 +130,11 @@ def _run(
 
 
 def _prefixes(
-    kernel: PreparedKernel, parameters: SMC, ends: Integer[np.ndarray, " prefixes"]
-) -> Iterator[PreparedKernel]:
+    kernel: FactoredKernel, parameters: SMC, ends: Integer[np.ndarray, " prefixes"]
+) -> Iterator[FactoredKernel]:
     """Kernels of prefixes: parts of the one that there is, unless K is so near to singular that it was pivoted."""
     pivoted = not np.array_equal(kernel.kept, np.arange(kernel.n))
-    same_noise = parameters.model_copy(update={"noise_variance": kernel.added, "jitter": 0.0})
+    same_noise = parameters.model_copy(update={"noise_variance": kernel.diagonal_shift, "jitter": 0.0})
     for end in ends.tolist():
         yield prepare(kernel.K[:end, :end], same_noise) if pivoted else leading_part(kernel, end)
 

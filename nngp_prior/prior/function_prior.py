@@ -14,10 +14,10 @@ from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressOption, shown
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.kernel import MonteCarlo
-from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.kernel import MonteCarlo
+from nngp_prior.schemas.specs.labels import check_labels_for
 
 
 def log_prior(

@@ -46,9 +46,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.bound import BoundName, PacBayesBound
-from nngp_prior.schemas.data import Corruption, Randomise
-from nngp_prior.schemas.estimate import Estimate, Exact
+from nngp_prior.schemas.results.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.results.estimate import Estimate, Exact
+from nngp_prior.schemas.specs.data import Corruption, Randomise
 
 _MEAN = "mean error of the functions of the posterior (the prior given the training labels)"
 _DRAW = "error of one function drawn from the posterior"
@@ -168,10 +168,10 @@ def pac_bayes_bounds(
     of_estimator = delta * estimator_share if is_bound and not isinstance(estimate.evidence, Exact) else 0.0
     log_p = min(estimate.value if lower is None else lower, 0.0)
     conditions = [_EXAMPLES, _PRIOR, _POSTERIOR]
-    if estimate.added:
+    if estimate.diagonal_shift:
         conditions.append(
-            f"prior and posterior are those of K + cI, c = {estimate.added:g}: functions with independent noise of "
-            "variance c, and no input twice among the examples"
+            f"prior and posterior are those of K + cI, c = {estimate.diagonal_shift:g}: functions with independent "
+            "noise of variance c, and no input twice among the examples"
         )
     if not is_bound:
         conditions.append(f"not a bound: {estimate.method} has no rigorous lower bound on P here; use smc on K itself")
@@ -188,7 +188,7 @@ def pac_bayes_bounds(
             delta=delta - of_estimator,
             delta_estimator=of_estimator,
             gamma=gamma if inequality.name == "valle-perez-louis" else None,
-            added=estimate.added,
+            diagonal_shift=estimate.diagonal_shift,
         )
         for inequality in _INEQUALITIES
     }

@@ -32,16 +32,16 @@ from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability import memory_needed, prepare, require_memory, seconds_needed
 from nngp_prior.probability.checks import as_matrix
-from nngp_prior.probability.paired import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
-from nngp_prior.probability.prepared import blas_for, leading_part
+from nngp_prior.probability.common_random_numbers import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
+from nngp_prior.probability.factored_kernel import blas_for, leading_part
 from nngp_prior.probability.rounding import with_rounding
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
-from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.estimate import Approximate, Estimate, Exact
-from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.labels import check_labels, label_array
-from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
+from nngp_prior.schemas.results.estimate import Approximate, Estimate, Exact
+from nngp_prior.schemas.results.posterior import GibbsError, Predictive, VoteError, posterior_row
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.specs.labels import check_labels, label_array
 
 _ROWS = 256  # test inputs looked at at a time
 _FEW = 20  # particles that make up a probability whose standard error they cannot tell
@@ -58,7 +58,7 @@ def posterior(
         labels: (m,) of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
         seed: of all random numbers; the same seed gives the same values on the same machine.
         progress: True to show it, or a callback, called with ``Progress`` events.
-        **options: fields of :class:`nngp_prior.schemas.estimator.SMC`, such as ``particles``, ``replicates``,
+        **options: fields of :class:`nngp_prior.schemas.specs.estimator.SMC`, such as ``particles``, ``replicates``,
             ``noise_variance`` and ``jitter`` (relative to the mean diagonal of all of K). Not ``classes`` and
             ``target_stderr``.
 
@@ -127,7 +127,7 @@ def result_row(
         progress: told of each step.
 
     Returns:
-        as :func:`nngp_prior.schemas.posterior_result.posterior_row`.
+        as :func:`nngp_prior.schemas.results.posterior.posterior_row`.
     """
     y = label_array(labels)
     found, test = Posterior(K, y[:train], parameters, seed, progress), y[train:]
@@ -166,7 +166,7 @@ class Posterior:
         log_p: the estimate of log P(S), nats, with error bar and rigorous lower bound.
         train: m.
         test: t = n - m.
-        added: c where the prior is that of K + cI, else 0.
+        diagonal_shift: c where the prior is that of K + cI, else 0.
     """
 
     def __init__(self, K: ArrayLike, labels: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
@@ -183,7 +183,7 @@ class Posterior:
         _require_room(self.train, len(matrix), parameters)
         self._parameters = parameters
         self._kernel = prepare(matrix, parameters, self.train)
-        self.added = self._kernel.added
+        self.diagonal_shift = self._kernel.diagonal_shift
         kernel = leading_part(self._kernel, self.train)
         y = labels_kept(kernel, self._labels)
         self._seed = seed_of(self._labels, seed)
@@ -280,13 +280,13 @@ class Posterior:
         epsilon = self._epsilon()[:, chosen]
         z = rng.standard_normal((kernel.rank - self._rank, int(count)))
         f = self._factor() @ np.concatenate([epsilon, z])  # of unit prior variance, of the inputs kept
-        deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.added)
+        deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.diagonal_shift)
         return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
 
     def log_probability(self, labels: ArrayLike, progress: ProgressOption = None) -> Estimate:
         """log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
 
-        Both have the same random numbers (:mod:`nngp_prior.probability.paired`).
+        Both have the same random numbers (:mod:`nngp_prior.probability.common_random_numbers`).
 
         Args:
             labels: (t,) of the test inputs.
@@ -326,7 +326,7 @@ class Posterior:
             },
             seconds=time.perf_counter() - began,
             evidence=evidence if hit else None,
-            added=self.added,
+            diagonal_shift=self.diagonal_shift,
         )
 
     def __repr__(self) -> str:
@@ -349,7 +349,7 @@ class Posterior:
             status="impossible" if value else "ok",
             message=message,
             evidence=Exact(log_p=value),
-            added=self.added,
+            diagonal_shift=self.diagonal_shift,
         )
 
     def _test_labels(self, labels: ArrayLike) -> Float[np.ndarray, " t"]:

@@ -18,8 +18,8 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.probability import compute, memory_needed, prepare, seconds_needed
 from nngp_prior.progress import Progress, ProgressCallback, ignore, without_cost
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.estimate import Approximate, Estimate
-from nngp_prior.schemas.estimator import Estimator
+from nngp_prior.schemas.results.estimate import Approximate, Estimate
+from nngp_prior.schemas.specs.estimator import Estimator
 
 BOOTSTRAPS = 20  # where nobody says how many
 
@@ -83,11 +83,11 @@ def log_probability_under(
                 "kernel_rank": kernel.rank,
                 "kernel_rank_limit": kernel.rank_limit,
                 "kernel_condition": kernel.condition,
-                "ridge": kernel.added,
+                "ridge": kernel.diagonal_shift,
             },
             "seconds": time.perf_counter() - began,
             "evidence": evidence,
-            "added": own.added + kernel.added,
+            "diagonal_shift": own.diagonal_shift + kernel.diagonal_shift,
         }
     )
 
@@ -109,8 +109,8 @@ def _notes(
     n, networks = len(kernel.K), kernel.specification.networks
     where = "in the standard error" if stderr is not None else "kernel_stderr in the diagnostics"
     notes = [f"K̃ is a mean over {networks} networks: its error is {where}, and no bound is rigorous"]
-    if kernel.added:
-        notes.append(f"estimate of K̃ + cI with c = {kernel.added:g}, the ridge")
+    if kernel.diagonal_shift:
+        notes.append(f"estimate of K̃ + cI with c = {kernel.diagonal_shift:g}, the ridge")
     remedy = "use more networks, features='penultimate' or a ridge"
     if kernel.rank < n:
         notes.append(f"K̃ has rank {kernel.rank} of {n}, and almost every labelling has P = 0: {remedy}")

@@ -24,23 +24,23 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     smc,
 )
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
-from nngp_prior.probability.differences import differences
 from nngp_prior.probability.ep import Sites
-from nngp_prior.probability.prepared import SMALL, PreparedKernel, blas_for, prepare
+from nngp_prior.probability.factored_kernel import SMALL, FactoredKernel, blas_for, prepare
+from nngp_prior.probability.multiclass import differences
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.rounding import with_rounding
-from nngp_prior.probability.warm import Start, ep_start, sites_for, start_of
+from nngp_prior.probability.warm_start import Start, ep_start, sites_for, start_of
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
-from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.results.estimate import Estimate, Exact
+from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import number_of
 
 __all__ = [
     "SMALL",
     "Cost",
-    "PreparedKernel",
+    "FactoredKernel",
     "Start",
     "compute",
     "compute_all",
@@ -81,9 +81,9 @@ def log_probability(
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: True to show it, or a callback, called with the expected cost and with ``Progress`` events.
         start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
-        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.estimator`, such as ``particles``,
-            ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of K + vI) and
-            ``jitter`` (relative to the mean diagonal).
+        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.specs.estimator`, such as
+            ``particles``, ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of
+            K + vI) and ``jitter`` (relative to the mean diagonal).
 
     Returns:
         the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
@@ -147,7 +147,7 @@ def log_probabilities(
 
 
 def _told(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     rows: list[np.ndarray],
     estimator: Estimator,
     seed: int,
@@ -160,7 +160,7 @@ def _told(
 
 
 def compute_all(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     rows: list[np.ndarray],
     estimator: Estimator,
     seed: int,
@@ -171,7 +171,7 @@ def compute_all(
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        rows: labels, as :func:`nngp_prior.schemas.labels.check_labels` gives them.
+        rows: labels, as :func:`nngp_prior.schemas.specs.labels.check_labels` gives them.
         estimator: the parameters.
         seed: of all random numbers.
         progress: called with ``Progress`` events.
@@ -194,7 +194,7 @@ def compute_all(
 
 
 def compute(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: ArrayLike,
     estimator: Estimator,
     seed: int = 0,
@@ -245,7 +245,7 @@ def compute(
                 "have: P = 0"
             ),
             evidence=Exact(log_p=-np.inf),
-            added=kernel.added,
+            diagonal_shift=kernel.diagonal_shift,
         )
     if classes is not None and kernel.m == 1 and isinstance(estimator, SMC):  # no class is before another
         return Estimate(
@@ -255,7 +255,7 @@ def compute(
             method=estimator.kind,
             diagnostics={"distinct_inputs": 1},
             evidence=Exact(log_p=-math.log(classes)),
-            added=kernel.added,
+            diagonal_shift=kernel.diagonal_shift,
         )
     content = y.astype(np.int8 if (classes or 2) < 128 else np.int64).tobytes()
     own_seed = int(generator(seed, content).integers(2**63))
@@ -271,7 +271,7 @@ def compute(
     cost = Cost(memory_needed(kernel.n, estimator), seconds_needed(kernel.n, estimator))
     tell(Progress("labellings", 0, 1, cost))
 
-    def estimate(kernel: PreparedKernel, reduced: np.ndarray, **more: Any) -> Estimate:
+    def estimate(kernel: FactoredKernel, reduced: np.ndarray, **more: Any) -> Estimate:
         if classes is not None and classes > 2:
             kernel = differences(kernel, reduced, classes)
             reduced = np.ones(kernel.m)
@@ -282,7 +282,7 @@ def compute(
         if kernel.rounding_matters and math.isfinite(found.value):
             perturbed = kernel.perturbed()
             found = with_rounding(found, estimate(perturbed, y[perturbed.kept]), kernel)
-    return found.model_copy(update={"added": kernel.added}) if kernel.added else found
+    return found.model_copy(update={"diagonal_shift": kernel.diagonal_shift}) if kernel.diagonal_shift else found
 
 
 def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: Any) -> Cost:

@@ -32,11 +32,11 @@ from scipy.special import logsumexp
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.random import generator
 from nngp_prior.probability.diagnostics import largest_for_pareto, pareto_k
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.estimate import Estimate, Replicates
-from nngp_prior.schemas.estimator import BernsteinYue
+from nngp_prior.schemas.results.estimate import Estimate, Replicates
+from nngp_prior.schemas.specs.estimator import BernsteinYue
 
 _CHUNK_BYTES = 2**26
 _REPLICATES = 256  # many small ones make the lower bound tight
@@ -47,7 +47,7 @@ _FEWEST_EFFECTIVE_DRAWS = 100
 
 @ESTIMATORS.register(BernsteinYue)
 def estimate_bernstein_yue(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: BernsteinYue, seed: int, progress: ProgressCallback
+    kernel: FactoredKernel, labels: np.ndarray, parameters: BernsteinYue, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """C0 with its spread over replicates, and the bounds; those hold whatever the draws, up to rounding.
 

@@ -36,12 +36,12 @@ def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
     return K if K.dtype == np.float32 else K.astype(np.float64, copy=False)
 
 
-def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
+def check_entries(K: Float[np.ndarray, "n n"], diagonal_shift: float) -> None:
     """Refuse a matrix that is no covariance on the face of it. One pass over K; positive definiteness is not tested.
 
     Args:
         K: a square matrix.
-        added: what is added to the diagonal before use.
+        diagonal_shift: number added to the diagonal before use.
 
     Raises:
         InvalidKernel: not finite, not symmetric, or a variance that is not positive.
@@ -56,7 +56,7 @@ def check_entries(K: Float[np.ndarray, "n n"], added: float) -> None:
             "Leave the input out (a zero vector has no label without biases), or give the network a bias.",
         )
     with np.errstate(invalid="ignore", over="ignore"):
-        deviation = np.sqrt(diagonal + added)
+        deviation = np.sqrt(diagonal + diagonal_shift)
         for rows in tiles:
             for columns in tiles[: rows.start // _TILE + 1]:
                 allowed = asymmetry * deviation[rows].min() * deviation[columns].min()

@@ -12,11 +12,11 @@ from scipy.special import log_ndtr, logsumexp
 
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.backends import correlation, row_blocks
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimate import Estimate, Exact
-from nngp_prior.schemas.estimator import ClosedForm
+from nngp_prior.schemas.results.estimate import Estimate, Exact
+from nngp_prior.schemas.specs.estimator import ClosedForm
 
 _STRUCTURE_TOLERANCE = 1e-10
 _NEGLIGIBLE = 60.0  # nats under the integrand's peak
@@ -25,7 +25,7 @@ _CHUNK = 2**20  # values of log Φ at a time
 
 @ESTIMATORS.register(ClosedForm)
 def estimate_closed_form(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: ClosedForm, seed: int, progress: ProgressCallback
+    kernel: FactoredKernel, labels: np.ndarray, parameters: ClosedForm, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """Exact log P of up to three distinct inputs, or of any number with product correlation.
 

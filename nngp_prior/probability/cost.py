@@ -10,7 +10,7 @@ from nngp_prior.errors import ResourceLimit
 from nngp_prior.numerics.backends import on_device
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.numerics.threads import cores
-from nngp_prior.schemas.estimator import (
+from nngp_prior.schemas.specs.estimator import (
     EP,
     GHK,
     SMC,
@@ -189,17 +189,17 @@ def _seconds(n: float, estimator: Estimator) -> float:
     match estimator:
         case SMC():
             particles = estimator.particles * (estimator.replicates + 8)
-            return 0.1 + 4 * n**3 / 1.5e11 + 2 * n * n * particles / 1.5e11 + n * particles * 2e-7
+            return 0.03 + 4 * n**3 / 1.5e11 + 2 * n * n * particles / 1.5e11 + n * particles * 2e-7
         case GHK():
             particles = estimator.particles * estimator.replicates
-            return 0.05 + n**3 / 3 / 1.5e11 + n * n * particles / 1.5e11 + n * particles * 1e-7
+            return 0.03 + n**3 / 3 / 1.5e11 + n * n * particles / 1.5e11 + particles * (3e-6 + n * 1.3e-8)
         case EP():
-            return 0.05 + n * 1e-4 + 8 * n**3 / 1.5e11
+            return 0.002 + n * 1e-4 + 20 * n**3 / 1.5e11
         case Laplace():
-            return 0.05 + 8 * n**3 / 1.5e11
+            return 0.002 + 8 * n**3 / 1.5e11
         case BernsteinYue():
-            return 0.05 + (n**3 + n * n * estimator.draws) / 1.5e11 + n * estimator.draws * 4e-8
+            return 0.01 + (n**3 + n * n * estimator.draws) / 1.5e11 + n * estimator.draws * 4e-8
         case Sampling():
             return 2 * n * n * estimator.draws / 1.5e11 + n * estimator.draws * 1.5e-8
         case _:
-            return 0.05 + n * 1e-4 + 5e-8 * n * n + n**3 / 3 / 1.5e11
+            return 0.01 + n * 1e-4 + 5e-8 * n * n + n**3 / 3 / 1.5e11

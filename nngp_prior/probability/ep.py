@@ -26,12 +26,12 @@ from jaxtyping import Float
 from scipy.special import log_ndtr
 
 from nngp_prior.numerics.linalg import cholesky
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.sweeps import HostSweeps, Sweeps
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import EP, SMC, more_than_two
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.estimator import EP, SMC, more_than_two
 
 _TINY = float(np.finfo(np.float32).tiny)
 # For smc, of means in standard deviations, as a root mean square. Up to so many constraints sweeps cost little beside
@@ -81,7 +81,7 @@ class EPResult:
 
 
 def expectation_propagation(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: Float[np.ndarray, " m"],
     parameters: EP | SMC,
     progress: ProgressCallback,
@@ -147,7 +147,7 @@ def stop_below(parameters: EP | SMC, constraints: int) -> float:
     return _FIRST_STOP if constraints <= _FEW_CONSTRAINTS or more_than_two(parameters) else _FIRST_STOP_OF_MANY
 
 
-def _begin(kernel: PreparedKernel, labels: np.ndarray, dtype: type[np.floating], sites: Sites | None) -> Sweeps:
+def _begin(kernel: FactoredKernel, labels: np.ndarray, dtype: type[np.floating], sites: Sites | None) -> Sweeps:
     """The state before a sweep, where the kernel's matrices are: that of the sites, or of none."""
     algebra = kernel.algebra
     if sites is None:
@@ -159,13 +159,13 @@ def _begin(kernel: PreparedKernel, labels: np.ndarray, dtype: type[np.floating],
         Sigma, mean = algebra.covariance(L, labels), labels * algebra.covariance_vector(L, labels * shift)
     if not algebra.on_device:
         return HostSweeps(Sigma, precision, shift, mean)
-    from nngp_prior.probability.device_ep import DeviceSweeps
+    from nngp_prior.probability.jax_ep import DeviceSweeps
 
     return DeviceSweeps(Sigma, precision, shift, mean)
 
 
 def _factor_of_swept(
-    Sigma: Float[np.ndarray, "m m"], kernel: PreparedKernel, labels: Float[np.ndarray, " m"]
+    Sigma: Float[np.ndarray, "m m"], kernel: FactoredKernel, labels: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m m"] | None, float]:
     """The factor that :func:`posterior_factor` would give, from the Σ that the sweeps have left; that is overwritten.
 
@@ -256,7 +256,7 @@ def _sweep_until_converged(
 
 @ESTIMATORS.register(EP)
 def estimate_ep(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: np.ndarray,
     parameters: EP,
     seed: int,
@@ -299,7 +299,7 @@ def estimate_ep(
     )
 
 
-def ep_diagnostics(kernel: PreparedKernel, result: EPResult) -> dict[str, float | int | str]:
+def ep_diagnostics(kernel: FactoredKernel, result: EPResult) -> dict[str, float | int | str]:
     """What is worth knowing of an EP run."""
     return {
         "log_z_ep": result.log_z,

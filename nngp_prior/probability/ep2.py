@@ -34,11 +34,11 @@ from scipy.linalg import get_blas_funcs
 from nngp_prior.numerics import blas
 from nngp_prior.numerics.gaussian import half_line_cumulants
 from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimate import Estimate, Status
-from nngp_prior.schemas.estimator import EP2
+from nngp_prior.schemas.results.estimate import Estimate, Status
+from nngp_prior.schemas.specs.estimator import EP2
 
 _ROWS = 256
 # From equicorrelated, squared exponential, Markov and network kernels, n = 2 to 1,000: within these limits the error
@@ -50,7 +50,7 @@ _NEGLIGIBLE_CORRECTION = 0.01  # nats
 
 @ESTIMATORS.register(EP2)
 def estimate_ep2(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: np.ndarray,
     parameters: EP2,
     seed: int,

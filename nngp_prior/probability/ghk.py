@@ -13,19 +13,19 @@ import time
 
 import numpy as np
 
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.particles import make_mixture
-from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import untwisted
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import GHK
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.estimator import GHK
 
 
 @ESTIMATORS.register(GHK)
 def estimate_ghk(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: GHK, seed: int, progress: ProgressCallback
+    kernel: FactoredKernel, labels: np.ndarray, parameters: GHK, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """The mean weight, with its spread over replicates. Visits are in the order of the inputs if K is not singular."""
     began = time.perf_counter()

@@ -29,11 +29,11 @@ from scipy.special import expit, log_expit, log_ndtr
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.gaussian import half_line_moments_array
 from nngp_prior.numerics.linalg import cholesky
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Laplace
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.estimator import Laplace
 
 _LOGISTIC_SCALE = math.sqrt(3) / math.pi  # of a logistic distribution of unit variance
 _DECREMENT_REACHED = 1e-12  # nats for each input
@@ -74,7 +74,7 @@ class Mode:
 
 @ESTIMATORS.register(Laplace)
 def estimate_laplace(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: Laplace, seed: int, progress: ProgressCallback
+    kernel: FactoredKernel, labels: np.ndarray, parameters: Laplace, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """Laplace's approximation as an estimate of log P. It has no error statement.
 
@@ -97,7 +97,7 @@ def estimate_laplace(
         )
     K = kernel.signed_correlation(labels)
     # The prepared kernel's diagonal has the noise in it; jitter stays part of the prior.
-    jitter = kernel.added - parameters.noise_variance
+    jitter = kernel.diagonal_shift - parameters.noise_variance
     K[np.diag_indices_from(K)] = (kernel.K.diagonal()[kernel.kept] + jitter) * kernel.scale**2
     if parameters.link == "probit":
         mode = find_mode(K, probit, deviation, parameters.max_iterations, progress)

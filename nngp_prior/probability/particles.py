@@ -20,9 +20,9 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from nngp_prior.numerics.random import scrambled_sobol
-from nngp_prior.probability.host import HostParticles
-from nngp_prior.probability.prepared import PreparedKernel
-from nngp_prior.probability.proposals import Block, Proposal, block_of
+from nngp_prior.probability.factored_kernel import FactoredKernel
+from nngp_prior.probability.numpy_particles import NumpyParticles
+from nngp_prior.probability.proposals import Proposal, ProposalBlock, block_of
 
 _RESAMPLE_BELOW = 0.5  # effective sample size as a part of the particles
 
@@ -62,7 +62,7 @@ class Mixture:
 
 
 def make_mixture(
-    kernel: PreparedKernel, labels: Float[np.ndarray, " m"], proposals: list[Proposal], counts: np.ndarray
+    kernel: FactoredKernel, labels: Float[np.ndarray, " m"], proposals: list[Proposal], counts: np.ndarray
 ) -> Mixture:
     """A mixture without the proposals that draw nothing; the prior stays, and one other if there is one, as guide."""
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
@@ -73,7 +73,7 @@ def make_mixture(
 
 
 @dataclass
-class Outcome:
+class ReplicateOutcome:
     """What came of some replicates.
 
     Attributes:
@@ -102,7 +102,7 @@ def run_replicates(
     step: Callable[[int], None] = lambda _: None,
     dimensions: int | None = None,
     keep: bool = False,
-) -> Outcome:
+) -> ReplicateOutcome:
     """Run independent replicates side by side, as columns of the same matrices.
 
     Args:
@@ -127,11 +127,11 @@ def run_replicates(
 
 @runtime_checkable
 class _Particles(Protocol):
-    """What :class:`nngp_prior.probability.host.HostParticles` says; ``block`` coordinates are followed at a time."""
+    """Particles of one back end; ``block`` coordinates are drawn at a time."""
 
     block: int
 
-    def follow(self, block: Block, y: np.ndarray, guide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    def follow(self, block: ProposalBlock, y: np.ndarray, guide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
     def reorder(self, columns: np.ndarray, parents: np.ndarray) -> None: ...
     def violates(self, L: Any, y: np.ndarray) -> np.ndarray: ...
     def whitened(self) -> np.ndarray: ...
@@ -140,10 +140,10 @@ class _Particles(Protocol):
 def _particles(mixture: Mixture, drawn_by: np.ndarray, log_u: np.ndarray, compiled: bool) -> _Particles:
     """Particles where the proposals' factors are."""
     if not mixture.on_device:
-        return HostParticles(mixture.proposals, drawn_by, log_u, compiled)
-    from nngp_prior.probability.device_particles import DeviceParticles
+        return NumpyParticles(mixture.proposals, drawn_by, log_u, compiled)
+    from nngp_prior.probability.jax_particles import JaxParticles
 
-    return DeviceParticles(mixture.proposals, drawn_by, log_u)
+    return JaxParticles(mixture.proposals, drawn_by, log_u)
 
 
 class _Run:
@@ -179,7 +179,7 @@ class _Run:
         self.log_z = np.zeros(self.replicates)
         self.resamplings = 0
 
-    def go(self, resample: bool, step: Callable[[int], None]) -> Outcome:
+    def go(self, resample: bool, step: Callable[[int], None]) -> ReplicateOutcome:
         mixture = self.mixture
         for start in range(0, self.rank, self.state.block):
             coordinates = slice(start, min(start + self.state.block, self.rank))
@@ -195,7 +195,7 @@ class _Run:
             self.log_target[broken > 0] = -np.inf
         log_weights = (self.log_target - self.log_start - self.log_mixture())[self.of_replicate]
         log_weights += self.log_z[:, None]
-        return Outcome(
+        return ReplicateOutcome(
             logsumexp(log_weights, axis=1) - math.log(self.particles),
             log_weights,
             self.resamplings,

@@ -11,12 +11,12 @@ from jaxtyping import Float
 
 from nngp_prior.probability.cost import MOST_PARTICLES, require_memory_for_double
 from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
-from nngp_prior.probability.particles import Outcome, make_mixture
-from nngp_prior.probability.prepared import SMALL_VARIANCE, PreparedKernel
+from nngp_prior.probability.factored_kernel import SMALL_VARIANCE, FactoredKernel
+from nngp_prior.probability.particles import ReplicateOutcome, make_mixture
 from nngp_prior.probability.proposals import USUAL_SHARES, Proposal, allocate, build_proposals, optimal_shares
 from nngp_prior.probability.replicates import judge, run_in_threads, worth_compiling
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.specs.estimator import SMC
 
 _PILOT_REPLICATES = 8
 _PROBES = 8
@@ -29,7 +29,7 @@ _CHEAP_SWEEPS = 2000  # constraints up to which a heavy tail in the pilot is
 
 
 @dataclass(frozen=True)
-class Plan:
+class ParticlePlan:
     """A mixture of proposals and the particles to draw from it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: Float[np.ndarray, " m"],
     parameters: SMC,
     seed: int,
@@ -57,7 +57,7 @@ def plan(
     start: Sites | None = None,
     on_sites: Callable[[Sites], None] | None = None,
     shares: Float[np.ndarray, " proposals"] | None = None,
-) -> Plan:
+) -> ParticlePlan:
     """Run EP and a pilot, and sweep on where the pilot's weights are poor.
 
     Args:
@@ -99,11 +99,11 @@ def plan(
     if on_sites is not None:
         on_sites(ep.sites)
     diagnostics = {**ep_diagnostics(kernel, ep), "ep_sweeps": sweeps, "proposal_precision": str(ep.L.dtype)}
-    return Plan(proposals, shares, particles, compiled, diagnostics)
+    return ParticlePlan(proposals, shares, particles, compiled, diagnostics)
 
 
 def _propose(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: Float[np.ndarray, " m"],
     parameters: SMC,
     progress: ProgressCallback,
@@ -120,7 +120,7 @@ def _propose(
     return ep, build_proposals(kernel, ep)
 
 
-def _rounding_of_weights(kernel: PreparedKernel, ep: EPResult) -> float:
+def _rounding_of_weights(kernel: FactoredKernel, ep: EPResult) -> float:
     r"""What the rounding of a proposal's factor L adds to the logarithm of a weight, as a root mean square.
 
     For g = L z, z ~ N(0, I), the proposal's quadratic form is zᵀz, and the one that EP means is gᵀ(K'⁻¹ + S) g: that of
@@ -139,21 +139,21 @@ def _rounding_of_weights(kernel: PreparedKernel, ep: EPResult) -> float:
 
 
 def _run_pilot(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: Float[np.ndarray, " m"],
     proposals: list[Proposal],
     parameters: SMC,
     seed: int,
     progress: ProgressCallback,
     compiled: bool,
-) -> list[Outcome]:
+) -> list[ReplicateOutcome]:
     """Plain importance sampling with equal shares; its particles are not used again."""
     equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
     mixture = make_mixture(kernel, labels, proposals, equal)
     return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
 
 
-def _worth_sweeping(kernel: PreparedKernel, ep: EPResult, pilot: list[Outcome], variance: float) -> bool:
+def _worth_sweeping(kernel: FactoredKernel, ep: EPResult, pilot: list[ReplicateOutcome], variance: float) -> bool:
     """True if EP still moves and the pilot's weights are uneven: very, or where sweeps cost little in the tail."""
     if not _CONVERGED <= ep.change < math.inf:
         return False
@@ -162,7 +162,7 @@ def _worth_sweeping(kernel: PreparedKernel, ep: EPResult, pilot: list[Outcome], 
     return variance > _UNEVEN
 
 
-def _optimal(pilot: list[Outcome]) -> tuple[Float[np.ndarray, " proposals"], float]:
+def _optimal(pilot: list[ReplicateOutcome]) -> tuple[Float[np.ndarray, " proposals"], float]:
     """The best shares by the pilot, and the relative variance that weights have under them."""
     log_target = np.concatenate([outcome.log_target for outcome in pilot])
     log_proposal = np.concatenate([outcome.log_proposal for outcome in pilot], axis=1)

@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 
 from nngp_prior.numerics.backends import Algebra
 from nngp_prior.probability.ep import EPResult
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 
 # β for labellings that the prior reaches by itself, whose tails matter, and for all others, where most is gained nearer
 # EP's own Gaussian.
@@ -59,13 +59,13 @@ class Proposal:
     algebra: Algebra
 
 
-def untwisted(kernel: PreparedKernel) -> Proposal:
+def untwisted(kernel: FactoredKernel) -> Proposal:
     """The prior's proposal, which knows nothing of the constraints to come; its factor is the kernel's own array."""
     zeros = np.zeros(kernel.rank)
     return Proposal(kernel.algebra.rows(kernel.L, 0, kernel.rank), zeros, zeros, zeros, kernel.algebra)
 
 
-def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
+def build_proposals(kernel: FactoredKernel, ep: EPResult) -> list[Proposal]:
     """The untwisted proposal, EP's, and EP's widened.
 
     Where EP failed, as it does on labellings that a singular kernel forbids, the untwisted one takes their place.
@@ -96,7 +96,7 @@ def build_proposals(kernel: PreparedKernel, ep: EPResult) -> list[Proposal]:
 
 
 @dataclass(frozen=True)
-class Block:
+class ProposalBlock:
     """What a block of coordinates has that does not depend on the particles, for every proposal; rows are proposals.
 
     With d = 1 - s v, z = m'/√v' = (m - ν v)/(d √v') = slope · m - offset.
@@ -124,7 +124,7 @@ class Block:
     constant: Float[np.ndarray, " proposals"]
 
 
-def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray, " size"]) -> Block:
+def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray, " size"]) -> ProposalBlock:
     """Cut one block out of all proposals.
 
     Args:
@@ -144,7 +144,7 @@ def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray,
     part = np.maximum(1 - precision * variance, _SMALLEST_OWN_PART)
     deviation = conditional_deviation / np.sqrt(part)
     slope = 1 / (part * deviation)
-    return Block(
+    return ProposalBlock(
         coordinates,
         L,
         conditional_deviation,

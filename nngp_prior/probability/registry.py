@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate
 
 # Called with a prepared kernel, the labels of the inputs kept (±1, in the order of visits, without contradictions), the
 # parameters, the labelling's own seed and a progress callback; those that run EP take ``start`` besides, its sites.

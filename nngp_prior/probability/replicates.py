@@ -12,9 +12,9 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.threads import cores, on_all_cores, processors
 from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
-from nngp_prior.probability.particles import Mixture, Outcome, run_replicates
+from nngp_prior.probability.particles import Mixture, ReplicateOutcome, run_replicates
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.estimate import Replicates, Status
+from nngp_prior.schemas.results.estimate import Replicates, Status
 
 # A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
 # alone misleads: k̂ is large on weights that hardly vary, whatever their size.
@@ -44,7 +44,7 @@ def run_in_threads(
     resample: bool = True,
     dimensions: int | None = None,
     keep: bool = False,
-) -> list[Outcome]:
+) -> list[ReplicateOutcome]:
     """Run replicates in groups, one group a core at a time.
 
     Args:
@@ -68,7 +68,7 @@ def run_in_threads(
     rank = len(mixture.proposals[0].mean)
     done, total, lock, stop = 0, rank * len(groups), threading.Lock(), threading.Event()
 
-    def run_group(group: range) -> Outcome:
+    def run_group(group: range) -> ReplicateOutcome:
         visited_before = 0
 
         def step(visited: int) -> None:
@@ -87,12 +87,12 @@ def run_in_threads(
     return [outcomes[place] for place in range(len(groups))]
 
 
-def evidence_of(outcomes: list[Outcome]) -> Replicates:
+def evidence_of(outcomes: list[ReplicateOutcome]) -> Replicates:
     """The replicates' estimates of P."""
     return Replicates(log_estimates=tuple(np.concatenate([o.log_estimates for o in outcomes]).tolist()))
 
 
-def judge(outcomes: list[Outcome]) -> tuple[Status, str, dict[str, float | int | None]]:
+def judge(outcomes: list[ReplicateOutcome]) -> tuple[Status, str, dict[str, float | int | None]]:
     """What the weights say of the error bar.
 
     Args:

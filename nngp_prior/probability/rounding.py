@@ -6,20 +6,20 @@ import math
 
 import numpy as np
 
-from nngp_prior.probability.paired import log_ratio
-from nngp_prior.probability.prepared import PERTURBATION, PreparedKernel
-from nngp_prior.schemas.estimate import Estimate, Replicates
+from nngp_prior.probability.common_random_numbers import log_ratio
+from nngp_prior.probability.factored_kernel import PERTURBATION, FactoredKernel
+from nngp_prior.schemas.results.estimate import Estimate, Replicates
 
 _VISIBLE = 0.01  # nats
 _HARMLESS = 1e4  # units of rounding that make K + cI well-defined
 
 
-def with_rounding(found: Estimate, again: Estimate, kernel: PreparedKernel) -> Estimate:
+def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> Estimate:
     """Add the effect of rounding to an error bar.
 
     Args:
         found: the estimate.
-        again: the same of :meth:`PreparedKernel.perturbed`, with the same random numbers.
+        again: the same of :meth:`FactoredKernel.perturbed`, with the same random numbers.
         kernel: of ``found``.
 
     Returns:

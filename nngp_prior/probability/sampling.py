@@ -7,18 +7,18 @@ import time
 import numpy as np
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.probability.prepared import PreparedKernel
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.estimate import Counts, Estimate
-from nngp_prior.schemas.estimator import Sampling
+from nngp_prior.schemas.results.estimate import Counts, Estimate
+from nngp_prior.schemas.specs.estimator import Sampling
 
 _CHUNK_BYTES = 2**26
 
 
 @ESTIMATORS.register(Sampling)
 def estimate_sampling(
-    kernel: PreparedKernel, labels: np.ndarray, parameters: Sampling, seed: int, progress: ProgressCallback
+    kernel: FactoredKernel, labels: np.ndarray, parameters: Sampling, seed: int, progress: ProgressCallback
 ) -> Estimate:
     """The frequency of the labelling among draws from the prior, with Clopper and Pearson's exact interval."""
     began = time.perf_counter()

@@ -14,22 +14,22 @@ from collections.abc import Callable
 import numpy as np
 
 from nngp_prior.probability.ep import Sites
-from nngp_prior.probability.particles import Outcome, make_mixture
+from nngp_prior.probability.factored_kernel import FactoredKernel
+from nngp_prior.probability.particles import ReplicateOutcome, make_mixture
 from nngp_prior.probability.plan import plan
-from nngp_prior.probability.prepared import PreparedKernel
 from nngp_prior.probability.proposals import allocate
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.estimate import Estimate, Replicates
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.results.estimate import Estimate, Replicates
+from nngp_prior.schemas.specs.estimator import SMC
 
 _GROWTH = 1.3  # more replicates than the spread so far asks for: it is itself uncertain
 
 
 @ESTIMATORS.register(SMC)
 def estimate_smc(
-    kernel: PreparedKernel,
+    kernel: FactoredKernel,
     labels: np.ndarray,
     parameters: SMC,
     seed: int,
@@ -49,7 +49,7 @@ def estimate_smc(
     particles, compiled, shares, diagnostics = planned.particles, planned.compiled, planned.shares, planned.diagnostics
     mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, particles))
     del planned
-    outcomes: list[Outcome] = []
+    outcomes: list[ReplicateOutcome] = []
     first, last = 0, parameters.replicates
     while True:
         outcomes += run_in_threads(mixture, range(first, last), seed, "replicate", progress, compiled)

@@ -112,7 +112,7 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
     return InvalidInput(field, f"got {_short(problem['input'])}", f"{message}.")
 
 
-def told(remedy: str) -> WrapValidator:
+def message_on_error(remedy: str) -> WrapValidator:
     """What is said of values of any other kind than a field's: of a union Pydantic tells what each member is not.
 
     Args:
@@ -231,7 +231,7 @@ class Specification(BaseModel):
         }
 
     @property
-    def differing(self) -> dict[str, Any]:
+    def non_default(self) -> dict[str, Any]:
         """As JSON has it, without what is as by default: all that a service need be told, an older one too.
 
         What has a kind keeps it.
@@ -239,7 +239,7 @@ class Specification(BaseModel):
         whole = self.model_dump(mode="json")
         fields = type(self).model_fields.items()
         return {
-            name: _differing(getattr(self, name), whole[name])
+            name: _non_default(getattr(self, name), whole[name])
             for name, field in fields
             if name == "kind"
             or field.is_required()
@@ -259,9 +259,9 @@ def _without_names(model: type[BaseModel], value: Any) -> InvalidInput:
     return InvalidInput(model.__name__, f"got {_short(value)} without a name", f"Name the field: {example}.{known}")
 
 
-def _differing(value: Any, whole: Any) -> Any:
+def _non_default(value: Any, whole: Any) -> Any:
     if isinstance(value, Specification):
-        return value.differing
+        return value.non_default
     if isinstance(value, tuple) and any(isinstance(part, Specification) for part in value):
-        return [_differing(part, plain) for part, plain in zip(value, whole, strict=True)]
+        return [_non_default(part, plain) for part, plain in zip(value, whole, strict=True)]
     return whole

@@ -1,14 +1,40 @@
-"""Flatness of trained networks: what they are measured by, in JAX, matrix-free."""
+"""Flatness of trained networks: measures, training and loss landscapes, in JAX and without large matrices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from nngp_prior.lazy import attributes
+from nngp_prior.schemas.measures.curvature import (
+    Eigenvalues,
+    FisherRaoNorm,
+    FisherTrace,
+    Frobenius,
+    LogDeterminant,
+    SpectralDensity,
+    Trace,
+)
+from nngp_prior.schemas.measures.gradients import (
+    ContrastRegret,
+    GradientContrast,
+    GradientDiversity,
+    GradientNoiseScale,
+    GradientStiffness,
+    NaturalContrastRegret,
+    NaturalGradientContrast,
+)
+from nngp_prior.schemas.measures.layerwise import (
+    MinimumSharpness,
+    RelativeFlatness,
+    ScaledEigenvalue,
+    WeightCurvatureIndex,
+)
+from nngp_prior.schemas.measures.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
+from nngp_prior.schemas.measures.registry import ContrastiveFlatness
+from nngp_prior.schemas.specs.landscape import Landscape
+from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
 
 if TYPE_CHECKING:
-    from nngp_prior.schemas.landscape import Landscape
-    from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
     from nngp_prior.sharpness.curvature.operators import as_scipy, empirical_fisher, ggn, hessian
     from nngp_prior.sharpness.loss_landscape import Surface, landscape
     from nngp_prior.sharpness.measurement import measure
@@ -23,16 +49,40 @@ if TYPE_CHECKING:
 __all__ = [
     "SAM",
     "SGD",
+    "ASAMSharpness",
     "Adam",
+    "ContrastRegret",
+    "ContrastiveFlatness",
+    "Eigenvalues",
     "EmpiricalRisk",
     "EntropySGD",
     "FiniteNetwork",
+    "FisherRaoNorm",
+    "FisherSAMSharpness",
+    "FisherTrace",
     "FlatnessPenalty",
+    "Frobenius",
+    "GradientContrast",
+    "GradientDiversity",
+    "GradientNoiseScale",
+    "GradientStiffness",
+    "Keskar",
     "Landscape",
+    "LogDeterminant",
+    "MinimumSharpness",
     "Momentum",
+    "NaturalContrastRegret",
+    "NaturalGradientContrast",
+    "PACBayes",
+    "RelativeFlatness",
+    "SAMSharpness",
+    "ScaledEigenvalue",
+    "SpectralDensity",
     "Surface",
+    "Trace",
     "Trained",
     "Training",
+    "WeightCurvatureIndex",
     "as_scipy",
     "attack_set",
     "empirical_fisher",
@@ -50,20 +100,15 @@ __all__ = [
     "train",
 ]
 
-# Loads JAX, but for specifications.
+# These load JAX.
 __getattr__, __dir__ = attributes(
     __name__,
     {
-        **dict.fromkeys(
-            ("SAM", "SGD", "Adam", "EntropySGD", "FlatnessPenalty", "Momentum", "Training"),
-            "nngp_prior.schemas.training",
-        ),
         **dict.fromkeys(("as_scipy", "empirical_fisher", "ggn", "hessian"), "nngp_prior.sharpness.curvature.operators"),
         **dict.fromkeys(("hidden_layers", "rescale", "rescale_nodes"), "nngp_prior.sharpness.rescaling"),
         **dict.fromkeys(("attack_set", "train"), "nngp_prior.sharpness.training.train"),
         **dict.fromkeys(("function_probability", "functions_of"), "nngp_prior.sharpness.training.trained_functions"),
         **dict.fromkeys(("Surface", "landscape"), "nngp_prior.sharpness.loss_landscape"),
-        "Landscape": "nngp_prior.schemas.landscape",
         "FiniteNetwork": "nngp_prior.sharpness.risk.networks",
         "EmpiricalRisk": "nngp_prior.sharpness.risk.empirical_risk",
         "Trained": "nngp_prior.sharpness.training.trained",

@@ -7,16 +7,17 @@ from typing import Any
 
 from nngp_prior.architectures.cost import forward_seconds
 from nngp_prior.architectures.weights import network_weights
-from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.gradients import (
+from nngp_prior.schemas.measures.curvature import Eigenvalues, Frobenius, LogDeterminant, SpectralDensity, Trace
+from nngp_prior.schemas.measures.gradients import (
     ContrastRegret,
     GradientContrast,
     InDivergence,
     NaturalContrastRegret,
     NaturalGradientContrast,
 )
-from nngp_prior.schemas.neighbourhoods import (
+from nngp_prior.schemas.measures.layerwise import RelativeFlatness, ScaledEigenvalue
+from nngp_prior.schemas.measures.neighbourhoods import (
     ITERATIONS,
     ASAMSharpness,
     FisherSAMSharpness,
@@ -24,18 +25,9 @@ from nngp_prior.schemas.neighbourhoods import (
     PACBayes,
     SAMSharpness,
 )
-from nngp_prior.schemas.sharpness import (
-    ContrastiveFlatness,
-    Eigenvalues,
-    Frobenius,
-    LogDeterminant,
-    Measure,
-    RelativeFlatness,
-    ScaledEigenvalue,
-    SpectralDensity,
-    Trace,
-)
-from nngp_prior.schemas.training import Training
+from nngp_prior.schemas.measures.registry import ContrastiveFlatness, Measure
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.training import Training
 
 _FIXED = 2**29  # the process, JAX and what it has compiled
 _CHUNKS = 2**29  # examples that are copied or worked on, and gradients of single examples

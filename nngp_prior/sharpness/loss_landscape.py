@@ -27,13 +27,13 @@ from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.landscape import Landscape, Normalisation
-from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.landscape import Landscape, Normalisation
+from nngp_prior.schemas.specs.training import LossName
 from nngp_prior.sharpness.cost import landscape_cost
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, is_error
-from nngp_prior.sharpness.risk.networks import Parameters, precisely
+from nngp_prior.sharpness.risk.networks import Parameters, high_precision
 from nngp_prior.sharpness.training.trained import described
 
 _AT_A_TIME = 16  # points in one call
@@ -194,8 +194,8 @@ def landscape(
     if file is not None and file.exists():
         before = Surface.load(file)
         if before.about != about:
-            differing = ", ".join(name for name in about if before.about.get(name) != about[name])
-            problem_ = f"{file} is of another landscape (another {differing or 'version'})"
+            others = ", ".join(name for name in about if before.about.get(name) != about[name])
+            problem_ = f"{file} is of another landscape (another {others or 'version'})"
             raise InvalidInput("path", problem_, "Name another file.")
         surface.loss[...], surface.error[...] = before.loss, before.error
     with shown(progress, "landscape") as tell:
@@ -299,7 +299,7 @@ def _fill(
     saved, own = time.perf_counter(), risk.network.architecture
     cost = None if isinstance(own, FromNetwork) else landscape_cost(own, risk.X.shape, len(missing), str(risk.dtype))
     progress(Progress("points", len(grid) - len(missing), len(grid), cost))
-    with precisely():
+    with high_precision():
         along = jnp.asarray(directions, risk.dtype)
         for first in range(0, len(missing), _AT_A_TIME):
             chosen = missing[first : first + _AT_A_TIME]

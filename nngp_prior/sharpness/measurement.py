@@ -15,11 +15,12 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, ignore, shown, without_cost
-from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.gradients import ContrastRegret, NaturalContrastRegret
-from nngp_prior.schemas.sharpness import DEFAULT, Measure, Measurement, Report, measure_of
+from nngp_prior.schemas.measures.gradients import ContrastRegret, NaturalContrastRegret
+from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
+from nngp_prior.schemas.results.sharpness import Measurement, Report
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their measures)
     contrast_regret,

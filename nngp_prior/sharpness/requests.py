@@ -13,16 +13,16 @@ from nngp_prior.data import Data
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.progress import ProgressCallback, ignore
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.request import RequestDataset, RequestLabelling, SharpnessRequest
-from nngp_prior.schemas.sharpness_result import refused_measure, sharpness_row
+from nngp_prior.schemas.requests import RequestDataset, RequestLabelling, SharpnessRequest
+from nngp_prior.schemas.results.sharpness import refused_measure, sharpness_row
+from nngp_prior.schemas.specs.architecture import FullyConnected
 from nngp_prior.schemas.weights import layout_remedy
 from nngp_prior.versions import versions
 
 
 @runtime_checkable
 class Source(Protocol):
-    """What has data, labels and arrays; :class:`nngp_prior.prior.materials.Materials`."""
+    """What has data, labels and arrays; :class:`nngp_prior.prior.request_context.RequestContext`."""
 
     def data(self, dataset: RequestDataset) -> Data:
         """A data set."""

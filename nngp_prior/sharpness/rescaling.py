@@ -19,7 +19,7 @@ from nngp_prior.architectures import FromNetwork, layers_of
 from nngp_prior.architectures.layers import Convolution, Dense, Layers, Sum
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture
+from nngp_prior.schemas.specs.architecture import PIECEWISE_LINEAR, Architecture
 
 ALPHA = 5.9
 

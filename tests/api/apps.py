@@ -21,7 +21,7 @@ from api.settings import ServerSettings
 from api.work import WORK
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.kernels.cache import KernelCache
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ignore
 
 TOKEN = "correct-horse-battery-staple"
@@ -38,7 +38,7 @@ class InProcess:
     slots, resident = 1, 0
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
-        self._bench = Workbench(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
+        self._bench = RequestRunner(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
         self.go_on = threading.Event()  # cleared by tests that want jobs to stay as they are
         self.go_on.set()
         self._ended = False

@@ -13,12 +13,11 @@ from api.work import WORK, Limits
 from nngp_prior import FullyConnected, clean_error_flipped, clean_error_randomised, kernel, learning_curve
 from nngp_prior.data import label, load
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.bound import PacBayesBound
-from nngp_prior.schemas.bound_result import BoundResult
-from nngp_prior.schemas.data import Digits, Flip, Parity, Randomise, Threshold
-from nngp_prior.schemas.request import BoundRequest
-from nngp_prior.schemas.result import Result
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import BoundRequest
+from nngp_prior.schemas.results.base import Result
+from nngp_prior.schemas.results.bound import BoundResult, PacBayesBound
+from nngp_prior.schemas.specs.data import Digits, Flip, Parity, Randomise, Threshold
 from tests.api.apps import client, npy, problem, sha256
 
 WAIT = {"Prefer": "wait=30"}
@@ -149,7 +148,7 @@ def test_requests_that_cannot_be_carried_out_are_no_jobs(
 
 
 def test_a_curve_takes_the_time_of_its_points(tmp_path: Path) -> None:
-    bench, limits = Workbench(KernelCache(tmp_path, 10**9)), Limits(2, 2**34)
+    bench, limits = RequestRunner(KernelCache(tmp_path, 10**9)), Limits(2, 2**34)
 
     def seconds(**more: Any) -> float:
         request = BoundRequest.model_validate({"dataset": {"kind": "digits", "n": 1000}, "labellings": ROWS, **more})

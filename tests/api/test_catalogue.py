@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from api.document_store import DocumentStore
 from api.problems import StorageFull
-from api.register import Register
 from api.work import WORK
 from nngp_prior.kernels import KernelCache
-from nngp_prior.schemas.architecture import ARCHITECTURES, FullyConnected
-from nngp_prior.schemas.sharpness import MEASURES_BY_KIND
+from nngp_prior.schemas.measures.registry import MEASURES_BY_KIND
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, FullyConnected
 from tests.api.apps import client, npy, problem, sha256
 
 DIGITS = {"kind": "digits", "n": 20}
@@ -112,7 +112,7 @@ def test_too_many_labellings(api: TestClient) -> None:
 
 
 def test_labels_are_counted_before_they_are_made(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nngp_prior.prior.materials.label", None)
+    monkeypatch.setattr("nngp_prior.prior.request_context.label", None)
     inputs = {"kind": "boolean", "bits": 20}
     request = {"dataset": inputs, "labellings": [{"kind": "random", "seed": seed} for seed in range(100)]}
     service = api.app.state.service  # pyright: ignore[reportAttributeAccessIssue]
@@ -173,7 +173,7 @@ def test_the_spectrum_is_computed_once(api: TestClient, kernels: KernelCache, mo
 
 
 def test_a_register_is_whole_after_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register = Register(tmp_path, 0)
+    register = DocumentStore(tmp_path, 0)
     with monkeypatch.context() as broken:
         broken.setattr("api.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(StorageFull):
@@ -185,12 +185,12 @@ def test_a_register_is_whole_after_every_write(tmp_path: Path, monkeypatch: pyte
     assert register.list() == [{"id": "a"}]
     assert register.get("b") is None
     with pytest.raises(StorageFull, match="NNGP_MIN_FREE_DISK"):
-        Register(tmp_path, 2**60).put("c", {})
+        DocumentStore(tmp_path, 2**60).put("c", {})
 
 
 @pytest.mark.parametrize("suffix", ["json", "specification"])
 def test_a_damaged_document_hides_itself_alone_and_is_written_again(tmp_path: Path, suffix: str) -> None:
-    register = Register(tmp_path, 0)
+    register = DocumentStore(tmp_path, 0)
     for key in ("a", "b"):
         assert register.put(key, {"n": 7, "key": key}, {"kind": "x"})
     path = tmp_path / f"a.{suffix}"

@@ -20,10 +20,10 @@ from api.problems import Problem
 from api.work import WORK
 from nngp_prior import log_prior
 from nngp_prior.data import load
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Digits, Explicit, Flip, Inline, RandomLabels
-from nngp_prior.schemas.estimator import EP
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.schemas.requests import EstimateRequest
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Digits, Explicit, Flip, Inline, RandomLabels
+from nngp_prior.schemas.specs.estimator import EP
 from nngp_prior.versions import versions
 from tests.api.apps import InProcess, client, npy, problem, sha256
 from tests.system.server import wait_for
@@ -316,13 +316,13 @@ def test_what_differs_from_the_defaults_is_the_same_job(api: TestClient) -> None
             estimator=EP(),
         ),
     ):
-        assert EstimateRequest.model_validate(whole.differing) == whole
+        assert EstimateRequest.model_validate(whole.non_default) == whole
         ids = {
             api.post("/v1/estimates", json=body).json()["id"]
-            for body in (whole.differing, whole.model_dump(mode="json"))
+            for body in (whole.non_default, whole.model_dump(mode="json"))
         }
         assert len(ids) == 1
-    assert whole.differing == {
+    assert whole.non_default == {
         "architecture": {"kind": "fully-connected", "depth": 1},
         "dataset": {"kind": "inline", "x": [[1.0, 2.0], [0.5, -1.0]]},
         "labellings": [
@@ -433,7 +433,7 @@ def test_rows_of_two_versions_are_never_one_result(tmp_path: Path, monkeypatch: 
     body = request(5, {"kind": "parity"}, {"kind": "constant"}, {"kind": "random"})
     older = {**versions(), "numpy": "1.0"}
     with monkeypatch.context() as before:
-        for module in ("api.routes.submissions", "api.service", "nngp_prior.prior.workbench"):
+        for module in ("api.routes.submissions", "api.service", "nngp_prior.prior.request_runner"):
             before.setattr(f"{module}.versions", lambda: older)
         with client(tmp_path, OneRow(tmp_path)) as api:
             job = f"/v1/jobs/{api.post('/v1/estimates', json=body).json()['id']}"

@@ -11,7 +11,7 @@ from nngp_prior import LocalClient
 from nngp_prior.client.http import translated
 from nngp_prior.errors import InvalidLabels, ServiceError
 from nngp_prior.kernels import KernelCache
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.apps import client, npy, problem, sha256
 
 SIGNS = np.array([[1, -1, 1, 1, -1, 1], [1, 1, 1, -1, -1, -1]], np.int8)

@@ -13,10 +13,10 @@ from nngp_prior import FullyConnected, LocalClient, kernel, posterior
 from nngp_prior.data import label, load
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.data import Digits, Parity, Threshold
-from nngp_prior.schemas.posterior_result import PosteriorResult
-from nngp_prior.schemas.request import PosteriorRequest
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import PosteriorRequest
+from nngp_prior.schemas.results.posterior import PosteriorResult
+from nngp_prior.schemas.specs.data import Digits, Parity, Threshold
 from tests.api.apps import client, npy, problem, sha256
 
 WAIT = {"Prefer": "wait=30"}
@@ -103,7 +103,7 @@ def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/posteriors?dry_run=true", json=BODY).json()
     assert cost["rows"] == 3
     request = PosteriorRequest(**BODY | {"estimator": {"kind": "smc", "particles": 1024}})
-    bench = Workbench(KernelCache(tmp_path, 10**9))
+    bench = RequestRunner(KernelCache(tmp_path, 10**9))
     plan = WORK["posteriors"].plan(request, bench, Limits(2, 10**10))
     few = WORK["posteriors"].plan(PosteriorRequest(**BODY), bench, Limits(2, 10**10))
     assert plan.bytes - few.bytes > 16 * 20 * 32 * (1024 - 32)  # the particles

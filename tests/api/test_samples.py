@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from nngp_prior import FullyConnected, complexity, sample_functions
 from nngp_prior.data import load
-from nngp_prior.schemas.data import Boolean
-from nngp_prior.schemas.sample_result import Samples
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.specs.data import Boolean
 from tests.api.apps import client, problem
 
 WAIT = {"Prefer": "wait=30"}

@@ -13,13 +13,12 @@ from nngp_prior import FullyConnected, LocalClient, Residual
 from nngp_prior.data import label, load
 from nngp_prior.errors import InvalidInput, NngpPriorError, ResourceLimit
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.data import Digits, Parity
-from nngp_prior.schemas.request import SharpnessRequest
-from nngp_prior.schemas.sharpness import Eigenvalues, Report, SAMSharpness, Trace
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import SharpnessRequest
+from nngp_prior.schemas.results.sharpness import Report, SharpnessResults
+from nngp_prior.schemas.specs.data import Digits, Parity
 from nngp_prior.schemas.weights import named_weights
-from nngp_prior.sharpness import finite_network, measure
+from nngp_prior.sharpness import Eigenvalues, SAMSharpness, Trace, finite_network, measure
 from tests.api.apps import client, npy, problem, sha256
 
 WAIT = {"Prefer": "wait=30"}
@@ -154,7 +153,7 @@ def test_measures_are_rows_of_a_job_too(api: TestClient, monkeypatch: pytest.Mon
 def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/sharpness?dry_run=true", json=BODY).json()
     assert (cost["rows"], cost["chunks"], cost["cached"]) == (3, 3, False)
-    bench = Workbench(
+    bench = RequestRunner(
         KernelCache(tmp_path, 10**9), dict(zip(BODY["weights"].values(), ARRAYS.values(), strict=True)).get
     )
 

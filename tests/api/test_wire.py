@@ -166,7 +166,7 @@ def test_labels_are_made_no_more_when_the_client_has_left(port: int, monkeypatch
         time.sleep(0.02)
         return np.ones(len(classes), np.int8)
 
-    monkeypatch.setattr("nngp_prior.prior.materials.label", slow)
+    monkeypatch.setattr("nngp_prior.prior.request_context.label", slow)
     labellings = [{"kind": "random", "seed": seed} for seed in range(2_000)]
     body = json.dumps({"dataset": {"kind": "digits", "n": 5}, "labellings": labellings}).encode()
     start = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()

@@ -9,7 +9,7 @@ import pytest
 
 from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 # φ' and φ'' at 0. ReLU's is that of PyTorch and TensorFlow; leaky ReLU's as well.
 AT_ZERO = {
@@ -30,7 +30,7 @@ def test_derivatives_at_zero(name: str) -> None:
     def activation(z: jax.Array) -> jax.Array:
         return apply([()], z)
 
-    with precisely():
+    with high_precision():
         one, zero = jnp.ones(()), jnp.zeros(())
         forward = jax.jvp(activation, (zero,), (one,))[1]
         reverse, second = jax.jvp(jax.grad(activation), (zero,), (one,))
@@ -42,7 +42,7 @@ def test_piecewise_linear_activations(name: str, slope: float) -> None:
     apply = network_of((Activation(name, slope),)).apply  # pyright: ignore[reportArgumentType]
     z = np.array([-math.inf, -2.0, -1e-300, 0.0, 1e-300, 3.0, math.inf, math.nan])
     negative = -math.inf if slope else 0.0
-    with precisely():
+    with high_precision():
         expected = [negative, -2 * slope, -1e-300 * slope, 0.0, 1e-300, 3.0, math.inf, math.nan]
         np.testing.assert_array_equal(apply([()], z), expected)
         slopes = jax.vmap(jax.grad(lambda z: apply([()], z)))(jnp.asarray(z[:-1]))

@@ -13,8 +13,8 @@ from jax import Array, lax
 
 from nngp_prior.architectures import network
 from nngp_prior.architectures.convolution import convolve
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, Residual
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, Residual
+from nngp_prior.sharpness.risk.networks import high_precision
 
 Function = Callable[[Array, Array], Array]
 
@@ -64,7 +64,7 @@ def everything(convolution: Function, x: Array, W: Array, v: tuple[Array, Array]
 def test_equals_lax_and_its_derivatives(case: tuple[Any, ...], dtype: str) -> None:
     image, inputs, outputs, size, stride, padding = case
     rng = np.random.default_rng(0)
-    with precisely():
+    with high_precision():
 
         def normal(*shape: int) -> Array:
             return jnp.asarray(rng.standard_normal(shape), dtype)
@@ -96,7 +96,7 @@ def test_equals_lax_and_its_derivatives(case: tuple[Any, ...], dtype: str) -> No
 )
 def test_networks_equal_those_of_accelerators(architecture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     init, apply = network(architecture)
-    with precisely():
+    with high_precision():
         X = jax.random.normal(jax.random.key(1), (3, 9, 10, 2))
         parameters = init(jax.random.key(0), X.shape)[1]
         here = str(jax.make_jaxpr(apply)(parameters, X))

@@ -6,7 +6,7 @@ import pytest
 
 from nngp_prior.architectures import network
 from nngp_prior.kernels import kernel
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.specs.architecture import FullyConnected
 
 X = np.random.default_rng(0).standard_normal((5, 6))
 

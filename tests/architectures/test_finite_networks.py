@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nngp_prior.architectures import network
-from nngp_prior.schemas.architecture import (
+from nngp_prior.schemas.specs.architecture import (
     Architecture,
     Convolutional,
     ConvolutionLayer,

@@ -18,7 +18,7 @@ from nngp_prior import (
 )
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ConvolutionLayer
+from nngp_prior.schemas.specs.architecture import ConvolutionLayer
 from nngp_prior.sharpness import finite_network, measure, train
 
 NETWORK = Convolutional(layers=(ConvolutionLayer(),), channels=2)

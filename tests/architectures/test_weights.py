@@ -10,7 +10,7 @@ from nngp_prior.architectures import layers_of
 from nngp_prior.architectures.weights import parameter_shapes, weights_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
-from nngp_prior.schemas.architecture import Architecture, ConvolutionLayer, PoolingLayer
+from nngp_prior.schemas.specs.architecture import Architecture, ConvolutionLayer, PoolingLayer
 from nngp_prior.sharpness import Training, finite_network, measure, train
 
 PARTS = (

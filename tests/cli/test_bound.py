@@ -6,7 +6,7 @@ import pytest
 
 from nngp_prior import FullyConnected, clean_error_flipped, clean_error_randomised, kernel, learning_curve, posterior
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import Digits, Flip, Parity, Randomise, Threshold
+from nngp_prior.schemas.specs.data import Digits, Flip, Parity, Randomise, Threshold
 from tests.cli.strict_json import parse
 
 NAMES = ["realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"]
@@ -115,7 +115,7 @@ def test_another_prior_says_so(run) -> None:
     ended = run("bound", "-n", 30, "--noise-variance", 0.5)
     assert "K + cI, c = 0.5" in ended.err
     document = parse(run("bound", "-n", 30, "--noise-variance", 0.5, "--json").out)
-    assert {found["added"] for found in document["points"][0]["bounds"]} == {0.5}
+    assert {found["diagonal_shift"] for found in document["points"][0]["bounds"]} == {0.5}
 
 
 def test_a_kernel_from_a_file(run, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from nngp_prior import (
     sample_functions,
 )
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import (
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.data import (
     Boolean,
     Cifar10,
     Dataset,
@@ -26,7 +27,6 @@ from nngp_prior.schemas.data import (
     Threshold,
     TwoClasses,
 )
-from nngp_prior.schemas.estimate import Estimate
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 from tests.data.idx_files import write_archive

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nngp_prior import log_probability
-from nngp_prior.schemas.data import Digits, OneVsRest
+from nngp_prior.schemas.specs.data import Digits, OneVsRest
 from tests.cases import digits
 from tests.cli.strict_json import parse
 

@@ -8,8 +8,8 @@ import pytest
 from nngp_prior import FullyConnected, kernel, log_prior, log_probability
 from nngp_prior.cli.common.output import nats
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import Constant, Digits, Flip, Parity, Threshold
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.data import Constant, Digits, Flip, Parity, Threshold
 from tests.cases import equicorrelated
 from tests.cli.strict_json import parse
 

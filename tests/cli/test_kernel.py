@@ -6,8 +6,8 @@ import pytest
 
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.data import load
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, Residual
-from nngp_prior.schemas.data import Digits
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, Residual
+from nngp_prior.schemas.specs.data import Digits
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 

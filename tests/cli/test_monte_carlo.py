@@ -5,8 +5,8 @@ import pytest
 
 from nngp_prior import FullyConnected, MonteCarlo, log_prior, monte_carlo_kernel
 from nngp_prior.data import label, load
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
-from nngp_prior.schemas.data import Digits, Parity
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer
+from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 

@@ -5,7 +5,7 @@ import pytest
 
 from nngp_prior import FullyConnected, kernel, posterior
 from nngp_prior.data import label, load
-from nngp_prior.schemas.data import Digits, Flip, Parity, Threshold
+from nngp_prior.schemas.specs.data import Digits, Flip, Parity, Threshold
 from tests.cases import equicorrelated
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused

@@ -14,7 +14,7 @@ import uvicorn
 from api.app import create_app
 from nngp_prior import Client, FullyConnected
 from nngp_prior.data.splits import training_sets
-from nngp_prior.schemas.data import Boolean, Digits, Flip, OneVsRest, Parity
+from nngp_prior.schemas.specs.data import Boolean, Digits, Flip, OneVsRest, Parity
 from tests.api.apps import TOKEN, InProcess, settings
 from tests.cli.strict_json import parse
 
@@ -35,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks with an attack set."""
-    from nngp_prior.schemas.training import Training
+    from nngp_prior.schemas.specs.training import Training
     from nngp_prior.sharpness import train
 
     dataset, labelling = Digits(n=20), OneVsRest(label=3)

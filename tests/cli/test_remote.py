@@ -17,7 +17,7 @@ import pytest
 from nngp_prior import Client, FullyConnected
 from nngp_prior.cli.common.remote import all_waited_for
 from nngp_prior.client import RemoteJob
-from nngp_prior.schemas.data import Digits, Parity
+from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 from tests.client.service import TOKEN, FakeService, fake_service, refuse

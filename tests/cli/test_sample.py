@@ -6,7 +6,7 @@ import pytest
 
 from nngp_prior import FullyConnected, FunctionCounts, complexity, kernel, log_probability, sample_functions
 from nngp_prior.data import load
-from nngp_prior.schemas.data import Boolean
+from nngp_prior.schemas.specs.data import Boolean
 from tests.cli.strict_json import parse
 
 OPTIONS = ("--bits", 4, "--width", 20, "--weight-std", 1, "--bias-std", 0)

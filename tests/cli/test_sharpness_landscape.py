@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nngp_prior.data.splits import training_sets
-from nngp_prior.schemas.data import Digits, OneVsRest
-from nngp_prior.schemas.landscape import Landscape
+from nngp_prior.schemas.specs.data import Digits, OneVsRest
+from nngp_prior.schemas.specs.landscape import Landscape
 from nngp_prior.sharpness.loss_landscape import Surface, landscape
 from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
@@ -18,7 +18,7 @@ DATASET, LABELLING = Digits(n=20), OneVsRest(label=3)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nngp_prior import FullyConnected
-    from nngp_prior.schemas.training import SGD, Training
+    from nngp_prior.schemas.specs.training import SGD, Training
     from nngp_prior.sharpness.training.train import train
 
     sets = training_sets(DATASET, LABELLING)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nngp_prior.data.splits import training_sets
-from nngp_prior.schemas.data import Digits, OneVsRest
-from nngp_prior.schemas.sharpness import Eigenvalues
+from nngp_prior.schemas.measures.curvature import Eigenvalues
+from nngp_prior.schemas.specs.data import Digits, OneVsRest
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
@@ -20,7 +20,7 @@ QUICK = ("--measure", "eigenvalues:largest=2,smallest=0,layer=dense 2", "--measu
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nngp_prior import FullyConnected
-    from nngp_prior.schemas.training import SGD, Training
+    from nngp_prior.schemas.specs.training import SGD, Training
     from nngp_prior.sharpness.training.train import train
 
     dataset, labelling = Digits(n=30), OneVsRest(label=3)

@@ -8,8 +8,8 @@ import pytest
 
 from nngp_prior import FullyConnected
 from nngp_prior.data.splits import training_sets
-from nngp_prior.schemas.data import Digits, OneVsRest
-from nngp_prior.schemas.training import SGD, Training
+from nngp_prior.schemas.specs.data import Digits, OneVsRest
+from nngp_prior.schemas.specs.training import SGD, Training
 from nngp_prior.sharpness.training.train import train
 from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse

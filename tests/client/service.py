@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
-from nngp_prior.schemas.bound_result import bound_row
-from nngp_prior.schemas.estimate import Approximate, Counts, Estimate
-from nngp_prior.schemas.posterior_result import GibbsError, Predictive, VoteError, posterior_row
-from nngp_prior.schemas.result import row_of
-from nngp_prior.schemas.sample_result import function_row
-from nngp_prior.schemas.sharpness import Measurement, Report
-from nngp_prior.schemas.sharpness_result import sharpness_row
+from nngp_prior.schemas.results.base import row_of
+from nngp_prior.schemas.results.bound import bound_row
+from nngp_prior.schemas.results.estimate import Approximate, Counts, Estimate
+from nngp_prior.schemas.results.posterior import GibbsError, Predictive, VoteError, posterior_row
+from nngp_prior.schemas.results.sample import function_row
+from nngp_prior.schemas.results.sharpness import Measurement, Report, sharpness_row
 
 TOKEN = "secret"
 

@@ -14,12 +14,12 @@ from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
-from nngp_prior.schemas.bound_result import BoundResults
-from nngp_prior.schemas.data import BlobData, Digits, Parity, Threshold
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest
-from nngp_prior.schemas.sample_result import Samples
-from nngp_prior.schemas.sharpness import Trace
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.measures.curvature import Trace
+from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, SampleRequest
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.sharpness import SharpnessResults
+from nngp_prior.schemas.specs.data import BlobData, Digits, Parity, Threshold
 from nngp_prior.schemas.weights import named_weights
 from tests.client.service import TOKEN, FakeService, refuse
 

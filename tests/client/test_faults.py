@@ -9,7 +9,7 @@ import pytest
 
 from nngp_prior import Client, FullyConnected
 from nngp_prior.errors import ServiceError
-from nngp_prior.schemas.data import Digits, Parity
+from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.client.service import TOKEN, FakeService, Handler, fake_service, hang_up, refuse
 
 NET = FullyConnected(depth=1)

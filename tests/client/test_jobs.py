@@ -9,7 +9,7 @@ from nngp_prior.client import as_completed
 from nngp_prior.client.status import Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Digits, Parity
+from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.client.service import FakeService, Handler
 
 NET = FullyConnected(depth=1)

@@ -9,7 +9,7 @@ import pytest
 from nngp_prior.data import label, load, load_file
 from nngp_prior.data.own_files import read_labels
 from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
-from nngp_prior.schemas.data import Boolean, Inline, OneVsRest, Parity, Threshold
+from nngp_prior.schemas.specs.data import Boolean, Inline, OneVsRest, Parity, Threshold
 from tests.data.idx_files import idx_bytes
 
 X = np.random.default_rng(0).standard_normal((6, 4))

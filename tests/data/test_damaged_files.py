@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nngp_prior.data import image_files, load, load_file
 from nngp_prior.data.datasets import Data
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.data import Cifar10, Mnist
+from nngp_prior.schemas.specs.data import Cifar10, Mnist
 from tests.data.idx_files import cifar_batch, idx_bytes, write_archive
 
 RNG = np.random.default_rng(1)

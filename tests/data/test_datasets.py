@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from nngp_prior.data import load
 from nngp_prior.data.datasets import DATASETS
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.data import Digits, FashionMnist, Mnist
+from nngp_prior.schemas.specs.data import Digits, FashionMnist, Mnist
 from tests.data.idx_files import idx_bytes, write_image_data
 
 PIXELS, CLASSES = load_digits(return_X_y=True)

@@ -8,7 +8,7 @@ import pytest
 
 from nngp_prior.data import image_files, load
 from nngp_prior.errors import DataMissing, DataUnavailable
-from nngp_prior.schemas.data import Cifar10, FashionMnist, Mnist
+from nngp_prior.schemas.specs.data import Cifar10, FashionMnist, Mnist
 from tests.data.idx_files import cifar_batch, idx_bytes, write_archive, write_image_data
 
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 
 from nngp_prior.data import label
 from nngp_prior.errors import InvalidLabels
-from nngp_prior.schemas.data import (
+from nngp_prior.schemas.specs.data import (
     Classes,
     Constant,
     Explicit,

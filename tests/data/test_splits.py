@@ -6,7 +6,7 @@ import pytest
 from nngp_prior.data import corrupted, label, load
 from nngp_prior.data.splits import training_sets
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Boolean, Classes, Digits, Flip, Parity, Threshold
+from nngp_prior.schemas.specs.data import Boolean, Classes, Digits, Flip, Parity, Threshold
 
 LABELLING = Threshold(at=5)
 

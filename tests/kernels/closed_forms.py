@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.specs.architecture import FullyConnected
 
 
 def relu_expectation(K: np.ndarray, variance: np.ndarray, variance2: np.ndarray) -> np.ndarray:

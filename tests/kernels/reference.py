@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 from tests.kernels.stax_networks import stax_of
 
 

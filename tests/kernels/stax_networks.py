@@ -18,7 +18,7 @@ from nngp_prior.architectures.layers import (
     layers_of,
 )
 from nngp_prior.architectures.neural_tangents import stax
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 
 
 def stax_of(architecture: Architecture) -> Any:

@@ -5,7 +5,7 @@ from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel
 from nngp_prior.kernels import kernel
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, FullyConnected, Residual
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, FullyConnected, Residual
 from tests.kernels.closed_forms import fully_connected
 from tests.kernels.reference import of_neural_tangents
 from tests.kernels.small import with_tiles

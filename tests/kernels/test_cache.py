@@ -11,9 +11,9 @@ from nngp_prior import FullyConnected, kernel
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels import KernelCache, job
 from nngp_prior.kernels.disk import partial_path
-from nngp_prior.kernels.ledger import ledger_path
+from nngp_prior.kernels.tile_journal import journal_path
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.architecture import Convolutional
+from nngp_prior.schemas.specs.architecture import Convolutional
 from nngp_prior.versions import versions
 from tests.kernels.small import with_tiles
 
@@ -37,7 +37,7 @@ def used(cache: KernelCache, inputs: np.ndarray, seconds: int) -> str:
     before = {entry.header.key for entry in cache.entries()}
     cache.kernel(FullyConnected(), inputs)
     (key,) = {entry.header.key for entry in cache.entries()} - before
-    os.utime(ledger_path(cache.path(key)), (seconds, seconds))
+    os.utime(journal_path(cache.path(key)), (seconds, seconds))
     return key
 
 
@@ -125,7 +125,7 @@ def test_a_damaged_entry_is_noticed_and_computed_again(cache: KernelCache, compu
             content.clear()
     entry.path.unlink()
     if damage == "no ledger":
-        ledger_path(entry.path).unlink()
+        journal_path(entry.path).unlink()
     if damage != "gone":
         entry.path.write_bytes(content)
     computed.clear()
@@ -149,7 +149,7 @@ def test_no_bit_of_a_ledger_or_header_changes_a_number(cache: KernelCache, X2: n
     inputs = X[:9]
     expected = np.array(cache.kernel(FullyConnected(), inputs, X2))
     (entry,) = cache.entries()
-    key, bits = entry.header.key, {ledger_path(entry.path): None, entry.path: 8 * 128}
+    key, bits = entry.header.key, {journal_path(entry.path): None, entry.path: 8 * 128}
     for path, end in bits.items():
         for bit in range(0, end or 8 * path.stat().st_size, 5):
             flipped(path, bit)
@@ -172,7 +172,7 @@ def test_a_damaged_tile_of_an_unfinished_entry_is_computed_again(
     with pytest.raises(CutOffError):
         cache.kernel(FullyConnected(), X, progress=stop)
     (entry,) = cache.entries()
-    partial, ledger = partial_path(entry.path), ledger_path(entry.path)
+    partial, ledger = partial_path(entry.path), journal_path(entry.path)
     marks = ledger.stat().st_size - 8 * TILES
     match where:
         case "tile":
@@ -189,7 +189,7 @@ def test_a_damaged_tile_of_an_unfinished_entry_is_computed_again(
 def test_what_has_no_ledger_that_can_be_read_goes_first(cache: KernelCache) -> None:
     cache.kernel(FullyConnected(), X)
     (entry,) = cache.entries()
-    flipped(ledger_path(entry.path), 100)
+    flipped(journal_path(entry.path), 100)
     assert cache.entries() == []
     assert cache.path(entry.header.key).exists()
     cache.kernel(FullyConnected(), X + 1)

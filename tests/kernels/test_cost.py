@@ -9,7 +9,7 @@ from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.recursion import kernel_function
 from nngp_prior.kernels.tiles import Grid
-from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer
+from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, ConvolutionLayer
 from tests.kernels.small import with_tiles
 
 TWO = (ConvolutionLayer(),) * 2

@@ -15,8 +15,8 @@ import pytest
 from nngp_prior import FullyConnected, kernel
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels import disk, tiles
-from nngp_prior.kernels.ledger import Ledger, header_beside, ledger_path
 from nngp_prior.kernels.locks import locked
+from nngp_prior.kernels.tile_journal import TileJournal, header_beside, journal_path
 from nngp_prior.progress import Progress
 from tests.kernels.small import with_tiles
 
@@ -59,7 +59,7 @@ def test_a_file_is_what_memory_would_be(path: Path, computed: list, others: tupl
     assert K.dtype == dtype
     assert np.array_equal(K, expected)
     assert np.array_equal(np.load(path), expected)
-    assert sorted(path.parent.iterdir()) == [path, ledger_path(path)]
+    assert sorted(path.parent.iterdir()) == [path, journal_path(path)]
     again = kernel(FullyConnected(), X, *others, dtype=dtype, path=str(path))
     assert np.array_equal(again, expected)
     assert len(computed) == 2 * count
@@ -116,8 +116,8 @@ def test_a_process_that_is_killed_loses_no_finished_tile(path: Path, monkeypatch
 def finished(path: Path) -> int:
     """Number of finished tiles of a file."""
     try:
-        with ledger_path(path).open("rb") as file:
-            ledger = Ledger.read(file)
+        with journal_path(path).open("rb") as file:
+            ledger = TileJournal.read(file)
             return 0 if ledger is None else len(ledger.header.grid) - len(ledger.missing())
     except FileNotFoundError:
         return 0
@@ -141,7 +141,7 @@ def test_cut_off_before_it_was_renamed(path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_lost_or_torn_part_is_begun_again(path: Path, computed: list, part: str) -> None:
     with pytest.raises(CutOffError):
         kernel(FullyConnected(), X, path=path, progress=cut_off_after(4))
-    of = ledger_path(path) if "ledger" in part else disk.partial_path(path)
+    of = journal_path(path) if "ledger" in part else disk.partial_path(path)
     if "half" in part:
         of.write_bytes(of.read_bytes()[: of.stat().st_size // 2])
     else:
@@ -173,7 +173,7 @@ def test_another_kernel_is_refused_and_nothing_is_touched(path: Path, change: di
     with pytest.raises(InvalidInput, match="beginning of another kernel") as caught:
         kernel(**call | change)
     assert caught.value.field == "path"
-    assert str(ledger_path(path)) in caught.value.remedy
+    assert str(journal_path(path)) in caught.value.remedy
     assert partial.read_bytes() == before
     kernel(**call)
     before = path.read_bytes()
@@ -215,7 +215,7 @@ def test_inputs_that_overflow_leave_nothing(path: Path) -> None:
 @pytest.mark.usefixtures("computed")
 def test_who_comes_second_is_told(path: Path) -> None:
     path.with_name("K.npy.tiles").touch()
-    with locked(ledger_path(path), wait=False), pytest.raises(InvalidInput, match="computed by somebody else"):
+    with locked(journal_path(path), wait=False), pytest.raises(InvalidInput, match="computed by somebody else"):
         kernel(FullyConnected(), X, path=path)
     assert len(kernel(FullyConnected(), X, path=path)) == 30
 

@@ -20,7 +20,7 @@ from nngp_prior import FromNetwork, MonteCarlo, MonteCarloKernel, kernel, monte_
 from nngp_prior.architectures.neural_tangents import stax
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.architecture import (
+from nngp_prior.schemas.specs.architecture import (
     Architecture,
     Convolutional,
     ConvolutionLayer,
@@ -200,8 +200,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, m
     seen.clear()
     again = monte_carlo_kernel(LINEAR, VECTORS, ridged, state=tmp_path, progress=seen.append)
     assert [event.done for event in seen] == [6, 12, 18, 20, 22, 24, 30]
-    assert again.added == pytest.approx(0.1 * np.mean(whole.K.diagonal()), rel=1e-14)
-    assert pytest.approx(whole.K + again.added * np.eye(4), rel=1e-14) == again.K
+    assert again.diagonal_shift == pytest.approx(0.1 * np.mean(whole.K.diagonal()), rel=1e-14)
+    assert pytest.approx(whole.K + again.diagonal_shift * np.eye(4), rel=1e-14) == again.K
     assert np.array_equal(again.stderr, whole.stderr)
     for other in (monte_carlo.model_copy(update={"seed": 1}), monte_carlo.model_copy(update={"networks": 31})):
         monte_carlo_kernel(LINEAR, VECTORS, other, state=tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nngp_prior.kernels import kernel
-from nngp_prior.schemas.architecture import FullyConnected
+from nngp_prior.schemas.specs.architecture import FullyConnected
 from tests.kernels.reference import of_neural_tangents
 
 EPS = np.finfo(float).eps

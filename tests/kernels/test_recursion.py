@@ -9,7 +9,7 @@ import pytest
 from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.recursion import KernelFunction, kernel_function
-from nngp_prior.schemas.architecture import (
+from nngp_prior.schemas.specs.architecture import (
     Architecture,
     Convolutional,
     ConvolutionLayer,

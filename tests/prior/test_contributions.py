@@ -6,7 +6,7 @@ import pytest
 from nngp_prior import contributions, log_probability, posterior
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.specs.data import Threshold
 from tests.cases import digits, equicorrelated
 
 
@@ -74,4 +74,4 @@ def test_a_little_noise_on_a_singular_kernel_is_in_every_prefix() -> None:
     found = contributions(K, [1, -1, 1], noise_variance=1e-7)
     truth = [math.log(0.5), math.log(math.acos(1 / (1 + 1e-7)) / math.pi), math.log(0.5)]
     assert np.all(np.abs(found.value - truth) < 4 * found.stderr + 1e-6)
-    assert found.log_p.added == 1e-7
+    assert found.log_p.diagonal_shift == 1e-7

@@ -7,7 +7,7 @@ from nngp_prior import FullyConnected, kernel, learning_curve, log_probability, 
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Digits, Threshold
+from nngp_prior.schemas.specs.data import Digits, Threshold
 from tests.cases import digits, equicorrelated
 
 
@@ -53,7 +53,7 @@ def test_tells_its_progress_and_takes_options() -> None:
     assert told[0].cost is not None
     assert told[0].cost.seconds > 0
     assert told[1:] == [Progress("sizes", 1, 2), Progress("sizes", 2, 2)]
-    assert {point.estimate.added for point in points} == {0.5}
+    assert {point.estimate.diagonal_shift for point in points} == {0.5}
     assert {point.estimate.diagnostics["particles"] for point in points} == {16}
 
 

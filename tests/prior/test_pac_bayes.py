@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nngp_prior import clean_error_flipped, clean_error_randomised, log_probability, pac_bayes_bounds
 from nngp_prior.data.complexity.formulas import smallest_formulas
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.estimate import Approximate, Counts, Estimate, Exact, Replicates
+from nngp_prior.schemas.results.estimate import Approximate, Counts, Estimate, Exact, Replicates
 from tests.cases import equicorrelated
 
 NAMES = ["realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"]
@@ -118,16 +118,16 @@ def test_ep_above_1_is_not_taken_at_its_word() -> None:
 )
 def test_of_k_plus_ci_are_for_that_prior_and_say_so(method: str, options: dict[str, float]) -> None:
     estimate = log_probability(2 * equicorrelated(4, 0.5), [1, 1, -1, 1], method=method, **options)
-    assert estimate.added == 0.5
+    assert estimate.diagonal_shift == 0.5
     bound = pac_bayes_bounds(estimate)["realizable"]
-    assert bound.added == 0.5
+    assert bound.diagonal_shift == 0.5
     assert any("K + cI, c = 0.5" in condition for condition in bound.conditions)
 
 
 def test_of_k_itself_add_nothing() -> None:
     estimate = log_probability(equicorrelated(4, 0.5), [1, 1, -1, 1])
     bound = pac_bayes_bounds(estimate)["realizable"]
-    assert estimate.added == bound.added == 0.0
+    assert estimate.diagonal_shift == bound.diagonal_shift == 0.0
     assert not any("cI" in condition for condition in bound.conditions)
 
 

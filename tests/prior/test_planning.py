@@ -11,16 +11,16 @@ import pytest
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.data import load, outline
 from nngp_prior.kernels.cache import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.architecture import Convolutional, FullyConnected
-from nngp_prior.schemas.data import BlobData, BlobLabellings, Boolean, RandomLabels
-from nngp_prior.schemas.request import EstimateRequest, KernelRequest
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import EstimateRequest, KernelRequest
+from nngp_prior.schemas.specs.architecture import Convolutional, FullyConnected
+from nngp_prior.schemas.specs.data import BlobData, BlobLabellings, Boolean, RandomLabels
 
 SHA, OTHER = "a" * 64, "b" * 64
 
 
-def bench(folder: Path, arrays: dict[str, np.ndarray], planning: bool = True) -> Workbench:
-    return Workbench(KernelCache(folder, 10**9), arrays.__getitem__, planning=planning)
+def bench(folder: Path, arrays: dict[str, np.ndarray], planning: bool = True) -> RequestRunner:
+    return RequestRunner(KernelCache(folder, 10**9), arrays.__getitem__, planning=planning)
 
 
 def peak(call: Callable[[], Any]) -> int:
@@ -41,7 +41,7 @@ def test_labellings_are_counted_without_a_list(tmp_path: Path) -> None:
         looked.append(sha256)
         return arrays[sha256]
 
-    planned = Workbench(KernelCache(tmp_path, 10**9), blobs, planning=True)
+    planned = RequestRunner(KernelCache(tmp_path, 10**9), blobs, planning=True)
     many, one, random = BlobLabellings(sha256=SHA), BlobLabellings(sha256=OTHER), RandomLabels()
     labellings = (random, many, one, *[many] * 1000)
     places = planned.places(labellings)
@@ -62,7 +62,7 @@ def test_labellings_are_counted_without_a_list(tmp_path: Path) -> None:
 
 def test_the_search_for_a_labelling_that_can_be_used_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of nothing but wrong rows is accepted where finding that out would take long."""
-    monkeypatch.setattr("nngp_prior.prior.workbench._SEARCHED", 10)
+    monkeypatch.setattr("nngp_prior.prior.request_runner._SEARCHED", 10)
     X, Y = np.eye(5), np.full((3, 5), 7, np.int8)
     planned = bench(tmp_path, {SHA: X, OTHER: Y})
     request = EstimateRequest(dataset=BlobData(sha256=SHA), labellings=(BlobLabellings(sha256=OTHER),))

@@ -12,7 +12,7 @@ from nngp_prior import FullyConnected, function_posterior, kernel, log_probabili
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Digits, Threshold
+from nngp_prior.schemas.specs.data import Digits, Threshold
 from tests.cases import digits, equicorrelated
 from tests.probability.oracles import all_labellings
 
@@ -224,13 +224,17 @@ def test_a_kernel_of_low_rank() -> None:
 def test_noise_is_on_training_and_test_inputs() -> None:
     K, labels = digits(40, Threshold(at=5))
     noisy = posterior(K, labels[:30], noise_variance=0.5)
-    added = posterior(K + 0.5 * np.eye(40), labels[:30])
+    diagonal_shift = posterior(K + 0.5 * np.eye(40), labels[:30])
     jittered = posterior(K, labels[:30], jitter=0.5 / np.mean(np.diagonal(K)))
-    for other in (added, jittered):
+    for other in (diagonal_shift, jittered):
         np.testing.assert_allclose(noisy.predictive().value, other.predictive().value, atol=1e-9)
         np.testing.assert_allclose(noisy.samples(3), other.samples(3), atol=1e-9)
         assert noisy.log_probability(labels[30:]).value == pytest.approx(other.log_probability(labels[30:]).value)
-    assert (noisy.added, noisy.log_p.added, noisy.log_probability(labels[30:]).added) == (0.5, 0.5, 0.5)
+    assert (noisy.diagonal_shift, noisy.log_p.diagonal_shift, noisy.log_probability(labels[30:]).diagonal_shift) == (
+        0.5,
+        0.5,
+        0.5,
+    )
     assert "K + cI" in noisy.log_probability(labels[30:]).message
     K[35], K[:, 35] = K[0], K[:, 0]
     K[35, 35] = K[0, 0]

@@ -22,7 +22,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.uncertain_kernel import log_probability_under
 from nngp_prior.probability import estimator_of
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((12, 6))
@@ -151,7 +151,7 @@ def test_a_ridge_is_reported() -> None:
     found = log_prior(NETWORK, X, LABELS, kernel=MonteCarlo(networks=8, ridge=0.1), method="ep", bootstraps=2)
     K = monte_carlo_kernel(NETWORK, X, MonteCarlo(networks=8))
     assert found.diagnostics["ridge"] == pytest.approx(0.1 * np.mean(K.K.diagonal()))
-    assert found.added == found.diagnostics["ridge"]
+    assert found.diagonal_shift == found.diagnostics["ridge"]
     assert "estimate of K̃ + cI" in found.message
 
 

@@ -6,7 +6,7 @@ import pytest
 from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel
 from nngp_prior.probability.bernstein_yue import jensen_bound
-from nngp_prior.schemas.data import Constant, RandomLabels
+from nngp_prior.schemas.specs.data import Constant, RandomLabels
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 
 

@@ -9,14 +9,14 @@ from scipy.special import log_ndtr, logsumexp
 from nngp_prior import log_probabilities, log_probability
 from nngp_prior.data import label, load
 from nngp_prior.kernels import kernel
-from nngp_prior.probability.differences import differences
-from nngp_prior.probability.prepared import prepare
+from nngp_prior.probability.factored_kernel import prepare
+from nngp_prior.probability.multiclass import differences
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Classes, Digits, Mnist
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Classes, Digits, Mnist
+from nngp_prior.schemas.specs.estimator import SMC
 from tests.cases import equicorrelated
 
 

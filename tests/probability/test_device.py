@@ -9,11 +9,11 @@ import nngp_prior.probability.cost
 from nngp_prior import estimate_cost, log_probability
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.probability.ep import EPResult, expectation_propagation
-from nngp_prior.probability.prepared import prepare
+from nngp_prior.probability.factored_kernel import prepare
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.data import RandomLabels, Threshold
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import SMC
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.data import RandomLabels, Threshold
+from nngp_prior.schemas.specs.estimator import SMC
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 
 

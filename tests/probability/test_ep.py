@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import log_probabilities, log_probability
-from nngp_prior.schemas.data import Constant, OneVsRest, Parity, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, OneVsRest, Parity, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, mnist
 from tests.probability.oracles import sequential_ep
 

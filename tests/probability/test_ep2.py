@@ -9,7 +9,7 @@ from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput
 from nngp_prior.probability.ep import EPResult, Sites
 from nngp_prior.probability.ep2 import correction_terms
-from nngp_prior.schemas.data import Constant, OneVsRest, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, OneVsRest, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 
 _PRECISE = {"precision": "float64", "tolerance": 1e-9}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import log_probability
-from nngp_prior.schemas.data import RandomLabels
+from nngp_prior.schemas.specs.data import RandomLabels
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 
 

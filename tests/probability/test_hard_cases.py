@@ -11,7 +11,7 @@ from scipy.special import log_ndtr, logsumexp
 from nngp_prior import Estimate, log_probability
 from nngp_prior.errors import InvalidKernel
 from nngp_prior.probability.closed_form import log_orthant_product, orthant_3
-from nngp_prior.schemas.data import Constant, Flip, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, Flip, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, product_correlated, product_loadings
 
 _METHODS = ["smc", "ep", "ep2", "laplace", "ghk", "bernstein-yue", "sampling", "closed-form"]

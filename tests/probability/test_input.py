@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import nngp_prior.probability.prepared
+import nngp_prior.probability.factored_kernel
 from nngp_prior import estimate_cost, log_probabilities, log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel, InvalidLabels, ResourceLimit
 from nngp_prior.probability import ep_start

@@ -10,7 +10,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.specs.data import Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels
 
 _LINKS = {"probit": log_ndtr, "logistic": lambda z: log_expit(z * math.pi / math.sqrt(3))}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from nngp_prior import log_probability
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate
 
 _EP = {"precision": "float64", "tolerance": 1e-9, "max_sweeps": 500}
 _ERRORS = 5  # standard errors, of Student's t with 31 degrees of freedom: one false alarm in 50,000

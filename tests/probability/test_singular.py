@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 
 from nngp_prior import FullyConnected, kernel, log_probabilities, log_probability
-from nngp_prior.schemas.data import Threshold
+from nngp_prior.schemas.specs.data import Threshold
 from tests.cases import digits
 from tests.probability.oracles import all_labellings
 

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from nngp_prior import log_probabilities, log_probability
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Constant, OneVsRest, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, OneVsRest, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 from tests.probability.oracles import all_labellings
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.data import (
+from nngp_prior.schemas.specs.data import (
     Boolean,
     Cifar10,
     Classes,

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest, t
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.estimate import Counts, Estimate, Exact, Replicates
+from nngp_prior.schemas.results.estimate import Counts, Estimate, Exact, Replicates
 
 INF = math.inf
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nngp_prior import log_probability, pac_bayes_bounds
-from nngp_prior.schemas.bound_result import BoundResult, BoundResults, bound_row
-from nngp_prior.schemas.estimate import Counts, Estimate
-from nngp_prior.schemas.result import refused_row
-from nngp_prior.schemas.sample_result import Samples, function_row
+from nngp_prior.schemas.results.base import refused_row
+from nngp_prior.schemas.results.bound import BoundResult, BoundResults, bound_row
+from nngp_prior.schemas.results.estimate import Counts, Estimate
+from nngp_prior.schemas.results.sample import Samples, function_row
 from tests.cases import equicorrelated
 
 ESTIMATES = [log_probability(equicorrelated(n, 0.5), [1] * n) for n in (3, 6)]

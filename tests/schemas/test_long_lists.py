@@ -7,10 +7,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Explicit, Inline
 from nngp_prior.schemas.lists import ENOUGH
 from nngp_prior.schemas.pieces import decode, encode, pieces
-from nngp_prior.schemas.request import BoundRequest, EstimateRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.specs.data import Explicit, Inline
 from nngp_prior.schemas.text import short
 
 MANY = 5_000

@@ -9,8 +9,8 @@ import pytest
 
 from nngp_prior import log_probability
 from nngp_prior.errors import NngpPriorError
-from nngp_prior.schemas.estimate import Approximate, Estimate
-from nngp_prior.schemas.result import Result, Results, refused_row, row_of
+from nngp_prior.schemas.results.base import Result, Results, refused_row, row_of
+from nngp_prior.schemas.results.estimate import Approximate, Estimate
 from tests.cases import equicorrelated
 
 ESTIMATE = log_probability(equicorrelated(6, 0.5), [1, 1, -1, 1, 1, -1])

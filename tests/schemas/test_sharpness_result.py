@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from nngp_prior.errors import NngpPriorError
-from nngp_prior.schemas.result import refused_row
-from nngp_prior.schemas.sharpness import Measurement, Report
-from nngp_prior.schemas.sharpness_result import SharpnessResults, refused_measure, sharpness_row
+from nngp_prior.schemas.results.base import refused_row
+from nngp_prior.schemas.results.sharpness import Measurement, Report, SharpnessResults, refused_measure, sharpness_row
 
 TRACE = Measurement(measure="trace", name="trace", value=2.5, stderr=0.5, options={"probes": 9}, gradients=18)
 LARGEST = Measurement(measure="eigenvalues", name="lambda_max", value=math.inf, status="not-finite", message="Large.")

@@ -15,9 +15,15 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.probability import estimator_of
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, FullyConnected, PoolingLayer, Residual
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.data import (
+from nngp_prior.schemas.specs.architecture import (
+    Convolutional,
+    ConvolutionLayer,
+    FullyConnected,
+    PoolingLayer,
+    Residual,
+)
+from nngp_prior.schemas.specs.data import (
     Constant,
     Dataset,
     Digits,
@@ -30,7 +36,7 @@ from nngp_prior.schemas.data import (
     RandomLabels,
     Threshold,
 )
-from nngp_prior.schemas.estimator import (
+from nngp_prior.schemas.specs.estimator import (
     EP,
     EP2,
     SMC,
@@ -41,8 +47,8 @@ from nngp_prior.schemas.estimator import (
     Laplace,
     Sampling,
 )
-from nngp_prior.schemas.kernel import MonteCarlo
-from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
+from nngp_prior.schemas.specs.kernel import MonteCarlo
+from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, FlatnessPenalty, Momentum, Training
 
 # A specification, and for each of its fields but the kind a value that it does not have.
 _OF_NETWORKS: dict[str, object] = {

@@ -11,8 +11,16 @@ import numpy as np
 from scipy.optimize import minimize
 
 from nngp_prior import FromNetwork, FullyConnected
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
-from nngp_prior.schemas.gradients import (
+from nngp_prior.schemas.measures.curvature import (
+    Eigenvalues,
+    FisherRaoNorm,
+    FisherTrace,
+    Frobenius,
+    LogDeterminant,
+    SpectralDensity,
+    Trace,
+)
+from nngp_prior.schemas.measures.gradients import (
     ContrastRegret,
     GradientContrast,
     GradientDiversity,
@@ -21,25 +29,18 @@ from nngp_prior.schemas.gradients import (
     NaturalContrastRegret,
     NaturalGradientContrast,
 )
-from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
-from nngp_prior.schemas.sharpness import (
-    ContrastiveFlatness,
-    Eigenvalues,
-    FisherRaoNorm,
-    FisherTrace,
-    Frobenius,
-    LogDeterminant,
-    Measure,
+from nngp_prior.schemas.measures.layerwise import (
     MinimumSharpness,
     RelativeFlatness,
     ScaledEigenvalue,
-    SpectralDensity,
-    Trace,
     WeightCurvatureIndex,
 )
+from nngp_prior.schemas.measures.neighbourhoods import ASAMSharpness, FisherSAMSharpness, Keskar, PACBayes, SAMSharpness
+from nngp_prior.schemas.measures.registry import ContrastiveFlatness, Measure
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer
 from nngp_prior.sharpness.risk.chunked_inputs import Read
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from nngp_prior.sharpness.risk.networks import finite_network, high_precision
 
 
 class Case(NamedTuple):
@@ -154,7 +155,7 @@ def dense(risk: EmpiricalRisk, matrix: str = "hessian") -> np.ndarray:
     def outputs(theta: jax.Array) -> jax.Array:
         return risk.network.forward(risk.unravel(theta), X)
 
-    with precisely():
+    with high_precision():
         f, J = np.asarray(outputs(theta)), np.asarray(jax.jit(jax.jacrev(outputs))(theta))
         if risk.loss_name == "mse":
             first, second = 2 * (f - y), np.full(len(y), 2.0)
@@ -177,7 +178,7 @@ def dense_gradients(risk: EmpiricalRisk) -> np.ndarray:
     def outputs(theta: jax.Array) -> jax.Array:
         return risk.network.forward(risk.unravel(theta), X)
 
-    with precisely():
+    with high_precision():
         f, J = (np.asarray(jax.jit(function)(risk.theta)) for function in (outputs, jax.jacrev(outputs)))
     return (2 * (f - y) if risk.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
 

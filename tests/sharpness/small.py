@@ -3,7 +3,7 @@
 import numpy as np
 
 from nngp_prior import FullyConnected
-from nngp_prior.schemas.training import SGD, Training
+from nngp_prior.schemas.specs.training import SGD, Training
 
 NETWORK = FullyConnected(depth=1, width=8, bias_std=0.5)
 _rng = np.random.default_rng(3)

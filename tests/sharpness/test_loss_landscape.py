@@ -8,7 +8,7 @@ import pytest
 
 from nngp_prior import FullyConnected
 from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
-from nngp_prior.schemas.landscape import Landscape
+from nngp_prior.schemas.specs.landscape import Landscape
 from nngp_prior.sharpness import EmpiricalRisk, landscape
 from nngp_prior.sharpness.loss_landscape import Surface, principal_directions, random_directions
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes

@@ -10,16 +10,9 @@ from pydantic import TypeAdapter
 
 from nngp_prior import FullyConnected, sharpness
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import (
-    MEASURES_BY_KIND,
-    Eigenvalues,
-    FisherRaoNorm,
-    Frobenius,
-    Measure,
-    Report,
-    Trace,
-    measure_of,
-)
+from nngp_prior.schemas.measures.curvature import Eigenvalues, FisherRaoNorm, Frobenius, Trace
+from nngp_prior.schemas.measures.registry import MEASURES_BY_KIND, Measure, measure_of
+from nngp_prior.schemas.results.sharpness import Report
 from nngp_prior.sharpness import finite_network, measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.registry import MEASURES

@@ -7,7 +7,7 @@ import pytest
 from nngp_prior import Convolutional, FromNetwork, FullyConnected, Residual
 from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ConvolutionLayer, PoolingLayer
+from nngp_prior.schemas.specs.architecture import ConvolutionLayer, PoolingLayer
 from nngp_prior.sharpness.rescaling import ALPHA, hidden_layers, rescale, rescale_nodes
 from nngp_prior.sharpness.risk.networks import finite_network
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from nngp_prior import Client
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Digits, RandomLabels
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.server import TOKEN, Server, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "nngp-prior")

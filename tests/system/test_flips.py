@@ -18,16 +18,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from api.blobs import Blobs
-from api.register import Register
+from api.document_store import DocumentStore
 from api.routes.submissions import job_id_of
 from nngp_prior import FullyConnected
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.kernels import KernelCache
-from nngp_prior.kernels.ledger import ledger_path
+from nngp_prior.kernels.tile_journal import journal_path
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.prior.sampling import sample
-from nngp_prior.prior.workbench import Workbench
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.request import EstimateRequest, SampleRequest
+from nngp_prior.schemas.requests import EstimateRequest, SampleRequest
 from tests.api.apps import InProcess, client, npy, sha256
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -68,15 +68,15 @@ def test_kernels(tmp_path: Path, kind: str) -> None:
     cache, outcomes = KernelCache(tmp_path, 10**9), Counter[str]()
     expected = np.array(cache.kernel(FullyConnected(), X))
     (entry,) = cache.entries()
-    path = entry.path if kind == "matrix" else ledger_path(entry.path)
-    matrix, ledger = entry.path.read_bytes(), ledger_path(entry.path).read_bytes()
+    path = entry.path if kind == "matrix" else journal_path(entry.path)
+    matrix, ledger = entry.path.read_bytes(), journal_path(entry.path).read_bytes()
     computed: list[Progress] = []
     for _ in flips(path, matrix if kind == "matrix" else ledger):
         computed.clear()
         assert np.array_equal(cache.kernel(FullyConnected(), X, progress=computed.append), expected)
         outcomes["computed again" if computed else "read"] += 1
         entry.path.write_bytes(matrix)
-        ledger_path(entry.path).write_bytes(ledger)
+        journal_path(entry.path).write_bytes(ledger)
     told(f"kernels, {kind}", outcomes)
 
 
@@ -93,20 +93,20 @@ def test_unfinished_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        Workbench(unfinished=tmp_path).samples(request, stop)
+        RequestRunner(unfinished=tmp_path).samples(request, stop)
     monkeypatch.undo()
     (path,) = tmp_path.iterdir()
-    expected = without_time(Workbench().samples(request))
+    expected = without_time(RequestRunner().samples(request))
     outcomes = Counter[str]()
     for _ in flips(path, path.read_bytes()):
         events: list[Progress] = []
-        assert without_time(Workbench(unfinished=tmp_path).samples(request, events.append)) == expected
+        assert without_time(RequestRunner(unfinished=tmp_path).samples(request, events.append)) == expected
         outcomes["continued" if events[0].done else "drawn again"] += 1
     told("unfinished draws", outcomes)
 
 
 def test_documents_of_the_catalogue(tmp_path: Path) -> None:
-    register, outcomes = Register(tmp_path, 0), Counter[str]()
+    register, outcomes = DocumentStore(tmp_path, 0), Counter[str]()
     document = {"largest": 1.25, "rank": 12}
     register.put("a", document)
     path = tmp_path / "a.json"

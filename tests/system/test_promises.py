@@ -16,13 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from api.jobs.change import LOSSES
+from api.jobs.transaction import LOSSES
 from nngp_prior import log_probabilities
 from nngp_prior.client import Client
 from nngp_prior.data import label, load
 from nngp_prior.kernels import kernel
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Digits, RandomLabels
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.server import TOKEN, Server, wait_for
 
 Serve = Callable[..., Server]

@@ -15,13 +15,12 @@ from nngp_prior.cli.common.measured_error import MeasuredError, measured_errors
 from nngp_prior.cli.common.parsing import Given, describe_corruption, for_classes, parse_corruption, task_of
 from nngp_prior.cli.plots.bound import Curve, plot_bounds
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.bound import BoundName, PacBayesBound
-from nngp_prior.schemas.bound_result import BoundResult, bound_row
-from nngp_prior.schemas.data import BlobLabellings, Corruption
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of, more_than_two
-from nngp_prior.schemas.labels import check_labels_for
+from nngp_prior.schemas.results.bound import BoundName, BoundResult, PacBayesBound, bound_row
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.data import BlobLabellings, Corruption
+from nngp_prior.schemas.specs.estimator import Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
@@ -371,8 +370,8 @@ def _print_notes(points: list[_Point], delta: float, gamma: float) -> None:
             "corrupted.",
             highlight=False,
         )
-    if first.added:
-        output.note(f"the prior is that of K + cI, c = {first.added:g}")
+    if first.diagonal_shift:
+        output.note(f"the prior is that of K + cI, c = {first.diagonal_shift:g}")
     for point in points:
         if point.estimate.status != "ok":
             output.note(f"m = {point.m:,}: {point.estimate.message}")

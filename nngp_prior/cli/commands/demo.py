@@ -14,10 +14,10 @@ from nngp_prior.cli.common import output, titles
 from nngp_prior.cli.common.parsing import describe, parse_dataset
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.architecture import FullyConnected
-from nngp_prior.schemas.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.result import Result, row_of
+from nngp_prior.schemas.results.base import Result, row_of
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Constant, Labelling, OneVsRest, RandomLabels, Threshold
 
 _DELTA = 0.05
 

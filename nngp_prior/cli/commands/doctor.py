@@ -101,7 +101,7 @@ def _estimator() -> str:
 
 def _data(kind: str) -> str:
     from nngp_prior.data.raw import DATASETS
-    from nngp_prior.schemas.data import Cifar10, FashionMnist, Mnist
+    from nngp_prior.schemas.specs.data import Cifar10, FashionMnist, Mnist
 
     model = {"mnist": Mnist, "fashion-mnist": FashionMnist, "cifar10": Cifar10}[kind]
     counts, missing = [], []

@@ -13,10 +13,10 @@ from nngp_prior.cli.common import options, output, remote, trained_networks
 from nngp_prior.cli.common.command import naming
 from nngp_prior.cli.common.parsing import Given, estimates, for_classes, task_of, task_of_rows
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, estimator_of
-from nngp_prior.schemas.result import Result, row_of
+from nngp_prior.schemas.results.base import Result, row_of
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import Estimator, estimator_of
 from nngp_prior.versions import versions
 
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")

@@ -16,11 +16,11 @@ from nngp_prior.cli.commands.sample import print_samples
 from nngp_prior.cli.commands.sharpness.measure import print_measures
 from nngp_prior.cli.common import options, output
 from nngp_prior.cli.common.command import App
-from nngp_prior.schemas.bound_result import BoundResults
-from nngp_prior.schemas.posterior_result import PosteriorResults
-from nngp_prior.schemas.result import DELTA
-from nngp_prior.schemas.sample_result import Samples
-from nngp_prior.schemas.sharpness_result import SharpnessResults
+from nngp_prior.schemas.results.base import DELTA
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.sharpness import SharpnessResults
 
 if TYPE_CHECKING:
     from nngp_prior.client import Client, Status

@@ -15,12 +15,12 @@ from nngp_prior.cli.common.command import App
 from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import ImageData
+from nngp_prior.schemas.specs.data import ImageData
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    from nngp_prior.kernels.ledger import Header
+    from nngp_prior.kernels.tile_journal import JournalHeader
 
 app = App(help="Kernel matrices: compute, look at, and what the cache holds.")
 _IGNORED = {"inputs_file": options.OF_DATA, "monte_carlo": ("get", "dtype")}
@@ -33,7 +33,7 @@ class _Matrix(NamedTuple):
 
     K: np.ndarray
     name: str
-    header: Header | None
+    header: JournalHeader | None
 
 
 @app.command()
@@ -69,9 +69,9 @@ def compute(
     """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
-    from nngp_prior.kernels import Job, KernelCache
+    from nngp_prior.kernels import KernelCache, KernelJob
     from nngp_prior.kernels.disk import on_disk
-    from nngp_prior.prior.materials import inputs_of
+    from nngp_prior.prior.request_context import inputs_of
 
     loaded, source, _ = Given.of(context, network).loaded()
     X = inputs_of(loaded, network)
@@ -80,7 +80,7 @@ def compute(
 
         write_monte_carlo(network, X, monte_carlo, out, source, json)
         return
-    job = Job.of(network, X, None, get, dtype)
+    job = KernelJob.of(network, X, None, get, dtype)
     cache = KernelCache()
     if out is None and job.nbytes > cache.limit:
         problem = f"is missing, and {_size(job.nbytes)} are more than the cache may take ({_size(cache.limit)})"
@@ -236,7 +236,7 @@ def evict(
 def _matrix(source: str) -> _Matrix:
     from nngp_prior.data.npy import read_npy
     from nngp_prior.kernels import KernelCache
-    from nngp_prior.kernels.ledger import header_beside
+    from nngp_prior.kernels.tile_journal import header_beside
 
     if source.endswith(".npy"):
         path = Path(source)

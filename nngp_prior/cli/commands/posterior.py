@@ -12,9 +12,9 @@ import typer
 from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.parsing import Given, task_of
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimator import SMC
-from nngp_prior.schemas.posterior_result import PosteriorResult
+from nngp_prior.schemas.results.posterior import PosteriorResult
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 

@@ -13,11 +13,11 @@ import typer
 from nngp_prior.cli.common import options, output, remote, titles
 from nngp_prior.cli.common.parsing import Given
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import estimator_of
-from nngp_prior.schemas.result import LEVEL, Result, row_of
-from nngp_prior.schemas.sample_result import SampledFunction, Samples, bits_of
+from nngp_prior.schemas.results.base import LEVEL, Result, row_of
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.results.sample import SampledFunction, Samples, bits_of
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import estimator_of
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
@@ -151,7 +151,7 @@ class _Drawn(NamedTuple):
 def _here(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
     """Draws of this process."""
     from nngp_prior.data.complexity import lempel_ziv
-    from nngp_prior.prior.materials import inputs_of
+    from nngp_prior.prior.request_context import inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
 
     given = SimpleNamespace(**context.params)
@@ -237,10 +237,10 @@ def _estimates(
     """log P of functions at infinite width, by each method."""
     if not methods or not functions:
         return {}
-    from nngp_prior.kernels import Job, KernelCache
+    from nngp_prior.kernels import KernelCache, KernelJob
     from nngp_prior.probability import log_probabilities
 
-    K = KernelCache().of(Job.of(network, X, None, "nngp", "float64"), bars.bar("kernel"), {})
+    K = KernelCache().of(KernelJob.of(network, X, None, "nngp", "float64"), bars.bar("kernel"), {})
     Y = np.array([function.labels for function in functions])
     return {method: list(log_probabilities(K, Y, method=method, seed=seed)) for method in methods}
 

@@ -11,8 +11,8 @@ import numpy as np
 from nngp_prior.cli.common import output
 from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.estimator import SMC, Estimator, classes_of
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import SMC, Estimator, classes_of
 
 _TEST = 400  # test inputs at most: a standard error of the mean below 0.025
 
@@ -59,8 +59,8 @@ def measured_errors(
     """
     from nngp_prior.data import label
     from nngp_prior.kernels import kernel
-    from nngp_prior.prior.materials import inputs_of
     from nngp_prior.prior.posterior import Posterior
+    from nngp_prior.prior.request_context import inputs_of
 
     m = max(sizes)
     if not given.fields or given.labels_file is not None or classes_of(estimator) is not None:

@@ -12,8 +12,8 @@ from nngp_prior.cli.common import output
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.disk import require_place
 from nngp_prior.kernels.monte_carlo import monte_carlo_kernel, write_matrix
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 

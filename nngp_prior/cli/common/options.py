@@ -12,7 +12,13 @@ from pydantic import TypeAdapter
 
 from nngp_prior.cli.common import output
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.architecture import Architecture, Convolutional, ConvolutionLayer, FullyConnected, Residual
+from nngp_prior.schemas.specs.architecture import (
+    Architecture,
+    Convolutional,
+    ConvolutionLayer,
+    FullyConnected,
+    Residual,
+)
 
 LABELLINGS = "threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]"
 MATRIX = "n × n matrix (.npy) instead of a data set"

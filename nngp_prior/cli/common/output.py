@@ -19,8 +19,8 @@ from rich.table import Column, Table
 
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Display
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.result import LEVEL, Result, finite
+from nngp_prior.schemas.results.base import LEVEL, Result, finite
+from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.style import SUFFIXES
 
 console = Console()

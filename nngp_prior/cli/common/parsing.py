@@ -16,11 +16,11 @@ from nngp_prior.cli.common import options, output
 from nngp_prior.cli.common.command import naming
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.estimator import Estimator, classes_of, estimator_of
-from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.specs.estimator import Estimator, classes_of, estimator_of
+from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _CLASS_FIELDS = {"at", "label", "positive", "negative"}
 _ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
-class Task(NamedTuple):
+class EstimationTask(NamedTuple):
     """A kernel matrix, named labellings of its inputs, where they came from, and the estimator that takes them."""
 
     K: np.ndarray
@@ -54,7 +54,7 @@ class Task(NamedTuple):
     estimated: MonteCarloKernel | None = None  # what K is the mean of, where it is a mean over random networks
 
 
-def estimates(task: Task, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
+def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
     """log P of each labelling, with the error of the kernel where it has one.
 
     Args:
@@ -67,7 +67,7 @@ def estimates(task: Task, seed: int, bars: output.ProgressBars) -> list[tuple[st
     """
     from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
     from nngp_prior.probability import compute_all, prepare
-    from nngp_prior.schemas.labels import check_labels_for
+    from nngp_prior.schemas.specs.labels import check_labels_for
 
     estimator = task.estimator
     prepared = prepare(task.K, estimator)  # looks at K, before the labels are looked at
@@ -244,7 +244,7 @@ class Given(NamedTuple):
             all three.
         """
         from nngp_prior.data import load, load_file
-        from nngp_prior.prior.materials import about
+        from nngp_prior.prior.request_context import about
 
         dataset, labellings = self.specified()
         if dataset is not None:
@@ -287,7 +287,7 @@ def task_of(
     estimator: Estimator,
     bars: output.ProgressBars,
     monte_carlo: int | None = None,
-) -> Task:
+) -> EstimationTask:
     """The kernel of an architecture on inputs, or one from a file, and labellings.
 
     Args:
@@ -306,7 +306,7 @@ def task_of(
     """
     from nngp_prior.data import read_labels
     from nngp_prior.data.npy import read_npy
-    from nngp_prior.prior.materials import inputs_of
+    from nngp_prior.prior.request_context import inputs_of
     from nngp_prior.probability import require_memory
 
     if given.kernel_file is not None:
@@ -314,7 +314,7 @@ def task_of(
         if given.labels_file is None:
             raise InvalidInput("--labels-file", "is missing beside --kernel-file", "Give the labels of the inputs.")
         source = {"kernel": hashlib.sha256(K.tobytes()).hexdigest()}
-        return Task(K, read_labels(given.labels_file), source, estimator)
+        return EstimationTask(K, read_labels(given.labels_file), source, estimator)
     data, source, labellings = given.loaded()
     if given.labels_file is None:
         estimator = for_classes(estimator, labellings, data.known_classes)
@@ -332,7 +332,7 @@ def task_of_rows(
     source: dict[str, Any],
     estimator: Estimator,
     bars: output.ProgressBars,
-) -> Task:
+) -> EstimationTask:
     """The kernel of an architecture on inputs, with labels that are there already.
 
     Args:
@@ -383,16 +383,16 @@ def _task(
     estimator: Estimator,
     progress: ProgressCallback,
     monte_carlo: int | None,
-) -> Task:
-    from nngp_prior.kernels import Job, KernelCache, monte_carlo_kernel
+) -> EstimationTask:
+    from nngp_prior.kernels import KernelCache, KernelJob, monte_carlo_kernel
 
     if monte_carlo is not None:
         specification = MonteCarlo(networks=monte_carlo)
         found = monte_carlo_kernel(architecture, X, specification, progress=progress)
         about = {"monte_carlo": specification.model_dump(mode="json")}
         about["architecture"] = architecture.model_dump(mode="json")
-        return Task(found.K, labellings, {**about, **source}, estimator, found)
-    job = Job.of(architecture, X, None, "nngp", "float64")
+        return EstimationTask(found.K, labellings, {**about, **source}, estimator, found)
+    job = KernelJob.of(architecture, X, None, "nngp", "float64")
     K = KernelCache().of(job, progress, source)
     source = {"kernel": job.key, "architecture": architecture.model_dump(mode="json"), **source}
-    return Task(K, labellings, source, estimator)
+    return EstimationTask(K, labellings, source, estimator)

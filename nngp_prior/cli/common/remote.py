@@ -10,10 +10,10 @@ import typer
 from nngp_prior.cli.common import output
 from nngp_prior.cli.common.parsing import Given, describe
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import BlobData, Classes
-from nngp_prior.schemas.estimator import Estimator
-from nngp_prior.schemas.result import Results
+from nngp_prior.schemas.results.base import Results
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.data import BlobData, Classes
+from nngp_prior.schemas.specs.estimator import Estimator
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:

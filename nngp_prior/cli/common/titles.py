@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 
 _DATA = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "boolean": "Boolean inputs"}
 

@@ -10,12 +10,12 @@ import typer
 
 from nngp_prior.cli.common import output, titles
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import TrainingData
+from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.data.splits import Examples, Sets
-    from nngp_prior.schemas.architecture import Architecture
+    from nngp_prior.schemas.specs.architecture import Architecture
     from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
     from nngp_prior.sharpness.training.trained import Trained
 
@@ -26,7 +26,7 @@ Network = Annotated[int | None, typer.Option(help="a network's number; default: 
 Loss = Annotated[str | None, typer.Option(help="cross-entropy or mse; the one trained with when absent")]
 
 
-class Networks(NamedTuple):
+class TrainedFile(NamedTuple):
     """What a file holds.
 
     Attributes:
@@ -60,7 +60,7 @@ class Networks(NamedTuple):
         return EmpiricalRisk.of(self.trained.architecture, parameters, self.data, loss=loss, dtype=dtype)
 
 
-def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> Networks:
+def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> TrainedFile:
     """Read networks, and the data that they are measured on.
 
     Args:
@@ -82,7 +82,7 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
     network = titles.network(architecture)
     if inputs_file is not None:
         data, source = data_of_files(inputs_file, labels_file)
-        return Networks(trained, data, source, f"{network}, {number_of(len(data[1]), 'input')} of a file")
+        return TrainedFile(trained, data, source, f"{network}, {number_of(len(data[1]), 'input')} of a file")
     if labels_file is not None:
         raise InvalidInput("--labels-file", "means nothing without --inputs-file", "Add that, or leave it out.")
     sets, source = sets_of(trained, path), dict(trained.about["source"])
@@ -94,7 +94,7 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
         raise InvalidInput("--on", f"got {on!r}, and these networks have no such set", "Choose training.")
     X, y = (np.concatenate(arrays) for arrays in zip(*chosen, strict=True))
     name = titles.data(source.get("dataset"), split=False)
-    return Networks(trained, (X, y), source, f"{network}, {len(X):,} {name} ({on} set)")
+    return TrainedFile(trained, (X, y), source, f"{network}, {len(X):,} {name} ({on} set)")
 
 
 def sets_of(trained: Trained, path: Path) -> Sets:

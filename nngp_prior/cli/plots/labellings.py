@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nngp_prior import style
 from nngp_prior.cli.common.output import nats
-from nngp_prior.schemas.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate
 
 _INK, _EP, _BOUND, _PAC = style.INK, style.ACCENT, style.GREEN, style.VIOLET
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidLabels
-from nngp_prior.schemas.labels import check_labels, label_array
+from nngp_prior.schemas.specs.labels import check_labels, label_array
 
 
 def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:

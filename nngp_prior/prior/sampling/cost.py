@@ -8,8 +8,8 @@ import math
 from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
 from nngp_prior.architectures.weights import network_weights
 from nngp_prior.numerics.threads import cores
-from nngp_prior.schemas.architecture import PIECEWISE_LINEAR, Architecture, FullyConnected
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.specs.architecture import PIECEWISE_LINEAR, Architecture, FullyConnected
 
 _FIXED = 2**28  # the process, JAX and what it has compiled
 _GROUP, _OUTPUTS, _BLOCK, _WORK = 2**18, 2**23, 4096, 2**33  # as in networks.py

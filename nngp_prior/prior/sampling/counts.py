@@ -18,8 +18,8 @@ from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.prior.sampling.packing import hashed, pack, unpack
-from nngp_prior.schemas.estimate import Counts, Estimate
-from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.results.estimate import Counts, Estimate
+from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.text import number_of, one_line
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from nngp_prior.numerics.random import bit_stream
 from nngp_prior.probability import prepare
-from nngp_prior.schemas.estimator import Sampling
+from nngp_prior.schemas.specs.estimator import Sampling
 
 _BLOCK = 4096  # draws: their random numbers have a seed of their own
 _NUMBERS = 2**22  # in a block, 32 MiB

@@ -20,8 +20,8 @@ from scipy.special import erf
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import bit_stream
-from nngp_prior.schemas.architecture import Architecture, FullyConnected
-from nngp_prior.schemas.kernel import MonteCarlo
+from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.specs.kernel import MonteCarlo
 
 _BLOCK = 4096  # networks at most, in a block: their random numbers have a seed of their own
 _OUTPUTS = 2**23  # of a block, 32 MiB

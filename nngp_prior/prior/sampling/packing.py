@@ -89,10 +89,10 @@ def counted(
 def _changes(h: np.ndarray, packed: np.ndarray) -> tuple[np.ndarray, bool]:
     """Which sorted rows differ from the one before, and whether some do that have the same hash."""
     same = np.flatnonzero(h[1:] == h[:-1])
-    differing = (packed[same] != packed[same + 1]).any(axis=1)
+    non_default = (packed[same] != packed[same + 1]).any(axis=1)
     new = np.ones(len(h), dtype=bool)
-    new[same[~differing] + 1] = False
-    return new, bool(differing.any())
+    new[same[~non_default] + 1] = False
+    return new, bool(non_default.any())
 
 
 def ranked(

@@ -25,7 +25,7 @@ from nngp_prior.prior.sampling.gaussian import GaussianDraws
 from nngp_prior.prior.sampling.networks import FullyConnectedNetworks, JaxNetworks
 from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture, FullyConnected
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, FullyConnected
 
 SOURCES = ("networks", "gp")
 # Independent draws from a prior, in blocks that have nothing to do with each other.
@@ -196,8 +196,8 @@ def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
     """What a file holds of these draws."""
     before = FunctionCounts.load(path)
     if before.about != about:
-        differing = ", ".join(name for name in about if before.about.get(name) != about[name])
-        raise InvalidInput("path", f"{path} holds other draws (another {differing})", "Name another file.")
+        others = ", ".join(name for name in about if before.about.get(name) != about[name])
+        raise InvalidInput("path", f"{path} holds other draws (another {others})", "Name another file.")
     if before.draws > networks:
         raise InvalidInput(
             "networks", f"got {networks:,} where {path} has {before.draws:,}", "Ask for as many, or name another file."

@@ -25,7 +25,7 @@ from jax import Array, lax
 
 from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
-from nngp_prior.schemas.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 
 _SAMPLE = 1000  # examples that are enough for the first layer's part of a start
 
@@ -51,7 +51,7 @@ class _Hidden(NamedTuple):
     delta: Array | None
 
 
-class Prepared(NamedTuple):
+class Linearisation(NamedTuple):
     """What all products have in common.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Along(NamedTuple):
     Rz: Array | None
 
 
-class Halfway(NamedTuple):
+class Intermediates(NamedTuple):
     """Products half done; of each array there is one a vector.
 
     Attributes:
@@ -108,9 +108,9 @@ def bytes_a_vector(network: Any, dtype: Any) -> int:
     return 3 * sum(block.shape[-1] for block in network.blocks if block.role == "weight") * dtype.itemsize
 
 
-def prepared(
+def linearise(
     network: Any, theta: Array, X: Array, factors: Callable[[Array], Array], slopes: Callable[[Array], Array] | None
-) -> Prepared:
+) -> Linearisation:
     """The way forward and, for the Hessian, back; to be traced by JAX.
 
     Args:
@@ -126,17 +126,19 @@ def prepared(
     layers = _layers(network, theta)
     activated, f = _forward(network, layers, X)
     if slopes is None:
-        return Prepared(tuple(_Hidden(a, d, None, None) for a, d, _ in activated), factors(f))
+        return Linearisation(tuple(_Hidden(a, d, None, None) for a, d, _ in activated), factors(f))
     hidden: list[_Hidden] = []
     delta = slopes(f)[None]
     for layer, (a, d, dd) in zip(layers[:0:-1], activated[::-1], strict=True):
         through = layer.weights @ delta
         hidden.insert(0, _Hidden(a, d, None if network.piecewise_linear else through * dd, delta))
         delta = through * d
-    return Prepared(tuple(hidden), factors(f))
+    return Linearisation(tuple(hidden), factors(f))
 
 
-def forward(network: Any, theta: Array, X: Array, known: Prepared, V: Array) -> tuple[Array, Halfway]:
+def forward(
+    network: Any, theta: Array, X: Array, linearisation: Linearisation, V: Array
+) -> tuple[Array, Intermediates]:
     r"""vᵀ H v of several vectors, from R{·} of the way forward alone, to be traced by JAX.
 
     .. math:: v^T H v = \sum_i w_i \ell'' R\{f_i\}^2 + 2 \sum_l \langle V^l, R\{a^{l-1}\} δ^{lT} \rangle
@@ -146,7 +148,7 @@ def forward(network: Any, theta: Array, X: Array, known: Prepared, V: Array) -> 
         network: the finite network.
         theta: parameters, flat.
         X: (b, d) inputs, which all vectors meet in one pass.
-        known: as :func:`prepared` gave it.
+        linearisation: as :func:`linearise` returned it.
         V: (k, P) the vectors.
 
     Returns:
@@ -157,7 +159,7 @@ def forward(network: Any, theta: Array, X: Array, known: Prepared, V: Array) -> 
     def one(v: Array, of_inputs: Array) -> tuple[Array, tuple[_Along, ...], Array]:
         directions = _layers(network, v)
         Rz, between, quadratic = _plus(of_inputs, directions[0]), [], jnp.zeros((), v.dtype)
-        for layer, direction, hidden in zip(layers[1:], directions[1:], known.hidden, strict=True):
+        for layer, direction, hidden in zip(layers[1:], directions[1:], linearisation.hidden, strict=True):
             Ra, mixed = hidden.d * Rz, None
             if hidden.delta is not None:
                 mixed = Ra @ hidden.delta.T
@@ -166,23 +168,23 @@ def forward(network: Any, theta: Array, X: Array, known: Prepared, V: Array) -> 
                 quadratic += jnp.vdot(hidden.bend, Rz**2)
             between.append(_Along(mixed, None if hidden.bend is None else Rz))
             Rz = _plus(layer.weights.T @ Ra + direction.weights.T @ hidden.a, direction)
-        return quadratic + jnp.vdot(known.factors, Rz[0] ** 2), tuple(between), Rz
+        return quadratic + jnp.vdot(linearisation.factors, Rz[0] ** 2), tuple(between), Rz
 
     weights = jax.vmap(lambda v: _layers(network, v)[0].weights.T)(V)
     of_inputs = _of_inputs(weights.reshape(-1, X.shape[1]), X).reshape(len(V), -1, len(X))
     quadratics, between, Rf = one_by_one(one, V, of_inputs)
-    return quadratics, Halfway(V, between, Rf)
+    return quadratics, Intermediates(V, between, Rf)
 
 
-def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Halfway) -> Array:
+def backward(network: Any, theta: Array, X: Array, linearisation: Linearisation, intermediates: Intermediates) -> Array:
     """H v of the vectors, to be traced by JAX.
 
     Args:
         network: the finite network.
         theta: parameters, flat.
         X: (b, d) inputs.
-        known: as :func:`prepared` gave it.
-        halfway: as :func:`forward` gave it.
+        linearisation: as :func:`linearise` returned it.
+        intermediates: as :func:`forward` returned them.
 
     Returns:
         (k, P) products.
@@ -190,10 +192,10 @@ def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Hal
     layers = _layers(network, theta)
 
     def one(v: Array, between: tuple[_Along, ...], Rf: Array) -> tuple[Array, Array]:
-        directions, Rdelta = _layers(network, v), known.factors * Rf
+        directions, Rdelta = _layers(network, v), linearisation.factors * Rf
         products: list[Array] = []
         for layer, direction, hidden, along in zip(
-            layers[:0:-1], directions[:0:-1], known.hidden[::-1], between[::-1], strict=True
+            layers[:0:-1], directions[:0:-1], linearisation.hidden[::-1], between[::-1], strict=True
         ):
             of_weights, back = hidden.a @ Rdelta.T, layer.weights @ Rdelta
             if hidden.delta is not None and along.mixed is not None:
@@ -205,7 +207,7 @@ def backward(network: Any, theta: Array, X: Array, known: Prepared, halfway: Hal
                 Rdelta += hidden.bend * along.Rz
         return Rdelta, jnp.concatenate([jnp.zeros(0, v.dtype), *_of_biases(layers[0], Rdelta), *products])
 
-    Rdelta, products = one_by_one(one, *halfway)
+    Rdelta, products = one_by_one(one, *intermediates)
     of_weights = _times_inputs(Rdelta.reshape(-1, len(X)), X).reshape(len(Rdelta), -1, X.shape[1])
     return jnp.concatenate([of_weights.transpose(0, 2, 1).reshape(len(Rdelta), -1), products], axis=1)
 
@@ -218,7 +220,7 @@ def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
     return lax.map(lambda of_each: function(*of_each), stacks)
 
 
-def near_leading(network: Any, theta: Array, X: Array, known: Prepared) -> Array:
+def start_vector(network: Any, theta: Array, X: Array, linearisation: Linearisation) -> Array:
     """Σ c ∇f with the factors c of all examples, but for its first layer: 1,000 of them or so stand for all there.
 
     To be traced by JAX.
@@ -227,14 +229,14 @@ def near_leading(network: Any, theta: Array, X: Array, known: Prepared) -> Array
         network: the finite network.
         theta: parameters, flat.
         X: (b, d) inputs.
-        known: as :func:`prepared` gave it.
+        linearisation: as :func:`linearise` returned it.
 
     Returns:
         the sum, flat, as nearly as an iteration's start needs it.
     """
-    layers, delta = _layers(network, theta), known.factors[None]
+    layers, delta = _layers(network, theta), linearisation.factors[None]
     gradients: list[Array] = []
-    for layer, hidden in zip(layers[:0:-1], known.hidden[::-1], strict=True):
+    for layer, hidden in zip(layers[:0:-1], linearisation.hidden[::-1], strict=True):
         gradients = [(hidden.a @ delta.T).ravel(), *_of_biases(layer, delta), *gradients]
         delta = (layer.weights @ delta) * hidden.d
     stride = max(1, len(X) // _SAMPLE)

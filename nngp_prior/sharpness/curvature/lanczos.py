@@ -21,11 +21,11 @@ from jax import Array
 from jaxtyping import Float, Real
 from scipy.linalg import eigh_tridiagonal
 
-from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.schemas.measures.curvature import Matrix
 from nngp_prior.sharpness.curvature import products
 from nngp_prior.sharpness.curvature.operators import COST, Operator, mixed
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this many are added
 _MORE_ROOM = 32
@@ -80,7 +80,7 @@ class Lanczos:
         self._alphas: list[float] = []
         self._betas: list[float] = []
         self._last_alpha: tuple[Array, int] | None = None  # not read as long as it need not be waited for
-        self._halfway: Any = None
+        self._intermediates: Any = None
         self._decomposed: Any = None  # T_k, as long as k stays
         self._finite, self.exhausted = True, False
         self._q, self._before, self._Q = first
@@ -99,13 +99,13 @@ class Lanczos:
         Returns:
             the method.
         """
-        with precisely():
+        with high_precision():
             start = jnp.asarray(start, operator.risk.dtype)
             return cls(operator, _first(start, min(_FIRST_ROOM, operator.size)), rng)
 
     @classmethod
-    def near_leading(cls, operator: Operator, random: Float[np.ndarray, " size"], rng: np.random.Generator) -> Lanczos:
-        """From :meth:`Operator.near_leading`; where a product is a matter of milliseconds two steps are behind it.
+    def start_vector(cls, operator: Operator, random: Float[np.ndarray, " size"], rng: np.random.Generator) -> Lanczos:
+        """From :meth:`Operator.start_vector`; where a product is a matter of milliseconds two steps are behind it.
 
         Args:
             operator: A.
@@ -116,10 +116,10 @@ class Lanczos:
             the method.
         """
         if not operator.has_formulas or operator.size == 1:
-            return cls.from_vector(operator, operator.near_leading(random), rng)
-        with precisely():
-            known, random_ = operator.known, jnp.asarray(random, operator.risk.dtype)
-            found = _two_steps(operator.risk, operator.matrix, known, random_, min(_FIRST_ROOM, operator.size))
+            return cls.from_vector(operator, operator.start_vector(random), rng)
+        with high_precision():
+            linearisation, random_ = operator.linearisation, jnp.asarray(random, operator.risk.dtype)
+            found = _two_steps(operator.risk, operator.matrix, linearisation, random_, min(_FIRST_ROOM, operator.size))
         q, before, Q, alphas, following, lengths, ahead = found
         method = cls(operator, (following, before, Q), rng)
         method._add_alpha(alphas, 0, None)
@@ -134,7 +134,7 @@ class Lanczos:
     @property
     def gradients(self) -> int:
         """What the products cost, in gradients."""
-        return COST * self.steps - (self._operator.half_saved if self._halfway is not None else 0)
+        return COST * self.steps - (self._operator.half_saved if self._intermediates is not None else 0)
 
     @property
     def finite(self) -> bool:
@@ -155,8 +155,8 @@ class Lanczos:
         """The other half of the last product, if it is due, unless the whole space is spanned."""
         complete_together([self])
 
-    def _add_alpha(self, alphas: Array, place: int, halfway: Any) -> None:
-        self._last_alpha, self._halfway, self._decomposed = (alphas, place), halfway, None
+    def _add_alpha(self, alphas: Array, place: int, intermediates: Any) -> None:
+        self._last_alpha, self._intermediates, self._decomposed = (alphas, place), intermediates, None
 
     def _read_alpha(self) -> None:
         if self._last_alpha is not None:
@@ -167,7 +167,7 @@ class Lanczos:
     def _add_beta(self, q: Array, length: Array, beta: Array) -> bool:
         """What the next vector is divided by; q is the one before. Returns whether the next is another one now."""
         self._read_alpha()
-        self._halfway, self._before = None, q
+        self._intermediates, self._before = None, q
         self._betas.append(float(beta))
         self._finite = self._finite and math.isfinite(self._betas[-1])
         mended = self._betas[-1] <= _LITTLE * float(length)
@@ -204,7 +204,7 @@ class Lanczos:
         values, S = self._decomposed
         if self.whole:
             beta = 0.0
-        elif self._halfway is None:
+        elif self._intermediates is None:
             beta = self._betas[-1]
         else:
             beta = (values[-1] - values[0]) / 2 if self.steps > 1 else math.inf
@@ -254,11 +254,11 @@ def _ended(methods: Sequence[Lanczos]) -> bool:
 def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, Array]]:
     """For each the vector before the next one, and lengths of the product and of its new part; nothing if not due."""
     first = methods[0]
-    if first._halfway is None or _ended(methods):
+    if first._intermediates is None or _ended(methods):
         return []
-    with precisely():
+    with high_precision():
         before = [method._q for method in methods]
-        products = first._operator.backward(first._halfway)
+        products = first._operator.backward(first._intermediates)
         lengths = [method._extend(w, (method._q, method._before)) for method, w in zip(methods, products, strict=True)]
         return [(q, *of_each) for q, of_each in zip(before, lengths, strict=True)]
 
@@ -267,14 +267,14 @@ def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]
     """With the next step half done."""
     if _add_betas(methods, extended):
         ahead = methods[0]._operator.forward([method._q for method in methods])
-    alphas, halfway = ahead
+    alphas, intermediates = ahead
     for place, method in enumerate(methods):
-        method._add_alpha(alphas, place, halfway)
+        method._add_alpha(alphas, place, intermediates)
 
 
 def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
     """Whether some of the next vectors are others now; none is where nothing was due."""
-    with precisely():
+    with high_precision():
         changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=False)]
     return any(changed)
 
@@ -305,15 +305,15 @@ def _first(start: Array, room: int) -> tuple[Array, Array, Array]:
 
 
 @functools.partial(jax.jit, static_argnames=("matrix", "room"))
-def _two_steps(risk: EmpiricalRisk, matrix: Matrix, known: Any, random: Array, room: int) -> Any:
+def _two_steps(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, random: Array, room: int) -> Any:
     """One step and the first half of another.
 
     Returns:
         first vector, zeros, rows; α; second vector; lengths as of :func:`_extended`; and what ``forward`` gives.
     """
-    q, before, Q = _first(mixed(products.near_leading(risk, matrix, known), random), room)
-    alphas, halfway = products.forward(risk, matrix, known, q[None])
-    w = products.backward(risk, matrix, known, halfway)[0]
+    q, before, Q = _first(mixed(products.start_vector(risk, matrix, linearisation), random), room)
+    alphas, intermediates = products.forward(risk, matrix, linearisation, q[None])
+    w = products.backward(risk, matrix, linearisation, intermediates)[0]
     Q, following, length, beta = _extended(Q, w, (q, before), 1)
-    ahead = products.forward(risk, matrix, known, following[None])
+    ahead = products.forward(risk, matrix, linearisation, following[None])
     return q, before, Q, alphas, following, (length, beta), ahead

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from nngp_prior.architectures import FromNetwork, Network, layers_of, network_of
 from nngp_prior.architectures.layers import Dense
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import EACH
+from nngp_prior.schemas.measures.curvature import EACH
 from nngp_prior.sharpness.risk.losses import Loss
-from nngp_prior.sharpness.risk.networks import Block, FiniteNetwork, Parameters
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, ParameterBlock, Parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Cut:
         after: those after it.
     """
 
-    block: Block
+    block: ParameterBlock
     place: int
     before: Network
     layer: Network

@@ -15,12 +15,12 @@ from jaxtyping import Float, Real
 from scipy.sparse.linalg import LinearOperator
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.schemas.measures.curvature import Matrix
 from nngp_prior.sharpness.curvature import products
 from nngp_prior.sharpness.curvature.dense_networks import bytes_a_vector, has_formulas
 from nngp_prior.sharpness.curvature.products import FACTORS
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 COST = 2  # of a product, in gradients
 START_COST = 1  # of a vector near the leading eigenvector, likewise
@@ -30,7 +30,7 @@ _VECTOR_BYTES = 2**27  # what they take
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("risk", "known"), meta_fields=("matrix", "start", "stop")
+    jax.tree_util.register_dataclass, data_fields=("risk", "linearisation"), meta_fields=("matrix", "start", "stop")
 )
 @dataclass(frozen=True, eq=False)
 class Operator:
@@ -38,15 +38,15 @@ class Operator:
 
     Attributes:
         risk: what it is of.
-        known: what products have in common, where the data are one chunk; with more chunks nothing is kept, so that
-            memory is bounded by the chunk.
+        linearisation: part shared by all products if the data are one chunk; None with more chunks, so that memory is
+            bounded by the chunk.
         matrix: ``hessian``, ``ggn`` or ``empirical-fisher``.
         start: first row of the block.
         stop: the row after its last.
     """
 
     risk: Any  # a EmpiricalRisk, or what JAX puts in its place
-    known: Any
+    linearisation: Any
     matrix: Matrix
     start: int
     stop: int
@@ -59,7 +59,7 @@ class Operator:
     @property
     def has_formulas(self) -> bool:
         """Whether its products are those of fully connected networks, with what they have in common at hand."""
-        return self.known is not None and self.size == self.risk.size and has_formulas(self.risk.network)
+        return self.linearisation is not None and self.size == self.risk.size and has_formulas(self.risk.network)
 
     @property
     def vectors_at_once(self) -> int:
@@ -73,7 +73,7 @@ class Operator:
     @property
     def half_saved(self) -> int:
         """What the second half of a product costs, in gradients: none where the first half is the whole product."""
-        return COST // 2 if products.come_in_halves(self.risk, self.matrix, self.known) else 0
+        return COST // 2 if products.come_in_halves(self.risk, self.matrix, self.linearisation) else 0
 
     @property
     def cost_of_quadratic(self) -> int:
@@ -89,13 +89,13 @@ class Operator:
         Returns:
             the product.
         """
-        return self.narrow(products.product(self.risk, self.matrix, self.known, self.widen(v)))
+        return self.narrow(products.product(self.risk, self.matrix, self.linearisation, self.widen(v)))
 
     def __call__(self, v: Float[Array, " size"] | Real[np.ndarray, " size"]) -> Float[Array, " size"]:
         """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
-        with precisely():
+        with high_precision():
             v = jnp.asarray(v, self.risk.dtype)
-            return self.narrow(_product(self.risk, self.matrix, self.known, self.widen(v)))
+            return self.narrow(_product(self.risk, self.matrix, self.linearisation, self.widen(v)))
 
     def quadratics(self, V: Float[Array, "k size"] | Real[np.ndarray, "k size"]) -> Float[Array, " k"]:
         """vᵀ A v of several vectors.
@@ -106,9 +106,9 @@ class Operator:
         Returns:
             the numbers.
         """
-        with precisely():
+        with high_precision():
             V = self.widen(jnp.asarray(V, self.risk.dtype))
-            return _quadratics(self.risk, self.matrix, self.known, V)
+            return _quadratics(self.risk, self.matrix, self.linearisation, V)
 
     def forward(self, vectors: Sequence[Float[Array, " size"]]) -> tuple[Float[Array, " k"], Any]:
         """vᵀ A v of several vectors, and their products half done.
@@ -119,20 +119,22 @@ class Operator:
         Returns:
             the numbers, and what :meth:`backward` goes on with.
         """
-        with precisely():
-            return _forward(self.risk, self.matrix, self.known, [self.widen(v) for v in vectors])
+        with high_precision():
+            return _forward(self.risk, self.matrix, self.linearisation, [self.widen(v) for v in vectors])
 
-    def backward(self, halfway: Any) -> list[Float[Array, " size"]]:
+    def backward(self, intermediates: Any) -> list[Float[Array, " size"]]:
         """The products.
 
         Args:
-            halfway: as :meth:`forward` gave it.
+            intermediates: as :meth:`forward` returned them.
 
         Returns:
             one a vector.
         """
-        with precisely():
-            return [self.narrow(whole) for whole in _backward(self.risk, self.matrix, self.known, halfway)]
+        with high_precision():
+            return [
+                self.narrow(whole) for whole in _backward(self.risk, self.matrix, self.linearisation, intermediates)
+            ]
 
     def widen(self, v: Array) -> Array:
         """A vector, or several, with zeros around, as long as θ."""
@@ -157,7 +159,7 @@ class Operator:
         start, stop = self.risk.network.slice_of(layer)
         return replace(self, start=start, stop=stop)
 
-    def near_leading(self, random: Float[np.ndarray, " size"]) -> Float[Array, " size"]:
+    def start_vector(self, random: Float[np.ndarray, " size"]) -> Float[Array, " size"]:
         r"""A vector near the eigenvector of the largest eigenvalue, as a rule.
 
         .. math:: J^T C 1, \qquad J^T C J = \sum_i w_i c_i ∇f_i ∇f_i^T, \quad C = \mathrm{diag}(w_i c_i)
@@ -173,34 +175,34 @@ class Operator:
         Returns:
             the vector, of any length but 0.
         """
-        with precisely():
-            near = self.narrow(_near_leading(self.risk, self.matrix, self.known))
+        with high_precision():
+            near = self.narrow(_near_leading(self.risk, self.matrix, self.linearisation))
             return mixed(near, jnp.asarray(random, self.risk.dtype))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _product(risk: EmpiricalRisk, matrix: Matrix, known: Any, v: Array) -> Array:
-    return products.product(risk, matrix, known, v)
+def _product(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, v: Array) -> Array:
+    return products.product(risk, matrix, linearisation, v)
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _quadratics(risk: EmpiricalRisk, matrix: Matrix, known: Any, V: Array) -> Array:
-    return products.quadratics(risk, matrix, known, V)
+def _quadratics(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, V: Array) -> Array:
+    return products.quadratics(risk, matrix, linearisation, V)
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _forward(risk: EmpiricalRisk, matrix: Matrix, known: Any, vectors: list[Array]) -> tuple[Array, Any]:
-    return products.forward(risk, matrix, known, jnp.stack(vectors))
+def _forward(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, vectors: list[Array]) -> tuple[Array, Any]:
+    return products.forward(risk, matrix, linearisation, jnp.stack(vectors))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _backward(risk: EmpiricalRisk, matrix: Matrix, known: Any, halfway: Any) -> list[Array]:
-    return list(products.backward(risk, matrix, known, halfway))
+def _backward(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, intermediates: Any) -> list[Array]:
+    return list(products.backward(risk, matrix, linearisation, intermediates))
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _known(risk: EmpiricalRisk, matrix: Matrix) -> Any:
-    return products.prepared(risk, matrix)
+def _linearisation(risk: EmpiricalRisk, matrix: Matrix) -> Any:
+    return products.linearise(risk, matrix)
 
 
 @functools.partial(jax.jit, static_argnames=("start", "size"))
@@ -209,13 +211,13 @@ def _filled_up(v: Array, start: int, size: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="matrix")
-def _near_leading(risk: EmpiricalRisk, matrix: Matrix, known: Any) -> Array:
-    return products.near_leading(risk, matrix, known)
+def _near_leading(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any) -> Array:
+    return products.start_vector(risk, matrix, linearisation)
 
 
 @jax.jit
 def mixed(near: Float[Array, " size"], random: Float[Array, " size"]) -> Float[Array, " size"]:
-    """A vector with a share of a random one, as of :meth:`Operator.near_leading`.
+    """A vector with a share of a random one, as of :meth:`Operator.start_vector`.
 
     Args:
         near: the vector; left out where it is zero or not finite.
@@ -246,8 +248,8 @@ def operator_of(risk: EmpiricalRisk, matrix: str, layer: str | None = None) -> O
     if matrix not in FACTORS:
         raise InvalidInput("matrix", f"got {matrix!r}", f"Choose one of {', '.join(FACTORS)}.")
     known_name = cast(Matrix, matrix)
-    with precisely():
-        whole = Operator(risk, _known(risk, known_name), known_name, 0, risk.size)
+    with high_precision():
+        whole = Operator(risk, _linearisation(risk, known_name), known_name, 0, risk.size)
     return whole if layer is None else whole.block(layer)
 
 

@@ -1,4 +1,4 @@
-r"""Products of vectors with symmetric P × P matrices of a risk, after what they have in common.
+r"""Products of vectors with symmetric P × P matrices of a risk, which share one linearisation of the network.
 
 .. math::
     H = G + \sum_i w_i \ell'(f_i)\, ∇^2 f_i, \qquad G = \sum_i w_i \ell''(f_i)\, ∇f_i ∇f_i^T, \qquad
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from nngp_prior.schemas.sharpness import Matrix
+from nngp_prior.schemas.measures.curvature import Matrix
 from nngp_prior.sharpness.curvature import dense_networks as dense
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature, slope, squared_slope
 
@@ -33,113 +33,115 @@ FACTORS: dict[Matrix, Callable[..., Array]] = {
 }
 
 
-def prepared(risk: EmpiricalRisk, matrix: Matrix) -> Any:
-    """What products with all vectors have in common, at the cost of about a gradient.
+def linearise(risk: EmpiricalRisk, matrix: Matrix) -> Any:
+    """Linearise the network once for the products with all vectors, at the cost of about a gradient.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: which one.
+        risk: empirical risk at its parameters.
+        matrix: name of the matrix.
 
     Returns:
-        a pytree for the functions below; None where the risk has more than one chunk, so that memory is bounded by
-        the chunk: each product prepares it anew, chunk by chunk.
+        a pytree for the functions below; None if the risk has more than one chunk, so that memory is bounded by the
+        chunk: each product then linearises it anew, chunk by chunk.
     """
-    return risk.total(lambda X, y, w: _prepared(risk, matrix, X, y, w)) if risk.in_one_chunk else None
+    return risk.total(lambda X, y, w: _linearise(risk, matrix, X, y, w)) if risk.in_one_chunk else None
 
 
-def product(risk: EmpiricalRisk, matrix: Matrix, known: Any, v: Any) -> Array:
-    """A v.
+def product(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, v: Any) -> Array:
+    """Compute the product A v.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: A.
-        known: as :func:`prepared` gave it, or None.
+        risk: empirical risk at its parameters.
+        matrix: name of A.
+        linearisation: as :func:`linearise` returned it, or None.
         v: the vector.
 
     Returns:
         the product.
     """
-    return _products(risk, matrix, known, jnp.asarray(v)[None])[0]
+    return _products(risk, matrix, linearisation, jnp.asarray(v)[None])[0]
 
 
-def come_in_halves(risk: EmpiricalRisk, matrix: Matrix, known: Any) -> bool:
-    """Whether :func:`forward` is but half of a product; the Hessian of networks that JAX differentiates is not split.
+def come_in_halves(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any) -> bool:
+    """Return True if :func:`forward` does half of a product; Hessians differentiated by JAX are not split.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: which one.
-        known: as :func:`prepared` gave it.
+        risk: empirical risk at its parameters.
+        matrix: name of the matrix.
+        linearisation: as :func:`linearise` returned it.
 
     Returns:
-        whether it is.
+        True if :func:`backward` does the other half.
     """
-    return known is not None and (matrix != "hessian" or dense.has_formulas(risk.network))
+    return linearisation is not None and (matrix != "hessian" or dense.has_formulas(risk.network))
 
 
-def quadratics(risk: EmpiricalRisk, matrix: Matrix, known: Any, V: Array) -> Array:
-    """vᵀ A v of several vectors, as a rule for half of their products.
+def quadratics(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, V: Array) -> Array:
+    """Compute vᵀ A v of several vectors, usually at half the cost of their products.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: A.
-        known: as :func:`prepared` gave it, or None.
+        risk: empirical risk at its parameters.
+        matrix: name of A.
+        linearisation: as :func:`linearise` returned it, or None.
         V: (k, P) the vectors.
 
     Returns:
         (k,) numbers.
     """
-    return _total(risk, matrix, known, lambda X, known: _forward(risk, matrix, X, known, V)[0])
+    return _total(risk, matrix, linearisation, lambda X, linearisation: _forward(risk, matrix, X, linearisation, V)[0])
 
 
-def forward(risk: EmpiricalRisk, matrix: Matrix, known: Any, V: Array) -> tuple[Array, Any]:
-    """vᵀ A v of several vectors, and their products half done.
+def forward(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, V: Array) -> tuple[Array, Any]:
+    """Compute vᵀ A v of several vectors, and the first half of their products.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: A.
-        known: as :func:`prepared` gave it.
+        risk: empirical risk at its parameters.
+        matrix: name of A.
+        linearisation: as :func:`linearise` returned it.
         V: (k, P) the vectors.
 
     Returns:
-        (k,) numbers, and what :func:`backward` goes on with: the products themselves where there are several chunks.
+        (k,) numbers, and the intermediates for :func:`backward`: the products themselves if there are several chunks.
     """
-    if known is None:
+    if linearisation is None:
         whole = _products(risk, matrix, None, V)
         return jnp.sum(V * whole, axis=1), whole
-    return risk.total(lambda X, y, w: _forward(risk, matrix, X, known, V))
+    return risk.total(lambda X, y, w: _forward(risk, matrix, X, linearisation, V))
 
 
-def backward(risk: EmpiricalRisk, matrix: Matrix, known: Any, halfway: Any) -> Array:
-    """The other half.
+def backward(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, intermediates: Any) -> Array:
+    """Compute the second half of the products.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: A.
-        known: as :func:`prepared` gave it.
-        halfway: as :func:`forward` gave it.
+        risk: empirical risk at its parameters.
+        matrix: name of A.
+        linearisation: as :func:`linearise` returned it.
+        intermediates: as :func:`forward` returned them.
 
     Returns:
         (k, P) products.
     """
-    if known is None:
-        return halfway
-    return risk.total(lambda X, y, w: _backward(risk, matrix, X, known, halfway))
+    if linearisation is None:
+        return intermediates
+    return risk.total(lambda X, y, w: _backward(risk, matrix, X, linearisation, intermediates))
 
 
-def near_leading(risk: EmpiricalRisk, matrix: Matrix, known: Any) -> Array:
-    """Σ w c ∇f, or nearly that; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
+def start_vector(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any) -> Array:
+    """Compute Σ w c ∇f approximately; Σ w c ∇f ∇fᵀ is the matrix, or its larger part.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: which one.
-        known: as :func:`prepared` gave it, or None.
+        risk: empirical risk at its parameters.
+        matrix: name of the matrix.
+        linearisation: as :func:`linearise` returned it, or None.
 
     Returns:
-        the sum, as nearly as an iteration's start needs it.
+        the sum, accurate enough to start an iteration from.
     """
     network, theta = risk.network, risk.theta
     if dense.has_formulas(network):
-        return _total(risk, matrix, known, lambda X, known: dense.near_leading(network, theta, X, known))
+        return _total(
+            risk, matrix, linearisation, lambda X, linearisation: dense.start_vector(network, theta, X, linearisation)
+        )
 
     def part(X: Array, y: Array, w: Array) -> Array:
         f, back = jax.vjp(lambda theta: risk.outputs(theta, X), theta)
@@ -148,14 +150,14 @@ def near_leading(risk: EmpiricalRisk, matrix: Matrix, known: Any) -> Array:
     return risk.total(part)
 
 
-def _total(risk: EmpiricalRisk, matrix: Matrix, known: Any, part: Callable[[Array, Any], Any]) -> Any:
-    """Σ over chunks of a function of the inputs and of what products have in common."""
-    if known is not None:
-        return risk.total(lambda X, y, w: part(X, known))
-    return risk.total(lambda X, y, w: part(X, _prepared(risk, matrix, X, y, w)))
+def _total(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, part: Callable[[Array, Any], Any]) -> Any:
+    """Sum over chunks of a function of the inputs and the linearisation."""
+    if linearisation is not None:
+        return risk.total(lambda X, y, w: part(X, linearisation))
+    return risk.total(lambda X, y, w: part(X, _linearise(risk, matrix, X, y, w)))
 
 
-def _prepared(risk: EmpiricalRisk, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
+def _linearise(risk: EmpiricalRisk, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
     ell = LOSSES[risk.loss_name]
 
     def factors(f: Array) -> Array:
@@ -163,35 +165,35 @@ def _prepared(risk: EmpiricalRisk, matrix: Matrix, X: Array, y: Array, w: Array)
 
     if dense.has_formulas(risk.network):
         slopes = (lambda f: w * slope(ell, f, y)) if matrix == "hessian" else None
-        return dense.prepared(risk.network, risk.theta, X, factors, slopes)
+        return dense.linearise(risk.network, risk.theta, X, factors, slopes)
     if matrix == "hessian":
         return jax.linearize(jax.grad(lambda theta: w @ risk.example_losses(theta, X, y)), risk.theta)[1]
     f, along = jax.linearize(lambda theta: risk.outputs(theta, X), risk.theta)
     return along, factors(f)
 
 
-def _products(risk: EmpiricalRisk, matrix: Matrix, known: Any, V: Array) -> Array:
-    def part(X: Array, known: Any) -> Array:
-        return _backward(risk, matrix, X, known, _forward(risk, matrix, X, known, V)[1])
+def _products(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, V: Array) -> Array:
+    def part(X: Array, linearisation: Any) -> Array:
+        return _backward(risk, matrix, X, linearisation, _forward(risk, matrix, X, linearisation, V)[1])
 
-    return _total(risk, matrix, known, part)
+    return _total(risk, matrix, linearisation, part)
 
 
-def _forward(risk: EmpiricalRisk, matrix: Matrix, X: Array, known: Any, V: Array) -> tuple[Array, Any]:
+def _forward(risk: EmpiricalRisk, matrix: Matrix, X: Array, linearisation: Any, V: Array) -> tuple[Array, Any]:
     if dense.has_formulas(risk.network):
-        return dense.forward(risk.network, risk.theta, X, known, V)
+        return dense.forward(risk.network, risk.theta, X, linearisation, V)
     if matrix == "hessian":
-        whole = dense.one_by_one(known, V)
+        whole = dense.one_by_one(linearisation, V)
         return jnp.sum(V * whole, axis=1), whole
-    along, factors = known
+    along, factors = linearisation
     Rf = dense.one_by_one(along, V)
     return Rf**2 @ factors, factors * Rf
 
 
-def _backward(risk: EmpiricalRisk, matrix: Matrix, X: Array, known: Any, halfway: Any) -> Array:
+def _backward(risk: EmpiricalRisk, matrix: Matrix, X: Array, linearisation: Any, intermediates: Any) -> Array:
     if dense.has_formulas(risk.network):
-        return dense.backward(risk.network, risk.theta, X, known, halfway)
+        return dense.backward(risk.network, risk.theta, X, linearisation, intermediates)
     if matrix == "hessian":
-        return halfway
-    back = jax.linear_transpose(known[0], risk.theta)
-    return dense.one_by_one(lambda Rf: back(Rf)[0], halfway)
+        return intermediates
+    back = jax.linear_transpose(linearisation[0], risk.theta)
+    return dense.one_by_one(lambda Rf: back(Rf)[0], intermediates)

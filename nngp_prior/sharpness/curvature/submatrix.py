@@ -12,12 +12,12 @@ from jax import Array
 from jaxtyping import Float, Integer
 
 from nngp_prior.sharpness.curvature.operators import Operator
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("risk", "known", "chosen", "scales"),
+    data_fields=("risk", "linearisation", "chosen", "scales"),
     meta_fields=("matrix", "start", "stop"),
 )
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ class Selection(Operator):
             the matrix.
         """
         scales = np.ones(len(chosen)) if scales is None else scales
-        with precisely():
+        with high_precision():
             factors = jnp.asarray(scales, whole.risk.dtype)
-            return cls(whole.risk, whole.known, whole.matrix, 0, len(chosen), jnp.asarray(chosen), factors)
+            return cls(whole.risk, whole.linearisation, whole.matrix, 0, len(chosen), jnp.asarray(chosen), factors)
 
     def widen(self, v: Array) -> Array:
         """S v at the chosen places, zeros elsewhere; of one vector or several."""

@@ -20,12 +20,12 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Integer
 
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.gradients import ContrastRegret, NaturalContrastRegret
+from nngp_prior.schemas.measures.gradients import ContrastRegret, NaturalContrastRegret
 from nngp_prior.sharpness.measures.gradient_contrast import euclidean, figures
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import Pair, check_pairs, minibatch, pairs_of_minibatches
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _DECREASE = 1e-4  # of the slope, that a step has to bring (Armijo)
 _HALVINGS = 40  # of a step; then nothing lower is in sight of rounding
@@ -228,7 +228,7 @@ def mean_regret(
     tolerance = max(specification.tolerance, _ROUNDING * eps)
     values, limits, taken, missed = [], [], 0.0, 0
     for rows in pairs:
-        with precisely():
+        with high_precision():
             radius, part = (jnp.asarray(number, risk.dtype) for number in (specification.radius, tolerance))
             found, converged, cost = regrets(risk, jnp.asarray(rows), radius, part, specification.max_steps)
         values.append(float(np.mean(np.asarray(found, np.float64))))
@@ -250,7 +250,7 @@ def mean_regret(
 @MEASURES.register(ContrastRegret)
 def contrast_regret(
     risk: EmpiricalRisk, specification: ContrastRegret, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """E of the regret at ε, divided by ε.
 
     Args:
@@ -267,4 +267,4 @@ def contrast_regret(
     quantity, gradients = mean_regret(
         risk, specification, pairs, _regrets, lambda rows: euclidean(risk, rows), progress
     )
-    return Outcome([quantity], gradients)
+    return MeasureOutcome([quantity], gradients)

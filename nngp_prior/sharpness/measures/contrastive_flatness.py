@@ -18,8 +18,8 @@ from jaxtyping import Integer
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.sharpness import ContrastiveFlatness
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.schemas.measures.registry import ContrastiveFlatness
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 
@@ -57,7 +57,7 @@ def minibatches(n: int, specification: ContrastiveFlatness, seed: int) -> list[I
 @MEASURES.register(ContrastiveFlatness)
 def contrastive_flatness(
     risk: EmpiricalRisk, specification: ContrastiveFlatness, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """The difference and the ratio, of each figure of the other measure.
 
     Args:
@@ -89,7 +89,7 @@ def contrastive_flatness(
         # A figure that only some have, as a further eigenvalue of a matrix that is large enough, has no mean.
         if len(found[quantity.name]) == len(chosen):
             quantities += _contrasts(quantity, found[quantity.name])
-    return Outcome(quantities, gradients)
+    return MeasureOutcome(quantities, gradients)
 
 
 def _contrasts(whole: Quantity, parts: list[Quantity]) -> list[Quantity]:

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.sharpness import Eigenvalues
+from nngp_prior.schemas.measures.curvature import Eigenvalues
 from nngp_prior.sharpness.curvature.lanczos import Lanczos
 from nngp_prior.sharpness.curvature.operators import START_COST, Operator
 from nngp_prior.sharpness.measures.names import check_layer, operators
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 _NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
@@ -23,7 +23,9 @@ CHECKS.register(Eigenvalues)(check_layer)
 
 
 @MEASURES.register(Eigenvalues)
-def eigenvalues(risk: EmpiricalRisk, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Outcome:
+def eigenvalues(
+    risk: EmpiricalRisk, specification: Eigenvalues, seed: int, progress: ProgressCallback
+) -> MeasureOutcome:
     """The ends of the spectrum.
 
     Args:
@@ -54,7 +56,7 @@ def eigenvalues(risk: EmpiricalRisk, specification: Eigenvalues, seed: int, prog
                 "not be the last one; raise max_steps or the tolerance"
             )
             quantities.append(Quantity(figure, value, None, "not-converged", message, diagnostics))
-    return Outcome(quantities, gradients)
+    return MeasureOutcome(quantities, gradients)
 
 
 class Extremes(NamedTuple):
@@ -88,7 +90,7 @@ def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress
         the method's last state.
     """
     rng = generator(seed, "lanczos")
-    lanczos = Lanczos.near_leading(operator, rng.random(operator.size, np.float32) - 0.5, rng)
+    lanczos = Lanczos.start_vector(operator, rng.random(operator.size, np.float32) - 0.5, rng)
     limit, look = min(specification.max_steps, operator.size), 2
     while True:
         progress(Progress("Lanczos steps", lanczos.steps, limit))

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.sharpness import FisherRaoNorm, FisherTrace
+from nngp_prior.schemas.measures.curvature import FisherRaoNorm, FisherTrace
 from nngp_prior.sharpness.curvature.dense_networks import has_formulas, squared_gradients
 from nngp_prior.sharpness.measures.names import check_layer, layers_asked, of_layer
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature, squared_slope
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 CHECKS.register(FisherTrace)(check_layer)
 
@@ -63,12 +63,14 @@ def traces_of_layers(risk: EmpiricalRisk, fisher: str) -> dict[str, float]:
     Returns:
         by the layer's name; their sum is the trace of the whole.
     """
-    with precisely():
+    with high_precision():
         return dict(zip(risk.network.layers, map(float, _traces(risk, fisher)), strict=True))
 
 
 @MEASURES.register(FisherTrace)
-def fisher_trace(risk: EmpiricalRisk, specification: FisherTrace, seed: int, progress: ProgressCallback) -> Outcome:
+def fisher_trace(
+    risk: EmpiricalRisk, specification: FisherTrace, seed: int, progress: ProgressCallback
+) -> MeasureOutcome:
     """Tr F.
 
     Args:
@@ -87,7 +89,7 @@ def fisher_trace(risk: EmpiricalRisk, specification: FisherTrace, seed: int, pro
         Quantity(name + of_layer(layer), sum(of_layers.values()) if layer is None else of_layers[layer])
         for layer in layers_asked(risk, specification.layer)
     ]
-    return Outcome(quantities, 1)
+    return MeasureOutcome(quantities, 1)
 
 
 @jax.jit(static_argnames="fisher")
@@ -105,7 +107,7 @@ def _norm(risk: EmpiricalRisk, fisher: str) -> Array:
 @MEASURES.register(FisherRaoNorm)
 def fisher_rao_norm(
     risk: EmpiricalRisk, specification: FisherRaoNorm, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """θᵀ F θ.
 
     Args:
@@ -118,6 +120,6 @@ def fisher_rao_norm(
         one figure.
     """
     del seed, progress
-    with precisely():
+    with high_precision():
         value = float(_norm(risk, specification.fisher))
-    return Outcome([Quantity(f"{_PREFIXES[specification.fisher]}fisher_rao_norm", value)], 1)
+    return MeasureOutcome([Quantity(f"{_PREFIXES[specification.fisher]}fisher_rao_norm", value)], 1)

@@ -21,12 +21,12 @@ from jaxtyping import Float, Integer
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, slope
 from nngp_prior.sharpness.risk.minibatches import scaled
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _BYTES = 2**27  # what the gradients of one block of examples may take; two blocks are in memory
 _ROUNDING = 100  # units of rounding of the examples' gradients, up to which their mean is zero
@@ -87,13 +87,13 @@ def stiffness_sums(
     sums = np.zeros((2, blocks, size, 2))
     zeros = computed = done = 0
     for i in range(blocks):
-        with precisely():
+        with high_precision():
             U = _directions(risk, jnp.asarray(rows[i]))
         computed += size
         there_is = np.any(np.asarray(U) != 0, axis=1)
         zeros += int(np.sum(there[i] & ~there_is))
         for j in range(i, blocks):
-            with precisely():
+            with high_precision():
                 V = U if j == i else _directions(risk, jnp.asarray(rows[j]))
                 sums[:, i] += np.asarray(_row_sums(U, V, jnp.asarray(weights[j], risk.dtype)))
                 if j > i:
@@ -110,7 +110,7 @@ def stiffness_sums(
 @MEASURES.register(GradientStiffness)
 def gradient_stiffness(
     risk: EmpiricalRisk, specification: GradientStiffness, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """E cos(g_i, g_j) and E sign(g_i · g_j), over all pairs, those of the same label, and those of different labels.
 
     Args:
@@ -146,7 +146,7 @@ def gradient_stiffness(
             else:
                 status = ("zero-gradient", message) if zeros else ("ok", "")
                 quantities.append(Quantity(name + which, value, stderr, *status, {"examples": m}))
-    return Outcome(quantities, computed / n)
+    return MeasureOutcome(quantities, computed / n)
 
 
 def jackknife(total: Float[np.ndarray, " m"], number: Float[np.ndarray, " m"]) -> float:
@@ -187,22 +187,22 @@ def _squares_and_products(risk: EmpiricalRisk, gradient: Array) -> tuple[Array, 
 
 def _moments(risk: EmpiricalRisk) -> tuple[np.ndarray, np.ndarray, bool]:
     """‖g_i‖² and g_i · ḡ in common units, and whether ḡ is no more than rounding."""
-    with precisely():
+    with high_precision():
         found = _squares_and_products(risk, risk.gradient(risk.theta))
     squares, products = (np.asarray(values, np.float64) for values in found)
     rounding = (_ROUNDING * float(jnp.finfo(risk.dtype).eps)) ** 2 * squares.mean()
     return squares, products, bool(products.mean() <= rounding)
 
 
-def _zero(name: str) -> Outcome:
+def _zero(name: str) -> MeasureOutcome:
     message = "the mean gradient is zero, or rounding, next to those of the examples: the figure has no bound"
-    return Outcome([Quantity(name, math.nan, None, "zero-gradient", message)], 2)
+    return MeasureOutcome([Quantity(name, math.nan, None, "zero-gradient", message)], 2)
 
 
 @MEASURES.register(GradientDiversity)
 def gradient_diversity(
     risk: EmpiricalRisk, specification: GradientDiversity, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """Σ ‖g_i‖² / ‖Σ g_i‖², from 1/n, where all gradients are equal, on.
 
     Args:
@@ -219,13 +219,13 @@ def gradient_diversity(
     if is_zero:
         return _zero("gradient_diversity")
     # ‖Σ g_i‖² = n Σ g_i·ḡ
-    return Outcome([Quantity("gradient_diversity", float(squares.sum() / (risk.n * products.sum())))], 2)
+    return MeasureOutcome([Quantity("gradient_diversity", float(squares.sum() / (risk.n * products.sum())))], 2)
 
 
 @MEASURES.register(GradientNoiseScale)
 def gradient_noise_scale(
     risk: EmpiricalRisk, specification: GradientNoiseScale, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """Tr Σ / ‖ḡ‖², or of the population the ratio of estimates without bias (McCandlish et al. 2018, appendix A).
 
     Args:
@@ -245,18 +245,18 @@ def gradient_noise_scale(
     # ‖ḡ‖² = (1/n) Σ g_i·ḡ
     second, of_mean = squares.mean(), products.mean()
     if specification.of == "data":
-        return Outcome([Quantity(name, float((second - of_mean) / of_mean))], 2)
+        return MeasureOutcome([Quantity(name, float((second - of_mean) / of_mean))], 2)
     value, square = _of_population(second, of_mean, n)
     if square <= 0:
         message = (
             "the estimate of the population's ‖G‖² is not positive: its gradient is not told from 0; take more data"
         )
-        return Outcome([Quantity(name, math.nan, None, "degenerate", message)], 2)
+        return MeasureOutcome([Quantity(name, math.nan, None, "degenerate", message)], 2)
     # The mean of all but g_i is (n ḡ - g_i)/(n - 1).
     others = (n**2 * of_mean - 2 * n * products + squares) / (n - 1) ** 2
     without, rest = _of_population((n * second - squares) / (n - 1), others, n - 1)
     stderr = math.sqrt((n - 1) * float(np.var(without))) if np.all(rest > 0) else math.inf
-    return Outcome([Quantity(name, float(value), stderr)], 2)
+    return MeasureOutcome([Quantity(name, float(value), stderr)], 2)
 
 
 def _of_population(second: Any, of_mean: Any, n: int) -> tuple[Any, Any]:

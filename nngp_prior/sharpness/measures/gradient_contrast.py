@@ -17,8 +17,8 @@ from jax import Array
 from jaxtyping import Integer
 
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.gradients import GradientContrast
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.schemas.measures.gradients import GradientContrast
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import (
     Pair,
@@ -28,7 +28,7 @@ from nngp_prior.sharpness.risk.minibatches import (
     pairs_of_minibatches,
     scaled,
 )
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 
 @CHECKS.register(GradientContrast)
@@ -46,7 +46,7 @@ def _inner_products(risk: EmpiricalRisk, pair: Array) -> tuple[Array, Array]:
 @MEASURES.register(GradientContrast)
 def gradient_contrast(
     risk: EmpiricalRisk, specification: GradientContrast, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """E ‖g₂‖ (1 - cos(g₁, g₂)), E ‖g‖ and E (1 - cos(g₁, g₂)).
 
     Args:
@@ -63,7 +63,7 @@ def gradient_contrast(
         found.append(euclidean(risk, rows))
         progress(Progress("pairs", len(found), specification.pairs))
     names = ("gradient_contrast", "minibatch_gradient_norm", "gradient_disagreement")
-    return Outcome(figures(found, names), cost_of_pairs(risk, specification.batch, specification.pairs))
+    return MeasureOutcome(figures(found, names), cost_of_pairs(risk, specification.batch, specification.pairs))
 
 
 def euclidean(risk: EmpiricalRisk, rows: Integer[np.ndarray, "2 batch"]) -> Pair:
@@ -76,7 +76,7 @@ def euclidean(risk: EmpiricalRisk, rows: Integer[np.ndarray, "2 batch"]) -> Pair
     Returns:
         both.
     """
-    with precisely():
+    with high_precision():
         inner, scales = _inner_products(risk, jnp.asarray(rows))
     return pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1])))
 

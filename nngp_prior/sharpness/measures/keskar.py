@@ -15,11 +15,11 @@ from scipy.optimize import minimize
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.neighbourhoods import ITERATIONS, Keskar
+from nngp_prior.schemas.measures.neighbourhoods import ITERATIONS, Keskar
 from nngp_prior.sharpness.measures.projected_ascent import BOX, FORWARD, averaged, climb
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _EPSILON = {"keskar": 1e-3, "zhang2021": 1e-4, "sign-pgd": 1e-3}
 
@@ -74,7 +74,7 @@ def check(risk: EmpiricalRisk, specification: Keskar) -> None:
 
 
 @MEASURES.register(Keskar)
-def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: ProgressCallback) -> Outcome:
+def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: ProgressCallback) -> MeasureOutcome:
     """100 (max L - L(w)) / (1 + L(w)).
 
     Args:
@@ -105,8 +105,8 @@ def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: Prog
     if sharpness == 0 and not np.any(np.asarray(gradient)):
         message = "the gradient is zero, and the ascent did not leave the parameters"
         message += "" if specification.mode == "sign-pgd" else "; try mode='sign-pgd', which has random starts too"
-        return Outcome([Quantity("keskar", 0.0, stderr, "zero-gradient", message, diagnostics)], gradients)
-    return Outcome([Quantity("keskar", sharpness, stderr, diagnostics=diagnostics)], gradients)
+        return MeasureOutcome([Quantity("keskar", 0.0, stderr, "zero-gradient", message, diagnostics)], gradients)
+    return MeasureOutcome([Quantity("keskar", sharpness, stderr, diagnostics=diagnostics)], gradients)
 
 
 def box_of(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int) -> Box:
@@ -128,7 +128,7 @@ def box_of(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int) -
         A = generator(seed, "subspace", repeat).standard_normal((risk.size, specification.subspace))
         A /= np.linalg.norm(A, axis=0)
         coordinates = np.linalg.lstsq(A, theta)[0]
-    with precisely():
+    with high_precision():
         widths = jnp.asarray(epsilon * (np.abs(coordinates) + 1), risk.dtype)
         return Box(None if A is None else jnp.asarray(A, risk.dtype), widths)
 
@@ -146,7 +146,7 @@ def _quasi_newton(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat:
     values: list[float] = []
 
     def descent(z: np.ndarray) -> tuple[float, np.ndarray]:
-        with precisely():
+        with high_precision():
             value, g = _along(risk, box, jnp.asarray(z, risk.dtype))
         values.append(float(value))
         return -float(value), -np.asarray(g, np.float64)
@@ -175,7 +175,7 @@ def _sign_pgd(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int
     values, at_edge = [], []
     for start in range(specification.starts):
         corner = generator(seed, "start", repeat, start).integers(0, 2, len(box.widths)) * 2.0 - 1.0
-        with precisely():
+        with high_precision():
             u = jnp.asarray(corner if start else np.zeros(len(corner)), risk.dtype)
             value, u = _by_signs(risk, box, u, steps)
         values.append(float(value))
@@ -203,12 +203,12 @@ def _stochastic(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: i
     epochs = specification.iterations or ITERATIONS["zhang2021"]
     m, theta = specification.batch, risk.theta
     k = risk.n // m
-    with precisely():
+    with high_precision():
         rate = jnp.asarray(specification.learning_rate, risk.dtype)
     values = [float(risk.loss(theta))]
     for epoch in range(epochs):
         rows = generator(seed, "minibatches", repeat, epoch).permutation(risk.n)[: k * m].reshape(k, m)
-        with precisely():
+        with high_precision():
             theta = _epoch(risk, box, theta, jnp.asarray(rows), rate)
         # The definition's L; the authors' code takes the mean of the minibatches' losses right after their steps.
         values.append(float(risk.loss(theta)))

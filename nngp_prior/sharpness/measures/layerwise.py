@@ -17,29 +17,25 @@ from jax import Array
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.sharpness import (
-    Eigenvalues,
-    MinimumSharpness,
-    ScaledEigenvalue,
-    WeightCurvatureIndex,
-)
+from nngp_prior.schemas.measures.curvature import Eigenvalues
+from nngp_prior.schemas.measures.layerwise import MinimumSharpness, ScaledEigenvalue, WeightCurvatureIndex
 from nngp_prior.sharpness.curvature.layer_partition import cuts
 from nngp_prior.sharpness.curvature.operators import COST, operator_of
 from nngp_prior.sharpness.curvature.submatrix import Selection
 from nngp_prior.sharpness.measures.eigenvalues import extremes
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.measures.relative_flatness import layer_trace
 from nngp_prior.sharpness.measures.trace import mean_and_error, quadratics
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature
-from nngp_prior.sharpness.risk.networks import Block, precisely
+from nngp_prior.sharpness.risk.networks import ParameterBlock, high_precision
 
 _OfTraces = MinimumSharpness | WeightCurvatureIndex
 
 
-def _weights(risk: EmpiricalRisk) -> dict[str, list[Block]]:
+def _weights(risk: EmpiricalRisk) -> dict[str, list[ParameterBlock]]:
     """Arrays of weights of each layer that has any."""
-    found: dict[str, list[Block]] = {}
+    found: dict[str, list[ParameterBlock]] = {}
     for block in risk.blocks:
         if block.role == "weight":
             found.setdefault(block.layer, []).append(block)
@@ -88,7 +84,7 @@ _Traces = tuple[dict[str, tuple[float, float | None]], int]
 def _traces(risk: EmpiricalRisk, traces: str | int, seed: int, progress: ProgressCallback) -> _Traces:
     layers = _weights(risk)
     if traces == "exact":
-        with precisely():
+        with high_precision():
             if risk.network.piecewise_linear:
                 values = dict(zip(layers, map(float, _piecewise_linear(risk)), strict=True))
                 cost = 1
@@ -128,7 +124,7 @@ def _figure(
     progress: ProgressCallback,
     name: str,
     combine: Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]],
-) -> Outcome:
+) -> MeasureOutcome:
     """A function of all layers' norms and traces, with its error by the delta method from its derivatives."""
     found, cost = _traces(risk, specification.traces, seed, progress)
     norms = _norms(risk)
@@ -139,16 +135,16 @@ def _figure(
         worst = min(found, key=lambda layer: found[layer][0])
         more = "; take more random vectors, or traces='exact'" if errors else ""
         message = f"Tr H of {worst} is {found[worst][0]:.3g}: a negative trace has no root{more}"
-        return Outcome([Quantity(name, math.nan, None, "indefinite", message, diagnostics)], cost)
+        return MeasureOutcome([Quantity(name, math.nan, None, "indefinite", message, diagnostics)], cost)
     value, derivatives = combine(np.array(list(norms.values())), values)
     stderr = float(np.linalg.norm(derivatives * errors)) if errors else None
-    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], cost)
+    return MeasureOutcome([Quantity(name, value, stderr, diagnostics=diagnostics)], cost)
 
 
 @MEASURES.register(MinimumSharpness)
 def minimum_sharpness(
     risk: EmpiricalRisk, specification: MinimumSharpness, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """D (Π_l Tr H_l)^{1/D}.
 
     Args:
@@ -174,7 +170,7 @@ def minimum_sharpness(
 @MEASURES.register(WeightCurvatureIndex)
 def weight_curvature_index(
     risk: EmpiricalRisk, specification: WeightCurvatureIndex, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """Σ_l √(‖W_l‖_F² Tr H_l).
 
     Args:
@@ -198,7 +194,7 @@ def weight_curvature_index(
 @MEASURES.register(ScaledEigenvalue)
 def scaled_eigenvalue(
     risk: EmpiricalRisk, specification: ScaledEigenvalue, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """λ_max(S H S).
 
     Args:
@@ -222,4 +218,4 @@ def scaled_eigenvalue(
         status = "not-converged"
         message = f"the residual is {residual:.2g} after {found.steps} steps; raise max_steps or the tolerance"
     diagnostics = {"residual": residual, "steps": found.steps, "norms": norms}
-    return Outcome([Quantity("scaled_lambda_max", value, None, status, message, diagnostics)], found.gradients)
+    return MeasureOutcome([Quantity("scaled_lambda_max", value, None, status, message, diagnostics)], found.gradients)

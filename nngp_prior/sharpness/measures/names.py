@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nngp_prior.schemas.sharpness import EACH, Matrix
+from nngp_prior.schemas.measures.curvature import EACH, Matrix
 from nngp_prior.sharpness.curvature.operators import Operator, operator_of
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 

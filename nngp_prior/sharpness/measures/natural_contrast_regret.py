@@ -28,14 +28,14 @@ from jax import Array, lax
 from jaxtyping import Float, Integer
 
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.gradients import NaturalContrastRegret
+from nngp_prior.schemas.measures.gradients import NaturalContrastRegret
 from nngp_prior.sharpness.measures.contrast_regret import Loss, both_regrets, mean_regret
 from nngp_prior.sharpness.measures.natural_gradient_contrast import Metric, check, judged, metric, pair_in, parts
 from nngp_prior.sharpness.measures.projected_ascent import FORWARD
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import Pair, minibatch, pairs_of_minibatches
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _ROOT_STEPS = 60  # of the search for ρ, at most; five or so are usual
 _FARTHEST = 40.0  # |log ρ|
@@ -143,7 +143,7 @@ def ball(risk: EmpiricalRisk, rows: Integer[np.ndarray, " N"], F: Metric) -> Bal
     Returns:
         the ball.
     """
-    with precisely():
+    with high_precision():
         return Ball(F, _seen(risk, jnp.asarray(rows)))
 
 
@@ -162,7 +162,7 @@ def _regrets(around: Ball, risk: EmpiricalRisk, pair: Array, radius: Array, tole
 @MEASURES.register(NaturalContrastRegret)
 def natural_contrast_regret(
     risk: EmpiricalRisk, specification: NaturalContrastRegret, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """E of the regret at ε, divided by ε.
 
     Args:
@@ -190,4 +190,4 @@ def natural_contrast_regret(
         risk, specification, pairs, lambda *pair: _regrets(around, *pair), limit, progress
     )
     (quantity,) = judged([quantity], risk, specification, F, len(for_fisher), outside)
-    return Outcome([quantity], gradients + len(for_fisher) / risk.n)
+    return MeasureOutcome([quantity], gradients + len(for_fisher) / risk.n)

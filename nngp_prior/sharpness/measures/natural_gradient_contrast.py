@@ -30,10 +30,10 @@ from jaxtyping import Float, Integer
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.gradients import InDivergence, NaturalGradientContrast
-from nngp_prior.schemas.sharpness import Status
+from nngp_prior.schemas.measures.gradients import InDivergence, NaturalGradientContrast
+from nngp_prior.schemas.results.sharpness import Status
 from nngp_prior.sharpness.measures.gradient_contrast import cost_of_pairs, figures
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature
 from nngp_prior.sharpness.risk.minibatches import (
@@ -44,7 +44,7 @@ from nngp_prior.sharpness.risk.minibatches import (
     pairs_of_minibatches,
     scaled,
 )
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _BYTES = 2**31  # what the gradients of outputs at the inputs for F may take
 _OUTSIDE = 100  # square roots of the unit of rounding: the part of a gradient that may lie outside the range of F
@@ -81,7 +81,7 @@ def metric(
     Returns:
         what inner products are taken by.
     """
-    with precisely():
+    with high_precision():
         J = _weighted_gradients(risk, jnp.asarray(rows))
         if damping > 0 and damped_by == "identity":
             scale = jnp.ones_like(risk.theta)
@@ -130,7 +130,7 @@ def pair_in(risk: EmpiricalRisk, F: Metric, rows: Integer[np.ndarray, "2 batch"]
     Returns:
         both, and what was left out.
     """
-    with precisely():
+    with high_precision():
         inner, scales, *left_out = _inner_products(risk, F, jnp.asarray(rows))
     pair = pair_of(np.asarray(inner, np.float64), (float(scales[0]), float(scales[1])))
     return pair, LeftOut(*(float(np.max(np.asarray(part))) for part in left_out))
@@ -202,7 +202,7 @@ CHECKS.register(NaturalGradientContrast)(check)
 @MEASURES.register(NaturalGradientContrast)
 def natural_gradient_contrast(
     risk: EmpiricalRisk, specification: NaturalGradientContrast, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """E of R_F, E √(gᵀF⁻¹g), and E of one less the cosine in the inner product of F⁻¹.
 
     Args:
@@ -226,7 +226,7 @@ def natural_gradient_contrast(
     names = ("natural_gradient_contrast", "natural_gradient_norm", "natural_gradient_disagreement")
     quantities = judged(figures(found, names), risk, specification, F, len(for_fisher), left_out)
     gradients = len(for_fisher) / risk.n + cost_of_pairs(risk, specification.batch, specification.pairs)
-    return Outcome(quantities, gradients)
+    return MeasureOutcome(quantities, gradients)
 
 
 def judged(

@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.neighbourhoods import PACBayes
+from nngp_prior.schemas.measures.neighbourhoods import PACBayes
 from nngp_prior.sharpness.measures.projected_ascent import FORWARD
-from nngp_prior.sharpness.measures.registry import MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _WINDOW = 2**0.25  # the slope at σ is taken from σ divided by this to σ times this
 _DOUBLINGS = 40
@@ -61,7 +61,7 @@ class _Drop:
     def of_each(self, sigma: float) -> Float[np.ndarray, " count"]:
         """The drop under each random vector."""
         deviations = deviations_of(np.asarray(self._problem.theta), sigma, self._specification)
-        with precisely():
+        with high_precision():
             key = jax.random.key(self._key)
             errors = _errors(self._problem, key, jnp.asarray(deviations), self._specification.perturbations)
         self.evaluations += 1
@@ -73,7 +73,7 @@ class _Drop:
 
 
 @MEASURES.register(PACBayes)
-def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress: ProgressCallback) -> Outcome:
+def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress: ProgressCallback) -> MeasureOutcome:
     """1/σ², σ the largest deviation with an expected drop of the accuracy within the limit.
 
     Args:
@@ -128,6 +128,6 @@ def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
     return sigma, None
 
 
-def _ended(drop: _Drop, specification: PACBayes, quantity: Quantity, progress: ProgressCallback) -> Outcome:
+def _ended(drop: _Drop, specification: PACBayes, quantity: Quantity, progress: ProgressCallback) -> MeasureOutcome:
     progress(Progress("values of σ", drop.evaluations, drop.evaluations))
-    return Outcome([quantity], FORWARD * (1 + drop.evaluations * specification.perturbations))
+    return MeasureOutcome([quantity], FORWARD * (1 + drop.evaluations * specification.perturbations))

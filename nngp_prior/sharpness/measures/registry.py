@@ -8,13 +8,13 @@ from typing import Any
 
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.sharpness import Status
+from nngp_prior.schemas.results.sharpness import Status
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure of a measure; see :class:`nngp_prior.schemas.sharpness.Measurement`."""
+    """One figure of a measure; see :class:`nngp_prior.schemas.measures.curvature.Measurement`."""
 
     name: str
     value: float
@@ -25,7 +25,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MeasureOutcome:
     """What a measure found.
 
     Attributes:
@@ -39,7 +39,7 @@ class Outcome:
 
 
 # (risk, specification, seed, progress) -> outcome. Random numbers come from the seed, which is the measure's own.
-Implementation = Callable[[EmpiricalRisk, Any, int, ProgressCallback], Outcome]
+Implementation = Callable[[EmpiricalRisk, Any, int, ProgressCallback], MeasureOutcome]
 MEASURES: Registry[Implementation] = Registry()
 
 # (risk, specification): raises InvalidInput where the measure cannot be taken of the risk, before any is.

@@ -20,16 +20,17 @@ from jaxtyping import Float
 from scipy.linalg import eigh
 
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.sharpness import Eigenvalues, RelativeFlatness
+from nngp_prior.schemas.measures.curvature import Eigenvalues
+from nngp_prior.schemas.measures.layerwise import RelativeFlatness
 from nngp_prior.sharpness.curvature.layer_partition import Cut, curvature_of_unit, cuts_asked, weighted_trace
 from nngp_prior.sharpness.curvature.operators import COST, operator_of
 from nngp_prior.sharpness.curvature.submatrix import Selection
 from nngp_prior.sharpness.measures.eigenvalues import extremes
 from nngp_prior.sharpness.measures.names import of_layer
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 _DENSE = 1024  # rows of a matrix up to which all of its eigenvalues are computed, which is exact to rounding
 _CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation is none
@@ -37,7 +38,7 @@ _CONSTANT = 100  # units of rounding of a feature's size up to which its standar
 
 @jax.jit(static_argnames="cut")
 def layer_trace(risk: EmpiricalRisk, cut: Cut) -> Float[Array, ""]:
-    """The trace of the Hessian with respect to a dense layer's weights; to be called inside ``with precisely():``.
+    """The trace of the Hessian with respect to a dense layer's weights; to be called inside ``with high_precision():``.
 
     Args:
         risk: network, loss, data.
@@ -101,7 +102,7 @@ def check(risk: EmpiricalRisk, specification: RelativeFlatness) -> None:
 @MEASURES.register(RelativeFlatness)
 def relative_flatness(
     risk: EmpiricalRisk, specification: RelativeFlatness, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """κ_Tr and κ.
 
     Args:
@@ -132,12 +133,12 @@ def relative_flatness(
             gradients += cost
             status = "not-converged" if unsure else "ok"
             quantities.append(Quantity(figure + of_layer(name), value, None, status, unsure, about))
-    return Outcome(quantities, gradients)
+    return MeasureOutcome(quantities, gradients)
 
 
 def _deviations(risk: EmpiricalRisk, cut: Cut) -> tuple[Float[np.ndarray, " fan_in"], np.ndarray]:
     """Standard deviations of the layer's inputs, and which of them have none though they are not zero."""
-    with precisely():
+    with high_precision():
         sizes, deviations = map(np.array, _spread(risk, cut))
     none = deviations <= _CONSTANT * np.finfo(deviations.dtype).eps * sizes
     deviations[none] = 0
@@ -153,7 +154,7 @@ def _tracial(
     risk: EmpiricalRisk, cut: Cut, deviations: np.ndarray, seed: int, progress: ProgressCallback
 ) -> tuple[float, int, str]:
     del seed, progress
-    with precisely():
+    with high_precision():
         factors = jnp.asarray(_inverse(deviations), risk.dtype)
         value = float(_kappa_trace(risk, cut, jnp.asarray(deviations, risk.dtype), factors))
     return value, COST * cut.units, ""
@@ -170,7 +171,7 @@ def _maximal(
     H = None if cut.fan_in <= _DENSE else operator_of(risk, "hessian")
     for s in range(cut.units):
         if H is None:
-            with precisely():
+            with high_precision():
                 H_ss = np.asarray(_unit_hessian(risk, cut, jnp.asarray(s), jnp.asarray(factors, risk.dtype)))
             last = cut.fan_in - 1
             finite = np.isfinite(H_ss).all()

@@ -18,13 +18,13 @@ from jaxtyping import Float
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
+from nngp_prior.schemas.measures.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
 from nngp_prior.sharpness.measures.projected_ascent import BALL, NORMALIZED, averaged, climb, normalized_loss
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, curvature, squared_slope
 from nngp_prior.sharpness.risk.minibatches import minibatch
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 
 def check(risk: EmpiricalRisk, specification: SAMSharpness | ASAMSharpness | FisherSAMSharpness) -> None:
@@ -50,7 +50,9 @@ for _specification in (SAMSharpness, ASAMSharpness, FisherSAMSharpness):
 
 
 @MEASURES.register(SAMSharpness)
-def sam_sharpness(risk: EmpiricalRisk, specification: SAMSharpness, seed: int, progress: ProgressCallback) -> Outcome:
+def sam_sharpness(
+    risk: EmpiricalRisk, specification: SAMSharpness, seed: int, progress: ProgressCallback
+) -> MeasureOutcome:
     """The rise of the loss in a ball.
 
     Args:
@@ -66,7 +68,9 @@ def sam_sharpness(risk: EmpiricalRisk, specification: SAMSharpness, seed: int, p
 
 
 @MEASURES.register(ASAMSharpness)
-def asam_sharpness(risk: EmpiricalRisk, specification: ASAMSharpness, seed: int, progress: ProgressCallback) -> Outcome:
+def asam_sharpness(
+    risk: EmpiricalRisk, specification: ASAMSharpness, seed: int, progress: ProgressCallback
+) -> MeasureOutcome:
     """The rise of the loss in an ellipsoid whose axes are as long as the parameters are large.
 
     Args:
@@ -88,7 +92,7 @@ def asam_sharpness(risk: EmpiricalRisk, specification: ASAMSharpness, seed: int,
 @MEASURES.register(FisherSAMSharpness)
 def fisher_sam_sharpness(
     risk: EmpiricalRisk, specification: FisherSAMSharpness, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """The rise of the loss in an ellipsoid of the Fisher information's diagonal.
 
     Args:
@@ -100,7 +104,7 @@ def fisher_sam_sharpness(
     Returns:
         one figure.
     """
-    with precisely():
+    with high_precision():
         F = np.asarray(_diagonal(risk, specification.fisher)) + specification.damping
     # T = (F + δ)^(-1/2), and 0 where the parameter is in no example's gradient
     T = np.where(F > 0, 1 / np.sqrt(np.where(F > 0, F, 1)), 0)
@@ -146,7 +150,7 @@ def _of_axes(
     gradients: float,
     seed: int,
     progress: ProgressCallback,
-) -> Outcome:
+) -> MeasureOutcome:
     """The measure in the ellipsoid with half-axes ρ T, where `gradients` was spent to find T."""
     m, one_step = specification.minibatch or risk.n, specification.method == "one-step"
     steps = 1 if one_step else specification.steps
@@ -154,7 +158,7 @@ def _of_axes(
     means, flat = [], []
     for i in range(partitions):
         order = generator(seed, "partition", i).permutation(risk.n)[: risk.n // m * m]
-        with precisely():
+        with high_precision():
             axes, rows = jnp.asarray(specification.rho * T, risk.dtype), jnp.asarray(order.reshape(-1, m))
             found = _climbs(risk, axes, rows, steps, specification.normalize_logits)
         losses, slopes = map(np.asarray, found)
@@ -170,8 +174,8 @@ def _of_axes(
     diagnostics = {"zero_gradients": float(np.mean(flat))}
     if specification.normalize_logits and not np.any(np.asarray(risk.all_outputs(risk.theta))):
         message = "all outputs are zero, and cannot be normalised"
-        return Outcome([Quantity(name, math.nan, None, "degenerate", message, diagnostics)], gradients)
+        return MeasureOutcome([Quantity(name, math.nan, None, "degenerate", message, diagnostics)], gradients)
     if min(flat) == 1:
         message = "the gradient is zero within the ellipsoid's axes: there is no direction to go in"
-        return Outcome([Quantity(name, 0.0, None, "zero-gradient", message, diagnostics)], gradients)
-    return Outcome([Quantity(name, value, stderr, diagnostics=diagnostics)], gradients)
+        return MeasureOutcome([Quantity(name, 0.0, None, "zero-gradient", message, diagnostics)], gradients)
+    return MeasureOutcome([Quantity(name, value, stderr, diagnostics=diagnostics)], gradients)

@@ -20,13 +20,13 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.sharpness import LogDeterminant, SpectralDensity
+from nngp_prior.schemas.measures.curvature import LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.curvature.lanczos import Lanczos, Quadrature, complete_together, step_together
 from nngp_prior.sharpness.curvature.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.measures.names import check_layer, operators
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
-from nngp_prior.sharpness.measures.trace import mean_and_error, number_of, probe_lots
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
+from nngp_prior.sharpness.measures.trace import mean_and_error, number_of, probe_batches
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 _KEPT_BYTES = 2**27  # of vectors of quadratures side by side
@@ -210,7 +210,7 @@ def quadrature(
     kept = steps * operator.size * operator.risk.dtype.itemsize
     at_once = max(1, min(operator.vectors_at_once, _KEPT_BYTES // kept))
     number = number_of(probes, operator.size)
-    for starts in probe_lots(operator.size, probes, seed, at_once):
+    for starts in probe_batches(operator.size, probes, seed, at_once):
         before = len(found)
 
         def tell(done: int, before: int = before, vectors: int = len(starts)) -> None:
@@ -246,7 +246,7 @@ def _quadratures(
 @MEASURES.register(LogDeterminant)
 def log_determinant(
     risk: EmpiricalRisk, specification: LogDeterminant, seed: int, progress: ProgressCallback
-) -> Outcome:
+) -> MeasureOutcome:
     """log det(H + δI).
 
     Args:
@@ -274,11 +274,13 @@ def log_determinant(
         mean, error = spectrum.mean(lambda nodes: np.log(nodes + specification.damping))
         stderr = None if error is None else operator.size * error
         quantities.append(Quantity(figure, operator.size * mean, stderr, diagnostics=diagnostics))
-    return Outcome(quantities, COST * products)
+    return MeasureOutcome(quantities, COST * products)
 
 
 @MEASURES.register(SpectralDensity)
-def density(risk: EmpiricalRisk, specification: SpectralDensity, seed: int, progress: ProgressCallback) -> Outcome:
+def density(
+    risk: EmpiricalRisk, specification: SpectralDensity, seed: int, progress: ProgressCallback
+) -> MeasureOutcome:
     """What the density of eigenvalues comes to in figures.
 
     Args:
@@ -311,7 +313,7 @@ def density(risk: EmpiricalRisk, specification: SpectralDensity, seed: int, prog
         }
         quantities.append(Quantity(name.format("negative_mass"), *negative, diagnostics=curve))
         quantities.append(Quantity(name.format("zero_mass"), *zero))
-    return Outcome(quantities, COST * products)
+    return MeasureOutcome(quantities, COST * products)
 
 
 def grid(spectrum: Spectrum, specification: SpectralDensity) -> tuple[Float[np.ndarray, " points"], float]:

@@ -27,12 +27,12 @@ from matfree import stochtrace
 
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.sharpness import Frobenius, Matrix, Trace
+from nngp_prior.schemas.measures.curvature import Frobenius, Matrix, Trace
 from nngp_prior.sharpness.curvature.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.measures.fisher import traces_of_layers
 from nngp_prior.sharpness.measures.names import check_layer, operators
-from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Outcome, Quantity
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
+from nngp_prior.sharpness.risk.networks import high_precision
 
 CHECKS.register(Trace)(check_layer)
 CHECKS.register(Frobenius)(check_layer)
@@ -59,7 +59,7 @@ def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Real[np.n
             yield 2 * np.unpackbits(bits, count=size).view(np.int8) - 1
 
 
-def probe_lots(size: int, probes: int | str, seed: int, at_once: int) -> Iterator[list[Real[np.ndarray, " size"]]]:
+def probe_batches(size: int, probes: int | str, seed: int, at_once: int) -> Iterator[list[Real[np.ndarray, " size"]]]:
     """:func:`probe_vectors` in as few lots of one size as there can be, the last of which may lack some.
 
     Args:
@@ -116,7 +116,7 @@ def quadratics(
     """
     values: list[float] = []
     together = 0
-    for several in probe_lots(operator.size, probes, seed, operator.vectors_at_once):
+    for several in probe_batches(operator.size, probes, seed, operator.vectors_at_once):
         together = together or len(several)
         V = np.stack(several + several[:1] * (together - len(several)))  # so many always: nothing is compiled anew
         found = np.asarray(operator.quadratics(V), dtype=np.float64)
@@ -131,7 +131,7 @@ def _squares(operator: Operator, probes: int | str, seed: int, progress: Progres
     """‖H v‖² of all probe vectors."""
     values = []
     for v in probe_vectors(operator.size, probes, seed):
-        with precisely():
+        with high_precision():
             values.append(float(_square(operator(v))))
         progress(Progress("products", len(values), number_of(probes, operator.size)))
     return values
@@ -144,7 +144,7 @@ def _square(Hv: Array) -> Array:
 
 
 @MEASURES.register(Trace)
-def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> Outcome:
+def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> MeasureOutcome:
     """Tr H.
 
     Args:
@@ -161,7 +161,7 @@ def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> 
     split = specification.method == "split" and probes != "basis"
     exact = _exact_traces(risk, specification.matrix) if split else {}
     remainder = bool(exact) and specification.matrix == "hessian" and not risk.network.piecewise_linear
-    known = operator_of(risk, "ggn").known if remainder else None
+    linearisation = operator_of(risk, "ggn").linearisation if remainder else None
     for name, operator in operators(risk, specification):
         if specification.method == "xtrace" and not isinstance(probes, str) and probes < operator.size:
             value, stderr = _xtrace(operator, probes // 2, seed)
@@ -170,7 +170,7 @@ def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> 
             value = sum(trace for start, trace in exact.items() if operator.start <= start < operator.stop)
             stderr = None
             if remainder:
-                ggn = replace(operator, matrix="ggn", known=known)
+                ggn = replace(operator, matrix="ggn", linearisation=linearisation)
                 rest, stderr = mean_and_error(quadratics(operator, probes, seed, progress, less=ggn), probes)
                 value += rest
                 gradients += probes * (operator.cost_of_quadratic + ggn.cost_of_quadratic)
@@ -179,7 +179,7 @@ def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> 
             value, stderr = mean_and_error(values, probes)
             gradients += len(values) * operator.cost_of_quadratic
         quantities.append(Quantity(name.format("trace"), value, stderr))
-    return Outcome(quantities, gradients + bool(exact))
+    return MeasureOutcome(quantities, gradients + bool(exact))
 
 
 def _exact_traces(risk, matrix: Matrix) -> dict[int, float]:
@@ -189,7 +189,7 @@ def _exact_traces(risk, matrix: Matrix) -> dict[int, float]:
 
 
 def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
-    with precisely():
+    with high_precision():
         estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
             stochtrace.leave_one_out_xtrace(),
             stochtrace.sampler_sphere(jax.numpy.zeros(operator.size, operator.risk.dtype), num=vectors),
@@ -202,7 +202,7 @@ def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
 
 
 @MEASURES.register(Frobenius)
-def frobenius(risk, specification: Frobenius, seed: int, progress: ProgressCallback) -> Outcome:
+def frobenius(risk, specification: Frobenius, seed: int, progress: ProgressCallback) -> MeasureOutcome:
     """‖H‖_F.
 
     Args:
@@ -223,4 +223,4 @@ def frobenius(risk, specification: Frobenius, seed: int, progress: ProgressCallb
         error = None if stderr is None else stderr / (2 * norm) if norm > 0 else 0.0
         quantities.append(Quantity(name.format("frobenius"), norm, error))
         products += len(squares)
-    return Outcome(quantities, COST * products)
+    return MeasureOutcome(quantities, COST * products)

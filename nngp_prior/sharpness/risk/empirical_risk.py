@@ -19,12 +19,12 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.training import LossName
 from nngp_prior.schemas.text import number_of
 from nngp_prior.sharpness.risk.chunked_inputs import laid_out
 from nngp_prior.sharpness.risk.losses import LOSSES, is_error
-from nngp_prior.sharpness.risk.networks import Block, FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, ParameterBlock, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.risk.validation import checked_data, fitting_rows
 
 _GRADIENT_BYTES = 2**27  # what gradients of single examples take
@@ -40,7 +40,7 @@ def _compiled(method: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        with precisely():
+        with high_precision():
             return compiled(*args, **kwargs)
 
     return call
@@ -57,8 +57,8 @@ class EmpiricalRisk:
 
     It is a pytree: where one is an argument of a compiled function, another one of the same shape needs no other
     compilation, and its data are no constants of the program. All methods can be traced by JAX, and be compiled into
-    larger functions, inside ``with precisely():``. They take any θ; ``theta`` is that of the network at hand. Memory
-    is bounded by the chunk, not by the data, for all of them and for ``jax.grad`` of :meth:`loss`.
+    larger functions, inside ``with high_precision():``. They take any θ; ``theta`` is that of the network at hand.
+    Memory is bounded by the chunk, not by the data, for all of them and for ``jax.grad`` of :meth:`loss`.
 
     Attributes:
         theta: the flat vector of parameters, (P,).
@@ -121,7 +121,7 @@ class EmpiricalRisk:
         X, y = checked_data(architecture, data)
         network = finite_network(architecture, X.shape[1:])
         theta = network.flatten(parameters, dtype)
-        with precisely():
+        with high_precision():
             rows = chunk or fitting_rows(network, dtype)
             return EmpiricalRisk(jnp.asarray(theta), *laid_out(X, y, dtype, rows), network, loss, len(X))
 
@@ -131,7 +131,7 @@ class EmpiricalRisk:
         return self.network.size
 
     @property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[ParameterBlock, ...]:
         """Where each layer's weights and biases are in θ."""
         return self.network.blocks
 
@@ -153,7 +153,7 @@ class EmpiricalRisk:
     @property
     def X(self) -> Float[Array, "n ..."]:
         """The inputs."""
-        with precisely():
+        with high_precision():
             return self.inputs.take(jnp.arange(self.n))
 
     @property
@@ -167,7 +167,7 @@ class EmpiricalRisk:
 
     def at(self, theta: Vector) -> EmpiricalRisk:
         """The same risk at other parameters."""
-        with precisely():
+        with high_precision():
             return replace(self, theta=jnp.asarray(theta, self.dtype))
 
     def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> EmpiricalRisk:
@@ -185,7 +185,7 @@ class EmpiricalRisk:
         chosen = np.asarray(rows)
         if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.n:
             raise InvalidInput("rows", f"got {rows!r}", f"Name at least one, each from 0 to {self.n - 1}.")
-        with precisely():
+        with high_precision():
             X, y = np.asarray(self.inputs.take(chosen)), np.asarray(self.y)[chosen]
             return EmpiricalRisk(
                 self.theta, *laid_out(X, y, self.dtype.name, self.chunk), self.network, self.loss_name, len(X)

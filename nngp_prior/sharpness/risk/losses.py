@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from nngp_prior.schemas.sharpness import LossName
+from nngp_prior.schemas.specs.training import LossName
 
 Loss = Callable[[Float[Array, "*n"], Float[Array, "*n"]], Float[Array, "*n"]]
 

@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, network
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
 from nngp_prior.schemas.arrays import plain_array
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.weights import layout_remedy, named_weights
 
@@ -27,7 +27,7 @@ _PLURAL = {"weight": "weights", "bias": "biases"}
 Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
 
-def precisely() -> AbstractContextManager[Any]:
+def high_precision() -> AbstractContextManager[Any]:
     """Inside, JAX has float64, and products of float32 are of float32, in the calling thread only."""
     stack = ExitStack()
     stack.enter_context(jax.enable_x64(True))
@@ -36,7 +36,7 @@ def precisely() -> AbstractContextManager[Any]:
 
 
 @dataclass(frozen=True)
-class Block:
+class ParameterBlock:
     """One array of parameters.
 
     Attributes:
@@ -72,7 +72,7 @@ class FiniteNetwork:
 
     architecture: Architecture | FromNetwork
     input_shape: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[ParameterBlock, ...]
     structure: Any
     forward: Callable[..., Float[Array, " n"]]
 
@@ -120,7 +120,7 @@ class FiniteNetwork:
         Returns:
             arrays in float64.
         """
-        with precisely():
+        with high_precision():
             return jax.tree.map(np.asarray, _compiled_init(self)(jax.random.key(seed)))
 
     def apply(
@@ -135,7 +135,7 @@ class FiniteNetwork:
         Returns:
             one output an input.
         """
-        with precisely():
+        with high_precision():
             return _compiled_forward(self)(parameters, X)
 
     def flatten(self, parameters: Parameters, dtype: str = "float64") -> Float[np.ndarray, " P"]:
@@ -223,7 +223,7 @@ def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple
     def forward(parameters: Parameters, X: Float[Array, "n ..."]) -> Float[Array, " n"]:
         return functions.apply(parameters, X).reshape(len(X))
 
-    with precisely():
+    with high_precision():
         try:
             key = jax.random.key(0)
             shapes = jax.eval_shape(lambda: functions.init(key, (1, *input_shape))[1])
@@ -242,8 +242,8 @@ def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple
     return FiniteNetwork(architecture, input_shape, blocks, structure, forward)
 
 
-def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Block, ...]:
-    blocks: list[Block] = []
+def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[ParameterBlock, ...]:
+    blocks: list[ParameterBlock] = []
     numbers: dict[Any, int] = {}  # of layers, which are pairs of weights and biases
     start = 0
     for path, shape in leaves:
@@ -259,7 +259,7 @@ def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Block
                 layer = f"{kind} {number}"
             else:
                 layer = blocks[-1].layer
-        blocks.append(Block(layer, "weight" if is_weight else "bias", shape, start))
+        blocks.append(ParameterBlock(layer, "weight" if is_weight else "bias", shape, start))
         start = blocks[-1].stop
     return tuple(blocks)
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import fitting_inputs
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
-from nngp_prior.schemas.labels import check_labels
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.sharpness.risk.networks import FiniteNetwork
 
 _CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about

@@ -14,8 +14,7 @@ from jaxtyping import Float, Int32
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures import network as network_of_specification
-from nngp_prior.schemas.sharpness import LossName
-from nngp_prior.schemas.training import FlatnessPenalty, Optimizer
+from nngp_prior.schemas.specs.training import FlatnessPenalty, LossName, Optimizer
 from nngp_prior.sharpness.curvature.layer_partition import cuts_asked, kappa_trace
 from nngp_prior.sharpness.risk.losses import LOSSES, is_error
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
@@ -28,7 +27,7 @@ _ON_PROCESSOR = 8  # networks side by side gain no more beyond it, and those tha
 _STEP_NUMBERS = 2**23  # activations of a step, of networks side by side on a processor: with more, caches lose
 
 
-class Networks(NamedTuple):
+class NetworkBatch(NamedTuple):
     """Parameters and optimizer's states, each array with an axis of networks in front."""
 
     parameters: Parameters
@@ -48,7 +47,7 @@ class Figures(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """Functions of networks side by side, to be called inside ``with precisely():``.
+    """Functions of networks side by side, to be called inside ``with high_precision():``.
 
     Attributes:
         rounds: minibatches of one step.
@@ -61,8 +60,8 @@ class Compiled(NamedTuple):
     """
 
     rounds: int
-    start: Callable[..., Networks]
-    epoch: Callable[..., tuple[Networks, Figures, Array]]
+    start: Callable[..., NetworkBatch]
+    epoch: Callable[..., tuple[NetworkBatch, Figures, Array]]
     figures: Callable[..., Figures]
 
 
@@ -111,18 +110,18 @@ def compiled(
         return Figures(*(jnp.mean(values, where=where) for values, where in each))
 
     def epoch(
-        networks: Networks, X: Array, y: Array, n: Array, chosen: Array, key: Array, number: Array, active: Array
-    ) -> tuple[Networks, Figures, Array]:
+        networks: NetworkBatch, X: Array, y: Array, n: Array, chosen: Array, key: Array, number: Array, active: Array
+    ) -> tuple[NetworkBatch, Figures, Array]:
         noise = jax.random.fold_in(key, number)
 
-        def step(carry: Networks, part: tuple[Array, Array]) -> tuple[Networks, None]:
+        def step(carry: NetworkBatch, part: tuple[Array, Array]) -> tuple[NetworkBatch, None]:
             t, batches = part
 
             def gradient(theta: Parameters, i: Any) -> Parameters:
                 batch = batches[i]
                 return jax.grad(objective)(theta, X[batch], y[batch], (batch >= 0).astype(y.dtype))
 
-            return Networks(*steps.step(*carry, gradient, jax.random.fold_in(noise, t))), None
+            return NetworkBatch(*steps.step(*carry, gradient, jax.random.fold_in(noise, t))), None
 
         after, _ = lax.scan(step, networks, (jnp.arange(len(chosen)), chosen))
         found = figures(after.parameters, X, y, n)
@@ -133,14 +132,14 @@ def compiled(
 
     return Compiled(
         steps.minibatches,
-        jax.jit(jax.vmap(lambda theta: Networks(theta, steps.init(theta)))),
+        jax.jit(jax.vmap(lambda theta: NetworkBatch(theta, steps.init(theta)))),
         jax.jit(jax.vmap(epoch, (0, None, None, None, 0, 0, 0, 0))),
         jax.jit(jax.vmap(figures, (0, None, None, None))),
     )
 
 
 def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str) -> Parameters:
-    """Parameters from the prior; to be called inside ``with precisely():``.
+    """Parameters from the prior; to be called inside ``with high_precision():``.
 
     Args:
         network: the finite network.
@@ -206,7 +205,7 @@ def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: 
 
 
 def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:
-    """Outputs of networks, one after another; to be called inside ``with precisely():``.
+    """Outputs of networks, one after another; to be called inside ``with high_precision():``.
 
     Args:
         network: the finite network.

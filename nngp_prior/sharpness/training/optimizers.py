@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from nngp_prior.registry import Registry
-from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, Momentum, Optimizer
+from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Momentum, Optimizer
 
 Gradient = Callable[[Any, Any], Any]  # (parameters, number of a minibatch of the step) -> gradient
 

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressOption, shown
-from nngp_prior.schemas.architecture import ARCHITECTURES, Architecture
-from nngp_prior.schemas.labels import label_array
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.labels import label_array
+from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.text import number_of
-from nngp_prior.schemas.training import Training
-from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.risk.validation import checked_data
 from nngp_prior.sharpness.training.trained import Trained, described
-from nngp_prior.sharpness.training.trainer import Data, Run
+from nngp_prior.sharpness.training.trainer import TrainingArrays, TrainingRun
 
 Examples = tuple[ArrayLike, ArrayLike]
 
@@ -82,8 +82,8 @@ def train(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
-    with shown(progress, "training", rows=True) as tell, precisely():
-        run = Run(network, training, seed, numbers, checked, about)
+    with shown(progress, "training", rows=True) as tell, high_precision():
+        run = TrainingRun(network, training, seed, numbers, checked, about)
         if path is not None and path.exists():
             run.go_on_from(path)
         else:
@@ -121,7 +121,7 @@ def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def _checked(
     architecture: Architecture | FromNetwork, data: Examples, attack: Examples | None, test: Examples | None
-) -> Data:
+) -> TrainingArrays:
     def in_float64(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
         inputs, labels = checked_data(architecture, examples)
         return inputs.astype(np.float64, copy=False), labels
@@ -139,7 +139,7 @@ def _checked(
     if attack is not None:
         inputs, labels = of_shape("attack", attack)
         X, y = np.concatenate([X, inputs]), np.concatenate([y, labels])
-    return Data(X, y, n, checked_test)
+    return TrainingArrays(X, y, n, checked_test)
 
 
 def _initial(network: FiniteNetwork, initial: Parameters, seeds: int, dtype: str) -> Parameters:
@@ -158,7 +158,7 @@ def _about(
     training: Training,
     seed: int,
     numbers: tuple[int, ...],
-    data: Data,
+    data: TrainingArrays,
     initial: Parameters | None,
 ) -> dict[str, Any]:
     """All that the networks depend on, as it comes back from JSON."""

@@ -22,10 +22,10 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.whole_files import written_whole
-from nngp_prior.schemas.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.text import html_table, number_of
-from nngp_prior.schemas.training import Training
-from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, precisely
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.training.epoch import outputs_of
 
 Status = Literal["zero-error", "epochs-spent", "diverged", "unfinished"]
@@ -184,7 +184,7 @@ class Trained:
         if X.shape[1:] != tuple(self.about["input_shape"]):
             problem = f"has inputs of shape {X.shape[1:]} where the training's have {tuple(self.about['input_shape'])}"
             raise InvalidInput("X", problem, "Pass inputs of that shape.")
-        with precisely():
+        with high_precision():
             return outputs_of(self.finite, self.parameters, X)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -13,9 +13,9 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import kernel
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
-from nngp_prior.schemas.data import TrainingData
-from nngp_prior.schemas.estimate import Estimate
-from nngp_prior.schemas.labels import check_labels, check_labels_for
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.specs.data import TrainingData
+from nngp_prior.schemas.specs.labels import check_labels, check_labels_for
 from nngp_prior.sharpness.training.train import digest
 from nngp_prior.sharpness.training.trained import Trained
 

@@ -15,12 +15,12 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.training import Training
+from nngp_prior.schemas.specs.training import Training
 from nngp_prior.sharpness.cost import training_cost
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
 from nngp_prior.sharpness.training.epoch import (
     Figures,
-    Networks,
+    NetworkBatch,
     compiled,
     draws,
     minibatches,
@@ -33,7 +33,7 @@ _SAVE_EVERY = 10.0  # seconds at least
 _SAVE_COST = 0.05  # part of the time that may go into saving
 
 
-class Data(NamedTuple):
+class TrainingArrays(NamedTuple):
     """What was checked: the training set first, then the attack set; and the test set, where there is one."""
 
     X: Float[np.ndarray, "points ..."]
@@ -42,10 +42,10 @@ class Data(NamedTuple):
     test: tuple[Float[np.ndarray, "tests ..."], Float[np.ndarray, " tests"]] | None
 
 
-class Run:
+class TrainingRun:
     """Networks on their way. All of them are in NumPy's arrays; those that are trained at the moment on the device.
 
-    Its methods are to be called inside ``with precisely():``.
+    Its methods are to be called inside ``with high_precision():``.
 
     Args:
         network: the finite network.
@@ -62,7 +62,7 @@ class Run:
         training: Training,
         seed: int,
         numbers: tuple[int, ...],
-        data: Data,
+        data: TrainingArrays,
         about: dict[str, Any],
     ) -> None:
         self._network, self._training, self._seed, self._numbers = network, training, seed, numbers
@@ -98,7 +98,7 @@ class Run:
             figures = self._functions.figures(parameters, *self._examples)
             parts.append(jax.tree.map(np.asarray, (self._functions.start(parameters), figures)))
         networks, figures = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:seeds], *parts)
-        self._networks: Networks = networks
+        self._networks: NetworkBatch = networks
         self._epochs = np.zeros(seeds, dtype=np.int64)
         self._reached = np.full(seeds, -1)
         self._history = [Figures(*(values.astype(np.float64) for values in figures))]
@@ -118,8 +118,8 @@ class Run:
         own = self._network.architecture
         before, more = read(path, own if isinstance(own, FromNetwork) else None)
         if before.about != self._about:
-            differing = ", ".join(name for name in self._about if before.about.get(name) != self._about[name])
-            problem = f"{path} is of another call (another {differing or 'version'})"
+            others = ", ".join(name for name in self._about if before.about.get(name) != self._about[name])
+            problem = f"{path} is of another call (another {others or 'version'})"
             raise InvalidInput("checkpoint", problem, "Name another file.")
         state = jax.eval_shape(self._functions.start, before.parameters).state
         names = [f"state/{i}" for i in range(len(jax.tree.leaves(state)))]
@@ -127,7 +127,7 @@ class Run:
             problem = f"{path} has networks without the optimizer's state, as their save writes them"
             raise InvalidInput("checkpoint", problem, "Name another file.")
         leaves = [more[name] for name in names]
-        self._networks = Networks(before.parameters, jax.tree.unflatten(jax.tree.structure(state), leaves))
+        self._networks = NetworkBatch(before.parameters, jax.tree.unflatten(jax.tree.structure(state), leaves))
         self._epochs, self._reached = before.epochs.copy(), before.reached.copy()
         missing = np.full_like(before.history["loss"], np.nan)
         columns = (before.history.get(name, missing) for name in Figures._fields)
@@ -245,7 +245,7 @@ class Run:
                 return np.zeros_like(right)
 
     def _tell(
-        self, chosen: np.ndarray, active: np.ndarray, networks: Networks, figures: Figures, finite: np.ndarray
+        self, chosen: np.ndarray, active: np.ndarray, networks: NetworkBatch, figures: Figures, finite: np.ndarray
     ) -> None:
         """Write down what an epoch made of some networks."""
         self._diverged[chosen[active & ~finite]] = True
@@ -270,7 +270,7 @@ class Run:
         for row, leaf in zip(self._kept[k], jax.tree.leaves(parameters), strict=True):
             row[chosen[here]] = np.asarray(leaf[here])
 
-    def _put(self, chosen: np.ndarray, networks: Networks | None) -> None:
+    def _put(self, chosen: np.ndarray, networks: NetworkBatch | None) -> None:
         """Bring networks back from the device."""
         if networks is not None:
             for leaf, new in zip(jax.tree.leaves(self._networks), jax.tree.leaves(networks), strict=True):

@@ -14,7 +14,7 @@ from api.executors import child
 from api.work import WORK
 from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
 from nngp_prior.numerics.threads import cores
-from nngp_prior.prior.workbench import Workbench
+from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.base import Specification
 
@@ -89,7 +89,7 @@ class Misbehave:
     request = Odd
 
     def run(
-        self, request: Odd, rows: Sequence[int], bench: Workbench, progress: ProgressCallback
+        self, request: Odd, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for done, row in enumerate(rows, start=1):
             progress(Progress("odd rows", done, len(rows)))

@@ -22,8 +22,8 @@ from api.executors.base import Cancelled, Done, Failed, Lost, Outcome, PutBack, 
 from api.executors.local import LocalExecutor
 from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.apps import npy, sha256
 from tests.system.server import wait_for
 
@@ -104,7 +104,7 @@ def works(executor: LocalExecutor) -> bool:
 def test_rows_are_what_the_library_computes_in_process(executor: LocalExecutor, tmp_path: Path) -> None:
     heard = Heard()
     assert executor.run(Task(next(fences), "estimates", ESTIMATES, (0, 1, 2), 1), heard) == Done()
-    expected = dict(Workbench(KernelCache(tmp_path, 10**9)).estimates(EstimateRequest.model_validate(ESTIMATES)))
+    expected = dict(RequestRunner(KernelCache(tmp_path, 10**9)).estimates(EstimateRequest.model_validate(ESTIMATES)))
     assert {place: without_time(row) for place, row in heard.results.items()} == {
         place: without_time(row) for place, row in expected.items()
     }

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from api.jobs.changes import Changes
 from api.jobs.models import State
+from api.jobs.notifier import Notifier
 from api.jobs.table import JobTable
 from api.problems import Problem
 from tests.api.jobs.tables import claim, results, submit
@@ -15,7 +15,7 @@ from tests.api.jobs.tables import claim, results, submit
 
 def test_a_change_is_read_once_for_all_who_subscribe(table: JobTable, monkeypatch: pytest.MonkeyPatch) -> None:
     submit(table, "a", 3)
-    changes, read = Changes(table), []
+    changes, read = Notifier(table), []
     events = table.events
     monkeypatch.setattr(table, "events", lambda job, after: (read.append(after), events(job, after))[1])
 
@@ -52,7 +52,7 @@ def test_a_change_is_read_once_for_all_who_subscribe(table: JobTable, monkeypatc
 
 def test_a_subscriber_to_a_new_attempt_hears_nothing_of_the_one_before(table: JobTable) -> None:
     submit(table, "a", 3)
-    changes = Changes(table)
+    changes = Notifier(table)
 
     async def check() -> None:
         with changes.of("a"):
@@ -70,7 +70,7 @@ def test_a_subscriber_to_a_new_attempt_hears_nothing_of_the_one_before(table: Jo
 
 def test_who_waits_is_woken_when_the_service_is_about_to_be_closed(table: JobTable) -> None:
     submit(table, "a", 3)
-    changes = Changes(table)
+    changes = Notifier(table)
 
     async def check() -> None:
         waiting = asyncio.create_task(changes.ended("a", 30))

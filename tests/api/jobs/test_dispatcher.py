@@ -21,8 +21,8 @@ from api.jobs.models import State
 from api.jobs.table import JobTable
 from api.problems import StorageFull
 from nngp_prior.kernels import KernelCache
-from nngp_prior.prior.workbench import Workbench
-from nngp_prior.schemas.request import EstimateRequest
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.executors.odd_child import Misbehave
 from tests.api.jobs.tables import plan, submit, url
 from tests.api.jobs.threads import Held, Threads, all_rows, ended, failing, until_cancelled
@@ -411,7 +411,7 @@ def test_with_real_processes(start: Start, tmp_path: Path) -> None:
     }
     for name, request in requests.items():
         table.submit(name, "estimates", request.model_dump(mode="json"), plan(2, 1))
-    bench = Workbench(KernelCache(tmp_path / "other", 10**9))
+    bench = RequestRunner(KernelCache(tmp_path / "other", 10**9))
     for job in ended(table, *requests, within=60):
         assert (job.state, job.losses) == (State.SUCCESSFUL, 0)
         expected = dict(bench.estimates(requests[job.id]))

@@ -16,10 +16,10 @@ from alembic.operations import Operations
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
-from api.jobs.change import INTERRUPTIONS, LOSSES
 from api.jobs.models import Lease, State
 from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
+from api.jobs.transaction import INTERRUPTIONS, LOSSES
 from api.problems import DamagedStore, StorageFull
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, downgrade, plan, results, submit, url

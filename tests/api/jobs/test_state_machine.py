@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import event
 
 from api.jobs.models import Lease
-from api.jobs.rows import rows_of
+from api.jobs.row_ranges import rows_of
 from api.jobs.table import JobTable
 from api.seals import unsealed
 from tests.api.jobs.model import ALL_CORES, CORES, SHAPES, Model

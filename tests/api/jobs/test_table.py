@@ -15,7 +15,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from api.jobs.models import State
-from api.jobs.rows import ranges_of, rows_of
+from api.jobs.row_ranges import ranges_of, rows_of
 from api.jobs.table import JobTable
 from nngp_prior.errors import InvalidInput
 from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, downgrade, plan, results, submit, url

@@ -25,7 +25,7 @@ from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels, Reso
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.prior.sampling import networks, sample
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.data import Boolean
+from nngp_prior.schemas.specs.data import Boolean
 
 RNG = np.random.default_rng(5)
 X3 = RNG.standard_normal((3, 4))

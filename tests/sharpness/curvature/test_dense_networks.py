@@ -7,16 +7,16 @@ import pytest
 
 from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.architectures import network
-from nngp_prior.schemas.sharpness import FisherTrace
+from nngp_prior.schemas.measures.curvature import FisherTrace
 from nngp_prior.sharpness.curvature import dense_networks as dense
 from nngp_prior.sharpness.curvature.dense_networks import has_formulas
 from nngp_prior.sharpness.curvature.operators import ggn, hessian, operator_of
-from nngp_prior.sharpness.curvature.products import FACTORS, near_leading
+from nngp_prior.sharpness.curvature.products import FACTORS, start_vector
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.risk.chunked_inputs import Held
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import minibatch
-from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from nngp_prior.sharpness.risk.networks import finite_network, high_precision
 from tests.sharpness.cases import data, small
 
 CASES = [
@@ -52,13 +52,13 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
             expected = np.stack([its(each) for each in V])
             scale = np.abs(expected).max()
             for operator in (mine, its):
-                with precisely():
-                    quadratics, halfway = operator.forward([*jnp.asarray(V)])
-                np.testing.assert_allclose(operator.backward(halfway), expected, atol=1e-13 * scale)
+                with high_precision():
+                    quadratics, intermediates = operator.forward([*jnp.asarray(V)])
+                np.testing.assert_allclose(operator.backward(intermediates), expected, atol=1e-13 * scale)
                 for found in (quadratics, operator.quadratics(V)):
                     np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
             np.testing.assert_allclose(mine(v), expected[0], atol=1e-13 * scale)
-            np.testing.assert_allclose(mine.near_leading(v), its.near_leading(v), atol=1e-13)
+            np.testing.assert_allclose(mine.start_vector(v), its.start_vector(v), atol=1e-13)
     found, expected = (
         [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0)] for risk in (ours, own)
     )
@@ -76,7 +76,7 @@ def test_several_vectors_at_once() -> None:
     risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
     V = np.random.default_rng(0).standard_normal((3, risk.size))
     H = hessian(risk)
-    with precisely():
+    with high_precision():
         together = np.asarray(jax.vmap(H.product)(V))
     np.testing.assert_allclose(together, [H(v) for v in V], atol=1e-14)
 
@@ -85,7 +85,7 @@ def test_a_minibatch_has_products_of_its_own_examples() -> None:
     architecture = FullyConnected(depth=1, width=4, activation="erf")
     risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
     rows, v = np.array([4, 1, 5, 0, 3, 2])[:4], np.ones(risk.size)
-    with precisely():
+    with high_precision():
         part = minibatch(risk, jnp.asarray(rows))
     for matrix in (hessian, ggn):
         np.testing.assert_allclose(matrix(part)(v), matrix(risk.subset(rows))(v), rtol=1e-12, atol=1e-15)
@@ -93,14 +93,14 @@ def test_a_minibatch_has_products_of_its_own_examples() -> None:
 
 def test_some_examples_stand_for_all_in_the_first_layer_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     risk = small().subset(range(6))
-    with precisely():
-        known = operator_of(risk, "ggn").known
-        all_of_them = np.asarray(near_leading(risk, "ggn", known))
+    with high_precision():
+        linearisation = operator_of(risk, "ggn").linearisation
+        all_of_them = np.asarray(start_vector(risk, "ggn", linearisation))
         monkeypatch.setattr(dense, "_SAMPLE", 3)
-        found = np.asarray(near_leading(risk, "ggn", known))
+        found = np.asarray(start_vector(risk, "ggn", linearisation))
         every_other = replace(risk, inputs=Held(risk.inputs.stack[:, ::2]), labels=risk.labels[:, ::2])
         half = operator_of(replace(every_other, weights=risk.weights[:, ::2]), "ggn")
-        of_half = np.asarray(near_leading(half.risk, "ggn", half.known))
+        of_half = np.asarray(start_vector(half.risk, "ggn", half.linearisation))
     first = risk.blocks[0]
     np.testing.assert_allclose(found[first.stop :], all_of_them[first.stop :], rtol=1e-12)
     np.testing.assert_allclose(found[: first.stop], 2 * of_half[: first.stop], rtol=1e-12)

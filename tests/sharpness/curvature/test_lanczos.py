@@ -5,7 +5,7 @@ from matfree import decomp
 
 from nngp_prior.sharpness.curvature.lanczos import Lanczos, step_together
 from nngp_prior.sharpness.curvature.operators import operator_of
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import of_matrix, random_symmetric, small
 
 
@@ -35,7 +35,7 @@ def test_it_gives_matfrees_tridiagonal_matrix() -> None:
     lanczos.complete()
     values, residuals = lanczos.ritz()
     weights = lanczos.quadrature().rule()[1]
-    with precisely():
+    with high_precision():
         found = jax.jit(lambda v: decomp.tridiag_sym(steps)(operator.product, v))(start)
     T = np.asarray(found.J_small)
     expected, S = np.linalg.eigh(T)
@@ -97,8 +97,8 @@ def test_two_steps_in_one_function_are_two_steps(matrix: str, scale: float) -> N
     if not scale:
         random = np.eye(risk.size, dtype=np.float32)[-1]  # as the sum of gradients: the output's bias
     assert operator.has_formulas
-    at_once = Lanczos.near_leading(operator, random, np.random.default_rng(7))
-    one_by_one = Lanczos.from_vector(operator, operator.near_leading(random), np.random.default_rng(7))
+    at_once = Lanczos.start_vector(operator, random, np.random.default_rng(7))
+    one_by_one = Lanczos.from_vector(operator, operator.start_vector(random), np.random.default_rng(7))
     one_by_one.step()
     one_by_one.step()
     for _ in range(3):

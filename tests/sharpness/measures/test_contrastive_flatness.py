@@ -5,23 +5,17 @@ import pytest
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import GradientContrast, GradientDiversity
-from nngp_prior.schemas.sharpness import (
-    ContrastiveFlatness,
-    Eigenvalues,
-    FisherTrace,
-    LogDeterminant,
-    Trace,
-    measure_of,
-)
+from nngp_prior.schemas.measures.curvature import Eigenvalues, FisherTrace, LogDeterminant, Trace
+from nngp_prior.schemas.measures.gradients import GradientContrast, GradientDiversity
+from nngp_prior.schemas.measures.registry import ContrastiveFlatness, measure_of
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measures.contrastive_flatness import contrastive_flatness, minibatches
-from nngp_prior.sharpness.measures.registry import Outcome
+from nngp_prior.sharpness.measures.registry import MeasureOutcome
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from tests.sharpness.cases import LINEAR, data, dense, dense_gradients, linear, small
 
 
-def contrastive(risk: EmpiricalRisk, seed: int = 0, **options) -> Outcome:
+def contrastive(risk: EmpiricalRisk, seed: int = 0, **options) -> MeasureOutcome:
     return contrastive_flatness(risk, ContrastiveFlatness(**{"batch": 5, **options}), seed, ignore)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected
-from nngp_prior.schemas.sharpness import FisherRaoNorm, FisherTrace, Trace
+from nngp_prior.schemas.measures.curvature import FisherRaoNorm, FisherTrace, Trace
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.networks import finite_network

@@ -5,12 +5,12 @@ import pytest
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
+from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures import gradient_coherence as agreement
 from nngp_prior.sharpness.measures.gradient_coherence import gradient_noise_scale, gradient_stiffness, jackknife
-from nngp_prior.sharpness.measures.registry import Outcome
+from nngp_prior.sharpness.measures.registry import MeasureOutcome
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from tests.sharpness.cases import LINEAR, data, dense_gradients, linear, small
 
@@ -22,7 +22,7 @@ PROBLEMS = {
 }
 
 
-def stiffness(risk: EmpiricalRisk, seed: int = 0, **options) -> Outcome:
+def stiffness(risk: EmpiricalRisk, seed: int = 0, **options) -> MeasureOutcome:
     return gradient_stiffness(risk, GradientStiffness(**options), seed, ignore)
 
 

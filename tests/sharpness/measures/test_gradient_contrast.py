@@ -9,22 +9,22 @@ from scipy.optimize import brentq
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import ContrastRegret, GradientContrast, NaturalGradientContrast
+from nngp_prior.schemas.measures.gradients import ContrastRegret, GradientContrast, NaturalGradientContrast
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.contrast_regret import around, contrast_regret, minimise
 from nngp_prior.sharpness.measures.gradient_contrast import gradient_contrast
-from nngp_prior.sharpness.measures.registry import Outcome
+from nngp_prior.sharpness.measures.registry import MeasureOutcome
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import minibatch, pairs_of_minibatches
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import LINEAR, RELU, data, dense_gradients, linear, small, trained
 
 NAMES = ("gradient_contrast", "minibatch_gradient_norm", "gradient_disagreement")
 
 
-def contrast(risk: EmpiricalRisk, batch: int = 4, pairs: int = 10, seed: int = 0) -> Outcome:
+def contrast(risk: EmpiricalRisk, batch: int = 4, pairs: int = 10, seed: int = 0) -> MeasureOutcome:
     return gradient_contrast(risk, GradientContrast(batch=batch, pairs=pairs), seed, ignore)
 
 
@@ -32,7 +32,7 @@ def test_a_minibatch_is_the_problem_on_its_examples() -> None:
     risk = small()
     rows = np.array([19, 3, 7, 0, 1, 2, 11, 12, 13, 4])  # in two chunks
     G = dense_gradients(risk)
-    with precisely():
+    with high_precision():
         found = jax.jit(lambda risk, rows: minibatch(risk, rows).gradient(risk.theta))(risk, rows)
         assert minibatch(risk, jnp.asarray(rows)).labels.shape == (2, 5)
     np.testing.assert_allclose(found, G[rows].mean(axis=0), rtol=1e-10, atol=1e-14)
@@ -167,7 +167,7 @@ def test_a_minimisation_that_is_cut_short_says_so() -> None:
 
 def test_it_stays_in_the_ball() -> None:
     risk = quadratic()
-    with precisely():
+    with high_precision():
         found = minimise(around(risk), jnp.zeros(5), 0.1, 1e-9, 100)
     assert found.converged
     assert float(np.linalg.norm(found.u)) == pytest.approx(0.1, rel=1e-12)

@@ -3,7 +3,7 @@ import pytest
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
-from nngp_prior.schemas.neighbourhoods import Keskar
+from nngp_prior.schemas.measures.neighbourhoods import Keskar
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.keskar import box_of

@@ -6,8 +6,9 @@ from scipy.optimize import minimize
 
 from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer
-from nngp_prior.schemas.sharpness import MinimumSharpness, ScaledEigenvalue, WeightCurvatureIndex, measure_of
+from nngp_prior.schemas.measures.layerwise import MinimumSharpness, ScaledEigenvalue, WeightCurvatureIndex
+from nngp_prior.schemas.measures.registry import measure_of
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer
 from nngp_prior.sharpness import EmpiricalRisk
 from nngp_prior.sharpness.measurement import checked, measure_risk
 from nngp_prior.sharpness.risk.networks import finite_network

@@ -9,14 +9,14 @@ from scipy.optimize import minimize
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import NaturalContrastRegret, NaturalGradientContrast
+from nngp_prior.schemas.measures.gradients import NaturalContrastRegret, NaturalGradientContrast
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measures.natural_contrast_regret import ball, natural_contrast_regret
 from nngp_prior.sharpness.measures.natural_gradient_contrast import metric, natural_gradient_contrast, parts
 from nngp_prior.sharpness.measures.registry import Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import minibatch, pairs_of_minibatches
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import LINEAR, data, linear, small
 from tests.sharpness.measures.test_gradient_contrast import regret
 from tests.sharpness.measures.test_natural_gradient_contrast import many, rescaled
@@ -45,7 +45,7 @@ def test_the_divergence_is_that_of_the_labels_distributions(loss: str, size: flo
     p, q = 1 / (1 + np.exp(-f)), 1 / (1 + np.exp(-other))
     bernoulli = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     expected = 2 * np.mean(bernoulli if loss == "cross-entropy" else (other - f) ** 2)
-    with precisely():
+    with high_precision():
         value = float(ball(risk, rows, metric(risk, rows)).divergence(jnp.asarray(delta)))
     assert value == pytest.approx(float(expected), rel=1e-8)
 
@@ -66,7 +66,7 @@ def test_the_ball_is_the_image_of_a_euclidean_one(damping: float) -> None:
     for size in (1e-3, 0.5):
         u = directions.T @ np.linspace(-1, 1, len(directions))
         u *= size / np.linalg.norm(u)
-        with precisely():
+        with high_precision():
             delta, divergence, taken, value, gradient, cost = of(jnp.asarray(u))
             assert float(divergence) == pytest.approx(size**2, rel=1e-9)
             assert float(value) == pytest.approx(float(risk.subset(range(12, 18)).loss(risk.theta + delta)))

@@ -7,7 +7,7 @@ import pytest
 from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
-from nngp_prior.schemas.gradients import GradientContrast, NaturalGradientContrast
+from nngp_prior.schemas.measures.gradients import GradientContrast, NaturalGradientContrast
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures import natural_gradient_contrast as natural

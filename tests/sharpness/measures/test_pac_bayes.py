@@ -5,9 +5,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from nngp_prior.numerics.random import generator
-from nngp_prior.schemas.neighbourhoods import PACBayes
+from nngp_prior.schemas.measures.neighbourhoods import PACBayes
 from nngp_prior.sharpness.measurement import measure_risk
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import of_matrix
 from tests.sharpness.quadratics import linear
 
@@ -68,7 +68,7 @@ def test_it_is_found_to_the_tolerance_for_the_vectors_at_hand() -> None:
     risk, x, _, margin = example()
     found = one(risk, 5, perturbations=400, tolerance=1e-6)
     own = int(generator(5, "pac-bayes").integers(2**63))
-    with precisely():
+    with high_precision():
         key = jax.random.key(int(generator(own, "perturbations").integers(2**32)))
         Z = [np.asarray(jax.random.normal(jax.random.fold_in(key, k), (7,), "float64")) for k in range(400)]
     along = float(risk.y[0]) * np.array(Z) @ x

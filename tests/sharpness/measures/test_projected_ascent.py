@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from nngp_prior.sharpness.measures.projected_ascent import BALL, BOX, climb, normalized_loss
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import small
 
 CENTRE = np.array([0.3, -0.2, 0.1])
 
 
 def climbed(function, start, neighbourhood, steps):
-    with precisely():
+    with high_precision():
         found = jax.jit(lambda start: climb(jax.value_and_grad(function), start, neighbourhood, steps))(
             jnp.array(start)
         )
@@ -58,12 +58,12 @@ def test_the_normalised_loss_is_that_of_outputs_over_their_root_mean_square(loss
     f, y = np.asarray(risk.all_outputs(risk.theta)), np.asarray(risk.y)
     f = f / np.sqrt(np.mean(f**2))
     expected = np.mean((f - y) ** 2 if loss == "mse" else np.log1p(np.exp(-y * f)))
-    with precisely():
+    with high_precision():
         assert float(jax.jit(normalized_loss)(risk, risk.theta)) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 def test_directions_have_length_1_whatever_the_gradient(size: float) -> None:
-    with precisely():
+    with high_precision():
         direction = np.asarray(BALL.direction(jnp.array([3.0, -4.0]) * size))
     np.testing.assert_allclose(direction, [0.6, -0.8])

@@ -5,7 +5,7 @@ import pytest
 
 from nngp_prior import FullyConnected
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import RelativeFlatness
+from nngp_prior.schemas.measures.layerwise import RelativeFlatness
 from nngp_prior.sharpness import EmpiricalRisk, measure
 from nngp_prior.sharpness.measurement import checked, measure_risk
 from nngp_prior.sharpness.measures import relative_flatness

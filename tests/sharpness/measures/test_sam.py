@@ -7,10 +7,10 @@ import pytest
 
 from nngp_prior import sharpness
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
+from nngp_prior.schemas.measures.neighbourhoods import ASAMSharpness, FisherSAMSharpness, SAMSharpness
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 from tests.sharpness.cases import RELU, of_matrix, trained
 from tests.sharpness.quadratics import LINEAR, Quadratic, highest_in_ball, linear, quadratic
 
@@ -119,7 +119,7 @@ def test_normalised_outputs(minibatch) -> None:
     risk = linear(loss="cross-entropy")
     found = one(risk, SAMSharpness(rho=RHO, normalize_logits=True, minibatch=minibatch, partitions=60))
     subsets = [range(8)] if minibatch is None else list(itertools.combinations(range(8), minibatch))
-    with precisely():
+    with high_precision():
         both, theta, rises = jax.jit(jax.value_and_grad(normalised)), risk.theta, []
         for rows in subsets:
             some = risk.X[np.array(rows)], risk.y[np.array(rows)]

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse.linalg import eigsh
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import Eigenvalues, LogDeterminant, SpectralDensity
+from nngp_prior.schemas.measures.curvature import Eigenvalues, LogDeterminant, SpectralDensity
 from nngp_prior.sharpness.curvature.operators import Operator, as_scipy, hessian
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.spectrum import grid, spectral_density

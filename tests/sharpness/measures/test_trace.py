@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nngp_prior.schemas.sharpness import Frobenius, Trace
+from nngp_prior.schemas.measures.curvature import Frobenius, Trace
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.trace import mean_and_error, probe_vectors
 from tests.sharpness.cases import dense, of_matrix, random_symmetric, relative, small

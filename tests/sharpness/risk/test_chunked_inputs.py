@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.gradients import (
+from nngp_prior.schemas.measures.curvature import Eigenvalues, FisherTrace, Trace
+from nngp_prior.schemas.measures.gradients import (
     GradientContrast,
     GradientNoiseScale,
     GradientStiffness,
     NaturalGradientContrast,
 )
-from nngp_prior.schemas.neighbourhoods import Keskar, SAMSharpness
-from nngp_prior.schemas.sharpness import Eigenvalues, FisherTrace, RelativeFlatness, Trace
+from nngp_prior.schemas.measures.layerwise import RelativeFlatness
+from nngp_prior.schemas.measures.neighbourhoods import Keskar, SAMSharpness
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.risk import chunked_inputs as examples
 from nngp_prior.sharpness.risk.chunked_inputs import Held, Read
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from nngp_prior.sharpness.risk.networks import finite_network, high_precision
 from tests.sharpness.cases import SMALL, being_read, data, small
 
 PARAMETERS = finite_network(SMALL, (4,)).init(1)
@@ -103,7 +104,7 @@ def test_inputs_may_be_a_view_or_a_file(tmp_path: Path) -> None:
 
 def test_minibatches_are_read_side_by_side() -> None:
     risk, rows = being_read(small()), np.array([[3, 1], [0, 19], [7, 7]])
-    with precisely():
+    with high_precision():
         found = jax.jit(jax.vmap(lambda risk, rows: risk.inputs.take(rows), (None, 0)))(risk, rows)
     np.testing.assert_array_equal(found, np.asarray(small().X)[rows])
 
@@ -117,7 +118,7 @@ def test_many_examples_are_read_by_several_threads_at_once() -> None:
         return jax.lax.map(lambda i: read.take((rows + i) % len(inputs)).sum() + read.chunk(i).sum(), np.arange(10))
 
     def work() -> None:
-        with precisely():
+        with high_precision():
             read = Read.of(inputs, "float64", 1000)
             sums.append([np.asarray(total(read, np.arange(50_000))) for _ in range(5)])
 
@@ -140,7 +141,7 @@ def test_compiled_functions_serve_other_arrays_and_keep_none() -> None:
         calls.append(risk)
         return risk.loss(risk.theta)
 
-    with precisely():
+    with high_precision():
         first, second = (being_read(small("mse").subset(range(start, start + 17))) for start in (0, 3))
         values = [float(loss(risk)) for risk in (first, second)]
     assert len(calls) == 1
@@ -154,7 +155,7 @@ def test_compiled_functions_serve_other_arrays_and_keep_none() -> None:
 
 def test_a_problem_travels_with_its_inputs() -> None:
     risk = being_read(small())
-    with precisely():
+    with high_precision():
         inputs = pickle.loads(pickle.dumps(risk.inputs))
         np.testing.assert_array_equal(inputs.take(np.arange(20)), X)
     assert inputs.number != risk.inputs.number
@@ -162,7 +163,7 @@ def test_a_problem_travels_with_its_inputs() -> None:
 
 def test_inputs_of_a_problem_that_is_gone_are_told_as_such() -> None:
     leaves, structure = jax.tree.flatten(being_read(small()))
-    with precisely(), pytest.raises(Exception, match="is gone: keep it"):
+    with high_precision(), pytest.raises(Exception, match="is gone: keep it"):
         jax.block_until_ready(jax.jit(lambda risk: risk.loss(risk.theta))(structure.unflatten(leaves)))
 
 

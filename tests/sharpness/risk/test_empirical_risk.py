@@ -8,7 +8,7 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.sharpness.curvature.operators import as_scipy, empirical_fisher, ggn, hessian, operator_of
 from nngp_prior.sharpness.risk import validation as inputs
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import finite_network, precisely
+from nngp_prior.sharpness.risk.networks import finite_network, high_precision
 from nngp_prior.sharpness.risk.validation import fitting_rows
 from tests.sharpness.cases import IMAGES, SMALL, being_read, data, dense, images, small, trained
 
@@ -46,12 +46,12 @@ def test_the_gradient_is_that_of_the_loss(risk: EmpiricalRisk) -> None:
     theta = np.asarray(risk.theta)
     slope = float(risk.loss(theta + step) - risk.loss(theta - step)) / 2
     assert slope == pytest.approx(float(np.asarray(gradient) @ step), rel=1e-6)
-    with precisely():
+    with high_precision():
         np.testing.assert_allclose(jax.grad(risk.loss)(risk.theta), gradient, rtol=1e-10, atol=1e-15)
 
 
 def test_gradients_of_examples_have_the_gradient_as_their_mean(risk: EmpiricalRisk) -> None:
-    with precisely():
+    with high_precision():
         of_examples = jax.jit(EmpiricalRisk.example_gradients)(risk, risk.theta, risk.X, risk.y)
     assert of_examples.shape == (risk.n, risk.size)
     np.testing.assert_allclose(np.asarray(of_examples).mean(axis=0), risk.gradient(risk.theta), rtol=1e-10, atol=1e-15)
@@ -61,7 +61,7 @@ def test_gradients_of_examples_have_the_gradient_as_their_mean(risk: EmpiricalRi
 def test_products_are_those_of_the_dense_matrices(risk: EmpiricalRisk, matrix: str) -> None:
     A, V = dense(risk, matrix), np.random.default_rng(1).standard_normal((3, risk.size))
     operator = {"hessian": hessian, "ggn": ggn, "empirical-fisher": empirical_fisher}[matrix](risk)
-    with precisely():
+    with high_precision():
         found = jax.vmap(operator.product)(jnp.asarray(V))
     np.testing.assert_allclose(found, V @ A, rtol=1e-9, atol=1e-12 * np.abs(A).max())
 
@@ -82,7 +82,7 @@ def test_scipy_takes_them() -> None:
 
 def test_means_of_functions_of_the_outputs_gradient() -> None:
     risk = small()
-    with precisely():
+    with high_precision():
         X, theta = risk.X, risk.theta
         J = np.asarray(jax.jacrev(lambda theta: risk.outputs(theta, X))(theta))
         function = jax.jit(lambda risk: risk.mean_over_gradients(lambda g, f, y: {"a": g * y, "b": f**2}, risk.theta))
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_data(read: bool, monkeypatch: pytest.Monk
         few, many = being_read(few), being_read(many)
     taken = []
     for risk in (few, many):
-        with precisely():
+        with high_precision():
             for function in (lambda risk, v: hessian(risk).product(v), lambda risk, v: jax.grad(risk.loss)(v)):
                 compiled = jax.jit(function).lower(risk, risk.theta).compile()
                 taken.append(compiled.memory_analysis().temp_size_in_bytes)

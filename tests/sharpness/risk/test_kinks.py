@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected
-from nngp_prior.schemas.architecture import Convolutional, ConvolutionLayer, Residual
-from nngp_prior.schemas.training import SGD, Training
+from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, Residual
+from nngp_prior.schemas.specs.training import SGD, Training
 from nngp_prior.sharpness import measure, train
 from nngp_prior.sharpness.curvature.operators import operator_of
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk

@@ -12,14 +12,14 @@ from nngp_prior.sharpness.risk.losses import (
     squared_error,
     squared_slope,
 )
-from nngp_prior.sharpness.risk.networks import precisely
+from nngp_prior.sharpness.risk.networks import high_precision
 
 F = np.array([-1000.0, -3.0, -1e-3, 0.0, 0.5, 40.0, 1000.0])
 
 
 @pytest.fixture(autouse=True)
 def _float64():
-    with precisely():
+    with high_precision():
         yield
 
 

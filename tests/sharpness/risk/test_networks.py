@@ -6,7 +6,7 @@ import pytest
 from nngp_prior import FromNetwork, FullyConnected, Residual
 from nngp_prior.architectures import network
 from nngp_prior.errors import InvalidInput
-from nngp_prior.sharpness.risk.networks import Block, finite_network, precisely
+from nngp_prior.sharpness.risk.networks import ParameterBlock, finite_network, high_precision
 from tests.sharpness.cases import IMAGES, SMALL
 
 
@@ -20,7 +20,7 @@ def test_it_is_the_architectures_network(architecture, shape) -> None:
     finite = finite_network(architecture, shape)
     X = np.random.default_rng(0).standard_normal((3, *shape))
     parameters = finite.init(7)
-    with precisely():
+    with high_precision():
         init, apply = network(architecture)
         np.testing.assert_allclose(finite.apply(parameters, X), apply(parameters, X)[:, 0], rtol=1e-12)
         if architecture is SMALL:
@@ -37,12 +37,12 @@ def test_it_is_the_architectures_network(architecture, shape) -> None:
 
 def test_blocks_are_layers_weights_and_biases_in_the_order_of_the_flat_vector() -> None:
     assert finite_network(SMALL, (4,)).blocks == (
-        Block("dense 1", "weight", (4, 5), 0),
-        Block("dense 1", "bias", (1, 5), 20),
-        Block("dense 2", "weight", (5, 5), 25),
-        Block("dense 2", "bias", (1, 5), 50),
-        Block("dense 3", "weight", (5, 1), 55),
-        Block("dense 3", "bias", (1, 1), 60),
+        ParameterBlock("dense 1", "weight", (4, 5), 0),
+        ParameterBlock("dense 1", "bias", (1, 5), 20),
+        ParameterBlock("dense 2", "weight", (5, 5), 25),
+        ParameterBlock("dense 2", "bias", (1, 5), 50),
+        ParameterBlock("dense 3", "weight", (5, 1), 55),
+        ParameterBlock("dense 3", "bias", (1, 1), 60),
     )
     finite = finite_network(IMAGES, (4, 4, 1))
     assert finite.layers == ("convolution 1", "dense 2")

@@ -5,7 +5,7 @@ import pytest
 
 from nngp_prior import Convolutional, FullyConnected, LocalClient
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import ConvolutionLayer
+from nngp_prior.schemas.specs.architecture import ConvolutionLayer
 from nngp_prior.sharpness import finite_network, measure
 
 RNG = np.random.default_rng(0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import RelativeFlatness
-from nngp_prior.schemas.training import SGD, FlatnessPenalty, Training
+from nngp_prior.schemas.measures.layerwise import RelativeFlatness
+from nngp_prior.schemas.specs.training import SGD, FlatnessPenalty, Training
 from nngp_prior.sharpness import measure
 from nngp_prior.sharpness.training.train import train
 from tests.sharpness.small import NETWORK, X, Y

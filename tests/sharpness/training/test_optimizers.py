@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, Momentum, Optimizer
+from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Momentum, Optimizer
 from nngp_prior.sharpness.training.optimizers import OPTIMIZERS, steps_of
 
 P, STEPS, MINIBATCHES = 5, 7, 20

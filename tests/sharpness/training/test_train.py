@@ -9,8 +9,8 @@ import pytest
 from nngp_prior import Convolutional, FromNetwork, FullyConnected
 from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels
 from nngp_prior.kernels import kernel
-from nngp_prior.schemas.architecture import ConvolutionLayer
-from nngp_prior.schemas.training import SAM, SGD, Adam, EntropySGD, Momentum, Training
+from nngp_prior.schemas.specs.architecture import ConvolutionLayer
+from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Momentum, Training
 from nngp_prior.sharpness.rescaling import rescale
 from nngp_prior.sharpness.training import trainer as run
 from nngp_prior.sharpness.training.epoch import minibatches

@@ -8,7 +8,7 @@ import pytest
 from nngp_prior import FullyConnected, function_probability, kernel, log_prior, log_probability
 from nngp_prior.data.splits import training_data, training_sets
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.data import Digits, Randomise, Threshold, TrainingData
+from nngp_prior.schemas.specs.data import Digits, Randomise, Threshold, TrainingData
 from nngp_prior.sharpness import SGD, Trained, Training, functions_of, train
 
 NETWORK = FullyConnected(depth=1, width=8, bias_std=1.0)

@@ -11,7 +11,7 @@ import typer
 
 from nngp_prior.cli.common import options, output, trained_networks
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.landscape import Landscape
+from nngp_prior.schemas.specs.landscape import Landscape
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 

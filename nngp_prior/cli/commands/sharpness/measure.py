@@ -14,8 +14,8 @@ from rich.markup import escape
 from nngp_prior.cli.common import options, output, remote, trained_networks
 from nngp_prior.cli.common.command import naming
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.sharpness import DEFAULT, MEASURES_BY_KIND, Measure, Report, measure_of
-from nngp_prior.schemas.sharpness_result import SharpnessResult, SharpnessResults
+from nngp_prior.schemas.measures.registry import DEFAULT, MEASURES_BY_KIND, Measure, measure_of
+from nngp_prior.schemas.results.sharpness import Report, SharpnessResult, SharpnessResults
 
 _MEASURE: TypeAdapter[Measure] = TypeAdapter(Measure)
 
@@ -90,7 +90,7 @@ class _Measured(NamedTuple):
 
 
 def _here(
-    context: typer.Context, found: trained_networks.Networks, places: list[int], specifications: list[Measure]
+    context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
 ) -> list[_Measured]:
     """Figures of this process."""
     from nngp_prior.sharpness.measurement import checked, measure_risk
@@ -106,7 +106,7 @@ def _here(
 
 
 def _there(
-    context: typer.Context, found: trained_networks.Networks, places: list[int], specifications: list[Measure]
+    context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
 ) -> list[_Measured]:
     """Figures of a service: a job for each network, all of them submitted at once."""
     from nngp_prior.client import Client

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nngp_prior.cli.common import options, output, trained_networks
-from nngp_prior.schemas.sharpness import SpectralDensity
+from nngp_prior.schemas.measures.curvature import SpectralDensity
 from nngp_prior.versions import versions
 
 _NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton matrix", "empirical-fisher": "empirical Fisher matrix"}

@@ -14,10 +14,10 @@ from nngp_prior.cli.common import options, output
 from nngp_prior.cli.common.command import naming
 from nngp_prior.cli.common.parsing import Given, describe, parse_corruption
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.architecture import Architecture
-from nngp_prior.schemas.data import TrainingData
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.data import TrainingData
+from nngp_prior.schemas.specs.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.schemas.text import number_of
-from nngp_prior.schemas.training import FlatnessPenalty, Optimizer, Training
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:

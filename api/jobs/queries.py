@@ -1,0 +1,241 @@
+"""What the table of jobs says, to whoever changes nothing in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Text, cast, func, select
+
+from api.jobs.cursor import cursor_of, number_of
+from api.jobs.database import Database
+from api.jobs.models import OPEN, Event, Job, State
+from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.problems import DamagedStore
+from api.seals import DAMAGED
+
+_PAGE = 500  # results that are read at once
+# Requests and facts may hold megabytes of inputs; they are read where they are needed.
+_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
+
+
+class Queries(ABC):
+    """Jobs, their results and their events. Each method is one transaction.
+
+    Args:
+        url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
+
+    Attributes:
+        database: that they are in.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+
+    def get(self, job_id: str) -> Job | None:
+        """A job.
+
+        Args:
+            job_id: its id.
+
+        Returns:
+            None if there is none.
+        """
+        with self.database.read() as connection:
+            return find(connection, job_id)
+
+    def request(self, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The request of a job, and what its results say of the whole.
+
+        Args:
+            job_id: of a job that there is.
+
+        Returns:
+            both, as JSON has them.
+
+        Raises:
+            DamagedStore: if one of them is damaged.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(select(JOBS.c.request, JOBS.c.facts).where(JOBS.c.id == job_id)).one()
+        if DAMAGED in tuple(row):
+            raise DamagedStore("The stored request of this job is damaged. Post it again.")
+        return row.request, row.facts
+
+    def glance(self, job_id: str) -> tuple[State, int] | None:
+        """How a job stands, in two words.
+
+        Args:
+            job_id: its id.
+
+        Returns:
+            state and version; None if there is none.
+        """
+        with self.database.read() as connection:
+            row = connection.execute(select(JOBS.c.state, JOBS.c.version).where(JOBS.c.id == job_id)).one_or_none()
+        return None if row is None else (State(row.state), row.version)
+
+    def list(
+        self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """Jobs, newest first.
+
+        Args:
+            state: only those in this one.
+            limit: how many at most.
+            cursor: where the call before stopped, as it said.
+
+        Returns:
+            jobs, and the cursor of the next call; None after the last.
+        """
+        before = None if cursor is None else number_of(cursor)
+        query = select(JOBS.c.number, *_OF_JOB).order_by(JOBS.c.number.desc()).limit(limit + 1)
+        if state is not None:
+            query = query.where(JOBS.c.state == State(state))
+        if before is not None:
+            query = query.where(JOBS.c.number < before)
+        with self.database.read() as connection:
+            found = connection.execute(query).all()
+        more = len(found) > limit
+        return [_job(row[1:]) for row in found[:limit]], cursor_of(found[limit - 1].number) if more else None
+
+    def outdated(self, versions: dict[str, str]) -> list[Job]:
+        """Open jobs that were planned, and perhaps begun, under other versions.
+
+        Args:
+            versions: of what numbers depend on, now.
+
+        Returns:
+            the jobs, including those with damaged facts.
+        """
+        found = []
+        with self.database.read() as connection:
+            query = select(JOBS.c.facts, *_OF_JOB).where(JOBS.c.state.in_(OPEN)).order_by(JOBS.c.number)
+            for facts, *row in connection.execute(query):
+                if facts is DAMAGED or facts.get("versions", versions) != versions:
+                    found.append(_job(row))
+        return found
+
+    def job_with(self, text: str) -> str | None:
+        """Find an open job by a part of its request.
+
+        Args:
+            text: as the stored request has it.
+
+        Returns:
+            the id of one that has it; None if there is none.
+        """
+        requests = select(JOBS.c.id, cast(JOBS.c.request, Text)).where(JOBS.c.state.in_(OPEN))
+        with self.database.read() as connection:
+            return next((job_id for job_id, request in connection.execute(requests) if text in request), None)
+
+    def open_jobs(self) -> int:
+        """How many jobs are accepted or running.
+
+        Returns:
+            their number.
+        """
+        with self.database.read() as connection:
+            return connection.execute(select(func.count()).where(JOBS.c.state.in_(OPEN))).scalar_one()
+
+    def results(self, job_id: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Results that there are, in order of rows.
+
+        What is stored never changes, so no transaction stays open between two pages, and a slow reader keeps nobody.
+
+        Args:
+            job_id: of the job.
+            rows: only these; all when absent.
+
+        Yields:
+            place and result.
+        """
+        query = select(RESULTS.c.row, RESULTS.c.data).join(JOBS).where(JOBS.c.id == job_id).order_by(RESULTS.c.row)
+        if rows is not None:
+            wanted = sorted(set(rows))
+            for i in range(0, len(wanted), _PAGE):
+                with self.database.read() as connection:
+                    found = connection.execute(query.where(RESULTS.c.row.in_(wanted[i : i + _PAGE]))).all()
+                yield from self._intact(job_id, found)
+            return
+        last = -1
+        while last is not None:
+            with self.database.read() as connection:
+                found = connection.execute(query.where(RESULTS.c.row > last).limit(_PAGE)).all()
+            yield from self._intact(job_id, found)
+            last = found[-1].row if found else None
+
+    def _intact(self, job_id: str, found: Sequence[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row, data in found:
+            yield row, self._forget_damaged(job_id, row) if data is DAMAGED else data
+
+    @abstractmethod
+    def _forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
+        """Replace a damaged result, which takes a change of the table; returns the new result."""
+
+    def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """What happened to a job in its present attempt.
+
+        Args:
+            job_id: of the job.
+            after: id of the last event that is known.
+
+        Returns:
+            the later ones, in order.
+        """
+        query = select(EVENTS).join(JOBS).where(JOBS.c.id == job_id, EVENTS.c.id > after).order_by(EVENTS.c.id)
+        with self.database.read() as connection:
+            found = connection.execute(query).all()
+        return [Event(row.id, row.type, row.data, _utc(row.created)) for row in found if row.data is not DAMAGED]
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state, and units: ``units_waiting``, ``units_running``.
+
+        Returns:
+            by name.
+        """
+        with self.database.read() as connection:
+            jobs = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state)).all()
+            units = connection.execute(select(func.count(), func.count(UNITS.c.fence))).one()
+        found = {str(state): count for state, count in jobs}
+        return {
+            **{state: found.get(state, 0) for state in State},
+            "units_waiting": units[0] - units[1],
+            "units_running": units[1],
+        }
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def find(connection: Connection, job_id: str) -> Job | None:
+    """A job by its id.
+
+    Args:
+        connection: in a transaction.
+        job_id: of the job.
+
+    Returns:
+        None if there is none.
+    """
+    row = connection.execute(select(*_OF_JOB).where(JOBS.c.id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip((column.name for column in _OF_JOB), row, strict=True))
+    values |= {name: None for name in ("summary", "stage", "error") if values[name] is DAMAGED}
+    try:
+        values["state"] = State(values["state"])
+        for name in ("created", "updated", "started", "finished"):
+            values[name] = _utc(values[name])
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        raise DamagedStore(f"The stored state of the job {values['id']} is damaged ({error}).") from error
+    return Job(**values)
+
+
+def _utc(seconds: float | None) -> Any:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,220 @@
+r"""Duals of activations: E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for Gaussian u and v, in closed form.
+
+With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. What depends on one input alone (*terms*) is
+computed once an input; what is left for a pair is elementwise, without branches, and free of NaN at c = ±1 and at
+variances of 0. Results keep their relative accuracy as c goes to ±1 or the variances to 0, so that copies of an input
+stay copies through many layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from nngp_prior.schemas.specs.architecture import ActivationName
+
+_ROUNDING = 8  # correlations as near to 1 as this many units of rounding are 1
+
+Terms = tuple[Array, ...]
+
+
+class Dual(NamedTuple):
+    """One activation.
+
+    Attributes:
+        terms: of an input, from its variance.
+        expectations: (k, terms, terms of the other input, whether slopes are wanted) ->
+            (E[φ(u) φ(v)], E[φ'(u) φ'(v)] or None), elementwise.
+    """
+
+    terms: Callable[[Array], Terms]
+    expectations: Callable[[Array, Terms, Terms, bool], tuple[Array, Array | None]]
+
+
+def dual(name: ActivationName, negative_slope: float = 0.0) -> Dual:
+    """The dual of an activation.
+
+    Args:
+        name: of the activation.
+        negative_slope: of ``leaky-relu``.
+
+    Returns:
+        its terms and expectations.
+    """
+    match name:
+        case "relu":
+            return Dual(_scales, functools.partial(_rectifier, slope=0.0))
+        case "leaky-relu":
+            return Dual(_scales, functools.partial(_rectifier, slope=negative_slope))
+        case "erf":
+            return Dual(lambda q: (jnp.sqrt(2 / (1 + 2 * q)),), _erf)
+        case "gelu":
+            return Dual(lambda q: (q, 1 / jnp.sqrt(1 + q)), _gelu)
+        case "sin":
+            return Dual(lambda q: (q / 2,), _sin)
+        case "cos":
+            return Dual(lambda q: (q / 2,), _cos)
+        case "identity":
+            return Dual(lambda q: (), lambda k, t, t2, slopes: (k, jnp.ones_like(k) if slopes else None))
+
+
+def _scales(q: Array) -> Terms:
+    """√q and 1/√q, the latter 0 for an input without variance."""
+    s = jnp.sqrt(q)
+    return s, jnp.where(q > 0, 1 / jnp.where(q > 0, s, 1), 0)
+
+
+def _rectifier(k: Array, t: Terms, t2: Terms, slopes: bool, slope: float) -> tuple[Array, Array | None]:
+    r"""φ(u) = max(u, a u): arc-cosine kernels (Cho and Saul 2009, eqs 3 to 6; leaky: Tsuchida et al. 2018).
+
+    .. math::
+        E[φ(u) φ(v)] &= \tfrac12 \sqrt{q q'} ((1 + a^2) c + (1 - a)^2 (\sin θ - θ \cos θ) / π), \quad c = \cos θ \\
+        E[φ'(u) φ'(v)] &= \tfrac12 (1 + a^2 - (1 - a)^2 θ / π)
+
+    With x = 1 - |c| both are √x times a power series in x; c < 0 follows from θ(-c) = π - θ(c).
+
+    Returns:
+        both expectations.
+    """
+    (s, r), (s2, r2) = t, t2
+    a = slope
+    c = jnp.clip(k * (r * r2), -1, 1)
+    x = 1 - jnp.abs(c)
+    x = jnp.where(x < _ROUNDING * jnp.finfo(x.dtype).eps, 0, x)  # θ ~ √x would be a thousand times what rounding did
+    root = jnp.sqrt(x)
+    coefficients = _series_of(k)
+    rest = x * root * _polynomial(coefficients.arc_integral, x)  # (sin θ - θ cos θ) / π at |c|
+    expectation = (0.5 * (s * s2)) * ((1 - a) ** 2 * rest + jnp.maximum((1 + a * a) * c, 2 * a * c))
+    if not slopes:
+        return expectation, None
+    share = root * _polynomial(coefficients.arc, x)  # θ / π at |c|
+    share = jnp.where(c < 0, 1 - share, share)
+    return expectation, 0.5 * (1 + a * a - (1 - a) ** 2 * share)
+
+
+def _erf(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
+    r"""Arcsine kernel (Williams 1997, eq. 11), with z = 2 k / √((1 + 2 q) (1 + 2 q')).
+
+    .. math:: E[φ(u) φ(v)] = \tfrac{2}{π} \arcsin z, \qquad
+        E[φ'(u) φ'(v)] = \tfrac{4}{π} / \sqrt{(1 + 2 q) (1 + 2 q') - 4 k^2}
+
+    Returns:
+        both expectations.
+    """
+    scale = t[0] * t2[0]
+    z = k * scale
+    expectation = (2 / math.pi) * _arcsin(z)
+    if not slopes:
+        return expectation, None
+    return expectation, (2 / math.pi) * scale / jnp.sqrt((1 - z) * (1 + z))
+
+
+def _gelu(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
+    r"""φ(u) = u Φ(u) (Tsuchida et al. 2021, proposition 2), with z = k / √((1 + q) (1 + q')).
+
+    .. math::
+        E[φ(u) φ(v)] &= \frac{k}{4} + \frac{1}{2π} \left( k \arcsin z +
+            \frac{z^2 + q q' (1 - z^2)}{\sqrt{(1 + q) (1 + q')} \sqrt{1 - z^2}} \right) \\
+        E[φ'(u) φ'(v)] &= \frac14 + \frac{1}{2π} \left( \arcsin z + \frac{z}{\sqrt{1 - z^2}}
+            \left( 1 + \frac{1 - q q'}{(1 + q)(1 + q')} + \frac{1}{(1 + q)(1 + q')(1 - z^2)} \right) \right)
+
+    Returns:
+        both expectations.
+    """
+    (q, r), (q2, r2) = t, t2
+    scale, product = r * r2, q * q2
+    z = k * scale
+    cosine2 = (1 - z) * (1 + z)
+    secant = 1 / jnp.sqrt(cosine2)
+    angle = _arcsin(z)
+    expectation = k / 4 + (k * angle + scale * secant * (z * z + product * cosine2)) / (2 * math.pi)
+    if not slopes:
+        return expectation, None
+    slope = angle + z * secant * (1 + scale * scale * (1 - product + secant * secant))
+    return expectation, 0.25 + slope / (2 * math.pi)
+
+
+def _sin(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
+    r"""The real part of characteristic functions (Rahimi and Recht 2007), written so that nothing overflows.
+
+    .. math:: E[\sin u \sin v] = e^{-(q + q')/2} \sinh k, \qquad E[\cos u \cos v] = e^{-(q + q')/2} \cosh k
+
+    Returns:
+        both expectations.
+    """
+    half, less = _exponentials(k, t, t2)
+    return -jnp.sign(k) * half * less, half * (2 + less) if slopes else None
+
+
+def _cos(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
+    """As for sin."""
+    half, less = _exponentials(k, t, t2)
+    return half * (2 + less), -jnp.sign(k) * half * less if slopes else None
+
+
+def _exponentials(k: Array, t: Terms, t2: Terms) -> tuple[Array, Array]:
+    """e^(|k| - (q + q')/2) / 2, and e^(-2 |k|) - 1: its precision is that of k, however small."""
+    size = jnp.abs(k)
+    return 0.5 * jnp.exp(size - (t[0] + t2[0])), jnp.expm1(-2 * size)
+
+
+class _Series(NamedTuple):
+    """Coefficients of polynomials in x, the lowest power first, accurate to the precision of a type.
+
+    Attributes:
+        arc: arccos(1 - x) / (π √x), 0 ≤ x ≤ 1.
+        arc_integral: its integral, ∫₀ˣ arccos(1 - t) dt / (π x^(3/2)) = (sin θ - θ cos θ) / (π x^(3/2)).
+        arcsin: (arcsin √x / √x - 1) / x, 0 ≤ x ≤ 1/4.
+    """
+
+    arc: tuple[float, ...]
+    arc_integral: tuple[float, ...]
+    arcsin: tuple[float, ...]
+
+
+def _arcsin(z: Array) -> Array:
+    """arcsin z without branches: arcsin a = π/2 - 2 arcsin √((1 - a)/2) for a = abs(z) > 1/2."""
+    a = jnp.abs(z)
+    small = a < 0.5
+    x = jnp.where(small, a * a, 0.5 - 0.5 * jnp.minimum(a, 1))
+    root = jnp.where(small, a, jnp.sqrt(x))
+    angle = root + root * x * _polynomial(_series_of(z).arcsin, x)
+    return jnp.sign(z) * jnp.where(small, angle, math.pi / 2 - 2 * angle)
+
+
+def _series_of(x: Array) -> _Series:
+    return _series(19, 11) if x.dtype == jnp.float64 else _series(8, 5)
+
+
+@functools.cache
+def _series(arc_degree: int, arcsin_degree: int) -> _Series:
+    # arccos(1 - x) = √(2 x) Σ_j C(2j, j) (x/8)^j / (2j + 1) and arcsin a = a Σ_j C(2j, j) (a²/4)^j / (2j + 1).
+    j = np.arange(64)
+    central = np.array([math.comb(2 * i, i) / 4**i / (2 * i + 1) for i in range(64)])
+    arc = math.sqrt(2) / math.pi * central / 2.0**j
+    return _Series(
+        _economised(arc, arc_degree, 1.0),
+        _economised(arc / (j + 1.5), arc_degree, 1.0),
+        _economised(central[1:], arcsin_degree, 0.25),
+    )
+
+
+def _economised(series: np.ndarray, degree: int, upper: float) -> tuple[float, ...]:
+    """The interpolating polynomial, at Chebyshev's points of [0, upper], of a power series with positive terms."""
+    chebyshev = np.polynomial.Chebyshev.interpolate(
+        lambda x: np.polynomial.polynomial.polyval(x, series), degree, domain=[0, upper]
+    )
+    return tuple(map(float, chebyshev.convert(kind=np.polynomial.Polynomial).coef))
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
+    value = jnp.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        value = value * x + coefficient
+    return value

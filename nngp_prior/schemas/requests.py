@@ -1,0 +1,164 @@
+"""What is asked for as a whole, over HTTP and in process."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, Said, Seed, Specification
+from nngp_prior.schemas.lists import StopsEarly
+from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
+from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
+from nngp_prior.schemas.specs.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
+from nngp_prior.schemas.specs.estimator import SMC, Estimator
+from nngp_prior.schemas.specs.training import LossName
+
+RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
+RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
+RequestLabellings = Annotated[tuple[RequestLabelling, ...], Field(min_length=1), StopsEarly()]
+ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
+AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63), PLAIN]
+_Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
+
+
+class KernelRequest(Specification):
+    """A kernel matrix: of an architecture on a data set.
+
+    Attributes:
+        work: the name of its route, ``/v1/{work}``; no field, here and below.
+        architecture: of the network.
+        dataset: its inputs.
+        get: the covariances of outputs, or the neural tangent kernel.
+        dtype: of the computation and of the matrix.
+    """
+
+    work: ClassVar[str] = "kernels"
+    architecture: Architecture = FullyConnected(depth=2)
+    dataset: RequestDataset
+    get: Literal["nngp", "ntk"] = "nngp"
+    dtype: Literal["float64", "float32"] = "float64"
+
+
+class EstimateRequest(Specification):
+    """log P of labellings of a data set under the prior of an infinitely wide network.
+
+    Attributes:
+        architecture: of the network.
+        dataset: its inputs.
+        labellings: of the inputs; an uploaded array stands for as many as it has rows.
+        estimator: and its options.
+        seed: of the estimator's random numbers.
+    """
+
+    work: ClassVar[str] = "estimates"
+    architecture: Architecture = FullyConnected(depth=2)
+    dataset: RequestDataset
+    labellings: RequestLabellings
+    estimator: Estimator = SMC()
+    seed: AnySeed = 0
+
+
+class BoundRequest(EstimateRequest):
+    """PAC-Bayes bounds on the generalization error, each labelling those of training examples.
+
+    Attributes:
+        delta: δ, the probability that a bound fails, over the examples and the estimator's randomness.
+        gamma: γ of ``valle-perez-louis``, over the draw of the function.
+        estimator_share: the part of δ that goes to the estimator's lower bound.
+        sizes: values of m: bounds from the first m examples, for each; all examples when absent.
+    """
+
+    work: ClassVar[str] = "bounds"
+    delta: _Probability = 0.05
+    gamma: _Probability = 0.05
+    estimator_share: _Probability = 0.1
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1, max_length=200), StopsEarly()] | None = None
+
+    @field_validator("sizes")
+    @classmethod
+    def _each_once(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if sizes is None else tuple(sorted(set(sizes)))
+
+
+class PosteriorRequest(EstimateRequest):
+    """The posterior given the labels of the first inputs, at the others.
+
+    Attributes:
+        train: m: the first m inputs are training inputs, the others test inputs.
+        estimator: of the runs, without ``classes`` and ``target_stderr``.
+    """
+
+    work: ClassVar[str] = "posteriors"
+    train: Count
+    estimator: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        SMC, KIND_IS_SAID, Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}})
+    ] = SMC()
+
+    @field_validator("estimator")
+    @classmethod
+    def _means_something(cls, estimator: SMC) -> SMC:
+        if estimator.classes is not None:
+            raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
+        if estimator.target_stderr is not None:
+            raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
+        return estimator
+
+
+class SampleRequest(Specification):
+    """Draws from the prior, counted by the function that they are at the inputs.
+
+    Attributes:
+        architecture: of the networks, whose width or channels matter here.
+        dataset: the inputs.
+        networks: number of draws.
+        source: finite networks at initialisation, or the Gaussian process of infinite width.
+        seed: of all draws.
+        top: how many functions are listed, the most frequent ones.
+        complexities: measures of each of them.
+    """
+
+    work: ClassVar[str] = "samples"
+    architecture: Architecture = FullyConnected(depth=2)
+    dataset: RequestDataset
+    networks: Annotated[int, Field(ge=1, lt=2**32), PLAIN] = 100_000
+    source: Literal["networks", "gp"] = "networks"
+    seed: Seed = 0
+    top: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 10
+    complexities: Annotated[
+        tuple[Literal["lempel-ziv", "entropy", "critical-sample-ratio"], ...], Field(max_length=3), StopsEarly()
+    ] = ()
+
+
+class SharpnessRequest(Specification):
+    """How flat the loss is at a trained network.
+
+    Attributes:
+        architecture: of the network, whose width or channels matter here.
+        weights: the manifest of uploaded arrays: the SHA-256 of each by its name, such as ``dense 1/weight``, (inputs,
+            units) or (size, size, channels in, channels out), and ``dense 1/bias``. Layers are numbered from the input
+            on, in residual blocks the main branch before the shortcut.
+        dataset: the inputs.
+        labelling: of the inputs; an uploaded array has one row.
+        measures: and their options.
+        loss: ``cross-entropy`` in nats, or ``mse``, (f - y)².
+        dtype: of all that is computed.
+        seed: of random vectors.
+    """
+
+    work: ClassVar[str] = "sharpness"
+    architecture: Architecture = FullyConnected(depth=2)
+    weights: Annotated[
+        dict[ArrayName, SHA256],
+        Field(min_length=1, max_length=10_000),
+        StopsEarly(),
+        Said({"additionalProperties": False}),
+    ]
+    dataset: RequestDataset
+    labelling: RequestLabelling
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=1000), StopsEarly()] = tuple(
+        map(measure_of, DEFAULT)
+    )
+    loss: LossName = "cross-entropy"
+    dtype: Literal["float64", "float32"] = "float64"
+    seed: Seed = 0

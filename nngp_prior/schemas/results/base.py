@@ -1,0 +1,281 @@
+"""Results as JSON has them: one form for the command line, the service and its clients."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from typing_extensions import TypeVar
+
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.text import html_table, number_of
+from nngp_prior.style import INK
+
+LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
+GIVEN_UP = ("worker-crashed", "memory-limit", "damaged")
+"""Statuses of rows that a service gave up, or lost: a new attempt may give them a result."""
+
+
+def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = DELTA) -> dict[str, Any]:
+    """One result.
+
+    Args:
+        index: of the labelling in its request.
+        estimate: of it.
+        level: of the interval.
+        delta: of the lower bound.
+
+    Returns:
+        what JSON can hold, in nats.
+    """
+    interval, bound = estimate.interval(level), estimate.lower_bound(delta)
+    return {
+        "labelling": index,
+        "method": estimate.method,
+        "log_p": finite(estimate.value),
+        "stderr": finite(estimate.stderr),
+        "interval": None if interval is None else finite(list(interval)),
+        "lower_bound": None if bound is None else {"delta": delta, "log_p": finite(bound)},
+        "status": estimate.status,
+        "message": estimate.message,
+        "diagnostics": finite(estimate.model_dump(mode="json", include={"diagnostics"})["diagnostics"]),
+        "seconds": round(estimate.seconds, 3),
+        "n": estimate.n,
+        "diagonal_shift": estimate.diagonal_shift,
+        "evidence": finite(estimate.model_dump(mode="json", include={"evidence"})["evidence"]),
+    }
+
+
+def refused_row(index: int, status: str, message: str) -> dict[str, Any]:
+    """The result of a labelling that has no estimate.
+
+    Args:
+        index: of the labelling in its request.
+        status: ``invalid-labels``, ``worker-crashed``, ``memory-limit``, …
+        message: what is wrong, and what to do.
+
+    Returns:
+        as :func:`row_of`, without numbers.
+    """
+    return {"labelling": index, "log_p": None, "stderr": None, "status": status, "message": message}
+
+
+def finite(value: Any) -> Any:
+    """The same with strings for infinities and NaN, for which JSON has no numbers."""
+    match value:
+        case dict():
+            return {key: finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [finite(part) for part in value]
+        case float() if math.isnan(value):
+            return "NaN"
+        case float() if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        case _:
+            return value
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """One result as it was sent, read as an :class:`~nngp_prior.Estimate` is.
+
+    Attributes:
+        row: as :func:`row_of` or :func:`refused_row` made it.
+    """
+
+    row: dict[str, Any]
+
+    @property
+    def labelling(self) -> int:
+        """Its place in the request."""
+        return self.row["labelling"]
+
+    @property
+    def value(self) -> float:
+        """log P in nats; NaN where there is no estimate, and the status and the message tell why."""
+        return _number(self.row["log_p"], math.nan)
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error of ``value``; None where there is none."""
+        return _number(self.row["stderr"], None)
+
+    @property
+    def method(self) -> str | None:
+        """The estimator's name; None where there is no estimate."""
+        return self.row.get("method")
+
+    @property
+    def status(self) -> str:
+        """As of an estimate; or ``invalid-labels``, ``worker-crashed``, ``memory-limit``."""
+        return self.row["status"]
+
+    @property
+    def message(self) -> str:
+        """What the status means, and what to try."""
+        return self.row["message"]
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """The method's own figures."""
+        return self.row.get("diagnostics", {})
+
+    @property
+    def seconds(self) -> float:
+        """Of computing."""
+        return self.row.get("seconds", 0.0)
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The estimate itself; None where there is none."""
+        if self.method is None:
+            return None
+        fields = ("method", "stderr", "status", "message", "diagnostics", "seconds", "n", "diagonal_shift", "evidence")
+        return Estimate.model_validate({"value": self.value, **{name: self.row[name] for name in fields}})
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """A confidence interval for log P.
+
+        Args:
+            level: its coverage.
+
+        Returns:
+            its ends in nats, or None where there is none.
+        """
+        estimate = self.estimate
+        return None if estimate is None else estimate.interval(level)
+
+    def lower_bound(self, delta: float = DELTA) -> float | None:
+        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+
+        Args:
+            delta: δ.
+
+        Returns:
+            the bound in nats, or None where there is none.
+        """
+        estimate = self.estimate
+        return None if estimate is None else estimate.lower_bound(delta)
+
+    def __repr__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        note = "" if self.status == "ok" else f" [{self.status}]"
+        return f"labelling {self.labelling}: log P = {self.value:.6g}{error} nats{note}"
+
+
+R = TypeVar("R", bound=Result, default=Result)
+
+
+class Results(list[R]):
+    """All results of a request, in the order of its labellings.
+
+    Args:
+        rows: of the results, as JSON has them.
+        about: what stands above them: units, number of inputs, kernel, estimator, versions.
+
+    Attributes:
+        about: as above.
+    """
+
+    _one: ClassVar[type[Any]] = Result
+
+    def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+        super().__init__(self._one(row) for row in rows)
+        self.about = dict(about or {})
+
+    @property
+    def values(self) -> np.ndarray:
+        """log P of each labelling, nats; NaN where there is none."""
+        return np.array([result.value for result in self])
+
+    @property
+    def stderrs(self) -> np.ndarray:
+        """Standard errors; NaN where there is none."""
+        return np.array([math.nan if result.stderr is None else result.stderr for result in self])
+
+    def to_pandas(self) -> Any:
+        """A data frame with a line for each labelling.
+
+        Returns:
+            a ``pandas.DataFrame``.
+        """
+        pandas = optional("pandas", "pandas")
+        columns = ("labelling", "log_p", "stderr", "low", "high", "lower_bound", "status", "message", "seconds")
+        return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw log P of each labelling with its 95 % interval.
+
+        Args:
+            axes: of matplotlib; new ones when absent.
+
+        Returns:
+            the axes.
+        """
+        pyplot = optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
+        axes = pyplot.subplots()[1] if axes is None else axes
+        axes.spines[["top", "right"]].set_visible(False)
+        ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
+        places, finite = [result.labelling for result in self], np.isfinite(self.values)
+        axes.plot(places, np.where(finite, self.values, math.nan), "o", markersize=4, color=INK)
+        whole = finite & np.isfinite(ends).all(axis=1)
+        axes.vlines(np.array(places)[whole], *ends[whole].T, color=INK, lw=1.3)
+        axes.set_xlabel("labelling")
+        if "n" in self.about:
+            architecture = (self.about.get("architecture") or {}).get("kind", "")
+            data = (self.about.get("dataset") or {}).get("kind", "inputs")
+            axes.set_title(f"{self.about['n']:,} {data}{architecture and ', '}{architecture}", fontsize=10)
+        axes.set_ylabel("log P (nats)")
+        return axes
+
+    def _line(self, result: Result) -> tuple[Any, ...]:
+        low, high = result.interval() or (math.nan, math.nan)
+        bound = (result.row.get("lower_bound") or {}).get("log_p")
+        numbers = (result.value, _number(result.stderr, math.nan), low, high, _number(bound, math.nan))
+        return (result.labelling, *numbers, result.status, result.message, result.seconds)
+
+    def __repr__(self) -> str:
+        states = Counter(result.status for result in self)
+        counted = ", ".join(f"{count:,} {status}" for status, count in states.items())
+        return f"<{type(self).__name__} {number_of(len(self), 'labelling')}: {counted}>"
+
+    def _repr_html_(self) -> str:
+        heads = ("labelling", "log P (nats)", "s.e.", "95 % interval", "lower bound", "status", "message")
+        lines = []
+        for result in self:
+            place, value, stderr, low, high, bound, status, message, _ = self._line(result)
+            interval = "" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
+            numbers = ("" if math.isnan(number) else f"{number:.4f}" for number in (value, stderr))
+            lower = "" if math.isnan(bound) else f"{bound:.4f}"
+            lines.append((place, *numbers, interval, lower, status, message))
+        return html_table(heads, lines)
+
+
+def _number(value: float | str | None, absent: Any) -> Any:
+    """A number that JSON may have as a string (:func:`finite`)."""
+    return absent if value is None else float(value)
+
+
+def optional(module: str, package: str) -> Any:
+    """A module of a package that need not be installed.
+
+    Args:
+        module: its name.
+        package: what to install.
+
+    Returns:
+        the module.
+
+    Raises:
+        NngpPriorError: it is not there.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise NngpPriorError(f"{module.partition('.')[0]}: is not installed. Install {package}.") from None

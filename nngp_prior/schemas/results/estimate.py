@@ -1,0 +1,306 @@
+"""An estimate of log P, with all that can be said about its error."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.base import Specification
+
+# SciPy is imported by what computes with it: clients read results without it.
+
+# Scales of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
+_BETS = 2.0 ** -np.arange(10)
+
+
+class _Evidence(Specification):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
+class Exact(_Evidence):
+    """A value without statistical error."""
+
+    kind: Literal["exact"] = "exact"
+    log_p: float
+
+    def value(self) -> float:
+        """The value itself, nats."""
+        return self.log_p
+
+    def stderr(self) -> float:
+        """Nothing is random."""
+        return 0.0
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The value twice, whatever the level."""
+        del level
+        return self.log_p, self.log_p
+
+    def lower_bound(self, delta: float) -> float:
+        """The value, whatever δ."""
+        del delta
+        return self.log_p
+
+
+class Replicates(_Evidence):
+    """Independent, non-negative, unbiased estimates Ẑ_r of P, given by their logarithms.
+
+    Attributes:
+        log_estimates: log Ẑ_r, nats.
+        certain: a number that log P is known to exceed whatever the Ẑ_r, if there is one.
+    """
+
+    kind: Literal["replicates"] = "replicates"
+    log_estimates: Annotated[tuple[float, ...], Field(min_length=2)]
+    certain: float | None = None
+
+    def value(self) -> float:
+        """log mean_r Ẑ_r."""
+        from scipy.special import logsumexp
+
+        return float(logsumexp(self.log_estimates)) - math.log(len(self.log_estimates))
+
+    def stderr(self) -> float:
+        """Jackknife standard error of the logarithm of the mean; infinite if one replicate carries it all."""
+        log_z = np.array(self.log_estimates)
+        if np.all(np.isneginf(log_z)):
+            return math.inf
+        z = np.exp(log_z - log_z.max())
+        count = len(z)
+        left_out = (z.sum() - z) / (count - 1)
+        if left_out.min() <= 0:
+            return math.inf
+        logs = np.log(left_out)
+        return float(math.sqrt((count - 1) / count * np.sum((logs - logs.mean()) ** 2)))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom.
+
+        What lies under the certain bound is cut off; if that is all of it, the bound and 0 are what is known.
+
+        Returns:
+            its ends, in nats.
+        """
+        certain = -math.inf if self.certain is None else self.certain
+        value = self.value()
+        if math.isinf(value):
+            return certain, 0.0
+        t = _student(len(self.log_estimates) - 1, level)
+        half_width = t * self.stderr()
+        high = min(value + half_width, 0.0)
+        return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
+
+    def lower_bound(self, delta: float) -> float:
+        r"""A number that log P exceeds with probability at least 1 - δ, whatever the Ẑ_r's distribution.
+
+        The larger of two bounds, each at δ/2; both hold for any rule of when to stop adding replicates, since
+        the products are non-negative martingales of mean 1 at p = P (Ville's inequality):
+
+        .. math:: \frac1R \sum_r \log Ẑ_r + \frac{\log δ}{R}, \qquad
+            \sup\Big\{\log p : \tfrac1{10} \sum_k \prod_r (1 - λ_k + λ_k Ẑ_r/p) \ge 1/δ\Big\}, \; λ_k = 2^{-k}
+
+        The second survives replicates that are zero. A certain bound needs no share of δ.
+
+        Returns:
+            the largest bound, in nats.
+        """
+        certain = -math.inf if self.certain is None else self.certain
+        log_z = np.array(self.log_estimates)
+        if np.all(np.isneginf(log_z)):
+            return certain
+        log_delta = math.log(delta / 2)
+        product = float(np.mean(log_z)) + log_delta / len(log_z)
+        return min(max(product, _betting_bound(log_z, -log_delta), certain), 0.0)
+
+
+def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
+    with np.errstate(divide="ignore"):
+        log_rest = np.log1p(-_BETS)[:, None]
+
+    def log_wealth(log_p: float) -> float:
+        factors = np.logaddexp(log_rest, np.log(_BETS)[:, None] + log_z - log_p)
+        return float(np.logaddexp.reduce(factors.sum(axis=1))) - math.log(len(_BETS))
+
+    # Wealth falls in p: at the largest Ẑ no factor exceeds 1; far below the smallest non-zero one every bet wins.
+    high = float(log_z.max())
+    low = high - 1.0
+    while log_wealth(low) < log_threshold:
+        low = high - 2 * (high - low)
+        if high - low > 1e6:
+            return -math.inf
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if log_wealth(middle) >= log_threshold else (low, middle)
+    return low
+
+
+class Counts(_Evidence):
+    """Hits among independent draws."""
+
+    kind: Literal["counts"] = "counts"
+    hits: Annotated[int, Field(ge=0)]
+    draws: Annotated[int, Field(ge=1)]
+
+    def value(self) -> float:
+        """log of the frequency."""
+        return math.log(self.hits / self.draws) if self.hits else -math.inf
+
+    def stderr(self) -> float:
+        """Binomial standard error of the logarithm (delta method); infinite without hits."""
+        return math.sqrt((1 - self.hits / self.draws) / self.hits) if self.hits else math.inf
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Clopper and Pearson's exact interval (1934), as logarithms."""
+        from scipy.special import betaincinv
+
+        tail = (1 - level) / 2
+        if self.hits == self.draws:
+            return self.lower_bound(tail), 0.0
+        return self.lower_bound(tail), math.log(betaincinv(self.hits + 1, self.draws - self.hits, 1 - tail))
+
+    def lower_bound(self, delta: float) -> float:
+        """Clopper and Pearson's one-sided bound, as a logarithm."""
+        from scipy.special import betaincinv
+
+        if self.hits == 0:
+            return -math.inf
+        return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
+
+
+def _student(freedom: int, level: float) -> float:
+    """Half the width of an interval in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+class Approximate(_Evidence):
+    """A value with a standard error, and no more: where a part of the error is known by its spread alone.
+
+    Attributes:
+        log_p: the value, nats.
+        standard_error: of the value.
+        freedom: degrees of freedom of the standard error.
+    """
+
+    kind: Literal["approximate"] = "approximate"
+    log_p: float
+    standard_error: Annotated[float, Field(ge=0)]
+    freedom: Annotated[int, Field(ge=1)]
+
+    def value(self) -> float:
+        """The value itself, nats."""
+        return self.log_p
+
+    def stderr(self) -> float:
+        """The standard error itself."""
+        return self.standard_error
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """value ± t · stderr, t the quantile of Student's distribution; log P is at most 0."""
+        half_width = _student(self.freedom, level) * self.standard_error
+        return self.log_p - half_width, min(self.log_p + half_width, 0.0)
+
+    def lower_bound(self, delta: float) -> None:
+        """There is none."""
+        del delta
+
+
+Evidence = Annotated[Exact | Replicates | Counts | Approximate, Field(discriminator="kind")]
+
+Status = Literal[
+    "ok", "impossible", "not-converged", "heavy-tailed", "target-not-met", "no-hits", "rounding", "numerical-failure"
+]
+
+
+class Estimate(Specification):
+    """log P of one labelling, in nats.
+
+    Attributes:
+        value: the estimate of log P; -inf where P is 0 or nothing was hit (the status tells which).
+        stderr: standard error of ``value``; None where the method has none.
+        n: number of inputs.
+        method: the estimator's name.
+        status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP, its correction, or Newton's method);
+            ``heavy-tailed`` (the weights' tail makes the error bar untrustworthy); ``target-not-met``; ``no-hits``
+            (every weight was 0); ``rounding`` (log P depends on the rounding of K by more than its statistical error);
+            ``numerical-failure``.
+        message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
+        diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
+        seconds: wall time.
+        evidence: what interval and bound are computed from; None where the method has no error statement.
+        diagonal_shift: c where the estimate is of K + cI (noise or jitter), in the units of K, else 0.
+        rounding: standard error of log P that is due to the rounding of K, nats, a part of ``stderr``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    value: float
+    stderr: float | None
+    n: int
+    method: str
+    status: Status = "ok"
+    message: str = ""
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
+    seconds: float = 0.0
+    evidence: Evidence | None = None
+    diagonal_shift: Annotated[float, Field(ge=0)] = 0.0
+    rounding: Annotated[float, Field(ge=0)] = 0.0
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """A confidence interval for log P.
+
+        Args:
+            level: its coverage.
+
+        Returns:
+            its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
+            ``sampling``; Student's t where the kernel is an estimate too), or None where the method has no error
+            statement.
+        """
+        _require_probability("level", level)
+        if self.evidence is None:
+            return None
+        low, high = self.evidence.interval(level)
+        if not self.rounding:
+            return low, high
+        more = _normal((1 + level) / 2) * self.rounding
+        return self.value - math.hypot(self.value - low, more), min(self.value + math.hypot(high - self.value, more), 0)
+
+    def lower_bound(self, delta: float = 0.01) -> float | None:
+        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+
+        Args:
+            delta: δ, over the estimator's own randomness.
+
+        Returns:
+            the bound in nats, or None where the method has none. Where the rounding of K matters it is lowered by the
+            normal quantile of that error, which is no rigorous part of it.
+        """
+        _require_probability("delta", delta)
+        bound = None if self.evidence is None else self.evidence.lower_bound(delta)
+        return bound - _normal(1 - delta) * self.rounding if bound is not None and self.rounding else bound
+
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        note = "" if self.status == "ok" else f" [{self.status}]"
+        return f"log P = {self.value:.6g}{error} nats ({self.method}, n = {self.n}){note}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _normal(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    from scipy.special import ndtri
+
+    return float(ndtri(probability))
+
+
+def _require_probability(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InvalidInput(name, f"got {value}", "Choose a probability between 0 and 1.")

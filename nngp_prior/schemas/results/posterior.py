@@ -1,0 +1,215 @@
+"""What a posterior says of test inputs, each number with its error, and as JSON has it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.results.base import Result, Results, finite, optional, row_of
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.text import number_of
+
+
+def _student(freedom: int, level: float) -> float:
+    from scipy.special import stdtrit
+
+    if not 0 < level < 1:
+        raise InvalidInput("level", f"got {level}", "Choose a probability between 0 and 1.")
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """Predictive probabilities P(label +1 | S) of test inputs.
+
+    Where few particles carry the rarer label, one part in the effective number of particles is added to its standard
+    error; :meth:`nngp_prior.Posterior.log_probability` of that one label has a smaller one.
+
+    Attributes:
+        value: (t,) of the label +1, for each test input, between 0 and 1; the label -1 has the rest.
+        stderr: (t,) standard errors: jackknife over replicates, and what particles cannot have seen.
+        freedom: degrees of freedom of the standard errors, replicates less one.
+    """
+
+    value: np.ndarray
+    stderr: np.ndarray
+    freedom: int
+
+    @property
+    def votes(self) -> np.ndarray:
+        """(t,) the label that more of the posterior has, -1 or +1; 0 where both have the same."""
+        return np.sign(self.value - 0.5).astype(np.int64)
+
+    def uncertain(self, level: float = 0.95) -> np.ndarray:
+        """Where ½ is within the interval of the probability, so that more particles may change the vote.
+
+        Args:
+            level: coverage of the interval, each input by itself (Student's t).
+
+        Returns:
+            (t,) booleans.
+        """
+        return np.abs(self.value - 0.5) <= _student(self.freedom, level) * self.stderr
+
+    def __repr__(self) -> str:
+        plus, unsure = int((self.votes > 0).sum()), int(self.uncertain().sum())
+        inputs, votes = number_of(len(self.value), "input"), number_of(unsure, "vote")
+        return f"<Predictive {inputs}: {plus:,} voted +1, {votes} uncertain>"
+
+
+@dataclass(frozen=True, repr=False)
+class GibbsError:
+    """Expected error of one function drawn from the posterior, as a mean over the test inputs given.
+
+    The standard error is that of the computation. How far a mean over so few inputs is from one over their
+    distribution is not in it.
+
+    Attributes:
+        value: between 0 and 1.
+        stderr: jackknife standard error over replicates.
+        freedom: of it, replicates less one.
+    """
+
+    value: float
+    stderr: float
+    freedom: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """A confidence interval.
+
+        Args:
+            level: its coverage.
+
+        Returns:
+            value ± t · stderr, cut at 0 and 1; t the quantile of Student's distribution.
+        """
+        half_width = _student(self.freedom, level) * self.stderr
+        return max(self.value - half_width, 0.0), min(self.value + half_width, 1.0)
+
+    def __repr__(self) -> str:
+        return f"Gibbs error = {self.value:.4f} ± {self.stderr:.2g}"
+
+
+@dataclass(frozen=True, repr=False)
+class VoteError:
+    """Error of the (Bayes) vote, the label that most of the posterior has, over the test inputs given.
+
+    Attributes:
+        value: part of the test inputs whose vote is wrong; an even vote is half an error.
+        low: the same, if all uncertain votes were right.
+        high: the same, if all uncertain votes were wrong.
+        uncertain: number of votes that more particles may change: ½ is within the 95 % interval of the probability.
+    """
+
+    value: float
+    low: float
+    high: float
+    uncertain: int
+
+    def __repr__(self) -> str:
+        uncertain = number_of(self.uncertain, "vote")
+        return f"vote error = {self.value:.4f} ({self.low:.4f} … {self.high:.4f}, {uncertain} uncertain)"
+
+
+def posterior_row(
+    index: int, log_p: Estimate, predictive: Predictive, gibbs: GibbsError, vote: VoteError, given: Estimate
+) -> dict[str, Any]:
+    """One result.
+
+    Args:
+        index: of the labelling in its request.
+        log_p: of the training labels.
+        predictive: of the test inputs.
+        gibbs: for their labels.
+        vote: likewise.
+        given: log P of their labels given the training labels.
+
+    Returns:
+        what JSON can hold: the result of an estimate of the training labels, and ``test``.
+    """
+    of_labels = row_of(index, given)
+    del of_labels["labelling"], of_labels["lower_bound"]
+    test = {
+        **of_labels,
+        "predictive": {
+            "value": finite(predictive.value.tolist()),
+            "stderr": finite(predictive.stderr.tolist()),
+            "freedom": predictive.freedom,
+        },
+        "gibbs_error": finite(asdict(gibbs)),
+        "vote_error": asdict(vote),
+    }
+    return {**row_of(index, log_p), "test": test}
+
+
+class PosteriorResult(Result):
+    """A posterior, as it was sent; log P of the training labels is read as of any other result."""
+
+    @property
+    def predictive(self) -> Predictive | None:
+        """Of the test inputs; None where there is no posterior."""
+        found = self._test("predictive")
+        if found is None:
+            return None
+        value, stderr = (np.array(found[name], dtype=float) for name in ("value", "stderr"))
+        return Predictive(value, stderr, found["freedom"])
+
+    @property
+    def gibbs_error(self) -> GibbsError | None:
+        """Expected error of a function drawn from the posterior; None where there is none."""
+        found = self._test("gibbs_error")
+        return None if found is None else GibbsError(float(found["value"]), float(found["stderr"]), found["freedom"])
+
+    @property
+    def vote_error(self) -> VoteError | None:
+        """Error of the vote; None where there is no posterior."""
+        found = self._test("vote_error")
+        return None if found is None else VoteError(**found)
+
+    @property
+    def given(self) -> Estimate | None:
+        """log P of the labels of the test inputs given those of the training inputs, nats; None likewise."""
+        return Result(self.row["test"]).estimate if "test" in self.row else None
+
+    def _test(self, name: str) -> Any:
+        return self.row.get("test", {}).get(name)
+
+    def __repr__(self) -> str:
+        if "test" not in self.row:
+            return super().__repr__()
+        return f"labelling {self.labelling}: {self.gibbs_error}, {self.vote_error}"
+
+
+class PosteriorResults(Results[PosteriorResult]):
+    """All posteriors of a request, in the order of its labellings."""
+
+    _one = PosteriorResult
+
+    def to_pandas(self) -> Any:
+        """A data frame with a line for each labelling.
+
+        Returns:
+            a ``pandas.DataFrame``; log P in nats.
+        """
+        pandas = optional("pandas", "pandas")
+        return pandas.DataFrame([_line(result) for result in self])
+
+
+def _line(result: PosteriorResult) -> dict[str, Any]:
+    gibbs, vote, given = result.gibbs_error, result.vote_error, result.given
+    return {
+        "labelling": result.labelling,
+        "log_p": result.value,
+        "stderr": result.stderr,
+        "gibbs_error": gibbs and gibbs.value,
+        "gibbs_stderr": gibbs and gibbs.stderr,
+        "vote_error": vote and vote.value,
+        "uncertain_votes": vote and vote.uncertain,
+        "log_p_given": given and given.value,
+        "stderr_given": given and given.stderr,
+        "status": result.status,
+        "message": result.message,
+    }

@@ -1,0 +1,241 @@
+"""Measurements of networks: one figure, the report on a network, and the results of requests as clients read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from nngp_prior.errors import NngpPriorError
+from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.results.base import finite, optional
+from nngp_prior.schemas.specs.training import LossName
+from nngp_prior.schemas.text import html_table, number_of, short
+
+_OF_NETWORK = ("training_loss", "training_error", "gradient_norm")
+Status = Literal["ok", "not-finite", "not-converged", "indefinite", "zero-gradient", "degenerate"]
+
+
+class _Figures(Specification):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
+class Measurement(_Figures):
+    """One figure of one network.
+
+    Attributes:
+        measure: kind of the measure.
+        name: of the figure: ``lambda_max``, ``trace``, ``ggn_trace``, ``trace[dense 1]``, …
+        value: the figure; NaN where there is none, and the status says why.
+        stderr: its standard error; None where nothing is random, or the method has none.
+        status: ``ok``; ``not-finite`` (loss, gradient or figure); ``not-converged``; ``indefinite`` (a matrix that
+            had to be positive definite is not); ``zero-gradient``; ``degenerate`` (the figure says nothing here).
+        message: what the status means here, and what to try; empty if there is nothing to say.
+        options: of the measure.
+        diagnostics: the method's own figures.
+        gradients: cost of the measure, all its figures together, in gradients of the whole data set; a product with the
+            Hessian counts as two, a loss without its gradient as a third.
+        seconds: wall time of the measure, all its figures together, compilation included.
+    """
+
+    measure: str
+    name: str
+    value: float
+    stderr: float | None = None
+    status: Status = "ok"
+    message: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    diagnostics: dict[str, Any] = Field(default_factory=dict)
+    gradients: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
+        note = "" if self.status == "ok" else f" [{self.status}]"
+        return f"{self.name} = {self.value:.6g}{error}{note}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Report(_Figures):
+    """What was measured of one network on one data set.
+
+    Attributes:
+        measurements: in the order of the measures; a measure may have several figures.
+        loss: name of the loss.
+        training_loss: its mean over the data.
+        training_error: part of the data with y f ≤ 0.
+        gradient_norm: Euclidean norm of the mean loss's gradient.
+        n: number of inputs.
+        parameters: P.
+        dtype: of all computations.
+        seed: that random vectors come from.
+        versions: of packages.
+    """
+
+    measurements: tuple[Measurement, ...]
+    loss: LossName
+    training_loss: float
+    training_error: float
+    gradient_norm: float
+    n: int
+    parameters: int
+    dtype: Literal["float64", "float32"]
+    seed: int
+    versions: dict[str, str]
+
+    def __getitem__(self, name: str) -> Measurement:
+        found = [measurement for measurement in self.measurements if measurement.name == name]
+        if len(found) != 1:
+            names = ", ".join(dict.fromkeys(measurement.name for measurement in self.measurements))
+            problem = f"{len(found)} figures are called {name!r}" if found else f"no figure is called {name!r}"
+            raise KeyError(f"{problem}; there are: {names}")
+        return found[0]
+
+    def __contains__(self, name: str) -> bool:
+        return any(measurement.name == name for measurement in self.measurements)
+
+    def __iter__(self) -> Iterator[Measurement]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return iter(self.measurements)
+
+    def document(self) -> dict[str, Any]:
+        """All of it for JSON; infinities and NaN are strings."""
+        return finite(self.model_dump(mode="json"))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.measurements))
+
+    def __repr__(self) -> str:
+        names = ", ".join(each.name for each in self.measurements)
+        of = f"{number_of(self.parameters, 'parameter')}, {number_of(self.n, 'input')}"
+        return f"<Report {of}, {self.loss} {self.training_loss:.4g}: {short(names)[1:-1]}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.name,
+                f"{each.value:.6g}",
+                "" if each.stderr is None else f"{each.stderr:.2g}",
+                each.status,
+                each.message,
+            )
+            for each in self.measurements
+        ]
+        return html_table(("figure", "value", "s.e.", "status", "message"), rows)
+
+
+def sharpness_row(place: int, kind: str, report: Report) -> dict[str, Any]:
+    """One measure.
+
+    Args:
+        place: of the measure in its request.
+        kind: of the measure.
+        report: its figures.
+
+    Returns:
+        what JSON can hold.
+    """
+    document = report.document()
+    own = {name: document[name] for name in ("measurements", *_OF_NETWORK)}
+    return {"place": place, "measure": kind, "status": "ok", "message": "", **own}
+
+
+def refused_measure(place: int, kind: str, message: str) -> dict[str, Any]:
+    """A measure that cannot be taken of the network or the data.
+
+    Args:
+        place: of the measure in its request.
+        kind: of the measure.
+        message: why, and what to do.
+
+    Returns:
+        as :func:`sharpness_row`, without figures.
+    """
+    return {"place": place, "measure": kind, "status": "invalid-measure", "message": message, "measurements": []}
+
+
+class SharpnessResult:
+    """One measure as it was sent.
+
+    Args:
+        row: as :func:`sharpness_row` or :func:`refused_measure` made it.
+
+    Attributes:
+        row: as above.
+        measurements: its figures; none where the measure was refused.
+    """
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.row = row
+        self.measurements = tuple(Measurement.model_validate(each) for each in row.get("measurements", ()))
+
+    @property
+    def measure(self) -> str | None:
+        """Its kind; None where the worker crashed."""
+        return self.row.get("measure")
+
+    @property
+    def status(self) -> str:
+        """``ok``, each figure having a status of its own; or ``invalid-measure``, ``worker-crashed``."""
+        return self.row["status"]
+
+    @property
+    def message(self) -> str:
+        """What the status means, and what to try."""
+        return self.row["message"]
+
+    def __repr__(self) -> str:
+        if self.status != "ok":
+            return f"{self.measure or 'measure'} [{self.status}]"
+        return "; ".join(map(str, self.measurements))
+
+
+class SharpnessResults(list[SharpnessResult]):
+    """All measures of a request, in their order.
+
+    Args:
+        rows: of the results, as JSON has them.
+        about: what stands above them: network, data, loss, seed, versions.
+
+    Attributes:
+        about: as above.
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+        super().__init__(map(SharpnessResult, rows))
+        self.about = dict(about or {})
+
+    def __repr__(self) -> str:
+        figures = ", ".join(each.name for result in self for each in result.measurements)
+        return f"<SharpnessResults {number_of(len(self), 'measure')}: {short(figures)[1:-1]}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() if any(result.status == "ok" for result in self) else ""
+
+    @property
+    def report(self) -> Report:
+        """All figures, as :func:`nngp_prior.sharpness.measure` returns them; refused measures are not there.
+
+        Raises:
+            NngpPriorError: all measures were refused.
+        """
+        measured = [result for result in self if result.status == "ok"]
+        if not measured:
+            raise NngpPriorError(f"measures: none has a figure ({self[0].message if self else 'there are none'})")
+        about = {name: self.about[name] for name in ("loss", "n", "parameters", "dtype", "seed", "versions")}
+        network = {name: measured[0].row[name] for name in _OF_NETWORK}
+        measurements = tuple(each for result in measured for each in result.measurements)
+        return Report.model_validate({"measurements": measurements, **network, **about})
+
+    def to_pandas(self) -> Any:
+        """A data frame with a line for each figure.
+
+        Returns:
+            a ``pandas.DataFrame``.
+        """
+        pandas = optional("pandas", "pandas")
+        columns = ("measure", "name", "value", "stderr", "status", "message", "gradients", "seconds")
+        figures = (each for result in self for each in result.measurements)
+        return pandas.DataFrame([{name: getattr(each, name) for name in columns} for each in figures], columns=columns)

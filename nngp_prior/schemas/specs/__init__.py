@@ -1,0 +1,1 @@
+"""Specifications: architectures, data sets, estimators, kernels, training."""
