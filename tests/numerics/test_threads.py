@@ -1,9 +1,10 @@
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 from nngp_prior import log_probabilities, log_probability
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas, use_cores
@@ -13,6 +14,22 @@ from tests.cases import equicorrelated
 
 def _blas_threads() -> set[int]:
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def in_thread(work: Callable[[], object]) -> None:
+    """A limit of a thread that lives would hold against all later ones."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def two_blas_threads() -> Iterator[None]:
+    """Two threads for BLAS, whatever the environment says: a limit of one can be seen."""
+    limits = []
+    in_thread(lambda: limits.append(ThreadpoolController().limit(limits=2, user_api="blas")))
+    yield
+    in_thread(limits.pop().restore_original_limits)
 
 
 def test_results_come_with_their_places_as_they_finish() -> None:
@@ -35,6 +52,7 @@ def test_calls_within_a_call_stay_in_its_thread() -> None:
         assert within == [(place, own) for place in range(3)]
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_the_limit_of_blas_ends_with_its_last_user() -> None:
     before = _blas_threads()
     first, second = one_thread_blas(), one_thread_blas()
@@ -46,6 +64,7 @@ def test_the_limit_of_blas_ends_with_its_last_user() -> None:
     assert _blas_threads() == before
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_the_limit_of_blas_holds_whoever_asked_first() -> None:
     """Threadpoolctl alone ignores a thread's wish while another one that lives has set a limit."""
     before = _blas_threads()
@@ -57,13 +76,12 @@ def test_the_limit_of_blas_holds_whoever_asked_first() -> None:
         with one_thread_blas():
             seen.append(_blas_threads())
 
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
+    in_thread(ask)
     assert seen == [{1}]
     assert _blas_threads() == before
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_a_failure_ends_the_rest() -> None:
     before, stop, begun = _blas_threads(), threading.Event(), []
 
@@ -93,6 +111,7 @@ def test_a_batch_that_is_left_early_stops() -> None:
     assert threading.active_count() < 5
 
 
+@pytest.mark.usefixtures("two_blas_threads")
 def test_no_more_cores_are_used_than_allowed() -> None:
     before, there = _blas_threads(), cores()
 

@@ -100,7 +100,7 @@ def test_agrees_with_the_integral_for_equal_correlations(rho: float, counts: lis
     assert estimate.status == "ok"
     assert abs(estimate.value - truth) < 4 * (estimate.stderr or 0)
     assert (estimate.lower_bound(0.001) or 0) < truth
-    assert (estimate.stderr or 0) < 0.03
+    assert 0 < (estimate.stderr or 0) < 0.03
 
 
 def test_two_classes_are_labels_of_minus_and_plus_one() -> None:
@@ -146,13 +146,13 @@ def test_ep_is_near_and_says_nothing_of_its_error() -> None:
     assert abs(ep2.value - smc.value) < abs(ep.value - smc.value)
 
 
-@pytest.mark.parametrize("method", ["ghk", "sampling", "bernstein-yue"])
-def test_other_methods_agree(method: str) -> None:
+@pytest.mark.parametrize(("method", "status"), [("ghk", "ok"), ("sampling", "ok"), ("bernstein-yue", "heavy-tailed")])
+def test_other_methods_agree(method: str, status: str) -> None:
     K, labels = random_kernel(4), np.array([0, 1, 2, 1])
     smc = log_probability(K, labels, classes=3)
     other = log_probability(K, labels, classes=3, method=method)
-    if other.status == "ok":
-        assert_agree(other, smc)
+    assert other.status == status
+    assert_agree(other, smc)
     assert (other.lower_bound(0.001) or 0) < smc.value
 
 
@@ -218,7 +218,7 @@ def test_mnist(image_data) -> None:
     estimate = log_probability(kernel(FullyConnected(depth=2), data.X), labels, classes=10)
     assert estimate.status == "ok"
     assert abs(estimate.value + 255.377) < 4 * math.hypot(estimate.stderr or 0, 0.01)  # of 16 other seeds
-    assert (estimate.stderr or 0) < 0.1
+    assert 0 < (estimate.stderr or 0) < 0.1
 
 
 @pytest.mark.slow

@@ -141,7 +141,7 @@ def test_says_when_ep_has_not_converged() -> None:
 def test_says_when_rounding_spoilt_it() -> None:
     x = np.linspace(0, 1, 100)
     estimate = log_probability(np.exp(-1e-6 * np.abs(x[:, None] - x)), np.where(x > 0.5, 1, -1), method="ep2")
-    assert estimate.status in ("not-converged", "numerical-failure")
+    assert estimate.status == "not-converged"
     assert not math.isnan(estimate.value)
 
 

@@ -1,4 +1,5 @@
 import math
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -146,25 +147,27 @@ def test_diagnostics() -> None:
     K, labels = digits(100, Threshold(at=5))
     diagnostics = log_probability(K, labels).diagnostics
     assert diagnostics["log_z_ep"] == pytest.approx(log_probability(K, labels, method="ep").value, abs=0.02)
-    assert 0 < diagnostics["effective_sample_size"] <= 128 * 32
+    assert 0.1 * 128 * 32 < diagnostics["effective_sample_size"] < 128 * 32
     assert sum(diagnostics["shares"]) == pytest.approx(1, abs=0.01)
     assert diagnostics["shares"][0] > 0
     assert diagnostics["rank"] == diagnostics["distinct_inputs"] == 100
 
 
-def test_an_interruption_ends_all_groups() -> None:
-    """What the callback raises comes out at once, whichever thread called it."""
+def test_an_exception_of_the_callback_ends_all_groups() -> None:
+    """Raised once, in the thread of one group: the other groups stop after the block that they are in."""
     K, labels = digits(300, RandomLabels())
-    stages: list[str] = []
+    blocks: list[int] = []
 
     def interrupt(event: Progress) -> None:
-        stages.append(event.stage)
         if event.stage == "replicates":
-            raise KeyboardInterrupt
+            blocks.append(event.done)
+            if len(blocks) == 1:
+                raise KeyboardInterrupt
+            time.sleep(0.1)  # the exception is on its way to the thread that stops the groups
 
     with pytest.raises(KeyboardInterrupt):
         log_probability(K, labels, progress=interrupt)
-    assert stages.count("replicates") <= 2  # one block in each of the groups under way
+    assert len(blocks) <= 3
 
 
 @pytest.mark.parametrize("method", ["smc", "ep", "ghk"])
