@@ -19,8 +19,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fashion-mnist with NNGP_DATA set
 	$(BIN)/nngp-prior demo --data $(DATA)
 
-# Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. Workers
-# are all there is in parallel, so BLAS has one thread in each.
+# Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. What was
+# compiled stays in .pytest_cache/jax for later runs. Workers are all there is in parallel, so BLAS has one thread in each.
 test: setup      ## the fast suite; WORKERS=2 processes
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 

@@ -1,7 +1,8 @@
 """Shapes and types of all annotated functions are checked while tests run; real images are used where they are.
 
-Tests spend most of their time in compilers, and little in what they compile: XLA leaves its optimisations out, here and
-in the processes that tests start. ``XLA_FLAGS= pytest`` tests what users run.
+Tests spend most of their time in compilers, and little in what they compile. XLA leaves its optimisations out, here and
+in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), and what it has compiled is kept in
+``.pytest_cache/jax`` under JAX's own key: the program, the options and the versions.
 """
 
 import os
@@ -14,6 +15,12 @@ os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
 )
+
+# All processes share the folder. JAX writes in place: an entry that is half there fails its checksum and is compiled
+# again, with a warning that pyproject.toml ignores.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 # All rooms but numerics.gaussian, whose functions are called for each site and coordinate.
 _CHECKED = [
