@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         pac_bayes_bounds,
         sample_functions,
     )
+    from nngp_prior.prior.classifier import NNGPClassifier
     from nngp_prior.prior.contributions import contributions
     from nngp_prior.prior.posterior import posterior
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
@@ -59,6 +60,7 @@ _HOMES = {
     "FullyConnected": "nngp_prior.schemas.specs.architecture",
     "MonteCarlo": "nngp_prior.schemas.specs.kernel",
     "MonteCarloKernel": "nngp_prior.kernels",
+    "NNGPClassifier": "nngp_prior.prior.classifier",
     "PacBayesBound": "nngp_prior.schemas.results.bound",
     "Posterior": "nngp_prior.prior.posterior",
     "clean_error_flipped": "nngp_prior.prior.pac_bayes",
@@ -98,6 +100,7 @@ __all__ = [
     "LocalClient",
     "MonteCarlo",
     "MonteCarloKernel",
+    "NNGPClassifier",
     "PacBayesBound",
     "Posterior",
     "Residual",

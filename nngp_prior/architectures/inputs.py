@@ -11,7 +11,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.schemas.arrays import numeric_array
-from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, FullyConnected, Residual
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, Convolutional, FullyConnected, Residual
 
 _FEW_CHANNELS = 4  # of images as they come from files
 
@@ -46,9 +46,13 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
         images of one channel may come without the last axis. A user's network takes what it is given.
 
     Raises:
-        InvalidInput: not real, not finite, empty, of axes that the architecture has no use for, or images with channels
-            first, as far as shapes tell: the last axis is the longest, or the first one is 4 at most and the shortest.
+        InvalidInput: not an architecture; or X is not real, not finite, empty, of axes that the architecture has no
+            use for, or images with channels first, as far as shapes tell: the last axis is the longest, or the first
+            one is 4 at most and the shortest.
     """
+    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
+        error = no_architecture(architecture)
+        raise error
     try:
         X = numeric_array(X)
         if X.dtype.kind not in "iuf" or X.dtype.itemsize > 8 or not X.dtype.isnative:
@@ -77,6 +81,12 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
     X = X[..., None] if X.ndim == 3 else X
     _check_channels(name, X.shape, architecture)
     return X
+
+
+def no_architecture(value: object) -> InvalidInput:
+    """Error for an argument ``architecture`` that is no specification of a network."""
+    known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
+    return InvalidInput("architecture", f"got {value!r}", f"Pass one of {known}.")
 
 
 def _check_channels(name: str, shape: tuple[int, ...], architecture: Convolutional | Residual) -> None:

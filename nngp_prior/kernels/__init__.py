@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nngp_prior.kernels.analytic import kernel
+from nngp_prior.kernels.analytic import kernel, kernel_diagonal
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.kernels.cost import kernel_cost
 from nngp_prior.kernels.inspection import inspect
@@ -21,6 +21,7 @@ __all__ = [
     "inspect",
     "kernel",
     "kernel_cost",
+    "kernel_diagonal",
     "monte_carlo_kernel",
 ]
 

@@ -10,13 +10,16 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cost import cost_of, require_memory
 from nngp_prior.kernels.disk import on_disk
 from nngp_prior.kernels.job import KernelJob
-from nngp_prior.kernels.tiles import Grid, compute, function_of
+from nngp_prior.kernels.tiles import Grid, compute, function_of, overflow, padded
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.specs.architecture import Architecture
+
+_BLOCK = 32  # inputs of a user's network whose kernel with each other is computed for its diagonal
 
 
 def kernel(
@@ -68,6 +71,38 @@ def kernel(
     job = KernelJob.of(architecture, X, X2, get, dtype)
     with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
         return in_memory(job, tell) if path is None else on_disk(job, Path(path), tell)
+
+
+def kernel_diagonal(
+    architecture: Architecture | FromNetwork, X: ArrayLike, *, get: str = "nngp", dtype: str = "float64"
+) -> Float[np.ndarray, " n"]:
+    """Diagonal of :func:`kernel`, without the rest of the matrix.
+
+    Args:
+        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
+        X: (n, …) inputs, as for :func:`kernel`.
+        get: ``nngp`` for variances of outputs, or ``ntk``.
+        dtype: ``float64`` or ``float32``.
+
+    Returns:
+        the kernel of each input with itself.
+
+    Raises:
+        InvalidInput: an argument cannot be used, or the kernel of an input overflows.
+    """
+    if isinstance(architecture, FromNetwork):
+        inputs = check_inputs("X", X, architecture)
+        blocks = (inputs[start : start + _BLOCK] for start in range(0, len(inputs), _BLOCK))
+        return np.concatenate([kernel(architecture, block, get=get, dtype=dtype).diagonal() for block in blocks])
+    job = KernelJob.of(architecture, X, None, get, dtype)
+    function = function_of(job)
+    height = Grid(*job.shape, function.tile, symmetric=True).height
+    blocks = (padded(job.X[start : start + height], height) for start in range(0, len(job.X), height))
+    own = np.concatenate([function.prepare(block).own for block in blocks])[: len(job.X)]
+    if not np.isfinite(own).all():
+        error = overflow("X", int(np.argmin(np.isfinite(own))), job.X)
+        raise error
+    return own
 
 
 def in_memory(job: KernelJob, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:

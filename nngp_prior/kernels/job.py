@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, no_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.text import one_line
@@ -66,8 +66,8 @@ class KernelJob:
             InvalidInput: an argument cannot be used, or X2 has inputs of another shape.
         """
         if not isinstance(architecture, ARCHITECTURES):
-            known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
-            raise InvalidInput("architecture", f"got {architecture!r}", f"Pass one of {known}.")
+            error = no_architecture(architecture)
+            raise error
         check_choice("get", get)
         check_choice("dtype", dtype)
         X = check_inputs("X", X, architecture)

@@ -149,7 +149,7 @@ def _compute(
     @functools.lru_cache(maxsize=2 * cores() + 1)
     def prepared(of_rows: bool, start: int, stop: int) -> Any:
         X, size = (job.X, grid.height) if of_rows or job.symmetric else (job.columns, grid.width)
-        return function.prepare(_padded(X[start:stop], size))
+        return function.prepare(padded(X[start:stop], size))
 
     def one(place: int) -> None:
         with one_thread_blas():  # also where there is one tile alone: the same bits however many cores there are
@@ -168,7 +168,8 @@ def _compute(
         yield places[index]
 
 
-def _padded(part: np.ndarray, size: int) -> np.ndarray:
+def padded(part: Float[np.ndarray, "rows ..."], size: int) -> Float[np.ndarray, "{size} ..."]:
+    """Inputs, followed by inputs of ones up to ``size``."""
     missing = size - len(part)
     return part if missing == 0 else np.concatenate([part, np.ones((missing, *part.shape[1:]))])
 
@@ -182,10 +183,22 @@ def _check(job: KernelJob, tile: Tile, block: np.ndarray) -> None:
         ("X", int(tile.rows.start + row), job.X),
         ("X" if job.symmetric else "X2", int(tile.columns.start + column), job.columns),
     ]
-    name, i, inputs = max(suspects, key=lambda suspect: np.abs(suspect[2][suspect[1]]).max())
-    largest = np.abs(inputs[i]).max()
-    raise InvalidInput(
+    raise overflow(*max(suspects, key=lambda suspect: np.abs(suspect[2][suspect[1]]).max()))
+
+
+def overflow(name: str, i: int, inputs: Float[np.ndarray, "n ..."]) -> InvalidInput:
+    """Error for a kernel that overflows.
+
+    Args:
+        name: name of the argument.
+        i: index of the input.
+        inputs: all inputs.
+
+    Returns:
+        the error.
+    """
+    return InvalidInput(
         name,
-        f"the kernel of input {i} overflows (its largest value is {largest:.1e})",
+        f"the kernel of input {i} overflows (its largest value is {np.abs(inputs[i]).max():.1e})",
         f"Scale {name} down, or choose smaller weight_std and bias_std.",
     )

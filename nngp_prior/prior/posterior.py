@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -209,17 +210,50 @@ class Posterior:
             P(label +1 | S) of each, with standard errors.
         """
         if self._predictive is None:
-            weights = self._weights()
-            positive, unseen = np.empty((self.test, len(weights))), np.empty(self.test)
-            for some in self._blocks():
-                z = self._standardised(some)
-                positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
-                likely = positive[some].sum(axis=1) > weights.sum() / 2
-                unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
-            value, stderr = ratios_of_means(positive, weights.sum(axis=1))
-            stderr = np.hypot(stderr, np.where(self._certain(), 0.0, unseen))
-            self._predictive = Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
+            self._predictive = self._probabilities(self.test, self._standardised, self._certain())
         return self._predictive
+
+    def predictive_at(self, cross: ArrayLike, variances: ArrayLike) -> Predictive:
+        """Predictive probabilities at inputs that are not in K.
+
+        Those of an input depend on its own covariances alone, and not on the inputs beside it.
+
+        Args:
+            cross: (t, m) covariances with the training inputs.
+            variances: (t,) prior variances, without noise.
+
+        Returns:
+            P(label +1 | S) of each, with standard errors.
+
+        Raises:
+            InvalidInput: another shape, values that are not finite, or variances that are not positive.
+        """
+        K_cross, K_own = np.asarray(cross, np.float64), np.asarray(variances, np.float64)
+        if K_cross.ndim != 2 or K_cross.shape[1] != self.train or not np.isfinite(K_cross).all():
+            problem = f"has shape {K_cross.shape}" if np.isfinite(K_cross).all() else "has values that are not finite"
+            remedy = f"Pass covariances of t inputs with the {self.train} training inputs, (t, {self.train})."
+            raise InvalidInput("cross", problem, remedy)
+        if K_own.shape != K_cross.shape[:1] or not (np.isfinite(K_own) & (K_own + self.diagonal_shift > 0)).all():
+            remedy = "Pass a positive number per row of cross."
+            raise InvalidInput("variances", f"got shape {K_own.shape}, or a value that is no variance", remedy)
+        kernel = leading_part(self._kernel, self.train) if self.test else self._kernel
+        rows, deviations, tied = kernel.conditional(K_cross, K_own)
+        return self._probabilities(len(rows), lambda some: self._ratio(rows[some], deviations[some]), tied)
+
+    def _probabilities(
+        self, count: int, standardised: Callable[[slice], np.ndarray], certain: np.ndarray
+    ) -> Predictive:
+        """Probabilities of the label +1 from blocks of :meth:`_standardised`; ``certain``: determined by the labels."""
+        weights = self._weights()
+        positive, unseen = np.empty((count, len(weights))), np.empty(count)
+        for some in _blocks(count):
+            z = standardised(some)
+            positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
+            likely = positive[some].sum(axis=1) > weights.sum() / 2
+            unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
+        value, stderr = ratios_of_means(positive, weights.sum(axis=1))
+        stderr = np.hypot(stderr, np.where(certain, 0.0, unseen))
+        return Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
 
     def gibbs_error(self, labels: ArrayLike) -> GibbsError:
         """Expected error of a function drawn from the posterior, at the test inputs.
@@ -232,7 +266,7 @@ class Posterior:
         """
         y, weights = self._test_labels(labels), self._weights()
         wrong = np.zeros(weights.shape)
-        for some in self._blocks():
+        for some in _blocks(self.test):
             wrong += ndtr(-y[some][:, None, None] * self._standardised(some)).sum(axis=0) / self.test
         value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
         unseen = 0.0 if self._certain().all() else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
@@ -372,9 +406,6 @@ class Posterior:
     def _factor(self) -> Float[np.ndarray, "m rank"]:
         return self._kernel.algebra.to_host(self._kernel.L)
 
-    def _blocks(self) -> list[slice]:
-        return [slice(start, min(start + _ROWS, self.test)) for start in range(0, self.test, _ROWS)]
-
     def _certain(self) -> np.ndarray:
         """Test inputs whose labels training inputs determine: those tied to one."""
         return self._kernel.kept[self._kernel.group[self.train :]] < self.train
@@ -383,9 +414,14 @@ class Posterior:
         """Mean over √v of some test inputs given each particle, ±∞ where it determines them: Φ(y z) is P(y)."""
         kernel = self._kernel
         rows = self._factor()[kernel.group[self.train :][some]]
-        sign = kernel.sign[self.train :][some, None]
-        mean = sign * (rows[:, : self._rank] @ self._epsilon())
-        deviation = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))[:, None]
+        deviations = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))
+        return self._ratio(kernel.sign[self.train :][some, None] * rows[:, : self._rank], deviations)
+
+    def _ratio(
+        self, rows: Float[np.ndarray, "some rank"], deviations: Float[np.ndarray, " some"]
+    ) -> Float[np.ndarray, "some replicates particles"]:
+        """(L_* ε)/√v per particle, ±∞ if v is 0."""
+        mean, deviation = rows @ self._epsilon(), deviations[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(deviation > 0, mean / deviation, np.where(mean > 0, np.inf, -np.inf))
         return z.reshape(len(rows), *self._run.log_weights.shape)
@@ -408,6 +444,11 @@ class Posterior:
         total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
         contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
         return np.asarray(np.exp(-contributing / _FEW) * np.square(weights).sum() / weights.sum() ** 2)
+
+
+def _blocks(count: int) -> list[slice]:
+    """Blocks of test inputs that are handled at a time."""
+    return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
 
 
 def bytes_beside(train: int, parameters: SMC) -> int:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, Real
+from jaxtyping import Bool, Float, Integer, Real
 from numpy.typing import ArrayLike
 
+from nngp_prior.errors import InvalidKernel
 from nngp_prior.numerics.backends import Algebra, algebra, correlation
-from nngp_prior.numerics.covariance import partners, require_semidefinite, rounding_of
+from nngp_prior.numerics.covariance import TIED, partners, require_semidefinite, rounding_of
 from nngp_prior.numerics.linalg import pivoted_cholesky, pivoted_cholesky_in_two
 from nngp_prior.numerics.threads import one_thread_blas
 from nngp_prior.probability.checks import as_matrix, check_correlations, check_entries
@@ -25,6 +26,7 @@ _UNCERTAIN_VARIANCE = 4096
 # Conditional variances below this are worth a second factorisation, which looks for duplicates and pivots. It is also
 # where float32 rounding of conditional means begins to be felt in the weights of particles.
 SMALL_VARIANCE = 1e-6
+_IMPOSSIBLE = 1e-6  # negative conditional variance, per unit variance, that no rounding explains
 # Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
 # alone as well as in a batch, and in a process that may use one core, a labelling has the same value.
 SMALL = 1000
@@ -102,6 +104,33 @@ class FactoredKernel:
         scale = self.scale / np.sqrt(1 + PERTURBATION * self.rounding)
         factor = pivoted_cholesky(correlation(self.K, self.kept, scale, whole=True), _tolerance(self.m, self.rounding))
         return self._visited(factor.order, factor.L, scale)
+
+    def conditional(
+        self, cross: Float[np.ndarray, "t n"], variances: Float[np.ndarray, " t"]
+    ) -> tuple[Float[np.ndarray, "t rank"], Float[np.ndarray, " t"], Bool[np.ndarray, " t"]]:
+        """Outputs at further inputs given those at the kernel's own, in units of their prior standard deviations.
+
+        Args:
+            cross: covariances with the kernel's inputs.
+            variances: of the further inputs, without noise.
+
+        Returns:
+            L_* (the mean given the kernel's whitened outputs ε is L_* ε), conditional standard deviations (0 if the
+            variance is rounding), and which of the inputs are tied to one of the kernel's.
+
+        Raises:
+            InvalidKernel: if a variance is smaller than its covariances admit.
+        """
+        scale = 1 / np.sqrt(variances + self.diagonal_shift)
+        C = cross[:, self.kept] * (scale[:, None] * self.scale)
+        rows = self.algebra.solve(self.L, C[:, : self.rank].T).T
+        variance = 1 - np.square(rows).sum(axis=1)
+        i = int(np.argmin(variance))
+        if variance[i] < -_IMPOSSIBLE:
+            problem = f"the variance of input {i}, {variances[i]:.6g}, is smaller than its covariances admit"
+            raise InvalidKernel("variances", problem, "Pass variances and covariances of one kernel.")
+        variance[variance <= _tolerance(self.m, self.rounding)] = 0.0
+        return rows, np.sqrt(variance), np.abs(C).max(axis=1) >= 1 - TIED * self.rounding
 
     def _visited(self, order: np.ndarray, L: np.ndarray, scale: np.ndarray) -> FactoredKernel:
         """The same inputs in another order, with the factor of that order."""

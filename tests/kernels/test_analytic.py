@@ -1,17 +1,28 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nngp_prior import log_probability
+from nngp_prior import FromNetwork, log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel
-from nngp_prior.kernels import kernel
+from nngp_prior.kernels import kernel, kernel_diagonal
 from nngp_prior.progress import Progress
-from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, FullyConnected, Residual
+from nngp_prior.schemas.specs.architecture import (
+    Architecture,
+    Convolutional,
+    ConvolutionLayer,
+    FullyConnected,
+    Residual,
+)
 from tests.kernels.closed_forms import fully_connected
 from tests.kernels.reference import of_neural_tangents
 from tests.kernels.small import with_tiles
 
 X = np.random.default_rng(0).standard_normal((11, 7))
 X2 = np.random.default_rng(1).standard_normal((5, 7))
+
+
+def _product(X, X2, get):
+    return jnp.einsum("nhwc,mhwc->nm", X, X if X2 is None else X2) + (get == "ntk")
 
 
 @pytest.fixture
@@ -29,6 +40,25 @@ def test_agrees_with_the_closed_form(depth: int, activation: str, bias_std: floa
     assert K.dtype == np.float64
     assert np.abs(K - fully_connected(architecture, X)).max() < 1e-10
     assert np.abs(kernel(architecture, X, X2) - fully_connected(architecture, X, X2)).max() < 1e-10
+
+
+@pytest.mark.parametrize("get", ["nngp", "ntk"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        FullyConnected(layer_norm=True),
+        Convolutional(layers=(ConvolutionLayer(),)),
+        Residual(groups=1),
+        FromNetwork(lambda key, shape: ((1, 1), ()), lambda _, X: X[:, :1], _product, name="product"),
+    ],
+    ids=lambda architecture: type(architecture).__name__,
+)
+@pytest.mark.usefixtures("small_tiles")
+def test_the_diagonal_alone(architecture: Architecture | FromNetwork, get: str) -> None:
+    inputs = np.random.default_rng(0).standard_normal((35, 3, 2, 2))
+    expected = kernel(architecture, inputs, get=get).diagonal()
+    np.testing.assert_allclose(kernel_diagonal(architecture, inputs, get=get), expected, rtol=1e-13)
+    assert kernel_diagonal(architecture, inputs[:1], get=get) == pytest.approx(expected[:1], rel=1e-13)
 
 
 def test_two_values_by_hand() -> None:

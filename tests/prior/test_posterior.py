@@ -241,6 +241,55 @@ def test_noise_is_on_training_and_test_inputs() -> None:
     assert 0 < posterior(K, labels[:30], noise_variance=0.5).predictive().value[5] < 1
 
 
+_TIED = np.array([[1, 0, 0.2], [0.3, 1, 0], [-0.2, 0.4, 1], [-1, 0, -0.2], [3, 0, 0.6], [-0.2, 0.4, 1]])
+_FLAT = np.random.default_rng(3).standard_normal((9, 3))
+
+
+@pytest.mark.parametrize(
+    ("K", "labels", "options"),
+    [
+        (digits(40, Threshold(at=5))[0], digits(30, Threshold(at=5))[1], {}),
+        (digits(40, Threshold(at=5))[0], digits(30, Threshold(at=5))[1], {"noise_variance": 0.5}),
+        (_TIED @ _TIED.T, [1, -1], {}),
+        (_FLAT @ _FLAT.T, np.sign(_FLAT[:5] @ [1.0, 0.5, -0.2]), {}),
+        (np.array([[1, 1], [1, 1 + 1e-8]]), [1], {}),
+    ],
+    ids=["regular", "noise", "tied", "low rank", "near copy"],
+)
+def test_inputs_in_the_kernel_and_beside_it_have_the_same_predictions(K, labels, options) -> None:
+    """The factor of the whole kernel, and a triangular solve with that of the training inputs: same particles."""
+    m = len(labels)
+    found = posterior(K, labels, **options)
+    inside, beside = found.predictive(), found.predictive_at(K[m:, :m], K.diagonal()[m:])
+    np.testing.assert_allclose(beside.value, inside.value, atol=1e-8)
+    np.testing.assert_allclose(beside.stderr, inside.stderr, atol=1e-8)
+    one = found.predictive_at(K[-1:, :m], K.diagonal()[-1:])
+    np.testing.assert_allclose(one.value, beside.value[-1:], rtol=1e-12)
+
+
+def test_predictions_without_test_inputs_in_the_kernel() -> None:
+    K, labels = digits(40, Threshold(at=5))
+    alone = posterior(K[:30, :30], labels[:30]).predictive_at(K[30:, :30], K.diagonal()[30:])
+    whole = posterior(K, labels[:30]).predictive()
+    assert np.all(np.abs(alone.value - whole.value) < 4 * np.hypot(alone.stderr, whole.stderr))
+
+
+@pytest.mark.parametrize(
+    ("cross", "variances", "field"),
+    [
+        ([[0.5]], [1.0], "cross"),
+        ([0.5, 0.5], [1.0], "cross"),
+        ([[0.5, math.nan]], [1.0], "cross"),
+        ([[0.5, 0.5]], [1.0, 1.0], "variances"),
+        ([[0.5, 0.5]], [0.0], "variances"),
+        ([[0.5, 0.5]], [0.3], "variances"),  # less than the training inputs explain
+    ],
+)
+def test_misuse_of_further_inputs(cross: list, variances: list, field: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{field}: "):
+        posterior(equicorrelated(2, 0.5), [1, -1]).predictive_at(cross, variances)
+
+
 def test_same_seed_same_bits_and_scale_does_not_matter() -> None:
     K, labels = digits(30, Threshold(at=5))
     first, again, scaled, other = (
