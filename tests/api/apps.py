@@ -26,6 +26,8 @@ from nngp_prior.progress import ignore
 
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+WAIT = {"Prefer": "wait=30"}
+PARITY = {"dataset": {"kind": "digits", "n": 12}, "labellings": [{"kind": "parity"}]}
 
 
 def settings(home: Path, **fields: Any) -> ServerSettings:
@@ -97,3 +99,8 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert document["title"]
     assert document["detail"].endswith(".")
     return document
+
+
+def request(seed: int, *labellings: dict[str, Any]) -> dict[str, Any]:
+    """A small job of estimates, another one for each seed; parity when no labellings are given."""
+    return {**PARITY, **({"labellings": labellings} if labellings else {}), "seed": seed}

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from tests.api.apps import TOKEN, client, problem, settings
 
 DIGITS = {"kind": "digits", "n": 20}
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("bodies")) as served:
-        yield served
 
 
 def test_what_is_said_of_a_large_body_is_short(api: TestClient) -> None:

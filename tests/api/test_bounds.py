@@ -1,7 +1,6 @@
 """PAC-Bayes bounds over HTTP: those of the library, from the estimates that the service gives."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,10 @@ from nngp_prior.schemas.requests import BoundRequest
 from nngp_prior.schemas.results.base import Result
 from nngp_prior.schemas.results.bound import BoundResult, PacBayesBound
 from nngp_prior.schemas.specs.data import Digits, Flip, Parity, Randomise, Threshold
-from tests.api.apps import client, npy, problem, sha256
+from tests.api.apps import WAIT, npy, problem, sha256
 
-WAIT = {"Prefer": "wait=30"}
 ROWS = ({"kind": "parity"}, {"kind": "explicit", "values": [1]}, {"kind": "threshold", "at": 5})
 BODY = {"dataset": {"kind": "digits", "n": 30}, "labellings": ROWS, "seed": 5}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("home")) as served:
-        yield served
 
 
 def posted(api: TestClient, body: dict[str, Any], work: str = "bounds") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Labels that cannot be used: refused with the request if no row can be, else with their rows."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,11 @@ from nngp_prior.client.http import translated
 from nngp_prior.errors import InvalidLabels, ServiceError
 from nngp_prior.kernels import KernelCache
 from nngp_prior.schemas.requests import EstimateRequest
-from tests.api.apps import client, npy, problem, sha256
+from tests.api.apps import npy, problem, sha256
 
 SIGNS = np.array([[1, -1, 1, 1, -1, 1], [1, 1, 1, -1, -1, -1]], np.int8)
 ROUTES = {"estimates": {}, "bounds": {}, "posteriors": {"train": 4}}
 DIGITS = {"kind": "digits", "n": 6}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("home")) as served:
-        yield served
 
 
 def blob(api: TestClient, labels: np.ndarray) -> dict[str, str]:

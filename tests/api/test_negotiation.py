@@ -1,21 +1,13 @@
 """Forms of answers, and parameters of queries."""
 
-from collections.abc import Iterator
-
 import pytest
 from starlette.testclient import TestClient
 
 from api.negotiation import preferred
-from tests.api.apps import client, problem
+from tests.api.apps import problem
 
 JSON, LINES, ARRAY = "application/json", "application/x-ndjson", "application/x-npy"
 BODY = {"dataset": {"kind": "digits", "n": 6}, "labellings": [{"kind": "constant"}], "estimator": {"kind": "ep"}}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("home")) as served:
-        yield served
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Posteriors over HTTP, and by clients: those of the library."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,10 @@ from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import PosteriorRequest
 from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.specs.data import Digits, Parity, Threshold
-from tests.api.apps import client, npy, problem, sha256
+from tests.api.apps import WAIT, npy, problem, sha256
 
-WAIT = {"Prefer": "wait=30"}
 ROWS = ({"kind": "parity"}, {"kind": "explicit", "values": [1]}, {"kind": "threshold", "at": 5})
 BODY = {"dataset": {"kind": "digits", "n": 30}, "labellings": ROWS, "seed": 5, "train": 20}
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("home")) as served:
-        yield served
 
 
 def posted(api: TestClient, body: dict[str, Any]) -> dict[str, Any]:

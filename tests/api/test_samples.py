@@ -1,6 +1,5 @@
 """Draws from the prior over HTTP: those of the library, bit for bit, and gone on with after a crash."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from nngp_prior import FullyConnected, complexity, sample_functions
 from nngp_prior.data import load
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.specs.data import Boolean
-from tests.api.apps import client, problem
+from tests.api.apps import WAIT, client, problem
 
-WAIT = {"Prefer": "wait=30"}
 NETWORK = FullyConnected(depth=1, width=4, weight_std=1, bias_std=0)
 BODY = {
     "architecture": NETWORK.model_dump(mode="json"),
@@ -23,12 +21,6 @@ BODY = {
     "seed": 7,
     "top": 4,
 }
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with client(tmp_path_factory.mktemp("home")) as served:
-        yield served
 
 
 @pytest.mark.parametrize("source", ["networks", "gp"])

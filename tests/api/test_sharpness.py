@@ -19,9 +19,8 @@ from nngp_prior.schemas.results.sharpness import Report, SharpnessResults
 from nngp_prior.schemas.specs.data import Digits, Parity
 from nngp_prior.schemas.weights import named_weights
 from nngp_prior.sharpness import Eigenvalues, SAMSharpness, Trace, finite_network, measure
-from tests.api.apps import client, npy, problem, sha256
+from tests.api.apps import WAIT, client, npy, problem, sha256
 
-WAIT = {"Prefer": "wait=30"}
 NETWORK = FullyConnected(depth=1, width=3)
 PARAMETERS = finite_network(NETWORK, (64,)).init(4)
 ARRAYS = named_weights(PARAMETERS)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
 from api.jobs.models import Lease
+from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
+from api.jobs.transaction import LOSSES
 from api.work.base import Chunk, Plan
 
 LEASE = 15.0
@@ -65,3 +68,17 @@ def downgrade(folder: Path, revision: str) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
     engine.dispose()
+
+
+def everything(table: JobTable) -> list[Any]:
+    with table.database.read() as connection:
+        return [connection.execute(each.select()).all() for each in METADATA.sorted_tables]
+
+
+def given_up(table: JobTable) -> JobTable:
+    """The lone row of a job, whose worker died three times."""
+    for _ in range(LOSSES):
+        assert done(table, "a") == []
+        table.lose(claim(table), "killed by signal 9")
+    assert [data["status"] for _, data in table.results("a")] == ["worker-crashed"]
+    return table

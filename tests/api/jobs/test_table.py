@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
-from structlog.testing import capture_logs
 
 from api.jobs.models import State
 from api.jobs.row_ranges import ranges_of, rows_of
 from api.jobs.table import JobTable
 from nngp_prior.errors import InvalidInput
-from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, downgrade, plan, results, submit, url
-
-DAY = 86_400.0
+from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, plan, results, submit, url
 
 
 @pytest.mark.parametrize(
@@ -105,87 +101,6 @@ def test_a_job_without_rows_is_done_at_once(table: JobTable) -> None:
     assert table.counts()["units_waiting"] == 0
 
 
-def test_jobs_take_turns(table: JobTable) -> None:
-    """One large job and later small ones: each gets a unit before any gets another."""
-    submit(table, "large", *[1] * 6)
-    first = [claim(table), claim(table)]  # there is no other
-    submit(table, "small1", 1)
-    submit(table, "small2", 1, 1)
-    for lease in first:  # a slot is free after a unit that began before the small ones came
-        table.record(lease, results(lease.rows))
-        table.finish(lease)
-    order = []
-    while (lease := table.claim("worker", 1, ROOM)) is not None:
-        order.append((lease.job, lease.rows[0]))
-        table.record(lease, results(lease.rows))
-        table.finish(lease)
-    assert order[:5] == [("small1", 0), ("small2", 0), ("large", 2), ("small2", 1), ("large", 3)]
-    assert order[5:] == [("large", 4), ("large", 5)]
-
-
-def test_a_stream_of_small_jobs_does_not_starve_a_large_one(table: JobTable) -> None:
-    submit(table, "large", *[1] * 3)
-    served = []
-    for i in range(12):
-        submit(table, f"small{i}", 1)
-        submit(table, f"more{i}", 1)
-        lease = claim(table)
-        served.append(lease.job)
-        table.record(lease, results(lease.rows))
-        table.finish(lease)
-    assert served.count("large") == 3
-
-
-def test_the_next_unit_is_not_overtaken(table: JobTable) -> None:
-    submit(table, "wide", 1, cores=0, nbytes=50)
-    submit(table, "big", 1, nbytes=200)
-    submit(table, "small", 1, nbytes=1)
-    assert table.claim("worker", 1, ROOM, all_cores=2) is None  # all cores means both
-    assert table.claim("worker", 2, 49, all_cores=2) is None
-    wide = table.claim("worker", 2, 50, all_cores=2)
-    assert wide is not None
-    assert (wide.job, wide.cores) == ("wide", 2)
-    assert table.claim("worker", 2, 199) is None  # small would fit, but it is not its turn
-    order = [claim(table).job, claim(table).job]
-    assert order == ["big", "small"]
-
-
-def test_more_cores_than_there_are_is_all_of_them(table: JobTable) -> None:
-    submit(table, "a", 1, cores=64)
-    lease = table.claim("worker", 2, ROOM, all_cores=2)
-    assert lease is not None
-    assert lease.cores == 2
-
-
-def test_a_unit_that_is_put_back_waits_in_its_place_and_has_lost_nothing(table: JobTable) -> None:
-    submit(table, "a", 3, 1)
-    lease = claim(table)
-    table.record(lease, results([0]))
-    table.put_back(lease, "shutdown")
-    for _ in range(5):
-        lease = claim(table)
-        assert lease.job == "a"
-        table.put_back(lease, "no room on the disk")
-    assert claim(table).rows == (1, 2)
-    job = table.get("a")
-    assert job is not None
-    assert (job.losses, job.state) == (0, State.RUNNING)
-
-
-def test_a_unit_put_back_or_lost_after_its_last_row_is_gone(table: JobTable) -> None:
-    submit(table, "a", 1, 1, 1)
-    first, second = claim(table), claim(table)
-    table.record(first, results([0]))
-    table.record(second, results([1]))
-    table.put_back(first, "shutdown")
-    table.lose(second, "killed")
-    job = table.get("a")
-    assert job is not None
-    assert job.losses == 0
-    assert table.counts()["units_waiting"] == 1
-    assert claim(table).rows == (2,)
-
-
 def test_a_unit_that_is_finished_without_all_rows_is_lost(table: JobTable) -> None:
     submit(table, "a", 1)
     for _ in range(3):
@@ -227,14 +142,6 @@ def test_submitted_again_it_keeps_its_rows(table: JobTable, clock: Clock, end: s
     assert claim(table).rows == (0, 2)
     assert claim(table).rows == (4, 5)
     assert table.claim("worker", 1, ROOM) is None
-
-
-def test_submitted_again_it_stands_at_the_end_of_the_queue(table: JobTable) -> None:
-    submit(table, "a", 1)
-    submit(table, "b", 1)
-    table.dismiss("a")
-    submit(table, "a", 1)
-    assert [claim(table).job, claim(table).job] == ["b", "a"]
 
 
 def test_a_successful_job_is_not_computed_again(table: JobTable) -> None:
@@ -300,121 +207,6 @@ def test_a_failed_job_names_the_request_that_began_its_attempt(table: JobTable) 
         assert (job.request_id, job.error) == (request_id, {"code": "x", "request_id": request_id})
 
 
-def test_old_jobs_are_forgotten(table: JobTable, clock: Clock) -> None:
-    for name in ("old", "again", "open"):
-        submit(table, name, 2)
-    for _ in range(2):
-        table.record(claim(table), results([0]))
-    table.dismiss("old")
-    table.dismiss("again")
-    clock.now += 86_400
-    submit(table, "again", 2)
-    submit(table, "new", 1)
-    table.dismiss("new")
-    assert table.forget(float("inf")) == 0
-    assert table.forget(1.5) == 0
-    clock.now += 3_600
-    assert table.forget(1.0) == 1
-    assert table.get("old") is None
-    assert (table.events("old"), done(table, "old")) == ([], [])
-    assert done(table, "again") == [0]
-    assert {job.id for job in table.list()[0]} == {"again", "open", "new"}
-    assert table.forget(0) == 1  # what has not ended stays
-    assert submit(table, "old", 2)  # and begins anew
-    assert done(table, "old") == []
-
-
-class Clocks(NamedTuple):
-    wall: Clock
-    steady: Clock
-
-
-def opened(folder: Path, clocks: Clocks) -> JobTable:
-    return JobTable(url(folder), lease_seconds=LEASE, clock=clocks.wall, steady=clocks.steady)
-
-
-@pytest.fixture
-def clocks() -> Clocks:
-    return Clocks(Clock(), Clock())
-
-
-@pytest.mark.parametrize("jump", [3600.0, -3600.0, 100 * DAY])
-def test_a_clock_that_is_set_changes_no_lease_and_stops_no_progress(
-    tmp_path: Path, clocks: Clocks, jump: float
-) -> None:
-    table = opened(tmp_path, clocks)
-    submit(table, "a", 1, 1)
-    lease = claim(table)
-    table.progress(lease, "tiles", 0, 9)
-    clocks.wall.now += jump
-    other = claim(table)
-    assert table.expire() == 0
-    table.progress(lease, "tiles", 1, 9)
-    assert [event.data["done"] for event in table.events("a") if event.type == "progress"] == [0, 1]
-    clocks.wall.now -= jump
-    clocks.steady.now += LEASE + 1  # time goes on for both: that was the last that was heard of them
-    assert table.expire() == 2
-    assert {claim(table).unit, claim(table).unit} == {lease.unit, other.unit}
-    table.close()
-
-
-@pytest.mark.parametrize("jump", [100 * DAY, -100 * DAY])
-def test_a_wrong_clock_deletes_nothing(tmp_path: Path, clocks: Clocks, jump: float) -> None:
-    """Not at a start, not while it is wrong, and not what ended meanwhile once it is right again."""
-
-    def restarted(table: JobTable) -> JobTable:
-        table.close()
-        return opened(tmp_path, clocks)
-
-    table = opened(tmp_path, clocks)
-    submit(table, "before", 1)
-    table.dismiss("before")
-    clocks.wall.now += jump
-    with capture_logs() as logged:
-        table = restarted(table)
-    assert [line["event"].split(",")[0] for line in logged] == ["the clock has jumped"]
-    assert table.forget(90) == 0
-    submit(table, "meanwhile", 1)
-    table.dismiss("meanwhile")
-    clocks.wall.now -= jump
-    assert table.forget(90) == 0
-    table = restarted(table)
-    assert table.forget(90) == 0
-    for days, forgotten in ((89, 0), (2, 2)):  # of real time
-        clocks.steady.now += days * DAY
-        clocks.wall.now += days * DAY
-        assert table.forget(90) == forgotten
-    table.close()
-
-
-def test_nights_between_two_services_count(tmp_path: Path, clocks: Clocks) -> None:
-    table = opened(tmp_path, clocks)
-    submit(table, "a", 1)
-    table.dismiss("a")
-    for _ in range(4):
-        table.close()
-        clocks.wall.now += 0.8 * DAY
-        clocks.steady.now = 5.0  # another boot
-        table = opened(tmp_path, clocks)
-    assert table.forget(3.3) == 0
-    assert table.forget(3.1) == 1
-    table.close()
-
-
-def test_jobs_of_an_older_version_age_from_their_end(tmp_path: Path, clocks: Clocks) -> None:
-    table = opened(tmp_path, clocks)
-    for name in ("a", "b"):
-        submit(table, name, 1)
-        table.dismiss(name)
-        clocks.wall.now += 10 * DAY
-    table.close()
-    downgrade(tmp_path, "0005")
-    table = opened(tmp_path, clocks)
-    assert table.forget(9) == 1
-    assert [job.id for job in table.list()[0]] == ["b"]
-    table.close()
-
-
 def test_a_job_begins_anew_without_its_rows(table: JobTable) -> None:
     submit(table, "a", 1, 1)
     lease = claim(table)
@@ -447,12 +239,3 @@ def test_a_service_whose_database_another_one_uses_claims_nothing(table: JobTabl
     assert table.taken
     assert claim(other).job == "a"
     other.close()
-
-
-def test_many_are_forgotten_a_part_at_a_time(table: JobTable, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.jobs.table._FORGOTTEN", 2)
-    for name in "abc":
-        submit(table, name, 1)
-        table.dismiss(name)
-    clock.now += 1
-    assert [table.forget(0) for _ in range(3)] == [2, 1, 0]

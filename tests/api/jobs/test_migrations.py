@@ -1,0 +1,76 @@
+"""Tables of other versions, earlier and later, and migrations that break off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import text
+
+from api.jobs.schema import METADATA
+from api.jobs.table import JobTable
+from nngp_prior.errors import InvalidInput
+from tests.api.jobs.tables import (
+    claim,
+    downgrade,
+    given_up,
+    results,
+    submit,
+    url,
+)
+
+
+def test_migrations_make_the_tables_that_the_metadata_describes(table: JobTable) -> None:
+    with table.database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+        kept = connection.exec_driver_sql("SELECT name FROM sqlite_sequence").scalars().all()
+    assert set(kept) <= {"units", "events"}
+    submit(table, "a", 1)
+    with table.database.read() as connection:  # numbers of what is gone are not given again
+        assert set(connection.scalars(text("SELECT name FROM sqlite_sequence"))) == {"units", "events"}
+
+
+def test_a_table_of_a_later_version_is_left_alone(table: JobTable, tmp_path: Path) -> None:
+    with table.database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidInput, match="NNGP_DATABASE_URL: the table of jobs is of a later version"):
+        JobTable(url(tmp_path))
+
+
+def test_rows_that_an_older_version_gave_up_are_tried_again(table: JobTable, tmp_path: Path) -> None:
+    submit(table, "a", 1)
+    given_up(table)
+    submit(table, "b", 1)
+    table.record(claim(table), results([0]))
+    table.close()
+    downgrade(tmp_path, "0002")
+    again = JobTable(url(tmp_path))
+    jobs = {job.id: job.given_up for job in again.list()[0]}
+    again.close()
+    assert jobs == {"a": 1, "b": 0}
+
+
+def test_a_migration_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("pulled the plug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "bulk_insert", broken)
+        with pytest.raises(OSError, match="plug"):
+            JobTable(url(tmp_path))
+    table = JobTable(url(tmp_path))
+    assert submit(table, "a", 1)
+    table.close()
+
+
+def test_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    folder = tmp_path / "100% (of it)"
+    folder.mkdir()
+    table = JobTable(url(folder))
+    assert table.counts()["accepted"] == 0
+    table.close()
