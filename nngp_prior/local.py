@@ -65,7 +65,7 @@ class LocalJob(BaseJob[R]):
         return Status(document)
 
     @override
-    def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
+    def _wait(self, timeout: float | None, progress: ProgressCallback) -> bool:
         until = float("inf") if timeout is None else time.monotonic() + timeout
         if timeout != 0:
             for _ in self._compute(progress):

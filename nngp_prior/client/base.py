@@ -6,7 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -14,7 +14,7 @@ from nngp_prior.client.requests import sharpness_request, with_arrays
 from nngp_prior.client.result_readers import reader_of
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NotFinished
-from nngp_prior.progress import ProgressCallback, ProgressOption, ignore, shown
+from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.measures.registry import DEFAULT
 from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
 from nngp_prior.schemas.results.base import Results
@@ -23,7 +23,7 @@ from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.schemas.specs.architecture import Architecture
-from nngp_prior.schemas.specs.estimator import estimator_of
+from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, estimator_of
 
 R = TypeVar("R")
 Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors are estimates with more to them
@@ -57,24 +57,25 @@ class BaseJob(ABC, Generic[R]):
             state, rows, and what went wrong.
         """
 
-    @abstractmethod
-    def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
+    def wait(self, timeout: float | None = None, *, progress: ProgressOption = None) -> bool:
         """Wait until the job has ended, in whatever state; in process, compute what is left.
 
         Args:
-            timeout: seconds; for ever when absent. In process no other row is begun afterwards, and none with ``0``.
-            progress: told of rows, and of stages.
+            timeout: seconds; default: no limit. In process no other row is begun afterwards, and none with ``0``.
+            progress: True to show it, or a callback.
 
         Returns:
-            False where it has not ended in time.
+            False if it has not ended in time.
         """
+        with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
+            return self._wait(timeout, tell)
 
-    def result(self, progress: ProgressOption = False, timeout: float | None = None) -> R:
+    def result(self, timeout: float | None = None, *, progress: ProgressOption = None) -> R:
         """Wait for the job and get all its results.
 
         Args:
-            progress: True to show it, or a callback.
             timeout: as for :meth:`wait`.
+            progress: as for :meth:`wait`.
 
         Returns:
             ``Results``, ``BoundResults`` or ``PosteriorResults``: one for each labelling, in their order; ``Samples``
@@ -84,9 +85,7 @@ class BaseJob(ABC, Generic[R]):
             NotFinished: it has not ended in time; what was computed is kept. Ask again, here or with ``client.job``.
                 Of a job that failed or was dismissed another :class:`nngp_prior.errors.NngpPriorError` says so.
         """
-        with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
-            ended = self.wait(timeout, tell)
-        if not ended:
+        if not self.wait(timeout, progress=progress):
             stands = f"has not ended after {timeout:g} s ({self._last_status().done})"
             raise NotFinished(f"timeout: job {self.id} {stands}. {self._goes_on}")
         return self._all_results()
@@ -106,6 +105,10 @@ class BaseJob(ABC, Generic[R]):
         Returns:
             where it stands now.
         """
+
+    @abstractmethod
+    def _wait(self, timeout: float | None, progress: ProgressCallback) -> bool:
+        """As :meth:`wait`, with a callback."""
 
     @abstractmethod
     def _last_status(self) -> Status:
@@ -152,7 +155,14 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
     """Estimates, bounds, posteriors, samples and sharpness; subclasses say who computes them."""
 
     def estimate(
-        self, architecture: Architecture, X: Any, Y: Any, *, method: str = "smc", seed: int = 0, **options: Any
+        self,
+        architecture: Architecture,
+        X: Any,
+        Y: Any,
+        *,
+        method: str | Estimator = "smc",
+        seed: int = 0,
+        **options: Unpack[EstimatorOptions],
     ) -> EstimateJob:
         """Ask for log P of labellings under the prior of an infinitely wide network.
 
@@ -182,9 +192,9 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         gamma: float = 0.05,
         estimator_share: float = 0.1,
         sizes: Sequence[int] | None = None,
-        method: str = "smc",
+        method: str | Estimator = "smc",
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[EstimatorOptions],
     ) -> BoundJob:
         """Ask for PAC-Bayes bounds on the generalization error, each labelling those of training examples.
 

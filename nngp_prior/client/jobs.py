@@ -15,7 +15,7 @@ from nngp_prior.client.base import BaseJob
 from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.status import ENDED, Status
 from nngp_prior.errors import NotFinished, ServiceError
-from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.text import one_line
 
 R = TypeVar("R")
@@ -69,7 +69,7 @@ class RemoteJob(BaseJob[R]):
         return self._status
 
     @override
-    def wait(self, timeout: float | None = None, progress: ProgressCallback = ignore) -> bool:
+    def _wait(self, timeout: float | None, progress: ProgressCallback) -> bool:
         require_seconds(timeout)
         until = float("inf") if timeout is None else time.monotonic() + timeout
         pause, longest = _PAUSES

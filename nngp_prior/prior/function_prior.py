@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from numpy.typing import ArrayLike
 
@@ -16,6 +16,7 @@ from nngp_prior.probability import compute, estimator_of, prepare, require_memor
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.specs.labels import check_labels_for
 
@@ -27,10 +28,10 @@ def log_prior(
     *,
     kernel: MonteCarlo | None = None,
     bootstraps: int = BOOTSTRAPS,
-    method: str = "smc",
+    method: str | Estimator = "smc",
     seed: int = 0,
     progress: ProgressOption = None,
-    **options: Any,
+    **options: Unpack[EstimatorOptions],
 ) -> Estimate:
     """log P of a labelling under the prior of an infinitely wide network, in nats.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +24,7 @@ from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.bound import BoundName, PacBayesBound
 from nngp_prior.schemas.results.estimate import Estimate
-from nngp_prior.schemas.specs.estimator import EP, SMC, more_than_two
+from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, EstimatorOptions, more_than_two
 from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import html_table, number_of
 
@@ -71,10 +71,10 @@ def learning_curve(
     delta: float = 0.05,
     gamma: float = 0.05,
     estimator_share: float = 0.1,
-    method: str = "smc",
+    method: str | Estimator = "smc",
     seed: int = 0,
     progress: ProgressOption = None,
-    **options: Any,
+    **options: Unpack[EstimatorOptions],
 ) -> LearningCurve:
     """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,15 @@ from nngp_prior.probability.warm_start import Start, ep_start, sites_for, start_
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Estimate, Exact
-from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.specs.estimator import (
+    EP,
+    SMC,
+    Estimator,
+    EstimatorOptions,
+    classes_of,
+    estimator_of,
+    more_than_two,
+)
 from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import number_of
 
@@ -60,12 +68,12 @@ __all__ = [
 def log_probability(
     K: ArrayLike,
     labels: ArrayLike,
+    method: str | Estimator = "smc",
     *,
-    method: str = "smc",
     seed: int = 0,
     progress: ProgressOption = None,
     start: Start | None = None,
-    **options: Any,
+    **options: Unpack[EstimatorOptions],
 ) -> Estimate:
     r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
 
@@ -74,14 +82,14 @@ def log_probability(
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
         labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
-        method: ``smc`` (error bar, interval, rigorous bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most
-            of its error corrected, no error statement), ``laplace`` (fast, needs noise, no error statement),
-            ``bernstein-yue`` (a lower bound without randomness), ``closed-form``, ``sampling``. All but ``laplace``
-            and ``closed-form`` take ``classes``.
+        method: a specification such as ``SMC(particles=256)``, or a name: ``smc`` (error bar, interval, rigorous
+            bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most of its error corrected, no error
+            statement), ``laplace`` (fast, needs noise, no error statement), ``bernstein-yue`` (a lower bound without
+            randomness), ``closed-form``, ``sampling``. All but ``laplace`` and ``closed-form`` take ``classes``.
         seed: of all random numbers; the same seed gives the same value on the same machine.
         progress: True to show it, or a callback, called with the expected cost and with ``Progress`` events.
         start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
-        **options: fields of the method's parameters in :mod:`nngp_prior.schemas.specs.estimator`, such as
+        **options: fields of a named method's specification, such as
             ``particles``, ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of
             K + vI) and ``jitter`` (relative to the mean diagonal).
 
@@ -99,22 +107,38 @@ def log_probability(
 
 @overload
 def log_probabilities(
-    K: ArrayLike, Y: Sequence[ArrayLike] | np.ndarray, *, as_completed: Literal[False] = False, **options: Any
+    K: ArrayLike,
+    Y: Sequence[ArrayLike] | np.ndarray,
+    method: str | Estimator = "smc",
+    *,
+    seed: int = 0,
+    progress: ProgressOption = None,
+    as_completed: Literal[False] = False,
+    start: Start | None = None,
+    **options: Unpack[EstimatorOptions],
 ) -> list[Estimate]: ...
 @overload
 def log_probabilities(
-    K: ArrayLike, Y: Sequence[ArrayLike] | np.ndarray, *, as_completed: Literal[True], **options: Any
+    K: ArrayLike,
+    Y: Sequence[ArrayLike] | np.ndarray,
+    method: str | Estimator = "smc",
+    *,
+    seed: int = 0,
+    progress: ProgressOption = None,
+    as_completed: Literal[True],
+    start: Start | None = None,
+    **options: Unpack[EstimatorOptions],
 ) -> Iterator[tuple[int, Estimate]]: ...
 def log_probabilities(
     K: ArrayLike,
     Y: Sequence[ArrayLike] | np.ndarray,
+    method: str | Estimator = "smc",
     *,
-    method: str = "smc",
     seed: int = 0,
     progress: ProgressOption = None,
     as_completed: bool = False,
     start: Start | None = None,
-    **options: Any,
+    **options: Unpack[EstimatorOptions],
 ) -> list[Estimate] | Iterator[tuple[int, Estimate]]:
     """log P of many labellings of the same inputs; the kernel is checked and factored once.
 
@@ -285,7 +309,9 @@ def compute(
     return found.model_copy(update={"diagonal_shift": kernel.diagonal_shift}) if kernel.diagonal_shift else found
 
 
-def estimate_cost(n: int, method: str = "smc", labellings: int = 1, **options: Any) -> Cost:
+def estimate_cost(
+    n: int, method: str | Estimator = "smc", labellings: int = 1, **options: Unpack[EstimatorOptions]
+) -> Cost:
     """Memory and time of an estimate before it is started.
 
     Args:

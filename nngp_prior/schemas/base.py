@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any
 
@@ -100,12 +101,14 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         return InvalidInput(field, f"got {_short(problem['input'])}", remedy)
     if problem["type"] == "extra_forbidden":
         whole = model if len(problem["loc"]) == 1 else None  # the fields of a part are not known here
-        known = f"It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
+        near = get_close_matches(field, whole.model_fields, n=1) if whole else []
+        meant = f"Did you mean {near[0]}? " if near else ""
+        known = f"{meant}It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
         name = whole.__name__ if whole else "this specification"
         return InvalidInput(field, f"{name} has no such field (got {_short(problem['input'])})", f"{known}.")
     if problem["type"] == "json_invalid":
         place, reason = problem["loc"][-1], problem.get("ctx", {}).get("error", "")
-        return InvalidInput("body", f"is no JSON at character {place} ({reason})", "Mend it.")
+        return InvalidInput("body", f"invalid JSON at character {place} ({reason})", "Correct the JSON.")
     if problem["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")
     message = problem["msg"].removeprefix("Value error, ")

@@ -357,7 +357,7 @@ def test_sharpness(client: Client, service: FakeService) -> None:
     results = job.result()
     assert isinstance(results, SharpnessResults)
     assert service.count("PUT") == 5  # the weights once
-    assert [each.name for each in results.report] == ["trace_0", "trace_1"]
+    assert [each.name for each in results.report.values()] == ["trace_0", "trace_1"]
     assert results.report["trace_0"].value == np.inf
     assert (results.report.training_loss, results.report.parameters) == (0.25, 7)
     assert [repr(each) for each in client.job(job.id).results()] == [repr(each) for each in results]

@@ -2,14 +2,16 @@
 
 import re
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import nngp_prior.probability.factored_kernel
-from nngp_prior import estimate_cost, log_probabilities, log_probability
+from nngp_prior import EP, SMC, estimate_cost, log_probabilities, log_probability
 from nngp_prior.errors import InvalidInput, InvalidKernel, InvalidLabels, ResourceLimit
 from nngp_prior.probability import ep_start
+from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from tests.cases import equicorrelated
 
 _GOOD = equicorrelated(3, 0.5)
@@ -119,6 +121,9 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
         ({"replicates": 1}, "replicates: got 1"),
         ({"sweeps": 3}, "sweeps: SMC has no such field .*It has: .*max_sweeps"),
         ({"method": "ep", "particles": 10}, "particles: EP has no such field"),
+        ({"partcles": 10}, "partcles: SMC has no such field .*Did you mean particles[?] It has"),
+        ({"method": "bernstein"}, "method: got 'bernstein'. Did you mean 'bernstein-yue'"),
+        ({"method": SMC(), "particles": 64}, "particles: are given beside a specification. Put them into SMC"),
         ({"noise_variance": -1}, "noise_variance: got -1"),
         ({"jitter": float("nan")}, "jitter: got nan"),
         ({"classes": 1}, "classes: got 1"),
@@ -191,3 +196,17 @@ def test_jitter_serves_near_duplicates_of_a_float32_kernel() -> None:
     with pytest.raises(InvalidKernel, match=r"have correlation 1.0000001.*pass it as a float32 array.*jitter=1e-06"):
         log_probability(K, [1, 1, 1])
     assert log_probability(K, [1, 1, 1], jitter=1e-5).status == "ok"
+
+
+def test_a_specification_is_its_name_with_options() -> None:
+    labels = [1, -1, 1]
+    named = log_probability(_GOOD, labels, particles=64, replicates=8)
+    assert log_probability(_GOOD, labels, SMC(particles=64, replicates=8)) == named
+    assert log_probabilities(_GOOD, [labels], EP(max_sweeps=7)) == [log_probability(_GOOD, labels, "ep", max_sweeps=7)]
+    assert estimate_cost(3, SMC(particles=64)) == estimate_cost(3, particles=64)
+
+
+def test_typed_options_are_the_fields_of_all_estimators() -> None:
+    specifications = get_args(get_args(Estimator)[0])
+    fields = {name for specification in specifications for name in specification.model_fields} - {"kind"}
+    assert set(EstimatorOptions.__annotations__) == fields

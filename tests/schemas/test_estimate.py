@@ -206,3 +206,13 @@ def test_a_certain_bound_survives_replicates_that_are_all_zero() -> None:
     nothing = Replicates(log_estimates=(-INF, -INF), certain=-5.0)
     assert nothing.lower_bound(0.01) == -5.0
     assert nothing.interval(0.95) == (-5.0, 0.0)
+
+
+def test_equality_ignores_time_and_diagnostics() -> None:
+    fields = {"value": -3.0, "stderr": 0.1, "n": 5, "method": "smc", "evidence": replicates(-3.0, -3.1)}
+    one, other = Estimate(**fields, seconds=1.0, diagnostics={"sweeps": 3}), Estimate(**fields)
+    assert one == other
+    assert len({one, other}) == 1
+    assert float(one) == one.log_p == -3.0
+    for changed in ({"value": -3.1}, {"status": "rounding"}, {"evidence": replicates(-3.0, -3.2)}):
+        assert one != Estimate(**{**fields, **changed})

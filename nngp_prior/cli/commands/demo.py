@@ -45,7 +45,7 @@ def demo(
         with passing_service() as (url, token), Client(url, token) as client:
             start(Progress("ready", 1, 1))
             job = client.estimate(architecture, dataset, labellings)
-            answer = job.result(bars.bar(f"log P, {n:,} {data}"))
+            answer = job.result(progress=bars.bar(f"log P, {n:,} {data}"))
     _make(folder)
     results = {describe(labelling): _estimate(result) for labelling, result in zip(labellings, answer, strict=True)}
     bounds = {name: pac_bayes_bounds(result, _DELTA)["realizable"] for name, result in results.items()}

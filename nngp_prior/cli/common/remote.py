@@ -114,7 +114,7 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
     try:
         for job in jobs:
             with output.ProgressBars() as bars:
-                found.append(job.result(bars.bar(f"job {job.id[:12]}", rows=True)))
+                found.append(job.result(progress=bars.bar(f"job {job.id[:12]}", rows=True)))
     except KeyboardInterrupt:
         left = jobs[len(found) :]
         which = "The job goes on" if len(left) == 1 else f"{number_of(len(left), 'job')} go on, this one first"

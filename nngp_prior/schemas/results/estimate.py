@@ -218,7 +218,7 @@ Status = Literal[
 
 
 class Estimate(Specification):
-    """log P of one labelling, in nats.
+    """log P of one labelling, in nats; equal to another if all but wall time and diagnostics are.
 
     Attributes:
         value: the estimate of log P; -inf where P is 0 or nothing was hit (the status tells which).
@@ -251,8 +251,27 @@ class Estimate(Specification):
     diagonal_shift: Annotated[float, Field(ge=0)] = 0.0
     rounding: Annotated[float, Field(ge=0)] = 0.0
 
+    @property
+    def log_p(self) -> float:
+        """The estimate of log P, under the name that it has in JSON."""
+        return self.value
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Estimate) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content()[:-1])
+
+    def _content(self) -> tuple[Any, ...]:
+        """All fields but wall time and diagnostics, evidence last."""
+        names = ("value", "stderr", "n", "method", "status", "message", "diagonal_shift", "rounding", "evidence")
+        return tuple(getattr(self, name) for name in names)
+
     def interval(self, level: float = 0.95) -> tuple[float, float] | None:
-        """A confidence interval for log P.
+        """Compute a confidence interval for log P.
 
         Args:
             level: its coverage.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -59,8 +60,10 @@ class Measurement(_Figures):
         return str(self)
 
 
-class Report(_Figures):
-    """What was measured of one network on one data set.
+class Report(_Figures, Mapping[str, Measurement]):
+    """Measurements of one network on one data set, by their names.
+
+    Quantities that have one name are told apart by the options in which they differ: ``keskar(epsilon=0.001)``.
 
     Attributes:
         measurements: in the order of the measures; a measure may have several figures.
@@ -86,19 +89,32 @@ class Report(_Figures):
     seed: int
     versions: dict[str, str]
 
+    @cached_property
+    def _by_name(self) -> dict[str, Measurement]:
+        groups: dict[str, list[Measurement]] = {}
+        for measurement in self.measurements:
+            groups.setdefault(measurement.name, []).append(measurement)
+        named: dict[str, Measurement] = {}
+        for name, group in groups.items():
+            options = [
+                option for option in group[0].options if len({str(each.options.get(option)) for each in group}) > 1
+            ]
+            for place, each in enumerate(group):
+                differing = ", ".join(f"{option}={each.options.get(option)}" for option in options)
+                key = f"{name}({differing})" if differing else name
+                named[key if key not in named else f"{key} #{place + 1}"] = each
+        return named
+
     def __getitem__(self, name: str) -> Measurement:
-        found = [measurement for measurement in self.measurements if measurement.name == name]
-        if len(found) != 1:
-            names = ", ".join(dict.fromkeys(measurement.name for measurement in self.measurements))
-            problem = f"{len(found)} figures are called {name!r}" if found else f"no figure is called {name!r}"
-            raise KeyError(f"{problem}; there are: {names}")
-        return found[0]
+        if name in self._by_name:
+            return self._by_name[name]
+        raise KeyError(f"no quantity is called {name!r}; there are: {', '.join(self._by_name)}")
 
-    def __contains__(self, name: str) -> bool:
-        return any(measurement.name == name for measurement in self.measurements)
+    def __iter__(self) -> Iterator[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return iter(self._by_name)
 
-    def __iter__(self) -> Iterator[Measurement]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return iter(self.measurements)
+    def __len__(self) -> int:
+        return len(self._by_name)
 
     def document(self) -> dict[str, Any]:
         """All of it for JSON; infinities and NaN are strings."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -208,21 +209,54 @@ _METHODS = {parameters.model_fields["kind"].default: parameters for parameters i
 WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "bernstein-yue", "sampling")
 
 
-def estimator_of(method: str, **options: Any) -> Estimator:
-    """The parameters of an estimator, from its name.
+class EstimatorOptions(TypedDict, total=False):
+    """Fields of all estimators, as keyword arguments; which estimator has which is in its specification."""
+
+    noise_variance: float
+    jitter: float
+    classes: int | None
+    precision: Literal["float32", "float64"]
+    max_sweeps: int
+    backend: Literal["auto", "numpy", "jax"]
+    tolerance: float | None
+    particles: int
+    replicates: int
+    target_stderr: float | None
+    max_replicates: int
+    shares: tuple[float, float, float] | None
+    highest_cumulant: int
+    link: Literal["probit", "logistic"]
+    max_iterations: int
+    draws: int
+
+
+def estimator_of(method: str | Estimator, **options: Any) -> Estimator:
+    """Return the specification of an estimator.
 
     Args:
-        method: ``smc``, ``ep``, ``ep2``, ``laplace``, ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
-        **options: its fields; ``classes=None`` is for any method.
+        method: a specification such as ``SMC(particles=256)``, or a name: ``smc``, ``ep``, ``ep2``, ``laplace``,
+            ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
+        **options: fields of a named estimator; ``classes=None`` is accepted for all of them.
 
     Returns:
-        validated parameters.
+        the validated specification.
 
     Raises:
-        InvalidInput: unknown method or field, or a value out of range.
+        InvalidInput: if the method or a field is unknown, a value is out of range, or a specification comes with
+            options.
     """
+    if not isinstance(method, str):
+        if not isinstance(method, tuple(_METHODS.values())):
+            names = ", ".join(sorted(_METHODS))
+            raise InvalidInput("method", f"got {method!r}", f"Pass one of {names}, or SMC(…), EP(…), ….")
+        if options:
+            remedy = f"Put them into {type(method).__name__}(…)."
+            raise InvalidInput(", ".join(options), "are given beside a specification", remedy)
+        return method
     if method not in _METHODS:
-        raise InvalidInput("method", f"got {method!r}", f"Choose one of {', '.join(sorted(_METHODS))}.")
+        near = get_close_matches(method, _METHODS, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise InvalidInput("method", f"got {method!r}", f"{meant}Choose one of {', '.join(sorted(_METHODS))}.")
     classes = options.get("classes")
     if classes is None:
         options.pop("classes", None)

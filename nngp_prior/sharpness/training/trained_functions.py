@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -15,6 +15,7 @@ from nngp_prior.probability import compute, estimator_of, prepare, require_memor
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.data import TrainingData
+from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from nngp_prior.schemas.specs.labels import check_labels, check_labels_for
 from nngp_prior.sharpness.training.train import digest
 from nngp_prior.sharpness.training.trained import Trained
@@ -85,10 +86,10 @@ def function_probability(
     *,
     data: Examples | None = None,
     test: Any = None,
-    method: str = "smc",
+    method: str | Estimator = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,
-    **options: Any,
+    **options: Unpack[EstimatorOptions],
 ) -> Estimate:
     """log P of the function that a trained network computes, under the prior of its architecture at infinite width.
 

@@ -47,8 +47,8 @@ def test_all_are_the_definitions(name: str) -> None:
     measures = [GradientStiffness(), GradientDiversity(), GradientNoiseScale()]
     report = measure_risk(risk, measures, 0)
     expected = by_definition(risk)
-    assert {each.name for each in report} == set(expected)
-    for each in report:
+    assert {each.name for each in report.values()} == set(expected)
+    for each in report.values():
         assert each.value == pytest.approx(expected[each.name], rel=1e-3 if name == "float32" else 1e-9, abs=1e-12)
         assert (each.status, each.stderr) == ("ok", None)
     n = risk.n

@@ -183,7 +183,7 @@ def test_zero_gradients_are_told() -> None:
     assert found[0].diagnostics["zero_gradients"] > 0
     none = linear(0 * X, y, np.ones(5))
     report = measure_risk(none, [GradientContrast(batch=3, pairs=4), ContrastRegret(batch=3, pairs=4)], 0)
-    assert {each.status for each in report} == {"zero-gradient"}
+    assert {each.status for each in report.values()} == {"zero-gradient"}
     assert report["gradient_contrast"].value == report["contrast_regret"].value == 0
     assert math.isnan(report["gradient_disagreement"].value)
 

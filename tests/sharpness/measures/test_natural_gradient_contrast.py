@@ -167,7 +167,7 @@ def test_a_network_of_zeros_has_one_direction_left() -> None:
     """That of the last bias: all cosines are ±1, and F has rank 1."""
     risk = many().at(np.zeros(61))
     report = measure_risk(risk, [NaturalGradientContrast(batch=9, pairs=20), GradientContrast(batch=9, pairs=20)], 0)
-    assert {each.status for each in report} == {"ok"}
+    assert {each.status for each in report.values()} == {"ok"}
     assert report["natural_gradient_norm"].diagnostics["rank"] == 1
     # F = σ(0) (1 - σ(0)) = 1/4 along the bias
     found = report["natural_gradient_norm"]

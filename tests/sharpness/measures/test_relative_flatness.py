@@ -64,8 +64,8 @@ def test_layers_of_many_inputs_by_lanczos(monkeypatch: pytest.MonkeyPatch) -> No
     exact = [m.value for m in measure_risk(small(), asked, 0)]
     monkeypatch.setattr(relative_flatness, "_DENSE", 3)
     report = measure_risk(small(), asked, 0)
-    assert [m.value for m in report] == pytest.approx(exact, rel=1e-6)
-    assert [m.status for m in report] == ["ok"] * 4
+    assert [m.value for m in report.values()] == pytest.approx(exact, rel=1e-6)
+    assert [m.status for m in report.values()] == ["ok"] * 4
 
 
 def values(risk: EmpiricalRisk) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_costs_and_options() -> None:
     report = measure_risk(small(), [RelativeFlatness(layer="dense 2")], 0)
     assert report["kappa[dense 2]"].gradients == 2 * 5 + 2 * 5
     report = measure_risk(small(), [RelativeFlatness(layer="dense 1", eigenvalues=False, normalise=True)], 0)
-    assert [m.name for m in report] == ["kappa_tr[dense 1]"]
+    assert [m.name for m in report.values()] == ["kappa_tr[dense 1]"]
     assert report["kappa_tr[dense 1]"].gradients == 2 * 5 + 1
 
 

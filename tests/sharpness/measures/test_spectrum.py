@@ -101,9 +101,9 @@ def test_too_few_steps_are_told() -> None:
 
 def test_a_matrix_may_have_fewer_eigenvalues_than_are_asked_for() -> None:
     report = figures(of_matrix(np.diag([3.0, -1.0, 3.0])), Eigenvalues(largest=5, smallest=0))
-    found = [each.value for each in report]
+    found = [each.value for each in report.values()]
     np.testing.assert_allclose(found, [3, 3, -1], atol=1e-12)
-    assert {each.status for each in report} == {"ok"}
+    assert {each.status for each in report.values()} == {"ok"}
     zeros = figures(of_matrix(np.zeros((4, 4))))
     assert not zeros.measurements
     zero = figures(of_matrix(np.zeros((4, 4))), Eigenvalues())["lambda_max"]

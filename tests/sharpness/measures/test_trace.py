@@ -90,7 +90,7 @@ def test_xtrace_is_near_where_few_eigenvalues_are_large() -> None:
 
 def test_a_matrix_of_zeros_has_them_without_error() -> None:
     report = figures(of_matrix(np.zeros((4, 4))), Trace(method="hutchinson", probes=3), Frobenius(probes=3))
-    assert [(each.value, each.stderr, each.status) for each in report] == [(0, 0, "ok")] * 2
+    assert [(each.value, each.stderr, each.status) for each in report.values()] == [(0, 0, "ok")] * 2
 
 
 def test_what_is_left_to_chance_is_what_gauss_newton_leaves() -> None:

@@ -157,7 +157,7 @@ def _print(title: str, measured: _Measured) -> None:
     report = measured.report
     table = output.table("value", "standard\nerror", "gradients", "s", "\nstatus", title=title, rows="figure")
     unit = " nats" if report.loss == "cross-entropy" else ""
-    for each in report:
+    for each in report.values():
         error = "–" if each.stderr is None else f"{each.stderr:.2g}"
         gradients = f"{each.gradients:,.4g}"
         table.add_row(escape(each.name), f"{each.value:.6g}", error, gradients, f"{each.seconds:.1f}", each.status)
@@ -167,7 +167,7 @@ def _print(title: str, measured: _Measured) -> None:
         f"gradient norm {report.gradient_norm:.3g}",
         highlight=False,
     )
-    for each in report:
+    for each in report.values():
         if each.message:
             output.note(f"{each.name}: {each.message}")
     for refused in measured.refused:
