@@ -19,7 +19,7 @@ from api.app import create_app
 from tests.api import apps
 
 EXAMPLES, SEED = (
-    int(os.environ.get(f"NNGP_TEST_{name}", default)) for name, default in (("EXAMPLES", 25), ("SEED", 0))
+    int(os.environ.get(f"NNGP_TEST_{name}", default)) for name, default in (("EXAMPLES", 12), ("SEED", 0))
 )
 PROBLEM = {"type", "title", "status", "detail", "code", "errors", "request_id", "retryable"}
 SCHEMA = schemathesis.openapi.from_dict(create_app(apps.settings(Path("unused"))).openapi())

@@ -42,9 +42,9 @@ def test_a_hundred_positive_labels() -> None:
 
 @pytest.mark.parametrize("labelling", [Constant(), OneVsRest(label=3), Threshold(at=5), RandomLabels()])
 def test_agrees_with_smc_on_digits(labelling) -> None:
-    K, labels = digits(200, labelling)
+    K, labels = digits(100, labelling)
     ep2 = log_probability(K, labels, method="ep2")
-    smc = log_probability(K, labels, particles=256, replicates=64)
+    smc = log_probability(K, labels, particles=128, replicates=64)
     assert smc.stderr is not None
     assert ep2.status == "ok"
     ep_error = abs(ep2.diagnostics["log_z_ep"] - smc.value)

@@ -96,8 +96,7 @@ def _deep_kernel(n: int, depth: int) -> np.ndarray:
     return digits(n, Constant(), depth=depth)[0]
 
 
-@pytest.mark.parametrize("depth", [10, 50])
-@pytest.mark.parametrize("n", [20, 200])
+@pytest.mark.parametrize(("depth", "n"), [(10, 80), (50, 200)])
 @pytest.mark.parametrize(
     "labelling", [Constant(), Constant(corruption=Flip(count=1)), Threshold(at=5), RandomLabels()], ids=lambda x: x.kind
 )
@@ -108,10 +107,10 @@ def test_deep_networks(depth: int, n: int, labelling) -> None:
     assert smc.status == "ok"
     assert smc.stderr is not None
     assert smc.stderr < 0.1
-    again = log_probability(K, labels, seed=1, particles=256)
+    again = log_probability(K, labels, seed=1, particles=64)
     assert abs(smc.value - again.value) < 4 * math.hypot(smc.stderr, again.stderr or 0)
-    ghk = log_probability(K, labels, method="ghk", particles=256)
-    assert ghk.status == ("heavy-tailed" if n == 200 and labelling.kind != "constant" else "ok")
+    ghk = log_probability(K, labels, method="ghk", particles=128)
+    assert ghk.status == ("ok" if labelling.kind == "constant" else "heavy-tailed")
     if ghk.status == "ok":
         assert abs(smc.value - ghk.value) < 4 * math.hypot(smc.stderr, ghk.stderr or 0)
     bound = ghk.lower_bound(0.001)

@@ -86,7 +86,7 @@ def test_ep_survives_rounding_by_making_its_covariance_anew() -> None:
 @pytest.mark.parametrize("rank", [3, 5])
 def test_labellings_of_a_low_rank_kernel_sum_to_one(rank: int) -> None:
     A = np.random.default_rng(rank).standard_normal((6, rank))
-    estimates = log_probabilities(A @ A.T, all_labellings(6), particles=256, replicates=16)
+    estimates = log_probabilities(A @ A.T, all_labellings(6), particles=128, replicates=16)
     values = np.array([e.value for e in estimates])
     error = math.sqrt(sum((math.exp(e.value) * e.stderr) ** 2 for e in estimates if e.stderr and e.value > -math.inf))
     assert abs(math.exp(logsumexp(values)) - 1) < 4 * error + 1e-12

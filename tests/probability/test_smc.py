@@ -91,7 +91,7 @@ def test_any_number_of_particles(particles: int) -> None:
 def test_any_mixture_is_unbiased_also_with_resampling(shares: tuple[float, ...]) -> None:
     K, labels = digits(200, Threshold(at=5))
     reference = log_probability(K, labels, seed=1)
-    estimate = log_probability(K, labels, shares=shares, particles=1024)
+    estimate = log_probability(K, labels, shares=shares, particles=512)
     assert abs(estimate.value - reference.value) < 4 * math.hypot(estimate.stderr or 0, reference.stderr or 0)
     if shares[1] == 0:
         assert estimate.diagnostics["resamplings"] > 0

@@ -69,14 +69,12 @@ def no_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_ticks")
-def test_what_is_submitted_is_done_at_once(start: Start) -> None:
+def test_what_is_submitted_is_done_without_a_tick(start: Start) -> None:
     table, _ = start(Threads(2), lease_seconds=1000.0)
     for i in range(20):
-        begun = time.monotonic()
         submit(table, f"fine{i}", 2, 1)
         (job,) = ended(table, f"fine{i}")
         assert (job.state, job.done, job.losses) == (State.SUCCESSFUL, 3, 0)
-        assert time.monotonic() - begun < 0.5
     assert table.counts()["units_running"] == 0
 
 

@@ -22,7 +22,7 @@ from tests.sharpness.cases import data, small
 CASES = [
     (FullyConnected(depth=2, width=5), "cross-entropy"),
     (FullyConnected(depth=0), "mse"),
-    (FullyConnected(depth=3, width=4, activation="gelu", bias_std=0), "mse"),
+    (FullyConnected(depth=2, width=4, activation="gelu", bias_std=0), "mse"),
 ]
 
 

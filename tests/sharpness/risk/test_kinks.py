@@ -38,10 +38,9 @@ def zeros(architecture: Any, n: int = 5) -> tuple[Any, tuple[np.ndarray, np.ndar
 @pytest.mark.parametrize("architecture", NETWORKS, ids=lambda network: network.kind)
 def test_only_the_last_bias_has_derivatives(architecture: Any) -> None:
     parameters, data = zeros(architecture)
-    for risk in (
-        EmpiricalRisk.of(architecture, parameters, data, chunk=2),
-        EmpiricalRisk.of(architecture, parameters, data),
-    ):
+    # Several chunks; one, whose linearisation all products share, for dense layers: these have formulas of their own.
+    for chunk in (2, None) if isinstance(architecture, FullyConnected) else (2,):
+        risk = EmpiricalRisk.of(architecture, parameters, data, chunk=chunk)
         v = np.random.default_rng(0).standard_normal(risk.size)
         last = np.arange(risk.size) == risk.size - 1
         gradient = risk.gradient(risk.theta)
