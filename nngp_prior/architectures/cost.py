@@ -13,7 +13,7 @@ from nngp_prior.architectures.weights import Weights
 # Floating-point operations per second.
 _DENSE = {"float32": 2e11, "float64": 1e11}
 _CONVOLUTION = {"float32": 1e11, "float64": 5e10}
-_ACTIVATION = {"float32": 1.5e-9, "float64": 3e-9}  # seconds per output
+_ACTIVATION = {"float32": 1e-9, "float64": 3e-9}  # seconds per output
 _NORMAL = 2e-8  # seconds per random number
 
 

@@ -32,12 +32,13 @@ from nngp_prior.schemas.specs.training import Training
 _FIXED = 2**29  # the process, JAX and what it has compiled
 _CHUNKS = 2**29  # examples that are copied or worked on, and gradients of single examples
 _VECTORS = 20  # of P numbers: parameters, gradients, products and what is made of them
-_COMPILING = 3.0  # seconds
+_COMPILING = 2.0  # seconds
 _LARGEST, _BOTH_ENDS = 10, 30  # Lanczos steps until ends of a spectrum have converged, as a rule
 _DOUBLINGS = 30  # of σ in PAC-Bayes bounds, before bisection
 _ROUNDS = {"sam": 2}  # gradients of a step
 _STEP, _UPDATE = 5e-5, 1e-9  # seconds of a step, and per parameter
 _GRADIENT = 4  # forward passes of a gradient
+_NOISE = 6e-8  # seconds per normal random number
 _FLOPS = 5e10  # a second, of decompositions
 
 
@@ -70,7 +71,8 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
         memory += 3 * size * N * P
         decomposition = 10 * N * P * min(N, P) / _FLOPS
     gradients = _gradients(measure, P, shape[0], not architecture.piecewise_linear)
-    return Cost(memory, layers * (_COMPILING + gradients * gradient) + decomposition)
+    noise = 3 * gradients * P * _NOISE if isinstance(measure, PACBayes) else 0.0  # a third of a gradient per network
+    return Cost(memory, layers * (_COMPILING + gradients * gradient) + decomposition + noise)
 
 
 def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
