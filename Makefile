@@ -39,7 +39,7 @@ bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
 lock: setup      ## requirements.lock from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra plots --group dev \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra all --group dev \
 	  pyproject.toml -o requirements.lock
 
 clean:           ## remove what the targets made

@@ -11,15 +11,15 @@ import gc
 import socket
 import sys
 from contextlib import ExitStack, suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from api.app import create_app
-from api.server import Server
 from api.settings import ServerSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.extras import require_extra
 from nngp_prior.settings import ADDRESS
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _COLLECTIONS = (2_000, 10, 1_000)  # new objects, and collections of younger ones, from one to the next
 _MEMORY = ((-8, 2), (-3, 2**17))  # two heaps for all threads; larger pieces are given back as soon as they are free
@@ -31,6 +31,10 @@ def main() -> None:
     """Run the service until a signal ends it."""
     with ExitStack() as ends:
         try:
+            require_extra("service")
+            from api.app import create_app  # what needs the extra, once it is known to be installed
+            from api.server import Server
+
             settings = read_settings()
             sockets = listen(settings)
             for each in sockets:

@@ -6,6 +6,7 @@
     │   └── InvalidLabels       labels are not ±1 or classes, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt
     │   └── DataMissing         there is no such file
+    ├── MissingExtra        (also an ImportError) a package of an extra is not installed
     ├── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
     ├── NotFinished         (also a TimeoutError) a job was waited for, and not long enough
     └── ServiceError        a service refused, failed, or cannot be reached
@@ -54,6 +55,22 @@ class DataUnavailable(NngpPriorError, OSError):
 
 class DataMissing(DataUnavailable):
     """A data file that is not there, apart from one that is there and broken."""
+
+
+class MissingExtra(NngpPriorError, ImportError):
+    """A package that an optional feature needs is not installed.
+
+    Args:
+        package: the package.
+        extra: the extra of nngp-prior that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(f'{package}: is not installed. Run: pip install "nngp-prior[{extra}]"')
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.package, self.extra)
 
 
 class ResourceLimit(NngpPriorError, MemoryError):

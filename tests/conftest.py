@@ -5,6 +5,7 @@ in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), 
 ``.pytest_cache/jax`` under JAX's own key: the program, the options and the versions.
 """
 
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -63,3 +64,17 @@ def cifar10_data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no CIFAR-10: set NNGP_DATA to a folder with cifar10/")
     monkeypatch.setenv("NNGP_DATA", str(folder))
     return folder / "cifar10"
+
+
+@pytest.fixture
+def without_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package of an extra is installed, as far as the package's metadata tell."""
+
+    found = importlib.metadata.distribution
+
+    def only_the_package_itself(name: str) -> importlib.metadata.Distribution:
+        if name != "nngp-prior":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", only_the_package_itself)

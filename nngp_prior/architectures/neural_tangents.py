@@ -18,6 +18,8 @@ import jax.core
 import jax.extend.core
 from jax.interpreters import ad
 
+from nngp_prior.extras import require_extra
+
 _MOVED = ("Jaxpr", "JaxprEqn", "Literal", "Var", "Primitive")
 
 
@@ -58,6 +60,7 @@ def _safe_map(function, *sequences):
     return [function(*items) for items in zip(*sequences, strict=True)]
 
 
+require_extra("neural-tangents")
 with _as_neural_tangents_expects():
     from neural_tangents import batch, stax
 

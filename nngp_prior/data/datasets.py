@@ -258,7 +258,7 @@ def _digits(dataset: Digits) -> Raw:
     pixels, classes = load_digits(return_X_y=True)
     cut = len(classes) * 4 // 5
     part = slice(None, cut) if dataset.split == "train" else slice(cut, None)
-    return Raw(pixels[part].reshape(-1, 8, 8, 1), classes[part], tuple(range(10)), largest_pixel=16.0)
+    return Raw(pixels[part].reshape(-1, 8, 8, 1), np.asarray(classes)[part], tuple(range(10)), largest_pixel=16.0)
 
 
 @DATASETS.register(Boolean)

@@ -59,6 +59,11 @@ def test_a_setting(refused: Start, settings: dict[str, str], parts: list[str]) -
     assert [part for part in parts if part not in said] == []
 
 
+@pytest.mark.usefixtures("without_extras")
+def test_a_missing_extra(refused: Start) -> None:
+    assert refused() == 'error: alembic: is not installed. Run: pip install "nngp-prior[service]"'
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"abc\xff\n", b"ab\x00c"], ids=range(4))
 def test_a_damaged_token(refused: Start, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)

@@ -41,6 +41,14 @@ def test_writes_a_plot_and_its_data_and_prints_a_table(run, tmp_path: Path) -> N
     assert by_name["random:1"]["pac_bayes"]["value"] == max(r["pac_bayes"]["value"] for r in document["results"])
 
 
+@pytest.mark.usefixtures("without_extras")
+def test_needs_the_service(run, tmp_path: Path) -> None:
+    ended = run("demo", "--folder", tmp_path / "none")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == 'error: alembic: is not installed. Run: pip install "nngp-prior[service]"\n'
+    assert not (tmp_path / "none").exists()
+
+
 def test_prints_json_where_it_is_asked_to(run, tmp_path: Path) -> None:
     ended = run("demo", "-n", 30, "--folder", tmp_path, "--json")
     assert ended.code == 0

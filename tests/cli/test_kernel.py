@@ -145,9 +145,10 @@ def test_titles_of_plots_say_data_and_network_and_no_file(run, tmp_path: Path) -
         assert "own" not in figure
 
 
-def test_plots_need_matplotlib(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert_refused(run("kernel", "plot", "K.npy", "--out", tmp_path / "K.png"), "matplotlib", "extra 'plots'")
+@pytest.mark.usefixtures("without_extras")
+def test_plots_need_matplotlib(run, tmp_path: Path) -> None:
+    refused = run("kernel", "plot", "K.npy", "--out", tmp_path / "K.png")
+    assert_refused(refused, "matplotlib: is not installed", 'pip install "nngp-prior[plots]"')
 
 
 @pytest.mark.parametrize(

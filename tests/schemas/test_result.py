@@ -2,13 +2,12 @@
 
 import math
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nngp_prior import log_probability
-from nngp_prior.errors import NngpPriorError
+from nngp_prior.errors import MissingExtra
 from nngp_prior.schemas.results.base import Result, Results, refused_row, row_of
 from nngp_prior.schemas.results.estimate import Approximate, Estimate
 from tests.cases import equicorrelated
@@ -73,9 +72,10 @@ def test_html_is_escaped_and_short() -> None:
     assert "30 more" in many
 
 
-def test_a_data_frame_has_a_line_a_labelling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
-    first, second = Results(ROWS).to_pandas()
+def test_a_data_frame_has_a_line_a_labelling() -> None:
+    frame = Results(ROWS).to_pandas()
+    assert type(frame).__name__ == "DataFrame"
+    first, second = (frame.iloc[i] for i in range(2))
     low, high = ESTIMATE.interval()
     assert (first["log_p"], first["low"], first["high"], first["status"]) == (ESTIMATE.value, low, high, "ok")
     assert first["lower_bound"] == ESTIMATE.lower_bound()
@@ -83,10 +83,12 @@ def test_a_data_frame_has_a_line_a_labelling(monkeypatch: pytest.MonkeyPatch) ->
     assert second["message"] == "labels[0] is <0>."
 
 
-@pytest.mark.parametrize(("module", "call"), [("pandas", "to_pandas"), ("matplotlib.pyplot", "plot")])
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, module: str, call: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "extra", "call"), [("pandas", "notebooks", "to_pandas"), ("matplotlib.pyplot", "plots", "plot")]
+)
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, module: str, extra: str, call: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(NngpPriorError, match=f"{module.partition('.')[0]}: is not installed. Install"):
+    with pytest.raises(MissingExtra, match=rf'^{module.partition(".")[0]}: is not installed.*"nngp-prior\[{extra}\]"'):
         getattr(Results(ROWS), call)()
 
 

@@ -13,6 +13,7 @@ from nngp_prior.cli.commands.serve import passing_service
 from nngp_prior.cli.common import output, titles
 from nngp_prior.cli.common.parsing import describe, parse_dataset
 from nngp_prior.errors import InvalidInput
+from nngp_prior.extras import require_extra
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.results.base import Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate
@@ -36,6 +37,7 @@ def demo(
     from nngp_prior.prior.pac_bayes import pac_bayes_bounds
 
     began = time.perf_counter()
+    require_extra("service")
     _require_plots(folder)
     labellings: list[Labelling] = [Threshold(at=5), OneVsRest(label=3), RandomLabels(seed=1), Constant()]
     architecture, dataset = FullyConnected(), parse_dataset({"kind": data, "n": n})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv as csv_
-import importlib.util
 import json
 import math
 import os
@@ -17,7 +16,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.errors import InvalidInput
+from nngp_prior.extras import require_extra
 from nngp_prior.progress import Display
 from nngp_prior.schemas.results.base import LEVEL, Result, finite
 from nngp_prior.schemas.results.estimate import Estimate
@@ -158,11 +158,10 @@ def require_plots(option: str, path: Path) -> None:
         path: of the file.
 
     Raises:
-        NngpPriorError: matplotlib is not installed.
+        MissingExtra: matplotlib is not installed.
         InvalidInput: the file's name has another suffix, or it cannot be written.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise NngpPriorError("matplotlib: is not installed. Install nngp-prior with its extra 'plots'.")
+    require_extra("plots")
     if path.suffix not in SUFFIXES:
         raise InvalidInput(option, f"got {str(path)!r}", f"Name a file that ends in {', '.join(SUFFIXES)}.")
     if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from typing_extensions import TypeVar
 
-from nngp_prior.errors import NngpPriorError
+from nngp_prior.extras import import_from
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.style import INK
@@ -205,7 +204,7 @@ class Results(list[R]):
         Returns:
             a ``pandas.DataFrame``.
         """
-        pandas = optional("pandas", "pandas")
+        pandas = import_from("notebooks", "pandas")
         columns = ("labelling", "log_p", "stderr", "low", "high", "lower_bound", "status", "message", "seconds")
         return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
 
@@ -218,7 +217,7 @@ class Results(list[R]):
         Returns:
             the axes.
         """
-        pyplot = optional("matplotlib.pyplot", "nngp-prior with its extra 'plots'")
+        pyplot = import_from("plots", "matplotlib.pyplot")
         axes = pyplot.subplots()[1] if axes is None else axes
         axes.spines[["top", "right"]].set_visible(False)
         ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
@@ -260,22 +259,3 @@ class Results(list[R]):
 def _number(value: float | str | None, absent: Any) -> Any:
     """A number that JSON may have as a string (:func:`finite`)."""
     return absent if value is None else float(value)
-
-
-def optional(module: str, package: str) -> Any:
-    """A module of a package that need not be installed.
-
-    Args:
-        module: its name.
-        package: what to install.
-
-    Returns:
-        the module.
-
-    Raises:
-        NngpPriorError: it is not there.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise NngpPriorError(f"{module.partition('.')[0]}: is not installed. Install {package}.") from None

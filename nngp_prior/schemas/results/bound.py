@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from nngp_prior.extras import import_from
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.results.base import Result, Results, finite, optional, row_of
+from nngp_prior.schemas.results.base import Result, Results, finite, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 
 BoundName = Literal[
@@ -141,7 +142,7 @@ class BoundResults(Results[BoundResult]):
         Returns:
             a ``pandas.DataFrame``; log P in nats, bounds by their names.
         """
-        pandas = optional("pandas", "pandas")
+        pandas = import_from("notebooks", "pandas")
         return pandas.DataFrame([_line(point) for result in self for point in result.points])
 
 

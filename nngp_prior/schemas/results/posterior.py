@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.results.base import Result, Results, finite, optional, row_of
+from nngp_prior.extras import import_from
+from nngp_prior.schemas.results.base import Result, Results, finite, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.text import number_of
 
@@ -194,7 +195,7 @@ class PosteriorResults(Results[PosteriorResult]):
         Returns:
             a ``pandas.DataFrame``; log P in nats.
         """
-        pandas = optional("pandas", "pandas")
+        pandas = import_from("notebooks", "pandas")
         return pandas.DataFrame([_line(result) for result in self])
 
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nngp_prior.schemas.results.base import Result, optional, row_of
+from nngp_prior.extras import import_from
+from nngp_prior.schemas.results.base import Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.text import one_line
 
@@ -122,7 +123,7 @@ class Samples(list[SampledFunction]):
         Returns:
             a ``pandas.DataFrame``; log P in nats, complexities by their names.
         """
-        pandas = optional("pandas", "pandas")
+        pandas = import_from("notebooks", "pandas")
         return pandas.DataFrame([_line(function) for function in self])
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from nngp_prior.errors import NngpPriorError
+from nngp_prior.extras import import_from
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.results.base import finite, optional
+from nngp_prior.schemas.results.base import finite
 from nngp_prior.schemas.specs.training import LossName
 from nngp_prior.schemas.text import html_table, number_of, short
 
@@ -251,7 +252,7 @@ class SharpnessResults(list[SharpnessResult]):
         Returns:
             a ``pandas.DataFrame``.
         """
-        pandas = optional("pandas", "pandas")
+        pandas = import_from("notebooks", "pandas")
         columns = ("measure", "name", "value", "stderr", "status", "message", "gradients", "seconds")
         figures = (each for result in self for each in result.measurements)
         return pandas.DataFrame([{name: getattr(each, name) for name in columns} for each in figures], columns=columns)
