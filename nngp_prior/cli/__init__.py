@@ -27,7 +27,6 @@ app = App(
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
     epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can mend, named in "
     "one line; 130 interrupted. serve ends with the service's own.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -2,6 +2,11 @@
 
 import csv
 import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -33,6 +38,22 @@ def test_each_command_has_help_for_users(run, command: tuple[str, ...]) -> None:
     for section in ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:"):
         assert section not in ended.out
     assert run(*command, "-h") == ended
+
+
+def test_help_shows_options_in_panels_with_their_defaults(run) -> None:
+    out = run("estimate", "-h").out
+    for panel in ("Inputs", "Labels", "Architecture", "Method", "Service", "Output"):
+        assert f"─ {panel} ─" in out
+    shown = re.sub(r"[│\s]+", " ", out)
+    for default in ("train or test [train]", "boolean: signs or bits [signs]", "or identity [relu]", "random[:seed]"):
+        assert default in shown
+
+
+def test_a_shell_completes_commands() -> None:
+    words = {"_NNGP_PRIOR_COMPLETE": "complete_bash", "COMP_WORDS": "nngp-prior sharpness tr", "COMP_CWORD": "2"}
+    program = str(Path(sys.executable).with_name("nngp-prior"))
+    done = subprocess.run([program], env={**os.environ, **words}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["train"]
 
 
 def test_version(run) -> None:

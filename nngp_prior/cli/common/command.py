@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import typer
 import typer.core
 from pydantic import ValidationError
+from rich.markup import escape
 from typing_extensions import override
 
 from nngp_prior.errors import InvalidInput
@@ -30,6 +31,19 @@ _OTHER_NAMES = {
     "sizes": "m",
     "strength": "flatness",
 }
+
+_PANELS = {
+    "Inputs": "data n split data_seed classes bits encoding leave_out_zero preprocessing inputs_file kernel_file "
+    "trained network",
+    "Labels": "labelling corrupt corrupt_seed labels_file label_classes",
+    "Architecture": "architecture depth blocks readout input_channels activation layer_norm weight_std bias_std width "
+    "monte_carlo",
+    "Method": "method particles replicates target_stderr max_replicates max_sweeps draws link noise_variance jitter "
+    "seed dtype loss",
+    "Service": "url get",
+    "Output": "out plot csv json quiet state checkpoint",
+}
+_PANEL_OF = {parameter: panel for panel, parameters in _PANELS.items() for parameter in parameters.split()}
 
 
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
@@ -52,7 +66,7 @@ class App(typer.Typer):
 
 
 class Command(typer.core.TyperCommand):
-    """A command of this package; its help is the function's docstring without the sections for programmers.
+    """A command of this package: options in panels, and as help the function's docstring without its sections.
 
     Raises:
         InvalidInput: an option that takes one value was given twice; and what the command raises, the field being named
@@ -61,6 +75,10 @@ class Command(typer.core.TyperCommand):
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         super().__init__(*args, help=_SECTION.split(help or "")[0].strip(), **options)
+        for parameter in self.params:
+            if isinstance(parameter, typer.core.TyperOption):
+                parameter.help = escape(parameter.help or "")  # defaults in brackets are no markup
+                parameter.rich_help_panel = _PANEL_OF.get(parameter.name or "")
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
