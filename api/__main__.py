@@ -1,6 +1,6 @@
 """The service as a process: ``python -m api``, with settings from the environment.
 
-What whoever starts it can mend (a setting, the port, the store) is told in one line, and its status is 2.
+Errors that the user can fix (a setting, the port, the store) are printed in one line; the exit status is then 2.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from nngp_prior.settings import ADDRESS
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_COLLECTIONS = (2_000, 10, 1_000)  # new objects, and collections of younger ones, from one to the next
-_MEMORY = ((-8, 2), (-3, 2**17))  # two heaps for all threads; larger pieces are given back as soon as they are free
-_SWITCH = 0.002  # seconds that a thread may compute while others want to
+_COLLECTIONS = (2_000, 10, 1_000)  # new objects per young collection, young per middle, middle per full collection
+_MEMORY = ((-8, 2), (-3, 2**17))  # two malloc heaps at most; blocks from 128 KiB are mapped, and returned when freed
+_SWITCH = 0.002  # seconds before a waiting thread may preempt the running one
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -56,12 +56,12 @@ def main() -> None:
 
 
 def _run_smoothly() -> None:
-    """Have no thread keep the others, nor the process its memory, for long.
+    """Tune garbage collection, malloc and thread switching for low latency and memory.
 
-    A full collection of garbage stops all of them for a tenth of a second a million objects. What has been imported is
-    no garbage, and a large request is a million objects that are soon gone without a collection.
+    A full collection stops all threads for about 0.1 s per million objects. Imported modules are never garbage, and a
+    large request creates a million objects that reference counting soon frees.
     """
-    with suppress(OSError, AttributeError):  # of glibc alone
+    with suppress(OSError, AttributeError):  # glibc only
         for option in _MEMORY:
             ctypes.CDLL(None).mallopt(*option)
     gc.collect()
@@ -71,16 +71,16 @@ def _run_smoothly() -> None:
 
 
 def listen(settings: ServerSettings) -> list[socket.socket]:
-    """Listen before anything else is done: who comes early waits, and a port that is taken is known at once.
+    """Bind and listen before anything else: early clients wait, and a port in use is detected at once.
 
     Args:
-        settings: with host and port.
+        settings: settings with host and port.
 
     Returns:
-        one socket for each address that the host has.
+        one socket per address of the host.
 
     Raises:
-        InvalidInput: this machine has no such address, or the port cannot be had.
+        InvalidInput: if this machine has no such address, or the port is unavailable.
     """
     host, port = settings.host, settings.port
     here = "Give an address of this machine, such as 127.0.0.1."
@@ -92,11 +92,11 @@ def listen(settings: ServerSettings) -> list[socket.socket]:
     for family, address in sorted({(family, address[:2]) for family, _, _, _, address in found}):
         try:
             bound = socket.create_server((str(address[0]), int(address[1])), family=family)
-            # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is TCP's; else an
-            # answer of two parts waits 40 ms for the other side's delayed acknowledgement.
+            # asyncio sets TCP_NODELAY only if the socket's protocol is IPPROTO_TCP; without it, a response in two parts
+            # waits 40 ms for the delayed acknowledgement.
             sockets.append(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=bound.detach()))
         except OSError as error:
-            if error.errno in _NOT_HERE:  # a name may have addresses of kinds that are switched off
+            if error.errno in _NOT_HERE:  # the name may resolve to address families that are disabled
                 continue
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
             remedy = "Choose another, or end what uses it."
@@ -107,21 +107,21 @@ def listen(settings: ServerSettings) -> list[socket.socket]:
 
 
 class _Address:
-    """The service's address in its home, where clients on this machine look for it, from its start to its end.
+    """Address file in ``NNGP_HOME``, by which clients on this machine find the service while it runs.
 
     Args:
-        settings: with the home.
-        sockets: that it listens on.
+        settings: settings with ``home``.
+        sockets: listening sockets.
     """
 
     def __init__(self, settings: ServerSettings, sockets: list[socket.socket]) -> None:
         host, port = sockets[0].getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))  # of all addresses this machine's own
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))  # wildcard: use loopback
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._file, self._written = settings.home / ADDRESS, False
 
     def write(self) -> None:
-        with suppress(OSError):  # clients can be given the address
+        with suppress(OSError):  # clients can be given the address explicitly
             self._file.write_text(f"{self._url}\n", encoding="utf-8")
             self._written = True
 
@@ -131,7 +131,7 @@ class _Address:
 
 
 class _Starting:
-    """Around the application: keeps its address while it runs, or the error for which it does not start."""
+    """Wrapper of the application that maintains the address file and keeps the error of a failed start-up."""
 
     def __init__(self, app: ASGIApp, address: _Address) -> None:
         self.app, self.address = app, address
@@ -151,7 +151,7 @@ class _Starting:
                     self.address.write()
                 elif (
                     message["type"] == "lifespan.shutdown.complete"
-                ):  # nothing runs behind a signal that is raised again
+                ):  # no code runs after a signal that is raised again
                     self.address.remove()
                 await send(message)
 

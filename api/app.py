@@ -24,11 +24,11 @@ _ABOUT = "log P of labellings under a neural network's prior, in nats. Errors ar
 
 
 def create_app(settings: ServerSettings | None = None, executor: Executor | None = None) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        settings: of the service; those of the environment when absent.
-        executor: computes; processes on this machine when absent.
+        settings: settings; default: from the environment.
+        executor: executor of tasks; default: processes on this machine.
 
     Returns:
         the application.
@@ -56,7 +56,7 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
         lifespan=lifespan,
     )
     errors.install(app)
-    # What is added last sees a request first; what is refused is not counted, since anybody could make up methods.
+    # The middleware added last runs first. Refused requests are not counted: clients could invent methods.
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimits, settings=settings)
     metrics.instrument(app)

@@ -1,8 +1,8 @@
-"""Uploaded arrays, found by the SHA-256 of their ``.npy`` file: ``{folder}/{sha[:2]}/{sha}.npy``.
+"""Uploaded arrays by the SHA-256 of their ``.npy`` file: ``{folder}/{sha[:2]}/{sha}.npy``.
 
-What is stored was checked while it came in: its hash, and that it is an array of finite real numbers in this machine's
-byte order. Each process hashes a file again before its first use, so that one that was damaged on the disk is refused
-instead of giving other numbers. Nothing pickled is ever read, and no name that a client chose becomes a path.
+Uploads are validated on arrival: the hash, and an array of finite real numbers in this machine's byte order. Each
+process hashes a file again before its first use, so that a file damaged on disk is refused instead of giving wrong
+numbers. Pickles are never read, and no name chosen by a client becomes a path.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from nngp_prior.errors import DataUnavailable, InvalidInput
 _SHA256 = re.compile("[0-9a-f]{64}")
 _HEADER_BYTES = 2**16
 _AXES = 8
-_ITEM_BYTES = 8  # of the largest numbers
+_ITEM_BYTES = 8  # of the largest dtype
 
 
 class InvalidArray(Problem):
-    """A body that is no array that can be used.
+    """Raised if a body is not a usable array.
 
     Args:
-        problem: what is wrong with it.
+        problem: description of the fault.
         remedy: what to do instead.
     """
 
@@ -47,21 +47,21 @@ class Blobs:
     """Read access to a folder of arrays.
 
     Args:
-        folder: of the arrays.
+        folder: folder of the arrays.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._intact: dict[str, tuple[int, ...]] = {}  # status of the files that were hashed
+        self._intact: dict[str, tuple[int, ...]] = {}  # status of the files already hashed
 
     def describe(self, sha256: str) -> dict[str, Any] | None:
-        """Size, type and shape of an array.
+        """Return size, dtype and shape of an array.
 
         Args:
-            sha256: of its file.
+            sha256: hash of its file.
 
         Returns:
-            as JSON has them; None if there is no such file, or a damaged one.
+            a JSON object; None if the file is missing or damaged.
         """
         try:
             with self.path(sha256).open("rb") as file:
@@ -75,13 +75,13 @@ class Blobs:
         """Open an array.
 
         Args:
-            sha256: of its file.
+            sha256: hash of its file.
 
         Returns:
-            a read-only map of the file.
+            a read-only memory map of the file.
 
         Raises:
-            InvalidInput: if there is none.
+            InvalidInput: if there is no such array.
             DataUnavailable: if its file is damaged.
         """
         upload = f"PUT /v1/blobs/{sha256}"
@@ -100,23 +100,23 @@ class Blobs:
             raise InvalidInput("sha256", problem, f"Upload it first: {upload}.") from None
 
     def path(self, sha256: str) -> Path:
-        """Path of an array.
+        """Return the path of an array.
 
         Args:
-            sha256: of its file.
+            sha256: hash of its file.
 
         Returns:
-            the path, whether or not there is such a file.
+            the path; the file may not exist.
 
         Raises:
-            InvalidInput: if the hash is none.
+            InvalidInput: if ``sha256`` is not a SHA-256 hash.
         """
         if not _SHA256.fullmatch(sha256):
             raise InvalidInput("sha256", f"got {sha256[:100]!r}", "Give the SHA-256 of a file, 64 hexadecimal digits.")
         return self.folder / sha256[:2] / f"{sha256}.npy"
 
     def _is_intact(self, sha256: str, file: BufferedReader) -> bool:
-        """True if the content of an open file has its hash; hashed once a process, unless the file has changed."""
+        """True if the content of an open file matches its hash; checked once per process, again if the file changed."""
         now = _status(file)
         if self._intact.get(sha256) != now:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -127,10 +127,10 @@ class Blobs:
 
 
 class BlobStore(Blobs):
-    """A folder of arrays. One process writes to it, others may read.
+    """Folder of arrays with one writing process and any number of readers.
 
     Args:
-        settings: where it is, and what it may hold.
+        settings: settings with the location and the limits.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -139,10 +139,10 @@ class BlobStore(Blobs):
         self._min_free = settings.min_free_disk
         self._lock = threading.Lock()
         self._bytes = 0
-        self._coming = 0  # bytes of unfinished uploads that have arrived
+        self._coming = 0  # bytes received of unfinished uploads
 
     def start(self) -> None:
-        """Make the folder and remove the files of interrupted uploads; call it before the first upload."""
+        """Create the folder and remove the files of interrupted uploads; call it before the first upload."""
         private_folder(self.folder)
         sweep(self.folder)
         self._bytes = sum(path.stat().st_size for path in self.folder.glob("??/*.npy"))
@@ -154,17 +154,17 @@ class BlobStore(Blobs):
 
     @contextmanager
     def upload(self, sha256: str, length: int) -> Iterator[Upload]:
-        """Take in a file.
+        """Receive a file.
 
         Args:
-            sha256: that it will have.
-            length: that it will have.
+            sha256: announced hash.
+            length: announced length in bytes.
 
         Yields:
-            what its bytes are given to; what was not finished at the end is forgotten.
+            an object to write the bytes to; an unfinished upload is discarded at the end.
 
         Raises:
-            Problem: it is too large.
+            Problem: if it is too large.
         """
         if length > self._max_bytes:
             detail = f"The array has {length:,} bytes, and {self._max_bytes:,} are allowed (NNGP_MAX_BLOB_BYTES)."
@@ -179,14 +179,14 @@ class BlobStore(Blobs):
                     self._coming -= upload.reserved
 
     def reserve(self, upload: Upload, size: int) -> None:
-        """Count bytes of an upload that arrive. Those still to come reserve nothing: they may never be sent.
+        """Count arriving bytes of an upload. Bytes still to come reserve nothing: they may never be sent.
 
         Args:
-            upload: that they belong to.
+            upload: the upload.
             size: number of bytes.
 
         Raises:
-            Problem: if the quota is spent.
+            Problem: if the quota is exhausted.
             StorageFull: if the disk is full.
         """
         with self._lock:
@@ -202,13 +202,13 @@ class BlobStore(Blobs):
         require_space(self.folder, size, self._min_free)
 
     def take(self, upload: Upload) -> bool:
-        """Keep a whole upload.
+        """Store a complete upload.
 
         Args:
-            upload: whose bytes are all there, and right.
+            upload: complete, validated upload.
 
         Returns:
-            False if the array was there already; a damaged one is replaced.
+            False if the array was already stored; a damaged one is replaced.
         """
         target = self.path(upload.sha256)
         with self._lock:
@@ -221,13 +221,13 @@ class BlobStore(Blobs):
             return True
 
     def remove(self, sha256: str) -> bool:
-        """Delete an array. Processes that have it open keep what they have.
+        """Delete an array. Processes that have it open can still read it.
 
         Args:
-            sha256: of its file.
+            sha256: hash of its file.
 
         Returns:
-            False if there is none.
+            False if there is no such array.
         """
         path = self.path(sha256)
         with self._lock:
@@ -241,26 +241,26 @@ class BlobStore(Blobs):
 
 
 class Upload:
-    """A file that is coming in: checked as it comes, and never held in memory."""
+    """Incoming file, validated while it arrives and never held in memory."""
 
     def __init__(self, store: BlobStore, sha256: str, length: int, file: BinaryIO, path: Path) -> None:
         self.sha256, self.length, self.file, self.path = sha256, length, file, path
-        self.reserved = 0  # bytes, in the store's count
+        self.reserved = 0  # bytes counted by the store
         self._store = store
         self._hash = hashlib.sha256()
         self._written = 0
-        self._start = bytearray()  # until the header is whole
+        self._start = bytearray()  # bytes of an incomplete header
         self._header: NpyHeader | None = None
-        self._rest = b""  # of a number whose other bytes are still to come
+        self._rest = b""  # bytes of an incomplete number
 
     def write(self, chunk: bytes | bytearray) -> None:
-        """Take the next bytes.
+        """Process the next bytes.
 
         Args:
-            chunk: of the file.
+            chunk: bytes of the file.
 
         Raises:
-            InvalidArray: the file is no array that can be used, or longer than was said.
+            InvalidArray: if the file is not a usable array, or longer than announced.
         """
         self._written += len(chunk)
         if self._written > self.length:
@@ -281,25 +281,25 @@ class Upload:
             view = view[self.file.write(view) :]
 
     def finish(self) -> tuple[dict[str, Any], bool]:
-        """All bytes are there.
+        """Complete the upload after its last byte.
 
         Returns:
-            size, type and shape; and whether the array is new.
+            size, dtype and shape; and True if the array is new.
 
         Raises:
-            InvalidArray: they are too few.
-            Problem: they are others than was said.
+            InvalidArray: if bytes are missing.
+            Problem: if the hash differs from the announced one.
         """
         if self._header is None or self._written < self.length:
             raise InvalidArray(f"ends after {self._written:,} bytes of {self.length:,}", "Send all of the file")
         found = self._hash.hexdigest()
         if found != self.sha256:
             raise Problem(422, "wrong-hash", f"The body has the SHA-256 {found}. Send it to /v1/blobs/{found}.")
-        os.fsync(self.file.fileno())  # here, and not while others wait for the store
+        os.fsync(self.file.fileno())  # here, before the store's lock is taken
         return _document(self.sha256, self.length, self._header), self._store.take(self)
 
     def _read_header(self) -> NpyHeader | None:
-        """The header, once it is there; it is refused before more is read."""
+        """Return the header once it is complete; an invalid one is refused before more is read."""
         if len(self._start) < min(START, self.length):
             return None
         try:
@@ -348,7 +348,7 @@ def _status(file: BinaryIO) -> tuple[int, ...]:
 
 
 def _header_of(file: BinaryIO) -> NpyHeader:
-    """Of a file that was checked when it came in."""
+    """Read the header of a stored file."""
     return read_header("blob", file.read(_HEADER_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: how long they may be and take, and how JSON becomes what a route is given."""
+"""Request bodies: size and time limits, JSON parsing and validation."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from api.problems import Problem
 from api.settings import ServerSettings
 from nngp_prior.schemas.pieces import decode
 
-_OPEN_BYTES = 1024  # of those without a token
-_SMALL = 2**15  # bytes that are parsed and validated at once, between two other events of the loop
-_MEMBERS = 20_000  # of an object
-_LARGE = 2**18  # bytes of a body that counts as large
+_OPEN_BYTES = 1024  # for requests without a token
+_SMALL = 2**15  # bytes that are parsed and validated on the event loop
+_MEMBERS = 20_000  # members per object
+_LARGE = 2**18  # bytes from which a body counts as large
 _HELD = 4  # large bodies in memory at a time
 
 
 class BodyLimits:
-    """Bodies: JSON, or a form to sign in; not compressed, too long or too slow. Read here, before a route is chosen."""
+    """Limits on bodies: JSON, or the sign-in form; uncompressed, limited in size and time. Read before routing."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
@@ -39,10 +39,10 @@ class BodyLimits:
         self._large = asyncio.Semaphore(_HELD)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says.
+        """Handle a request (ASGI).
 
         Raises:
-            Problem: the body is refused.
+            Problem: if the body is refused.
         """
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
@@ -99,10 +99,10 @@ class BodyLimits:
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses parameters which it does not know, and whose JSON is parsed and validated here.
+    """Route that refuses unknown parameters and parses and validates its JSON itself.
 
-    That is done in a thread unless it is small, and no further than it takes. FastAPI would do it on the event loop; it
-    is given the validated value, which it takes as it is.
+    Bodies that are not small are parsed in a thread, up to the limit on values. FastAPI would parse on the event loop;
+    it receives the validated value and takes it as it is.
     """
 
     @override
@@ -130,7 +130,7 @@ class StrictRoute(APIRoute):
 
 
 class _Read(Request):
-    """A request whose body has been read."""
+    """Request whose body has been read."""
 
     def __init__(self, request: Request, value: Any) -> None:
         super().__init__(request.scope, request.receive)
@@ -138,7 +138,7 @@ class _Read(Request):
 
     @override
     async def body(self) -> bytes:
-        return b"..."  # FastAPI looks whether there is one
+        return b"..."  # FastAPI checks that there is one
 
     @override
     async def json(self) -> Any:
@@ -146,16 +146,16 @@ class _Read(Request):
 
 
 def _validated(field: Any, body: bytes, most: int) -> Any:
-    """The value of a body.
+    """Parse and validate a body.
 
     Args:
-        field: of FastAPI, for the body.
+        field: FastAPI's body field.
         body: JSON.
-        most: number of values that it may have.
+        most: largest number of JSON values.
 
     Returns:
-        what the route is given; or why it is not given anything, which is not raised here, since the traceback of an
-        exception would keep the body and its values alive.
+        the argument of the route, or the exception that explains why there is none. It is not raised here, since its
+        traceback would keep the body and its values alive.
     """
     values = 1 + sum(map(body.count, (b",", b"[", b"{")))
     if values > most:
@@ -167,13 +167,13 @@ def _validated(field: Any, body: bytes, most: int) -> Any:
         context = {"error": error.msg}
         problem = {"type": "json_invalid", "loc": ("body", error.pos), "msg": error.msg, "input": {}, "ctx": context}
         return invalid([problem])
-    except (ValueError, RecursionError):  # no text, numbers of thousands of digits, too deep
+    except (ValueError, RecursionError):  # not text, numbers of thousands of digits, nested too deeply
         return Problem(422, "invalid-request", "The body cannot be read as JSON. Correct it.")
     validated, errors = field.validate(value, {}, loc=("body",))
     try:
         return invalid(errors, value) if errors else validated
     finally:
-        del errors, value, validated  # exceptions among the errors have tracebacks, which hold this frame
+        del errors, value, validated  # the tracebacks of exceptions among the errors hold this frame
 
 
 def _require_known(request: Request, known: Collection[str]) -> None:
@@ -187,13 +187,13 @@ def _require_known(request: Request, known: Collection[str]) -> None:
 
 
 def content_length(headers: Headers) -> int | None:
-    """The length that a request states, if it is one that can be relied on.
+    """Return the reliable content length of a request.
 
     Args:
-        headers: of the request.
+        headers: headers of the request.
 
     Returns:
-        bytes; None where there is none, or the body comes in chunks.
+        bytes; None if there is no length, or the body is chunked.
     """
     stated = headers.get("content-length", "")
     if "transfer-encoding" in headers or not (stated.isascii() and stated.isdigit()):
@@ -202,14 +202,14 @@ def content_length(headers: Headers) -> int | None:
 
 
 def require_type(headers: Headers, types: Iterable[str]) -> None:
-    """Refuse a body of another type.
+    """Refuse a body of another media type.
 
     Args:
-        headers: of the request.
-        types: that can be read; an empty one stands for none.
+        headers: headers of the request.
+        types: accepted media types; an empty string accepts a missing header.
 
     Raises:
-        Problem: it is none of them.
+        Problem: if the type is none of them.
     """
     given = headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() not in types:
@@ -224,7 +224,7 @@ def _require_length(length: int, limit: int) -> None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives what was read, then what comes after."""
+    """Return a ``receive`` that yields the body already read, then later messages."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive_again() -> Message:

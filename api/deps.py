@@ -1,4 +1,4 @@
-"""What routes are given."""
+"""Dependencies of routes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.service import Service
 
 
 def service_of(request: Request) -> Service:
-    """What lifespan made."""
+    """Return the service created by the application's lifespan."""
     return request.app.state.service
 
 

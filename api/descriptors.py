@@ -1,4 +1,4 @@
-"""File descriptors, of which a process may have few (``ulimit -n``): what is said when none are left."""
+"""File descriptors, which may be scarce (``ulimit -n``): detection and logging of their exhaustion."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import structlog
 
 from api.logs import Seldom
 
-_SPARE = 4  # that have to be there: a connection to the database takes three
+_SPARE = 4  # descriptors required: a database connection takes three
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
-_UNOPENED = "unable to open database file"  # what SQLite says then
+_UNOPENED = "unable to open database file"  # SQLite's message when none are left
 _log = structlog.get_logger(__name__)
 _seldom = Seldom(60.0)
 
 
 def none_left(error: BaseException | None) -> bool:
-    """True if an error comes from a lack of file descriptors."""
+    """True if an error is caused by a lack of file descriptors."""
     of_database = _UNOPENED in str(getattr(error, "orig", ""))
     return of_database or (isinstance(error, OSError) and error.errno in _NONE_LEFT)
 
 
 def report() -> None:
-    """Log that none are left, once a minute."""
+    """Log the exhaustion, at most once a minute."""
     if _seldom.due():
         _log.error("no file descriptors are left: connections wait; raise the limit (ulimit -n)")
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Handle what an event loop reports; thousands of connections that cannot be accepted are one line.
+    """Handle an event loop's error report; thousands of connections that cannot be accepted are logged as one line.
 
     Args:
-        loop: that reports it.
-        context: of the report.
+        loop: the event loop.
+        context: context of the report.
     """
     if none_left(context.get("exception")):
         report()
@@ -44,7 +44,7 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 
 
 def are_short() -> bool:
-    """True if a few more could not be opened now."""
+    """True if fewer than a few descriptors are left."""
     opened = []
     try:
         for _ in range(_SPARE):

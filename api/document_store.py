@@ -1,4 +1,4 @@
-"""A folder of JSON documents by their id, each with the specification that it is of; damaged ones are not there."""
+"""Folder of JSON documents by id, each with its specification; damaged documents count as missing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _log = structlog.get_logger(__name__)
 
 
 class DocumentStore:
-    """What was named once and is asked for again.
+    """Store of named data sets, labellings and similar documents.
 
-    The specification has a file of its own, since it may be long: a list does not read it.
+    Specifications are separate files, since they may be long: a list does not read them.
 
     Args:
-        folder: made when it is not there.
-        min_free: bytes of the disk that are left free.
+        folder: folder; created if missing.
+        min_free: bytes of the disk to leave free.
     """
 
     def __init__(self, folder: Path, min_free: int) -> None:
@@ -29,31 +29,31 @@ class DocumentStore:
         sweep(folder)
 
     def put(self, key: str, document: dict[str, Any], specification: dict[str, Any] | None = None) -> bool:
-        """Keep a document.
+        """Store a document.
 
         Args:
-            key: hexadecimal digits, by which it is found again.
-            document: what JSON can hold.
-            specification: that it is of.
+            key: id, hexadecimal digits.
+            document: JSON object.
+            specification: specification that the document describes.
 
         Returns:
-            False if it was there already and intact; it stays as it is.
+            False if it was already stored intact; it is not changed.
         """
         if self.get(key) is not None:
             return False
         if specification is not None:
             self._write(self._specification(key), specification)
-        self._write(self._path(key), document)  # last: now it is there
+        self._write(self._path(key), document)  # last: marks the document as complete
         return True
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Get a document.
 
         Args:
-            key: of it.
+            key: its id.
 
         Returns:
-            the document, with its ``specification`` if it has one; None if there is none, or a damaged one.
+            the document, with its ``specification`` if there is one; None if it is missing or damaged.
         """
         document = self._read(self._path(key))
         path = self._specification(key)
@@ -63,7 +63,7 @@ class DocumentStore:
         return None if specification is None else {**document, "specification": specification}
 
     def list(self) -> list[dict[str, Any]]:
-        """All intact documents, the newest first, without their specifications."""
+        """Return all intact documents, newest first, without their specifications."""
         paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return [document for path in paths if (document := self._read(path)) is not None]
 
@@ -71,19 +71,19 @@ class DocumentStore:
         """Delete a document.
 
         Args:
-            key: of it.
+            key: its id.
         """
         self._path(key).unlink(missing_ok=True)
         self._specification(key).unlink(missing_ok=True)
 
     def with_part(self, text: str) -> str | None:
-        """Find a document by a part of its specification.
+        """Find a document whose specification contains a text.
 
         Args:
-            text: as JSON has it.
+            text: part of the JSON text.
 
         Returns:
-            the key of one that has it; None if there is none.
+            the key of one such document; None if there is none.
         """
         paths = self._folder.glob("*.specification")
         return next((path.stem for path in paths if text.encode() in path.read_bytes()), None)

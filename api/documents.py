@@ -1,4 +1,4 @@
-"""Jobs and results as JSON."""
+"""JSON representation of jobs and results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from api.work import WORK
 from api.work.summary import SUMMARY
 from nngp_prior.schemas.pieces import encode
 
-_TOGETHER = 100  # rows that are sent at once
+_TOGETHER = 100  # rows per chunk of the response
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Stage(BaseModel):
-    """A step inside a row, such as a kernel's tiles."""
+    """Stage within a row, such as a kernel's tiles."""
 
     stage: str
     done: int
@@ -30,7 +30,7 @@ class Stage(BaseModel):
 
 
 class ProgressDocument(BaseModel):
-    """Rows that are done, of how many."""
+    """Number of finished rows, and of all rows."""
 
     current: int
     target: int
@@ -39,14 +39,14 @@ class ProgressDocument(BaseModel):
 
 
 class Link(BaseModel):
-    """Another resource."""
+    """Link to another resource."""
 
     rel: str
     href: str
 
 
 class JobDocument(BaseModel):
-    """A job; data, architecture and method in few words, and the number of inputs, where they are known."""
+    """Job; with short descriptions of data, architecture and method, and the number of inputs if known."""
 
     id: str
     kind: str
@@ -66,13 +66,13 @@ class JobDocument(BaseModel):
 
 
 def job_document(job: Job) -> JobDocument:
-    """A job for clients.
+    """Convert a job to its JSON document.
 
     Args:
-        job: of the table.
+        job: job from the table.
 
     Returns:
-        its document.
+        the document.
     """
     here = f"/v1/jobs/{job.id}"
     summary = dict.fromkeys(SUMMARY) | (job.summary or {})
@@ -105,27 +105,27 @@ def results_response(service: Service, job: Job, headers: Mapping[str, str] | No
     """Stream the results of a job that are stored so far, as one JSON document.
 
     Args:
-        service: that has them.
-        job: whose they are.
-        headers: of the answer.
+        service: the service.
+        job: the job.
+        headers: headers of the response.
 
     Returns:
-        the answer.
+        the response.
     """
-    head = WORK[job.kind].document(*service.table.request(job.id))  # damaged ones are refused before the answer begins
+    head = WORK[job.kind].document(*service.table.request(job.id))  # raises for damaged data before the response begins
     return StreamingResponse(_document(service, job, head), 200, headers, "application/json")
 
 
 def json_rows(service: Service, job: Job, separator: str) -> Iterator[str]:
-    """The results of a job, some at a time.
+    """Yield the results of a job in chunks.
 
     Args:
-        service: that has them.
-        job: whose they are.
-        separator: of rows.
+        service: the service.
+        job: the job.
+        separator: separator of rows.
 
     Yields:
-        rows as JSON, with separators between them.
+        JSON text of several rows, with separators.
     """
     found = service.table.results(job.id)
     before = ""

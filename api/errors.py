@@ -1,4 +1,4 @@
-"""Exceptions of the application, answered with problems."""
+"""Exception handlers of the application: errors as RFC 9457 problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nngp_prior.errors import NngpPriorError
 from nngp_prior.schemas.base import explain_one
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_SHOWN = 20  # problems of one request
+_SHOWN = 20  # problems listed per request
 _LONGEST = 100  # characters of a field's name
 
 
@@ -34,7 +34,7 @@ _log = structlog.get_logger("api")
 
 
 def install(app: FastAPI) -> None:
-    """Have an application answer errors with problems."""
+    """Install the exception handlers."""
     for kind in (Problem, NngpPriorError, OSError, OperationalError):
         app.add_exception_handler(kind, _known)
     app.add_exception_handler(HTTPException, _http)
@@ -43,7 +43,7 @@ def install(app: FastAPI) -> None:
 
 
 def schema() -> dict[int | str, dict[str, Any]]:
-    """The answers of all routes that are errors, for OpenAPI."""
+    """Return the error responses common to all routes, for OpenAPI."""
     text, location = {"type": "string"}, {"location": {"type": "string"}, "message": {"type": "string"}}
     properties = {
         "type": text,
@@ -79,7 +79,7 @@ async def _http(request: Request, error: Exception) -> Response:
             allowed = ", ".join(_allowed(request))
             detail = f"{path} has no {request.method}. Use {allowed}."
             problem = Problem(405, "method-not-allowed", detail, headers={"Allow": allowed})
-        case 400:  # a body that is no JSON, too deep or no text
+        case 400:  # a body that is not JSON, nested too deeply or not text
             problem = Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.")
         case status:
             code = _CODES.get(status, "invalid-request")
@@ -94,14 +94,14 @@ async def _invalid(_: Request, error: Exception) -> Response:
 
 
 def invalid(problems: Sequence[Any], body: Any = None) -> Problem:
-    """The problem that a request has which is not what a route takes.
+    """Return the problem for a request that fails validation.
 
     Args:
-        problems: as Pydantic lists them.
-        body: of the request.
+        problems: errors from Pydantic.
+        body: body of the request.
 
     Returns:
-        the problem, with the first of them; it keeps nothing of the body alive.
+        the problem, with the first errors; it keeps no reference to the body.
     """
     errors = []
     for found in _causes(problems)[:_SHOWN]:
@@ -111,11 +111,11 @@ def invalid(problems: Sequence[Any], body: Any = None) -> Problem:
 
 
 def refused(errors: Sequence[Mapping[str, str]], code: str = "invalid-request") -> Problem:
-    """Problem of a request with wrong fields.
+    """Return the problem for a request with wrong fields.
 
     Args:
-        errors: at least one field (``location``) with its ``message``; the first of them are kept.
-        code: of the problem.
+        errors: at least one field (``location``) with its ``message``; the first ones are kept.
+        code: problem code.
 
     Returns:
         the problem, whose detail is the first error.
@@ -125,7 +125,7 @@ def refused(errors: Sequence[Mapping[str, str]], code: str = "invalid-request") 
 
 
 def _causes(problems: Sequence[Any]) -> list[Any]:
-    """Problems without those that others cause: a list is called too short for want of parts that are wrong."""
+    """Drop errors caused by other errors: Pydantic reports a list as too short if its items are invalid."""
     places = [tuple(problem["loc"]) for problem in problems]
     return [
         problem
@@ -135,7 +135,7 @@ def _causes(problems: Sequence[Any]) -> list[Any]:
 
 
 def _place(location: Sequence[Any], body: Any) -> tuple[Any, ...]:
-    """Where in the body as it was sent a problem is: without the kinds that pydantic puts between."""
+    """Return the location of an error in the body as sent, without the tags that Pydantic inserts for unions."""
     place: list[Any] = []
     here: Any = {"body": body}
     for part in location:
@@ -154,7 +154,7 @@ def _name(field: str) -> str:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of a path, those of all its routes; HEAD wherever there is GET."""
+    """Return the methods of all routes of a path; HEAD wherever there is GET."""
     routes = request.app.router.routes
     taken = {
         method

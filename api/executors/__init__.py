@@ -1,1 +1,1 @@
-"""Where units of work run."""
+"""Executors of units of work."""

@@ -1,4 +1,4 @@
-"""What a dispatcher asks of those who run its units of work."""
+"""Interface between the dispatcher and executors of units of work."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Task:
-    """A unit of work as it is handed over: JSON can hold it.
+    """Unit of work, serialisable as JSON.
 
     Attributes:
-        fence: names it; no two have the same.
-        kind: of work.
-        request: what was posted.
-        rows: places of those that are to be computed.
-        cores: how many it may use; 0 is all that there are.
-        bytes: peak memory that it is expected to take.
+        fence: unique number of the task.
+        kind: kind of work.
+        request: body of the request.
+        rows: indices of the rows to compute.
+        cores: cores that it may use; 0: all.
+        bytes: expected peak memory.
     """
 
     fence: int
@@ -28,32 +28,32 @@ class Task:
 
 
 class Listener(Protocol):
-    """Who is told of a task while it runs, in the thread that called :meth:`Executor.run`.
+    """Callbacks of a running task, called in the thread that called :meth:`Executor.run`.
 
-    What takes long here holds the task up, and nothing is lost; an exception ends the task, and comes out of ``run``.
+    A slow callback delays the task but loses nothing; an exception ends the task and propagates from ``run``.
     """
 
     def rows(self, rows: list[tuple[int, dict[str, Any]]]) -> None:
-        """Some rows are finished: their places and results."""
+        """Handle finished rows: indices and results."""
         ...
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """So far ``done`` of ``total`` of a stage."""
+        """Handle progress: ``done`` of ``total`` steps of a stage."""
         ...
 
 
 @dataclass(frozen=True)
 class Done:
-    """All rows were told of."""
+    """All rows were reported."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker died of it, or with it.
+    """The worker died during the task.
 
     Attributes:
-        reason: how.
-        status: of the row that turns out to be the cause.
+        reason: how it died.
+        status: status for the row that turns out to be the cause.
     """
 
     reason: str
@@ -62,7 +62,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Failed:
-    """It cannot be carried out; the problem is an RFC 9457 document. A defect of the service has a traceback."""
+    """The task cannot be computed; the problem is an RFC 9457 document. An internal error has a traceback."""
 
     problem: dict[str, Any]
     traceback: str = ""
@@ -70,54 +70,54 @@ class Failed:
 
 @dataclass(frozen=True)
 class PutBack:
-    """It could not be carried out now, through no fault of its own."""
+    """The task could not be computed now for reasons unrelated to it."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Somebody asked for its end, or for the executor's."""
+    """The task was cancelled, or the executor closed."""
 
 
 Outcome = Done | Lost | Failed | PutBack | Cancelled
 
 
 class Executor(Protocol):
-    """Runs tasks, as many at once as it has slots.
+    """Executor of tasks, up to ``slots`` at a time.
 
     Attributes:
-        slots: how many threads may be in :meth:`run` at once.
-        resident: bytes that its processes take before they compute.
+        slots: number of threads that may be in :meth:`run` at once.
+        resident: bytes that its idle processes take.
     """
 
     slots: int
     resident: int
 
     def run(self, task: Task, listener: Listener) -> Outcome:
-        """Run a task to its end.
+        """Run a task to completion.
 
         Args:
-            task: what to compute.
-            listener: is told of rows and progress.
+            task: task to run.
+            listener: callbacks for rows and progress.
 
         Returns:
-            how it ended.
+            the outcome.
         """
         ...
 
     def cancel(self, fence: int) -> None:
-        """End a task that runs, by force; of others nothing is known, and nothing happens.
+        """Kill a running task; no effect if the task is not running.
 
         Args:
-            fence: names the task.
+            fence: number of the task.
         """
         ...
 
     def hung(self) -> bool:
-        """True if a task makes no progress that its process could make: it has used no processor time for minutes."""
+        """True if a task hangs: its process has used no processor time for minutes."""
         ...
 
     def close(self) -> None:
-        """End all tasks and processes; what is run later is cancelled at once."""
+        """End all tasks and processes; later calls of ``run`` return ``Cancelled`` at once."""
         ...

@@ -1,9 +1,10 @@
-"""The process that computes: ``python -m api.executors.child CHANNEL``, started and fed by :mod:`api.executors.local`.
+"""Computing process: ``python -m api.executors.child CHANNEL``, started and fed by :mod:`api.executors.local`.
 
-The channel is a socket on which messages of JSON go both ways. A task comes, ``{"fence", "kind", "request", "rows",
-"cores"}``; ``{"row": [place, result]}`` and ``{"progress": [stage, done, total]}`` go, and one last message on how it
-ended: ``{"done": …}``, ``{"failed": problem}``, ``{"put_back": reason}`` or ``{"lost": reason}``. The first message of
-all is ``{"ready": pid}``. Nothing is ever written to its standard input: its end is the server's end, and so its own.
+The channel is a socket for JSON messages in both directions. The server sends tasks, ``{"fence", "kind", "request",
+"rows", "cores"}``; the child sends ``{"row": [index, result]}`` and ``{"progress": [stage, done, total]}``, and a last
+message with the outcome: ``{"done": …}``, ``{"failed": problem}``, ``{"put_back": reason}`` or ``{"lost": reason}``.
+The child's first message is ``{"ready": pid}``. Nothing is ever written to its standard input: end of file there means
+that the server has ended, and ends the child.
 """
 
 from __future__ import annotations
@@ -31,41 +32,41 @@ from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress
 from nngp_prior.settings import Settings
 
-BLOBS = "NNGP_BLOBS"  # the variable that names the folder of uploaded arrays
-_NICENESS = 5  # the server stays quick while all cores compute
-_IDLE = 10.0  # seconds after which nothing is kept for the next task
-_BETWEEN = 0.2  # seconds between two messages of progress
+BLOBS = "NNGP_BLOBS"  # environment variable: folder of uploaded arrays
+_NICENESS = 5  # keeps the server responsive while all cores compute
+_IDLE = 10.0  # seconds idle after which cached data are dropped
+_BETWEEN = 0.2  # seconds between two progress messages
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.particle_block", "scipy.stats.qmc")
 
 
 def main(works: Mapping[str, Work[Any]] = WORK) -> None:
-    """Compute what comes over the channel until there is no server any more.
+    """Run tasks from the channel until the server ends.
 
     Args:
-        works: the kinds of work that may be asked for.
+        works: available kinds of work.
     """
     die_with_server()
     channel = Connection(int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)
     os.nice(_NICENESS)
-    for module in _HEAVY:  # so that no task waits for it
+    for module in _HEAVY:  # preloaded, so that no task waits for them
         importlib.import_module(module)
     bench = RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
     _send(channel, {"ready": os.getpid()})
-    with contextlib.suppress(EOFError, ConnectionError):  # the server is gone
+    with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
         while True:
             if not channel.poll(_IDLE):
-                bench.forget()  # memory, and kernels that somebody may want to remove
+                bench.forget()  # frees memory, and kernels that a user may want to remove
             task = json.loads(channel.recv_bytes())
             _send(channel, _ended(task, works, bench, channel))
 
 
 def die_with_server() -> None:
-    """End this process group as soon as nobody holds the other end of the standard input.
+    """Kill this process group when the other end of standard input is closed.
 
-    A thread sees to it, and where there are signals of input and output (Linux) the kernel: C code that holds the
-    interpreter's lock keeps the thread from running.
+    A thread waits for it. On Linux, which has signals for I/O, the kernel does so too: C code that holds the
+    interpreter's lock blocks the thread.
     """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -87,7 +88,7 @@ def die_with_server() -> None:
 def _ended(
     task: dict[str, Any], works: Mapping[str, Work[Any]], bench: RequestRunner, channel: Connection
 ) -> dict[str, Any]:
-    """Run a task; its last message."""
+    """Run a task; return its last message."""
     try:
         with use_cores(task["cores"]):
             work = works[task["kind"]]
@@ -109,7 +110,7 @@ def _ended(
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether that is what an error comes from."""
+    """True if an error is caused by a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
@@ -118,13 +119,13 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 
 def _memory_is_short(error: BaseException) -> bool:
-    """Whether there was none left, here or on JAX's device."""
+    """True if memory ran out, on the host or on JAX's device."""
     of_jax = type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError") and "RESOURCE_EXHAUSTED" in str(error)
     return of_jax or (isinstance(error, MemoryError) and not isinstance(error, NngpPriorError))
 
 
 class _Reporter:
-    """Passes progress on, not too often."""
+    """Progress callback that limits the rate of messages."""
 
     def __init__(self, channel: Connection) -> None:
         self._channel, self._last = channel, 0.0
@@ -139,7 +140,7 @@ class _Reporter:
         _send(self._channel, {"progress": [event.stage, event.done, event.total]})
 
 
-_sending = threading.Lock()  # work may tell of its progress from threads of its own
+_sending = threading.Lock()  # work may report progress from threads of its own
 
 
 def _send(channel: Connection, message: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Tasks in warm child processes on this machine, one a slot.
+"""Executor with warm child processes on this machine, one per slot.
 
-A child outlives its tasks, so that nothing is imported, compiled or factored twice, but not an error that may have
-left it damaged, nor a cancelled task: it is killed with SIGKILL, with all processes that it has started, and the next
-one is started at once. What a child computes leaves it row by row; if it dies, only the row it was at is lost.
+A child outlives its tasks, so that nothing is imported, compiled or factored twice. After an error that may have
+damaged it, or a cancelled task, it is killed with SIGKILL, with all processes that it has started, and replaced at
+once. A child reports its results row by row; if it dies, only the current row is lost.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from api.problems import Problem
 from nngp_prior.schemas.pieces import encode
 
-_START_SECONDS = 120.0  # until a child has imported all it needs
-_LOOK = 0.1  # seconds between two looks at the children's memory and processor time
-_IDLE_SECONDS = 300.0  # without processor time, after which a child with a task is held to hang
-_BUSY = 0.1  # seconds of processor time that are more than nothing
-_BETWEEN = 0.2  # seconds between two calls of a listener with rows, where they are quick
-# What whoever ends the service sends to all its processes, as systemd does, perhaps before the server knows of it.
+_START_SECONDS = 120.0  # for a child's imports
+_LOOK = 0.1  # seconds between two readings of the children's memory and processor time
+_IDLE_SECONDS = 300.0  # seconds without processor time after which a busy child counts as hung
+_BUSY = 0.1  # seconds of processor time that count as activity
+_BETWEEN = 0.2  # seconds between two calls of ``Listener.rows``
+# Signals that a supervisor such as systemd sends to all processes of the service, perhaps first to the children.
 _POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = structlog.get_logger(__name__)
 
 
 class LocalExecutor:
-    """Supervises children; its methods may be called from any thread.
+    """Supervisor of child processes; thread-safe.
 
     Args:
         slots: number of children.
-        memory_limit: resident bytes that they may take together, whatever was planned; no limit when absent.
-        home: the folder of kernels, and of what JAX has compiled.
-        blobs: the folder of uploaded arrays.
-        task_seconds: after which a task is ended.
-        environment: variables that only the children have.
-        module: what a child runs.
+        memory_limit: resident bytes of all children together, whatever was planned; default: no limit.
+        home: folder of kernels, and of JAX's compilation cache.
+        blobs: folder of uploaded arrays.
+        task_seconds: time limit of a task, seconds.
+        environment: additional environment variables of the children.
+        module: module that a child runs.
     """
 
     def __init__(
@@ -76,21 +76,21 @@ class LocalExecutor:
             "NNGP_BLOBS": str(blobs),
             "JAX_COMPILATION_CACHE_DIR": str(compiled),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-            # The same modules as here, and none from the folder that the service happens to be started in.
+            # The same modules as in this process, and none from its working directory.
             "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
             **(environment or {}),
         }
         self._lock = threading.Lock()
         self._closed = False
         self._running: dict[int, _Child] = {}
-        self._idle: list[_Child] = []  # the last one used is taken first: its caches are the warmest
+        self._idle: list[_Child] = []  # used last in, first out: the last child has the warmest caches
         self._idle += [self._start() for _ in range(slots)]
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="children", daemon=True)
         self._watcher.start()
 
     def run(self, task: Task, listener: Listener) -> Outcome:
-        """As the protocol says."""
+        """See :meth:`Executor.run`."""
         try:
             child = self._take(task)
         except OSError as error:
@@ -101,12 +101,12 @@ class LocalExecutor:
         try:
             outcome = child.compute(task, listener, self._task_seconds)
             healthy = child.healthy
-        finally:  # also where the listener failed
+        finally:  # also if the listener raised
             self._give_back(task.fence, child, healthy)
         return Cancelled() if child.cancelled and not isinstance(outcome, Done) else outcome
 
     def cancel(self, fence: int) -> None:
-        """As the protocol says."""
+        """See :meth:`Executor.cancel`."""
         with self._lock:
             child = self._running.get(fence)
             if child is not None:
@@ -115,7 +115,7 @@ class LocalExecutor:
             child.kill()
 
     def close(self) -> None:
-        """As the protocol says."""
+        """See :meth:`Executor.close`."""
         self._closing.set()
         with self._lock:
             self._closed = True
@@ -123,19 +123,19 @@ class LocalExecutor:
             running = list(self._running.values())
             for child in running:
                 child.cancelled = True
-        for child in running:  # those who run them close them
+        for child in running:  # closed by the threads that run them
             child.kill()
         for child in idle:
             child.close()
 
     def hung(self) -> bool:
-        """As the protocol says."""
+        """See :meth:`Executor.hung`."""
         since = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             return any(child.busy_at < since for child in self._running.values())
 
     def pids(self) -> list[int]:
-        """Of the children."""
+        """Process ids of the children."""
         with self._lock:
             return [child.pid for child in (*self._idle, *self._running.values())]
 
@@ -159,12 +159,12 @@ class LocalExecutor:
             children[found.pid].end_for_memory(self._memory_limit)
 
     def _take(self, task: Task) -> _Child | None:
-        """A child for a task; None when the executor is closed."""
+        """Return a child for a task; None if the executor is closed."""
         with self._lock:
             if self._closed:
                 return None
             child = self._idle.pop() if self._idle else self._start()
-            if child.has_died():  # while it was idle: not the task's doing
+            if child.has_died():  # while idle: not caused by the task
                 child.close()
                 child = self._start()
             child.usage.begin(task.bytes)
@@ -180,21 +180,21 @@ class LocalExecutor:
                 self._idle.append(child)
                 return
             if not self._closed:
-                with contextlib.suppress(OSError):  # the next task tries again
+                with contextlib.suppress(OSError):  # retried by the next task
                     self._idle.append(self._start())
         child.close()
 
 
 class _Child:
-    """A process and the channel to it. One thread at a time has it compute; any may kill it."""
+    """Child process and its channel. One thread at a time runs a task in it; any thread may kill it."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                stdin=subprocess.PIPE,  # nothing is ever written to it: its end tells the child of ours
-                stdout=2,  # what libraries print is no message
+                stdin=subprocess.PIPE,  # never written to: its end of file tells the child that this process has ended
+                stdout=2,  # stderr: output of libraries is not a message
                 pass_fds=(theirs.fileno(),),
                 env=environment,
                 start_new_session=True,
@@ -204,17 +204,17 @@ class _Child:
         self._ready = False
         self.pid = self._process.pid
         self.usage = Usage(self.pid)
-        self.busy_at, self._seconds = time.monotonic(), 0.0  # when it last used the processor, and how much in all
-        self._ended_for: Outcome | None = None  # the outcome of a task that was ended from outside
-        self.cancelled = False  # by somebody
+        self.busy_at, self._seconds = time.monotonic(), 0.0  # time of the last processor use, and total processor time
+        self._ended_for: Outcome | None = None  # outcome of a task ended from outside
+        self.cancelled = False  # by a caller
         self.healthy = True
 
     def has_died(self) -> bool:
-        """Whether an idle child is no more: nothing but its end can come from one that is ready."""
+        """True if an idle child has died: a ready child sends nothing, so input can only be the end of file."""
         return self._ready and self._channel.poll()
 
     def compute(self, task: Task, listener: Listener, seconds: float) -> Outcome:
-        """Have a task computed, and pass on what comes of it."""
+        """Run a task and forward its rows and progress."""
         rows = _Rows(listener)
         try:
             if not self._ready:
@@ -242,33 +242,33 @@ class _Child:
         return outcome
 
     def look_at_time(self) -> None:
-        """Read the processor time of the process."""
+        """Update the processor time of the process."""
         with contextlib.suppress(psutil.Error):
             used = psutil.Process(self.pid).cpu_times()
             if used.user + used.system > self._seconds + _BUSY:
                 self._seconds, self.busy_at = used.user + used.system, time.monotonic()
 
     def kill(self) -> None:
-        """End the process and those that it has started."""
+        """Kill the process and all processes that it has started."""
         with self._killing:
             if self._process.returncode is None:
                 self._kill_group()
                 self._process.wait()
 
     def end_for_memory(self, limit: int) -> None:
-        """Kill it, since the workers take more memory than they may.
+        """Kill it because the workers exceed the memory limit.
 
         Args:
-            limit: bytes.
+            limit: memory limit, bytes.
         """
-        if self.usage.planned is None or self.usage.excess <= 0:  # an idle one, or others left it no room
+        if self.usage.planned is None or self.usage.excess <= 0:  # idle, or others left no memory
             self._ended_for = PutBack("memory is short")
         else:
             self._ended_for = Lost(_too_much(self.usage, limit), "memory-limit")
         self._kill_group()
 
     def close(self) -> None:
-        """Kill it, and let go of all that belongs to it."""
+        """Kill it and release its resources."""
         self.kill()
         self._channel.close()
         if self._process.stdin is not None:
@@ -279,7 +279,7 @@ class _Child:
             os.killpg(self.pid, signal.SIGKILL)
 
     def _listen(self, rows: _Rows, listener: Listener, deadline: float) -> Outcome | None:
-        """How the task ended; None where it has not in time."""
+        """Return the outcome of the task; None if it did not end before the deadline."""
         while (now := time.monotonic()) < deadline:
             if rows.due <= now:
                 rows.tell()
@@ -310,30 +310,30 @@ class _Child:
             raise _Gone from None
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
-        """The next message; None where there is none in time."""
+        """Return the next message; None if there is none in time."""
         try:
             return json.loads(self._channel.recv_bytes()) if self._channel.poll(seconds) else None
         except (EOFError, OSError):
             raise _Gone from None
 
     def _ended(self) -> tuple[int | None, str]:
-        """How a process ended that closed the channel: its status, if it has one, and in words."""
+        """Return how a process that closed the channel ended: its exit status, if any, and a description."""
         with self._killing:
             try:
                 status = self._process.wait(1.0)
             except subprocess.TimeoutExpired:
                 return None, "closed its channel"
-            self._kill_group()  # what it has started
+            self._kill_group()  # processes that it has started
         words = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return status, words
 
 
 class _Gone(Exception):
-    """There is nobody at the other end of the channel."""
+    """Raised if the other end of the channel is closed."""
 
 
 class _Rows:
-    """Rows that the listener has not been told of yet: at once, or a fifth of a second after the ones before."""
+    """Buffer of rows for the listener, flushed at once or 0.2 s after the last flush."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener, self._last = listener, -math.inf

@@ -1,4 +1,4 @@
-"""Resident memory of worker processes, and which of them has to end where together they take more than they may."""
+"""Resident memory of worker processes, and the choice of the one to end if they exceed their limit."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import psutil
 
-WORKER_BYTES = 350 * 10**6  # of a worker with all that it imports, before it computes
-TOLERANCE = 1.2  # times the plan, before a task is held to be the cause
+WORKER_BYTES = 350 * 10**6  # of a worker after its imports, before it computes
+TOLERANCE = 1.2  # factor on the plan, beyond which a task counts as the cause
 
 
 @dataclass
 class Usage:
-    """What one worker takes.
+    """Memory use of one worker.
 
     Attributes:
-        pid: of its process.
-        planned: peak bytes of its task; None while it has none.
-        at_start: resident bytes when the task began.
-        resident: resident bytes as of the last look.
+        pid: process id.
+        planned: planned peak bytes of its task; None if idle.
+        at_start: resident bytes at the start of the task.
+        resident: resident bytes at the last reading.
     """
 
     pid: int
@@ -28,16 +28,16 @@ class Usage:
     resident: int = 0
 
     def begin(self, planned: int) -> None:
-        """Begin a task.
+        """Start a task.
 
         Args:
-            planned: its peak, bytes.
+            planned: planned peak, bytes.
         """
         self.look()
         self.planned, self.at_start = planned, self.resident
 
     def look(self) -> None:
-        """Read the resident memory of the process; 0 if it has ended."""
+        """Update the resident memory of the process; 0 if it has ended."""
         try:
             self.resident = psutil.Process(self.pid).memory_info().rss
         except psutil.Error:
@@ -45,27 +45,27 @@ class Usage:
 
     @property
     def taken(self) -> int:
-        """Bytes beside those at the task's beginning."""
+        """Resident bytes beyond those at the start of the task."""
         return self.resident - self.at_start
 
     @property
     def excess(self) -> float:
-        """Bytes beyond what the task was planned to take, with some tolerance; of an idle worker beyond a new one's."""
+        """Bytes beyond the task's plan, with some tolerance; for an idle worker, beyond a new worker's."""
         if self.planned is None:
             return self.resident - TOLERANCE * WORKER_BYTES
         return self.taken - TOLERANCE * self.planned
 
 
 def to_be_ended(usages: Iterable[Usage], limit: int) -> Usage | None:
-    """The worker that has to end so that the others have room.
+    """Choose the worker to end so that the others have memory.
 
     Args:
-        usages: of all workers.
-        limit: bytes that they may take together.
+        usages: usage of all workers.
+        limit: bytes of all workers together.
 
     Returns:
-        None while they take less. Else an idle one that keeps what it does not need; or the one that takes most beyond
-        its plan, even if that is nothing.
+        None while they take less than the limit. Else an idle worker that retains memory it does not need, or the one
+        that exceeds its plan most, even if by nothing.
     """
     usages = list(usages)
     for usage in usages:
