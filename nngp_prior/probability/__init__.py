@@ -1,4 +1,4 @@
-"""log P of a labelling from a kernel matrix: sees K and labels only."""
+"""log P of a labelling, from a kernel matrix and labels only."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def log_probability(
     start: Start | None = None,
     **options: Unpack[EstimatorOptions],
 ) -> Estimate:
-    r"""log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
+    r"""Estimate log P of one labelling: log Pr[y_i f_i > 0 for all i], f ~ N(0, K), in nats.
 
     With ``classes=C`` it is log Pr[f^{y_i}_i > f^c_i for all i and c ≠ y_i], f^0 … f^{C-1} ~ N(0, K) independent.
 
@@ -86,19 +86,19 @@ def log_probability(
             bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most of its error corrected, no error
             statement), ``laplace`` (fast, needs noise, no error statement), ``bernstein-yue`` (a lower bound without
             randomness), ``closed-form``, ``sampling``. All but ``laplace`` and ``closed-form`` take ``classes``.
-        seed: of all random numbers; the same seed gives the same value on the same machine.
-        progress: True to show it, or a callback, called with the expected cost and with ``Progress`` events.
-        start: sites for EP to begin with, from :func:`ep_start`; ``ep``, ``ep2`` and ``smc`` take it.
+        seed: random seed; the same seed gives the same value on the same machine.
+        progress: True to show progress, or a callback, called with the expected cost and with ``Progress`` events.
+        start: initial sites for EP, from :func:`ep_start`; for ``ep``, ``ep2`` and ``smc``.
         **options: fields of a named method's specification, such as
-            ``particles``, ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then of
+            ``particles``, ``replicates``, ``target_stderr``, ``classes``, ``noise_variance`` (the estimate is then for
             K + vI) and ``jitter`` (relative to the mean diagonal).
 
     Returns:
-        the estimate; -inf with status ``impossible`` where tied inputs have contradictory labels.
+        the estimate; -inf with status ``impossible`` if tied inputs have contradictory labels.
 
     Raises:
-        InvalidInput: K, labels or an option cannot be used.
-        ResourceLimit: n is too large for the memory.
+        InvalidInput: if K, labels or an option are invalid.
+        ResourceLimit: if n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
     with _progress.shown(progress, "log P") as tell:
@@ -140,26 +140,26 @@ def log_probabilities(
     start: Start | None = None,
     **options: Unpack[EstimatorOptions],
 ) -> list[Estimate] | Iterator[tuple[int, Estimate]]:
-    """log P of many labellings of the same inputs; the kernel is checked and factored once.
+    """Estimate log P of many labellings of the same inputs; the kernel is checked and factored once.
 
     Args:
         K: (n, n) covariance matrix.
-        Y: (L, n) labels, one labelling a row; all are checked before the first is computed.
+        Y: (L, n) labels, one labelling per row; all are checked before the first is computed.
         method: as for :func:`log_probability`.
-        seed: as there; each labelling's own random numbers follow from it and the labels, so that a labelling has
-            the same value in any batch.
-        progress: as there.
-        as_completed: give pairs (row, estimate) as they finish, instead of a list at the end.
-        start: as there, for all labellings.
-        **options: as there.
+        seed: random seed; the random numbers of a labelling derive from the seed and its labels, so that it has the
+            same value in any batch.
+        progress: as for :func:`log_probability`.
+        as_completed: yield pairs (row, estimate) as they finish, instead of returning a list at the end.
+        start: as for :func:`log_probability`, for all labellings.
+        **options: as for :func:`log_probability`.
 
     Returns:
         a list in the order of Y, or an iterator of pairs.
 
     Raises:
-        InvalidLabels: Y is one labelling, not a list of them.
-        InvalidInput: K, a labelling or an option cannot be used.
-        ResourceLimit: n is too large for the memory.
+        InvalidLabels: if Y is a single labelling, not a list of them.
+        InvalidInput: if K, a labelling or an option is invalid.
+        ResourceLimit: if n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
     kernel = prepare(K, estimator)
@@ -178,7 +178,7 @@ def _told(
     progress: ProgressOption,
     start: Start | None,
 ) -> Iterator[tuple[int, Estimate]]:
-    """As :func:`compute_all`, with a display that lasts as long as the iterator."""
+    """:func:`compute_all` with a progress display that lasts as long as the iterator."""
     with _progress.shown(progress, f"log P of {number_of(len(rows), 'labelling')}", rows=True) as tell:
         yield from compute_all(kernel, rows, estimator, seed, tell, start)
 
@@ -191,18 +191,18 @@ def compute_all(
     progress: ProgressCallback,
     start: Start | None = None,
 ) -> Iterator[tuple[int, Estimate]]:
-    """Many labellings on a prepared kernel: small ones side by side, one a core, others one after another on all cores.
+    """Estimate many labellings on a factored kernel: small ones in parallel, one per core, others in sequence.
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        rows: labels, as :func:`nngp_prior.schemas.specs.labels.check_labels` gives them.
-        estimator: the parameters.
-        seed: of all random numbers.
+        rows: labels, as returned by :func:`nngp_prior.schemas.specs.labels.check_labels`.
+        estimator: specification of the estimator.
+        seed: random seed.
         progress: called with ``Progress`` events.
-        start: sites for EP to begin with.
+        start: initial sites for EP.
 
     Yields:
-        place and estimate, as they finish.
+        index and estimate, as they finish.
     """
     side_by_side = constraints(kernel.n, estimator) <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
     tell = _progress.ignore if side_by_side else _progress.without_cost(progress)
@@ -226,22 +226,22 @@ def compute(
     start: Start | None = None,
     keep: Callable[[Start], None] | None = None,
 ) -> Estimate:
-    """log P of one labelling on a prepared kernel.
+    """Estimate log P of one labelling on a factored kernel.
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
         labels: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
-        estimator: the parameters.
-        seed: of all random numbers.
+        estimator: specification of the estimator.
+        seed: random seed.
         progress: called with ``Progress`` events.
-        start: sites for EP to begin with.
-        keep: given the sites that EP ended at, a start for other runs, unless they are no numbers.
+        start: initial sites for EP.
+        keep: called with EP's final sites, a start for other runs, unless they are NaN.
 
     Returns:
         the estimate.
 
     Raises:
-        InvalidInput: labels, seed or start cannot be used.
+        InvalidInput: if labels, seed or start are invalid.
     """
     if not isinstance(seed, int | np.integer):
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
@@ -271,7 +271,7 @@ def compute(
             evidence=Exact(log_p=-np.inf),
             diagonal_shift=kernel.diagonal_shift,
         )
-    if classes is not None and kernel.m == 1 and isinstance(estimator, SMC):  # no class is before another
+    if classes is not None and kernel.m == 1 and isinstance(estimator, SMC):  # all classes are equally likely
         return Estimate(
             value=-math.log(classes),
             stderr=0.0,
@@ -312,20 +312,20 @@ def compute(
 def estimate_cost(
     n: int, method: str | Estimator = "smc", labellings: int = 1, **options: Unpack[EstimatorOptions]
 ) -> Cost:
-    """Memory and time of an estimate before it is started.
+    """Estimate the memory and time of an estimate without running it.
 
     Args:
         n: number of inputs.
         method: as for :func:`log_probability`.
-        labellings: how many on the same kernel.
-        **options: as there.
+        labellings: number of labellings on the same kernel.
+        **options: as for :func:`log_probability`.
 
     Returns:
-        bytes beside the kernel matrix, which decide whether the work is refused; seconds are right to a factor of
-        two on two cores of 2020s hardware that nothing else uses.
+        bytes in addition to the kernel matrix, which decide whether the work is refused; seconds, correct to a factor
+        of two on two otherwise idle cores of 2020s hardware.
 
     Raises:
-        InvalidInput: n is no positive integer, or an option cannot be used.
+        InvalidInput: if n is not a positive integer, or an option is invalid.
     """
     if not isinstance(n, int) or n < 1:
         raise InvalidInput("n", f"got {n!r}", "Pass a positive integer.")

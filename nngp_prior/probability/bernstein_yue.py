@@ -1,4 +1,4 @@
-r"""Bernstein and Yue's estimate of an orthant probability, and their bound without randomness.
+r"""Bernstein and Yue's estimate of an orthant probability, and their deterministic bound.
 
 With g = √α u the orthant integral becomes a mean over u, a vector of independent half-normal variables
 (arXiv 2103.01045, 2021):
@@ -16,7 +16,7 @@ at α = n/a:
 .. math:: \log P \ge -n \log 2 - ½ \log|K'| - \frac n2 \log\frac an .
 
 C0 is unbiased for P and nearly useless for large n: along a direction e of the orthant the weights have a tail of
-index k = 1 - α eᵀ K'⁻¹ e, close to 1 where K' has a large eigenvalue, and from k = ½ on their variance is infinite.
+index k = 1 - α eᵀ K'⁻¹ e, close to 1 if K' has a large eigenvalue, and for k ≥ ½ their variance is infinite.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from nngp_prior.schemas.specs.estimator import BernsteinYue
 
 _CHUNK_BYTES = 2**26
 _REPLICATES = 256  # many small ones make the lower bound tight
-_PARETO_K_TRUSTED = 0.5  # above, the variance is infinite
+_PARETO_K_TRUSTED = 0.5  # above this the variance is infinite
 _LARGEST_SHARE_TRUSTED = 0.06
 _FEWEST_EFFECTIVE_DRAWS = 100
 
@@ -49,17 +49,17 @@ _FEWEST_EFFECTIVE_DRAWS = 100
 def estimate_bernstein_yue(
     kernel: FactoredKernel, labels: np.ndarray, parameters: BernsteinYue, seed: int, progress: ProgressCallback
 ) -> Estimate:
-    """C0 with its spread over replicates, and the bounds; those hold whatever the draws, up to rounding.
+    """Estimate by C0 with its spread over replicates; the bounds hold for any draws, up to rounding.
 
-    Everything is of the correlations of the distinct inputs: P is the same, the bounds depend on the scale of each
-    input, and a unit diagonal is the natural choice.
+    All quantities are those of the correlations of the distinct inputs: P is the same, the bounds depend on the scale
+    of each input, and a unit diagonal is the natural choice.
 
     Returns:
-        an estimate whose ``lower_bound`` is the best of the certain bound and the replicates'; ``diagnostics`` hold
+        an estimate whose ``lower_bound`` is the larger of the certain bound and the replicates'; ``diagnostics`` hold
         ``c1`` (their -C1) and ``c1_optimal_scale`` (with the best α) as lower bounds on log P, in nats.
 
     Raises:
-        InvalidKernel: K is singular.
+        InvalidKernel: if K is singular.
     """
     began = time.perf_counter()
     if kernel.rank < kernel.m:
@@ -73,7 +73,7 @@ def estimate_bernstein_yue(
     alpha = math.exp(log_determinant / kernel.m)
     certain = jensen_bound(kernel.m, log_determinant, a, kernel.m / a)
     weights = _draw(kernel.L, labels, alpha, parameters.draws, seed, progress)
-    # Their prefactor is 2⁻ⁿ: with this α the determinant is gone.
+    # The prefactor is 2⁻ⁿ: with this α the determinant cancels.
     evidence = Replicates(
         log_estimates=tuple((weights.log_sums - np.log(weights.counts) - kernel.m * math.log(2)).tolist()),
         certain=certain,
@@ -107,12 +107,12 @@ def estimate_bernstein_yue(
 
 
 def jensen_bound(n: int, log_determinant: float, a: float, alpha: float) -> float:
-    """The lower bound on log P for a given α, in nats: -n log 2 - ½ log |K'| + ½ n log α + ½ (n - α a)."""
+    """Return the lower bound on log P for a given α, in nats: -n log 2 - ½ log |K'| + ½ n log α + ½ (n - α a)."""
     return -n * math.log(2) - 0.5 * log_determinant + 0.5 * n * math.log(alpha) + 0.5 * (n - alpha * a)
 
 
 def _mean_quadratic_form(L: Float[np.ndarray, "m m"], labels: Float[np.ndarray, " m"]) -> float:
-    """a = E uᵀ K'⁻¹ u = (1 - 2/π) tr K'⁻¹ + (2/π) 1ᵀ K'⁻¹ 1, from the factor of C, K' = diag(y) C diag(y)."""
+    """Return a = E uᵀ K'⁻¹ u = (1 - 2/π) tr K'⁻¹ + (2/π) 1ᵀ K'⁻¹ 1 from the factor of C, K' = diag(y) C diag(y)."""
     (trtri,) = get_lapack_funcs(("trtri",), dtype=L.dtype)
     inverse, _ = trtri(L.copy(order="F"), lower=1, overwrite_c=1)
     (nrm2, trsv) = get_blas_funcs(("nrm2", "trsv"), dtype=L.dtype)
@@ -122,10 +122,10 @@ def _mean_quadratic_form(L: Float[np.ndarray, "m m"], labels: Float[np.ndarray, 
 
 
 class _Weights:
-    """Weights of draws as they come, of which no more is kept than their statistics need.
+    """Running statistics of the weights of draws; only what the statistics need is kept.
 
     Args:
-        draws: how many there will be.
+        draws: total number of draws.
     """
 
     def __init__(self, draws: int) -> None:
@@ -138,7 +138,7 @@ class _Weights:
         self._largest = np.empty(0)
 
     def add(self, log_weights: Float[np.ndarray, " some"]) -> None:
-        """Take the logarithms of the next ones."""
+        """Add the logarithms of the next weights."""
         first, self._done = self._done, self._done + len(log_weights)
         for part in range(*np.searchsorted(self._ends, [first, self._done - 1], side="right") + np.array([0, 1])):
             start = max(self._ends[part] - self.counts[part], first) - first
@@ -154,7 +154,7 @@ class _Weights:
         return math.exp(2 * float(logsumexp(self.log_sums)) - float(self._log_squares))
 
     def largest_share(self) -> float:
-        """As :func:`nngp_prior.probability.diagnostics.largest_share`: with the peak as the unit of weights."""
+        """As :func:`nngp_prior.probability.diagnostics.largest_share`, with weights in units of the largest."""
         peak = float(self._largest.max())
         mean = math.exp(float(logsumexp(self.log_sums)) - peak) / self._draws
         total = math.exp(float(self._log_squares) - 2 * peak) - self._draws * mean**2
@@ -169,7 +169,7 @@ def _draw(
     seed: int,
     progress: ProgressCallback,
 ) -> _Weights:
-    """Weights whose logarithms are ½ uᵀ (I - α K'⁻¹) u = ½ (|u|² - α |L⁻¹ diag(y) u|²) for half-normal u."""
+    """Draw weights with logarithms ½ uᵀ (I - α K'⁻¹) u = ½ (|u|² - α |L⁻¹ diag(y) u|²), u half-normal."""
     rng = generator(seed, "bernstein-yue")
     (trsm,) = get_blas_funcs(("trsm",), dtype=L.dtype)
     chunk = max(1, min(draws, _CHUNK_BYTES // (8 * len(L))))

@@ -1,4 +1,4 @@
-"""Whether a matrix is a kernel, with errors that name what is wrong."""
+"""Validation of kernel matrices."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from nngp_prior.numerics.covariance import remedy_for, rounding_of
 from nngp_prior.schemas.arrays import numeric_array
 
 _ASYMMETRY_ALLOWED = _EXCESS_ALLOWED = 1e-8  # of correlations in float64
-_SMALLEST_VARIANCE = 1e-290  # whose inverse and products with its like are still normal numbers
+_SMALLEST_VARIANCE = 1e-290  # its inverse and its square-sized products are still normal numbers
 _TILE = 512
 
 
 def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
-    """K as a square array of float64, or of float32 if it came in that; the same one where possible.
+    """Return K as a square float64 array, or float32 if given as such; without a copy if possible.
 
     Args:
         K: (n, n) real numbers.
 
     Returns:
-        the array; its content is not looked at.
+        the array; its entries are not checked.
 
     Raises:
-        InvalidKernel: not a square matrix of real numbers, or empty.
+        InvalidKernel: if K is not a square matrix of real numbers, or is empty.
     """
     try:
         K = numeric_array(K)
@@ -37,14 +37,14 @@ def as_matrix(K: ArrayLike) -> Float[np.ndarray, "n n"]:
 
 
 def check_entries(K: Float[np.ndarray, "n n"], diagonal_shift: float) -> None:
-    """Refuse a matrix that is no covariance on the face of it. One pass over K; positive definiteness is not tested.
+    """Refuse a matrix that is evidently not a covariance. One pass over K; positive definiteness is not tested.
 
     Args:
         K: a square matrix.
         diagonal_shift: number added to the diagonal before use.
 
     Raises:
-        InvalidKernel: not finite, not symmetric, or a variance that is not positive.
+        InvalidKernel: if K is not finite, not symmetric, or has a variance that is not positive.
     """
     n, diagonal, asymmetry = len(K), K.diagonal().astype(np.float64), _asymmetry_allowed(K)
     tiles = [slice(start, min(start + _TILE, n)) for start in range(0, n, _TILE)]
@@ -69,7 +69,7 @@ def _asymmetry_allowed(K: np.ndarray) -> float:
 
 
 def _refuse_tile(K: np.ndarray, rows: slice, columns: slice, deviation: np.ndarray) -> None:
-    """Raise the error that a tile and its mirror image deserve; the tile was looked at by a stricter rule."""
+    """Raise the error for a tile that differs from its mirror image; the caller's test was stricter."""
     for part in (K[rows, columns], K[columns, rows].T):
         if not np.isfinite(part).all():
             i, j = np.argwhere(~np.isfinite(part))[0]
@@ -92,10 +92,10 @@ def check_correlations(K: Float[np.ndarray, "n n"], scale: Float[np.ndarray, " n
 
     Args:
         K: a symmetric matrix.
-        scale: 1/standard deviation of each input, with what is added to the diagonal.
+        scale: 1/standard deviation of each input, including the diagonal shift.
 
     Raises:
-        InvalidKernel: names the pair.
+        InvalidKernel: if a correlation exceeds 1; the message names the pair.
     """
     rounding = rounding_of(K)
     for start in range(0, len(K), _TILE):

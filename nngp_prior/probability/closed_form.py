@@ -1,4 +1,4 @@
-r"""Orthant probabilities that have a closed form, or that of a one-dimensional integral."""
+r"""Orthant probabilities in closed form or as a one-dimensional integral."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from nngp_prior.schemas.results.estimate import Estimate, Exact
 from nngp_prior.schemas.specs.estimator import ClosedForm
 
 _STRUCTURE_TOLERANCE = 1e-10
-_NEGLIGIBLE = 60.0  # nats under the integrand's peak
-_CHUNK = 2**20  # values of log Φ at a time
+_NEGLIGIBLE = 60.0  # nats below the integrand's peak
+_CHUNK = 2**20  # values of log Φ per chunk
 
 
 @ESTIMATORS.register(ClosedForm)
 def estimate_closed_form(
     kernel: FactoredKernel, labels: np.ndarray, parameters: ClosedForm, seed: int, progress: ProgressCallback
 ) -> Estimate:
-    """Exact log P of up to three distinct inputs, or of any number with product correlation.
+    """Compute log P exactly for up to three distinct inputs, or for any number with product correlation.
 
     Returns:
         an estimate without error.
 
     Raises:
-        InvalidKernel: K has neither form.
+        InvalidKernel: if K has neither form.
     """
     del parameters, seed, progress
     began = time.perf_counter()
@@ -45,7 +45,7 @@ def estimate_closed_form(
     elif kernel.m == 3 and kernel.rank == 3:
         log_p = math.log(orthant_3(C))
     elif kernel.m == 3:
-        # Three lines through the origin of a plane: the orthant is an arc, or nothing.
+        # Three lines through the origin of a plane: the orthant is an arc, or empty.
         arc = (orthant_2(C[0, 1]) + orthant_2(C[0, 2]) + orthant_2(C[1, 2]) - 0.5) / 2
         log_p = math.log(arc) if arc > _STRUCTURE_TOLERANCE else -math.inf
     else:
@@ -70,15 +70,15 @@ def estimate_closed_form(
 
 
 def orthant_2(rho: float) -> float:
-    """Sheppard (1899): P = 1/4 + arcsin(ρ)/2π = arccos(-ρ)/2π, by the arctangent that keeps its digits near ρ = -1."""
+    """P = 1/4 + arcsin(ρ)/2π = arccos(-ρ)/2π (Sheppard 1899), by the arctangent that is accurate near ρ = -1."""
     return math.atan2(math.sqrt((1 - rho) * (1 + rho)), -rho) / (2 * math.pi)
 
 
 def orthant_3(C: Float[np.ndarray, "3 3"]) -> float:
     """P = 1/8 + Σ arcsin(ρ_ij)/4π, as a solid angle over 4π.
 
-    The orthant in whitened coordinates is a cone; Van Oosterom and Strackee's formula (1983) on its three edges keeps
-    digits that the sum of arcsines loses where P is small.
+    The orthant in whitened coordinates is a cone; Van Oosterom and Strackee's formula (1983) on its three edges avoids
+    the cancellation of the sum of arcsines for small P.
 
     Args:
         C: non-singular correlation matrix.
@@ -87,7 +87,7 @@ def orthant_3(C: Float[np.ndarray, "3 3"]) -> float:
         the probability that all three are positive.
     """
     L = np.linalg.cholesky(C)
-    # Edges: rows of L⁻ᵀ, up to length, each perpendicular to two of the three planes.
+    # Edges: rows of L⁻ᵀ, not normalised, each perpendicular to two of the three planes.
     edges = np.linalg.inv(L).T
     edges /= np.linalg.norm(edges, axis=1, keepdims=True)
     a, b, c = edges
@@ -97,7 +97,7 @@ def orthant_3(C: Float[np.ndarray, "3 3"]) -> float:
 
 
 def product_loadings(C: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " m"] | None:
-    """λ with C_ij = λ_i λ_j for all i ≠ j and |λ_i| < 1, or None if there is none."""
+    """Return λ with C_ij = λ_i λ_j for all i ≠ j and |λ_i| < 1, or None if there is none."""
     m = len(C)
     i = j = 0
     largest = -1.0
@@ -108,7 +108,7 @@ def product_loadings(C: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " m"] | N
             i, j, largest = rows.start + int(first), int(second), float(off_diagonal.max())
     if largest <= _STRUCTURE_TOLERANCE:
         return np.zeros(m)
-    # The third of the triple λ_i² = C_ij C_ik / C_jk: the one with the largest products.
+    # Third element of the triple λ_i² = C_ij C_ik / C_jk: the one with the largest products.
     strength = np.minimum(np.abs(C[i]), np.abs(C[j]))
     strength[[i, j]] = 0.0
     k = int(np.argmax(strength))
@@ -131,7 +131,7 @@ def product_loadings(C: Float[np.ndarray, "m m"]) -> Float[np.ndarray, " m"] | N
 
 
 def _off_diagonal(C: Float[np.ndarray, "m m"]) -> Iterator[tuple[slice, Float[np.ndarray, "rows m"]]]:
-    """Blocks of rows, with zeros for the diagonal."""
+    """Yield blocks of rows, with zeros on the diagonal."""
     for rows in row_blocks(len(C)):
         block = C[:, rows].T.copy()  # C is symmetric and in Fortran order
         own = np.arange(len(block))
@@ -140,18 +140,18 @@ def _off_diagonal(C: Float[np.ndarray, "m m"]) -> Iterator[tuple[slice, Float[np
 
 
 def log_orthant_product(loadings: Float[np.ndarray, " m"]) -> float:
-    r"""log P for product correlation (Curnow and Dunnett 1962), in nats.
+    r"""Return log P for product correlation (Curnow and Dunnett 1962), in nats.
 
     .. math:: P = \int φ(x) \prod_i Φ\Big(\frac{λ_i x}{\sqrt{1 - λ_i^2}}\Big) dx
 
-    The integrand is log-concave, so that the trapezoidal rule on the interval where it matters converges faster than
-    any power.
+    The integrand is log-concave, so that the trapezoidal rule on the interval where it is not negligible converges
+    faster than any power.
 
     Args:
         loadings: λ, |λ_i| < 1.
 
     Returns:
-        log P, to about 1e-13 relative.
+        log P, to a relative error of about 1e-13.
     """
     slopes, multiplicity = np.unique(loadings / np.sqrt((1 - loadings) * (1 + loadings)), return_counts=True)
 

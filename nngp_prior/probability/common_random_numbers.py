@@ -1,9 +1,9 @@
-r"""Labellings of which one continues the other, with common random numbers: P(T | S) = P(S ∪ T)/P(S).
+r"""Estimates of nested labellings with common random numbers: P(T | S) = P(S ∪ T)/P(S).
 
 Both probabilities are estimated as :mod:`nngp_prior.probability.smc` does, each with the sites that EP finds for its
-own labels, and with the inputs of S visited first. Replicate r of the one and replicate r of the other draw from the
-same scrambled Sobol points, in the same shares of the mixture: a trajectory that meets S by luck does so in both, and
-that part of the error cancels in the ratio. Its standard error is the jackknife's over the pairs,
+own labels, and with the inputs of S visited first. Replicate r of either labelling draws from the same scrambled Sobol
+points, in the same shares of the mixture: a trajectory that meets S by chance does so in both, and that part of the
+error cancels in the ratio. Its standard error is the jackknife's over the pairs,
 
 .. math:: θ_{(r)} = \log \sum_{q \ne r} Ẑ_q^{S ∪ T} - \log \sum_{q \ne r} Ẑ_q^S, \qquad
     \text{s.e.}^2 = \frac{R - 1}{R} \sum_r (θ_{(r)} - \bar θ)^2 .
@@ -37,12 +37,12 @@ class LabellingRun:
 
     Attributes:
         log_estimates: log Ẑ_r, unbiased for P, nats.
-        log_weights: of each particle; a replicate's estimate is the mean of its weights.
-        epsilon: the particles, if they were to be kept: f = L ε.
-        shares: of the mixture.
-        status: what the weights say of the error bar.
-        message: what to try.
-        diagnostics: EP's figures and those of the weights.
+        log_weights: log weight of each particle; a replicate's estimate is the mean of its weights.
+        epsilon: the particles if kept, else None: f = L ε.
+        shares: shares of the mixture.
+        status: status of the error bar, judged by the weights.
+        message: suggested remedy.
+        diagnostics: diagnostics of EP and of the weights.
     """
 
     log_estimates: Float[np.ndarray, " replicates"]
@@ -59,11 +59,11 @@ class LabellingRun:
         return Replicates(log_estimates=tuple(self.log_estimates.tolist()))
 
     def estimate(self, kernel: FactoredKernel, seconds: float) -> Estimate:
-        """The estimate of log P, as :func:`nngp_prior.log_probability` gives it.
+        """Return the estimate of log P, as :func:`nngp_prior.log_probability` does.
 
         Args:
-            kernel: of the run.
-            seconds: that it took.
+            kernel: kernel of the run.
+            seconds: time the run took.
 
         Returns:
             the estimate, with error bar and bound.
@@ -84,17 +84,17 @@ class LabellingRun:
 
 
 def labels_kept(kernel: FactoredKernel, labels: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
-    """The labels of the inputs kept, of a labelling that is possible.
+    """Return the labels of the inputs kept, for a possible labelling.
 
     Args:
-        kernel: a prepared kernel.
+        kernel: a factored kernel.
         labels: ±1 for all inputs.
 
     Returns:
-        those of the inputs kept, in the order of visits.
+        labels of the inputs kept, in the order of visits.
 
     Raises:
-        InvalidLabels: tied inputs have contradictory ones.
+        InvalidLabels: if tied inputs have contradictory labels.
     """
     y = kernel.reduce(labels)
     if y is None:
@@ -105,7 +105,7 @@ def labels_kept(kernel: FactoredKernel, labels: Float[np.ndarray, " n"]) -> Floa
 
 
 def seed_of(labels: Float[np.ndarray, " n"], seed: int) -> int:
-    """The seed of the runs that share random numbers, from the user's and the labels."""
+    """Derive the seed of runs that share random numbers from the user's seed and the labels."""
     return int(generator(seed, labels.astype(np.int8).tobytes()).integers(2**63))
 
 
@@ -119,17 +119,17 @@ def run_labelling(
     shares: Float[np.ndarray, " proposals"] | None = None,
     keep: bool = False,
 ) -> LabellingRun:
-    """EP, a pilot unless the shares are known, and as many replicates as ``parameters`` say.
+    """Run EP, a pilot if no shares are given, and the replicates of ``parameters``.
 
     Args:
-        kernel: a prepared kernel.
+        kernel: a factored kernel.
         labels: ±1 for the inputs kept, in the order of visits.
-        parameters: without a target for the standard error.
-        seed: runs with the same seed, shares and dimensions have the same random numbers.
-        dimensions: of the points; at least the rank of all kernels that shall share random numbers.
-        progress: told of each step.
-        shares: of the mixture; from a pilot when absent.
-        keep: the particles themselves.
+        parameters: specification of the estimator, without a target standard error.
+        seed: random seed; runs with the same seed, shares and dimensions have the same random numbers.
+        dimensions: dimension of the Sobol points; at least the rank of all kernels that share random numbers.
+        progress: progress callback.
+        shares: shares of the mixture; default: from a pilot.
+        keep: True to keep the particles.
 
     Returns:
         the replicates.
@@ -157,14 +157,14 @@ def run_labelling(
 def log_ratio(
     numerator: Float[np.ndarray, " replicates"], denominator: Float[np.ndarray, " replicates"]
 ) -> tuple[float, float]:
-    """log of the ratio of two means over the same replicates.
+    """Return the log of the ratio of two means over the same replicates.
 
     Args:
-        numerator: logarithms of estimates, some of them finite.
+        numerator: logarithms of estimates, at least one finite.
         denominator: likewise.
 
     Returns:
-        the logarithm, nats, and its jackknife standard error, infinite where one replicate carries it all.
+        the logarithm, nats, and its jackknife standard error; infinite if a single replicate dominates.
     """
     value = float(logsumexp(numerator) - logsumexp(denominator))
     logs = _logs_left_out(numerator) - _logs_left_out(denominator)
@@ -174,7 +174,7 @@ def log_ratio(
 
 
 def _logs_left_out(log_z: np.ndarray) -> np.ndarray:
-    """log Σ_{q ≠ r} Ẑ_q, but for a constant."""
+    """Return log Σ_{q ≠ r} Ẑ_q, up to a constant."""
     z = np.exp(log_z - log_z.max())
     with np.errstate(divide="ignore"):
         return np.log(np.maximum(z.sum() - z, 0.0))
@@ -183,14 +183,14 @@ def _logs_left_out(log_z: np.ndarray) -> np.ndarray:
 def ratios_of_means(
     numerator: Float[np.ndarray, "*shape replicates"], denominator: Float[np.ndarray, " replicates"]
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Ratios of means over the same replicates, with jackknife standard errors.
+    """Return ratios of means over the same replicates, with jackknife standard errors.
 
     Args:
         numerator: not negative.
-        denominator: not negative, some of them positive.
+        denominator: not negative, at least one positive.
 
     Returns:
-        ratios and standard errors, infinite where one replicate carries it all.
+        ratios and standard errors; a standard error is infinite if a single replicate dominates.
     """
     total = denominator.sum()
     rest = total - denominator
@@ -201,7 +201,7 @@ def ratios_of_means(
 
 
 def _jackknife(left_out: Float[np.ndarray, "*shape replicates"]) -> Float[np.ndarray, "*shape"]:
-    """Standard errors from the values that an estimate has without replicate r."""
+    """Return standard errors from the leave-one-out values of an estimate."""
     count = left_out.shape[-1]
     deviations = left_out - left_out.mean(axis=-1, keepdims=True)
     return np.asarray(np.sqrt((count - 1) / count * np.square(deviations).sum(axis=-1)))

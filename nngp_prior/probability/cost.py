@@ -1,4 +1,4 @@
-"""What an estimate needs of memory and time, and the refusal of what does not fit."""
+"""Memory and time of estimates, and refusal of those that exceed the free memory."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from nngp_prior.schemas.specs.estimator import (
 )
 
 _FIXED = 2**25  # buffers of BLAS, blocks of rows
-_COMPILER = 2**27  # JAX and what it has compiled
-COLUMNS = 1024  # particles side by side in one thread: enough for matrix products, few enough for the cache
-MOST_PARTICLES = 4096  # of a replicate, that a target standard error may ask for
+_COMPILER = 2**27  # JAX and its compiled code
+COLUMNS = 1024  # particles per thread at a time: enough for matrix products, few enough for the cache
+MOST_PARTICLES = 4096  # per replicate, with a target standard error
 _AHEAD = 256  # coordinates whose means are prepared together
-COLUMNS_ON_DEVICE = 8192  # particles side by side: the default's replicates at once
+COLUMNS_ON_DEVICE = 8192  # particles side by side: all of the default's replicates
 
 
 def backend_of(estimator: Estimator) -> str:
-    """The back end that the parameters ask for; estimators without EP know the host only."""
+    """Return the requested back end; estimators without EP run on the host only."""
     return estimator.backend if isinstance(estimator, EP | SMC) else "numpy"
 
 
 def constraints(n: int, estimator: Estimator) -> int:
-    """How many variables must be positive for a labelling of n inputs: one an input, or C - 1 with C classes."""
+    """Return the number of orthant constraints for n inputs: one per input, or C - 1 with C classes."""
     return n * ((classes_of(estimator) or 2) - 1)
 
 
 def memory_needed(n: int, estimator: Estimator, threads: int | None = None) -> int:
-    """Peak memory of one estimate on an n × n matrix, without the matrix itself.
+    """Return the peak memory of one estimate on an n × n matrix, without the matrix itself.
 
     Args:
         n: number of inputs.
-        estimator: what will be run.
-        threads: groups of particles side by side; default: one per core.
+        estimator: specification of the estimator.
+        threads: number of particle groups run in parallel; default: one per core.
 
     Returns:
-        bytes, of the device if the estimator's matrices are there.
+        bytes, on the device if the estimator's matrices are there.
     """
     threads = threads or cores()
     if more_than_two(estimator):
         m, others = constraints(n, estimator), (classes_of(estimator) or 2) - 1
-        # The kernel's factor, its correlations while those of the differences are made, and blocks of these.
+        # The kernel's factor, its correlations while those of the differences are computed, and blocks of these.
         return 16 * n * n + 32 * others * (m + others) + _needed(m, estimator, threads)
     return _needed(n, estimator, threads)
 
 
 def _needed(n: int, estimator: Estimator, threads: int) -> int:
-    """The same for n constraints whose covariance is given."""
+    """As :func:`memory_needed`, for n constraints with given covariance."""
     if on_device(backend_of(estimator)):
         return _needed_on_device(n, estimator)
     match estimator:
@@ -74,24 +74,24 @@ def _needed(n: int, estimator: Estimator, threads: int) -> int:
             return 24 * n * n + _FIXED
         case ClosedForm():
             return 24 * n * n + _FIXED
-        case _:  # draws come in chunks
+        case _:  # draws are made in chunks
             return 24 * n * n + 3 * 2**26 + _FIXED
 
 
 def _of_particles(n: int, estimator: SMC | GHK, proposals: int, threads: int) -> int:
-    """Bytes of all particles: those side by side, and what is kept of each."""
+    """Bytes of all particles: those processed side by side, and the data kept per particle."""
     particles, replicates = estimator.particles, estimator.replicates
     if isinstance(estimator, SMC) and estimator.target_stderr is not None:
-        # The target may ask for as many as this.
+        # Upper bounds for a target standard error.
         particles, replicates = max(particles, MOST_PARTICLES), max(estimator.max_replicates, replicates)
     # Uniform numbers and whitened variables; means of the coordinates ahead; a block, and its copies for compiled code.
     column = 8 * n * (1 + proposals) + 8 * proposals * min(n, _AHEAD) + 4000 + 1500 * proposals
-    kept = 80 + 10 * proposals  # weights and densities, and copies while they are judged
+    kept = 80 + 10 * proposals  # weights and densities, and their copies for the diagnostics
     return threads * max(COLUMNS, particles) * column + particles * replicates * kept
 
 
 def _needed_on_device(n: int, estimator: Estimator) -> int:
-    """As :mod:`nngp_prior.numerics.device` says, with the copies of operands."""
+    """Device memory as in :mod:`nngp_prior.numerics.device`, with the copies of operands."""
     match estimator:
         case SMC():
             return 22 * n * n + _columns(estimator) * n * 16 + 2**28
@@ -100,11 +100,11 @@ def _needed_on_device(n: int, estimator: Estimator) -> int:
 
 
 def _needed_beside_device(n: int, estimator: Estimator) -> int:
-    """Bytes of the host while matrices are on a device: uniform numbers and rows of K; for ``ep2`` the factor."""
-    if more_than_two(estimator):  # whose matrices are made on the host
+    """Host bytes while matrices are on a device: uniform numbers and rows of K; for ``ep2`` the factor."""
+    if more_than_two(estimator):  # the matrices are computed on the host
         made = constraints(n, estimator)
         return 16 * n * n + 20 * made * made + (_columns(estimator) * made * 16 if isinstance(estimator, SMC) else 0)
-    # A singular kernel, which nobody can tell before, is factored on the host and needs two matrices more.
+    # A singular kernel, which cannot be detected beforehand, is factored on the host and needs two more matrices.
     match estimator:
         case SMC():
             return _columns(estimator) * n * 16 + _FIXED
@@ -113,7 +113,7 @@ def _needed_beside_device(n: int, estimator: Estimator) -> int:
 
 
 def _columns(estimator: SMC) -> int:
-    """Particles side by side on a device."""
+    """Number of particles side by side on a device."""
     return max(min(COLUMNS_ON_DEVICE, estimator.particles * estimator.max_replicates), estimator.particles)
 
 
@@ -121,12 +121,12 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
     """Refuse work that does not fit before it starts.
 
     Args:
-        n: the number of inputs.
-        estimator: what will be run.
-        with_kernel: whether the matrix itself is still to be made.
+        n: number of inputs.
+        estimator: specification of the estimator.
+        with_kernel: True if the matrix itself is still to be computed.
 
     Raises:
-        ResourceLimit: names the largest n that would fit.
+        ResourceLimit: if the memory does not suffice; the message names the largest n that would fit.
     """
     kernel = with_kernel * 8
     free = psutil.virtual_memory().available
@@ -139,14 +139,14 @@ def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> N
 
 
 def require_memory_for_double(n: int, m: int) -> None:
-    """Refuse ``smc`` with float64 proposals, which only a nearly singular kernel turns out to need.
+    """Refuse ``smc`` with float64 proposals, which only nearly singular kernels need, if they do not fit.
 
     Args:
-        n: the number of inputs.
-        m: the number of constraints, whose factor is there already.
+        n: number of inputs.
+        m: number of constraints, whose factor is already in memory.
 
     Raises:
-        ResourceLimit: two more matrices do not fit.
+        ResourceLimit: if two more matrices do not fit.
     """
     free = psutil.virtual_memory().available
     if 16 * m * m > free:
@@ -172,7 +172,7 @@ def _refuse_beyond(free: int, n: int, estimator: Estimator, needed: Callable[[in
 
 
 def _free_on_device() -> int | None:
-    """Bytes that JAX may still take on its device; None where that is the processor, whose memory is the host's."""
+    """Bytes that JAX may still allocate on its device; None if that is the processor, whose memory is the host's."""
     import jax
 
     statistics = jax.local_devices()[0].memory_stats()
@@ -180,12 +180,12 @@ def _free_on_device() -> int | None:
 
 
 def seconds_needed(n: int, estimator: Estimator) -> float:
-    """Operations over the rates that two cores reached in the benchmark; infinite rather than an overflow."""
+    """Operations divided by the rates measured on two cores; infinite instead of an overflow."""
     return _seconds(float(min(constraints(n, estimator), 10**100)), estimator)
 
 
 def _seconds(n: float, estimator: Estimator) -> float:
-    """The same for n constraints."""
+    """As :func:`seconds_needed`, for n constraints."""
     match estimator:
         case SMC():
             particles = estimator.particles * (estimator.replicates + 8)

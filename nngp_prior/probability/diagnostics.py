@@ -1,4 +1,4 @@
-"""How far weights can be trusted."""
+"""Diagnostics of importance weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SMALLEST_TAIL = 20
 
 
 def effective_sample_size(log_weights: Float[np.ndarray, " *shape"]) -> float:
-    """Kish's (Σw)²/Σw², between 0 (all weights zero) and the number of weights."""
+    """Return Kish's (Σw)²/Σw², between 0 (all weights zero) and the number of weights."""
     flat = log_weights.ravel()
     if np.all(np.isneginf(flat)):
         return 0.0
@@ -20,7 +20,7 @@ def effective_sample_size(log_weights: Float[np.ndarray, " *shape"]) -> float:
 
 
 def largest_share(log_weights: Float[np.ndarray, " *shape"]) -> float:
-    """The largest weight's part of the variance estimate, the sum of squared deviations from the mean weight."""
+    """Return the largest weight's share of the sum of squared deviations from the mean weight."""
     peak = log_weights.max()
     if np.isneginf(peak):
         return 0.0
@@ -31,11 +31,11 @@ def largest_share(log_weights: Float[np.ndarray, " *shape"]) -> float:
 
 
 def largest_for_pareto(log_weights: Float[np.ndarray, " some"], count: int) -> Float[np.ndarray, " fewer"]:
-    """Those that :func:`pareto_k` looks at.
+    """Return the weights that :func:`pareto_k` uses.
 
     Args:
         log_weights: logarithms of weights.
-        count: how many there are in all.
+        count: total number of weights.
 
     Returns:
         the largest ones, in any order.
@@ -57,11 +57,10 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"], count: int | None = None
 
     Args:
         log_weights: logarithms of the weights, in any shape.
-        count: how many there are, if only :func:`largest_for_pareto` of them are given.
+        count: total number of weights, if only :func:`largest_for_pareto` of them are given.
 
     Returns:
-        k̂ (infinite where weights are hundreds of nats apart), or None where the tail is too small to tell (fewer than
-        20 distinct weights in it).
+        k̂ (infinite if weights are hundreds of nats apart), or None if the tail has fewer than 20 distinct weights.
     """
     flat = np.sort(log_weights.ravel())
     size = _tail(count or len(flat))
@@ -71,7 +70,7 @@ def pareto_k(log_weights: Float[np.ndarray, " *shape"], count: int | None = None
     x = np.exp(flat[-size:] - flat[-1]) - np.exp(threshold - flat[-1])  # exceedances, in units of the largest weight
     x = x[x > 0]
     n = len(x)
-    if n < _SMALLEST_TAIL:  # all alike, or so far apart that they underflow beside the largest
+    if n < _SMALLEST_TAIL:  # all equal, or so far apart that they underflow relative to the largest
         return math.inf if np.sum(flat[-size:] > threshold) >= _SMALLEST_TAIL else None
     x = x / x[-1]
     candidates = 30 + int(math.sqrt(n))

@@ -34,20 +34,20 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import EP, SMC, more_than_two
 
 _TINY = float(np.finfo(np.float32).tiny)
-# For smc, of means in standard deviations, as a root mean square. Up to so many constraints sweeps cost little beside
-# the particles; at n = 4,000 a sweep is a fifth of an estimate and a third one gains nothing.
+# For smc: root mean square change of means, in standard deviations. Up to this many constraints sweeps are cheap
+# compared with the particles; at n = 4,000 a sweep is a fifth of an estimate and a third one gains nothing.
 _FEW_CONSTRAINTS = 2000
 _FIRST_STOP, _FIRST_STOP_OF_MANY = 0.2, 0.5
 _EXPECTED_CHANGE = 0.1
-# Where the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
+# If the float32 sweeps' means differ from those of the sites in float64 by more, float32 was not enough.
 _DRIFT_ALLOWED = 0.02
-# Below this conditional variance of the prior, Σ in float32 is not factored after the sweeps have rounded it.
+# Below this conditional variance of the prior, the float32 Σ is not factored after the sweeps have rounded it.
 SWEPT_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Gaussian factors exp(-½ s g² + ν g), one an input."""
+    """Gaussian factors exp(-½ s g² + ν g), one per input."""
 
     precision: Float[np.ndarray, " m"]
     shift: Float[np.ndarray, " m"]
@@ -55,18 +55,18 @@ class Sites:
 
 @dataclass(frozen=True)
 class EPResult:
-    """Sites at the end of EP, and the Gaussian they make of the prior, in float64.
+    """EP's final sites, and the resulting Gaussian posterior in float64.
 
     Attributes:
         sites: s and ν.
-        L: lower trapezoidal factor of diag(y) Σ diag(y), as the prepared kernel's is of the correlations.
+        L: lower trapezoidal factor of diag(y) Σ diag(y), as the factored kernel's is of the correlations.
         mean: μ.
         log_z: EP's approximation of log P, as exact as ``L`` is.
-        sweeps: how many were made.
-        converged: whether the last one changed less than the tolerance, and rounding did not spoil the sweeps.
-        change: what the last one changed, in standard deviations.
-        drift: how far the sweeps' means are from those that their sites have, in standard deviations.
-        precision: the floating point type of the sweeps that counted.
+        sweeps: number of sweeps.
+        converged: True if the last sweep changed less than the tolerance and rounding did not spoil the sweeps.
+        change: change made by the last sweep, in standard deviations.
+        drift: difference between the sweeps' means and those implied by the sites, in standard deviations.
+        precision: floating point type of the final sweeps.
     """
 
     sites: Sites
@@ -88,21 +88,21 @@ def expectation_propagation(
     dtype: type[np.floating] = np.float64,
     start: Sites | None = None,
 ) -> EPResult:
-    """Run EP until it converges or ``max_sweeps`` are made.
+    """Run EP until it converges or ``max_sweeps`` is reached.
 
-    Where float32 turns out not to be enough it is run in float64, and where rounding spoils even those sweeps, in
-    float64 with Σ made anew before each.
+    If float32 is not accurate enough, EP is rerun in float64; if rounding spoils those sweeps too, in float64 with Σ
+    recomputed before each.
 
     Args:
-        kernel: a prepared kernel.
+        kernel: a factored kernel.
         labels: ±1 for the inputs kept, in the order of visits.
-        parameters: precision, tolerance and the largest number of sweeps.
-        progress: told of each sweep.
-        dtype: of the Gaussian that the sites make of the prior.
-        start: sites to begin with, for the inputs kept, instead of none.
+        parameters: precision, tolerance and maximum number of sweeps.
+        progress: progress callback.
+        dtype: dtype of the Gaussian posterior that the sites imply.
+        start: initial sites, for the inputs kept; default: none.
 
     Returns:
-        the sites and what follows from them; ``log_z`` is NaN only if float64 failed too.
+        the sites and the results derived from them; ``log_z`` is NaN only if float64 failed too.
     """
     result = None
     algebra = kernel.algebra
@@ -133,14 +133,14 @@ def expectation_propagation(
 
 
 def stop_below(parameters: EP | SMC, constraints: int) -> float:
-    """The tolerance of EP's sweeps: that of the parameters, or the default of their method.
+    """Return the tolerance of EP's sweeps: the specified one, or the default of the method.
 
     Args:
-        parameters: of the estimate.
-        constraints: how many there are.
+        parameters: specification of the estimator.
+        constraints: number of constraints.
 
     Returns:
-        the change of marginals under which sweeps end.
+        the change of marginals below which sweeps end.
     """
     if parameters.tolerance is not None:
         return parameters.tolerance
@@ -148,7 +148,7 @@ def stop_below(parameters: EP | SMC, constraints: int) -> float:
 
 
 def _begin(kernel: FactoredKernel, labels: np.ndarray, dtype: type[np.floating], sites: Sites | None) -> Sweeps:
-    """The state before a sweep, where the kernel's matrices are: that of the sites, or of none."""
+    """Return the initial state, on the device of the kernel's matrices: that of the sites, or without sites."""
     algebra = kernel.algebra
     if sites is None:
         Sigma = kernel.signed_correlation(labels, dtype)
@@ -167,9 +167,9 @@ def _begin(kernel: FactoredKernel, labels: np.ndarray, dtype: type[np.floating],
 def _factor_of_swept(
     Sigma: Float[np.ndarray, "m m"], kernel: FactoredKernel, labels: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m m"] | None, float]:
-    """The factor that :func:`posterior_factor` would give, from the Σ that the sweeps have left; that is overwritten.
+    """Return the factor of :func:`posterior_factor` from the Σ of the sweeps, which is overwritten.
 
-    A third of the work, but in the precision of the sweeps and only where Σ is far from singular.
+    A third of the work, but in the precision of the sweeps and only if Σ is far from singular.
 
     Returns:
         factor and log |B| = log |K'| - log |Σ|, or None.
@@ -188,12 +188,12 @@ def _factor_of_swept(
 def log_normaliser(
     variance: Float[np.ndarray, " m"], mean: Float[np.ndarray, " m"], log_determinant: float, sites: Sites
 ) -> float:
-    r"""EP's log Z for given sites, in nats.
+    r"""Return EP's log Z for given sites, in nats.
 
     .. math:: \sum_i \log Φ(z_i) + ½ \sum_i \log(1 + s_i/τ₋_i)
         - ½ \sum_i \Big[\frac{(ν₋_i + ν_i)^2}{τ₋_i + s_i} - \frac{ν₋_i^2}{τ₋_i}\Big] - ½ \log|B| + ½ ν^T μ
 
-    It is stationary in the sites at a fixed point: an error of 1e-4 there is one of about 1e-8 here.
+    It is stationary in the sites at a fixed point: an error of 1e-4 in the sites changes it by about 1e-8.
 
     Args:
         variance: the diagonal of Σ.
@@ -224,14 +224,15 @@ def _sweep_until_converged(
     tolerance: float,
     progress: ProgressCallback,
 ) -> tuple[Sweeps, int, float]:
-    """Sweeps over all sites, with Σ and μ made anew from the sites before each one if ``rebuilt``.
+    """Sweep over all sites until convergence; if ``rebuilt``, Σ and μ are recomputed from the sites before each sweep.
 
-    For smc they end where the next sweep is expected to change little too, the change taken to be geometric. Where
-    correlations are negative the first sweeps change little and go far: P = 1/101! as the first differences of white
-    noise have it, has changes of 0.16, 0.15, 0.27, 0.22 and 0.0003, and log Z = -224, -319, -364, -368.33 and -368.33.
+    For smc the sweeps also end if the next one is expected to change little, assuming geometric convergence. With
+    negative correlations the first sweeps change little and yet are far from convergence: the first differences of
+    white noise, P = 1/101!, have changes of 0.16, 0.15, 0.27, 0.22 and 0.0003, and log Z = -224, -319, -364, -368.33
+    and -368.33.
 
     Returns:
-        the state, the number of sweeps, and what the last one changed, as the tolerance is defined.
+        the state, the number of sweeps, and the change of the last one, as the tolerance is defined.
     """
     state, change, expected, done = begin(start), math.inf, math.inf, 0
     most_expected = min(tolerance, _EXPECTED_CHANGE) if isinstance(parameters, SMC) else math.inf
@@ -264,7 +265,7 @@ def estimate_ep(
     start: Sites | None = None,
     on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
-    """EP's log Z as an estimate of log P. It has no error statement."""
+    """Return EP's log Z as an estimate of log P, without an error statement."""
     del seed
     began = time.perf_counter()
     result = expectation_propagation(kernel, labels, parameters, progress, start=start)
@@ -300,7 +301,7 @@ def estimate_ep(
 
 
 def ep_diagnostics(kernel: FactoredKernel, result: EPResult) -> dict[str, float | int | str]:
-    """What is worth knowing of an EP run."""
+    """Return the diagnostics of an EP run."""
     return {
         "log_z_ep": result.log_z,
         "ep_sweeps": result.sweeps,

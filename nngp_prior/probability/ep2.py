@@ -1,7 +1,7 @@
 r"""EP with the second-order cumulant correction of Opper, Paquet and Winther (JMLR 14, 2013).
 
 EP replaces each constraint by a Gaussian site t_i so that the tilted distribution p̂_i (the exact constraint, all other
-sites) and the marginal q_i of the Gaussian q agree in mean and variance. What it leaves out is exactly
+sites) and the marginal q_i of the Gaussian q agree in mean and variance. The part it omits is exactly
 
 .. math:: \frac{P}{Z_{EP}} = E_q \prod_i \frac{p̂_i(g_i)}{q_i(g_i)} .
 
@@ -10,14 +10,14 @@ Gaussian variable, <k_i²> = 0 and <k_i k_j> = -Σ_ij/(Σ_ii Σ_jj), the right-h
 
 .. math:: \Big\langle \exp \sum_i r_i(k_i) \Big\rangle, \qquad r_i(k) = \sum_{l \ge 3} i^l \frac{c_{l,i}}{l!} k^l .
 
-Its own first cumulant is zero, since <k_i^l> = 0; the second one gives, with κ the cumulants of p̂_i in its standard
-deviations and ρ the correlations of q,
+The first cumulant of the exponent is zero, since <k_i^l> = 0; the second one gives, with κ the cumulants of p̂_i in its
+standard deviations and ρ the correlations of q,
 
 .. math:: \log P ≈ \log Z_{EP} + ½ \sum_{i \ne j} \sum_{l \ge 3} \frac{κ_{l,i} κ_{l,j}}{l!} ρ_{ij}^l .
 
 The series in l is asymptotic, and terms beyond the skewness are of the same order as those of the third cumulant of
-the expansion, with which they nearly cancel on strongly correlated kernels. Hence the correction is by the skewness
-unless asked otherwise. There is no error bar; the status tells where errors beyond a sixth of the correction were seen.
+the expansion, with which they nearly cancel on strongly correlated kernels. Hence the default correction uses only the
+skewness. There is no error bar; the status flags cases in which errors beyond a sixth of the correction were seen.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def estimate_ep2(
     start: Sites | None = None,
     on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
-    """EP's log Z plus the correction as an estimate of log P. It has no error statement."""
+    """Return EP's log Z plus the correction as an estimate of log P, without an error statement."""
     del seed
     began = time.perf_counter()
     ep = expectation_propagation(kernel, labels, parameters, progress, start=start)
@@ -67,7 +67,7 @@ def estimate_ep2(
     terms, typical_correlation = np.full(parameters.highest_cumulant - 2, np.nan), math.nan
     value = ep.log_z
     if np.isfinite(ep.log_z):
-        # One order more than is used: the next term says whether the series falls.
+        # One order more than is used: the next term shows whether the series falls.
         terms, typical_correlation = correction_terms(
             replace(ep, L=kernel.algebra.to_host(ep.L)), labels, max(4, parameters.highest_cumulant)
         )
@@ -93,17 +93,17 @@ def estimate_ep2(
 def correction_terms(
     ep: EPResult, labels: Float[np.ndarray, " m"], highest: int
 ) -> tuple[Float[np.ndarray, " orders"], float]:
-    r"""The correction's terms of order l = 3 … highest, ½ Σ_{i≠j} κ_{l,i} κ_{l,j} ρ_ij^l / l!, in nats.
+    r"""Return the correction's terms of order l = 3 … highest, ½ Σ_{i≠j} κ_{l,i} κ_{l,j} ρ_ij^l / l!, in nats.
 
-    Rows of Σ = diag(y) L Lᵀ diag(y) are made as they are needed.
+    Rows of Σ = diag(y) L Lᵀ diag(y) are computed as needed.
 
     Args:
         ep: sites, factor and mean at the end of EP.
-        labels: y.
-        highest: the last order.
+        labels: ±1, in the order of visits.
+        highest: highest order.
 
     Returns:
-        the terms, and the mean of |ρ_ij| over pairs, each with the absolute size of its term of order 3 as weight.
+        the terms, and the mean of |ρ_ij| over pairs, weighted by the absolute size of the pair's term of order 3.
     """
     s, nu = ep.sites.precision, ep.sites.shift
     variance = np.einsum("ij,ij->i", ep.L, ep.L)

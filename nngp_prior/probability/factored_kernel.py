@@ -1,4 +1,4 @@
-"""What of a kernel matrix serves all its labellings: checks, scaling, duplicates, one factorisation."""
+"""Kernel preprocessing shared by all labellings: checks, scaling, duplicates, one factorisation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from nngp_prior.probability.checks import as_matrix, check_correlations, check_e
 from nngp_prior.probability.cost import backend_of, require_memory
 from nngp_prior.schemas.specs.estimator import Estimator, more_than_two
 
-# In units of the rounding ε of K's own type: what is added to the diagonal to see how far log P depends on rounding,
-# and conditional variances up to which that is looked at.
+# In units of the rounding ε of K's own type: diagonal shift used to measure the dependence of log P on rounding, and
+# the largest conditional variances for which that is done.
 PERTURBATION = 4
 _UNCERTAIN_VARIANCE = 4096
-# Conditional variances below this are worth a second factorisation, which looks for duplicates and pivots. It is also
-# where float32 rounding of conditional means begins to be felt in the weights of particles.
+# Conditional variances below this justify a second factorisation, which finds duplicates and pivots. Below it float32
+# rounding of conditional means also begins to affect the weights of particles.
 SMALL_VARIANCE = 1e-6
-_IMPOSSIBLE = 1e-6  # negative conditional variance, per unit variance, that no rounding explains
-# Inputs up to which BLAS gains nothing from a second thread, but two labellings side by side do; with one thread
-# alone as well as in a batch, and in a process that may use one core, a labelling has the same value.
+_IMPOSSIBLE = 1e-6  # negative conditional variance, per unit variance, too large for rounding
+# Number of inputs up to which BLAS gains nothing from a second thread, but two labellings in parallel do. BLAS uses one
+# thread for them, so that a labelling has the same value alone, in a batch, and in a process limited to one core.
 SMALL = 1000
 
 
@@ -36,22 +36,22 @@ SMALL = 1000
 class FactoredKernel:
     """A kernel scaled to unit diagonal, freed of duplicates and factored.
 
-    log P does not change when f_i is multiplied by a positive number, hence everything is computed on correlations.
+    log P does not change when f_i is multiplied by a positive number, hence all computations use correlations.
     Inputs with correlation ±1 have labels that determine each other; one of each group is kept. With three classes or
     more that is so for correlation +1 alone. At -1 the largest function at one input is the smallest at the other,
-    which forbids equal labels and no more.
+    which only forbids equal labels.
 
     Attributes:
         K: the user's matrix, in float64 or float32, not copied.
         kept: indices of the inputs kept, in the order of visits.
         scale: 1/standard deviation of each input kept, noise included.
-        diagonal_shift: c where the estimate is of K + cI, else 0.
+        diagonal_shift: c if the estimate is for K + cI, else 0.
         L: lower trapezoidal factor of the correlations of the inputs kept.
-        group: for each input, the place in ``kept`` of the one it is tied to.
+        group: for each input, the index in ``kept`` of the one it is tied to.
         sign: ±1 for each input: its label is that sign times the kept one's.
-        opposite: for each input, one that must not have the same class; itself where there is none.
+        opposite: for each input, the index of one that must not have the same class; its own index if there is none.
         rounding: ε of the type that K was computed in.
-        algebra: what handles ``L`` and the matrices made of it, on the host or on a device.
+        algebra: linear algebra of ``L`` and the matrices derived from it, on the host or on a device.
     """
 
     K: Float[np.ndarray, "n n"]
@@ -72,7 +72,7 @@ class FactoredKernel:
 
     @property
     def m(self) -> int:
-        """Number of constraints: of inputs kept."""
+        """Number of constraints: that of inputs kept."""
         return len(self.kept)
 
     @property
@@ -87,7 +87,7 @@ class FactoredKernel:
 
     @property
     def smallest_conditional_variance(self) -> float:
-        """Of any input given those visited before, as a part of its variance."""
+        """Smallest conditional variance of an input given those visited before, relative to its variance."""
         return float(np.min(np.square(self.algebra.diagonal(self.L))))
 
     @property
@@ -96,10 +96,10 @@ class FactoredKernel:
         return self.smallest_conditional_variance < _UNCERTAIN_VARIANCE * self.rounding
 
     def perturbed(self) -> FactoredKernel:
-        """The kernel of C + δI, δ = 4ε, C the correlations: what K might have been but for rounding.
+        """Return the kernel of C + δI, δ = 4ε, C the correlations: a perturbation of the size of K's rounding.
 
         Returns:
-            the kernel, positive semi-definite as C is; the order of visits may be another one.
+            the kernel, positive semi-definite as C is; the order of visits may differ.
         """
         scale = self.scale / np.sqrt(1 + PERTURBATION * self.rounding)
         factor = pivoted_cholesky(correlation(self.K, self.kept, scale, whole=True), _tolerance(self.m, self.rounding))
@@ -108,18 +108,18 @@ class FactoredKernel:
     def conditional(
         self, cross: Float[np.ndarray, "t n"], variances: Float[np.ndarray, " t"]
     ) -> tuple[Float[np.ndarray, "t rank"], Float[np.ndarray, " t"], Bool[np.ndarray, " t"]]:
-        """Outputs at further inputs given those at the kernel's own, in units of their prior standard deviations.
+        """Condition the outputs at further inputs on those at the kernel's own, in prior standard deviations.
 
         Args:
             cross: covariances with the kernel's inputs.
-            variances: of the further inputs, without noise.
+            variances: prior variances of the further inputs, without noise.
 
         Returns:
             L_* (the mean given the kernel's whitened outputs ε is L_* ε), conditional standard deviations (0 if the
-            variance is rounding), and which of the inputs are tied to one of the kernel's.
+            variance is rounding), and a mask of the inputs tied to one of the kernel's.
 
         Raises:
-            InvalidKernel: if a variance is smaller than its covariances admit.
+            InvalidKernel: if a variance is too small for its covariances.
         """
         scale = 1 / np.sqrt(variances + self.diagonal_shift)
         C = cross[:, self.kept] * (scale[:, None] * self.scale)
@@ -133,47 +133,47 @@ class FactoredKernel:
         return rows, np.sqrt(variance), np.abs(C).max(axis=1) >= 1 - TIED * self.rounding
 
     def _visited(self, order: np.ndarray, L: np.ndarray, scale: np.ndarray) -> FactoredKernel:
-        """The same inputs in another order, with the factor of that order."""
+        """Return the same kernel with another order of visits, given that order's factor."""
         place = np.empty(len(order), dtype=np.intp)
         place[order] = np.arange(len(order))
         L = self.algebra.place(L)
         return replace(self, kept=self.kept[order], scale=scale[order], L=L, group=place[self.group])
 
     def note(self) -> str:
-        """What the estimate is of, where that is not K itself."""
+        """Return a note on the kernel that the estimate is for, if that is not K itself."""
         return f"estimate of K + cI with c = {self.diagonal_shift:g}" if self.diagonal_shift else ""
 
     def reduce(self, labels: Real[np.ndarray, " n"]) -> Real[np.ndarray, " m"] | None:
-        """The labels of the inputs kept, in the order of visits.
+        """Return the labels of the inputs kept, in the order of visits.
 
         Args:
             labels: ±1, or classes if the kernel was prepared for three or more.
 
         Returns:
-            None if tied inputs have contradictory labels.
+            the labels; None if tied inputs have contradictory labels.
         """
         return None if np.any(self._contradicted(labels)) else labels[self.kept]
 
     def contradiction(self, labels: Real[np.ndarray, " n"]) -> tuple[int, int]:
-        """Two tied inputs whose labels contradict each other; there must be some."""
+        """Return the indices of two tied inputs whose labels contradict each other; at least one pair must exist."""
         second = int(np.argmax(self._contradicted(labels)))
         first = self.kept[self.group[second]]
         return int(first if first != second else self.opposite[second]), second
 
     def _contradicted(self, labels: np.ndarray) -> np.ndarray:
-        """Which inputs have another label than the one kept for them implies, or one that an opposite one has."""
+        """Return a mask of inputs whose label contradicts that of the input kept for them or of an opposite one."""
         opposite = (self.opposite != np.arange(self.n)) & (labels == labels[self.opposite])
         return (labels != self.sign * labels[self.kept][self.group]) | opposite
 
     def signed_correlation(
         self, labels: Float[np.ndarray, " m"], dtype: type[np.floating] = np.float64
     ) -> Float[Any, "m m"]:
-        """K' = diag(y) C diag(y) of the inputs kept, the lower triangle at least."""
+        """Return K' = diag(y) C diag(y) of the inputs kept, the lower triangle at least."""
         return self.algebra.correlation(self.K, self.kept, self.scale * labels, dtype)
 
 
 def blas_for(n: int) -> AbstractContextManager[None]:
-    """The threads of BLAS for n inputs: one where they are few."""
+    """Limit BLAS to one thread if n is small."""
     return one_thread_blas() if n <= SMALL else nullcontext()
 
 
@@ -183,14 +183,15 @@ def prepare(K: ArrayLike, estimator: Estimator, leading: int = 0) -> FactoredKer
     Args:
         K: (n, n) covariance matrix.
         estimator: its noise variance and jitter are added to the diagonal; its memory is estimated.
-        leading: so many inputs are visited before the others, even where K is singular, for :func:`leading_part`.
+        leading: number of leading inputs visited before the others, even if K is singular, for :func:`leading_part`.
 
     Returns:
-        the prepared kernel.
+        the factored kernel.
 
     Raises:
-        InvalidKernel: not a symmetric matrix of finite numbers with positive diagonal, or not positive semi-definite.
-        ResourceLimit: the estimator's memory is not free.
+        InvalidKernel: if K is not a symmetric matrix of finite numbers with positive diagonal, or not positive
+            semi-definite.
+        ResourceLimit: if the estimator needs more memory than is free.
     """
     K = as_matrix(K)
     require_memory(len(K), estimator)
@@ -212,14 +213,14 @@ def prepare(K: ArrayLike, estimator: Estimator, leading: int = 0) -> FactoredKer
 
 
 def leading_part(kernel: FactoredKernel, count: int) -> FactoredKernel:
-    """The kernel of the first inputs alone, in the same order of visits.
+    """Return the kernel of the leading inputs alone, in the same order of visits.
 
     Args:
         kernel: prepared with ``leading=count``, or one whose inputs are visited in their own order.
-        count: how many.
+        count: number of leading inputs.
 
     Returns:
-        a prepared kernel; its factor is a copy.
+        a factored kernel; its factor is a copy.
     """
     of_first = kernel.kept < count
     rows = np.flatnonzero(of_first)
@@ -243,7 +244,7 @@ def leading_part(kernel: FactoredKernel, count: int) -> FactoredKernel:
 def _prepare_singular(
     K: np.ndarray, scale: np.ndarray, diagonal_shift: float, own: Algebra, many_classes: bool, leading: int
 ) -> FactoredKernel:
-    """The general case: tied inputs merged, the largest conditional variance visited next, a rank below n."""
+    """The general case: tied inputs merged, pivoting by the largest conditional variance, rank below n."""
     check_correlations(K, scale)
     n, rounding, everything = len(K), rounding_of(K), np.arange(len(K))
     first, sign = partners(K, scale, np.positive if many_classes else np.abs, rounding)
@@ -251,7 +252,7 @@ def _prepare_singular(
         sign, first = sign * sign[first], first[first]
     opposite = partners(K, scale, np.negative, rounding)[0] if many_classes else everything
     kept = np.flatnonzero(first == everything)
-    # On the host in any case: pivoting looks at one column after another.
+    # Always on the host: pivoting processes one column after another.
     C = correlation(K, kept, scale[kept], whole=True)
     tolerance = _tolerance(len(kept), rounding)
     factor = pivoted_cholesky(C.copy(order="F") if leading else C, tolerance)
@@ -267,12 +268,9 @@ def _prepare_singular(
 
 
 def _tolerance(n: int, rounding: float) -> float:
-    """Conditional variance that is rounding, of n inputs whose variances are 1.
+    """Return the conditional variance attributed to rounding, for n inputs of unit variance.
 
     With correlations as high as those of images the errors of pivoted elimination reached 43 ε at n = 1,000 and rank
     100, and 250 ε at n = 2,000 and rank 784.
-
-    Returns:
-        the tolerance.
     """
     return max(16, n / 8) * rounding

@@ -1,10 +1,10 @@
-"""Separation of variables without twisting: Genz; Geweke, Hajivassiliou and Keane. The classic baseline.
+"""Separation of variables without twisting (Genz; Geweke, Hajivassiliou and Keane): the classic baseline.
 
 Coordinates are drawn one after another from the prior given the past, each restricted to its half-line, on scrambled
 Sobol points (Genz, J. Comput. Graph. Stat. 1, 1992; Hajivassiliou, McFadden and Ruud, J. Econometrics 72, 1996). The
 weight of a trajectory is the product of the conditional probabilities of its constraints, at most 1, and its mean is
-P. Nothing tells a coordinate of the constraints that follow, so that the weights' relative variance grows
-exponentially with n unless inputs are nearly independent.
+P. No coordinate anticipates the constraints that follow, so that the weights' relative variance grows exponentially
+with n unless inputs are nearly independent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nngp_prior.schemas.specs.estimator import GHK
 def estimate_ghk(
     kernel: FactoredKernel, labels: np.ndarray, parameters: GHK, seed: int, progress: ProgressCallback
 ) -> Estimate:
-    """The mean weight, with its spread over replicates. Visits are in the order of the inputs if K is not singular."""
+    """Return the mean weight with its spread over replicates; inputs are visited in order if K is not singular."""
     began = time.perf_counter()
     mixture = make_mixture(kernel, labels, [untwisted(kernel)], np.array([parameters.particles]))
     compiled = worth_compiling(kernel.rank, 1, parameters.particles * parameters.replicates)

@@ -1,4 +1,4 @@
-r"""Sweeps of expectation propagation on a device: what :mod:`nngp_prior.probability.sweeps` does, a function a sweep.
+r"""EP sweeps on a device, as :mod:`nngp_prior.probability.sweeps`: one compiled function per sweep.
 
 Σ is kept whole, not as a triangle: one product with a matrix as large as itself for each block.
 """
@@ -30,7 +30,7 @@ class _State(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A block while its sites are updated one after another; ``CU`` holds C above U."""
+    """A block during its sequential updates; ``CU`` holds C above U."""
 
     CU: Float[Array, "twice b"]
     weight: Float[Array, " b"]
@@ -42,7 +42,7 @@ class _Block(NamedTuple):
 
 
 class DeviceSweeps:
-    """EP on a device; the number of inputs is brought to a multiple of the block by independent ones."""
+    """EP on a device; independent inputs pad the number of inputs to a multiple of the block size."""
 
     @in_float64
     def __init__(
@@ -61,7 +61,7 @@ class DeviceSweeps:
 
     @in_float64
     def sweep(self) -> float:
-        """One sweep over all blocks; gives the largest change of a site."""
+        """Sweep once over all blocks; return the largest change of a site."""
         self.state = _sweep(self.state, BLOCK)
         return float(self.state.change)
 
@@ -77,7 +77,7 @@ class DeviceSweeps:
 
     @property
     def mean(self) -> Float[np.ndarray, " m"]:
-        """μ, as the sweeps have it."""
+        """μ, as updated by the sweeps."""
         return np.array(self.state.mean)[: self.m]
 
     @in_float64
@@ -102,7 +102,7 @@ def _sweep(state: _State, size: int) -> _State:
 
 
 def _update_block(state: _State, start: Array, size: int) -> _State:
-    """Sequential EP inside one block, then its total change to everything."""
+    """Run sequential EP inside one block, then apply its total change to the whole matrix."""
 
     def of_block(x: Array) -> Array:
         return lax.dynamic_slice_in_dim(x, start, size)
@@ -125,7 +125,7 @@ def _update_block(state: _State, start: Array, size: int) -> _State:
 def _sequential_ep(
     Sigma: Float[Array, "b b"], mean: Float[Array, " b"], precision: Float[Array, " b"], shift: Float[Array, " b"]
 ) -> _Block:
-    """One sweep of exact sequential EP over a small matrix, as the host's; ``change`` is infinite where it is there."""
+    """Sweep once over a small matrix, as on the host; ``change`` is infinite in the same cases."""
     b = len(mean)
     start = jnp.concatenate([Sigma, jnp.eye(b)])
 

@@ -15,13 +15,13 @@ from nngp_prior.numerics.device import in_float64
 from nngp_prior.probability.particle_block import follow_block, padded
 from nngp_prior.probability.proposals import Proposal, ProposalBlock
 
-BLOCK = 64  # coordinates whose means, as far as the past decides them, are one matrix product
-_ROWS = 1024  # of constraints looked at at a time
+BLOCK = 64  # coordinates whose means given the past are computed by one matrix product
+_ROWS = 1024  # constraints checked at a time
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 class JaxParticles:
-    """The whitened variables of all coordinates visited, without signs, under each proposal."""
+    """The whitened variables of all visited coordinates, without signs, under each proposal."""
 
     block = BLOCK
 
@@ -43,11 +43,11 @@ class JaxParticles:
     ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, "proposals columns"], Float[np.ndarray, " columns"]]:
         """As :meth:`nngp_prior.probability.numpy_particles.NumpyParticles.follow`.
 
-        The last block is made as long as the others, so that nothing is compiled for it: with coordinates that are
-        independent of all and have no part in any sum.
+        The last block is padded to the size of the others, with coordinates that are independent of all others and
+        excluded from every sum, so that nothing more has to be compiled.
 
         Returns:
-            what is added to the logarithms of the prior's density, of each proposal's density, and of the message.
+            increments of the logarithms of the prior's density, of each proposal's density, and of the message.
         """
         start, extra = block.coordinates.start, BLOCK - len(y)
         means = _means(self.factors, self.epsilon, self.means[:, block.coordinates], y, start)
@@ -58,12 +58,12 @@ class JaxParticles:
 
     @in_float64
     def reorder(self, columns: Integer[np.ndarray, " some"], parents: Integer[np.ndarray, " some"]) -> None:
-        """Replace some columns by others."""
+        """Replace columns ``columns`` by ``parents``."""
         self.epsilon = _reorder(self.epsilon, columns, parents)
 
     @in_float64
     def violates(self, L: Float[Array, "rest rank"], y: Float[np.ndarray, " rest"]) -> Integer[np.ndarray, " columns"]:
-        """How many constraints on coordinates that those visited determine each particle breaks."""
+        """Return, per particle, the number of violated constraints on coordinates determined by those visited."""
         broken = np.zeros(len(self.drawn_by), dtype=np.int64)
         for start in range(0, len(L), _ROWS):
             broken += np.asarray(_violates(L[start : start + _ROWS], self.epsilon[0], y[start : start + _ROWS]))
@@ -82,7 +82,7 @@ def _means(
     y: Float[Array, " size"],
     start: Int[Array, ""],
 ) -> Float[Array, "proposals block columns"]:
-    """Means of a block as far as the past decides them: rows of ε from ``start`` on are 0 still."""
+    """Return the means of a block given the past; rows of ε from ``start`` on are still 0."""
     from_past = [
         _product(lax.dynamic_slice_in_dim(L, start, len(y)), own).astype(jnp.float64)
         for L, own in zip(factors, epsilon, strict=True)

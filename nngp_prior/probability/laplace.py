@@ -10,8 +10,8 @@ the integrand ∫ N(g; 0, K') Π p(g_i) dg is replaced by a Gaussian (Rasmussen 
 .. math:: \log P ≈ Ψ(ĝ) - ½ \log|B|, \qquad B = I + W^{½} K' W^{½}, \quad W = -∇∇ \sum_i \log p(ĝ_i) .
 
 With the probit link the exact value is the orthant probability of K + vI. The approximation is exact to second order
-around the mode and says nothing of its error: it is poor where v is small, because the integrand then ends at a wall,
-and its mode is far from its mean.
+around the mode and has no error estimate: it is poor for small v, because the integrand then ends at a wall and its
+mode is far from its mean.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import Laplace
 
 _LOGISTIC_SCALE = math.sqrt(3) / math.pi  # of a logistic distribution of unit variance
-_DECREMENT_REACHED = 1e-12  # nats for each input
+_DECREMENT_REACHED = 1e-12  # nats per input
 _SUFFICIENT_INCREASE = 1e-4
 _SHORTEST_STEP = 2.0**-40
-# For each input, in units of the largest variance. B has a condition number of up to n/v, and the mode is found from
-# its inverse: at 1e-14 and n = 20 the value is wrong by tens of nats.
+# Per input, in units of the largest variance. B has a condition number of up to n/v, and the mode is computed from its
+# inverse: at 1e-14 and n = 20 the value is wrong by tens of nats.
 _SMALLEST_NOISE = 1e-13
 
 _Vector = Float[np.ndarray, " m"]
@@ -48,15 +48,15 @@ _Vector = Float[np.ndarray, " m"]
 
 @dataclass(frozen=True)
 class Mode:
-    """Where Newton's method ended.
+    """Final state of Newton's method.
 
     Attributes:
         log_likelihood: Σ log p(ĝ_i).
         quadratic: ĝᵀ K'⁻¹ ĝ.
         log_determinant: log |B|.
-        iterations: Newton steps.
+        iterations: number of Newton steps.
         decrement: twice the nats that a further step would gain.
-        converged: whether that is negligible.
+        converged: True if the decrement is negligible.
     """
 
     log_likelihood: float
@@ -68,7 +68,7 @@ class Mode:
 
     @property
     def log_z(self) -> float:
-        """The approximation of log P, nats."""
+        """Laplace's approximation of log P, nats."""
         return self.log_likelihood - 0.5 * self.quadratic - 0.5 * self.log_determinant
 
 
@@ -76,13 +76,13 @@ class Mode:
 def estimate_laplace(
     kernel: FactoredKernel, labels: np.ndarray, parameters: Laplace, seed: int, progress: ProgressCallback
 ) -> Estimate:
-    """Laplace's approximation as an estimate of log P. It has no error statement.
+    """Return Laplace's approximation as an estimate of log P, without an error statement.
 
     Returns:
         the estimate.
 
     Raises:
-        InvalidInput: the noise is too small beside the variances.
+        InvalidInput: if the noise is too small compared with the variances.
     """
     del seed
     began = time.perf_counter()
@@ -96,7 +96,7 @@ def estimate_laplace(
             "needs none.",
         )
     K = kernel.signed_correlation(labels)
-    # The prepared kernel's diagonal has the noise in it; jitter stays part of the prior.
+    # The factored kernel's diagonal includes the noise; jitter stays part of the prior.
     jitter = kernel.diagonal_shift - parameters.noise_variance
     K[np.diag_indices_from(K)] = (kernel.K.diagonal()[kernel.kept] + jitter) * kernel.scale**2
     if parameters.link == "probit":
@@ -132,13 +132,13 @@ def estimate_laplace(
 
 
 def probit(z: _Vector) -> tuple[_Vector, _Vector, _Vector]:
-    """log Φ(z), its first derivative h, and minus its second, r = h (z + h)."""
+    """Return log Φ(z), its first derivative h, and minus its second, r = h (z + h)."""
     h, r, _, _ = half_line_moments_array(z)
     return log_ndtr(z), h, r
 
 
 def logistic(z: _Vector) -> tuple[_Vector, _Vector, _Vector]:
-    """log σ(z), its first derivative σ(-z), and minus its second, σ(z) σ(-z)."""
+    """Return log σ(z), its first derivative σ(-z), and minus its second, σ(z) σ(-z)."""
     return log_expit(z), expit(-z), expit(z) * expit(-z)
 
 
@@ -149,24 +149,24 @@ def find_mode(
     max_iterations: int,
     progress: ProgressCallback,
 ) -> Mode:
-    r"""Newton's method for the mode of Σ log p(g_i/width_i) - ½ gᵀ K⁻¹ g (Rasmussen & Williams 2006, alg. 3.1).
+    r"""Find the mode of Σ log p(g_i/width_i) - ½ gᵀ K⁻¹ g by Newton's method (Rasmussen & Williams 2006, alg. 3.1).
 
     With W and d the derivatives at g, B = I + W½ K W½ and b = W g + d, a full step leads to
 
     .. math:: a = K^{-1} g = b - W^{½} B^{-1} W^{½} K b .
 
-    K may be singular and no inverse of it is formed. Steps are halved until they increase the objective, which is
-    concave, by a part of what its slope promises.
+    K may be singular; its inverse is not formed. Steps are halved until they increase the objective, which is concave,
+    by a fraction of what its slope predicts.
 
     Args:
         K: prior covariance; symmetric, in Fortran order.
         link: log p, its derivative and minus its second one.
         width: the unit of each g_i in the link.
-        max_iterations: after which it stops.
-        progress: told of each step.
+        max_iterations: maximum number of steps.
+        progress: progress callback.
 
     Returns:
-        the mode's terms of the approximation, all at one point.
+        the terms of the approximation, all at the same point.
     """
     (symv,) = get_blas_funcs(("symv",), dtype=K.dtype)
     m = len(K)
@@ -187,7 +187,7 @@ def find_mode(
         del B, factor
         change = symv(1.0, K, step, lower=1)
         decrement = float((slope - a) @ change)
-        # One step more than the objective needs: log |B| is not stationary at the mode.
+        # One more step than the objective needs: log |B| is not stationary at the mode.
         finished, converged = converged, abs(decrement) <= _DECREMENT_REACHED * m
         if (finished and converged) or decrement < 0 or iteration == max_iterations:  # negative only by rounding
             break

@@ -1,18 +1,18 @@
-r"""Several classes as one orthant: the label is the class whose function, of C independent ones, is the largest.
+r"""Multiclass labels as one orthant: the label is the class with the largest of C independent functions.
 
-With f^c ~ N(0, K) for each class c, input i has the label y_i where its C - 1 differences g_ic = f^{y_i}_i - f^c_i, c ≠
+With f^c ~ N(0, K) for each class c, input i has the label y_i if its C - 1 differences g_ic = f^{y_i}_i - f^c_i, c ≠
 y_i, are positive. So P is an orthant probability again, of n (C - 1) variables with the covariance
 
 .. math:: E g_{ic} g_{jd} = K_{ij} (A_{y_i} A_{y_j}^T)_{cd}, \qquad A_y f = (f^y - f^c)_{c \ne y} ,
 
-and all that is known of orthants serves: EP's sites are on differences, which is where the constraints are, the
-proposals are EP's, weights are bounded by the untwisted one, replicates are unbiased. Sites for each class by itself
-would keep classes independent and cost C n³ instead of C³ n³, but they tie down what all functions have in common, of
-which no label says anything.
+and every method for orthants applies: EP's sites are on differences, as the constraints are, the proposals are EP's,
+weights are bounded by the untwisted one, replicates are unbiased. Separate sites for each class would keep classes
+independent and cost C n³ instead of C³ n³, but they constrain the component that all functions share, which no label
+determines.
 
-Neither covariance nor factor takes a factorisation: differences to one class follow from those to another, A_y =
-D_{yy'} A_{y'}, D with entries -1, 0 and 1, so that with K = L Lᵀ and ½ A_y A_yᵀ = ½ (I + 11ᵀ) = R Rᵀ, which is the same
-for all y,
+Neither covariance nor factor requires a factorisation: differences to one class follow from those to another, A_y =
+D_{yy'} A_{y'}, D with entries -1, 0 and 1, so that with K = L Lᵀ and ½ A_y A_yᵀ = ½ (I + 11ᵀ) = R Rᵀ, the same for all
+y,
 
 .. math:: \frac12 E g g^T = G G^T, \qquad G_{ij} = L_{ij} D_{y_i y_j} R \text{ in blocks of } C - 1 ,
 
@@ -31,16 +31,16 @@ from jaxtyping import Float, Integer
 from nngp_prior.numerics.backends import correlation
 from nngp_prior.probability.factored_kernel import FactoredKernel
 
-_ENTRIES = 2**22  # made at a time
+_ENTRIES = 2**22  # computed at a time
 
 
 @dataclass(frozen=True)
 class ClassDifferences(FactoredKernel):
-    """A prepared kernel of the differences between the label's function and the others, of unit variance.
+    """Factored kernel of the differences between the label's function and the others, of unit variance.
 
     Attributes:
-        L: lower trapezoidal factor of their correlations; they are visited input by input, and in the order of classes.
-        classes: C.
+        L: lower trapezoidal factor of their correlations, visited input by input and in the order of classes.
+        classes: number of classes C.
         given: labels of the inputs kept, 0 … C-1.
     """
 
@@ -56,12 +56,12 @@ class ClassDifferences(FactoredKernel):
     def signed_correlation(
         self, labels: Float[np.ndarray, " constraints"], dtype: type[np.floating] = np.float64
     ) -> Float[Any, "constraints constraints"]:
-        """The differences' correlations; all of them have the label +1."""
+        """Return the differences' correlations; all labels are +1."""
         del labels
         C = correlation(self.K, self.kept, self.scale, np.float64, whole=True)
 
         def products(present: np.ndarray, z: int) -> np.ndarray:
-            """½ A_y A_zᵀ, of all y."""
+            """Return ½ A_y A_zᵀ for all y."""
             others = np.array([_others(int(y), self.classes) for y in present])
             to_z = _others(z, self.classes)
             equal = (others[:, :, None] == to_z).astype(np.float64)
@@ -75,12 +75,12 @@ class ClassDifferences(FactoredKernel):
 
 
 def differences(kernel: FactoredKernel, labels: Integer[np.ndarray, " m"], classes: int) -> ClassDifferences:
-    """The orthant problem of a labelling with several classes.
+    """Return the orthant problem of a labelling with several classes.
 
     Args:
-        kernel: prepared for as many.
-        labels: of the inputs kept, in the order of visits.
-        classes: C.
+        kernel: factored kernel, prepared for C classes.
+        labels: classes of the inputs kept, in the order of visits.
+        classes: number of classes C.
 
     Returns:
         its kernel, for labels that are all +1.
@@ -88,7 +88,7 @@ def differences(kernel: FactoredKernel, labels: Integer[np.ndarray, " m"], class
     R = np.linalg.cholesky(0.5 * (np.eye(classes - 1) + 1))
 
     def factors(present: np.ndarray, z: int) -> np.ndarray:
-        """D_yz R of all y: with the function of class z as zero, the others are minus their differences to it."""
+        """Return D_yz R for all y: relative to class z, the other functions are minus their differences to it."""
         of_z = np.zeros((classes, classes - 1))
         of_z[_others(z, classes)] = R
         return np.array([of_z[_others(int(y), classes)] - of_z[y] for y in present])
@@ -100,7 +100,7 @@ def differences(kernel: FactoredKernel, labels: Integer[np.ndarray, " m"], class
 
 
 def _others(y: int, classes: int) -> Integer[np.ndarray, " others"]:
-    """All classes but y: those of the rows of A_y."""
+    """Return all classes but y, in the order of the rows of A_y."""
     return np.delete(np.arange(classes), y)
 
 
@@ -111,18 +111,18 @@ def _blocks(
     table: Callable[[np.ndarray, int], np.ndarray],
     dtype: np.dtype,
 ) -> Float[np.ndarray, "rows columns"]:
-    """The matrix with blocks M_ij T[y_i, y_j] in its lower triangle, in Fortran order; above it means nothing.
+    """Return the matrix with blocks M_ij T[y_i, y_j] in its lower triangle, in Fortran order; the rest is undefined.
 
     Args:
         M: lower trapezoidal.
         labels: y of the rows of M.
         b: rows, and columns, of a block.
-        table: T[y, z] of some y and one z, (y, b, b). Only labels that there are are asked for: all pairs of hundreds
-            of classes would take gigabytes.
-        dtype: of the result.
+        table: T[y, z] for some y and one z, (y, b, b). Called only with labels that occur: all pairs of hundreds of
+            classes would take gigabytes.
+        dtype: dtype of the result.
 
     Returns:
-        b rows and columns for each of M's.
+        b rows and b columns for each row and column of M.
     """
     m, k = M.shape
     result = np.zeros((m * b, k * b), dtype=dtype, order="F")
@@ -133,7 +133,7 @@ def _blocks(
         those = np.flatnonzero(labels[:k] == z)
         for chunk in np.split(those, range(step, len(those), step)):
             start = chunk[0]
-            # Columns j and their parts, then rows and theirs: the order of the result's memory.
+            # Columns j and their parts, then rows and their parts: the order of the result's memory.
             parts = M[start:, chunk].T[:, :, None, None] * blocks[of[start:]]
             columns = parts.transpose(0, 2, 1, 3).reshape(len(chunk) * b, (m - start) * b)
             result[start * b :, (chunk[:, None] * b + np.arange(b)).ravel()] = columns.T

@@ -12,19 +12,19 @@ from scipy.special import log_ndtr
 from nngp_prior.numerics.gaussian import draw_half_line
 from nngp_prior.probability.proposals import Proposal, ProposalBlock
 
-BLOCK = 64  # coordinates whose means, as far as the past decides them, are one matrix product
+BLOCK = 64  # coordinates whose means given the past are computed by one matrix product
 _STRETCH = 4 * BLOCK
-_PART = 16  # of a block; as far as the earlier parts decide them, likewise
+_PART = 16  # the same within a block, given its earlier parts
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _compiling = threading.Lock()
 _compiled_shapes: set[tuple[int, ...]] = set()
 
 
 class NumpyParticles:
-    """The whitened variables of all coordinates visited, without signs, under each proposal.
+    """The whitened variables of all visited coordinates, without signs, under each proposal.
 
-    What a block does to them is written twice, as compiled code and for NumPy. The compiled one is several times as
-    fast, since threads do not wait for each other in it, and takes a second or two to compile once a process.
+    The update by a block is implemented twice, compiled and in NumPy. The compiled version is several times as fast,
+    since its threads do not wait for each other, and takes a second or two to compile, once per process.
     """
 
     block = BLOCK
@@ -39,21 +39,21 @@ class NumpyParticles:
         self.proposals, self.drawn_by, self.log_u, self.compiled = proposals, drawn_by, log_u, compiled
         self.columns = len(drawn_by)
         self.epsilon = [np.empty(log_u.shape, dtype=proposal.L.dtype, order="F") for proposal in proposals]
-        self.ahead: list[np.ndarray] = []  # what the coordinates before the stretch contribute to its means
+        self.ahead: list[np.ndarray] = []  # contributions of the coordinates before the stretch to its means
         self.visited = 0
 
     def follow(
         self, block: ProposalBlock, y: Float[np.ndarray, " size"], guide: int
     ) -> tuple[Float[np.ndarray, " columns"], Float[np.ndarray, "proposals columns"], Float[np.ndarray, " columns"]]:
-        """Draw a block's coordinates one after another and follow their densities.
+        """Draw a block's coordinates one after another and update their densities.
 
         Args:
             block: the next coordinates.
-            y: their labels.
-            guide: the proposal whose message from the future is followed.
+            y: labels of the coordinates, ±1.
+            guide: index of the proposal whose message from the future is updated.
 
         Returns:
-            what is added to the logarithms of the prior's density, of each proposal's density, and of the message.
+            increments of the logarithms of the prior's density, of each proposal's density, and of the message.
         """
         draw = _draw_compiled if self.compiled else _draw
         means = self._means(block.coordinates, y)
@@ -65,9 +65,9 @@ class NumpyParticles:
         return log_target, log_proposal, log_message
 
     def _means(self, coordinates: slice, y: Float[np.ndarray, " size"]) -> Float[np.ndarray, "proposals size columns"]:
-        """Means of the next coordinates as far as the past decides them.
+        """Return the means of the next coordinates given the past.
 
-        What the coordinates before a stretch of blocks contribute is one product for the whole stretch: tall enough
+        The contribution of the coordinates before a stretch of blocks is one product for the whole stretch: tall enough
         for BLAS to be fast.
 
         Returns:
@@ -90,7 +90,7 @@ class NumpyParticles:
         return means
 
     def reorder(self, columns: Integer[np.ndarray, " some"], parents: Integer[np.ndarray, " some"]) -> None:
-        """Replace some columns by others."""
+        """Replace columns ``columns`` by ``parents``."""
         for own in self.epsilon:
             own[: self.visited, columns] = own[: self.visited, parents]
         for ahead in self.ahead:
@@ -99,7 +99,7 @@ class NumpyParticles:
     def violates(
         self, L: Float[np.ndarray, "rest rank"], y: Float[np.ndarray, " rest"]
     ) -> Integer[np.ndarray, " columns"]:
-        """How many constraints on coordinates that those visited determine each particle breaks."""
+        """Return, per particle, the number of violated constraints on coordinates determined by those visited."""
         broken = np.zeros(self.columns, dtype=np.int64)
         for start in range(0, len(L), 1024):
             g = L[start : start + 1024] @ self.epsilon[0]
@@ -107,14 +107,14 @@ class NumpyParticles:
         return broken
 
     def whitened(self) -> Float[np.ndarray, "rank columns"]:
-        """The whitened variables under the first proposal, the prior's."""
+        """Return the whitened variables under the first proposal, the prior's."""
         return self.epsilon[0]
 
 
 def _draw(
     block: ProposalBlock, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """ε and the changes of :meth:`NumpyParticles.follow`; the means are overwritten."""
+    """Return ε and the increments of :meth:`NumpyParticles.follow`; the means are overwritten."""
     count, size, columns = means.shape
     column = np.arange(columns)
     epsilon = np.empty((count, size, columns))
@@ -154,7 +154,7 @@ def _draw(
 def _draw_compiled(
     block: ProposalBlock, means: np.ndarray, drawn_by: np.ndarray, guide: int, log_u: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The same, compiled. Blocks and columns are filled up, so that few shapes have to be compiled.
+    """Compiled version of :func:`_draw`. Blocks and columns are padded, so that few shapes are compiled.
 
     Returns:
         as :func:`_draw`.
@@ -172,7 +172,7 @@ def _draw_compiled(
     with jax.enable_x64(True):
         arguments = padded(block, rows), means, drawn_by.astype(np.int32), guide, log_u
         if means.shape not in _compiled_shapes:
-            with _compiling:  # else every thread would
+            with _compiling:  # otherwise every thread would compile
                 followed = follow_block(*arguments)
                 _compiled_shapes.add(means.shape)
         else:
@@ -182,5 +182,5 @@ def _draw_compiled(
 
 
 def _compiled_columns(columns: int) -> int:
-    """128, or a multiple of 512."""
+    """Round up to 128 or a multiple of 512."""
     return 128 if columns <= 128 else -(-columns // 512) * 512

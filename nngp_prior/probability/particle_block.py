@@ -1,4 +1,4 @@
-"""One block of coordinates of all particles, compiled: drawn under a mixture, followed under every proposal."""
+"""Compiled update of all particles by one block: drawn under a mixture, with densities under every proposal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from nngp_prior.numerics.half_line import draw, log, positive_part
 from nngp_prior.probability.proposals import ProposalBlock
 
-_PART = 8  # coordinates whose means, as far as the block's earlier ones decide them, are one matrix product
+_PART = 8  # coordinates whose means given the block's earlier ones are computed by one matrix product
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Coordinates(NamedTuple):
-    """The fields of :class:`nngp_prior.probability.proposals.Block`, and which coordinates there are (1) or not (0)."""
+    """Fields of :class:`nngp_prior.probability.proposals.Block`, and a mask: 1 for coordinates, 0 for padding."""
 
     L: Float[Any, "proposals block block"]
     conditional_deviation: Float[Any, "proposals block"]
@@ -34,7 +34,7 @@ class Coordinates(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """Whitened variables under each proposal, and changes of the particles' logarithms over one block."""
+    """Whitened variables under each proposal, and increments of the particles' logarithms over one block."""
 
     epsilon: Float[Array, "proposals block columns"]
     log_target: Float[Array, " columns"]
@@ -43,7 +43,7 @@ class Followed(NamedTuple):
 
 
 def padded(block: ProposalBlock, extra: int) -> Coordinates:
-    """The block with coordinates added that are N(0, 1) under every proposal, in NumPy's arrays."""
+    """Return the block with ``extra`` coordinates that are N(0, 1) under every proposal, as NumPy arrays."""
     size = block.L.shape[1]
 
     def rows(x: np.ndarray, added: float) -> np.ndarray:
@@ -70,17 +70,17 @@ def follow_block(
     guide: Int[Array, ""],
     log_u: Float[Array, "block columns"],
 ) -> Followed:
-    """Draw a block's coordinates one after another under a mixture, and follow densities under every proposal.
+    """Draw a block's coordinates one after another under a mixture, and update densities under every proposal.
 
     Args:
-        block: what does not depend on the particles.
-        means: of each coordinate, as far as the coordinates before the block decide it.
-        drawn_by: which proposal draws each column.
-        guide: which proposal's message is followed.
+        block: the block's data that do not depend on the particles.
+        means: mean of each coordinate given the coordinates before the block.
+        drawn_by: index of the proposal that draws each column.
+        guide: index of the proposal whose message is updated.
         log_u: logarithms of uniform numbers.
 
     Returns:
-        what has changed.
+        whitened variables and increments.
     """
     proposals, size, columns = means.shape
 
@@ -96,7 +96,7 @@ def follow_block(
         positive = positive_part(z)
         g = of_own(block.deviation[:, i]) * draw(of_own(z), of_own(positive), log_u[i])
         epsilon = (g - m) / block.conditional_deviation[:, i, None]
-        # log N(g; m', v') - log Φ(z), but for √(2π v') and ``positive``
+        # log N(g; m', v') - log Φ(z), without √(2π v') and ``positive``
         t = g / block.deviation[:, i, None]
         there = block.there[i]
         log_proposal = log_proposal + there * (jnp.where(z < 0, t * z, (t - 0.5 * z) * z) - 0.5 * t * t)

@@ -1,10 +1,10 @@
 r"""Particles through the orthant: sequential Monte Carlo under a mixture of proposals.
 
 A trajectory g drawn from the mixture Σ_j α_j π_j has weight N(g; 0, K') 1[g > 0] / Σ_j α_j π_j(g), whose mean is P
-for any proposals. Densities under all proposals are needed for every trajectory: each proposal's whitened variables
-ε_j = L_j⁻¹ (g - μ_j) are followed along. Factors are without the labels' signs, so that all labellings share the
-prior's: L' = diag(y) L diag(y), and what is kept are y_i ε_i. Where weights have become uneven, particles are
-resampled and the next segment is drawn from the mixture afresh; the intermediate target is then a proposal's own,
+for any proposals. Densities under all proposals are needed for every trajectory, so each proposal's whitened variables
+ε_j = L_j⁻¹ (g - μ_j) are updated along it. Factors are without the labels' signs, so that all labellings share the
+prior's: L' = diag(y) L diag(y), and y_i ε_i are stored. If weights have become uneven, particles are resampled and the
+next segment is drawn from the mixture afresh; the intermediate target is then a proposal's own,
 N(g_≤i; 0, K') 1[g_≤i > 0] ψ(g_≤i), ψ its sites' message from the future.
 """
 
@@ -24,19 +24,19 @@ from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.numpy_particles import NumpyParticles
 from nngp_prior.probability.proposals import Proposal, ProposalBlock, block_of
 
-_RESAMPLE_BELOW = 0.5  # effective sample size as a part of the particles
+_RESAMPLE_BELOW = 0.5  # effective sample size as a fraction of the particles
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Proposals and how many of a replicate's particles each one draws.
+    """Proposals and the number of a replicate's particles drawn from each.
 
-    The first proposal is the prior's: it carries the target density, so that it is followed even if it draws none.
+    The first proposal is the prior's: it carries the target density, so that it is updated even if it draws none.
 
     Attributes:
         proposals: at least one.
-        counts: particles for each.
-        labels: ±1, of all coordinates.
+        counts: number of particles for each proposal.
+        labels: ±1, for all coordinates.
         determined: rows of the prior's factor for the coordinates that the first ones determine.
     """
 
@@ -47,24 +47,24 @@ class Mixture:
 
     @property
     def on_device(self) -> bool:
-        """Whether the factors are a device's arrays, and the particles go there too."""
+        """True if the factors are arrays on a device; the particles are then on the device too."""
         return self.proposals[0].algebra.on_device
 
     @property
     def particles(self) -> int:
-        """Particles of one replicate."""
+        """Number of particles of one replicate."""
         return sum(self.counts)
 
     @property
     def guide(self) -> int:
-        """The proposal whose message from the future guides resampling: the one with sites that draws most."""
+        """Index of the proposal whose message guides resampling: the one with sites that draws most."""
         return int(np.argmax(self.counts[1:])) + 1 if len(self.counts) > 1 else 0
 
 
 def make_mixture(
     kernel: FactoredKernel, labels: Float[np.ndarray, " m"], proposals: list[Proposal], counts: np.ndarray
 ) -> Mixture:
-    """A mixture without the proposals that draw nothing; the prior stays, and one other if there is one, as guide."""
+    """Return a mixture without proposals that draw nothing; the prior and, if any, one other as guide are kept."""
     used = [0] + [j for j in range(1, len(proposals)) if counts[j] > 0]
     if len(used) == 1 < len(proposals):
         used.append(1)
@@ -74,16 +74,16 @@ def make_mixture(
 
 @dataclass
 class ReplicateOutcome:
-    """What came of some replicates.
+    """Results of a group of replicates.
 
     Attributes:
-        log_estimates: log Ẑ of each.
-        log_weights: of each particle, on the same scale: a replicate's estimate is the mean of its weights.
-        resamplings: number of them, over all replicates.
-        log_target: log density of the target, of each particle, from the last resampling on.
+        log_estimates: log Ẑ of each replicate.
+        log_weights: log weight of each particle, on the same scale: a replicate's estimate is the mean of its weights.
+        resamplings: number of resamplings, over all replicates.
+        log_target: log density of the target at each particle, from the last resampling on.
         log_proposal: the same for each proposal.
-        epsilon: L⁻¹ f of each particle, L the prior's factor, where it was to be kept: f = L ε are outputs without the
-            labels' signs, and with the weights a sample of f given the labels.
+        epsilon: L⁻¹ f of each particle if kept, L the prior's factor: f = L ε are outputs without the labels' signs,
+            and with the weights a sample of f given the labels.
     """
 
     log_estimates: Float[np.ndarray, " replicates"]
@@ -106,14 +106,14 @@ def run_replicates(
     """Run independent replicates side by side, as columns of the same matrices.
 
     Args:
-        mixture: what trajectories are drawn from.
-        generators: one a replicate.
-        resample: False gives plain importance sampling.
-        compiled: worth a second or two of compiling, once a process.
-        step: told how many coordinates have been visited.
-        dimensions: of the points whose leading coordinates are used; as many as there are when absent. Runs with
-            the same number of them, and generators in the same state, have the same random numbers.
-        keep: the particles themselves.
+        mixture: mixture from which trajectories are drawn.
+        generators: random generators, one per replicate.
+        resample: False for plain importance sampling.
+        compiled: True to use compiled code, at a second or two of compiling per process.
+        step: called with the number of coordinates visited.
+        dimensions: dimension of the points whose leading coordinates are used; default: the number of coordinates.
+            Runs with the same dimension, and generators in the same state, have the same random numbers.
+        keep: True to keep the particles.
 
     Returns:
         log Ẑ of each replicate, and its weights.
@@ -138,7 +138,7 @@ class _Particles(Protocol):
 
 
 def _particles(mixture: Mixture, drawn_by: np.ndarray, log_u: np.ndarray, compiled: bool) -> _Particles:
-    """Particles where the proposals' factors are."""
+    """Return particles on the device or host of the proposals' factors."""
     if not mixture.on_device:
         return NumpyParticles(mixture.proposals, drawn_by, log_u, compiled)
     from nngp_prior.probability.jax_particles import JaxParticles
@@ -207,11 +207,11 @@ class _Run:
         return logsumexp(self.log_proposal + self.log_shares, axis=0)
 
     def log_gamma(self) -> np.ndarray:
-        """The guide's intermediate target, up to a constant that cancels at the next resampling or never enters."""
+        """Return the guide's intermediate target, up to a constant that cancels or does not enter."""
         return self.log_message + self.log_proposal[self.mixture.guide]
 
     def resample_where_uneven(self) -> None:
-        """Systematic resampling of the replicates whose effective sample size has fallen under the threshold."""
+        """Resample systematically the replicates whose effective sample size is below the threshold."""
         log_gamma = self.log_gamma()
         log_weights = (log_gamma - self.log_start - self.log_mixture())[self.of_replicate]
         peak = log_weights.max(axis=1, keepdims=True)
@@ -224,7 +224,7 @@ class _Run:
             cumulative = np.cumsum(weights[r])
             grid = (np.arange(self.particles) + rng.random()) * (cumulative[-1] / self.particles)
             ancestors = np.minimum(np.searchsorted(cumulative, grid), self.particles - 1)
-            # Which proposal continues a trajectory must not depend on its place among the ancestors.
+            # The proposal that continues a trajectory must not depend on its index among the ancestors.
             parents = own[rng.permutation(ancestors)]
             self.state.reorder(own, parents)
             self.log_target[own] = self.log_target[parents]

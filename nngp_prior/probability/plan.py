@@ -1,4 +1,4 @@
-"""What the particles of smc are drawn from: sites by EP, proposals, and shares of their mixture from a pilot."""
+"""Preparation of smc's particles: sites by EP, proposals, and shares of their mixture from a pilot."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from nngp_prior.schemas.specs.estimator import SMC
 
 _PILOT_REPLICATES = 8
 _PROBES = 8
-# Standard deviation that rounding of the proposals may add to the logarithm of a weight; weights of useful proposals
-# have one of 0.2 and more.
+# Standard deviation that rounding of the proposals may add to the logarithm of a weight; for useful proposals the
+# logarithm has one of 0.2 or more.
 _ROUNDING_OF_WEIGHTS = 0.05
-_CONVERGED = 1e-3  # change of EP's means, beyond which sweeps gain a proposal nothing
-_UNEVEN = 10.0  # relative variance of the pilot's weights that is worth more sweeps at any size
-_CHEAP_SWEEPS = 2000  # constraints up to which a heavy tail in the pilot is
+_CONVERGED = 1e-3  # change of EP's means below which more sweeps do not improve a proposal
+_UNEVEN = 10.0  # relative variance of the pilot's weights that justifies more sweeps at any size
+_CHEAP_SWEEPS = 2000  # number of constraints up to which a heavy tail in the pilot justifies them too
 
 
 @dataclass(frozen=True)
 class ParticlePlan:
-    """A mixture of proposals and the particles to draw from it.
+    """A mixture of proposals and the number of particles to draw from it.
 
     Attributes:
         proposals: the untwisted one, EP's, EP's widened.
-        shares: of the mixture.
-        particles: of a replicate.
-        compiled: whether what is done to a block of coordinates is.
-        diagnostics: of EP.
+        shares: shares of the mixture.
+        particles: number of particles per replicate.
+        compiled: True if blocks of coordinates are processed by compiled code.
+        diagnostics: diagnostics of EP.
     """
 
     proposals: list[Proposal]
@@ -58,17 +58,17 @@ def plan(
     on_sites: Callable[[Sites], None] | None = None,
     shares: Float[np.ndarray, " proposals"] | None = None,
 ) -> ParticlePlan:
-    """Run EP and a pilot, and sweep on where the pilot's weights are poor.
+    """Run EP and a pilot, and further sweeps if the pilot's weights are poor.
 
     Args:
-        kernel: prepared kernel.
+        kernel: factored kernel.
         labels: ±1 for the inputs kept, in the order of visits.
-        parameters: of the estimate.
-        seed: of the labelling.
-        progress: callback.
-        start: sites to begin with.
-        on_sites: given the sites that EP ended at.
-        shares: of the mixture; from the pilot by default.
+        parameters: specification of the estimator.
+        seed: seed of the labelling.
+        progress: progress callback.
+        start: initial sites.
+        on_sites: called with EP's final sites.
+        shares: shares of the mixture; default: from the pilot.
 
     Returns:
         the plan.
@@ -109,7 +109,7 @@ def _propose(
     progress: ProgressCallback,
     start: Sites | None,
 ) -> tuple[EPResult, list[Proposal]]:
-    """EP and its proposals, in float32 where its rounding does not show in the weights of particles."""
+    """Run EP and build its proposals, in float32 if its rounding is negligible in the weights of particles."""
     if kernel.smallest_conditional_variance > SMALL_VARIANCE:
         ep = expectation_propagation(kernel, labels, parameters, progress, np.float32, start)
         if _rounding_of_weights(kernel, ep) < _ROUNDING_OF_WEIGHTS:
@@ -121,14 +121,14 @@ def _propose(
 
 
 def _rounding_of_weights(kernel: FactoredKernel, ep: EPResult) -> float:
-    r"""What the rounding of a proposal's factor L adds to the logarithm of a weight, as a root mean square.
+    r"""Return the root mean square error of log weights due to rounding of a proposal's factor L.
 
-    For g = L z, z ~ N(0, I), the proposal's quadratic form is zᵀz, and the one that EP means is gᵀ(K'⁻¹ + S) g: that of
-    the prior's factor, which is in float64, and of the sites. Half of their difference is the error; it grows with the
+    For g = L z, z ~ N(0, I), the proposal's quadratic form is zᵀz, and the intended one is gᵀ(K'⁻¹ + S) g: that of the
+    prior's factor, which is in float64, and of the sites. Half of their difference is the error; it grows with the
     condition of K', which the conditional variances in the order of visits do not show.
 
     Returns:
-        the error in nats, over a few z that are always the same; NaN if EP failed.
+        the error in nats, over a few fixed z; NaN if EP failed.
     """
     rank, algebra = kernel.rank, kernel.algebra
     z = np.random.default_rng(0).standard_normal((rank, _PROBES))
@@ -147,14 +147,14 @@ def _run_pilot(
     progress: ProgressCallback,
     compiled: bool,
 ) -> list[ReplicateOutcome]:
-    """Plain importance sampling with equal shares; its particles are not used again."""
+    """Run plain importance sampling with equal shares; its particles are not reused."""
     equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
     mixture = make_mixture(kernel, labels, proposals, equal)
     return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
 
 
 def _worth_sweeping(kernel: FactoredKernel, ep: EPResult, pilot: list[ReplicateOutcome], variance: float) -> bool:
-    """True if EP still moves and the pilot's weights are uneven: very, or where sweeps cost little in the tail."""
+    """True if EP has not converged and the pilot's weights are very uneven, or heavy-tailed and sweeps cheap."""
     if not _CONVERGED <= ep.change < math.inf:
         return False
     if kernel.m <= _CHEAP_SWEEPS and judge(pilot)[0] != "ok":
@@ -163,7 +163,7 @@ def _worth_sweeping(kernel: FactoredKernel, ep: EPResult, pilot: list[ReplicateO
 
 
 def _optimal(pilot: list[ReplicateOutcome]) -> tuple[Float[np.ndarray, " proposals"], float]:
-    """The best shares by the pilot, and the relative variance that weights have under them."""
+    """Return the best shares by the pilot, and the relative variance of the weights under them."""
     log_target = np.concatenate([outcome.log_target for outcome in pilot])
     log_proposal = np.concatenate([outcome.log_proposal for outcome in pilot], axis=1)
     return optimal_shares(log_target, log_proposal, USUAL_SHARES)
@@ -172,11 +172,11 @@ def _optimal(pilot: list[ReplicateOutcome]) -> tuple[Float[np.ndarray, " proposa
 def _mixture(
     best: Float[np.ndarray, " proposals"], variance: float, parameters: SMC
 ) -> tuple[Float[np.ndarray, " proposals"], int]:
-    """Shares and particles of a replicate.
+    """Return shares and number of particles per replicate.
 
     Returns:
-        the shares asked for, or the best ones by the pilot; and as many particles as make ``replicates`` of them meet
-        the target, if there is one and the pilot is right.
+        the requested shares, or the best ones by the pilot; and the number of particles with which ``replicates``
+        replicates meet the target, if there is one and the pilot is right.
     """
     particles = parameters.particles
     if parameters.target_stderr is not None and math.isfinite(variance):

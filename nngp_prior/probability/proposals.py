@@ -1,4 +1,4 @@
-r"""Gaussian proposals for the orthant, and the mixture of them that particles are drawn from.
+r"""Gaussian proposals for the orthant, and their mixture.
 
 A proposal visits g_1, g_2, … in turn. Its Gaussian q(g) ∝ N(g; 0, K') Π_i exp(-½ s_i g_i² + ν_i g_i) gives g_i, given
 the past, a mean m and a variance v (from the Cholesky factor of its covariance: v = L_ii²), which hold the sites'
@@ -26,30 +26,30 @@ from nngp_prior.numerics.backends import Algebra
 from nngp_prior.probability.ep import EPResult
 from nngp_prior.probability.factored_kernel import FactoredKernel
 
-# β for labellings that the prior reaches by itself, whose tails matter, and for all others, where most is gained nearer
-# EP's own Gaussian.
+# β for labellings that are likely under the prior, whose tails matter, and for all others, for which a proposal nearer
+# EP's own Gaussian gains most.
 _WIDENING_SIMPLE, _WIDENING = 0.12, 0.5
 _SIMPLE_ABOVE = -8.0  # of EP's log P
 DEFENSIVE_SHARE = 1 / 16
-# What the pilot's shares are shrunk towards where its weights say little; simple and hard labellings live with them.
+# Shares towards which the pilot's are shrunk if its weights are uninformative; adequate for simple and hard labellings.
 USUAL_SHARES = np.array([DEFENSIVE_SHARE, 0.7, 0.3 - DEFENSIVE_SHARE])
 _PRIOR_EFFECTIVE_SAMPLES = 50
-_SMALLEST_OWN_PART = 1e-10  # of d = 1 - s v, which rounding could make 0 or negative
+_SMALLEST_OWN_PART = 1e-10  # lower bound on d = 1 - s v, which rounding could make 0 or negative
 
 
 @dataclass(frozen=True)
 class Proposal:
     """One Gaussian proposal, for the first ``rank`` coordinates (they determine the others).
 
-    The numbers are taken as exact, whatever their rounding: any would do, since weights divide by the density that
-    they give.
+    The numbers are taken as exact, whatever their rounding: any values are valid, since weights are divided by the
+    density that they define.
 
     Attributes:
         L: factor of diag(y) Σ diag(y), the covariance without the labels' signs.
-        mean: of the Gaussian.
+        mean: mean of the Gaussian.
         precision: s of the own sites.
         shift: ν of the own sites.
-        algebra: what handles ``L``.
+        algebra: linear algebra of ``L``, on the host or on a device.
     """
 
     L: Float[Any, "rank rank"]
@@ -60,18 +60,18 @@ class Proposal:
 
 
 def untwisted(kernel: FactoredKernel) -> Proposal:
-    """The prior's proposal, which knows nothing of the constraints to come; its factor is the kernel's own array."""
+    """Return the prior's proposal, which ignores later constraints; its factor is the kernel's own array."""
     zeros = np.zeros(kernel.rank)
     return Proposal(kernel.algebra.rows(kernel.L, 0, kernel.rank), zeros, zeros, zeros, kernel.algebra)
 
 
 def build_proposals(kernel: FactoredKernel, ep: EPResult) -> list[Proposal]:
-    """The untwisted proposal, EP's, and EP's widened.
+    """Build the untwisted proposal, EP's, and EP's widened.
 
-    Where EP failed, as it does on labellings that a singular kernel forbids, the untwisted one takes their place.
+    If EP failed, as it does on labellings that a singular kernel forbids, the untwisted one replaces both.
 
     Args:
-        kernel: a prepared kernel.
+        kernel: a factored kernel.
         ep: sites, factor and mean of EP.
 
     Returns:
@@ -97,20 +97,20 @@ def build_proposals(kernel: FactoredKernel, ep: EPResult) -> list[Proposal]:
 
 @dataclass(frozen=True)
 class ProposalBlock:
-    """What a block of coordinates has that does not depend on the particles, for every proposal; rows are proposals.
+    """Data of a block of coordinates that do not depend on the particles, for every proposal; rows are proposals.
 
     With d = 1 - s v, z = m'/√v' = (m - ν v)/(d √v') = slope · m - offset.
 
     Attributes:
-        coordinates: which.
+        coordinates: coordinates of the block.
         L: the block on the diagonal of the factor, with the labels' signs.
         conditional_deviation: √v.
         deviation: √v'.
         slope: as above.
         offset: as above.
-        quadratic: of the message from the future, ½ (s m² - 2 ν m + ν² v)/d - ½ log d, the coefficient of m².
-        linear: of m.
-        constant: the rest, summed over the block.
+        quadratic: coefficient of m² in the message from the future, ½ (s m² - 2 ν m + ν² v)/d - ½ log d.
+        linear: coefficient of m.
+        constant: the constant term, summed over the block.
     """
 
     coordinates: slice
@@ -125,11 +125,11 @@ class ProposalBlock:
 
 
 def block_of(proposals: list[Proposal], coordinates: slice, y: Float[np.ndarray, " size"]) -> ProposalBlock:
-    """Cut one block out of all proposals.
+    """Extract one block from all proposals.
 
     Args:
-        proposals: all of them.
-        coordinates: which.
+        proposals: all proposals.
+        coordinates: coordinates of the block.
         y: their labels.
 
     Returns:
@@ -162,7 +162,7 @@ def optimal_shares(
     log_proposal: Float[np.ndarray, "proposals particles"],
     usual: Float[np.ndarray, " proposals"],
 ) -> tuple[Float[np.ndarray, " proposals"], float]:
-    r"""Shares α of a mixture that minimise the variance of its weights, from a pilot drawn with equal shares.
+    r"""Return the shares α that minimise the variance of the mixture's weights, from a pilot with equal shares.
 
     The second moment ∫ γ²/Σ_j α_j π_j is convex in α (He & Owen 2014). Its stationarity condition,
     E[w² π_j/Σ α π] equal for all j with α_j > 0, is iterated as a multiplicative update.
@@ -170,22 +170,22 @@ def optimal_shares(
     Args:
         log_target: log γ of the pilot's trajectories.
         log_proposal: log π_j of the same.
-        usual: shares to shrink towards where the pilot's weights are too uneven to tell; that of the first proposal,
-            which bounds the weights, is also its least.
+        usual: shares to shrink towards if the pilot's weights are too uneven to be informative; that of the first
+            proposal, which bounds the weights, is also its minimum.
 
     Returns:
-        the shares, and the relative variance that weights have under the best ones, infinite if none is positive.
+        the shares, and the relative variance of the weights under the best ones, infinite if none is positive.
     """
     count = len(log_proposal)
     if np.all(np.isneginf(log_target)):
         return usual, math.inf
-    # Densities relative to the largest of each particle: a mixture is then a sum that cannot vanish.
+    # Densities relative to the largest of each particle, so that the mixture's sum cannot underflow to 0.
     largest = log_proposal.max(axis=0)
     density = np.exp(log_proposal - largest)
     log_drawn = largest + np.log(density.mean(axis=0))
     log_weights = log_target - largest + log_target - log_drawn
     shares = np.full(count, 1 / count)
-    smallest = np.array([usual[0]] + [1e-12] * (count - 1))  # a share of 0 would never come back
+    smallest = np.array([usual[0]] + [1e-12] * (count - 1))  # a share of 0 would stay 0
     importance = log_second_moment = np.zeros(0)
     for _ in range(100):
         mixture = shares @ density
@@ -203,11 +203,11 @@ def optimal_shares(
 
 
 def allocate(shares: Float[np.ndarray, " proposals"], particles: int) -> Integer[np.ndarray, " proposals"]:
-    """Whole numbers of particles in proportion to the shares.
+    """Distribute particles in proportion to the shares.
 
     Args:
-        shares: parts, summing to 1; the first proposal gets at least one particle if it has a share.
-        particles: to be distributed.
+        shares: fractions, summing to 1; the first proposal gets at least one particle if it has a share.
+        particles: total number of particles.
 
     Returns:
         counts that sum to ``particles``.

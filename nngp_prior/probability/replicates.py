@@ -1,4 +1,4 @@
-"""Independent replicates of a mixture's estimate, side by side on all cores, and what their weights say of them."""
+"""Independent replicates of a mixture's estimate, in parallel on all cores, and diagnostics of their weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nngp_prior.probability.particles import Mixture, ReplicateOutcome, run_repl
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.results.estimate import Replicates, Status
 
-# A tail is heavy where its shape says so and one weight carries a visible part of the variance estimate. The shape
-# alone misleads: k̂ is large on weights that hardly vary, whatever their size.
+# A tail counts as heavy if its shape is and one weight carries a visible part of the variance estimate. The shape alone
+# misleads: k̂ is large on weights that hardly vary, whatever their size.
 _PARETO_K_TRUSTED = 0.7
 _LARGEST_SHARE_TRUSTED = 0.06
-_EVEN_REPLICATES = 1 / 3  # effective number of replicates, as a part, below which their spread says little
+_EVEN_REPLICATES = 1 / 3  # effective fraction of replicates below which their spread says little
 
 
 def worth_compiling(rank: int, proposals: int, particles: int) -> bool:
-    """Whether a run of so many particles is worth a second or two of compiling, once a process.
+    """True if a run is large enough to justify a second or two of compiling, once per process.
 
-    That is asked of one labelling even where there are many, so that it has the same value in any batch.
+    The decision is per labelling even in a batch, so that a labelling has the same value in any batch.
 
     Returns:
-        whether coordinates, proposals and particles multiply to enough.
+        True if coordinates times proposals times particles is large enough.
     """
     return rank * proposals * particles > 1_500_000
 
@@ -45,18 +45,18 @@ def run_in_threads(
     dimensions: int | None = None,
     keep: bool = False,
 ) -> list[ReplicateOutcome]:
-    """Run replicates in groups, one group a core at a time.
+    """Run replicates in groups, one group per core at a time.
 
     Args:
-        mixture: what trajectories are drawn from.
-        replicates: their numbers; each has random numbers of its own.
-        seed: the labelling's.
-        name: what the replicates are for; progress calls them so.
-        progress: told of coordinates visited.
-        compiled: whether what is done to a block of coordinates is.
-        resample: False gives plain importance sampling.
+        mixture: mixture from which trajectories are drawn.
+        replicates: their numbers; each has its own random numbers.
+        seed: seed of the labelling.
+        name: name of the replicates in progress events.
+        progress: progress callback.
+        compiled: True to process blocks of coordinates by compiled code.
+        resample: False for plain importance sampling.
         dimensions: as for :func:`nngp_prior.probability.particles.run_replicates`.
-        keep: as there.
+        keep: as for :func:`nngp_prior.probability.particles.run_replicates`.
 
     Returns:
         the groups' outcomes, in the order of the numbers.
@@ -93,10 +93,10 @@ def evidence_of(outcomes: list[ReplicateOutcome]) -> Replicates:
 
 
 def judge(outcomes: list[ReplicateOutcome]) -> tuple[Status, str, dict[str, float | int | None]]:
-    """What the weights say of the error bar.
+    """Judge the reliability of the error bar from the weights.
 
     Args:
-        outcomes: of all replicates.
+        outcomes: outcomes of all replicates.
 
     Returns:
         status, message and diagnostics.

@@ -1,4 +1,4 @@
-"""How far log P depends on the rounding of K: a second estimate, of correlations that differ by a few units of it."""
+"""Dependence of log P on the rounding of K, by a second estimate for correlations that differ by a few units of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> E
 
     Args:
         found: the estimate.
-        again: the same of :meth:`FactoredKernel.perturbed`, with the same random numbers.
-        kernel: of ``found``.
+        again: the estimate for :meth:`FactoredKernel.perturbed`, with the same random numbers.
+        kernel: kernel of ``found``.
 
     Returns:
         the estimate with ``rounding``, the difference that its statistical error does not explain; status ``rounding``
@@ -46,7 +46,7 @@ def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> E
 
 
 def _noise(found: Estimate, again: Estimate) -> float:
-    """Statistical error of the difference of two estimates."""
+    """Return the statistical error of the difference of two estimates."""
     first, second = again.evidence, found.evidence
     if isinstance(first, Replicates) and isinstance(second, Replicates):
         count = min(len(first.log_estimates), len(second.log_estimates))

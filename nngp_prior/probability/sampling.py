@@ -1,4 +1,4 @@
-"""The plainest estimator: draw f from N(0, K) and count."""
+"""The direct estimator: draw f from N(0, K) and count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK_BYTES = 2**26
 def estimate_sampling(
     kernel: FactoredKernel, labels: np.ndarray, parameters: Sampling, seed: int, progress: ProgressCallback
 ) -> Estimate:
-    """The frequency of the labelling among draws from the prior, with Clopper and Pearson's exact interval."""
+    """Return the labelling's frequency among draws from the prior, with Clopper and Pearson's exact interval."""
     began = time.perf_counter()
     rng = generator(seed, "sampling")
     chunk = max(1, min(parameters.draws, _CHUNK_BYTES // (8 * kernel.m)))

@@ -1,4 +1,4 @@
-"""The default estimator: sequential Monte Carlo whose proposals are EP's, defended by a mixture.
+"""The default estimator: sequential Monte Carlo with EP's proposals in a defensive mixture.
 
 Lineage: separation of variables (Genz 1992; Geweke, Hajivassiliou, Keane); SMC for orthants (Ridgway 2016); twisting
 with deterministic approximations (Lindsten, Helske, Vihola 2018); defensive mixtures (Hesterberg 1995; Owen & Zhou
@@ -24,7 +24,7 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate, Replicates
 from nngp_prior.schemas.specs.estimator import SMC
 
-_GROWTH = 1.3  # more replicates than the spread so far asks for: it is itself uncertain
+_GROWTH = 1.3  # factor on the number of replicates required by the spread so far, which is itself uncertain
 
 
 @ESTIMATORS.register(SMC)
@@ -37,9 +37,9 @@ def estimate_smc(
     start: Sites | None = None,
     on_sites: Callable[[Sites], None] | None = None,
 ) -> Estimate:
-    """EP, a pilot that chooses the mixture, then independent replicates until the target is met.
+    """Run EP, a pilot that chooses the mixture, then independent replicates until the target is met.
 
-    The pilot's particles are not used again: given the mixture, each replicate is an unbiased estimate of P.
+    The pilot's particles are not reused: given the mixture, each replicate is an unbiased estimate of P.
 
     Returns:
         the estimate.
@@ -79,7 +79,7 @@ def estimate_smc(
 
 
 def _next_goal(evidence: Replicates, parameters: SMC) -> int:
-    """How many replicates there should be in all, at most ``max_replicates``; no more than there are if that is it."""
+    """Return the total number of replicates required, at most ``max_replicates``; the present number if sufficient."""
     done = len(evidence.log_estimates)
     if parameters.target_stderr is None or evidence.stderr() <= parameters.target_stderr:
         return done

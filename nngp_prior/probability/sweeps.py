@@ -1,4 +1,4 @@
-"""One sweep of EP over all sites: sequential inside a block, a block at a time as matrix products."""
+"""One sweep of EP over all sites: sequential inside a block, one block at a time by matrix products."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sweeps(Protocol):
 
     @property
     def mean(self) -> np.ndarray:
-        """μ, as the sweeps have it."""
+        """μ, as updated by the sweeps."""
         ...
 
     def sweep(self) -> float:
@@ -39,7 +39,7 @@ class Sweeps(Protocol):
 
         Returns:
             the largest change of a site, as the change it makes to its marginal: of the mean in standard deviations, or
-            of the variance as a fraction. Infinite if rounding made a variance or a cavity's improper.
+            of the variance as a fraction. Infinite if rounding made a variance or a cavity improper.
         """
         ...
 
@@ -49,7 +49,7 @@ class Sweeps(Protocol):
 
 
 class HostSweeps:
-    """EP on the host. Sigma is in Fortran order, its lower triangle is used; it and the vectors change in place."""
+    """EP on the host. Sigma is in Fortran order, lower triangle only; it and the vectors are modified in place."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class HostSweeps:
         self.Sigma, self.precision, self.shift, self.mean = Sigma, precision, shift, mean
 
     def sweep(self) -> float:
-        """As the protocol says."""
+        """See :meth:`Sweeps.sweep`."""
         m = len(self.Sigma)
         return max(self._update_block(start, min(start + BLOCK, m)) for start in range(0, m, BLOCK))
 
@@ -70,10 +70,10 @@ class HostSweeps:
         return self.Sigma.diagonal().astype(np.float64)
 
     def _update_block(self, start: int, stop: int) -> float:
-        r"""Sequential EP inside one block, then its total change to everything.
+        r"""Run sequential EP inside one block, then apply its total change to the whole matrix.
 
-        A site's rank-one update takes c C Cᵀ off Σ_II, C the column as the sites before have left it, and adds a C to
-        the mean. Followed along with C = Σ_II U is U, unit upper triangular, so that no system is left to be solved:
+        A site's rank-one update subtracts c C Cᵀ from Σ_II, C the column as left by the sites before, and adds a C to
+        the mean. U, unit upper triangular, is updated along with C = Σ_II U, so that no system needs to be solved:
 
         .. math:: G = Σ_{:,I}\, U, \qquad Σ \mathrel{-}= G \operatorname{diag}(c)\, G^T, \qquad μ \mathrel{+}= G a .
 
@@ -93,9 +93,9 @@ class HostSweeps:
 def _sequential_ep(
     Sigma: np.ndarray, mean: np.ndarray, s: np.ndarray, nu: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """One sweep of exact sequential EP over a small matrix; s and nu change in place.
+    """Sweep once over a small matrix by exact sequential EP; s and nu are modified in place.
 
-    Rank-one updates are not carried out on Sigma but kept, and applied to the one column that comes next.
+    Rank-one updates are not applied to Sigma but stored, and applied to one column at a time when it is needed.
 
     Returns:
         U, c and a of the block's update, and the largest change of a site.

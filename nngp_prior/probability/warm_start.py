@@ -1,4 +1,4 @@
-"""Where EP begins: at the sites of a related labelling, or of the same labelling on the first inputs."""
+"""Initial sites for EP, from a related labelling or from the same labelling on the leading inputs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nngp_prior.schemas.text import one_line
 
 @dataclass(frozen=True)
 class Start:
-    """EP's sites for the first inputs of a data set, in the order of the user's matrix.
+    """EP's sites for the leading inputs of a data set, in the order of the user's matrix.
 
-    They are of g_i = y_i f_i over its standard deviation, exp(-½ s g² + ν g).
+    They refer to g_i = y_i f_i divided by its standard deviation: exp(-½ s g² + ν g).
 
     Attributes:
         labels: y, ±1.
-        precision: s, zero for an input that another one with the same or the opposite function value stands for.
+        precision: s, zero for an input represented by another one with the same or the opposite function value.
         shift: ν.
     """
 
@@ -39,19 +39,19 @@ class Start:
 
 
 def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **options: Any) -> Start:
-    """Run EP and keep its sites, as a start for other runs.
+    """Run EP and return its sites, as a start for other runs.
 
     Args:
         K: (p, p) covariance matrix.
         labels: (p,) integers -1/+1 or booleans, which do not contradict each other on tied inputs.
-        start: where to begin itself.
+        start: initial sites of this run; default: none.
         **options: fields of ``EP``.
 
     Returns:
         the sites.
 
     Raises:
-        InvalidInput: K, labels or an option cannot be used.
+        InvalidInput: if K, labels or an option are invalid.
     """
     parameters = EP(**options)
     if parameters.classes is not None:
@@ -71,12 +71,12 @@ def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **opti
 
 
 def start_of(kernel: FactoredKernel, labels: Float[np.ndarray, " n"], sites: Sites) -> Start:
-    """Sites of the inputs kept as a start, in the order of the user's matrix.
+    """Convert sites of the inputs kept to a start, in the order of the user's matrix.
 
     Args:
-        kernel: that they were found with.
+        kernel: kernel that the sites belong to.
         labels: ±1 for all inputs.
-        sites: for the inputs kept.
+        sites: sites for the inputs kept.
 
     Returns:
         a start for kernels that begin with these inputs.
@@ -87,18 +87,18 @@ def start_of(kernel: FactoredKernel, labels: Float[np.ndarray, " n"], sites: Sit
 
 
 def sites_for(kernel: FactoredKernel, labels: Float[np.ndarray, " m"], start: Start | None) -> Sites | None:
-    """The sites to begin with, for the inputs kept: none where there is no start, or where the label is another.
+    """Return the initial sites for the inputs kept: none without a start, or for inputs whose label differs.
 
     Args:
-        kernel: a prepared kernel.
+        kernel: a factored kernel.
         labels: ±1 for the inputs kept.
-        start: for as many of its first inputs as one likes.
+        start: sites for any number of the kernel's leading inputs.
 
     Returns:
         sites, or None without a start.
 
     Raises:
-        InvalidInput: the start has more inputs than the kernel.
+        InvalidInput: if the start has more inputs than the kernel.
     """
     if start is None:
         return None
