@@ -27,7 +27,7 @@ class KernelRequest(Specification):
 
     Attributes:
         work: the name of its route, ``/v1/{work}``; no field, here and below.
-        architecture: of the network.
+        architecture: architecture of the network.
         dataset: its inputs.
         get: the covariances of outputs, or the neural tangent kernel.
         dtype: of the computation and of the matrix.
@@ -44,11 +44,11 @@ class EstimateRequest(Specification):
     """log P of labellings of a data set under the prior of an infinitely wide network.
 
     Attributes:
-        architecture: of the network.
+        architecture: architecture of the network.
         dataset: its inputs.
         labellings: of the inputs; an uploaded array stands for as many as it has rows.
         estimator: and its options.
-        seed: of the estimator's random numbers.
+        seed: random seed of the estimator's random numbers.
     """
 
     work: ClassVar[str] = "estimates"
@@ -113,7 +113,7 @@ class SampleRequest(Specification):
         dataset: the inputs.
         networks: number of draws.
         source: finite networks at initialisation, or the Gaussian process of infinite width.
-        seed: of all draws.
+        seed: random seed of all draws.
         top: how many functions are listed, the most frequent ones.
         complexities: measures of each of them.
     """
@@ -143,7 +143,7 @@ class SharpnessRequest(Specification):
         measures: and their options.
         loss: ``cross-entropy`` in nats, or ``mse``, (f - y)².
         dtype: of all that is computed.
-        seed: of random vectors.
+        seed: random seed of random vectors.
     """
 
     work: ClassVar[str] = "sharpness"

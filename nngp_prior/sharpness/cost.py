@@ -1,4 +1,4 @@
-"""Expected cost of measures, training and landscapes; without JAX."""
+"""Expected cost of measures, training and landscapes. Does not import JAX."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from nngp_prior.schemas.measures.registry import ContrastiveFlatness, Measure
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.training import Training
 
-_FIXED = 2**29  # the process, JAX and what it has compiled
-_CHUNKS = 2**29  # examples that are copied or worked on, and gradients of single examples
-_VECTORS = 20  # of P numbers: parameters, gradients, products and what is made of them
+_FIXED = 2**29  # bytes: process, JAX and compiled functions
+_CHUNKS = 2**29  # bytes: copied chunks of examples and their intermediates, gradients of single examples
+_VECTORS = 20  # vectors of P numbers: parameters, gradients, products and temporaries
 _COMPILING = 2.0  # seconds
-_LARGEST, _BOTH_ENDS = 10, 30  # Lanczos steps until ends of a spectrum have converged, as a rule
+_LARGEST, _BOTH_ENDS = 10, 30  # typical number of Lanczos steps until ends of a spectrum have converged
 _DOUBLINGS = 30  # of σ in PAC-Bayes bounds, before bisection
-_ROUNDS = {"sam": 2}  # gradients of a step
-_STEP, _UPDATE = 5e-5, 1e-9  # seconds of a step, and per parameter
-_GRADIENT = 4  # forward passes of a gradient
+_ROUNDS = {"sam": 2}  # gradients per step
+_STEP, _UPDATE = 5e-5, 1e-9  # seconds per step, and per step and parameter
+_GRADIENT = 4  # cost of a gradient, in forward passes
 _NOISE = 6e-8  # seconds per normal random number
-_FLOPS = 5e10  # a second, of decompositions
+_FLOPS = 5e10  # floating-point operations per second of decompositions
 
 
 def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: Measure, dtype: str) -> Cost:
     """Memory and time of one measure.
 
     Args:
-        architecture: of the network.
-        shape: of the inputs, n and that of one of them.
-        measure: with its options.
-        dtype: of what is computed.
+        architecture: architecture of the network.
+        shape: shape of the inputs: n, then the shape of one input.
+        measure: measure with its options.
+        dtype: dtype of the computation.
 
     Returns:
-        bytes at peak; seconds, meant to be right to a factor of two on two cores of 2020s hardware that nothing else
-        uses, those of minimisations (``contrast-regret``, ``natural-contrast-regret``) an upper limit.
+        peak memory in bytes; time in seconds, intended to be right within a factor of two on two otherwise idle cores
+        of 2020s hardware, an upper limit for minimisations (``contrast-regret``, ``natural-contrast-regret``).
     """
     weights = network_weights(architecture, shape[1:])
     P, size = sum(each.parameters for each in weights), 4 if dtype == "float32" else 8
@@ -66,17 +66,17 @@ def measuring_cost(architecture: Architecture, shape: tuple[int, ...], measure: 
     memory = _FIXED + _CHUNKS + size * P * (_VECTORS + kept) + 16 * math.prod(shape)
     decomposition = 0.0
     if isinstance(measure, InDivergence):
-        # ∇f at the inputs for F, scaled, and its singular vectors
+        # ∇f at the inputs of F, scaled, and its singular vectors
         N = measure.fisher_examples or (shape[0] if measure.fisher_inputs == "same" else shape[0] // 2)
         memory += 3 * size * N * P
         decomposition = 10 * N * P * min(N, P) / _FLOPS
     gradients = _gradients(measure, P, shape[0], not architecture.piecewise_linear)
-    noise = 3 * gradients * P * _NOISE if isinstance(measure, PACBayes) else 0.0  # a third of a gradient per network
+    noise = 3 * gradients * P * _NOISE if isinstance(measure, PACBayes) else 0.0  # per loss, a third of a gradient
     return Cost(memory, layers * (_COMPILING + gradients * gradient) + decomposition + noise)
 
 
 def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
-    """Expected number of gradients of the whole data set, a Hessian product counted as two, a loss as a third."""
+    """Expected number of gradients of the whole data set; a Hessian product counts as two, a loss as a third."""
     match measure:
         case Frobenius() | LogDeterminant() | SpectralDensity():
             return 2.0 * _probes(measure, P) * min(getattr(measure, "steps", 1), P)
@@ -96,7 +96,7 @@ def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
         case PACBayes():
             return measure.perturbations * (_DOUBLINGS - math.log2(measure.tolerance)) / 3
         case ContrastRegret() | NaturalContrastRegret():
-            # Three minimisations a pair of minibatches, with a gradient a step.
+            # Three minimisations per pair of minibatches, with one gradient per step.
             return 3.0 * measure.pairs * measure.max_steps * _minibatch(measure, n)
         case GradientContrast() | NaturalGradientContrast():
             return 2.0 + 2 * measure.pairs * _minibatch(measure, n)
@@ -109,13 +109,13 @@ def _gradients(measure: Measure, P: int, n: int, smooth: bool) -> float:
 
 
 def _probes(measure: Any, P: int) -> int:
-    """Number of probe vectors; 1 of a measure without them."""
+    """Number of probe vectors; 1 for a measure without them."""
     probes = getattr(measure, "probes", 1)
     return P if probes == "basis" else probes
 
 
 def _minibatch(measure: Any, n: int) -> float:
-    """Part of the examples in a minibatch."""
+    """Fraction of the examples in a minibatch."""
     return min(1.0, measure.batch / n)
 
 
@@ -125,11 +125,11 @@ def training_cost(
     """Memory and time of training.
 
     Args:
-        architecture: of the networks.
-        shape: of the examples, their number and the shape of one input.
-        training: with its options.
+        architecture: architecture of the networks.
+        shape: shape of the examples: their number, then the shape of one input.
+        training: training specification.
         networks: number of networks.
-        epochs: number of epochs of each.
+        epochs: number of epochs per network.
 
     Returns:
         peak memory and time.
@@ -139,7 +139,7 @@ def training_cost(
     optimizer: Any = training.optimizer
     rounds = _ROUNDS.get(optimizer.kind, 1) if optimizer.kind != "entropy-sgd" else optimizer.langevin_steps
     steps = -(-shape[0] // training.batch_size)
-    # A gradient on each minibatch, and the outputs of all examples after the epoch.
+    # A gradient of each minibatch, then the outputs of all examples after the epoch.
     epoch = (_GRADIENT * rounds + 1) * forward_seconds(weights, shape[0], training.dtype) + steps * rounds * (
         _STEP + P * _UPDATE
     )
@@ -149,13 +149,13 @@ def training_cost(
 
 
 def landscape_cost(architecture: Architecture, shape: tuple[int, ...], points: int, dtype: str) -> Cost:
-    """Memory and time of the loss at some points.
+    """Memory and time of the loss at a number of points.
 
     Args:
-        architecture: of the network.
-        shape: of the examples, their number and the shape of one input.
+        architecture: architecture of the network.
+        shape: shape of the examples: their number, then the shape of one input.
         points: number of points.
-        dtype: of what is computed.
+        dtype: dtype of the computation.
 
     Returns:
         peak memory and time.

@@ -36,9 +36,9 @@ from nngp_prior.sharpness.risk.losses import LOSSES, is_error
 from nngp_prior.sharpness.risk.networks import Parameters, high_precision
 from nngp_prior.sharpness.training.trained import described
 
-_AT_A_TIME = 16  # points in one call
+_AT_A_TIME = 16  # points per call
 _SAVE_EVERY = 10.0  # seconds
-_MARGIN = 0.1  # of the trajectory's width, on each side of it
+_MARGIN = 0.1  # margin on each side of the trajectory, as a fraction of its width
 _FORMAT = 1
 
 
@@ -47,15 +47,15 @@ class Surface:
     """A loss landscape.
 
     Attributes:
-        specification: of the grid.
-        coordinates: of the points: x, and y where it is a plane, in units of the directions.
-        loss: mean loss at each point, an axis for each coordinate; infinite where outputs overflow, and NaN where a run
-            that was cut off has not been.
-        error: part of the data with y f ≤ 0, likewise.
-        lengths: ‖d₁‖, and ‖d₂‖.
-        trajectory: coordinates of the projected path to θ, one point a row; None where there is none.
-        explained: by each direction, the part of the path's squared distances from θ.
-        about: all that the figures depend on.
+        specification: specification of the grid.
+        coordinates: x of the points, and y for a plane, in units of the directions.
+        loss: mean loss at each point, one axis per coordinate; infinite if outputs overflow, NaN if an interrupted run
+            has not computed the point.
+        error: fraction of examples with y f ≤ 0, same shape.
+        lengths: ‖d₁‖, and ‖d₂‖ for a plane.
+        trajectory: coordinates of the projected path to θ, one point per row; None without a trajectory.
+        explained: fraction of the path's squared distances from θ explained by each direction.
+        about: everything that the values depend on.
     """
 
     specification: Landscape
@@ -73,14 +73,14 @@ class Surface:
 
     @property
     def complete(self) -> bool:
-        """Whether all points have been computed."""
+        """True if all points have been computed."""
         return not np.isnan(self.error).any()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to a file, which appears, or changes, only when it is complete.
+        """Write the landscape to a file atomically.
 
         Args:
-            path: of the ``.npz`` file.
+            path: path of the ``.npz`` file.
         """
         arrays: dict[str, Any] = {"loss": self.loss, "error": self.error, "lengths": self.lengths}
         arrays |= {f"coordinates/{i}": along for i, along in enumerate(self.coordinates)}
@@ -92,16 +92,16 @@ class Surface:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Surface:
-        """Read what :meth:`save` wrote, or what :func:`landscape` has left.
+        """Read a file written by :meth:`save` or by :func:`landscape`.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Returns:
-            the same landscape.
+            the landscape.
 
         Raises:
-            DataUnavailable: there is no such file, it is damaged, or it is something else.
+            DataUnavailable: if the file does not exist, is damaged or has other contents.
         """
         refusal = DataUnavailable(f"{path}: holds no loss landscape. Name a file that landscape has written.")
         text = read_npz(Path(path), "manifest").get("manifest")
@@ -147,26 +147,26 @@ def landscape(
     """Loss and training error on a line or plane through a network's parameters.
 
     Args:
-        architecture: the specification of the network, or a user's own with one output. Of arrays of weights the last
-            axis is that of filters.
-        parameters: θ, as ``architectures.network(architecture).init`` gives them, or training left them.
+        architecture: specification of the network, or a user's network with one output. Filters are the last axis of
+            weight arrays.
+        parameters: θ, as returned by ``architectures.network(architecture).init`` or by training.
         data: inputs (n, …), and n labels -1 or +1, or booleans.
-        specification: the grid, and how directions are normalised.
+        specification: grid, and normalisation of directions.
         loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
         dtype: ``float64`` or ``float32``.
-        chunk: examples at a time; by default as many as fit into 128 MiB or so.
-        seed: of the random directions; the same one gives the same random numbers whatever θ is.
-        trajectory: parameters on the way to θ, as those that training has kept. The directions then are not random but
-            the first principal directions, of length 1, of their distances from θ (the paper's section 7).
-        path: a ``.npz`` file. What is done is saved there every ten seconds or more, and in the end; the same call goes
-            on from it, and computes nothing that it has.
-        progress: True to show it, or a callback, called with the expected cost and with the number of points.
+        chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
+        seed: random seed of the directions; the random numbers do not depend on θ.
+        trajectory: parameters on the way to θ, such as those kept by training. The directions are then the first
+            principal directions, of length 1, of their differences from θ instead of random (section 7 of the paper).
+        path: ``.npz`` file, to which results are saved at least ten seconds apart and at the end. A repeated call
+            resumes from it.
+        progress: True for a progress bar, or a callback, called with the expected cost and with the number of points.
 
     Returns:
         the landscape.
 
     Raises:
-        InvalidInput: something that cannot be used, or a file of another landscape.
+        InvalidInput: if an argument is invalid, or the file holds another landscape.
     """
     specification = specification or Landscape()
     if not isinstance(specification, Landscape):
@@ -206,16 +206,16 @@ def landscape(
 def random_directions(
     risk: EmpiricalRisk, dimensions: int, normalisation: Normalisation, seed: int
 ) -> Float[np.ndarray, "dimensions P"]:
-    """Random directions, of lengths that the weights give them.
+    """Draw random directions, scaled to the lengths of the weights.
 
     Args:
-        risk: at the parameters that lengths are taken of.
-        dimensions: how many.
+        risk: risk at the parameters that lengths are taken from.
+        dimensions: number of directions.
         normalisation: ``filter``, ``layer`` or ``none``.
-        seed: of the random numbers.
+        seed: random seed.
 
     Returns:
-        one direction a row.
+        one direction per row.
     """
     theta = np.asarray(risk.theta, dtype=np.float64)
     found = np.zeros((dimensions, risk.size))
@@ -237,26 +237,26 @@ def random_directions(
 def principal_directions(
     steps: Float[np.ndarray, "steps P"], theta: Float[np.ndarray, " P"], dimensions: int
 ) -> tuple[Float[np.ndarray, "dimensions P"], Float[np.ndarray, "steps dimensions"], Float[np.ndarray, " dimensions"]]:
-    """The first principal directions of a path's distances from its end.
+    """Compute the first principal directions of a path's differences from its end.
 
     Args:
-        steps: parameters on the path.
-        theta: its end.
-        dimensions: how many directions.
+        steps: parameters on the path, one point each.
+        theta: end of the path.
+        dimensions: number of directions.
 
     Returns:
-        orthonormal directions; the path's coordinates along them, from θ; and the part of its squared distances from θ
-        that each explains.
+        orthonormal directions; the path's coordinates along them, from θ; and the fraction of its squared distances
+        from θ that each explains.
 
     Raises:
-        InvalidInput: the path has not as many independent directions.
+        InvalidInput: if the path has fewer independent directions.
     """
     distances = steps - theta
     U, sizes, V = np.linalg.svd(distances, full_matrices=False)
     if np.sum(sizes > 1e-12 * np.linalg.norm(theta)) < dimensions:
         problem = f"{len(steps)} points on a path in fewer than {dimensions} directions from the parameters"
         raise InvalidInput("trajectory", problem, "Pass more points before the end, or ask for a line.")
-    # Signs of singular vectors are anyone's choice: here the path begins on the positive side.
+    # Signs of singular vectors are arbitrary: choose those for which the path begins on the positive side.
     first = (U * sizes)[0, :dimensions]
     signs = np.where(first < 0, -1.0, 1.0)
     directions = signs[:, None] * V[:dimensions]
@@ -266,7 +266,7 @@ def principal_directions(
 def _planned(
     risk: EmpiricalRisk, specification: Landscape, seed: int, steps: np.ndarray | None, about: Mapping[str, Any]
 ) -> tuple[np.ndarray, Surface]:
-    """The directions, and a landscape without figures."""
+    """Compute the directions; return a landscape without values."""
     k, points, radius = specification.dimensions, specification.points, specification.radius
     path = explained = None
     if steps is None:
@@ -274,7 +274,7 @@ def _planned(
     else:
         directions, path, explained = principal_directions(steps, np.asarray(risk.theta, dtype=np.float64), k)
     if path is None or radius is not None:
-        # The middle one of an odd number is 0 exactly.
+        # The middle coordinate of an odd number is exactly 0.
         along = (radius or 1.0) * (2 * np.arange(points) - (points - 1)) / (points - 1)
         coordinates = (along,) * k
     else:
@@ -292,9 +292,9 @@ def _planned(
 def _fill(
     risk: EmpiricalRisk, directions: np.ndarray, surface: Surface, path: Path | None, progress: ProgressCallback
 ) -> None:
-    """Compute what is missing."""
+    """Compute the missing points."""
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*surface.coordinates, indexing="ij")], axis=1)
-    loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views of the same numbers
+    loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views
     missing = np.flatnonzero(np.isnan(error))
     saved, own = time.perf_counter(), risk.network.architecture
     cost = None if isinstance(own, FromNetwork) else landscape_cost(own, risk.X.shape, len(missing), str(risk.dtype))
@@ -303,7 +303,7 @@ def _fill(
         along = jnp.asarray(directions, risk.dtype)
         for first in range(0, len(missing), _AT_A_TIME):
             chosen = missing[first : first + _AT_A_TIME]
-            # One shape for all calls: the last one is filled up with its first point.
+            # One shape for all calls: the last is padded with its first point.
             filled = np.concatenate([chosen, np.repeat(chosen[:1], _AT_A_TIME - len(chosen))])
             found = _figures(risk, along, jnp.asarray(grid[filled], risk.dtype))
             loss[chosen], error[chosen] = (np.asarray(values)[: len(chosen)] for values in found)
@@ -319,7 +319,7 @@ def _fill(
 def _figures(
     risk: EmpiricalRisk, directions: Float[Array, "dimensions P"], points: Float[Array, "points dimensions"]
 ) -> tuple[Float[Array, " points"], Float[Array, " points"]]:
-    """Loss and error at some points, one after another: a point's bits do not depend on the others."""
+    """Loss and error at points, sequentially: the bits of a point do not depend on the others."""
 
     def one(point: Array) -> tuple[Array, Array]:
         theta = risk.theta + point @ directions
@@ -329,14 +329,14 @@ def _figures(
             return w @ LOSSES[risk.loss_name](f, y), w @ is_error(f, y)
 
         loss, error = risk.total(part)
-        # Where numbers overflow, ∞ - ∞ is NaN.
+        # On overflow, ∞ - ∞ is NaN.
         return jnp.where(jnp.isfinite(loss), loss, jnp.inf), error
 
     return lax.map(one, points)
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    """SHA-256, in hexadecimal, of arrays."""
+    """SHA-256 of arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())

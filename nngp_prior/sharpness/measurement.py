@@ -1,4 +1,4 @@
-"""Measures of one network, one after another, each with its cost."""
+"""Measure one network, one measure after another, with the cost of each."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ def measure(
 ) -> Report:
     """Measure how flat the loss is at a network's parameters.
 
-    All that is asked for is checked before anything is computed.
+    All arguments are checked before anything is computed.
 
     Args:
-        architecture: the specification of the network, or a user's own with one output.
-        parameters: as ``architectures.network(architecture).init`` gives them, or training left them, or pairs of
-            weights and biases from the input on.
+        architecture: specification of the network, or a user's network with one output.
+        parameters: as returned by ``architectures.network(architecture).init`` or by training, or pairs of weights and
+            biases from the input on.
         data: inputs (n, …), and n labels -1 or +1, or booleans.
-        measures: names, or specifications with options.
+        measures: names of measures, or specifications with options.
         loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
         dtype: ``float64`` or ``float32``.
-        chunk: examples at a time; by default as many as fit into 128 MiB or so.
-        seed: of all random vectors; a figure does not depend on what else is measured.
-        progress: True to show it, or a callback, called with the expected cost and how far each measure is.
+        chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
+        seed: random seed of all random vectors; a quantity does not depend on which others are measured.
+        progress: True for a progress bar, or a callback, called with the expected cost and the state of each measure.
 
     Returns:
-        the figures, in the order of the measures.
+        the quantities, in the order of the measures.
     """
     specifications = _specifications(measures)
     risk = EmpiricalRisk.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
@@ -83,11 +83,11 @@ def measure(
 
 
 def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:
-    """Refuse measures that cannot be taken of a risk.
+    """Raise an error for measures that do not apply to a risk.
 
     Args:
-        risk: network, loss, data.
-        specifications: of measures.
+        risk: network, loss and data.
+        specifications: specifications of the measures.
     """
     for specification in specifications:
         if type(specification) in CHECKS:
@@ -97,16 +97,16 @@ def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:
 def measure_risk(
     risk: EmpiricalRisk, specifications: Sequence[Measure], seed: int, progress: ProgressCallback = ignore
 ) -> Report:
-    """As :func:`measure`, of what was checked.
+    """Evaluate checked measures; see :func:`measure`.
 
     Args:
-        risk: network, loss, data.
-        specifications: of measures.
-        seed: of all random vectors.
-        progress: told how far each measure is.
+        risk: network, loss and data.
+        specifications: specifications of the measures.
+        seed: random seed of all random vectors.
+        progress: called with the state of each measure.
 
     Returns:
-        the figures.
+        the quantities.
     """
     at_most = any(isinstance(each, ContrastRegret | NaturalContrastRegret) for each in specifications)
     progress(Progress("measures", 0, len(specifications), _cost(risk, specifications), at_most))
@@ -138,7 +138,7 @@ def measure_risk(
 
 
 def _cost(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> Cost | None:
-    """Expected cost of all measures; None for networks whose layers are not known."""
+    """Expected cost of all measures; None if the network's layers are unknown."""
     own = risk.network.architecture
     if isinstance(own, FromNetwork):
         return None

@@ -1,4 +1,4 @@
-"""Requests for measures of sharpness carried out, in process or in a service's worker."""
+"""Runner of sharpness requests, in process or in a service's worker."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from nngp_prior.versions import versions
 
 @runtime_checkable
 class Source(Protocol):
-    """What has data, labels and arrays; :class:`nngp_prior.prior.request_context.RequestContext`."""
+    """Access to data, labels and arrays, such as :class:`nngp_prior.prior.request_context.RequestContext`."""
 
     def data(self, dataset: RequestDataset) -> Data:
-        """A data set."""
+        """Return a data set."""
         ...
 
     def places(self, labellings: Sequence[RequestLabelling]) -> Sequence[Any]:
-        """Labellings one by one."""
+        """Return the indices of all labellings."""
         ...
 
     def labels(self, place: Any, data: Data) -> np.ndarray:
-        """One of them: -1 and +1."""
+        """Return one labelling, -1 and +1."""
         ...
 
     def array(self, sha256: str) -> np.ndarray:
-        """An uploaded array."""
+        """Return an uploaded array."""
         ...
 
 
 class SharpnessBench:
-    """Checks and carries out requests. Only the latter loads JAX.
+    """Checks requests and computes their results; only the latter imports JAX.
 
     Args:
-        source: data, labels and arrays.
+        source: access to data, labels and arrays.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     def count(self, request: SharpnessRequest) -> int:
-        """The number of results, after checking inputs, labels and weights.
+        """Return the number of results, after checking inputs, labels and weights.
 
         Args:
-            request: what is asked for.
+            request: the request.
 
         Returns:
-            how many measures.
+            number of measures.
 
         Raises:
-            InvalidInput: something does not fit, or is not finite.
+            InvalidInput: if an argument does not fit or is not finite.
         """
         X, _ = self._examples(request)
         shapes = parameter_shapes(request.architecture, X.shape[1:])
@@ -74,24 +74,24 @@ class SharpnessBench:
         return len(request.measures)
 
     def input_shape(self, request: SharpnessRequest) -> tuple[int, ...]:
-        """n, and the shape of one input.
+        """Return n and the shape of one input.
 
         Args:
-            request: what is asked for.
+            request: the request.
 
         Returns:
-            of the inputs as the network takes them.
+            shape of the inputs as passed to the network.
         """
         return self._inputs(request).shape
 
     def facts(self, request: SharpnessRequest) -> dict[str, Any]:
-        """What the results say of the whole.
+        """Return metadata shared by all results.
 
         Args:
-            request: what is asked for.
+            request: the request.
 
         Returns:
-            the numbers of inputs and of parameters, data, labels and versions.
+            numbers of inputs and of parameters, data, labels and versions.
         """
         X = self._inputs(request)
         shapes = parameter_shapes(request.architecture, X.shape[1:])
@@ -107,16 +107,16 @@ class SharpnessBench:
     def results(
         self, request: SharpnessRequest, rows: Sequence[int], progress: ProgressCallback = ignore
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Measures as they finish; the figures are those of :func:`nngp_prior.sharpness.measure`.
+        """Yield measures as they finish, with the quantities of :func:`nngp_prior.sharpness.measure`.
 
         Args:
-            request: what is asked for.
-            rows: which measures, by their places.
-            progress: told of stages.
+            request: the request.
+            rows: indices of the measures.
+            progress: called with the state of each measure.
 
         Yields:
-            place and result. A measure that cannot be taken of this network and these data has the status
-            ``invalid-measure``; the others are taken.
+            index and result. A measure that does not apply to this network and these data has the status
+            ``invalid-measure``; the others are computed.
         """
         from nngp_prior.sharpness.measurement import checked, measure_risk
         from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
@@ -149,7 +149,7 @@ class SharpnessBench:
         return self._inputs(request), self._source.labels(places[0], self._source.data(request.dataset))
 
     def _weights(self, request: SharpnessRequest, shapes: dict[str, tuple[int, ...]]) -> list[np.ndarray]:
-        """All arrays in the order of the flat vector."""
+        """Return all arrays in the order of the flat vector."""
         missing = [name for name in shapes if name not in request.weights]
         others = [name for name in request.weights if name not in shapes]
         if missing or others:

@@ -1,7 +1,7 @@
-r"""Other parameters of the same function (Dinh et al. 2017, 1703.04933, section 3).
+r"""Other parameters that compute the same function (Dinh et al. 2017, 1703.04933, section 3).
 
-Between two layers with weights stand an activation with φ(c x) = c φ(x) for c > 0, and what is linear in each channel.
-So a hidden unit (or channel) u may be divided by any c_u > 0 and multiplied by it again in the next layer:
+Between two layers with weights there are an activation with φ(c x) = c φ(x) for c > 0 and operations that are linear in
+each channel. So a hidden unit (or channel) u may be divided by any c_u > 0 and multiplied by it in the next layer:
 
 .. math:: (W^1_{:u}, b^1_u) ← (W^1_{:u}, b^1_u) / c_u, \qquad W^2_{u:} ← c_u W^2_{u:} .
 """
@@ -23,16 +23,16 @@ from nngp_prior.schemas.specs.architecture import PIECEWISE_LINEAR, Architecture
 
 ALPHA = 5.9
 
-Path = tuple[int, ...]  # to a layer's entry in the parameters
+Path = tuple[int, ...]  # path to a layer's entry in the parameters
 
 
 class HiddenLayer(NamedTuple):
-    """A layer whose units go into one other layer with weights, through nothing that mixes or normalises them.
+    """A layer that feeds a single other layer with weights, without mixing or normalisation of its units in between.
 
     Attributes:
-        path: to its entry in the parameters.
-        following: to that of the other layer.
-        units: or channels.
+        path: path to its entry in the parameters.
+        following: path to the entry of the other layer.
+        units: number of units or channels.
     """
 
     path: Path
@@ -41,18 +41,18 @@ class HiddenLayer(NamedTuple):
 
 
 def hidden_layers(architecture: Architecture | FromNetwork) -> list[HiddenLayer]:
-    """The layers that can be rescaled.
+    """Return the layers that can be rescaled.
 
     Args:
-        architecture: of the network.
+        architecture: architecture of the network.
 
     Returns:
-        from the input on: all hidden layers of a fully connected or convolutional network; the first convolution of
-        each block of a residual one, since the outputs of others are added up.
+        layers from the input on: all hidden layers of a fully connected or convolutional network; the first convolution
+        of each block of a residual network, since the outputs of the others are summed.
 
     Raises:
-        InvalidInput: it has none; its activation is not positively homogeneous; it has layer norm, behind which nothing
-            is left of a factor; it is a user's own, whose layers nobody knows.
+        InvalidInput: if there are no such layers, the activation is not positively homogeneous, layer norm would remove
+            the factor, or the network is a user's own, whose layers are unknown.
     """
     remedy = f"Use a specification with one of the activations {', '.join(PIECEWISE_LINEAR)}, and no layer norm."
     if isinstance(architecture, FromNetwork):
@@ -70,12 +70,13 @@ def hidden_layers(architecture: Architecture | FromNetwork) -> list[HiddenLayer]
 
 def _hidden(layers: Layers, root: Path) -> list[HiddenLayer]:
     found: list[HiddenLayer] = []
-    last: tuple[Path, int] | None = None  # with weights, and nothing but φ and pooling behind it
+    last: tuple[Path, int] | None = None  # last layer with weights, followed so far by φ and pooling only
     for i, layer in enumerate(layers):
         path = (*root, i)
         match layer:
             case Sum(main=main, shortcut=shortcut):
-                # In the parameters a sum is: nothing for the copies, a branch each, nothing for the sum itself.
+                # A sum has three entries in the parameters: nothing for the copies, its branches, nothing for the sum
+                # itself.
                 found += _hidden(main, (*path, 1, 0)) + _hidden(shortcut, (*path, 1, 1))
                 last = None
             case Dense() | Convolution():
@@ -88,19 +89,19 @@ def _hidden(layers: Layers, root: Path) -> list[HiddenLayer]:
 
 
 def rescale(architecture: Architecture | FromNetwork, parameters: Any, alpha: float = ALPHA, *, layer: int = 0) -> Any:
-    """Divide a hidden layer by α and multiply the next one's weights by it, which leaves the function unchanged.
+    """Divide a hidden layer by α and multiply the next layer's weights by it, which leaves the function unchanged.
 
     Args:
-        architecture: of the network.
-        parameters: as its ``init`` gives them, or with axes in front of each array, as of many seeds.
-        alpha: α; Dinh et al.'s transformation by 1/α.
-        layer: which, counted from 0 among ``hidden_layers``; biases of the next layer stay.
+        architecture: architecture of the network.
+        parameters: as returned by ``init``, optionally with leading axes in each array, such as one of seeds.
+        alpha: α; this is the transformation of Dinh et al. with 1/α.
+        layer: index into ``hidden_layers``, from 0; biases of the next layer do not change.
 
     Returns:
-        other parameters, as NumPy arrays.
+        rescaled parameters, as NumPy arrays.
 
     Raises:
-        InvalidInput: α is not positive and finite, there is no such layer, or an architecture that cannot be rescaled.
+        InvalidInput: if α is not positive and finite, there is no such layer, or the architecture cannot be rescaled.
     """
     return _rescaled(architecture, parameters, {layer: np.full(1, _positive(alpha))})
 
@@ -113,20 +114,20 @@ def rescale_nodes(
     layer: int | None = None,
     seed: int = 0,
 ) -> Any:
-    """Divide each hidden unit or channel by a factor of its own, and multiply by it in the next layer.
+    """Divide each hidden unit or channel by its own factor, and multiply by it in the next layer.
 
     Args:
-        architecture: of the network.
-        parameters: as its ``init`` gives them, or with axes in front of each array, as of many seeds.
-        alpha: factors are random between 1/α and α, their logarithms uniform.
-        layer: whose units, counted from 0 among ``hidden_layers``; of all of them when absent.
-        seed: of the factors.
+        architecture: architecture of the network.
+        parameters: as returned by ``init``, optionally with leading axes in each array, such as one of seeds.
+        alpha: factors are random between 1/α and α, log-uniformly.
+        layer: index into ``hidden_layers``, from 0. Default: all of them.
+        seed: random seed of the factors.
 
     Returns:
-        other parameters of the same function, as NumPy arrays.
+        rescaled parameters of the same function, as NumPy arrays.
 
     Raises:
-        InvalidInput: as of :func:`rescale`.
+        InvalidInput: as for :func:`rescale`.
     """
     spread = abs(math.log(_positive(alpha)))
     hidden = hidden_layers(architecture)
@@ -141,7 +142,7 @@ def rescale_nodes(
 def _rescaled(
     architecture: Architecture | FromNetwork, parameters: Any, factors: dict[int, Float[np.ndarray, " units"]]
 ) -> Any:
-    """Parameters with the units of some layers divided by factors, one or as many as there are units."""
+    """Divide the units of layers by factors, one per layer or one per unit."""
     hidden = hidden_layers(architecture)
     dividing, multiplying = {}, {}
     for layer, c in factors.items():
@@ -165,7 +166,7 @@ def _rescaled(
     try:
         moved = tree_map_with_path(scaled, parameters)
         places = {tuple(key.idx for key in path[:-1]) for path, _ in tree_leaves_with_path(moved)}
-    except (AttributeError, IndexError, TypeError, ValueError):  # other trees, and arrays that do not fit the factors
+    except (AttributeError, IndexError, TypeError, ValueError):  # another tree, or arrays that do not fit the factors
         raise refusal from None
     if not {*dividing, *multiplying} <= places:
         raise refusal

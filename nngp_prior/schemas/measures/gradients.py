@@ -13,7 +13,7 @@ class _OfPairs(Specification):
     """What measures of pairs of minibatches take.
 
     Attributes:
-        batch: examples in a minibatch.
+        batch: number of examples in a minibatch.
         pairs: number of pairs, each of two minibatches without a common example, drawn independently of other pairs.
             Both orders of a pair are averaged.
     """
@@ -129,7 +129,7 @@ class MinibatchFlatness(Specification):
     """Options of contrastive flatness but for its measure.
 
     Attributes:
-        batch: examples in a minibatch.
+        batch: number of examples in a minibatch.
         batches: number of minibatches, drawn independently; or ``partition``, the data in random order cut into
             minibatches, what does not fill one left out.
     """

@@ -28,7 +28,7 @@ class _DataSet(Specification):
 
     Attributes:
         n: number of inputs, drawn without replacement; all when absent.
-        seed: of the draw.
+        seed: random seed of the draw.
     """
 
     n: Count | None = None

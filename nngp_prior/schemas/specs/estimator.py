@@ -272,5 +272,5 @@ def classes_of(estimator: Estimator) -> int | None:
 
 
 def more_than_two(estimator: Estimator) -> bool:
-    """Whether labels are of three classes or more; with two of them it is the problem of -1 and +1."""
+    """True if labels are of three classes or more; with two of them it is the problem of -1 and +1."""
     return (classes_of(estimator) or 0) > 2

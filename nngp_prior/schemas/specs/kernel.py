@@ -20,7 +20,7 @@ class MonteCarlo(Specification):
         outputs: of each network, with ``features="outputs"``; a user's own network has as many as it has.
         batches: groups of networks whose sums are kept, since standard errors and the bootstrap are over batches. There
             are no more of them than networks; each takes 8 n² bytes, in memory or on disk.
-        seed: of all networks; network r has the same weights however many there are.
+        seed: random seed of all networks; network r has the same weights however many there are.
         ridge: c; the kernel is then K̃ + c m I, m the mean of the diagonal of K̃.
     """
 

@@ -90,7 +90,7 @@ class Intermediates(NamedTuple):
 
 
 def has_formulas(network: Any) -> bool:
-    """Whether they hold for a network."""
+    """True if they hold for a network."""
     architecture = network.architecture
     return isinstance(architecture, FullyConnected) and not architecture.layer_norm and len(network.input_shape) == 1
 
@@ -111,7 +111,7 @@ def bytes_a_vector(network: Any, dtype: Any) -> int:
 def linearise(
     network: Any, theta: Array, X: Array, factors: Callable[[Array], Array], slopes: Callable[[Array], Array] | None
 ) -> Linearisation:
-    """The way forward and, for the Hessian, back; to be traced by JAX.
+    """The way forward and, for the Hessian, back (JAX-traceable).
 
     Args:
         network: the finite network.
@@ -139,7 +139,7 @@ def linearise(
 def forward(
     network: Any, theta: Array, X: Array, linearisation: Linearisation, V: Array
 ) -> tuple[Array, Intermediates]:
-    r"""vᵀ H v of several vectors, from R{·} of the way forward alone, to be traced by JAX.
+    r"""vᵀ H v of several vectors, from R{·} of the way forward alone (JAX-traceable).
 
     .. math:: v^T H v = \sum_i w_i \ell'' R\{f_i\}^2 + 2 \sum_l \langle V^l, R\{a^{l-1}\} δ^{lT} \rangle
         + \sum_l \langle (W^{l+1} δ^{l+1}) ∘ φ'', R\{z^l\}^2 \rangle
@@ -177,7 +177,7 @@ def forward(
 
 
 def backward(network: Any, theta: Array, X: Array, linearisation: Linearisation, intermediates: Intermediates) -> Array:
-    """H v of the vectors, to be traced by JAX.
+    """H v of the vectors (JAX-traceable).
 
     Args:
         network: the finite network.
@@ -213,7 +213,7 @@ def backward(network: Any, theta: Array, X: Array, linearisation: Linearisation,
 
 
 def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
-    """A function of one of each, for all of them one after another; to be traced by JAX."""
+    """A function of one of each, for all of them one after another (JAX-traceable)."""
     if len(jax.tree.leaves(stacks)[0]) == 1:
         single = function(*jax.tree.map(lambda stack: stack[0], stacks))
         return jax.tree.map(lambda array: array[None], single)
@@ -223,7 +223,7 @@ def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
 def start_vector(network: Any, theta: Array, X: Array, linearisation: Linearisation) -> Array:
     """Σ c ∇f with the factors c of all examples, but for its first layer: 1,000 of them or so stand for all there.
 
-    To be traced by JAX.
+    JAX-traceable.
 
     Args:
         network: the finite network.
@@ -246,7 +246,7 @@ def start_vector(network: Any, theta: Array, X: Array, linearisation: Linearisat
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:
-    r"""Outputs, and ‖∇f‖² of each example by layer: (‖a^{l-1}‖² + 1) ‖∂f/∂z^l‖². To be traced by JAX.
+    r"""Outputs, and ‖∇f‖² of each example by layer: (‖a^{l-1}‖² + 1) ‖∂f/∂z^l‖². JAX-traceable.
 
     Args:
         network: the finite network.

@@ -138,13 +138,13 @@ class Lanczos:
 
     @property
     def finite(self) -> bool:
-        """Whether all products were."""
+        """True if all products were."""
         self._read_alpha()
         return self._finite
 
     @property
     def whole(self) -> bool:
-        """Whether there is no further vector: all eigenvalues are there."""
+        """True if there is no further vector: all eigenvalues are there."""
         return self.steps == self._operator.size
 
     def step(self) -> None:
@@ -247,7 +247,7 @@ def complete_together(methods: Sequence[Lanczos]) -> None:
 
 
 def _ended(methods: Sequence[Lanczos]) -> bool:
-    """Whether there are no further vectors, or none whose products are known to be finite."""
+    """True if there are no further vectors, or none whose products are known to be finite."""
     return methods[0].whole or not any(method._finite for method in methods)
 
 
@@ -273,7 +273,7 @@ def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]
 
 
 def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
-    """Whether some of the next vectors are others now; none is where nothing was due."""
+    """True if some of the next vectors are others now; none is where nothing was due."""
     with high_precision():
         changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=False)]
     return any(changed)

@@ -186,7 +186,7 @@ def weighted_trace(
 def curvature_of_unit(
     cut: Cut, loss: Loss, parameters: Parameters, z: Float[Array, "b units"], y: Float[Array, " b"], s: Array
 ) -> Float[Array, "b units"]:
-    """∂²ℓ/∂z_s ∂z of each example, to be traced by JAX.
+    """∂²ℓ/∂z_s ∂z of each example (JAX-traceable).
 
     Args:
         cut: the network around the layer.

@@ -58,7 +58,7 @@ class Operator:
 
     @property
     def has_formulas(self) -> bool:
-        """Whether its products are those of fully connected networks, with what they have in common at hand."""
+        """True if its products are those of fully connected networks, with what they have in common at hand."""
         return self.linearisation is not None and self.size == self.risk.size and has_formulas(self.risk.network)
 
     @property
@@ -81,7 +81,7 @@ class Operator:
         return COST - self.half_saved
 
     def product(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
-        """The product with a vector, to be traced by JAX.
+        """The product with a vector (JAX-traceable).
 
         Args:
             v: the vector.

@@ -1,1 +1,1 @@
-"""Flatness measures, one module each; modules register their measures when they are imported."""
+"""Flatness measures, one module each, registered on import."""

@@ -1,10 +1,10 @@
-r"""The regret that gradient contrast is the limit of, at a radius ε that is not small.
+r"""Contrast regret at a finite radius ε; its limit for ε → 0 is gradient contrast.
 
 .. math:: R_ε = \frac{L_2(θ + δ_1) - \min_{‖δ‖ ≤ ε} L_2(θ + δ)}{ε}, \qquad δ_1 = \arg\min_{‖δ‖ ≤ ε} L_1(θ + δ)
 
 The minima are local ones, found by spectral projected gradients (Birgin, Martínez and Raydan, SIAM J. Optim. 10, 2000,
-algorithm SPG2 with a monotone search), from δ = 0 and, for L₂, from δ₁ too: the regret is never negative. Balls that
-are not Euclidean are images of one that is: the minimisation goes over the u of a map u ↦ δ.
+algorithm SPG2 with a monotone search) from δ = 0 and, for L₂, from δ₁ too: the regret is never negative. Balls that are
+not Euclidean are images of a Euclidean ball: the minimisation is over the u of a map u ↦ δ.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import Pair, check_pairs, minibatch, pairs_of_minibatches
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_DECREASE = 1e-4  # of the slope, that a step has to bring (Armijo)
-_HALVINGS = 40  # of a step; then nothing lower is in sight of rounding
-_SLOW, _CUT = 50, 4  # steps in a row that gain next to nothing, each halved as often
-_ROUNDING = 1e3  # units of rounding of which the tolerance is at least
+_DECREASE = 1e-4  # decrease required of a step, as a fraction of the slope (Armijo)
+_HALVINGS = 40  # halvings of a step, after which a lower loss cannot be distinguished from rounding
+_SLOW, _CUT = 50, 4  # steps in a row with negligible gain, and halvings of each
+_ROUNDING = 1e3  # lower limit of the tolerance, in units of rounding
 
-# u -> L(θ + δ(u)), its gradient in u, and what both took in gradients of L
+# u -> L(θ + δ(u)), its gradient in u, and the cost of both in gradients of L
 Loss = Callable[[Float[Array, " P"]], tuple[Float[Array, ""], Float[Array, " P"], float | Float[Array, ""]]]
-# (risk, rows of two minibatches, ε, tolerance, max_steps) -> regrets, whether all converged, gradients
+# (risk, rows of two minibatches, ε, tolerance, max_steps) -> regrets, True if all converged, gradients
 Regrets = Callable[[EmpiricalRisk, Array, Array, Array, int], tuple[Array, Array, Array]]
 
 
@@ -44,16 +44,16 @@ def _check(risk: EmpiricalRisk, specification: ContrastRegret) -> None:
 
 
 class Minimum(NamedTuple):
-    """Where a minimisation ended.
+    """Result of a minimisation.
 
     Attributes:
-        u: where δ(u) is it; δ itself in the Euclidean ball.
-        value: L(θ + δ).
-        gradient: there, in u.
-        converged: whether a step of the gradient's leads nowhere, or nothing more is gained.
-        gradients: what it took, in gradients of L.
-        steps: taken.
-        slow: of them, the last ones that gained next to nothing.
+        u: u at the minimum; δ itself in the Euclidean ball.
+        value: L(θ + δ) at the minimum.
+        gradient: gradient in u at the minimum.
+        converged: True if the projected gradient step is below the tolerance or the last steps gained too little.
+        gradients: cost in gradients of L.
+        steps: number of steps.
+        slow: number of last steps with negligible gain.
     """
 
     u: Float[Array, " P"]
@@ -66,13 +66,13 @@ class Minimum(NamedTuple):
 
 
 def around(risk: EmpiricalRisk) -> Loss:
-    """L as a function of δ, in the Euclidean ball.
+    """Return L as a function of δ, in the Euclidean ball.
 
     Args:
-        risk: L, and θ.
+        risk: risk with L and θ.
 
     Returns:
-        δ -> L(θ + δ), its gradient, and 1.
+        δ -> L(θ + δ), its gradient, and 1, the cost in gradients.
     """
     return lambda delta: (*risk.value_and_gradient(risk.theta + delta), 1.0)
 
@@ -85,19 +85,21 @@ def minimise(
     max_steps: int | Array,
     together: bool = False,
 ) -> Minimum:
-    """A local minimum of L in the ball ‖u‖ ≤ ε, to be traced by JAX.
+    """Find a local minimum of L in the ball ‖u‖ ≤ ε (JAX-traceable).
 
     Args:
-        loss: of u.
-        start: u to begin with, in the ball.
+        loss: loss as a function of u.
+        start: initial u, in the ball.
         radius: ε.
-        tolerance: the end: ‖P(u - (ε/‖g₀‖) g) - u‖ ≤ tolerance ε, g₀ the gradient at θ, P the projection on the ball;
-            or, as happens at kinks, 50 steps in a row that are cut short and gain less than tolerance ε ‖g₀‖ each.
-        max_steps: the end in any case.
-        together: whether 50 steps are the end that gain less than that together, cut or not: of a loss with many kinks.
+        tolerance: the minimisation ends if ‖P(u - (ε/‖g₀‖) g) - u‖ ≤ tolerance ε, with g₀ the gradient at θ and P the
+            projection on the ball; or, as happens at kinks, if 50 steps in a row are shortened and gain less than
+            tolerance ε ‖g₀‖ each.
+        max_steps: maximal number of steps.
+        together: True to end also if 50 steps gain less than that in total, shortened or not; for losses with many
+            kinks.
 
     Returns:
-        where it is.
+        the minimum.
     """
     eps, none = jnp.finfo(start.dtype).eps, jnp.zeros((), int)
 
@@ -107,19 +109,19 @@ def minimise(
 
     _, steepest, cost_there = loss(jnp.zeros_like(start))
     slope = jnp.linalg.norm(steepest)
-    unit = radius / jnp.where(slope > 0, slope, 1)  # a step of this, times g₀, is as long as the radius
+    unit = radius / jnp.where(slope > 0, slope, 1)  # this step size times g₀ is as long as the radius
 
     def stationary(u: Array, gradient: Array) -> Array:
         return jnp.linalg.norm(project(u - unit * gradient) - u) <= tolerance * radius
 
     def step(state: tuple[Minimum, Array, Array]) -> tuple[Minimum, Array, Array]:
-        at, length, mark = state  # mark: L before the last step, or before those that gained next to nothing together
+        at, length, mark = state  # mark: L before the last step, or before the steps with negligible total gain
         direction = project(at.u - length * at.gradient) - at.u
         expected = at.gradient @ direction
 
         def too_high(trial: tuple[Array, ...]) -> Array:
             part, value, _, _, halvings = trial
-            # What rounding may hide is no rise.
+            # A rise within rounding is not a rise.
             bound = at.value + _DECREASE * part * expected + 10 * eps * jnp.abs(at.value)
             return ~(value <= bound) & (halvings < _HALVINGS)
 
@@ -132,12 +134,12 @@ def minimise(
         full = (jnp.ones((), start.dtype), value, gradient, jnp.asarray(cost, start.dtype), none)
         part, value, gradient, spent, halvings = lax.while_loop(too_high, half, full)
         s, change = part * direction, gradient - at.gradient
-        # Barzilai and Borwein's step, s·s / s·(g' - g)
+        # step size of Barzilai and Borwein, s·s / s·(g' - g)
         curvature = s @ change
         longest = 1e3 * unit
         length = jnp.where(curvature > 0, jnp.clip(s @ s / curvature, 1e-6 * unit, longest), longest)
         u = at.u + s
-        # At a kink, and not where the loss is smooth but ill-conditioned, steps have to be cut again and again.
+        # Steps are shortened again and again at a kink, but not if the loss is smooth and ill-conditioned.
         next_to_nothing = mark - value <= tolerance * radius * slope
         at_kink = next_to_nothing & (together | (halvings >= _CUT))
         slow, mark = jnp.where(at_kink, at.slow + 1, 0), jnp.where(next_to_nothing & together, mark, value)
@@ -163,19 +165,19 @@ def both_regrets(
     max_steps: int | Array,
     together: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """The regret of each of two minibatches where the other was minimised, to be traced by JAX.
+    """Return the regret of each of two minibatches after minimising the loss of the other (JAX-traceable).
 
     Args:
-        risk: on all examples.
-        pair: rows of the minibatches.
-        loss_in: the risk on a minibatch -> its loss as a function of u.
+        risk: risk on all examples.
+        pair: rows of the two minibatches.
+        loss_in: function of the risk on a minibatch that returns its loss as a function of u.
         radius: ε.
-        tolerance: as of :func:`minimise`.
-        max_steps: as of :func:`minimise`.
-        together: as of :func:`minimise`.
+        tolerance: as for :func:`minimise`.
+        max_steps: as for :func:`minimise`.
+        together: as for :func:`minimise`.
 
     Returns:
-        regrets divided by ε; whether all minimisations converged; what they took, in gradients of a minibatch.
+        regrets divided by ε; True if all minimisations converged; cost in gradients of a minibatch.
     """
     start = jnp.zeros_like(risk.theta)
 
@@ -211,18 +213,18 @@ def mean_regret(
     limit: Callable[[Integer[np.ndarray, "2 batch"]], Pair],
     progress: ProgressCallback,
 ) -> tuple[Quantity, float]:
-    """E of the regret at ε, divided by ε.
+    """Compute E of the regret at ε, divided by ε.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
+        risk: network, loss and data.
+        specification: options of the measure.
         pairs: rows of two minibatches each.
         regrets: :func:`both_regrets`, compiled.
-        limit: what tells the contrast of a pair at ε = 0.
-        progress: told of each pair.
+        limit: function that returns the contrast of a pair at ε = 0.
+        progress: called for each pair.
 
     Returns:
-        the figure, with the standard error of the pairs that were drawn; and what it took, in gradients of all data.
+        the quantity, with the standard error over the pairs drawn; cost in gradients of all data.
     """
     eps = float(jnp.finfo(risk.dtype).eps)
     tolerance = max(specification.tolerance, _ROUNDING * eps)
@@ -251,17 +253,17 @@ def mean_regret(
 def contrast_regret(
     risk: EmpiricalRisk, specification: ContrastRegret, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """E of the regret at ε, divided by ε.
+    """Compute E of the regret at ε, divided by ε.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the minibatches.
-        progress: told of each pair.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the minibatches.
+        progress: called for each pair.
 
     Returns:
-        one figure, its standard error that of the pairs that were drawn; the diagnostics hold what it would be at ε = 0
-        for the same pairs (``limit``), and what rounding of L may have added (``rounding``).
+        one quantity, with the standard error over the pairs drawn; the diagnostics have its value at ε = 0 for the same
+        pairs (``limit``), and the possible contribution of rounding of L (``rounding``).
     """
     pairs = pairs_of_minibatches(np.arange(risk.n), specification.batch, specification.pairs, seed)
     quantity, gradients = mean_regret(

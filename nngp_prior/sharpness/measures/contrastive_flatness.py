@@ -1,10 +1,10 @@
-r"""Contrastive flatness: how much sharper the losses of minibatches are than their mean.
+r"""Contrastive flatness: sharpness of the losses of minibatches relative to the sharpness of their mean.
 
 .. math:: \frac1m \sum_b S(L_b) - S(L), \qquad \frac1m \sum_b S(L_b) / S(L), \qquad L = \frac1n \sum_i \ell_i
 
-A ratio of two figures of one network, for which Huszár asks (inference.vc, January 2018): units of θ are gone from it.
-What is linear in the loss, as the trace of the Hessian is, has a difference of 0 over minibatches of equal size that
-make up all of the data. A convex S, as λ_max is, has none below 0.
+The ratio of two quantities of one network, as Huszár requires (inference.vc, January 2018), does not depend on the
+units of θ. For an S that is linear in the loss, such as the trace of the Hessian, the difference is 0 over minibatches
+of equal size that make up all of the data; for a convex S, such as λ_max, it is not negative.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def _check(risk: EmpiricalRisk, specification: ContrastiveFlatness) -> None:
 
 
 def minibatches(n: int, specification: ContrastiveFlatness, seed: int) -> list[Integer[np.ndarray, " batch"]]:
-    """The examples of each minibatch.
+    """Draw the examples of each minibatch.
 
     Args:
-        n: examples that there are.
-        specification: says how many.
-        seed: of the choice.
+        n: number of examples.
+        specification: options, with the number of minibatches.
+        seed: random seed.
 
     Returns:
-        rows, without repetition within a minibatch.
+        rows of the examples of each minibatch, without repetition within a minibatch.
     """
     batch = specification.batch
     if specification.batches == "partition":
@@ -58,18 +58,18 @@ def minibatches(n: int, specification: ContrastiveFlatness, seed: int) -> list[I
 def contrastive_flatness(
     risk: EmpiricalRisk, specification: ContrastiveFlatness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """The difference and the ratio, of each figure of the other measure.
+    """Compute the difference and the ratio for each quantity of the other measure.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the minibatches, and of the other measure, the same for each of them.
-        progress: told of each minibatch.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the minibatches and of the other measure, the same for each of them.
+        progress: called for each minibatch.
 
     Returns:
-        ``contrastive_…`` and ``contrastive_…_ratio`` for each figure. The standard error is that of the minibatches, as
-        if they were independent (those of one partition are not: it is too large for them, if anything), and of the
-        figures' own, as if errors of S(L_b) and S(L) were of the worst sign.
+        ``contrastive_…`` and ``contrastive_…_ratio`` for each quantity. The standard error combines the variation over
+        minibatches, treated as independent (for those of one partition it is if anything too large), and the standard
+        errors of the quantities, as if errors of S(L_b) and S(L) had the worst signs.
     """
     own = MEASURES[specification.of]
     own_seed = int(generator(seed, specification.of.kind).integers(2**63))
@@ -86,14 +86,15 @@ def contrastive_flatness(
         progress(Progress("minibatches", i + 1, len(chosen)))
     quantities = []
     for quantity in whole.quantities:
-        # A figure that only some have, as a further eigenvalue of a matrix that is large enough, has no mean.
+        # A quantity that only some minibatches have, such as a further eigenvalue of a large enough matrix, has no
+        # mean.
         if len(found[quantity.name]) == len(chosen):
             quantities += _contrasts(quantity, found[quantity.name])
     return MeasureOutcome(quantities, gradients)
 
 
 def _contrasts(whole: Quantity, parts: list[Quantity]) -> list[Quantity]:
-    """Difference and ratio of one figure."""
+    """Difference and ratio of one quantity."""
     values = np.array([part.value for part in parts])
     mean, spread = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     of_whole = whole.stderr or 0.0

@@ -17,7 +17,7 @@ from nngp_prior.sharpness.measures.names import check_layer, operators
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
-_NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue, which others are found to if the tolerance is larger
+_NEGLIGIBLE = 1e-6  # of the largest absolute eigenvalue: absolute accuracy of the others if the tolerance is larger
 
 CHECKS.register(Eigenvalues)(check_layer)
 
@@ -26,16 +26,16 @@ CHECKS.register(Eigenvalues)(check_layer)
 def eigenvalues(
     risk: EmpiricalRisk, specification: Eigenvalues, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """The ends of the spectrum.
+    """Compute eigenvalues at the ends of the spectrum.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the first vector.
-        progress: told of each product.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the first vector.
+        progress: called for each product.
 
     Returns:
-        each eigenvalue that was asked for, with its residual; fewer where the matrix has fewer.
+        each requested eigenvalue with its residual; fewer if the matrix has fewer.
     """
     quantities, gradients = [], 0
     for name, operator in operators(risk, specification):
@@ -60,14 +60,14 @@ def eigenvalues(
 
 
 class Extremes(NamedTuple):
-    """What Lanczos' method knows of a spectrum's ends.
+    """Estimates of the ends of a spectrum by Lanczos' method.
 
     Attributes:
-        values: Ritz values in increasing order; a NaN where a product was not finite.
-        residuals: of each, or an estimate where the last product was left half done.
-        converged: which are as near to an eigenvalue as was wanted.
-        steps: products.
-        gradients: what they cost.
+        values: Ritz values in increasing order; one NaN if a product was not finite.
+        residuals: residual of each value, or an estimate if the last product is half done.
+        converged: True for each value that is within the tolerance of an eigenvalue.
+        steps: number of products.
+        gradients: cost of the products, in gradients.
     """
 
     values: Float[np.ndarray, " k"]
@@ -78,16 +78,16 @@ class Extremes(NamedTuple):
 
 
 def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress: ProgressCallback) -> Extremes:
-    """Lanczos' method until both ends of the spectrum have converged.
+    """Run Lanczos' method until both ends of the spectrum have converged.
 
     Args:
         operator: the matrix.
-        specification: how many at each end, the tolerance, and the limit of steps.
-        seed: of the first vector.
-        progress: told of each product.
+        specification: number of eigenvalues at each end, tolerance, maximal number of steps.
+        seed: random seed of the first vector.
+        progress: called for each product.
 
     Returns:
-        the method's last state.
+        the final estimates.
     """
     rng = generator(seed, "lanczos")
     lanczos = Lanczos.start_vector(operator, rng.random(operator.size, np.float32) - 0.5, rng)
@@ -101,7 +101,7 @@ def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress
         look = lanczos.steps + 1 + lanczos.steps // 10
         found, done = _state(lanczos, specification)
         if not done:
-            lanczos.complete()  # which the next step would do
+            lanczos.complete()  # the next step would do this
             found, done = _state(lanczos, specification)
         if done or last:
             break
@@ -110,7 +110,7 @@ def extremes(operator: Operator, specification: Eigenvalues, seed: int, progress
 
 
 def _state(lanczos: Lanczos, specification: Eigenvalues) -> tuple[Extremes, bool]:
-    """What is known, and whether it is what was asked for."""
+    """Current estimates, and True if all requested eigenvalues have converged."""
     values, residuals = lanczos.ritz()
     sizes, tolerance = np.abs(values), specification.tolerance
     converged = residuals <= np.maximum(tolerance * sizes, min(tolerance, _NEGLIGIBLE) * sizes.max())

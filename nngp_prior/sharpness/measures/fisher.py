@@ -1,12 +1,12 @@
-r"""The Fisher information, exactly: traces and the Fisher-Rao norm.
+r"""Exact traces of the Fisher information, and the Fisher-Rao norm.
 
 .. math:: F = \frac1n \sum_i c_i\, ∇f_i ∇f_i^T, \qquad c_i = \ell''(f_i) \text{ (model)} \text{ or } \ell'(f_i)^2
     \text{ (empirical)}
 
-The model's F is the generalised Gauss-Newton matrix. Where the network is piecewise linear (ReLU, leaky ReLU, identity;
-no layer norm), f is affine in the parameters of any one layer while the others stay, so that the other term of the
-Hessian, E[ℓ' ∇²f], has no entries within a layer. Hence each layer's block of H is that of F, and Tr H = Tr F, whatever
-the loss of the output, and for filters that are shared between pixels too. The empirical F has another trace.
+The model's F is the generalised Gauss-Newton matrix. If the network is piecewise linear (ReLU, leaky ReLU, identity; no
+layer norm), f is affine in the parameters of each single layer, so that the other term of the Hessian, E[ℓ' ∇²f], has
+no entries within a layer. Hence each layer's block of H is that of F, and Tr H = Tr F, for any loss of the output, and
+also for filters that are shared between pixels. The empirical F has another trace.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PREFIXES = {"model": "", "empirical": "empirical_"}
 
 @jax.jit(static_argnames="fisher")
 def _traces(risk: EmpiricalRisk, fisher: str) -> Array:
-    """Of each layer's block."""
+    """Trace of each layer's block."""
     loss = LOSSES[risk.loss_name]
     if has_formulas(risk.network):
 
@@ -54,14 +54,14 @@ def _traces(risk: EmpiricalRisk, fisher: str) -> Array:
 
 
 def traces_of_layers(risk: EmpiricalRisk, fisher: str) -> dict[str, float]:
-    """Tr F of each layer's block, at the cost of a gradient.
+    """Compute Tr F of each layer's block, at the cost of a gradient.
 
     Args:
-        risk: network, loss, data.
+        risk: network, loss and data.
         fisher: ``model`` or ``empirical``.
 
     Returns:
-        by the layer's name; their sum is the trace of the whole.
+        traces by layer name; their sum is the trace of the whole matrix.
     """
     with high_precision():
         return dict(zip(risk.network.layers, map(float, _traces(risk, fisher)), strict=True))
@@ -71,16 +71,16 @@ def traces_of_layers(risk: EmpiricalRisk, fisher: str) -> dict[str, float]:
 def fisher_trace(
     risk: EmpiricalRisk, specification: FisherTrace, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """Tr F.
+    """Compute Tr F.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of no use.
-        progress: not told.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: unused.
+        progress: unused.
 
     Returns:
-        one figure, or one a layer.
+        one quantity, or one per layer.
     """
     del seed, progress
     of_layers = traces_of_layers(risk, specification.fisher)
@@ -108,16 +108,16 @@ def _norm(risk: EmpiricalRisk, fisher: str) -> Array:
 def fisher_rao_norm(
     risk: EmpiricalRisk, specification: FisherRaoNorm, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """θᵀ F θ.
+    """Compute θᵀ F θ.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of no use.
-        progress: not told.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: unused.
+        progress: unused.
 
     Returns:
-        one figure.
+        one quantity.
     """
     del seed, progress
     with high_precision():

@@ -1,4 +1,4 @@
-r"""How far the gradients of single examples g_i agree: stiffness, diversity, noise scale.
+r"""Coherence of the gradients of single examples g_i: stiffness, diversity, noise scale.
 
 .. math:: S = \frac{1}{n (n-1)} \sum_{i ≠ j} \cos(g_i, g_j), \qquad Δ = \frac{\sum_i ‖g_i‖^2}{‖\sum_i g_i‖^2}, \qquad
     B = \frac{\mathrm{Tr} Σ}{‖\bar g‖^2}, \quad Σ = \frac1n \sum_i g_i g_i^T - \bar g \bar g^T
@@ -28,8 +28,8 @@ from nngp_prior.sharpness.risk.losses import LOSSES, slope
 from nngp_prior.sharpness.risk.minibatches import scaled
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_BYTES = 2**27  # what the gradients of one block of examples may take; two blocks are in memory
-_ROUNDING = 100  # units of rounding of the examples' gradients, up to which their mean is zero
+_BYTES = 2**27  # memory of the gradients of one block of examples; two blocks are in memory
+_ROUNDING = 100  # units of rounding of the examples' gradients up to which their mean counts as zero
 
 
 @CHECKS.register(GradientStiffness)
@@ -47,7 +47,7 @@ def _check_noise(risk: EmpiricalRisk, specification: GradientNoiseScale) -> None
 
 @jax.jit
 def _directions(risk: EmpiricalRisk, rows: Array) -> Array:
-    """g_i / ‖g_i‖ of some examples; 0 where the gradient is."""
+    """g_i / ‖g_i‖ of a batch of examples; 0 if the gradient is 0."""
     gradients = risk.example_gradients(risk.theta, risk.inputs.take(rows), risk.y[rows])
     G = jax.vmap(lambda gradient: scaled(gradient)[0])(gradients)
     lengths = jnp.linalg.norm(G, axis=1, keepdims=True)
@@ -66,15 +66,15 @@ def stiffness_sums(
 ) -> tuple[Float[np.ndarray, "2 m 2"], int, int]:
     """Sums over j ≠ i of cos(g_i, g_j) and of its sign, without and with the factor y_i y_j.
 
-    Two blocks of gradients are in memory at a time, hence gradients are computed anew where there are more.
+    Two blocks of gradients are in memory at a time; with more blocks, gradients are computed again.
 
     Args:
-        risk: network, loss, data.
-        chosen: examples that i and j go over.
-        progress: told of each pair of blocks.
+        risk: network, loss and data.
+        chosen: indices of the examples i and j.
+        progress: called for each pair of blocks.
 
     Returns:
-        the sums for each i, how many gradients are zero, and how many were computed.
+        the sums for each i, the number of zero gradients, and the number of computed gradients.
     """
     m = len(chosen)
     size = max(1, min(m, risk.chunk, _BYTES // (risk.size * risk.dtype.itemsize)))
@@ -101,7 +101,7 @@ def stiffness_sums(
             computed += size if j > i else 0
             done += 1
             progress(Progress("blocks", done, blocks * (blocks + 1) // 2))
-        # Without the pair (i, i), whose cosine is 1
+        # without the pair (i, i), whose cosine is 1
         sums[:, i] -= there_is[:, None] * weights[i]
     sums[..., 1] *= y
     return sums.reshape(2, -1, 2)[:, :m], zeros, computed
@@ -111,16 +111,16 @@ def stiffness_sums(
 def gradient_stiffness(
     risk: EmpiricalRisk, specification: GradientStiffness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """E cos(g_i, g_j) and E sign(g_i · g_j), over all pairs, those of the same label, and those of different labels.
+    """Compute E cos(g_i, g_j) and E sign(g_i · g_j) over all pairs, and by equal and different labels.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the choice of examples.
-        progress: told of each pair of blocks of examples.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the choice of examples.
+        progress: called for each pair of blocks of examples.
 
     Returns:
-        six figures; without standard error where they are of all pairs of the data, else with the jackknife's.
+        six quantities; without standard error if they are over all pairs of the data, else with the jackknife's.
     """
     n = risk.n
     m = n if specification.examples == "all" else min(n, specification.examples)
@@ -150,14 +150,14 @@ def gradient_stiffness(
 
 
 def jackknife(total: Float[np.ndarray, " m"], number: Float[np.ndarray, " m"]) -> float:
-    """The standard error of a mean over pairs i ≠ j of independent examples.
+    """Return the standard error of a mean over pairs i ≠ j of independent examples.
 
     Args:
-        total: sums over j of a symmetric function of i and j.
-        number: of pairs with i.
+        total: for each i, sum over j of a symmetric function of i and j.
+        number: for each i, number of pairs.
 
     Returns:
-        the jackknife's, from leaving out each example; infinite where one of them has all pairs.
+        jackknife standard error, from leaving out each example; infinite if one of them is in all pairs.
     """
     m = len(total)
     rest = number.sum() - 2 * number
@@ -169,7 +169,7 @@ def jackknife(total: Float[np.ndarray, " m"], number: Float[np.ndarray, " m"]) -
 
 @jax.jit
 def _squares_and_products(risk: EmpiricalRisk, gradient: Array) -> tuple[Array, Array]:
-    """‖g_i‖² and g_i · v of all examples, in units of the largest abs(ℓ'), so that squares do not underflow."""
+    """‖g_i‖² and g_i · v of all examples, in units of the largest abs(ℓ') so that squares do not underflow."""
     loss = LOSSES[risk.loss_name]
     f = risk.all_outputs(risk.theta)
     slopes = slope(loss, f, risk.y)
@@ -186,7 +186,7 @@ def _squares_and_products(risk: EmpiricalRisk, gradient: Array) -> tuple[Array, 
 
 
 def _moments(risk: EmpiricalRisk) -> tuple[np.ndarray, np.ndarray, bool]:
-    """‖g_i‖² and g_i · ḡ in common units, and whether ḡ is no more than rounding."""
+    """‖g_i‖² and g_i · ḡ in common units, and True if ḡ is no larger than rounding."""
     with high_precision():
         found = _squares_and_products(risk, risk.gradient(risk.theta))
     squares, products = (np.asarray(values, np.float64) for values in found)
@@ -203,16 +203,16 @@ def _zero(name: str) -> MeasureOutcome:
 def gradient_diversity(
     risk: EmpiricalRisk, specification: GradientDiversity, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """Σ ‖g_i‖² / ‖Σ g_i‖², from 1/n, where all gradients are equal, on.
+    """Compute Σ ‖g_i‖² / ‖Σ g_i‖², at least 1/n, its value for equal gradients.
 
     Args:
-        risk: network, loss, data.
-        specification: without options.
-        seed: of no use.
-        progress: not told.
+        risk: network, loss and data.
+        specification: no options.
+        seed: unused.
+        progress: unused.
 
     Returns:
-        one figure.
+        one quantity.
     """
     del specification, seed, progress
     squares, products, is_zero = _moments(risk)
@@ -226,16 +226,16 @@ def gradient_diversity(
 def gradient_noise_scale(
     risk: EmpiricalRisk, specification: GradientNoiseScale, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """Tr Σ / ‖ḡ‖², or of the population the ratio of estimates without bias (McCandlish et al. 2018, appendix A).
+    """Compute Tr Σ / ‖ḡ‖², or for the population the ratio of unbiased estimates (McCandlish et al. 2018, appendix A).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of no use.
-        progress: not told.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: unused.
+        progress: unused.
 
     Returns:
-        one figure; of the population its standard error is the jackknife's.
+        one quantity; for the population with the jackknife's standard error.
     """
     del seed, progress
     name, n = "gradient_noise_scale", risk.n

@@ -1,7 +1,8 @@
-r"""Gradient contrast: what a step on one minibatch leaves to be gained on another (Huszár, inference.vc, January 2018).
+r"""Gradient contrast: possible gain on one minibatch after a step on another (Huszár, inference.vc, January 2018).
 
-Minimise L₁, the loss of one minibatch, in a ball around θ, and see how far L₂, that of another one, is from its own
-minimum in the ball. In a ball ‖δ‖ ≤ ε, to first order, δ = -ε g₁/‖g₁‖ and the minimum of L₂ is L₂ - ε ‖g₂‖:
+Minimise L₁, the loss of one minibatch, in a ball around θ; the contrast is the distance of L₂, the loss of another
+minibatch, from its own minimum in the ball. In a ball ‖δ‖ ≤ ε, to first order, δ = -ε g₁/‖g₁‖ and the minimum of L₂ is
+L₂ - ε ‖g₂‖:
 
 .. math:: R = \lim_{ε → 0} \frac{L_2(θ + δ_1) - \min_δ L_2(θ + δ)}{ε} = ‖g_2‖ (1 - \cos(g_1, g_2)) .
 """
@@ -38,7 +39,7 @@ def _check(risk: EmpiricalRisk, specification: GradientContrast) -> None:
 
 @jax.jit
 def _inner_products(risk: EmpiricalRisk, pair: Array) -> tuple[Array, Array]:
-    """Of the scaled gradients of two minibatches, and their scales."""
+    """Inner products of the scaled gradients of two minibatches, and their scales."""
     G, scales = jax.vmap(scaled)(minibatch_gradients(risk, pair))
     return G @ G.T, scales
 
@@ -47,16 +48,16 @@ def _inner_products(risk: EmpiricalRisk, pair: Array) -> tuple[Array, Array]:
 def gradient_contrast(
     risk: EmpiricalRisk, specification: GradientContrast, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """E ‖g₂‖ (1 - cos(g₁, g₂)), E ‖g‖ and E (1 - cos(g₁, g₂)).
+    """Compute E ‖g₂‖ (1 - cos(g₁, g₂)), E ‖g‖ and E (1 - cos(g₁, g₂)).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the minibatches.
-        progress: told of each pair.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the minibatches.
+        progress: called for each pair.
 
     Returns:
-        three figures, their standard errors those of the pairs that were drawn.
+        three quantities, with standard errors over the pairs drawn.
     """
     found = []
     for rows in pairs_of_minibatches(np.arange(risk.n), specification.batch, specification.pairs, seed):
@@ -67,14 +68,14 @@ def gradient_contrast(
 
 
 def euclidean(risk: EmpiricalRisk, rows: Integer[np.ndarray, "2 batch"]) -> Pair:
-    """Lengths of the gradients of two minibatches, and the cosine between them.
+    """Compute the lengths of the gradients of two minibatches and the cosine between them.
 
     Args:
-        risk: on all examples.
-        rows: those of the minibatches.
+        risk: risk on all examples.
+        rows: rows of the two minibatches.
 
     Returns:
-        both.
+        lengths and cosine.
     """
     with high_precision():
         inner, scales = _inner_products(risk, jnp.asarray(rows))
@@ -82,19 +83,19 @@ def euclidean(risk: EmpiricalRisk, rows: Integer[np.ndarray, "2 batch"]) -> Pair
 
 
 def cost_of_pairs(risk: EmpiricalRisk, batch: int, pairs: int) -> float:
-    """What the gradients of pairs of minibatches take, in gradients of the whole data set."""
+    """Cost of the gradients of pairs of minibatches, in gradients of the whole data set."""
     return 2 * batch * pairs / risk.n
 
 
 def figures(pairs: list[Pair], names: tuple[str, str, str]) -> list[Quantity]:
-    """Means over pairs of minibatches.
+    """Compute means over pairs of minibatches.
 
     Args:
-        pairs: what was found of each.
-        names: of the contrast, of the mean length of gradients, and of the mean of 1 - cos.
+        pairs: lengths and cosine of each pair.
+        names: names of the contrast, of the mean length of gradients, and of the mean of 1 - cos.
 
     Returns:
-        the three, with standard errors.
+        the three quantities, with standard errors.
     """
     values = ([pair.contrast for pair in pairs], [sum(pair.norms) / 2 for pair in pairs], [1 - p.cosine for p in pairs])
     zeros = sum(norm == 0 for pair in pairs for norm in pair.norms)

@@ -1,4 +1,4 @@
-"""Sharpness of Keskar et al.: how far the loss rises in a small box around the parameters."""
+"""Sharpness of Keskar et al.: maximal rise of the loss in a small box around the parameters."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ Told = Callable[[int, int], None]  # (done, total) of one ascent
 
 
 class Box(NamedTuple):
-    """Where the maximum is looked for.
+    """Box over which the loss is maximised.
 
     Attributes:
         A: directions of the subspace as columns; None for the whole space.
-        widths: ε (|(A⁺ w)_i| + 1), half of the sides.
+        widths: half of the side lengths, ε (|(A⁺ w)_i| + 1).
     """
 
     A: Float[Array, "P p"] | None
     widths: Float[Array, " p"]
 
     def shift(self, z: Float[Array, " p"]) -> Float[Array, " P"]:
-        """A z."""
+        """Return A z."""
         return z if self.A is None else self.A @ z
 
     def slope(self, g: Float[Array, " P"]) -> Float[Array, " p"]:
-        """Aᵀ g, the gradient in z."""
+        """Return Aᵀ g, the gradient in z."""
         return g if self.A is None else g @ self.A
 
 
 class Ascent(NamedTuple):
-    """What one ascent found: the highest loss, its cost in gradients, and figures of the method."""
+    """Result of one ascent: the highest loss, its cost in gradients, and diagnostics of the method."""
 
     value: float
     gradients: float
@@ -56,14 +56,14 @@ class Ascent(NamedTuple):
 
 @CHECKS.register(Keskar)
 def check(risk: EmpiricalRisk, specification: Keskar) -> None:
-    """Refuse a subspace with more dimensions than parameters, and minibatches larger than the data.
+    """Raise an error if a subspace has more dimensions than parameters, or minibatches are larger than the data.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
+        risk: network, loss and data.
+        specification: options of the measure.
 
     Raises:
-        InvalidInput: one of them.
+        InvalidInput: in both cases.
     """
     if specification.subspace is not None and specification.subspace > risk.size:
         message = f"has {specification.subspace} dimensions where there are {risk.size} parameters"
@@ -75,16 +75,16 @@ def check(risk: EmpiricalRisk, specification: Keskar) -> None:
 
 @MEASURES.register(Keskar)
 def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: ProgressCallback) -> MeasureOutcome:
-    """100 (max L - L(w)) / (1 + L(w)).
+    """Compute 100 (max L - L(w)) / (1 + L(w)).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of subspaces, minibatches and starts.
-        progress: told of each ascent, of epochs and of starts.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of subspaces, minibatches and starts.
+        progress: called for each ascent, epoch and start.
 
     Returns:
-        one figure, with a standard error where several random ascents are averaged over.
+        one quantity, with a standard error if it is the mean of several random ascents.
     """
     value, gradient = risk.value_and_gradient(risk.theta)
     here = float(value)
@@ -110,16 +110,16 @@ def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: Prog
 
 
 def box_of(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int) -> Box:
-    """The box around the parameters.
+    """Return the box around the parameters.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the subspace.
-        repeat: number of the subspace.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the subspace.
+        repeat: index of the subspace.
 
     Returns:
-        the box, of the risk's type.
+        the box, in the dtype of the risk.
     """
     theta = np.asarray(risk.theta, np.float64)
     epsilon = specification.epsilon or _EPSILON[specification.mode]
@@ -140,7 +140,7 @@ def _along(risk: EmpiricalRisk, box: Box, z: Array) -> tuple[Array, Array]:
 
 
 def _quasi_newton(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
-    """L-BFGS-B, with its tests of convergence switched off."""
+    """Ascent by L-BFGS-B, without its convergence tests."""
     box = box_of(risk, specification, seed, repeat)
     widths = np.asarray(box.widths, np.float64)
     values: list[float] = []
@@ -189,7 +189,7 @@ def _sign_pgd(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int
 def _epoch(risk: EmpiricalRisk, box: Box, theta: Array, batches: Integer[Array, "k m"], rate: Array) -> Array:
 
     def step(theta: Array, rows: Array) -> tuple[Array, None]:
-        # Of the sum, as in the authors' code (BCEWithLogitsLoss with reduction="sum"), and not of the mean.
+        # Gradient of the sum, not of the mean, as in the authors' code (BCEWithLogitsLoss with reduction="sum").
         X, y = risk.inputs.take(rows), risk.y[rows]
         g = jax.grad(lambda theta: risk.example_losses(theta, X, y).sum())(theta)
         return jnp.clip(theta + rate * g, risk.theta - box.widths, risk.theta + box.widths), None
@@ -210,7 +210,7 @@ def _stochastic(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: i
         rows = generator(seed, "minibatches", repeat, epoch).permutation(risk.n)[: k * m].reshape(k, m)
         with high_precision():
             theta = _epoch(risk, box, theta, jnp.asarray(rows), rate)
-        # The definition's L; the authors' code takes the mean of the minibatches' losses right after their steps.
+        # L by its definition; the authors' code takes the mean of the minibatches' losses right after their steps.
         values.append(float(risk.loss(theta)))
         told(epoch + 1, epochs)
     cost = epochs * k * m / risk.n + (epochs + 1) * FORWARD

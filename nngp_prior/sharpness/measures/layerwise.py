@@ -1,7 +1,7 @@
-r"""Measures made of each layer's norm and trace, which rescaling of layers leaves alone.
+r"""Measures composed of each layer's norm and trace, invariant under rescaling of layers.
 
-Where W_l becomes c W_l and the function stays, Tr H_l becomes Tr H_l / c², H_l the Hessian with respect to W_l: hence
-‖W_l‖² Tr H_l stays, and so does Π_l Tr H_l where the product of all factors is 1.
+If W_l becomes c W_l and the function does not change, Tr H_l becomes Tr H_l / c², with H_l the Hessian with respect to
+W_l: hence ‖W_l‖² Tr H_l is invariant, and so is Π_l Tr H_l if the product of all factors is 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OfTraces = MinimumSharpness | WeightCurvatureIndex
 
 
 def _weights(risk: EmpiricalRisk) -> dict[str, list[ParameterBlock]]:
-    """Arrays of weights of each layer that has any."""
+    """Weight arrays of each layer that has any."""
     found: dict[str, list[ParameterBlock]] = {}
     for block in risk.blocks:
         if block.role == "weight":
@@ -43,7 +43,7 @@ def _weights(risk: EmpiricalRisk) -> dict[str, list[ParameterBlock]]:
 
 
 def _norms(risk: EmpiricalRisk) -> dict[str, float]:
-    """‖W_l‖_F."""
+    """‖W_l‖_F by layer."""
     theta = np.asarray(risk.theta)
     return {
         layer: math.sqrt(sum(float(np.sum(theta[block.start : block.stop] ** 2)) for block in blocks))
@@ -77,7 +77,7 @@ def _is_dense(risk: EmpiricalRisk) -> bool:
     return cuts(risk.network).keys() == _weights(risk).keys()
 
 
-# Tr H_l and its standard error, by layer; and the cost of all in gradients.
+# Tr H_l and its standard error, by layer; and the total cost in gradients.
 _Traces = tuple[dict[str, tuple[float, float | None]], int]
 
 
@@ -107,7 +107,7 @@ def _traces(risk: EmpiricalRisk, traces: str | int, seed: int, progress: Progres
 
 @jax.jit
 def _piecewise_linear(risk: EmpiricalRisk) -> Array:
-    """Tr H_l of each layer: f is affine in its weights, so that H_l = E[ℓ'' ∇_l f ∇_l fᵀ]."""
+    """Tr H_l by layer: f is affine in its weights, so that H_l = E[ℓ'' ∇_l f ∇_l fᵀ]."""
     loss, layers = LOSSES[risk.loss_name], _weights(risk)
 
     def of_example(gradient: Array, f: Array, y: Array) -> Array:
@@ -125,7 +125,7 @@ def _figure(
     name: str,
     combine: Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]],
 ) -> MeasureOutcome:
-    """A function of all layers' norms and traces, with its error by the delta method from its derivatives."""
+    """Function of all layers' norms and traces; standard error from its derivatives by the delta method."""
     found, cost = _traces(risk, specification.traces, seed, progress)
     norms = _norms(risk)
     diagnostics = {"traces": {layer: value for layer, (value, _) in found.items()}, "norms": norms}
@@ -145,22 +145,22 @@ def _figure(
 def minimum_sharpness(
     risk: EmpiricalRisk, specification: MinimumSharpness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """D (Π_l Tr H_l)^{1/D}.
+    """Compute D (Π_l Tr H_l)^{1/D}.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of random vectors.
-        progress: told of each layer.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of random vectors.
+        progress: called for each layer.
 
     Returns:
-        ``minimum_sharpness``; the diagnostics have the traces, and the norms of weights, by layer.
+        ``minimum_sharpness``; the diagnostics have the traces and the norms of weights, by layer.
     """
 
     def combine(norms: np.ndarray, traces: np.ndarray) -> tuple[float, np.ndarray]:
         if not traces.all():
             return 0.0, np.zeros(len(norms))
-        # D (Π T_l)^{1/D}; its derivative by T_l is the D-th part of it divided by T_l
+        # D (Π T_l)^{1/D}; its derivative by T_l is (Π T_l)^{1/D} / T_l
         value = len(traces) * float(np.exp(np.mean(np.log(traces))))
         return value, value / len(traces) / traces
 
@@ -171,16 +171,16 @@ def minimum_sharpness(
 def weight_curvature_index(
     risk: EmpiricalRisk, specification: WeightCurvatureIndex, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """Σ_l √(‖W_l‖_F² Tr H_l).
+    """Compute Σ_l √(‖W_l‖_F² Tr H_l).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of random vectors.
-        progress: told of each layer.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of random vectors.
+        progress: called for each layer.
 
     Returns:
-        ``weight_curvature_index``; the diagnostics have the traces, and the norms of weights, by layer.
+        ``weight_curvature_index``; the diagnostics have the traces and the norms of weights, by layer.
     """
 
     def combine(norms: np.ndarray, traces: np.ndarray) -> tuple[float, np.ndarray]:
@@ -195,13 +195,13 @@ def weight_curvature_index(
 def scaled_eigenvalue(
     risk: EmpiricalRisk, specification: ScaledEigenvalue, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """λ_max(S H S).
+    """Compute λ_max(S H S).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the first vector.
-        progress: told of each product.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the first vector.
+        progress: called for each product.
 
     Returns:
         ``scaled_lambda_max``.

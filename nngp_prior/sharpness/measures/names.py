@@ -1,4 +1,4 @@
-"""Which matrices a measure is of, what its figures are called, and what they have in common."""
+"""Matrices of a measure, names of its quantities, and checks of its options."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _PREFIXES: dict[Matrix, str] = {"hessian": "", "ggn": "ggn_", "empirical-fisher"
 
 
 def layers_asked(risk: EmpiricalRisk, layer: str | None) -> list[str | None]:
-    """The layers that an option names.
+    """Return the layers selected by an option.
 
     Args:
-        risk: whose layers.
+        risk: risk of the network with these layers.
         layer: a name, ``each``, or None for the whole network.
 
     Returns:
-        names, or None alone.
+        layer names, or a single None.
     """
     return list(risk.network.layers) if layer == EACH else [layer]
 
 
 def operators(risk: EmpiricalRisk, specification: Any) -> list[tuple[str, Operator]]:
-    """The matrices that a measure is taken of.
+    """Return the matrices of a measure.
 
     Args:
-        risk: at the parameters at hand.
-        specification: with the fields ``matrix`` and ``layer``.
+        risk: risk at the parameters of the measurement.
+        specification: specification with the fields ``matrix`` and ``layer``.
 
     Returns:
-        for each, a pattern of its figures' names with ``{}`` for the figure, and the matrix.
+        for each matrix, a pattern for the names of its quantities with ``{}`` for the quantity, and the matrix.
     """
     prefix, whole = _PREFIXES[specification.matrix], operator_of(risk, specification.matrix)
     return [
@@ -42,16 +42,16 @@ def operators(risk: EmpiricalRisk, specification: Any) -> list[tuple[str, Operat
 
 
 def of_layer(layer: str | None) -> str:
-    """What follows the name of a figure: nothing, or the layer in brackets."""
+    """Suffix of a quantity's name: empty, or the layer in brackets."""
     return "" if layer is None else f"[{layer}]"
 
 
 def check_layer(risk: EmpiricalRisk, specification: Any) -> None:
-    """Refuse a layer that is not there.
+    """Raise an error if a layer does not exist.
 
     Args:
-        risk: whose layers.
-        specification: with the field ``layer``.
+        risk: risk of the network with these layers.
+        specification: specification with the field ``layer``.
     """
     for layer in layers_asked(risk, specification.layer):
         if layer is not None:

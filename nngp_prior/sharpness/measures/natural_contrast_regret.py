@@ -1,19 +1,19 @@
-r"""The regret of natural-gradient contrast in a ball of the Kullback-Leibler divergence that is not small.
+r"""Regret of natural-gradient contrast in a ball of the Kullback-Leibler divergence with a finite radius.
 
 .. math:: R_ε = \frac{L_2(θ + δ_1) - \min_{C(δ) ≤ ε^2} L_2(θ + δ)}{ε}, \qquad
     C(δ) = \frac2N \sum_k \mathrm{KL}(p_{θ,k} ‖ p_{θ+δ,k}) + λ\, δ^T D δ
 
-p_{θ,k} is the model's distribution of the label of input k: of +1 and -1 with the probabilities σ(±f) for the
-cross-entropy, N(f, 1/2) for the squared error. Both divergences are exact: with Δ the change of f, and p = σ(f),
+p_{θ,k} is the model's distribution of the label of input k: +1 and -1 with probabilities σ(±f) for the cross-entropy,
+N(f, 1/2) for the squared error. Both divergences are exact: with Δ the change of f, and p = σ(f),
 
 .. math:: \mathrm{KL} = \log(1 - p + p e^Δ) - p Δ, \qquad \mathrm{KL} = Δ^2 .
 
-To second order C = δᵀ(F + λD)δ, hence R_ε tends to what ``natural_gradient_contrast.py`` computes.
+To second order C = δᵀ(F + λD)δ, hence R_ε tends to the quantity in ``natural_gradient_contrast.py``.
 
-The ball is the image of a Euclidean one, ‖u‖ ≤ ε, in which ``contrast_regret.py`` minimises: δ = ρ B u with
-B Bᵀ = (F + λD)⁻¹, F at θ, and the ρ > 0 with C(ρ B u) = ‖u‖², so that ρ = 1 to first order. Where C falls along a ray
-before it reaches ε² the ball is what can be seen from θ. B is made in parameters scaled to diag F = 1, hence rescaling
-of layers and nodes changes no step.
+The ball is the image of a Euclidean ball, ‖u‖ ≤ ε, in which ``contrast_regret.py`` minimises: δ = ρ B u with B Bᵀ = (F
++ λD)⁻¹, F at θ, and the ρ > 0 with C(ρ B u) = ‖u‖², so that ρ = 1 to first order. If C decreases along a ray before it
+reaches ε², the ball ends there: it is the part that is visible from θ. B is computed in parameters scaled to diag F =
+1, hence rescaling of layers and nodes changes no step.
 """
 
 from __future__ import annotations
@@ -37,35 +37,35 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import Pair, minibatch, pairs_of_minibatches
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_ROOT_STEPS = 60  # of the search for ρ, at most; five or so are usual
-_FARTHEST = 40.0  # |log ρ|
+_ROOT_STEPS = 60  # maximal number of steps of the search for ρ; about five are usual
+_FARTHEST = 40.0  # maximal |log ρ|
 
 CHECKS.register(NaturalContrastRegret)(check)
 
 
 class Ball(NamedTuple):
-    """Where the divergence is taken, to be traced by JAX.
+    """Ball of the divergence (JAX-traceable).
 
     Attributes:
         metric: F at θ, and λ.
-        seen: the risk on the inputs of the divergence, whose labels are the outputs at θ.
+        seen: risk on the inputs of the divergence, with the outputs at θ as labels.
     """
 
     metric: Metric
     seen: EmpiricalRisk
 
     def whiten(self, x: Float[Array, " P"]) -> Float[Array, " P"]:
-        """(F + λ)^(-1/2) x in scaled parameters: zero where F is, if there is no damping."""
+        """Return (F + λ)^(-1/2) x in scaled parameters; without damping, zero in the null space of F."""
         F, V, damping = self.metric.eigenvalues, self.metric.eigenvectors, self.metric.damping
         rest = jnp.where(damping > 0, 1 / jnp.sqrt(jnp.where(damping > 0, damping, 1)), 0)
         return ((1 / jnp.sqrt(F + damping) - rest) * (V @ x)) @ V + rest * x
 
     def divergence(self, delta: Float[Array, " P"]) -> Float[Array, ""]:
-        """C(δ)."""
+        """Return C(δ)."""
         scale = self.metric.scale
         theta = self.seen.theta + delta
         of_outputs = self.seen.total(lambda X, f, w: w @ self._of_output(f, self.seen.outputs(theta, X)))
-        # D is 1/d², and no step goes where d is zero
+        # D is 1/d², and steps do not change parameters with d = 0
         scaled = jnp.where(scale > 0, delta / jnp.where(scale > 0, scale, 1), 0)
         return 2 * of_outputs + self.metric.damping * scaled @ scaled
 
@@ -79,7 +79,7 @@ class Ball(NamedTuple):
         return jnp.where(small, near, jax.nn.softplus(other) - jax.nn.softplus(f) - p * change)
 
     def reach(self, v: Float[Array, " P"], size: Float[Array, ""]) -> tuple[Float[Array, ""], Integer[Array, ""]]:
-        """The ρ with C(ρ v) = ‖u‖², and how many evaluations of C it took; Newton's method for log C over log ρ."""
+        """Solve C(ρ v) = ‖u‖² for ρ by Newton's method for log C over log ρ; count the evaluations of C."""
         tiny = jnp.finfo(v.dtype).tiny
 
         def too_far_off(state: tuple[Array, ...]) -> Array:
@@ -89,7 +89,7 @@ class Ball(NamedTuple):
         def nearer(state: tuple[Array, ...]) -> tuple[Array, ...]:
             s, low, high, _, taken = state
             C, slope = jax.jvp(lambda s: self.divergence(jnp.exp(s) * v), (s,), (jnp.ones_like(s),))
-            # log √C is nearly s + constant
+            # log √C is nearly log ρ + constant
             excess = jnp.log(jnp.maximum(C, tiny)) / 2 - jnp.log(size)
             known = jnp.isfinite(excess) & jnp.isfinite(slope) & (slope > 0)
             low, high = jnp.where(excess <= 0, s, low), jnp.where(excess <= 0, high, s)
@@ -104,13 +104,13 @@ class Ball(NamedTuple):
         return jnp.exp(s), taken
 
     def loss(self, batch: EmpiricalRisk) -> Loss:
-        """L of a minibatch as a function of u.
+        """Return L of a minibatch as a function of u.
 
         Args:
-            batch: the risk on the minibatch.
+            batch: risk on the minibatch.
 
         Returns:
-            u -> L(θ + δ), its gradient in u, and what both took in gradients of L.
+            u -> L(θ + δ), its gradient in u, and the cost of both in gradients of L.
         """
         ratio = self.seen.n / batch.n
 
@@ -133,12 +133,12 @@ class Ball(NamedTuple):
 
 
 def ball(risk: EmpiricalRisk, rows: Integer[np.ndarray, " N"], F: Metric) -> Ball:
-    """The ball around a network.
+    """Return the ball around a network's parameters.
 
     Args:
-        risk: network, loss, inputs.
-        rows: inputs that the divergence is taken at.
-        F: the Fisher information there.
+        risk: network, loss and inputs.
+        rows: rows of the inputs of the divergence.
+        F: Fisher information at these inputs.
 
     Returns:
         the ball.
@@ -163,17 +163,17 @@ def _regrets(around: Ball, risk: EmpiricalRisk, pair: Array, radius: Array, tole
 def natural_contrast_regret(
     risk: EmpiricalRisk, specification: NaturalContrastRegret, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """E of the regret at ε, divided by ε.
+    """Compute E of the regret at ε, divided by ε.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the inputs for the divergence, and of the minibatches.
-        progress: told of each pair.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the inputs for the divergence, and of the minibatches.
+        progress: called for each pair.
 
     Returns:
-        one figure, its standard error that of the pairs that were drawn, for one choice of inputs for the divergence;
-        the diagnostics are those of natural-gradient contrast, and what that would be for the same pairs (``limit``).
+        one quantity, with the standard error over the pairs drawn, for one choice of inputs for the divergence; the
+        diagnostics are those of natural-gradient contrast, and its value for the same pairs (``limit``).
     """
     for_fisher, for_minibatches = parts(risk.n, specification, seed)
     F = metric(risk, for_fisher, specification.damping, specification.damped_by)

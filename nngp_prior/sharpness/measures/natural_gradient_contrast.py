@@ -1,18 +1,19 @@
-r"""Gradient contrast in a ball of the Kullback-Leibler divergence, with the natural gradient in the gradient's place.
+r"""Gradient contrast in a ball of the Kullback-Leibler divergence, with the natural gradient instead of the gradient.
 
 To first order the divergence of the model at θ + δ from that at θ is δᵀFδ/2. The minimum of L₁ in δᵀFδ ≤ ε² is at
 δ = -ε F⁻¹g₁ / √(g₁ᵀF⁻¹g₁), and the regret on L₂
 
 .. math:: R_F = \sqrt{g_2^T F^{-1} g_2} - \frac{g_2^T F^{-1} g_1}{\sqrt{g_1^T F^{-1} g_1}} .
 
-F is the model's Fisher information, (1/N) Σ c_k ∇f_k ∇f_kᵀ with c = ℓ''(f), which takes no labels. No other parameters
-of the same function, however they come from these ones, have another R_F, as long as the gradients lie in the range of
-F; along others the divergence does not grow, and the ball has no bound.
+F is the model's Fisher information, (1/N) Σ c_k ∇f_k ∇f_kᵀ with c = ℓ''(f), which does not depend on labels. R_F is the
+same for all parameters of the same function, however they are obtained from these, as long as the gradients lie in the
+range of F; along other directions the divergence does not grow, and the ball is unbounded.
 
-F has no inverse: where a hidden unit is rescaled (ReLU), the function stays, so F has rank P less the number of hidden
-units at most. A pseudo-inverse takes its place: g = F x for some x, and gᵀx does not depend on which. It is that of F
-scaled to a diagonal of ones, in which rescaling of layers and nodes cannot be seen: the directions that rounding leaves
-to be dropped are the same before and after, and the figure stays even where gradients do leave the range.
+F is singular: rescaling a hidden unit (ReLU) does not change the function, so the rank of F is at most P minus the
+number of hidden units. A pseudo-inverse replaces the inverse: g = F x for some x, and gᵀx does not depend on the choice
+of x. It is the pseudo-inverse of F scaled to a diagonal of ones, which is invariant under rescaling of layers and
+nodes: the directions that are dropped because of rounding are the same before and after, and the quantity is invariant
+even if gradients leave the range.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ from nngp_prior.sharpness.risk.minibatches import (
 )
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_BYTES = 2**31  # what the gradients of outputs at the inputs for F may take
-_OUTSIDE = 100  # square roots of the unit of rounding: the part of a gradient that may lie outside the range of F
-_UNSEEN = 0.1  # with damping, the part of g ∘ θ, which rescaling leaves alone, that may lie where diag F is zero
+_BYTES = 2**31  # maximal memory of the gradients of outputs at the inputs for F
+_OUTSIDE = 100  # maximal part of a gradient outside the range of F, in square roots of the unit of rounding
+_UNSEEN = 0.1  # with damping, maximal part of g ∘ θ (invariant under rescaling) at parameters with diag F = 0
 
 
 class Metric(NamedTuple):
-    """F in scaled parameters θ/d, as its eigenvalues and eigenvectors, without what is zero.
+    """Non-zero eigenvalues and eigenvectors of F in scaled parameters θ/d.
 
     Attributes:
-        scale: d, of each parameter; 0 of those that F and D do not see, in which the metric is zero.
-        eigenvalues: of diag(d) F diag(d), positive; what is no more than rounding is left out.
-        eigenvectors: theirs, as rows.
+        scale: d of each parameter; 0 for parameters that F and D do not depend on, where the metric is zero.
+        eigenvalues: eigenvalues of diag(d) F diag(d), positive; those within rounding are omitted.
+        eigenvectors: eigenvectors, as rows.
         damping: λ, in the scaled parameters.
     """
 
@@ -70,23 +71,24 @@ class Metric(NamedTuple):
 def metric(
     risk: EmpiricalRisk, rows: Integer[np.ndarray, " N"], damping: float = 0.0, damped_by: str = "diagonal"
 ) -> Metric:
-    """The Fisher information at some of the inputs.
+    """Compute the Fisher information at some of the inputs.
 
     Args:
-        risk: network, loss, inputs.
-        rows: which of them.
+        risk: network, loss and inputs.
+        rows: rows of these inputs.
         damping: λ.
         damped_by: ``diagonal`` or ``identity``.
 
     Returns:
-        what inner products are taken by.
+        the metric of inner products.
     """
     with high_precision():
         J = _weighted_gradients(risk, jnp.asarray(rows))
         if damping > 0 and damped_by == "identity":
             scale = jnp.ones_like(risk.theta)
         else:
-            # A parameter that no input for F reaches has a zero in D as in F, and no scale that rescaling would keep.
+            # A parameter with zero gradient at all inputs for F is zero in D as in F; no scale is invariant under
+            # rescaling.
             lengths = jnp.linalg.norm(J, axis=0)
             scale = jnp.where(lengths > 0, 1 / jnp.where(lengths > 0, lengths, 1), 0)
         _, S, V = jnp.linalg.svd(J * scale, full_matrices=False)
@@ -96,7 +98,7 @@ def metric(
 
 @jax.jit
 def _weighted_gradients(risk: EmpiricalRisk, rows: Array) -> Array:
-    """J of F = JᵀJ: rows √(c_k/N) ∇f_k."""
+    """J of F = JᵀJ, with rows √(c_k/N) ∇f_k."""
 
     def of_input(input_: tuple[Array, Array]) -> Array:
         x, y = input_
@@ -108,11 +110,11 @@ def _weighted_gradients(risk: EmpiricalRisk, rows: Array) -> Array:
 
 
 class LeftOut(NamedTuple):
-    """What of the gradients of a pair of minibatches has no part in the figure, or has it by damping only.
+    """Parts of the gradients of a pair of minibatches that do not contribute to the quantity, or only through damping.
 
     Attributes:
-        outside: the larger part of a gradient that is outside the range of F, in scaled parameters.
-        unseen: the larger part of g ∘ θ in parameters in which F and D are zero.
+        outside: the larger part of a gradient outside the range of F, in scaled parameters.
+        unseen: the larger part of g ∘ θ in parameters where F and D are zero.
     """
 
     outside: float
@@ -120,15 +122,15 @@ class LeftOut(NamedTuple):
 
 
 def pair_in(risk: EmpiricalRisk, F: Metric, rows: Integer[np.ndarray, "2 batch"]) -> tuple[Pair, LeftOut]:
-    """Lengths of the gradients of two minibatches, and the cosine between them, by F⁻¹.
+    """Compute lengths of the gradients of two minibatches and the cosine between them, by F⁻¹.
 
     Args:
-        risk: on all examples.
-        F: what inner products are taken by.
-        rows: those of the minibatches.
+        risk: risk on all examples.
+        F: metric of the inner products.
+        rows: rows of the two minibatches.
 
     Returns:
-        both, and what was left out.
+        lengths and cosine, and the parts left out.
     """
     with high_precision():
         inner, scales, *left_out = _inner_products(risk, F, jnp.asarray(rows))
@@ -138,7 +140,7 @@ def pair_in(risk: EmpiricalRisk, F: Metric, rows: Integer[np.ndarray, "2 batch"]
 
 @jax.jit
 def _inner_products(risk: EmpiricalRisk, metric: Metric, pair: Array) -> tuple[Array, Array, Array, Array]:
-    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and what is left out."""
+    """gᵀ (F + λD)⁻¹ g' of the scaled gradients of two minibatches, their scales, and the parts left out."""
     G, scales = jax.vmap(scaled)(minibatch_gradients(risk, pair))
     products = G * risk.theta
     lengths = jnp.linalg.norm(products, axis=1)
@@ -146,7 +148,7 @@ def _inner_products(risk: EmpiricalRisk, metric: Metric, pair: Array) -> tuple[A
     G = G * metric.scale
     inside = G @ metric.eigenvectors.T
     outside = G - inside @ metric.eigenvectors
-    # (F + λ)⁻¹ is 1/(eigenvalue + λ) in the range of F and 1/λ outside; without damping 0, for a pseudo-inverse
+    # (F + λ)⁻¹ is 1/(eigenvalue + λ) in the range of F and 1/λ outside; without damping 0 outside, a pseudo-inverse
     inner = (inside / (metric.eigenvalues + metric.damping)) @ inside.T
     rest = jnp.where(metric.damping > 0, 1 / jnp.where(metric.damping > 0, metric.damping, 1), 0)
     lengths = jnp.linalg.norm(G, axis=1)
@@ -155,15 +157,15 @@ def _inner_products(risk: EmpiricalRisk, metric: Metric, pair: Array) -> tuple[A
 
 
 def parts(n: int, specification: InDivergence, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which examples are for F, and which for minibatches.
+    """Choose the examples for F and those for minibatches.
 
     Args:
-        n: examples that there are.
-        specification: says how many, and whether they are the same.
-        seed: of the choice.
+        n: number of examples.
+        specification: options: number of examples for F, and whether the two sets are the same.
+        seed: random seed of the choice.
 
     Returns:
-        rows of both.
+        rows of both sets.
     """
     order = generator(seed, "fisher").permutation(n)
     same = specification.fisher_inputs == "same"
@@ -172,14 +174,14 @@ def parts(n: int, specification: InDivergence, seed: int) -> tuple[np.ndarray, n
 
 
 def check(risk: EmpiricalRisk, specification: InDivergence) -> None:
-    """Refuse minibatches that do not fit beside the inputs for F, and an F that does not fit into memory.
+    """Raise an error if minibatches do not fit beside the inputs for F, or F does not fit into memory.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
+        risk: network, loss and data.
+        specification: options of the measure.
 
     Raises:
-        InvalidInput: one of them.
+        InvalidInput: in both cases.
     """
     number = specification.fisher_examples
     room = risk.n - (specification.fisher_inputs == "separate")
@@ -203,17 +205,17 @@ CHECKS.register(NaturalGradientContrast)(check)
 def natural_gradient_contrast(
     risk: EmpiricalRisk, specification: NaturalGradientContrast, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """E of R_F, E √(gᵀF⁻¹g), and E of one less the cosine in the inner product of F⁻¹.
+    """Compute E of R_F, E √(gᵀF⁻¹g), and E of one minus the cosine in the inner product of F⁻¹.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the inputs for F, and of the minibatches.
-        progress: told of each pair.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the inputs for F, and of the minibatches.
+        progress: called for each pair.
 
     Returns:
-        three figures, their standard errors those of the pairs that were drawn, for one choice of inputs for F. The
-        status ``degenerate`` says that gradients leave the range of F, or that F's own inputs leave nothing to compare.
+        three quantities, with standard errors over the pairs drawn, for one choice of inputs for F. The status
+        ``degenerate`` means that gradients leave the range of F, or that the inputs for F leave nothing to compare.
     """
     for_fisher, for_minibatches = parts(risk.n, specification, seed)
     F = metric(risk, for_fisher, specification.damping, specification.damped_by)
@@ -237,18 +239,18 @@ def judged(
     examples: int,
     left_out: list[LeftOut],
 ) -> list[Quantity]:
-    """Figures with what there is to say of F.
+    """Add diagnostics of F to quantities, and the status.
 
     Args:
-        quantities: figures.
-        risk: network, loss, data.
-        specification: options.
+        quantities: quantities.
+        risk: network, loss and data.
+        specification: options of the measure.
         F: the Fisher information.
-        examples: number of inputs for it.
-        left_out: of each pair.
+        examples: number of inputs for F.
+        left_out: parts of the gradients left out, of each pair.
 
     Returns:
-        the figures with diagnostics, and the status ``degenerate`` where they say nothing.
+        the quantities with diagnostics, and the status ``degenerate`` if they are meaningless.
     """
     rank = len(F.eigenvalues)
     outside, unseen = (max(parts) for parts in zip(*left_out, strict=True))
@@ -276,7 +278,7 @@ def judged(
 
 
 def _worth(specification: InDivergence, rank: int, examples: int, told: LeftOut) -> tuple[Status, str]:
-    """Whether the figures say anything; parts that are too small to be told are 0."""
+    """Status of the quantities; parts too small to be measured are 0."""
     if rank == 0:
         return "degenerate", "F is zero: the loss has no curvature at these outputs, or they do not depend on θ"
     if told.unseen and (specification.damping > 0 or not told.outside):

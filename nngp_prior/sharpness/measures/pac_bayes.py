@@ -1,4 +1,4 @@
-"""How much noise in the parameters the accuracy stands: σ of PAC-Bayes bounds."""
+"""Tolerance of the accuracy to noise in the parameters: σ of PAC-Bayes bounds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nngp_prior.sharpness.measures.registry import MEASURES, MeasureOutcome, Qua
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_WINDOW = 2**0.25  # the slope at σ is taken from σ divided by this to σ times this
+_WINDOW = 2**0.25  # factor: the slope at σ is taken from σ / factor to σ * factor
 _DOUBLINGS = 40
 
 
 @jax.jit(static_argnames="count")
 def _errors(risk: EmpiricalRisk, key: Array, deviations: Array, count: int) -> Array:
-    """The error under each of the random vectors, scaled by the deviations."""
+    """Error under each of the random vectors, scaled by the deviations."""
 
     def one(i: Array) -> Array:
         z = jax.random.normal(jax.random.fold_in(key, i), deviations.shape, deviations.dtype)
@@ -39,10 +39,10 @@ def deviations_of(theta: Float[np.ndarray, " P"], sigma: float, specification: P
     Args:
         theta: parameters.
         sigma: σ.
-        specification: options.
+        specification: options of the measure.
 
     Returns:
-        σ, or √(σ² w² + ε²); of the compatibility mode the squares.
+        σ, or √(σ² w² + ε²); their squares in the compatibility mode.
     """
     uniform = specification.noise == "uniform"
     variances = np.full_like(theta, sigma**2) if uniform else (sigma * theta) ** 2 + specification.epsilon**2
@@ -50,7 +50,7 @@ def deviations_of(theta: Float[np.ndarray, " P"], sigma: float, specification: P
 
 
 class _Drop:
-    """The drop of the accuracy as a function of σ, and how often it was asked for."""
+    """Drop of the accuracy as a function of σ, with a count of its evaluations."""
 
     def __init__(self, risk: EmpiricalRisk, specification: PACBayes, seed: int, progress: ProgressCallback) -> None:
         self.evaluations = 0
@@ -59,7 +59,7 @@ class _Drop:
         self._key = int(generator(seed, "perturbations").integers(2**32))
 
     def of_each(self, sigma: float) -> Float[np.ndarray, " count"]:
-        """The drop under each random vector."""
+        """Return the drop under each random vector."""
         deviations = deviations_of(np.asarray(self._problem.theta), sigma, self._specification)
         with high_precision():
             key = jax.random.key(self._key)
@@ -74,16 +74,16 @@ class _Drop:
 
 @MEASURES.register(PACBayes)
 def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress: ProgressCallback) -> MeasureOutcome:
-    """1/σ², σ the largest deviation with an expected drop of the accuracy within the limit.
+    """Compute 1/σ², with σ the largest deviation at which the expected drop of the accuracy is within the limit.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the noise.
-        progress: told of each σ.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the noise.
+        progress: called for each σ.
 
     Returns:
-        one figure; its standard error is that of the drop over its slope in log σ (delta method).
+        one quantity; its standard error is that of the drop divided by its slope in log σ (delta method).
     """
     drop = _Drop(risk, specification, seed, progress)
     name = "pac_bayes" + ("_magnitude" if specification.noise == "magnitude" else "")
@@ -113,7 +113,7 @@ def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress:
 
 
 def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
-    """Two values of σ, one the double of the other, between which the drop crosses the limit; None: there is none."""
+    """Return σ and 2σ between which the drop crosses the limit; None for a missing end."""
     sigma = 1.0
     if drop(sigma) > limit:
         for _ in range(_DOUBLINGS):

@@ -1,4 +1,4 @@
-r"""The highest loss in a box or an ellipsoid around the parameters, by projected gradient ascent.
+r"""Maximal loss in a box or an ellipsoid around the parameters, by projected gradient ascent.
 
 .. math:: \max_{u ∈ C} L(θ + A (s ∘ u)), \qquad C = \{u : |u_i| ≤ 1\} \text{ or } \{u : ‖u‖ ≤ 1\}
 
@@ -21,18 +21,18 @@ from jaxtyping import Float
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES
 
-FORWARD = 1 / 3  # cost of a loss without its gradient, in gradients: of three passes of the same size, one
-NORMALIZED = 2  # cost of a loss of normalised outputs, or its gradient, in those of the loss: two sums over the data
-_SHORTEST, _LONGEST = 2.0**-40, 2.0**10  # steps, in units of the neighbourhood
+FORWARD = 1 / 3  # cost of a loss without its gradient, in gradients: one of three passes of the same size
+NORMALIZED = 2  # cost of a loss of normalised outputs, or of its gradient, relative to the loss: two sums over the data
+_SHORTEST, _LONGEST = 2.0**-40, 2.0**10  # step sizes, in units of the neighbourhood
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """C, and in which direction a step goes.
+    """C, and the direction of a step.
 
     Attributes:
-        direction: of steepest ascent, of length 1 in C's norm; zero where the gradient is.
-        project: onto C.
+        direction: direction of steepest ascent, of length 1 in C's norm; zero if the gradient is zero.
+        project: projection onto C.
     """
 
     direction: Callable[[Float[Array, " p"]], Float[Array, " p"]]
@@ -40,7 +40,7 @@ class Neighbourhood:
 
 
 def _of_length_one(g: Float[Array, " p"]) -> Float[Array, " p"]:
-    largest = jnp.abs(g).max()  # first, for squares that are too large or too small for the type
+    largest = jnp.abs(g).max()  # first, since squares could over- or underflow
     g = g / jnp.where(largest > 0, largest, 1)
     norm = jnp.linalg.norm(g)
     return g / jnp.where(norm > 0, norm, 1)
@@ -51,11 +51,11 @@ BALL = Neighbourhood(_of_length_one, lambda u: u / jnp.maximum(jnp.linalg.norm(u
 
 
 class Climb(NamedTuple):
-    """What an ascent came by.
+    """Result of an ascent.
 
     Attributes:
-        u: the highest place.
-        losses: at the start and at each place that was tried, (steps + 1,).
+        u: point with the highest loss.
+        losses: losses at the start and at each point tried, (steps + 1,).
         slope: largest absolute component of the gradient at the start, in u.
     """
 
@@ -70,19 +70,20 @@ def climb(
     neighbourhood: Neighbourhood,
     steps: int,
 ) -> Climb:
-    """Projected ascent that never goes down, to be traced by JAX.
+    """Projected ascent that never decreases the loss (JAX-traceable).
 
-    A step that leads higher is doubled, one that does not is halved and tried again. The first one is of the size of
-    the neighbourhood: of a linear function it ends at the maximum, and from the middle of a ball it is SAM's.
+    The step size is doubled after an increase, and halved before the next attempt otherwise. The first one is the size
+    of the neighbourhood: for a linear function it reaches the maximum, and from the centre of a ball it is the step of
+    SAM.
 
     Args:
-        loss: u -> what is to be maximised, and its gradient.
-        start: in C.
+        loss: u -> the function to be maximised, and its gradient.
+        start: initial u, in C.
         neighbourhood: C.
-        steps: gradients that are computed beside that at the start.
+        steps: number of gradients in addition to that at the start.
 
     Returns:
-        where it led.
+        the result.
     """
 
     def step(state: Any, _: None) -> tuple[Any, Any]:
@@ -95,19 +96,19 @@ def climb(
         return (tried, u, value, g, eta), (there, jnp.abs(slope).max())
 
     lowest, half = jnp.full((), -jnp.inf, start.dtype), jnp.full((), 0.5, start.dtype)
-    state = (start, start, lowest, jnp.zeros_like(start), half)  # the start itself is the first that is tried
+    state = (start, start, lowest, jnp.zeros_like(start), half)  # the first point tried is the start itself
     (_, u, *_), (losses, slopes) = lax.scan(step, state, length=steps + 1)
     return Climb(u, losses, slopes[0])
 
 
 def averaged(values: list[float]) -> tuple[float, float | None]:
-    """The mean of independent figures, and its standard error.
+    """Return the mean of independent values, and its standard error.
 
     Args:
-        values: one or more, infinite ones too.
+        values: one or more values, which may be infinite.
 
     Returns:
-        the error is None of a single one.
+        mean and standard error; the error is None for a single value.
     """
     with np.errstate(invalid="ignore"):
         mean = float(np.mean(values))
@@ -115,19 +116,19 @@ def averaged(values: list[float]) -> tuple[float, float | None]:
 
 
 def normalized_loss(risk: EmpiricalRisk, theta: Float[Array, " P"]) -> Float[Array, ""]:
-    r"""The mean loss of outputs over their root mean square, to be traced by JAX.
+    r"""Return the mean loss of outputs divided by their root mean square (JAX-traceable).
 
     .. math:: \frac1n \sum_i \ell(f_i / r, y_i), \qquad r^2 = \frac1n \sum_i f_i^2
 
-    Andriushchenko et al. divide the outputs of each example by their norm over classes; of one output that would leave
-    nothing but the sign, hence the norm over examples.
+    Andriushchenko et al. divide the outputs of each example by their norm over classes; for one output only the sign
+    would be left, hence the norm over examples.
 
     Args:
-        risk: network, loss, data.
+        risk: network, loss and data.
         theta: parameters.
 
     Returns:
-        the loss; NaN where all outputs are zero.
+        the loss; NaN if all outputs are zero.
     """
     loss = LOSSES[risk.loss_name]
     square = risk.total(lambda X, y, w: w @ risk.outputs(theta, X) ** 2)

@@ -1,4 +1,4 @@
-"""What carries measures out."""
+"""Registry of measure implementations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure of a measure; see :class:`nngp_prior.schemas.measures.curvature.Measurement`."""
+    """One quantity of a measure; see :class:`nngp_prior.schemas.measures.curvature.Measurement`."""
 
     name: str
     value: float
@@ -26,21 +26,21 @@ class Quantity:
 
 @dataclass(frozen=True)
 class MeasureOutcome:
-    """What a measure found.
+    """Result of a measure.
 
     Attributes:
-        quantities: its figures.
-        gradients: what all of them took, in gradients of the whole data set; a Hessian product counts as two, a loss
-            without its gradient as a third.
+        quantities: quantities of the measure.
+        gradients: total cost, in gradients of the whole data set; a Hessian product counts as two, a loss without its
+            gradient as a third.
     """
 
     quantities: list[Quantity]
     gradients: int | float
 
 
-# (risk, specification, seed, progress) -> outcome. Random numbers come from the seed, which is the measure's own.
+# (risk, specification, seed, progress) -> outcome. The seed is specific to the measure.
 Implementation = Callable[[EmpiricalRisk, Any, int, ProgressCallback], MeasureOutcome]
 MEASURES: Registry[Implementation] = Registry()
 
-# (risk, specification): raises InvalidInput where the measure cannot be taken of the risk, before any is.
+# (risk, specification): raises InvalidInput if the measure does not apply to the risk, before any is computed.
 CHECKS: Registry[Callable[[EmpiricalRisk, Any], None]] = Registry()

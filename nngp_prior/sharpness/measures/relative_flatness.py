@@ -32,20 +32,20 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_DENSE = 1024  # rows of a matrix up to which all of its eigenvalues are computed, which is exact to rounding
-_CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation is none
+_DENSE = 1024  # maximal number of rows for computing all eigenvalues, which is exact to rounding
+_CONSTANT = 100  # units of rounding of a feature's size up to which its standard deviation counts as zero
 
 
 @jax.jit(static_argnames="cut")
 def layer_trace(risk: EmpiricalRisk, cut: Cut) -> Float[Array, ""]:
-    """The trace of the Hessian with respect to a dense layer's weights; to be called inside ``with high_precision():``.
+    """Trace of the Hessian with respect to a dense layer's weights; call inside ``with high_precision():``.
 
     Args:
-        risk: network, loss, data.
+        risk: network, loss and data.
         cut: the network around the layer.
 
     Returns:
-        the number.
+        the trace.
     """
     return _mean(risk, cut, jnp.eye(cut.units, dtype=risk.dtype), None)
 
@@ -90,11 +90,11 @@ def _spread(risk: EmpiricalRisk, cut: Cut) -> tuple[Array, Array]:
 
 @CHECKS.register(RelativeFlatness)
 def check(risk: EmpiricalRisk, specification: RelativeFlatness) -> None:
-    """Refuse a layer that is not there or is not dense.
+    """Raise an error if a layer does not exist or is not dense.
 
     Args:
-        risk: whose layers.
-        specification: options.
+        risk: risk of the network with the layer.
+        specification: options of the measure.
     """
     cuts_asked(risk.network, specification.layer)
 
@@ -103,16 +103,16 @@ def check(risk: EmpiricalRisk, specification: RelativeFlatness) -> None:
 def relative_flatness(
     risk: EmpiricalRisk, specification: RelativeFlatness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """κ_Tr and κ.
+    """Compute κ_Tr and κ.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the first vectors of Lanczos' method, where a layer has many inputs.
-        progress: told of each unit.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the first vectors of Lanczos' method, for layers with many inputs.
+        progress: called for each unit.
 
     Returns:
-        ``kappa_tr`` and ``kappa`` of each layer that was asked for.
+        ``kappa_tr`` and ``kappa`` of each selected layer.
     """
     quantities, gradients = [], 0
     for name, cut in cuts_asked(risk.network, specification.layer).items():
@@ -137,7 +137,7 @@ def relative_flatness(
 
 
 def _deviations(risk: EmpiricalRisk, cut: Cut) -> tuple[Float[np.ndarray, " fan_in"], np.ndarray]:
-    """Standard deviations of the layer's inputs, and which of them have none though they are not zero."""
+    """Standard deviations of the layer's inputs, and a mask of the constant non-zero inputs."""
     with high_precision():
         sizes, deviations = map(np.array, _spread(risk, cut))
     none = deviations <= _CONSTANT * np.finfo(deviations.dtype).eps * sizes
@@ -146,7 +146,7 @@ def _deviations(risk: EmpiricalRisk, cut: Cut) -> tuple[Float[np.ndarray, " fan_
 
 
 def _inverse(deviations: np.ndarray) -> np.ndarray:
-    """1/σ; 0 for inputs that are always 0, which add nothing."""
+    """1/σ; 0 for inputs that are always 0, which do not contribute."""
     return np.divide(1, deviations, out=np.zeros_like(deviations), where=deviations > 0)
 
 
@@ -164,7 +164,7 @@ def _maximal(
     risk: EmpiricalRisk, cut: Cut, deviations: np.ndarray, seed: int, progress: ProgressCallback
 ) -> tuple[float, int, str]:
     W = np.asarray(risk.theta)[cut.block.start : cut.block.stop].reshape(cut.block.shape)
-    # ‖w_s‖², of normalised weights
+    # ‖w_s‖² of normalised weights
     squares = np.sum((deviations[:, None] * W) ** 2, axis=0)
     factors, places = _inverse(deviations), np.arange(cut.block.start, cut.block.stop).reshape(cut.block.shape)
     total, gradients, unsure = 0.0, 0, 0

@@ -1,4 +1,4 @@
-r"""How far the loss rises in a ball around the parameters, as sharpness-aware minimisation has it.
+r"""Rise of the loss in a ball around the parameters, as defined by sharpness-aware minimisation.
 
 .. math:: \max_{‖u‖ ≤ 1} L(w + ρ T u) - L(w), \qquad \text{one step: } u = T g / ‖T g‖
 
@@ -28,14 +28,14 @@ from nngp_prior.sharpness.risk.networks import high_precision
 
 
 def check(risk: EmpiricalRisk, specification: SAMSharpness | ASAMSharpness | FisherSAMSharpness) -> None:
-    """Refuse minibatches larger than the data, and single outputs that are to be normalised.
+    """Raise an error for minibatches larger than the data, and for normalisation of single outputs.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
+        risk: network, loss and data.
+        specification: options of the measure.
 
     Raises:
-        InvalidInput: one of them.
+        InvalidInput: in both cases.
     """
     m = specification.minibatch
     if m is not None and m > risk.n:
@@ -53,16 +53,16 @@ for _specification in (SAMSharpness, ASAMSharpness, FisherSAMSharpness):
 def sam_sharpness(
     risk: EmpiricalRisk, specification: SAMSharpness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """The rise of the loss in a ball.
+    """Compute the rise of the loss in a ball.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of minibatches.
-        progress: told of each partition into minibatches.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of minibatches.
+        progress: called for each partition into minibatches.
 
     Returns:
-        one figure.
+        one quantity.
     """
     return _of_axes(risk, specification, np.ones(risk.size), 0.0, seed, progress)
 
@@ -71,16 +71,16 @@ def sam_sharpness(
 def asam_sharpness(
     risk: EmpiricalRisk, specification: ASAMSharpness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """The rise of the loss in an ellipsoid whose axes are as long as the parameters are large.
+    """Compute the rise of the loss in an ellipsoid with axes proportional to the absolute parameters.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of minibatches.
-        progress: told of each partition into minibatches.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of minibatches.
+        progress: called for each partition into minibatches.
 
     Returns:
-        one figure.
+        one quantity.
     """
     T = np.abs(np.asarray(risk.theta)) + specification.eta
     for block in risk.blocks:
@@ -93,20 +93,20 @@ def asam_sharpness(
 def fisher_sam_sharpness(
     risk: EmpiricalRisk, specification: FisherSAMSharpness, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """The rise of the loss in an ellipsoid of the Fisher information's diagonal.
+    """Compute the rise of the loss in an ellipsoid of the Fisher information's diagonal.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of minibatches.
-        progress: told of each partition into minibatches.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of minibatches.
+        progress: called for each partition into minibatches.
 
     Returns:
-        one figure.
+        one quantity.
     """
     with high_precision():
         F = np.asarray(_diagonal(risk, specification.fisher)) + specification.damping
-    # T = (F + δ)^(-1/2), and 0 where the parameter is in no example's gradient
+    # T = (F + δ)^(-1/2), and 0 if no example's gradient depends on the parameter
     T = np.where(F > 0, 1 / np.sqrt(np.where(F > 0, F, 1)), 0)
     return _of_axes(risk, specification, T, 1.0, seed, progress)
 
@@ -123,7 +123,7 @@ def _diagonal(risk: EmpiricalRisk, fisher: str) -> Array:
 
 @jax.jit(static_argnames=("steps", "normalized"))
 def _climbs(risk: EmpiricalRisk, axes: Array, rows: Array, steps: int, normalized: bool) -> tuple[Array, Array]:
-    """The losses that an ascent in the ellipsoid comes by, for each minibatch, and the size of its first gradient."""
+    """Losses of an ascent in the ellipsoid, for each minibatch, and the size of its first gradient."""
 
     def one(part: EmpiricalRisk) -> tuple[Array, Array]:
         def loss(u: Array) -> tuple[Array, Array]:
@@ -151,7 +151,7 @@ def _of_axes(
     seed: int,
     progress: ProgressCallback,
 ) -> MeasureOutcome:
-    """The measure in the ellipsoid with half-axes ρ T, where `gradients` was spent to find T."""
+    """The measure in the ellipsoid with half-axes ρ T; ``gradients`` is the cost of T."""
     m, one_step = specification.minibatch or risk.n, specification.method == "one-step"
     steps = 1 if one_step else specification.steps
     partitions = 1 if m in (1, risk.n) else specification.partitions

@@ -29,8 +29,8 @@ from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutc
 from nngp_prior.sharpness.measures.trace import mean_and_error, number_of, probe_batches
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
-_KEPT_BYTES = 2**27  # of vectors of quadratures side by side
-_STEPS_A_LOOK = 10  # between tests of convergence of a density
+_KEPT_BYTES = 2**27  # memory of the vectors of quadratures that run in parallel
+_STEPS_A_LOOK = 10  # steps between convergence tests of a density
 
 for _specification in (LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
@@ -109,13 +109,13 @@ class Spectrum:
         return float(np.mean([weights @ function(nodes) for nodes, weights in rules]))
 
     def density(self, at: Float[np.ndarray, " points"], deviation: float) -> Float[np.ndarray, " points"]:
-        r"""The density of eigenvalues, each with a Gaussian in its place.
+        r"""Density of the eigenvalues, each smoothed by a Gaussian.
 
         .. math:: φ_σ(t) = \frac1m \sum_{r, j} ω_{rj}\, N(t; θ_{rj}, σ^2)
 
         Args:
-            at: where, in units of the matrix.
-            deviation: σ, likewise.
+            at: points, in units of the matrix.
+            deviation: σ, in units of the matrix.
 
         Returns:
             the density, whose integral is 1.
@@ -138,18 +138,18 @@ def spectral_density(
     """Estimate the distribution of the eigenvalues of the Hessian, or of another matrix.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the starting vectors.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the starting vectors.
         tolerance: the Lanczos steps end early once ten more change the density of ``specification`` by no more than
             this part of its maximum; 0 takes all of them.
         progress: True to show it, or a callback, called with the expected cost and after each starting vector.
 
     Returns:
-        nodes and weights; its ``density`` draws them.
+        nodes and weights; ``Spectrum.density`` computes the density from them.
 
     Raises:
-        InvalidInput: something else than a risk, or there is no such layer.
+        InvalidInput: if ``risk`` is not a risk, or there is no such layer.
     """
     if not isinstance(risk, EmpiricalRisk):
         raise InvalidInput("risk", f"is a {type(risk).__name__}", "Pass what EmpiricalRisk.of(…) gives.")
@@ -197,7 +197,7 @@ def quadrature(
         operator: the matrix.
         probes: number of starting vectors with random signs, or ``basis``.
         steps: number of Lanczos steps from each.
-        seed: of the starting vectors.
+        seed: random seed of the starting vectors.
         progress: called after each step of a group of starting vectors.
         settled: makes a test for each group of starting vectors; called with their spectrum after every ten steps, it
             returns True to end them there. Default: all steps.
@@ -226,7 +226,7 @@ def quadrature(
 def _quadratures(
     methods: list[Lanczos], steps: int, settled: Callable[[Spectrum], bool] | None, tell: Callable[[int], None]
 ) -> list[Quadrature]:
-    """One quadrature per method: after all steps, when the Krylov space is exhausted, or when ``settled``."""
+    """One quadrature per method, ended after all steps, when the Krylov space is exhausted, or when ``settled``."""
     found: dict[int, Quadrature] = {}
     while len(found) < len(methods):
         step_together(methods)
@@ -247,16 +247,16 @@ def _quadratures(
 def log_determinant(
     risk: EmpiricalRisk, specification: LogDeterminant, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """log det(H + δI).
+    """Compute log det(H + δI).
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the starting vectors.
-        progress: told of each of them.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the starting vectors.
+        progress: called for each starting vector.
 
     Returns:
-        one figure a matrix; NaN and the status ``indefinite`` where H + δI is not positive definite.
+        one quantity per matrix; NaN and the status ``indefinite`` if H + δI is not positive definite.
     """
     quantities, products = [], 0
     for name, operator in operators(risk, specification):
@@ -281,17 +281,17 @@ def log_determinant(
 def density(
     risk: EmpiricalRisk, specification: SpectralDensity, seed: int, progress: ProgressCallback
 ) -> MeasureOutcome:
-    """What the density of eigenvalues comes to in figures.
+    """Compute summary quantities of the density of eigenvalues.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the starting vectors.
-        progress: told of each of them.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the starting vectors.
+        progress: called for each starting vector.
 
     Returns:
-        for each matrix the parts of its eigenvalues that are negative (``negative_mass``) and zero (``zero_mass``); the
-        diagnostics of the former hold the density on a grid.
+        for each matrix the fractions of its eigenvalues that are negative (``negative_mass``) and zero (``zero_mass``);
+        the diagnostics of the former have the density on a grid.
     """
     quantities, products = [], 0
     for name, operator in operators(risk, specification):
@@ -317,14 +317,14 @@ def density(
 
 
 def grid(spectrum: Spectrum, specification: SpectralDensity) -> tuple[Float[np.ndarray, " points"], float]:
-    """Where a density is given.
+    """Return the grid of the density.
 
     Args:
-        spectrum: of the matrix.
-        specification: its points, and the width of the Gaussians.
+        spectrum: spectrum of the matrix.
+        specification: number of points, and the width of the Gaussians.
 
     Returns:
-        eigenvalues, five deviations beyond the nodes, and the deviation.
+        eigenvalues on the grid, which extends five deviations beyond the nodes; and the deviation.
     """
     span = spectrum.largest - spectrum.smallest
     deviation = specification.width * (span if span > 0 else max(abs(spectrum.largest), 1.0))

@@ -4,11 +4,11 @@ r"""Tr H and ‖H‖_F from products with random vectors.
 
 With independent random signs the variance of vᵀHv is 2 (‖H‖_F² - Σ H_ii²) (Hutchinson 1989; Avron and Toledo 2011).
 Near a minimum most of H is the generalised Gauss-Newton matrix G, whose trace is known exactly at the cost of a
-gradient (:mod:`nngp_prior.sharpness.measures.fisher`), so that only Tr(H - G) is left to chance, a control variate:
+gradient (:mod:`nngp_prior.sharpness.measures.fisher`), so that only Tr(H - G) is estimated, as with a control variate:
 
 .. math:: \mathrm{Tr} H = \mathrm{Tr} G + E[v^T (H - G) v]
 
-For piecewise linear networks Tr(H - G) = 0, and nothing is.
+For piecewise linear networks Tr(H - G) = 0, and the trace is exact.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ CHECKS.register(Frobenius)(check_layer)
 
 
 def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Real[np.ndarray, " size"]]:
-    """Vectors v with mean v vᵀ = I: independent random signs, or, without randomness, √P times the unit vectors.
+    """Yield vectors v with E v vᵀ = I: independent random signs or, without randomness, √P times the unit vectors.
 
     Args:
         size: P.
-        probes: how many, or ``basis``.
-        seed: vector i is the same however many there are.
+        probes: number of vectors, or ``basis``.
+        seed: random seed; vector i does not depend on the number of vectors.
 
     Yields:
-        one vector after another.
+        one vector at a time.
     """
     for i in range(number_of(probes, size)):
         if probes == "basis":
@@ -60,16 +60,16 @@ def probe_vectors(size: int, probes: int | str, seed: int) -> Iterator[Real[np.n
 
 
 def probe_batches(size: int, probes: int | str, seed: int, at_once: int) -> Iterator[list[Real[np.ndarray, " size"]]]:
-    """:func:`probe_vectors` in as few lots of one size as there can be, the last of which may lack some.
+    """Yield :func:`probe_vectors` in as few batches of equal size as possible; the last one may be smaller.
 
     Args:
         size: P.
-        probes: how many vectors, or ``basis``.
-        seed: as of :func:`probe_vectors`.
-        at_once: vectors in a lot, at most.
+        probes: number of vectors, or ``basis``.
+        seed: as for :func:`probe_vectors`.
+        at_once: maximal number of vectors in a batch.
 
     Yields:
-        one lot after another.
+        one batch at a time.
     """
     total, vectors = number_of(probes, size), probe_vectors(size, probes, seed)
     lots = math.ceil(total / at_once)
@@ -78,21 +78,21 @@ def probe_batches(size: int, probes: int | str, seed: int, at_once: int) -> Iter
 
 
 def number_of(probes: int | str, size: int) -> int:
-    """Of vectors."""
+    """Number of vectors."""
     return size if isinstance(probes, str) else probes
 
 
 def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float | None]:
-    """The mean over probe vectors, and its standard error.
+    """Return the mean over probe vectors, and its standard error.
 
     Args:
-        values: one a vector.
-        probes: the option.
+        values: one value per vector.
+        probes: option of the measure.
 
     Returns:
-        the error is None for a basis, whose mean is exact.
+        mean and standard error; the error is None for a basis, whose mean is exact.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes a status
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite become a status
         mean = float(np.mean(values))
         return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
@@ -100,25 +100,25 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
 def quadratics(
     operator: Operator, probes: int | str, seed: int, progress: ProgressCallback = ignore, less: Operator | None = None
 ) -> list[float]:
-    """vᵀ A v of all probe vectors, several at a time where memory is not the less bounded by a chunk.
+    """Compute vᵀ A v of all probe vectors, several at a time if memory remains bounded by a chunk.
 
-    NumPy's products are kept out: threads of BLAS that wait slow XLA's down.
+    Does not use NumPy's products: waiting BLAS threads slow XLA down.
 
     Args:
         operator: A.
-        probes: how many vectors, or ``basis``.
-        seed: of the vectors.
-        progress: told of each lot of products.
-        less: A matrix to be subtracted from A.
+        probes: number of vectors, or ``basis``.
+        seed: random seed of the vectors.
+        progress: called for each batch of products.
+        less: matrix to be subtracted from A.
 
     Returns:
-        one number a vector.
+        one number per vector.
     """
     values: list[float] = []
     together = 0
     for several in probe_batches(operator.size, probes, seed, operator.vectors_at_once):
         together = together or len(several)
-        V = np.stack(several + several[:1] * (together - len(several)))  # so many always: nothing is compiled anew
+        V = np.stack(several + several[:1] * (together - len(several)))  # constant size, to prevent recompilation
         found = np.asarray(operator.quadratics(V), dtype=np.float64)
         if less is not None:
             found = found - np.asarray(less.quadratics(V), dtype=np.float64)
@@ -145,16 +145,16 @@ def _square(Hv: Array) -> Array:
 
 @MEASURES.register(Trace)
 def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> MeasureOutcome:
-    """Tr H.
+    """Compute Tr H.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the probe vectors.
-        progress: told of each product.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the probe vectors.
+        progress: called for each product.
 
     Returns:
-        one figure a matrix.
+        one quantity per matrix.
     """
     quantities, gradients = [], 0
     probes = specification.probes
@@ -183,7 +183,7 @@ def trace(risk, specification: Trace, seed: int, progress: ProgressCallback) -> 
 
 
 def _exact_traces(risk, matrix: Matrix) -> dict[int, float]:
-    """Of the layers' blocks of G, or of the empirical Fisher information, by where the blocks begin."""
+    """Traces of the layers' blocks of G or of the empirical Fisher information, by start index of the block."""
     traces = traces_of_layers(risk, "empirical" if matrix == "empirical-fisher" else "model")
     return {risk.network.slice_of(layer)[0]: trace for layer, trace in traces.items()}
 
@@ -194,7 +194,7 @@ def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
             stochtrace.leave_one_out_xtrace(),
             stochtrace.sampler_sphere(jax.numpy.zeros(operator.size, operator.risk.dtype), num=vectors),
         )
-        # Products one after another: side by side their memory would not be bounded by the chunk.
+        # One product at a time: the memory of several would not be bounded by the chunk.
         estimate = jax.jit(lambda operator, key: estimator(jax.custom_batching.sequential_vmap(operator.product), key))
         key = jax.random.key(int(generator(seed, "xtrace").integers(2**32)))
         value, stderr = estimate(operator, key)
@@ -203,16 +203,16 @@ def _xtrace(operator: Operator, vectors: int, seed: int) -> tuple[float, float]:
 
 @MEASURES.register(Frobenius)
 def frobenius(risk, specification: Frobenius, seed: int, progress: ProgressCallback) -> MeasureOutcome:
-    """‖H‖_F.
+    """Compute ‖H‖_F.
 
     Args:
-        risk: network, loss, data.
-        specification: options.
-        seed: of the probe vectors.
-        progress: told of each product.
+        risk: network, loss and data.
+        specification: options of the measure.
+        seed: random seed of the probe vectors.
+        progress: called for each product.
 
     Returns:
-        one figure a matrix; the standard error by the delta method.
+        one quantity per matrix, with the standard error by the delta method.
     """
     quantities, products = [], 0
     for name, operator in operators(risk, specification):

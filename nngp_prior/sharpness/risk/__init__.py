@@ -1,1 +1,1 @@
-"""Loss of a finite network on data, with its gradients."""
+"""Loss of a finite network on data, and its gradients."""

@@ -1,4 +1,4 @@
-"""Inputs of a risk: copied where they are few, and else left where the user has them and read chunk by chunk."""
+"""Inputs of a risk: copied if small, else left in the user's array and read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Real
 
-_HELD_BYTES = 2**26  # of inputs that are copied
-_DEVICE_BYTES = 2**32  # likewise, to an accelerator, which would wait for those that are read
-_READ_BYTES = 2**24  # of a chunk that is read
-_PLACES = 2**14  # that are read at a time; a callback that is given 100 KiB can wait for them for ever
+_HELD_BYTES = 2**26  # maximal size of inputs that are copied
+_DEVICE_BYTES = 2**32  # the same for an accelerator, which would have to wait for reads
+_READ_BYTES = 2**24  # size of a chunk that is read
+_PLACES = 2**14  # indices per read; a callback that is passed 100 KiB can wait for them for ever
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("stack",), meta_fields=())
@@ -27,36 +27,36 @@ class Held:
     """Inputs in JAX's memory.
 
     Attributes:
-        stack: (chunks, rows, ...)
+        stack: inputs, (chunks, rows, ...).
     """
 
-    stack: Any  # an array, or what JAX puts in its place
+    stack: Any  # an array, or a placeholder of JAX
 
     def chunk(self, i: Any) -> Float[Array, "rows ..."]:
-        """A chunk, to be traced by JAX.
+        """Return a chunk (JAX-traceable).
 
         Args:
-            i: which one.
+            i: index of the chunk.
 
         Returns:
-            its inputs.
+            the inputs of the chunk, (rows, ...).
         """
         return self.stack[i]
 
     def take(self, rows: Any) -> Float[Array, ...]:
-        """Some inputs.
+        """Return the inputs at given indices.
 
         Args:
-            rows: places of examples, an array.
+            rows: array of indices of examples.
 
         Returns:
-            an input in the place of each.
+            one input per index, in the shape of ``rows``.
         """
         return self.stack.reshape(-1, *self.stack.shape[2:])[rows]
 
 
 class _Source:
-    """The user's array, alive as long as a risk is that reads from it."""
+    """The user's array, kept alive by the risks that read from it."""
 
     def __init__(self, X: np.ndarray) -> None:
         self.X = X
@@ -74,21 +74,21 @@ _NUMBERS = itertools.count()
 )
 @dataclass(frozen=True, eq=False)
 class Read:
-    """Inputs in NumPy's memory, or in a file that is mapped into it, whose chunks are read when it is their turn.
+    """Inputs in NumPy's memory, or in a file mapped into memory, read one chunk at a time.
 
-    Compiled functions know the array by a number that is an argument of theirs: they serve other arrays as well, and
-    keep none alive.
+    Compiled functions refer to the array by a number, which is one of their arguments: they can be reused for other
+    arrays and keep none alive.
 
     Attributes:
-        number: of the array, ().
-        shape: of an input.
-        stored: the type of the numbers there.
-        dtype: that they are wanted in.
-        rows: of a chunk; the last one is filled up with copies of an input.
-        source: the array; compiled functions are not given it.
+        number: number of the array, ().
+        shape: shape of one input.
+        stored: dtype of the array.
+        dtype: dtype of the returned inputs.
+        rows: number of inputs in a chunk; the last chunk is padded with copies of an input.
+        source: the array; not passed to compiled functions.
     """
 
-    number: Any  # an array, or what JAX puts in its place
+    number: Any  # an array, or a placeholder of JAX
     shape: tuple[int, ...]
     stored: str
     dtype: str
@@ -97,12 +97,12 @@ class Read:
 
     @classmethod
     def of(cls, X: Real[np.ndarray, "n ..."], dtype: str, rows: int) -> Read:
-        """From an array that is not to be changed from now on.
+        """Create from an array, which must not be modified from now on.
 
         Args:
-            X: inputs.
-            dtype: of the numbers wanted.
-            rows: of a chunk.
+            X: inputs, (n, ...).
+            dtype: dtype of the returned inputs.
+            rows: number of inputs in a chunk.
 
         Returns:
             the inputs.
@@ -112,12 +112,12 @@ class Read:
         return cls(jnp.asarray(number, np.uint32), X.shape[1:], X.dtype.name, dtype, rows, source)
 
     def __reduce__(self) -> tuple[Callable[..., Read], tuple[Any, ...]]:
-        """Numbers hold in one process only."""
+        """Numbers are valid within one process only."""
         assert self.source is not None
         return Read.of, (self.source.X, self.dtype, self.rows)
 
     def chunk(self, i: Any) -> Float[Array, "rows ..."]:
-        """A chunk, as :meth:`Held.chunk`."""
+        """Return a chunk; see :meth:`Held.chunk`."""
         rows = self.rows
 
         def read(number: Any, i: Any) -> np.ndarray:
@@ -127,7 +127,7 @@ class Read:
         return self._read(read, (rows,), i)
 
     def take(self, rows: Any) -> Float[Array, ...]:
-        """Some inputs, as :meth:`Held.take`."""
+        """Return the inputs at given indices; see :meth:`Held.take`."""
         rows = jnp.asarray(rows)
         places = rows.ravel()
         parts = [places[i : i + _PLACES] for i in range(0, rows.size, _PLACES)]
@@ -136,7 +136,7 @@ class Read:
 
     def _read(self, read: Callable[..., np.ndarray], leading: tuple[int, ...], where: Any) -> Array:
         shape, stored, dtype = (*leading, *self.shape), self.stored, self.dtype
-        # Threads of XLA's do not know that 64-bit types are allowed in this one: JAX would round them.
+        # XLA's own threads do not have the calling thread's 64-bit setting: JAX would round 64-bit types.
         wide = np.dtype(stored).itemsize > 4
         halves = wide and dtype == "float64"
 
@@ -160,14 +160,14 @@ def _array(number: Any) -> np.ndarray:
 
 
 def chunk_weights(n: int, most: int) -> Float[np.ndarray, "chunks rows"]:
-    """Examples in as few chunks of equal size as there can be, by their weights in a mean.
+    """Divide examples into as few chunks of equal size as possible; return their weights in a mean.
 
     Args:
-        n: examples.
-        most: of a chunk.
+        n: number of examples.
+        most: maximal number of examples in a chunk.
 
     Returns:
-        1/n for examples and 0 for what fills up the last chunk.
+        1/n for examples and 0 for the padding of the last chunk.
     """
     chunks = -(-n // most)
     rows = -(-n // chunks)
@@ -177,16 +177,16 @@ def chunk_weights(n: int, most: int) -> Float[np.ndarray, "chunks rows"]:
 def laid_out(
     X: Real[np.ndarray, "n ..."], y: Real[np.ndarray, " n"], dtype: str, rows: int
 ) -> tuple[Held | Read, Float[Array, "chunks rows"], Float[Array, "chunks rows"]]:
-    """Examples in chunks of equal size.
+    """Divide examples into chunks of equal size.
 
     Args:
-        X: inputs, of any real type; where they are read, the array is not to be changed from now on.
+        X: inputs, of any real dtype; must not be modified from now on if they are too large to be copied.
         y: labels.
-        dtype: of all numbers.
-        rows: of a chunk at most.
+        dtype: dtype of the results.
+        rows: maximal number of examples in a chunk.
 
     Returns:
-        inputs; labels; and weights, 1/n for examples and 0 for what fills up the last chunk.
+        inputs; labels; and weights, 1/n for examples and 0 for the padding of the last chunk.
     """
     n, of_input = len(X), X[0].size * np.dtype(dtype).itemsize
     held = n <= rows or n * of_input <= (_HELD_BYTES if jax.default_backend() == "cpu" else _DEVICE_BYTES)
@@ -204,6 +204,6 @@ def laid_out(
 
 
 def _filled_up(values: np.ndarray, rows: int, X: np.ndarray) -> np.ndarray:
-    """So many rows, of which those that were missing are copies of X's first; a last chunk may have had none."""
+    """Pad to the number of rows with copies of X's first; a last chunk may be empty."""
     missing = rows - len(values)
     return np.concatenate([values, np.repeat(X[:1], missing, axis=0)]) if missing else values

@@ -27,7 +27,7 @@ from nngp_prior.sharpness.risk.losses import LOSSES, is_error
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, ParameterBlock, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.risk.validation import checked_data, fitting_rows
 
-_GRADIENT_BYTES = 2**27  # what gradients of single examples take
+_GRADIENT_BYTES = 2**27  # memory of gradients of single examples
 
 Vector = Float[Array, " P"] | Float[np.ndarray, " P"]
 P = ParamSpec("P")
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _compiled(method: Callable[P, T]) -> Callable[P, T]:
-    """A method of :class:`EmpiricalRisk` as one compiled function, shared by all risks that differ in numbers only."""
+    """Compile a method of :class:`EmpiricalRisk`, once for all risks that differ in array values only."""
     compiled = jax.jit(method)
 
     @functools.wraps(method)
@@ -55,22 +55,22 @@ def _compiled(method: Callable[P, T]) -> Callable[P, T]:
 class EmpiricalRisk:
     """A network at parameters θ, a loss, and data.
 
-    It is a pytree: where one is an argument of a compiled function, another one of the same shape needs no other
-    compilation, and its data are no constants of the program. All methods can be traced by JAX, and be compiled into
-    larger functions, inside ``with high_precision():``. They take any θ; ``theta`` is that of the network at hand.
-    Memory is bounded by the chunk, not by the data, for all of them and for ``jax.grad`` of :meth:`loss`.
+    The class is a pytree: a function compiled for one risk is not compiled again for another of the same shapes, and
+    the data are not constants of the program. All methods are JAX-traceable and can be compiled into larger functions
+    inside ``with high_precision():``. They take any θ; ``theta`` is the θ of this network. Memory is bounded by the
+    chunk, not by the data, for all methods and for ``jax.grad`` of :meth:`loss`.
 
     Attributes:
-        theta: the flat vector of parameters, (P,).
-        inputs: in chunks of as many rows; the last is filled up with copies of an input.
-        labels: (chunks, rows), ±1.
-        weights: (chunks, rows), 1/n for examples and 0 for what fills up.
+        theta: flat vector of parameters, (P,).
+        inputs: inputs in chunks of equal size; the last chunk is padded with copies of an input.
+        labels: labels ±1, (chunks, rows).
+        weights: weights in a mean, (chunks, rows): 1/n for examples and 0 for padding.
         network: the finite network.
         loss_name: ``cross-entropy`` or ``mse``.
         n: number of examples.
     """
 
-    # Arrays; and whatever else JAX puts in their places when it handles pytrees.
+    # Arrays, or placeholders while JAX handles pytrees.
     theta: Any
     inputs: Any
     labels: Any
@@ -94,23 +94,23 @@ class EmpiricalRisk:
         dtype: str = "float64",
         chunk: int | None = None,
     ) -> EmpiricalRisk:
-        """From what users have.
+        """Create from an architecture, its parameters and data.
 
         Args:
             architecture: a specification, or a user's network with one output.
-            parameters: as the architecture's ``init`` gives them.
-            data: inputs (n, …), and n labels -1 or +1, or booleans. Inputs of more than one chunk and 64 MiB are read
-                from this array, which may be a file mapped into memory, and is not to be changed from now on.
+            parameters: as returned by the architecture's ``init``.
+            data: inputs (n, …), and n labels -1 or +1, or booleans. Inputs larger than one chunk and 64 MiB are read
+                from this array, which may be a file mapped into memory and must not be modified from now on.
             loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
-            dtype: of all that is computed, ``float64`` or ``float32``.
-            chunk: examples at a time; by default as many as fit into 128 MiB or so.
+            dtype: dtype of all computations, ``float64`` or ``float32``.
+            chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
 
         Returns:
             the risk.
 
         Raises:
-            InvalidInput: another loss or type, or parameters that are not finite or do not fit. Inputs and labels: as
-                :func:`checked_data`.
+            InvalidInput: if the loss or dtype is unknown, or parameters are not finite or do not fit; for inputs and
+                labels as in :func:`checked_data`.
         """
         if loss not in LOSSES:
             raise InvalidInput("loss", f"got {loss!r}", f"Choose one of {', '.join(LOSSES)}.")
@@ -132,55 +132,55 @@ class EmpiricalRisk:
 
     @property
     def blocks(self) -> tuple[ParameterBlock, ...]:
-        """Where each layer's weights and biases are in θ."""
+        """Position of each layer's weights and biases in θ."""
         return self.network.blocks
 
     @property
     def chunk(self) -> int:
-        """Examples that are worked on at a time."""
+        """Number of examples processed at a time."""
         return self.labels.shape[1]
 
     @property
     def in_one_chunk(self) -> bool:
-        """Whether all examples are worked on at once."""
+        """True if all examples are in one chunk."""
         return len(self.labels) == 1
 
     @property
     def dtype(self) -> Any:
-        """Of all that is computed."""
+        """Dtype of all computations."""
         return self.theta.dtype
 
     @property
     def X(self) -> Float[Array, "n ..."]:
-        """The inputs."""
+        """Inputs, (n, ...)."""
         with high_precision():
             return self.inputs.take(jnp.arange(self.n))
 
     @property
     def y(self) -> Float[Array, " n"]:
-        """The labels, ±1."""
+        """Labels ±1, (n,)."""
         return self.labels.reshape(-1)[: self.n]
 
     def unravel(self, theta: Vector) -> Parameters:
-        """θ as the network's parameters."""
+        """Return θ in the structure of the network's parameters."""
         return self.network.unflatten(theta)
 
     def at(self, theta: Vector) -> EmpiricalRisk:
-        """The same risk at other parameters."""
+        """Return the same risk at other parameters."""
         with high_precision():
             return replace(self, theta=jnp.asarray(theta, self.dtype))
 
     def subset(self, rows: Sequence[int] | Integer[np.ndarray, " k"]) -> EmpiricalRisk:
-        """The risk on some of the examples; nothing is compiled anew for others of the same number.
+        """Return the risk on a subset of the examples; subsets of equal size share compiled functions.
 
         Args:
-            rows: which ones; each counts as often as it is named.
+            rows: indices of examples; repeated indices count repeatedly.
 
         Returns:
             the risk whose loss is the mean over them.
 
         Raises:
-            InvalidInput: none, or one that is not there.
+            InvalidInput: if there are no indices, or one is out of range.
         """
         chosen = np.asarray(rows)
         if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.n:
@@ -192,19 +192,19 @@ class EmpiricalRisk:
             )
 
     def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
-        """f(θ, x) of some inputs, to be traced by JAX.
+        """Return f(θ, x) for a batch of inputs (JAX-traceable).
 
         Args:
             theta: parameters.
             X: (b, …) inputs.
 
         Returns:
-            one output an input.
+            one output per input.
         """
         return self.network.forward(self.network.unflatten(theta), X)
 
     def example_losses(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, " b"]:
-        """ℓ(f(θ, x), y) of some examples, to be traced by JAX.
+        """Return ℓ(f(θ, x), y) for a batch of examples (JAX-traceable).
 
         Args:
             theta: parameters.
@@ -212,12 +212,12 @@ class EmpiricalRisk:
             y: labels.
 
         Returns:
-            one loss an example.
+            one loss per example.
         """
         return LOSSES[self.loss_name](self.outputs(theta, X), y)
 
     def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
-        """∇ℓ of some examples, all of them in memory, to be traced by JAX.
+        """Return ∇ℓ for a batch of examples, all in memory (JAX-traceable).
 
         Args:
             theta: parameters.
@@ -225,7 +225,7 @@ class EmpiricalRisk:
             y: labels.
 
         Returns:
-            one gradient an example.
+            one gradient per example.
         """
 
         def one(x: Array, label: Array) -> Array:
@@ -235,19 +235,19 @@ class EmpiricalRisk:
 
     @_compiled
     def all_outputs(self, theta: Vector) -> Float[Array, " n"]:
-        """f(θ, x) of all inputs.
+        """Return f(θ, x) for all inputs.
 
         Args:
             theta: parameters.
 
         Returns:
-            one output an input.
+            one output per input.
         """
         return self.of_examples(lambda X: self.outputs(theta, X))
 
     @_compiled
     def loss(self, theta: Vector) -> Float[Array, ""]:
-        """L(θ), the mean over all examples.
+        """Return L(θ), the mean over all examples.
 
         Args:
             theta: parameters.
@@ -259,19 +259,19 @@ class EmpiricalRisk:
 
     @_compiled
     def error(self, theta: Vector) -> Float[Array, ""]:
-        """The part of all examples with y f ≤ 0.
+        """Return the fraction of examples with y f ≤ 0.
 
         Args:
             theta: parameters.
 
         Returns:
-            between 0 and 1.
+            error between 0 and 1.
         """
         return self.total(lambda X, y, w: w @ is_error(self.outputs(theta, X), y))
 
     @_compiled
     def gradient(self, theta: Vector) -> Float[Array, " P"]:
-        """∇L(θ).
+        """Return ∇L(θ).
 
         Args:
             theta: parameters.
@@ -283,7 +283,7 @@ class EmpiricalRisk:
 
     @_compiled
     def value_and_gradient(self, theta: Vector) -> tuple[Float[Array, ""], Float[Array, " P"]]:
-        """L(θ) and ∇L(θ).
+        """Return L(θ) and ∇L(θ).
 
         Args:
             theta: parameters.
@@ -298,14 +298,14 @@ class EmpiricalRisk:
         return self.total(part)
 
     def total(self, part: Callable[[Array, Array, Array], Any]) -> Any:
-        """Σ over chunks, one after another; to be traced by JAX.
+        """Sum over chunks, sequentially (JAX-traceable).
 
         Args:
-            part: (X, y, w) -> arrays: the share of one chunk. w is 1/n for examples, and 0 for what fills up the last
-                chunk: weighted sums over examples are means over the data.
+            part: (X, y, w) -> arrays: the contribution of one chunk. w is 1/n for examples and 0 for the padding of the
+                last chunk: weighted sums over examples are means over the data.
 
         Returns:
-            the sum of what ``part`` gives.
+            the sum of the results of ``part``.
         """
 
         def of_chunk(i: Any) -> Any:
@@ -313,33 +313,33 @@ class EmpiricalRisk:
 
         if self.in_one_chunk:
             return of_chunk(0)
-        # On the way back chunks are read and computed again, so that no more than one of them is kept.
+        # The backward pass reads and computes chunks again, so that only one is kept.
         again = jax.checkpoint(of_chunk)
         zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(again, 0))
         chunks = jnp.arange(len(self.labels))
         return lax.scan(lambda sum_, i: (jax.tree.map(jnp.add, sum_, again(i)), None), zeros, chunks)[0]
 
     def of_examples(self, part: Callable[[Array], Array]) -> Array:
-        """Something of all examples, chunk by chunk; to be traced by JAX.
+        """Apply a function to all examples, chunk by chunk (JAX-traceable).
 
         Args:
-            part: X -> the values for a chunk, an example a row.
+            part: X -> values for a chunk, one row per example.
 
         Returns:
-            an example a row.
+            values, one row per example.
         """
         values = lax.map(lambda i: part(self.inputs.chunk(i)), jnp.arange(len(self.labels)))
         return values.reshape(-1, *values.shape[2:])[: self.n]
 
     def mean_over_gradients(self, function: Callable[[Array, Array, Array], Any], theta: Vector) -> Any:
-        """The mean over examples of a function of ∇f, a few examples at a time; to be traced by JAX.
+        """Return the mean over examples of a function of ∇f, computed for a few examples at a time (JAX-traceable).
 
         Args:
             function: (∇f, f, y) of one example -> arrays.
             theta: parameters.
 
         Returns:
-            the mean of what it gives.
+            the mean of its results.
         """
         at_a_time = max(1, min(self.chunk, _GRADIENT_BYTES // (4 * self.size * self.dtype.itemsize)))
 

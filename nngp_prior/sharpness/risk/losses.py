@@ -1,4 +1,4 @@
-"""Losses of one output f and one label y = ±1, and the training error. Their derivatives are JAX's."""
+"""Losses of one output f and one label y = ±1, and the training error. JAX differentiates them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Loss = Callable[[Float[Array, "*n"], Float[Array, "*n"]], Float[Array, "*n"]]
 
 
 def cross_entropy(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    r"""Cross-entropy of one logit: minus the log of the label's probability under a sigmoid, natural logarithm.
+    r"""Cross-entropy of one logit: negative natural logarithm of the label's probability under a sigmoid.
 
     .. math:: \ell(f, y) = \log(1 + e^{-y f})
 
@@ -24,9 +24,8 @@ def cross_entropy(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, 
         y: labels, ±1.
 
     Returns:
-        the loss of each, in nats.
+        loss of each example, in nats.
     """
-    # ℓ = log(1 + exp(-y f))
     return jax.nn.softplus(-y * f)
 
 
@@ -40,20 +39,20 @@ def squared_error(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, 
         y: labels, ±1.
 
     Returns:
-        the loss of each.
+        loss of each example.
     """
     return (f - y) ** 2
 
 
 def is_error(f: Float[Array, "*n"], y: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Errors: 1 where y f ≤ 0, an output of 0 included, else 0.
+    """Classification errors: 1 if y f ≤ 0, including an output of 0, else 0.
 
     Args:
         f: outputs.
         y: labels, ±1.
 
     Returns:
-        of each, in the type of the outputs; NaN is an error.
+        error of each example, in the dtype of the outputs; NaN counts as an error.
     """
     return jnp.where(y * f > 0, 0.0, 1.0).astype(f.dtype)
 

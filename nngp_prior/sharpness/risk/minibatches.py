@@ -1,4 +1,4 @@
-"""Minibatches of a risk: their examples, their problems, and their gradients."""
+"""Minibatches of a risk: their examples, risks and gradients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 
 def check_pairs(n: int, batch: int) -> None:
-    """Refuse minibatches that are too large.
+    """Raise an error if minibatches are too large.
 
     Args:
-        n: examples that there are.
-        batch: examples in a minibatch.
+        n: number of examples.
+        batch: number of examples in a minibatch.
 
     Raises:
-        InvalidInput: two of them have a common example.
+        InvalidInput: if two minibatches must have a common example.
     """
     if 2 * batch > n:
         problem = f"got {batch} where two minibatches have to fit into {n} examples"
@@ -36,30 +36,30 @@ def check_pairs(n: int, batch: int) -> None:
 def pairs_of_minibatches(
     rows: Integer[np.ndarray, " n"], batch: int, pairs: int, seed: int
 ) -> Iterator[Integer[np.ndarray, "2 batch"]]:
-    """Pairs of minibatches without a common example, each pair independent of the others.
+    """Draw pairs of minibatches without a common example, each pair independent of the others.
 
     Args:
-        rows: examples to draw from.
-        batch: examples in a minibatch.
-        pairs: how many.
-        seed: pair i is the same however many there are.
+        rows: indices of the examples to draw from.
+        batch: number of examples in a minibatch.
+        pairs: number of pairs.
+        seed: random seed; pair i does not depend on the number of pairs.
 
     Yields:
-        examples of both.
+        indices of the examples of both, (2, batch).
     """
     for i in range(pairs):
         yield generator(seed, "pair", i).choice(rows, 2 * batch, replace=False).reshape(2, batch)
 
 
 def minibatch(risk: EmpiricalRisk, rows: Integer[Array, " batch"]) -> EmpiricalRisk:
-    """The risk on some of the examples, to be traced by JAX; outside, ``EmpiricalRisk.subset`` does the same.
+    """Return the risk on a subset of the examples (JAX-traceable); otherwise use ``EmpiricalRisk.subset``.
 
     Args:
-        risk: on all examples.
-        rows: which ones.
+        risk: risk on all examples.
+        rows: indices of the examples.
 
     Returns:
-        the risk whose loss is the mean over them, in chunks that are no larger.
+        the risk whose loss is the mean over them, in chunks no larger than those of ``risk``.
     """
     batch = len(rows)
     weights = chunk_weights(batch, risk.chunk)
@@ -69,26 +69,26 @@ def minibatch(risk: EmpiricalRisk, rows: Integer[Array, " batch"]) -> EmpiricalR
 
 
 class Pair(NamedTuple):
-    """Two gradients, of any two minibatches, by their lengths and the cosine between them; 0 where there is none."""
+    """Lengths of two gradients of different minibatches, and the cosine between them; 0 if undefined."""
 
     norms: tuple[float, float]
     cosine: float
 
     @property
     def contrast(self) -> float:
-        """‖g₂‖ (1 - cos), the mean of both orders."""
+        """‖g₂‖ (1 - cos), averaged over both orders."""
         return sum(self.norms) / 2 * (1 - self.cosine)
 
 
 def pair_of(inner: Float[np.ndarray, "2 2"], scales: tuple[float, float] = (1.0, 1.0)) -> Pair:
-    """Lengths and cosine from inner products.
+    """Compute lengths and cosine from inner products.
 
     Args:
-        inner: products of two vectors with themselves and each other.
-        scales: what the vectors were divided by, so that their squares neither under- nor overflow.
+        inner: inner products of two vectors with themselves and each other, (2, 2).
+        scales: factors by which the vectors were divided to prevent under- and overflow of squares.
 
     Returns:
-        both.
+        lengths and cosine.
     """
     first, second = np.sqrt(np.diag(inner))
     cosine = float(np.clip(inner[0, 1] / (first * second), -1, 1)) if first * second else 0.0
@@ -96,13 +96,13 @@ def pair_of(inner: Float[np.ndarray, "2 2"], scales: tuple[float, float] = (1.0,
 
 
 def scaled(gradient: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Array, ""]]:
-    """A vector whose largest entry is ±1, and what it was divided by; zero stays zero. To be traced by JAX.
+    """Divide a vector by its largest absolute entry; zero remains zero (JAX-traceable).
 
     Args:
         gradient: the vector.
 
     Returns:
-        both.
+        the scaled vector and the divisor.
     """
     scale = jnp.max(jnp.abs(gradient))
     return gradient / jnp.where(scale > 0, scale, 1), scale
@@ -110,13 +110,13 @@ def scaled(gradient: Float[Array, " P"]) -> tuple[Float[Array, " P"], Float[Arra
 
 @jax.jit
 def minibatch_gradients(risk: EmpiricalRisk, rows: Integer[Array, "k batch"]) -> Float[Array, "k P"]:
-    """∇L_b of some minibatches, one after another.
+    """Return ∇L_b of several minibatches, computed sequentially.
 
     Args:
-        risk: on all examples.
-        rows: those of each minibatch.
+        risk: risk on all examples.
+        rows: indices of the examples of each minibatch.
 
     Returns:
-        one gradient each.
+        one gradient per minibatch.
     """
     return jax.lax.map(lambda each: minibatch(risk, each).gradient(risk.theta), rows)

@@ -1,4 +1,4 @@
-"""Finite networks with one output, and where in the flat vector of parameters each layer's weights and biases are."""
+"""Finite networks with one output, and the position of each array in the flat parameter vector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
 
 def high_precision() -> AbstractContextManager[Any]:
-    """Inside, JAX has float64, and products of float32 are of float32, in the calling thread only."""
+    """Enable float64 in JAX and full precision of float32 products, in the calling thread only."""
     stack = ExitStack()
     stack.enter_context(jax.enable_x64(True))
     stack.enter_context(jax.default_matmul_precision("highest"))
@@ -40,11 +40,11 @@ class ParameterBlock:
     """One array of parameters.
 
     Attributes:
-        layer: its layer's name: ``dense 1``, ``convolution 3``; numbers go from the input on. In a user's own network,
-            the place of its array among the parameters without the last key.
-        role: weights or biases. In a user's own network arrays of fewer than two axes longer than 1 are biases.
-        shape: of the array.
-        start: where it begins in the flat vector.
+        layer: name of the layer: ``dense 1``, ``convolution 3``, numbered from the input on. In a user's network, the
+            path of the array among the parameters without the last key.
+        role: ``weight`` or ``bias``. In a user's network arrays with fewer than two axes longer than 1 are biases.
+        shape: shape of the array.
+        start: start index in the flat vector.
     """
 
     layer: str
@@ -54,20 +54,20 @@ class ParameterBlock:
 
     @property
     def stop(self) -> int:
-        """Where it ends in the flat vector."""
+        """End index in the flat vector."""
         return self.start + math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class FiniteNetwork:
-    """A network of finite width on inputs of one shape. Equal specifications give the same object.
+    """A network of finite width for inputs of one shape. Equal specifications give the same object.
 
     Attributes:
         architecture: a specification, or a user's network.
-        input_shape: of one input.
+        input_shape: shape of one input.
         blocks: all arrays of parameters, in the order of the flat vector.
-        structure: of the parameters, as JAX has it.
-        forward: (parameters, X) -> (n,) outputs, to be traced by JAX; :meth:`apply` is the same, compiled.
+        structure: tree structure of the parameters in JAX.
+        forward: (parameters, X) -> (n,) outputs, JAX-traceable; :meth:`apply` is the compiled version.
     """
 
     architecture: Architecture | FromNetwork
@@ -81,30 +81,30 @@ class FiniteNetwork:
 
     @property
     def size(self) -> int:
-        """P, the number of parameters."""
+        """Number of parameters P."""
         return sum(block.stop - block.start for block in self.blocks)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of layers, from the input on."""
+        """Names of the layers, from the input on."""
         return tuple(dict.fromkeys(block.layer for block in self.blocks))
 
     @property
     def piecewise_linear(self) -> bool:
-        """Whether f is affine in the parameters of any one layer, but for kinks; not known of a user's own network."""
+        """True if f is affine in the parameters of each single layer, except at kinks; False for a user's network."""
         return not isinstance(self.architecture, FromNetwork) and self.architecture.piecewise_linear
 
     def slice_of(self, layer: str) -> tuple[int, int]:
-        """Where a layer is in the flat vector, weights and biases.
+        """Return the range of a layer's weights and biases in the flat vector.
 
         Args:
-            layer: its name.
+            layer: name of the layer.
 
         Returns:
-            where it begins and ends.
+            start and end index.
 
         Raises:
-            InvalidInput: there is no such layer.
+            InvalidInput: if there is no such layer.
         """
         parts = [block for block in self.blocks if block.layer == layer]
         if not parts:
@@ -112,10 +112,10 @@ class FiniteNetwork:
         return parts[0].start, parts[-1].stop
 
     def init(self, seed: int) -> Parameters:
-        """Parameters drawn from the prior whose kernel at infinite width is the architecture's.
+        """Draw parameters from the prior whose kernel at infinite width is the architecture's.
 
         Args:
-            seed: those of ``architectures.network(…).init`` with the key of this number.
+            seed: random seed; the parameters are those of ``architectures.network(…).init`` with the key of this seed.
 
         Returns:
             arrays in float64.
@@ -126,31 +126,31 @@ class FiniteNetwork:
     def apply(
         self, parameters: Parameters, X: Float[Array, "n ..."] | Float[np.ndarray, "n ..."]
     ) -> Float[Array, " n"]:
-        """Outputs f(x).
+        """Return the outputs f(x).
 
         Args:
-            parameters: as :meth:`init` gives them.
+            parameters: as returned by :meth:`init`.
             X: inputs, (n, *input_shape).
 
         Returns:
-            one output an input.
+            one output per input.
         """
         with high_precision():
             return _compiled_forward(self)(parameters, X)
 
     def flatten(self, parameters: Parameters, dtype: str = "float64") -> Float[np.ndarray, " P"]:
-        """Parameters as one vector, after they were checked.
+        """Check parameters and flatten them to one vector.
 
         Args:
-            parameters: as :meth:`init` gives them; of a specification also pairs of weights and biases from the input
-                on, as the service takes them.
-            dtype: of the vector.
+            parameters: as returned by :meth:`init`; for a specification also pairs of weights and biases from the input
+                on, the format of the service.
+            dtype: dtype of the vector.
 
         Returns:
-            the vector; ``blocks`` says what is where.
+            the vector; ``blocks`` has the position of each array.
 
         Raises:
-            InvalidInput: another structure, type or shape, or a number that is not finite.
+            InvalidInput: if structure, dtype or shape differ, or a number is not finite.
         """
         if jax.tree.structure(parameters) != self.structure:
             parameters = self._from_pairs(parameters)
@@ -174,7 +174,7 @@ class FiniteNetwork:
         return np.concatenate(flat).astype(dtype)
 
     def _from_pairs(self, parameters: Any) -> Parameters:
-        """Pairs of weights and biases in the structure of :meth:`init`."""
+        """Convert pairs of weights and biases to the structure of :meth:`init`."""
         if isinstance(self.architecture, FromNetwork):
             problem = f"have the structure {jax.tree.structure(parameters)}, not {self.structure}"
             raise InvalidInput("parameters", problem, "Pass what init gave, or train returned, for this network.")
@@ -185,7 +185,7 @@ class FiniteNetwork:
         return jax.tree.unflatten(self.structure, list(found.values()))
 
     def unflatten(self, theta: Float[Array, " P"] | Float[np.ndarray, " P"]) -> Parameters:
-        """One vector as parameters; JAX can trace it.
+        """Convert a flat vector to parameters (JAX-traceable).
 
         Args:
             theta: the vector.
@@ -198,24 +198,24 @@ class FiniteNetwork:
 
 
 def finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
-    """The finite network of an architecture.
+    """Return the finite network of an architecture.
 
     Args:
         architecture: a specification, or a user's network with one output.
-        input_shape: of one input.
+        input_shape: shape of one input.
 
     Returns:
         the network.
 
     Raises:
-        InvalidInput: images that are smaller than a window without padding; a user's network that has several outputs,
-            or cannot be traced by JAX.
+        InvalidInput: if images are smaller than a window without padding, or a user's network has several outputs or
+            cannot be traced by JAX.
     """
     # pyright does not know that frozen models have a hash.
     return _finite_network(architecture, tuple(input_shape))  # pyright: ignore[reportArgumentType]
 
 
-@functools.lru_cache(maxsize=32)  # so that the same network is the same functions, which are compiled once
+@functools.lru_cache(maxsize=32)  # the same network must give the same function objects, for JAX to compile them once
 def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
     own = isinstance(architecture, FromNetwork)
     functions = architecture if own else network(architecture)
@@ -244,7 +244,7 @@ def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple
 
 def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[ParameterBlock, ...]:
     blocks: list[ParameterBlock] = []
-    numbers: dict[Any, int] = {}  # of layers, which are pairs of weights and biases
+    numbers: dict[Any, int] = {}  # numbers of layers, which are pairs of weights and biases
     start = 0
     for path, shape in leaves:
         if own:
@@ -268,7 +268,7 @@ def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Param
 def _compiled_init(finite: FiniteNetwork) -> Callable[..., Any]:
     architecture = finite.architecture
     functions = architecture if isinstance(architecture, FromNetwork) else network(architecture)
-    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    # Compiling a random number generator takes longer than running it, hence fewer optimisations.
     return jax.jit(
         lambda key: functions.init(key, (1, *finite.input_shape))[1],
         compiler_options={"xla_backend_optimization_level": 1},

@@ -1,4 +1,4 @@
-"""Data as networks take them, and how many examples at a time fit into memory."""
+"""Validation of data for a network, and the number of examples that fit into a chunk."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.sharpness.risk.networks import FiniteNetwork
 
-_CHUNK_BYTES = 2**27  # what the examples of one chunk take in a Hessian product, about
+_CHUNK_BYTES = 2**27  # approximate memory of the examples of one chunk in a Hessian product
 
 
 def checked_data(
     architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
 ) -> tuple[Real[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
-    """Inputs, of the type that they are, and labels in float64, in the shapes that a network takes.
+    """Return inputs, in their dtype, and labels in float64, in the shapes that the network takes.
 
     Args:
         architecture: a specification, or a user's network.
         data: inputs (n, …), and n labels -1 or +1, or booleans.
 
     Returns:
-        both; labels are ±1.
+        inputs and labels; labels are ±1.
 
     Raises:
-        InvalidInput: no architecture; ``data`` is no such pair; inputs are not real, not finite, or of another number
-            of axes.
-        InvalidLabels: labels are something else, or of another number.
+        InvalidInput: if ``architecture`` is not an architecture, ``data`` is not a pair, or inputs are not real, not
+            finite or have another number of axes.
+        InvalidLabels: if labels have other values, or their number differs from that of the inputs.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
         problem = f"is {type(architecture).__name__}"
@@ -49,14 +49,14 @@ def checked_data(
 
 
 def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
-    """Examples whose inputs fit into the bound, and activations, their tangents and those of the way back as well.
+    """Return the number of examples whose inputs, activations, tangents and backward pass fit into a chunk.
 
     Args:
-        network: whose activations are counted.
-        dtype: of them.
+        network: the finite network.
+        dtype: dtype of the activations.
 
     Returns:
-        at least 1.
+        number of examples, at least 1.
     """
     numbers = max(math.prod(network.input_shape), 4 * numbers_of_example(network, dtype))
     return max(1, _CHUNK_BYTES // (numbers * np.dtype(dtype).itemsize))
@@ -64,14 +64,14 @@ def fitting_rows(network: FiniteNetwork, dtype: str) -> int:
 
 @functools.lru_cache(maxsize=64)
 def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
-    """Numbers in all arrays of the forward pass that one more example adds.
+    """Count the numbers in all arrays of the forward pass that one more example adds.
 
     Args:
         network: the finite network.
-        dtype: of inputs and parameters.
+        dtype: dtype of inputs and parameters.
 
     Returns:
-        at least 1.
+        the count, at least 1.
     """
     theta = jax.ShapeDtypeStruct((network.size,), dtype)
 
@@ -83,7 +83,7 @@ def numbers_of_example(network: FiniteNetwork, dtype: str) -> int:
 
 
 def _numbers(jaxpr: Any) -> int:
-    """Numbers in all arrays that a computation makes, inner functions included."""
+    """Count the numbers in all arrays that a computation creates, including inner functions."""
     count = 0
     for equation in jaxpr.eqns:
         inner = [value.jaxpr for value in equation.params.values() if hasattr(getattr(value, "jaxpr", None), "eqns")]

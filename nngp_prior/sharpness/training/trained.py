@@ -41,7 +41,7 @@ class Trained:
     Attributes:
         architecture: of all of them.
         training: how.
-        seed: of all random numbers; network r of ``seeds`` is the same whichever others there are.
+        seed: random seed of all random numbers; network r of ``seeds`` is the same whichever others there are.
         seeds: the networks' own numbers r.
         parameters: as the architecture's ``init`` gives them, each array with an axis of seeds in front. Those of a
             network that diverged are the last finite ones.
@@ -321,7 +321,7 @@ def _tree(prefix: str, arrays: Mapping[str, np.ndarray], structure: Any) -> Any:
 
 
 def _consistent(trained: Trained) -> bool:
-    """Whether shapes fit each other; contents have checksums in the archive."""
+    """True if shapes fit each other; contents have checksums in the archive."""
     seeds, kept = len(trained), len(trained.kept_epochs)
     shapes = [block.shape for block in trained.finite.blocks]
     return (
