@@ -1,4 +1,4 @@
-"""What composes data, kernels and probabilities."""
+"""Functions that combine data, kernels and probabilities."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from nngp_prior.schemas.results.posterior import Predictive
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.estimator import SMC
 
-_ENTRIES = 2**24  # covariances of test with training inputs that are in memory at a time
+_ENTRIES = 2**24  # covariances of test with training inputs held in memory at a time
 
 
 class NNGPClassifier(ClassifierMixin, BaseEstimator):
@@ -32,7 +32,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
     The likelihood is exact (each training input has its label) unless ``method`` has a ``noise_variance``.
 
     Args:
-        architecture: specification of the network, or a user's own with a ``kernel_fn``; ``FullyConnected()`` if None.
+        architecture: specification of the network, or a user's own with a ``kernel_fn``; default: ``FullyConnected()``.
         method: ``"smc"``, or ``SMC(…)`` for its options; not ``classes`` and ``target_stderr``.
         seed: random seed.
         progress: True to show progress, or a callback, called with ``Progress`` events.
@@ -74,10 +74,10 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
             self.
 
         Raises:
-            InvalidInput: X or a parameter cannot be used.
-            InvalidLabels: not two classes; or the labels have probability 0, such as different labels of equal inputs
-                without noise.
-            ResourceLimit: n is too large for the memory.
+            InvalidInput: if X or a parameter is invalid.
+            InvalidLabels: if there are not two classes, or the labels have probability 0, such as different labels of
+                equal inputs without noise.
+            ResourceLimit: if n is too large for the memory.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, allow_nd=True)
         check_classification_targets(y)
@@ -97,7 +97,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predictive(self, X: Any) -> Predictive:
-        """Probabilities of the second class, with their standard errors.
+        """Compute probabilities of the second class, with their standard errors.
 
         Args:
             X: (t, …) inputs of the training inputs' shape.
@@ -106,7 +106,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
             P(``classes_[1]`` | training labels) per input; the standard errors are those of the computation.
 
         Raises:
-            InvalidInput: X cannot be used.
+            InvalidInput: if X is invalid.
         """
         check_is_fitted(self)
         X = check_inputs("X", validate_data(self, X, dtype=np.float64, allow_nd=True, reset=False), self._network)
@@ -119,7 +119,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
         return Predictive(value, stderr, parts[0].freedom)
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "t 2"]:
-        """Probabilities of both classes.
+        """Compute probabilities of both classes.
 
         Args:
             X: (t, …) inputs of the training inputs' shape.
@@ -128,13 +128,13 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
             P(class | training labels), columns in the order of ``classes_``.
 
         Raises:
-            InvalidInput: X cannot be used.
+            InvalidInput: if X is invalid.
         """
         second = self.predictive(X).value
         return np.column_stack([1 - second, second])
 
     def predict(self, X: Any) -> Shaped[np.ndarray, " t"]:
-        """More probable class of each input; the first if both are equally probable.
+        """Predict the more probable class of each input; the first if both are equally probable.
 
         Args:
             X: (t, …) inputs of the training inputs' shape.
@@ -143,7 +143,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
             the classes.
 
         Raises:
-            InvalidInput: X cannot be used.
+            InvalidInput: if X is invalid.
         """
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]

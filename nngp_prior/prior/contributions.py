@@ -4,8 +4,8 @@ r"""log P of a labelling as a sum over its inputs: the chain rule along an order
 
 Each summand is a difference of log P of two prefixes of the order. All prefixes are estimated with common random
 numbers (:mod:`nngp_prior.probability.common_random_numbers`): the same points and the same shares of the mixture, each
-prefix with the EP sites of its own labels. Errors of neighbours mostly cancel, and the sum is the estimate of the
-whole to rounding.
+prefix with the EP sites of its own labels. Errors of neighbouring prefixes mostly cancel, and the sum is the estimate
+for all labels up to rounding.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from nngp_prior.schemas.text import one_line
 
 @dataclass(frozen=True)
 class Contributions:
-    """What inputs contribute to log P of a labelling, given those before them in an order.
+    """Contributions of inputs to log P of a labelling, given those before them in an order.
 
     Attributes:
-        order: of the inputs, as indices into the rows of K.
-        sizes: of the prefixes, ascending; the last is n.
-        value: log P(labels of the inputs from one prefix to the next | labels before), nats, one a prefix.
+        order: order of the inputs, as indices into the rows of K.
+        sizes: sizes of the prefixes, ascending; the last is n.
+        value: log P(labels of the inputs from one prefix to the next | labels before), nats, one per prefix.
         stderr: jackknife standard errors over replicates, nats.
-        log_p: the estimate of the whole; ``value`` sums to its value.
+        log_p: estimate of log P of all labels; ``value`` sums to its value.
     """
 
     order: Integer[np.ndarray, " n"]
@@ -67,25 +67,25 @@ def contributions(
     progress: ProgressOption = None,
     **options: Any,
 ) -> Contributions:
-    """log P(y_i | y_<i) of each label, or of each group of labels, along an order.
+    """Estimate log P(y_i | y_<i) of each label, or of each group of labels, along an order.
 
-    There is a run for each prefix: n of them take a few milliseconds each at n = 100, and minutes in all at n = 1,000.
+    Each prefix requires a run: n of them take a few milliseconds each at n = 100, and minutes in all at n = 1,000.
     Fewer ``sizes`` take less.
 
     Args:
         K: (n, n) covariance matrix.
         labels: (n,) integers -1/+1 or booleans.
-        order: (n,) indices of inputs, each once; that of K when absent.
-        sizes: of prefixes of the order, from 1 to n; all when absent. n is added.
-        seed: of all random numbers.
-        progress: True to show it, or a callback, called after each prefix.
+        order: (n,) indices of inputs, each once; default: the order of K.
+        sizes: sizes of prefixes of the order, from 1 to n; default: all. n is added.
+        seed: random seed.
+        progress: True to show progress, or a callback, called after each prefix.
         **options: as for :func:`nngp_prior.posterior`.
 
     Returns:
         the summands, with errors.
 
     Raises:
-        InvalidInput: K, labels, order, a size or an option cannot be used, or the labels have probability 0.
+        InvalidInput: if K, labels, order, a size or an option is invalid, or the labels have probability 0.
     """
     parameters, K = smc_of(options), as_matrix(K)
     given = check_labels(labels, len(K))
@@ -94,7 +94,7 @@ def contributions(
     y = given[places]
     kernel = prepare(K if order is None else K[np.ix_(places, places)], parameters)
     if kernel.reduce(y) is None:
-        labels_kept(prepare(K, parameters), given)  # raises, with the user's own numbers
+        labels_kept(prepare(K, parameters), given)  # raises, with the user's input indices
     own_seed = seed_of(y, seed)
     seconds = sum(seconds_needed(end, parameters) for end in ends.tolist())
     with _progress.shown(progress, "contributions") as tell:
@@ -132,7 +132,7 @@ def _run(
 def _prefixes(
     kernel: FactoredKernel, parameters: SMC, ends: Integer[np.ndarray, " prefixes"]
 ) -> Iterator[FactoredKernel]:
-    """Kernels of prefixes: parts of the one that there is, unless K is so near to singular that it was pivoted."""
+    """Yield the kernels of prefixes: parts of the given one, unless K is so nearly singular that it was pivoted."""
     pivoted = not np.array_equal(kernel.kept, np.arange(kernel.n))
     same_noise = parameters.model_copy(update={"noise_variance": kernel.diagonal_shift, "jitter": 0.0})
     for end in ends.tolist():

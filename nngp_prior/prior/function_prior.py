@@ -1,4 +1,4 @@
-"""From an architecture and data to log P."""
+"""log P from an architecture and data."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def log_prior(
     progress: ProgressOption = None,
     **options: Unpack[EstimatorOptions],
 ) -> Estimate:
-    """log P of a labelling under the prior of an infinitely wide network, in nats.
+    """Estimate log P of a labelling under the prior of an infinitely wide network, in nats.
 
     With ``kernel=MonteCarlo(…)`` it is that of a Gaussian process with the kernel of finite networks, estimated from
     random ones. The error of the kernel is then in the standard error, and both parts and the bias in the
     diagnostics (:mod:`nngp_prior.prior.uncertain_kernel`); there is no rigorous bound.
 
     Args:
-        architecture: the specification of the network, or a user's own.
+        architecture: specification of the network, or a user's own.
         X: (n, …) inputs.
         labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
-        kernel: how to estimate the kernel; the analytic one when absent.
-        bootstraps: with ``kernel``, how many kernels of a bootstrap over networks log P is computed for.
+        kernel: specification of a Monte Carlo estimate of the kernel; default: the analytic kernel.
+        bootstraps: with ``kernel``, number of kernels of a bootstrap over networks for which log P is computed.
         method: as for :func:`nngp_prior.log_probability`.
-        seed: as there; networks have the seed of ``kernel``.
-        progress: True to show it, or a callback, called with ``Progress`` events.
-        **options: as there.
+        seed: as for :func:`nngp_prior.log_probability`; networks have the seed of ``kernel``.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
+        **options: as for :func:`nngp_prior.log_probability`.
 
     Returns:
         the estimate.
 
     Raises:
-        InvalidInput: something that cannot be used.
+        InvalidInput: if an argument is invalid.
     """
     estimator = estimator_of(method, **options)
     if kernel is not None:

@@ -30,11 +30,11 @@ from nngp_prior.schemas.text import html_table, number_of
 
 
 class CurvePoint(NamedTuple):
-    """What the first m examples say.
+    """Results for the first m examples.
 
     Attributes:
-        m: their number.
-        estimate: of log P of their labels.
+        m: number of examples.
+        estimate: estimate of log P of their labels.
         bounds: by name, from :func:`nngp_prior.pac_bayes_bounds`.
     """
 
@@ -76,29 +76,29 @@ def learning_curve(
     progress: ProgressOption = None,
     **options: Unpack[EstimatorOptions],
 ) -> LearningCurve:
-    """log P of the first m labels, and the bounds that follow, for each m of ``sizes``.
+    """Compute log P of the first m labels, and the resulting bounds, for each m of ``sizes``.
 
-    The examples must stand in random order, since the first m of them are taken for m independent draws. With two
-    classes EP starts at the sites that it found for the m before. Each bound holds with its own probability; for all m
-    at once divide ``delta`` by their number.
+    The examples must be in random order, since the first m of them are taken for m independent draws. With two classes
+    EP starts at its final sites for the previous m. Each bound holds with its own probability; for all m at once divide
+    ``delta`` by their number.
 
     Args:
         K: (n, n) covariance matrix of all examples; its leading blocks are used.
         labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         sizes: values of m, from 1 to n.
         delta: as for :func:`nngp_prior.pac_bayes_bounds`.
-        gamma: as there.
-        estimator_share: as there.
+        gamma: as for :func:`nngp_prior.pac_bayes_bounds`.
+        estimator_share: as for :func:`nngp_prior.pac_bayes_bounds`.
         method: as for :func:`nngp_prior.log_probability`.
-        seed: as there.
-        progress: True to show it, or a callback, called with the expected cost and after each m.
+        seed: as for :func:`nngp_prior.log_probability`.
+        progress: True to show progress, or a callback, called with the expected cost and after each m.
         **options: as for :func:`nngp_prior.log_probability`.
 
     Returns:
-        a point for each different m, the smallest first.
+        a point for each distinct m, the smallest first.
 
     Raises:
-        InvalidInput: K, labels, a size or an option cannot be used.
+        InvalidInput: if K, labels, a size or an option is invalid.
     """
     estimator = estimator_of(method, **options)
     K = as_matrix(K)

@@ -23,9 +23,9 @@ probability at least 1 - γ, -ln(1 - ε_f) ≤ (L + ln 1/δ + ln 1/γ)/m. (4)
 
 The published bounds follow from (3) and (4), since their right-hand sides are larger:
 
-- **maurer**: KL inequality with ln(2√m/δ) over m. A. Maurer (2004, cs/0411099, Theorem 5) has it for m ≥ 8; here it
+- **maurer**: KL inequality with ln(2√m/δ) over m. A. Maurer (2004, cs/0411099, Theorem 5) states it for m ≥ 8; here it
   holds for all m, as ln(2√m) ≥ 0.
-- **langford-seeger**: ln(2m/δ) over m - 1, as Valle-Pérez, Camargo, Louis (1805.08522, Theorem 1) have it after
+- **langford-seeger**: ln(2m/δ) over m - 1, as stated by Valle-Pérez, Camargo, Louis (1805.08522, Theorem 1) after
   Langford and Seeger (2001) and McAllester (2003).
 - **valle-perez-camargo-louis**: ε ≤ 1 - e^{-x}, x = (L + 2 ln m + 1 + ln 1/δ)/m, as in the published tables and code of
   Valle-Pérez, Camargo, Louis (2018); 2 ln m + 1 ≥ 0.
@@ -33,7 +33,7 @@ The published bounds follow from (3) and (4), since their right-hand sides are l
 - **valle-perez-louis**: Valle-Pérez and Louis (2012.04115, Theorem 5.1), from (4).
 
 A bound needs a lower bound on P(S). The estimator's, which fails with probability δ_e, and the inequality with δ - δ_e
-hold together with probability at least 1 - δ, since the estimator's randomness does not know S.
+hold together with probability at least 1 - δ, since the estimator's randomness is independent of S.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Inequality(NamedTuple):
 
 
 def _kl(numerator: float, denominator: int) -> float:
-    """The ε with -ln(1 - ε) = numerator/denominator; 1 where nothing is known."""
+    """Return the ε with -ln(1 - ε) = numerator/denominator; 1 if the bound is vacuous."""
     return -math.expm1(-numerator / denominator) if denominator else 1.0
 
 
@@ -133,29 +133,29 @@ _INEQUALITIES = (
 def pac_bayes_bounds(
     estimate: Estimate, delta: float = 0.05, *, gamma: float = 0.05, estimator_share: float = 0.1
 ) -> dict[BoundName, PacBayesBound]:
-    """Bounds on the generalization error from log P of the training labels, the sharpest one first.
+    """Compute bounds on the generalization error from log P of the training labels, the sharpest one first.
 
-    They are about functions drawn from the prior given the labels (zero training error), not about a network found by
-    SGD. An estimate with a rigorous lower bound (smc, ghk, sampling, bernstein-yue, closed-form) gives bounds; of any
-    other the value is put in its place, and ``is_bound`` is False.
+    They apply to functions drawn from the prior given the labels (zero training error), not to a network found by SGD.
+    An estimate with a rigorous lower bound (smc, ghk, sampling, bernstein-yue, closed-form) gives bounds; for any other
+    the value is used instead, and ``is_bound`` is False.
 
-    An estimate of K + cI is log P under another prior: network outputs with independent noise of variance c at each
+    An estimate for K + cI is log P under another prior: network outputs with independent noise of variance c at each
     input. The bounds then hold for that prior and its posterior, whose functions are noisy too; ``added`` and the
-    conditions say so.
+    conditions report it.
 
     Args:
         estimate: log P of the training labels.
         delta: δ, the probability that a bound fails, over the examples and the estimator's randomness.
-        gamma: γ of ``valle-perez-louis``, over the draw of the function; it comes on top of δ.
-        estimator_share: the part of δ that goes to the estimator's lower bound. The error grows by ln 1/δ through
-            either part, over m through the examples', over m and the number of replicates through this one, which may
-            be small therefore. An exact value needs no share.
+        gamma: γ of ``valle-perez-louis``, over the draw of the function; in addition to δ.
+        estimator_share: share of δ for the estimator's lower bound. The error bound grows by ln 1/δ for either share,
+            divided by m for the examples', by m and the number of replicates for this one, which may therefore be
+            small. An exact value needs no share.
 
     Returns:
-        a bound for each inequality; 1 where log P is too small to say anything.
+        a bound for each inequality; 1 if log P is too small for a nontrivial bound.
 
     Raises:
-        InvalidInput: no estimate, or δ, γ or the share are not between 0 and 1.
+        InvalidInput: if the estimate is not an estimate, or δ, γ or the share is not between 0 and 1.
     """
     if not isinstance(estimate, Estimate):
         raise InvalidInput("estimate", f"got {estimate!r}", "Pass what log_probability returned.")
@@ -195,13 +195,13 @@ def pac_bayes_bounds(
 
 
 def clean_error_randomised(error: float, probability: float) -> float:
-    r"""The error on clean examples that belongs to an error on examples whose labels are randomised.
+    r"""Convert an error on examples with randomised labels to the error on clean examples.
 
     .. math:: ε̃ = (1 - ρ) ε + ρ/2, \qquad ε = (ε̃ - ρ/2)/(1 - ρ)
 
-    It is exact for each function, and for means over functions. It assumes two classes, that each label is redrawn
-    from ±1 with probability ρ independently of everything else (``Randomise``), and that ρ is known: for ε̃ < ½ a
-    larger ρ gives a smaller error, so that where ρ is known by its limits the lower one is safe.
+    The relation is exact for each function, and for means over functions. It assumes two classes, that each label is
+    redrawn from ±1 with probability ρ independently of everything else (``Randomise``), and that ρ is known: for ε̃ < ½
+    a larger ρ gives a smaller error, so that the lower limit of an uncertain ρ is safe.
 
     Args:
         error: ε̃, such as a bound from randomised training labels.
@@ -211,19 +211,19 @@ def clean_error_randomised(error: float, probability: float) -> float:
         ε, between 0 and 1.
 
     Raises:
-        InvalidInput: the error is not in [0, 1] or ρ not in [0, 1).
+        InvalidInput: if the error is not in [0, 1] or ρ not in [0, 1).
     """
     _check_corruption(error, "probability", probability, 1.0)
     return min(max((error - probability / 2) / (1 - probability), 0.0), 1.0)
 
 
 def clean_error_flipped(error: float, rate: float) -> float:
-    r"""The error on clean examples that belongs to an error on examples some of whose labels are flipped.
+    r"""Convert an error on examples with partly flipped labels to the error on clean examples.
 
     .. math:: ε̃ = (1 - ρ) ε + ρ (1 - ε), \qquad ε = (ε̃ - ρ)/(1 - 2ρ)
 
     It assumes two classes, and that each label is flipped with probability ρ independently of everything else, or, for
-    a bound of :func:`pac_bayes_bounds`, that ρm of the m training labels are, at places chosen without looking at the
+    a bound of :func:`pac_bayes_bounds`, that ρm of the m training labels are, at indices chosen independently of the
     examples (``Flip``). Then f is consistent with probability ε^{ρm} (1 - ε)^{(1-ρ)m} ≤ (1 - ε̃)^m (the inequality of
     the weighted means), and equation (1) of this module holds as it stands with ε̃ for ε.
 
@@ -235,26 +235,26 @@ def clean_error_flipped(error: float, rate: float) -> float:
         ε, between 0 and 1.
 
     Raises:
-        InvalidInput: the error is not in [0, 1] or ρ not in [0, ½).
+        InvalidInput: if the error is not in [0, 1] or ρ not in [0, ½).
     """
     _check_corruption(error, "rate", rate, 0.5)
     return min(max((error - rate) / (1 - 2 * rate), 0.0), 1.0)
 
 
 def clean_error_corrupted(error: float, corruption: Corruption, labels: ArrayLike, clean: ArrayLike) -> float:
-    """The error on clean examples that belongs to an error on examples whose labels are corrupted as these are.
+    """Convert an error on examples with corrupted labels to the error on clean examples.
 
     Args:
         error: ε̃, such as a bound from the corrupted training labels.
-        corruption: how: randomised with its probability, or flipped.
-        labels: (m,) the corrupted training labels, two classes.
-        clean: (m,) those from which they were made; the rate of flips is counted.
+        corruption: type of corruption: randomised with its probability, or flipped.
+        labels: (m,) corrupted training labels, two classes.
+        clean: (m,) original labels, from which the rate of flips is computed.
 
     Returns:
-        ε, between 0 and 1; 1 where nothing follows, since all labels are redrawn, or half of them or more are flipped.
+        ε, between 0 and 1; 1 if nothing follows, since all labels are redrawn, or half of them or more are flipped.
 
     Raises:
-        InvalidInput: the error is not in [0, 1].
+        InvalidInput: if the error is not in [0, 1].
     """
     if isinstance(corruption, Randomise):
         return clean_error_randomised(error, corruption.probability) if corruption.probability < 1 else 1.0

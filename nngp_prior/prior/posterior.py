@@ -1,4 +1,4 @@
-r"""The prior given the training labels, f | S: what it says of other inputs.
+r"""Posterior f | S, the prior given the training labels, and its predictions at other inputs.
 
 :mod:`nngp_prior.probability.smc` leaves particles ε with weights w whose f_S = L ε are a weighted sample of f_S | S, L
 the factor of the kernel of S. With L_* = K_{*S} L^{-T} the outputs at test inputs are, given ε,
@@ -8,8 +8,8 @@ the factor of the kernel of S. With L_* = K_{*S} L^{-T} the outputs at test inpu
 
 Numerator and denominator are means over the same independent replicates, hence the jackknife for the ratio. With the
 factor of the whole kernel, training inputs first, L_* is a block of its rows, and v_i the sum of squares of the rest
-of row i: nothing is subtracted. With noise or jitter the prior is that of K + cI at all inputs: labels of test inputs
-are then those of noisy outputs, as those of training inputs are.
+of row i, computed without subtraction. With noise or jitter the prior is that of K + cI at all inputs: labels of test
+inputs are then those of noisy outputs, as those of training inputs are.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels, label_array
 
-_ROWS = 256  # test inputs looked at at a time
-_FEW = 20  # particles that make up a probability whose standard error they cannot tell
+_ROWS = 256  # test inputs per block
+_FEW = 20  # number of contributing particles below which the jackknife's standard error is unreliable
 
 
 def posterior(
     K: ArrayLike, labels: ArrayLike, *, seed: int = 0, progress: ProgressOption = None, **options: Any
 ) -> Posterior:
-    """The prior given labels of the first inputs.
+    """Compute the prior given labels of the leading inputs.
 
     Args:
-        K: (n, n) covariance matrix of training and test inputs, the training inputs first. Its scale matters for
-            samples alone.
-        labels: (m,) of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
-        seed: of all random numbers; the same seed gives the same values on the same machine.
-        progress: True to show it, or a callback, called with ``Progress`` events.
+        K: (n, n) covariance matrix of training and test inputs, the training inputs first. Its scale affects only
+            samples.
+        labels: (m,) labels of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
+        seed: random seed; the same seed gives the same values on the same machine.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
         **options: fields of :class:`nngp_prior.schemas.specs.estimator.SMC`, such as ``particles``, ``replicates``,
             ``noise_variance`` and ``jitter`` (relative to the mean diagonal of all of K). Not ``classes`` and
             ``target_stderr``.
@@ -67,8 +67,8 @@ def posterior(
         the posterior.
 
     Raises:
-        InvalidInput: K, labels or an option cannot be used, or the labels have probability 0.
-        ResourceLimit: n is too large for the memory.
+        InvalidInput: if K, labels or an option is invalid, or the labels have probability 0.
+        ResourceLimit: if n is too large for the memory.
     """
     with _progress.shown(progress, "posterior") as tell:
         return Posterior(K, labels, smc_of(options), seed, tell)
@@ -84,22 +84,22 @@ def function_posterior(
     progress: ProgressOption = None,
     **options: Any,
 ) -> Posterior:
-    """The prior of an infinitely wide network given training labels.
+    """Compute the prior of an infinitely wide network given training labels.
 
     Args:
-        architecture: the specification of the network, or a user's own.
+        architecture: specification of the network, or a user's own.
         X: (m, …) training inputs.
-        labels: (m,) of them: integers -1/+1 or booleans.
+        labels: (m,) training labels: integers -1/+1 or booleans.
         X_test: (t, …) test inputs.
         seed: as for :func:`posterior`.
-        progress: True to show it, or a callback, called with ``Progress`` events.
-        **options: as there.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
+        **options: as for :func:`posterior`.
 
     Returns:
         the posterior.
 
     Raises:
-        InvalidInput: something that cannot be used.
+        InvalidInput: if an argument is invalid.
     """
     parameters = smc_of(options)
     X, X_test = check_inputs("X", X, architecture), check_inputs("X_test", X_test, architecture)
@@ -116,16 +116,16 @@ def function_posterior(
 def result_row(
     index: int, K: ArrayLike, labels: ArrayLike, train: int, parameters: SMC, seed: int, progress: ProgressCallback
 ) -> dict[str, Any]:
-    """All numbers of a posterior and of labels of its test inputs, as JSON has them.
+    """Return all results of a posterior at its test inputs, as JSON.
 
     Args:
-        index: of the labelling in its request.
+        index: index of the labelling in its request.
         K: (n, n) covariances, training inputs first.
-        labels: (n,) of training and test inputs.
-        train: how many are training inputs.
-        parameters: of the runs.
-        seed: of all random numbers.
-        progress: told of each step.
+        labels: (n,) labels of training and test inputs.
+        train: number of training inputs.
+        parameters: specification of the estimator.
+        seed: random seed.
+        progress: progress callback.
 
     Returns:
         as :func:`nngp_prior.schemas.results.posterior.posterior_row`.
@@ -137,7 +137,7 @@ def result_row(
 
 
 def smc_of(options: dict[str, Any]) -> SMC:
-    """The parameters of the runs, without those that mean nothing to a posterior."""
+    """Return the estimator's specification, without options that do not apply to a posterior."""
     if options.get("classes") is not None:
         problem = f"got {options['classes']!r} where labels are -1 and +1"
         raise InvalidInput("classes", problem, "Pass labels -1 and +1, such as one class against the rest.")
@@ -148,26 +148,26 @@ def smc_of(options: dict[str, Any]) -> SMC:
 
 
 def _expected(n: int, dimensions: int, parameters: SMC) -> Progress:
-    """Cost of a run on n inputs whose random numbers have so many dimensions."""
+    """Return the cost of a run on n inputs with random numbers of the given dimension."""
     cost = Cost(memory_needed(dimensions, parameters), seconds_needed(n, parameters))
     return Progress("labellings", 0, 1, cost)
 
 
 class Posterior:
-    """f | S, the prior given the training labels; :func:`posterior` makes it.
+    """f | S, the prior given the training labels; created by :func:`posterior`.
 
     Args:
         K: (n, n) covariances, training inputs first.
-        labels: (m,) of the training inputs.
-        parameters: of the runs.
-        seed: of all random numbers.
-        progress: told of each step.
+        labels: (m,) labels of the training inputs.
+        parameters: specification of the estimator.
+        seed: random seed.
+        progress: progress callback.
 
     Attributes:
-        log_p: the estimate of log P(S), nats, with error bar and rigorous lower bound.
+        log_p: estimate of log P(S), nats, with error bar and rigorous lower bound.
         train: m.
         test: t = n - m.
-        diagonal_shift: c where the prior is that of K + cI, else 0.
+        diagonal_shift: c if the prior is that of K + cI, else 0.
     """
 
     def __init__(self, K: ArrayLike, labels: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
@@ -204,29 +204,29 @@ class Posterior:
         self._predictive: Predictive | None = None
 
     def predictive(self) -> Predictive:
-        """Predictive probabilities of the test inputs.
+        """Compute predictive probabilities of the test inputs.
 
         Returns:
-            P(label +1 | S) of each, with standard errors.
+            P(label +1 | S) per input, with standard errors.
         """
         if self._predictive is None:
             self._predictive = self._probabilities(self.test, self._standardised, self._certain())
         return self._predictive
 
     def predictive_at(self, cross: ArrayLike, variances: ArrayLike) -> Predictive:
-        """Predictive probabilities at inputs that are not in K.
+        """Compute predictive probabilities at inputs that are not in K.
 
-        Those of an input depend on its own covariances alone, and not on the inputs beside it.
+        Those of an input depend only on its own covariances, not on the other inputs.
 
         Args:
             cross: (t, m) covariances with the training inputs.
             variances: (t,) prior variances, without noise.
 
         Returns:
-            P(label +1 | S) of each, with standard errors.
+            P(label +1 | S) per input, with standard errors.
 
         Raises:
-            InvalidInput: another shape, values that are not finite, or variances that are not positive.
+            InvalidInput: if the shapes do not match, values are not finite, or variances are not positive.
         """
         K_cross, K_own = np.asarray(cross, np.float64), np.asarray(variances, np.float64)
         if K_cross.ndim != 2 or K_cross.shape[1] != self.train or not np.isfinite(K_cross).all():
@@ -243,7 +243,7 @@ class Posterior:
     def _probabilities(
         self, count: int, standardised: Callable[[slice], np.ndarray], certain: np.ndarray
     ) -> Predictive:
-        """Probabilities of the label +1 from blocks of :meth:`_standardised`; ``certain``: determined by the labels."""
+        """Compute probabilities of the label +1 from blocks of :meth:`_standardised`; ``certain``: tied inputs."""
         weights = self._weights()
         positive, unseen = np.empty((count, len(weights))), np.empty(count)
         for some in _blocks(count):
@@ -256,10 +256,10 @@ class Posterior:
         return Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
 
     def gibbs_error(self, labels: ArrayLike) -> GibbsError:
-        """Expected error of a function drawn from the posterior, at the test inputs.
+        """Compute the expected error at the test inputs of a function drawn from the posterior.
 
         Args:
-            labels: (t,) of the test inputs.
+            labels: (t,) labels of the test inputs.
 
         Returns:
             the mean over test inputs of P(another label | S), and its standard error.
@@ -273,13 +273,13 @@ class Posterior:
         return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
 
     def vote_error(self, labels: ArrayLike) -> VoteError:
-        """Error of the vote, the label with the larger predictive probability, at the test inputs.
+        """Compute the error at the test inputs of the vote, the label with the larger predictive probability.
 
         Args:
-            labels: (t,) of the test inputs.
+            labels: (t,) labels of the test inputs.
 
         Returns:
-            the part of the test inputs whose vote is wrong, and what uncertain votes may change.
+            the fraction of test inputs whose vote is wrong, and its possible change by uncertain votes.
         """
         y, predictive = self._test_labels(labels), self.predictive()
         wrong, uncertain = 0.5 * (1 - predictive.votes * y), predictive.uncertain()
@@ -287,23 +287,23 @@ class Posterior:
         return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
 
     def samples(self, count: int, seed: int = 0) -> Float[np.ndarray, "{count} n"]:
-        """Functions of the posterior, at training and test inputs.
+        """Draw functions from the posterior, at training and test inputs.
 
-        Particles are drawn by weight (systematically, in random order), and outputs at test inputs from the Gaussian
-        that the particle leaves. So values at training inputs repeat where more samples are drawn than there are
+        Particles are drawn by weight (systematically, in random order), and outputs at test inputs from their Gaussian
+        distribution given the particle. So values at training inputs repeat if more samples are drawn than there are
         effective particles (``log_p.diagnostics["effective_sample_size"]``); values at test inputs never do, unless
         the training inputs determine them.
 
         Args:
             count: number of functions.
-            seed: of the draw.
+            seed: random seed of the draw.
 
         Returns:
-            outputs in the units of √K, one function a row, in the order of K; with noise or jitter, noisy outputs. The
-            signs at training inputs are the labels.
+            outputs in the units of √K, one function per row, in the order of K; with noise or jitter, noisy outputs.
+            The signs at training inputs are the labels.
 
         Raises:
-            InvalidInput: ``count`` is no positive integer.
+            InvalidInput: if ``count`` is not a positive integer.
         """
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
             raise InvalidInput("count", f"got {count!r}", "Pass a positive integer.")
@@ -313,23 +313,23 @@ class Posterior:
         chosen = rng.permutation(np.minimum(np.searchsorted(cumulative, grid), len(cumulative) - 1))
         epsilon = self._epsilon()[:, chosen]
         z = rng.standard_normal((kernel.rank - self._rank, int(count)))
-        f = self._factor() @ np.concatenate([epsilon, z])  # of unit prior variance, of the inputs kept
+        f = self._factor() @ np.concatenate([epsilon, z])  # unit prior variance, for the inputs kept
         deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.diagonal_shift)
         return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
 
     def log_probability(self, labels: ArrayLike, progress: ProgressOption = None) -> Estimate:
-        """log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
+        """Estimate log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
 
-        Both have the same random numbers (:mod:`nngp_prior.probability.common_random_numbers`).
+        Both use the same random numbers (:mod:`nngp_prior.probability.common_random_numbers`).
 
         Args:
-            labels: (t,) of the test inputs.
-            progress: True to show it, or a callback, called with ``Progress`` events.
+            labels: (t,) labels of the test inputs.
+            progress: True to show progress, or a callback, called with ``Progress`` events.
 
         Returns:
-            the estimate, in nats; its ``n`` is t, and ``independent_stderr`` of its diagnostics the standard error
-            that two runs with random numbers of their own would have. It has no rigorous bound, as a difference of
-            two bounds is none. -inf with status ``impossible`` where tied inputs have contradictory labels.
+            the estimate, in nats; its ``n`` is t, and ``independent_stderr`` in its diagnostics the standard error of
+            the difference of two runs with independent random numbers. It has no rigorous bound, as a difference of
+            two bounds is not a bound. -inf with status ``impossible`` if tied inputs have contradictory labels.
         """
         began = time.perf_counter()
         kernel, y_test = self._kernel, self._test_labels(labels)
@@ -367,7 +367,7 @@ class Posterior:
         return f"<Posterior of {self.train:,} training and {self.test:,} test inputs, {self.log_p}>"
 
     def _exact(self, value: float, labels: np.ndarray) -> Estimate:
-        """Where the labels of training inputs decide."""
+        """Return an exact estimate, for labels determined by those of training inputs."""
         message = "the training inputs determine the labels of the test inputs"
         if value:
             first, second = self._kernel.contradiction(labels)
@@ -396,7 +396,7 @@ class Posterior:
         return check_labels(given, self.test)
 
     def _weights(self) -> Float[np.ndarray, "replicates particles"]:
-        """Of the particles, the largest being 1."""
+        """Weights of the particles, the largest being 1."""
         return np.exp(self._run.log_weights - self._run.log_weights.max())
 
     def _epsilon(self) -> Float[np.ndarray, "rank particles"]:
@@ -407,11 +407,11 @@ class Posterior:
         return self._kernel.algebra.to_host(self._kernel.L)
 
     def _certain(self) -> np.ndarray:
-        """Test inputs whose labels training inputs determine: those tied to one."""
+        """Return a mask of the test inputs whose labels training inputs determine: those tied to one."""
         return self._kernel.kept[self._kernel.group[self.train :]] < self.train
 
     def _standardised(self, some: slice) -> Float[np.ndarray, "some replicates particles"]:
-        """Mean over √v of some test inputs given each particle, ±∞ where it determines them: Φ(y z) is P(y)."""
+        """Return mean over √v of test inputs given each particle, ±∞ if it determines them: Φ(y z) is P(y)."""
         kernel = self._kernel
         rows = self._factor()[kernel.group[self.train :][some]]
         deviations = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))
@@ -420,18 +420,18 @@ class Posterior:
     def _ratio(
         self, rows: Float[np.ndarray, "some rank"], deviations: Float[np.ndarray, " some"]
     ) -> Float[np.ndarray, "some replicates particles"]:
-        """(L_* ε)/√v per particle, ±∞ if v is 0."""
+        """Return (L_* ε)/√v per particle, ±∞ if v is 0."""
         mean, deviation = rows @ self._epsilon(), deviations[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.where(deviation > 0, mean / deviation, np.where(mean > 0, np.inf, -np.inf))
         return z.reshape(len(rows), *self._run.log_weights.shape)
 
     def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
-        r"""Standard error of a small probability that the spread of replicates does not show.
+        r"""Return the standard error of a small probability that the spread of replicates misses.
 
-        The jackknife sees what particles have seen. Of N effective particles none sees an event of probability 1/N in
-        a third of all runs, and a probability that few particles make up, N_h = (Σ w h)²/Σ (w h)² of them, is known as
-        well as a count of N_h. So 1/N is added where N_h is small.
+        The jackknife reflects only events that occurred among the particles. Of N effective particles none shows an
+        event of probability 1/N in a third of all runs, and a probability to which only N_h = (Σ w h)²/Σ (w h)²
+        particles contribute is as uncertain as a count of N_h. So 1/N is added if N_h is small.
 
         Args:
             rare: h, the event's probability given each particle.
@@ -447,21 +447,21 @@ class Posterior:
 
 
 def _blocks(count: int) -> list[slice]:
-    """Blocks of test inputs that are handled at a time."""
+    """Return blocks of test inputs that are processed at a time."""
     return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
 
 
 def bytes_beside(train: int, parameters: SMC) -> int:
-    """Peak memory beside that of an estimate of n labels: a second factor, the particles, and those of test inputs."""
+    """Return peak memory in addition to an estimate of n labels: a second factor, and the particles at all inputs."""
     particles = parameters.particles * parameters.replicates
     return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
 
 
 def _require_room(train: int, n: int, parameters: SMC) -> None:
-    """Refuse what does not fit, before anything is computed.
+    """Refuse what does not fit, before the computation starts.
 
     Raises:
-        ResourceLimit: says how much is needed.
+        ResourceLimit: if it does not fit; the message gives the required memory.
     """
     particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
     free = psutil.virtual_memory().available

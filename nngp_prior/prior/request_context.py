@@ -1,4 +1,4 @@
-"""What requests are carried out with: data sets, labels, uploaded arrays, kernels and their factors."""
+"""Shared resources of requests: data sets, labels, uploaded arrays, kernels and their factors."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from nngp_prior.schemas.specs.labels import check_labels
 
 T = TypeVar("T")
 Blobs = Callable[[str], np.ndarray]
-_FEW = 2  # data sets, kernels and factors of the last requests that are kept
+_FEW = 2  # number of most recent data sets, kernels and factors kept
 _KEPT = {"hash": 1000}
 _SIDE_BY_SIDE = ("data", "array", "hash", "job")
 
 
 class Place(NamedTuple):
-    """Where a labelling of a request comes from: a specification, and the row of an uploaded array if it is one."""
+    """Source of a labelling: a specification, and the row if it is an uploaded array."""
 
     labelling: RequestLabelling
     row: int | None
 
 
 class Places(Sequence[Place]):
-    """All labellings of a request one by one, none of which takes memory.
+    """Lazy sequence of all labellings of a request.
 
     Args:
-        labellings: of the request.
-        rows: how many each of them stands for; None is one that is no array.
+        labellings: specifications of the request.
+        rows: number of labellings per specification; None if it is not an array.
     """
 
     def __init__(self, labellings: Sequence[RequestLabelling], rows: Sequence[int | None]) -> None:
@@ -64,14 +64,14 @@ class Places(Sequence[Place]):
 
 
 class RequestContext:
-    """What requests share in one process, that of the last few requests.
+    """Resources of the last few requests in one process, shared between requests.
 
-    Threads may share it; they wait for one another while a kernel is computed or factored.
+    Thread-safe; threads wait for one another while a kernel is computed or factored.
 
     Args:
-        kernels: where kernels are kept; the user's cache when absent.
-        blobs: gives an uploaded array by its hash, where there are any.
-        planning: whether requests are only planned: of large inputs, their shape and hash take no memory.
+        kernels: kernel cache; default: the user's cache.
+        blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
+        planning: True if requests are only planned; shape and hash of large inputs then take no memory.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class RequestContext:
         self._making: dict[Hashable, threading.Lock] = {}
 
     def data(self, dataset: RequestDataset) -> Data:
-        """A data set.
+        """Return a data set.
 
         Args:
-            dataset: its specification.
+            dataset: specification of the data set.
 
         Returns:
             inputs and their classes.
@@ -96,16 +96,16 @@ class RequestContext:
         return self._kept("data", dataset.content_hash, lambda: find(dataset, self._blobs))
 
     def places(self, labellings: Sequence[RequestLabelling]) -> Places:
-        """All labellings of a request one by one.
+        """Return the sources of all labellings of a request.
 
         Args:
-            labellings: of the request.
+            labellings: specifications of the request.
 
         Returns:
-            one for each row of its results.
+            one source for each row of the results.
 
         Raises:
-            InvalidInput: an uploaded array is neither n integers nor L × n.
+            InvalidInput: if an uploaded array has neither the shape (n,) nor (L, n), or is not integer.
         """
         found: dict[str, int] = {}
         for labelling in labellings:
@@ -121,19 +121,19 @@ class RequestContext:
     def labels(
         self, place: Place, data: Data, classes: int | None = None, *, takes_classes: bool = False
     ) -> np.ndarray:
-        """One labelling, corruption included.
+        """Return one labelling, with its corruption applied.
 
         Args:
-            place: where it comes from.
-            data: the inputs.
-            classes: C, where labels are classes 0 … C-1.
-            takes_classes: whether the request has an option ``classes`` that a message may name.
+            place: source of the labelling.
+            data: inputs and their classes.
+            classes: C, if labels are classes 0 … C-1.
+            takes_classes: True if error messages may suggest the request's option ``classes``.
 
         Returns:
             -1 and +1, or classes.
 
         Raises:
-            InvalidLabels: it is not that, or does not fit the data.
+            InvalidLabels: if the labels are neither, or do not fit the data.
         """
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
@@ -144,16 +144,16 @@ class RequestContext:
         return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 
     def array(self, sha256: str) -> np.ndarray:
-        """An uploaded array.
+        """Return an uploaded array.
 
         Args:
-            sha256: of its file.
+            sha256: SHA-256 of its file.
 
         Returns:
             the array.
 
         Raises:
-            InvalidInput: it is not there, or there are none at all.
+            InvalidInput: if it does not exist, or uploaded arrays are not available.
         """
         blobs = self._blobs
         if blobs is None:
@@ -161,10 +161,10 @@ class RequestContext:
         return self._kept("array", sha256, lambda: blobs(sha256))
 
     def kernel_job(self, request: KernelRequest) -> KernelJob:
-        """The kernel that is asked for, and its key, before it is computed.
+        """Return the job of the requested kernel, without computing it.
 
         Args:
-            request: for it.
+            request: kernel request.
 
         Returns:
             its job.
@@ -173,10 +173,10 @@ class RequestContext:
         return self._kept("job", hashes, lambda: self._job(request))
 
     def kernel_key(self, request: KernelRequest) -> str | None:
-        """The key of the kernel that is asked for.
+        """Return the key of the requested kernel.
 
         Args:
-            request: for it.
+            request: kernel request.
 
         Returns:
             the key; None if requests are only planned and large inputs are standardised.
@@ -189,37 +189,36 @@ class RequestContext:
         return None if known is None else job.key_of(known)
 
     def has(self, request: KernelRequest) -> bool:
-        """Whether a kernel is where kernels are kept.
+        """True if the requested kernel is in the cache.
 
         Args:
-            request: for it.
+            request: kernel request.
 
         Returns:
-            False also where it is being computed.
+            True if it is finished; False also while it is being computed.
         """
         key = self.kernel_key(request)
         return key is not None and self._kernels.path(key).exists()
 
     def require_room(self, request: KernelRequest) -> None:
-        """Refuse a kernel that cannot be kept.
+        """Refuse a kernel that is too large for the cache.
 
         Args:
-            request: for it.
-
+            request: kernel request.
         """
         if not self.has(request):
             self._kernels.require_room(self.kernel_job(request))
 
     def forget(self) -> None:
-        """Let go of all that is kept in memory."""
+        """Release everything kept in memory."""
         self._last.clear()
 
     def kernel(self, request: KernelRequest, progress: ProgressCallback = ignore) -> np.ndarray:
-        """A kernel matrix, from where kernels are kept if it is there.
+        """Return a kernel matrix, from the cache if available.
 
         Args:
-            request: for it.
-            progress: told of each tile that is computed.
+            request: kernel request.
+            progress: progress callback, called per computed tile.
 
         Returns:
             the matrix, (n, n).
@@ -237,7 +236,7 @@ class RequestContext:
         return KernelJob.of(request.architecture, X, None, request.get, request.dtype)
 
     def _kept(self, what: str, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made before, or is made now: whoever wants the same waits; kernels and factors one at a time."""
+        """Return a kept object or make it; concurrent callers wait. Kernels and factors are made one at a time."""
         of = (what, key if what in _SIDE_BY_SIDE else None)
         with self._lock:
             last = self._last.setdefault(what, OrderedDict())
@@ -248,7 +247,7 @@ class RequestContext:
                     if key in last:
                         last.move_to_end(key)
                         return last[key]
-                    while len(last) >= _KEPT.get(what, _FEW):  # before the next one takes memory too
+                    while len(last) >= _KEPT.get(what, _FEW):  # free memory before the next one is made
                         last.popitem(last=False)
                 made = make()
                 with self._lock:
@@ -260,11 +259,11 @@ class RequestContext:
 
 
 def inputs_of(data: Data, architecture: Architecture) -> np.ndarray:
-    """The inputs of a data set: images where the architecture takes them."""
+    """Return the inputs of a data set, as images if the architecture takes images."""
     return data.X if isinstance(architecture, FullyConnected) else data.images
 
 
 def about(dataset: RequestDataset) -> dict[str, Any]:
-    """What a kernel's file and an estimate's JSON say of the data."""
+    """Return the description of the data for a kernel's file and an estimate's JSON."""
     order = {"order": dataset.order} if isinstance(dataset, Boolean) else {}
     return {"dataset": dataset.model_dump(mode="json"), **order}

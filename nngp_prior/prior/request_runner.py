@@ -1,4 +1,4 @@
-"""Requests carried out: from specifications to rows of results, in process or in a service's worker."""
+"""Execution of requests: from specifications to rows of results, in process or in a service's worker."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import WITH_CLASSES, classes_of, more_than_two
 from nngp_prior.versions import versions
 
-_SEARCHED = 10**7  # labels, for one labelling that can be used
+_SEARCHED = 10**7  # number of labels searched for one valid labelling
 
-ResultsRequest = EstimateRequest | SampleRequest  # bounds and posteriors are estimates with more to them
+ResultsRequest = EstimateRequest | SampleRequest  # bound and posterior requests are subclasses of EstimateRequest
 
 
 class RequestRunner(RequestContext):
-    """Carries out requests; what they share is kept for the next ones.
+    """Executes requests and keeps shared resources for the next ones.
 
     Args:
-        kernels: where kernels are kept; the user's cache when absent.
-        blobs: gives an uploaded array by its hash, where there are any.
-        unfinished: a folder in which samples that are cut off are kept, to go on from; they are not when absent.
-        planning: whether requests are only planned: of large inputs, their shape and hash take no memory.
+        kernels: kernel cache; default: the user's cache.
+        blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
+        unfinished: folder for interrupted samples, from which they resume; default: they are not kept.
+        planning: True if requests are only planned; shape and hash of large inputs then take no memory.
     """
 
     def __init__(
@@ -53,16 +53,15 @@ class RequestRunner(RequestContext):
     def estimates(
         self, request: EstimateRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Results of a request as they finish.
+        """Yield the results of a request as they finish.
 
         Args:
-            request: what is asked for.
-            rows: which labellings, by their places; all when absent.
-            progress: told of tiles, and of labellings.
+            request: request to execute.
+            rows: indices of labellings; default: all.
+            progress: progress callback, called per tile and per labelling.
 
         Yields:
-            place and result. A labelling that cannot be used has the status ``invalid-labels``; the others are
-            computed.
+            index and result. An invalid labelling has the status ``invalid-labels``; the others are computed.
         """
         usable, refused = self._labelled(request, rows)
         yield from refused
@@ -72,19 +71,19 @@ class RequestRunner(RequestContext):
     def bounds(
         self, request: BoundRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As :meth:`estimates`, with the bounds that follow.
+        """Yield the results of :meth:`estimates`, with the bounds that follow.
 
         Args:
-            request: what is asked for; with ``sizes`` it is :func:`nngp_prior.learning_curve` of each labelling.
-            rows: which labellings, by their places; all when absent.
-            progress: told of tiles, and of labellings or sizes.
+            request: request to execute; with ``sizes``, :func:`nngp_prior.learning_curve` of each labelling.
+            rows: indices of labellings; default: all.
+            progress: progress callback, called per tile and per labelling or size.
 
         Yields:
-            place and result: the estimate of :meth:`estimates` and its bounds. With ``sizes`` those of the largest
+            index and result: the estimate of :meth:`estimates` and its bounds. With ``sizes`` those of the largest
             one, and ``points`` has one result for each.
 
         Raises:
-            InvalidInput: a size is larger than the number of inputs.
+            InvalidInput: if a size is larger than the number of inputs.
         """
         self._require_sizes(request)
         places = self.places(request.labellings)
@@ -109,15 +108,15 @@ class RequestRunner(RequestContext):
     def posteriors(
         self, request: PosteriorRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Posteriors given the first labels of each labelling, at the other inputs.
+        """Yield posteriors given the leading labels of each labelling, at the other inputs.
 
         Args:
-            request: what is asked for.
-            rows: which labellings, by their places; all when absent.
-            progress: told of tiles, and of steps.
+            request: request to execute.
+            rows: indices of labellings; default: all.
+            progress: progress callback, called per tile and per step.
 
         Yields:
-            place and result. A labelling that cannot be used, or whose training labels have probability 0, has the
+            index and result. A labelling that is invalid, or whose training labels have probability 0, has the
             status ``invalid-labels``.
         """
         self._require_sizes(request)
@@ -132,14 +131,14 @@ class RequestRunner(RequestContext):
                 yield row, refused_row(row, "invalid-labels", str(error))
 
     def samples(self, request: SampleRequest, progress: ProgressCallback = ignore) -> dict[str, Any]:
-        """Draws from the prior, counted.
+        """Count draws from the prior.
 
         Args:
-            request: what is asked for.
-            progress: told of draws.
+            request: request to execute.
+            progress: progress callback, called with the number of draws.
 
         Returns:
-            the one result.
+            the single result.
         """
         data = self.data(request.dataset)
         return sample_row(request, inputs_of(data, request.architecture), self._unfinished, progress)
@@ -147,15 +146,15 @@ class RequestRunner(RequestContext):
     def results(
         self, request: ResultsRequest, rows: Sequence[int], progress: ProgressCallback = ignore
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Results of any request as they finish.
+        """Yield the results of any request as they finish.
 
         Args:
-            request: what is asked for.
-            rows: which, by their places.
-            progress: told of stages.
+            request: request to execute.
+            rows: indices of results.
+            progress: progress callback.
 
         Yields:
-            place and result.
+            index and result.
         """
         match request:
             case SampleRequest():
@@ -168,16 +167,16 @@ class RequestRunner(RequestContext):
                 yield from self.estimates(request, rows, progress)
 
     def count(self, request: ResultsRequest) -> int:
-        """The number of results that a request has, after checking that it can be carried out.
+        """Check that a request can be executed and count its results.
 
         Args:
-            request: what is asked for.
+            request: request to execute.
 
         Returns:
-            how many.
+            number of results.
 
         Raises:
-            InvalidInput: it cannot be carried out; :class:`InvalidLabels` if no labelling at all can be used.
+            InvalidInput: if it cannot be executed; :class:`InvalidLabels` if no labelling is valid.
         """
         if isinstance(request, SampleRequest):
             require_samples(request, len(self.data(request.dataset).X))
@@ -188,13 +187,13 @@ class RequestRunner(RequestContext):
         return len(places)
 
     def facts(self, request: ResultsRequest) -> dict[str, Any]:
-        """What the results of a request say of the whole.
+        """Return the metadata common to all results of a request.
 
         Args:
-            request: what is asked for.
+            request: request to execute.
 
         Returns:
-            the number of inputs, the data set, the versions of what numbers depend on, and the kernel's key where there
+            the number of inputs, the data set, the versions that the numbers depend on, and the kernel's key if there
             is one.
         """
         common = {**about(request.dataset), "versions": versions()}
@@ -215,8 +214,8 @@ class RequestRunner(RequestContext):
                 raise InvalidInput("sizes", f"got {most:,} where there are {n:,} inputs", "Use fewer.")
 
     def _require_labels(self, request: EstimateRequest, places: Sequence[Place]) -> None:
-        """Refuse a request none of whose labellings can be used; the first one that can ends the search."""
-        n = len(self.data(request.dataset).X)  # so does the time that it takes: workers refuse rows one by one
+        """Refuse a request without valid labellings; the search ends at the first valid one or at its limit."""
+        n = len(self.data(request.dataset).X)  # the limit bounds the time; workers refuse invalid rows one by one
         searched = range(min(len(places), max(_SEARCHED // n, 1)))
         first: tuple[Place, InvalidLabels] | None = None
         for row, found in self._checked(request, places, searched):
@@ -234,7 +233,7 @@ class RequestRunner(RequestContext):
     def _labelled(
         self, request: EstimateRequest, rows: Sequence[int] | None
     ) -> tuple[list[tuple[int, np.ndarray]], list[tuple[int, dict[str, Any]]]]:
-        """Labels that can be used, and results of those that cannot, each with its place."""
+        """Return valid labels, and results of invalid ones, each with its index."""
         places = self.places(request.labellings)
         usable, refused = [], []
         for row, found in self._checked(request, places, range(len(places)) if rows is None else rows):
@@ -247,7 +246,7 @@ class RequestRunner(RequestContext):
     def _checked(
         self, request: EstimateRequest, places: Sequence[Place], rows: Sequence[int]
     ) -> Iterator[tuple[int, np.ndarray | InvalidLabels]]:
-        """Rows, each with its labels or with why they cannot be used."""
+        """Yield row indices, each with its labels or the error."""
         data, classes = self.data(request.dataset), classes_of(request.estimator)
         takes_classes = request.estimator.kind in WITH_CLASSES and not isinstance(request, PosteriorRequest)
         for row in rows:
@@ -259,7 +258,7 @@ class RequestRunner(RequestContext):
     def _estimated(
         self, request: EstimateRequest, usable: list[tuple[int, np.ndarray]], progress: ProgressCallback
     ) -> Iterator[tuple[int, np.ndarray, Estimate]]:
-        """Places, labels and estimates as they finish."""
+        """Yield indices, labels and estimates as they finish."""
         if not usable:
             return
         prepared = self._prepared(request, progress)

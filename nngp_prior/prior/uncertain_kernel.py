@@ -1,4 +1,4 @@
-"""log P under a kernel that is itself an estimate, with both errors.
+"""log P under an estimated kernel, with both errors.
 
 Two errors are independent: the estimator's own, and that of K̃ for K, the networks' mean kernel. The second comes from a
 bootstrap over the batches of networks (Efron 1979): as many batches are drawn with replacement as there are, and log P
@@ -21,7 +21,7 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Approximate, Estimate
 from nngp_prior.schemas.specs.estimator import Estimator
 
-BOOTSTRAPS = 20  # where nobody says how many
+BOOTSTRAPS = 20  # default number
 
 
 def log_probability_under(
@@ -32,18 +32,18 @@ def log_probability_under(
     seed: int,
     progress: ProgressCallback | None = None,
 ) -> Estimate:
-    """log P of a labelling under K̃, with the error of K̃ in its standard error.
+    """Estimate log P of a labelling under K̃, with the error of K̃ in its standard error.
 
-    The value is that of K̃, not corrected for the bias that comes of log P being no linear function of the kernel; the
-    bootstrap's estimate of it, E log P(K*) - log P(K̃), is among the diagnostics. The standard error of the kernel's
-    part has the noise of the estimator in it that the common random numbers leave, and is the larger for it.
+    The value is that of K̃, not corrected for the bias due to the nonlinearity of log P in the kernel; the bootstrap's
+    estimate of it, E log P(K*) - log P(K̃), is among the diagnostics. The kernel's part of the standard error contains
+    the estimator's noise that common random numbers do not cancel, and is larger for it.
 
     Args:
         kernel: K̃.
         labels: (n,) integers -1/+1 or booleans.
-        estimator: the parameters.
-        bootstraps: kernels of the bootstrap, each as much work as the estimate itself.
-        seed: of all random numbers; the networks have one of their own.
+        estimator: specification of the estimator.
+        bootstraps: number of kernels of the bootstrap, each as much work as the estimate itself.
+        seed: random seed of the estimates; the networks have their own.
         progress: called with the expected cost, and after each kernel of the bootstrap.
 
     Returns:
@@ -93,19 +93,19 @@ def log_probability_under(
 
 
 def _spread(values: np.ndarray, value: float, batches: int) -> tuple[float, float] | tuple[None, None]:
-    """Standard error and bias that a bootstrap shows; infinite if P was 0 under one of its kernels."""
+    """Return standard error and bias from the bootstrap; infinite if P was 0 under one of its kernels."""
     if len(values) == 0:
         return None, None
     if np.isneginf(values).any():
         return math.inf, -math.inf
-    # The mean of B things drawn from B has (B - 1)/B of the variance that the mean of B independent things has.
+    # The mean of a bootstrap sample of size B has (B - 1)/B of the variance of the mean of B independent values.
     return float(np.std(values, ddof=1)) * math.sqrt(batches / (batches - 1)), float(np.mean(values)) - value
 
 
 def _notes(
     kernel: MonteCarloKernel, values: np.ndarray, stderr: float | None, error: float | None, bias: float | None
 ) -> list[str]:
-    """What must be said of a value under K̃."""
+    """Return messages on the error and bias of a value under K̃."""
     n, networks = len(kernel.K), kernel.specification.networks
     where = "in the standard error" if stderr is not None else "kernel_stderr in the diagnostics"
     notes = [f"K̃ is a mean over {networks} networks: its error is {where}, and no bound is rigorous"]
