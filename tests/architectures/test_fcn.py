@@ -35,7 +35,7 @@ def outputs(architecture: FullyConnected, networks: int, batch: int = 250) -> np
 )
 def test_random_networks_have_the_kernel_as_their_covariance(architecture: FullyConnected) -> None:
     """Up to one hidden layer the covariance is K at any width; with two, up to about a 128th, far below 4 s.e."""
-    f = outputs(architecture, networks=4000)
+    f = outputs(architecture, networks=2000)
     products = f[:, :, None] * f[:, None, :]
     stderr = products.std(axis=0) / np.sqrt(len(f))
     z = (products.mean(axis=0) - kernel(architecture, X)) / stderr
