@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _SUFFIX = ".tmp"
 
 
 def require_space(folder: Path, needed: int, min_free: int) -> None:
-    """Check that the disk has room.
+    """Check that the disk has enough free space.
 
     Args:
-        folder: on it.
-        needed: bytes that will be written.
-        min_free: bytes that must be free afterwards.
+        folder: folder on the disk.
+        needed: bytes to be written.
+        min_free: bytes that must stay free.
 
     Raises:
-        StorageFull: it has not.
+        StorageFull: if there is too little space.
     """
     free = shutil.disk_usage(folder).free
     if free - needed < min_free:
@@ -39,17 +39,17 @@ def require_space(folder: Path, needed: int, min_free: int) -> None:
 
 @contextlib.contextmanager
 def draft(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A temporary file, removed at the end unless it was published.
+    """Create a temporary file, removed at the end unless it was published.
 
     Args:
-        folder: where it is.
+        folder: folder of the file.
 
     Yields:
         the open file, and its path.
 
     Raises:
-        StorageFull: the disk is full.
-        OSError: it fails in another way.
+        StorageFull: if the disk is full.
+        OSError: if writing fails otherwise.
     """
     path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
     try:
@@ -68,28 +68,28 @@ def _private(path: str, flags: int) -> int:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that is readable by its owner alone, or restrict an existing one to its owner.
+    """Create a folder readable by its owner alone, or restrict an existing one to its owner.
 
     Args:
-        folder: to be made.
+        folder: the folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):  # another user's, who has let us in
+    with contextlib.suppress(PermissionError):  # owned by another user, who granted access
         folder.chmod(0o700)
 
 
 def publish(file: BinaryIO, path: Path, target: Path) -> None:
-    """Give a temporary file its name, once its content is on the disk.
+    """Move a temporary file to its final name, once its content is on the disk.
 
     Args:
-        file: open.
-        path: of it.
-        target: its name.
+        file: the open file.
+        path: its temporary path.
+        target: its final path.
     """
     os.fsync(file.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
     path.rename(target)
-    with contextlib.suppress(OSError):  # folders cannot be opened everywhere
+    with contextlib.suppress(OSError):  # folders cannot be opened on all platforms
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -98,12 +98,12 @@ def publish(file: BinaryIO, path: Path, target: Path) -> None:
 
 
 def write_whole(target: Path, content: bytes, min_free: int) -> None:
-    """Write a file.
+    """Write a file atomically.
 
     Args:
-        target: its path; its folder is there.
-        content: of it.
-        min_free: bytes of the disk that are left free.
+        target: path of the file, in an existing folder.
+        content: content of the file.
+        min_free: bytes of the disk to leave free.
     """
     require_space(target.parent, len(content), min_free)
     with draft(target.parent) as (file, path):
@@ -114,25 +114,25 @@ def write_whole(target: Path, content: bytes, min_free: int) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files that a process which was killed left behind.
+    """Remove temporary files left behind by a killed process.
 
     Args:
-        folder: where they are.
+        folder: folder to search.
     """
     for path in folder.glob(f"*{_SUFFIX}"):
         path.unlink(missing_ok=True)
 
 
 class StoreLock:
-    """Keeps a store to one service: uploads are counted, and their remains swept, by the process that has it.
+    """Exclusive lock on a store: only its holder counts uploads and removes the remains of interrupted ones.
 
-    The system lets go of it when the process ends, however it does.
+    The operating system releases it when the process ends, however it ends.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
 
     Raises:
-        InvalidInput: another process has it.
+        InvalidInput: if another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -154,5 +154,5 @@ class StoreLock:
             return False
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         os.close(self._file)

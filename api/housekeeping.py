@@ -1,4 +1,4 @@
-"""What has to be cleared away from time to time."""
+"""Periodic clean-up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """A thread that does chores, at once and every hour.
+    """Thread that runs chores at its start and then once per interval.
 
     Args:
-        chores: each does a part of its work, and says whether there is more.
-        seconds: from one time to the next.
+        chores: callables that do a part of the work each time, and return True if there is more.
+        seconds: interval.
     """
 
     def __init__(self, *chores: Callable[[], object], seconds: float = _HOUR) -> None:
@@ -25,11 +25,11 @@ class Housekeeping:
         self._thread = threading.Thread(target=self._run, name="housekeeping")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the part of a chore that is being done."""
+        """Stop after the current part of a chore."""
         self._stopping.set()
         self._thread.join()
 
@@ -39,6 +39,6 @@ class Housekeeping:
                 try:
                     while chore() and not self._stopping.is_set():
                         pass
-                except Exception:  # the next time may be better
+                except Exception:  # retried after the next interval
                     _log.exception("housekeeping failed")
             self._stopping.wait(self._seconds)

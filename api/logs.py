@@ -1,4 +1,4 @@
-"""Logs: lines of JSON on stderr, with the ids of the request and of the job that they are about."""
+"""Logs: JSON lines on stderr, with the ids of the request and of the job concerned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what is stderr at the time."""
+    """Handler that writes to the current ``sys.stderr``."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -25,10 +25,10 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 class Seldom:
-    """Says when something that may come many times a second is due to be logged again.
+    """Rate limiter for log lines.
 
     Args:
-        seconds: from one line to the next.
+        seconds: shortest interval between two lines.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -36,7 +36,7 @@ class Seldom:
         self._lock = threading.Lock()
 
     def due(self) -> bool:
-        """True once in that time."""
+        """True at most once per interval."""
         with self._lock:
             now = time.monotonic()
             if now < self._next:
@@ -46,16 +46,16 @@ class Seldom:
 
 
 def _as_debug(record: logging.LogRecord) -> bool:
-    """A line for each request is for debugging, which uvicorn has no setting for."""
+    """Demote uvicorn's line per request to debug level, for which uvicorn has no setting."""
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     return logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Send what is logged by anybody, uvicorn included, to stderr; calling it again changes nothing.
+    """Send all logs, uvicorn's included, to stderr; idempotent.
 
     Args:
-        level: below which nothing is logged.
+        level: lowest level that is logged.
     """
     common = [
         structlog.contextvars.merge_contextvars,
@@ -77,7 +77,7 @@ def configure(level: int = logging.INFO) -> None:
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").filters = [_as_debug]
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # requests that this process makes itself are no news
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # one line per request made by this process is noise
     root = logging.getLogger()
     root.setLevel(level)
     if any(isinstance(handler, _Stderr) for handler in root.handlers):

@@ -1,4 +1,4 @@
-"""``/metrics``: requests, this process, and what the service counts."""
+"""``/metrics``: requests, this process, jobs and storage."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _UNITS = "units_"
 
 
 class JobCounts(Collector):
-    """Gauges whose values are asked for when they are read.
+    """Gauges evaluated at each scrape.
 
     Args:
-        counts: jobs by state, and units under ``units_…``.
-        sizes: bytes of what is stored, by what it is.
+        counts: function that counts jobs by state, and units under ``units_…``.
+        sizes: function that returns bytes of storage by kind of data.
     """
 
     def __init__(self, counts: Callable[[], Mapping[str, int]], sizes: Callable[[], Mapping[str, int]]) -> None:
         self._counts, self._sizes = counts, sizes
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """As prometheus_client asks for it.
+        """See prometheus_client's ``Collector``.
 
         Yields:
             the gauges.

@@ -1,4 +1,4 @@
-"""What every request goes through before a route sees it; pure ASGI."""
+"""ASGI middleware that every request passes before its route."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from api.settings import ServerSettings
 from api.token import is_token, session_of
 
 SIGN_IN = "/sign-in"
-OPEN = frozenset({"/healthz", "/readyz", SIGN_IN})  # to those without a token
+OPEN = frozenset({"/healthz", "/readyz", SIGN_IN})  # without a token
 BY_SESSION = frozenset({"/docs", "/docs/docs.css", "/docs/docs.js", "/openapi.json"})
 COOKIE = "nngp-session"
-STREAMED = ("PUT", "/v1/blobs/")  # bodies that their route reads, and limits, itself
+STREAMED = ("PUT", "/v1/blobs/")  # bodies that the route reads and limits
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d*)?")
@@ -34,13 +34,13 @@ _log = structlog.get_logger("api")
 
 
 class Envelope:
-    """Around everything: the id of the request, headers of every answer, and 500 for what nobody foresaw."""
+    """Outermost middleware: request ids, common response headers, and status 500 for unexpected errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         given = Headers(scope=scope).get("x-request-id", "")
@@ -61,7 +61,7 @@ class Envelope:
 
         try:
             return await self.app(scope, receive, send_with_headers)
-        except asyncio.CancelledError:  # by the server, which is being stopped and has waited long enough
+        except asyncio.CancelledError:  # by the server, whose grace period is over
             if not started:
                 await stopping().response()(scope, receive, send_with_headers)
         except ClientDisconnect:
@@ -70,24 +70,24 @@ class Envelope:
             await problem.response()(scope, receive, send_with_headers)
         except Exception:
             _log.exception("failed", method=scope["method"], path=scope["path"])
-            if started:  # the server cuts the connection, so that nobody takes a half for the whole
+            if started:  # the server drops the connection, so that the client detects the truncated response
                 raise
             await internal_error().response()(scope, receive, send_with_headers)
         return None
 
 
 class HostCheck:
-    """Refuses other names for this machine, by which a page of another site could reach it (DNS rebinding)."""
+    """Refusal of unknown host names, by which a page of another site could reach this machine (DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
         self._names = {name.lower().strip("[]") for name in (*_LOOPBACK, settings.host, *settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says.
+        """Handle a request (ASGI).
 
         Raises:
-            Problem: another host.
+            Problem: if the host is not allowed.
         """
         if scope["type"] != "lifespan":
             host = Headers(scope=scope).get("host", "")
@@ -103,7 +103,7 @@ class HostCheck:
 
 
 class TokenCheck:
-    """Asks everybody for the token, but for the open paths; a browser may show a session instead to read ``/docs``."""
+    """Token check, except on open paths; for ``/docs``, a browser may present a session cookie instead."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self.app = app
@@ -111,10 +111,10 @@ class TokenCheck:
         self._session = b"" if token is None else session_of(token).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says.
+        """Handle a request (ASGI).
 
         Raises:
-            Problem: no token, or another one.
+            Problem: if the token is missing or wrong.
         """
         if scope["type"] == "lifespan" or self._token is None or scope["path"] in OPEN:
             return await self.app(scope, receive, send)
@@ -144,18 +144,18 @@ class TokenCheck:
 
 
 class HeadAsGet:
-    """Answers HEAD as GET, without the body, wherever there is a GET."""
+    """HEAD requests answered as GET without the body, on every path that supports GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI says."""
+        """Handle a request (ASGI)."""
         if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].startswith(STREAMED[1]):
             return await self.app(scope, receive, send)
 
         async def send_head(message: Message) -> None:
-            if message["type"] == "http.response.start":  # a stream of events must not be waited for
+            if message["type"] == "http.response.start":  # do not wait for an event stream
                 await send(message)
                 await send({"type": "http.response.body", "body": b""})
 

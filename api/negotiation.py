@@ -1,4 +1,4 @@
-"""Which form of an answer a client wants (RFC 9110, section 12.5.1)."""
+"""Content negotiation by ``Accept`` (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ def preferred(accept: str, offered: Sequence[str]) -> str | None:
     """Choose a media type.
 
     Args:
-        accept: the header; empty if there is none.
-        offered: media types that there are, the best first.
+        accept: value of the header; empty if there is none.
+        offered: available media types, the preferred first.
 
     Returns:
-        the one with the highest quality, the first of several; None if none is accepted.
+        the media type with the highest quality, the first if several; None if none is acceptable.
     """
     ranges = [_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
-    best = max(offered, key=lambda kind: _quality(kind, ranges))  # the first of several
+    best = max(offered, key=lambda kind: _quality(kind, ranges))  # the first if several
     return best if _quality(best, ranges) > 0 else None
 
 
 def _quality(kind: str, ranges: Sequence[tuple[str, float]]) -> float:
-    """That of the most specific range that a media type is in."""
+    """Return the quality of the most specific matching range."""
     for wider in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
         found = [quality for name, quality in ranges if name == wider]
         if found:
@@ -44,5 +44,5 @@ def _range(part: str) -> tuple[str, float]:
 
 
 def accepted(headers: Headers) -> str:
-    """The header ``Accept`` of a request, several of them as one."""
+    """Return the ``Accept`` header of a request, several headers joined."""
     return ",".join(headers.getlist("accept"))

@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457 problem details; one table from exceptions to their status."""
+"""Errors as RFC 9457 problem details; one table from exceptions to status codes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class StorageFull(ResourceLimit):
-    """The disk is full; what was accepted waits."""
+    """Raised if the disk is full; accepted jobs wait."""
 
 
 class DamagedStore(NngpPriorError):
-    """Stored data that are not what was written."""
+    """Raised if stored data are damaged."""
 
 
-# The first class of an exception's ancestors that is here decides.
+# The first class in an exception's MRO that is in the table decides.
 TABLE: dict[type[Exception], tuple[int, str]] = {
     StorageFull: (507, "storage-full"),
     DamagedStore: (500, "damaged-store"),
@@ -40,14 +40,14 @@ _LATER, _NEVER = frozenset({"result-not-ready"}), frozenset({"damaged-store"})
 
 
 class Problem(Exception):
-    """An answer that is an error.
+    """Error response.
 
     Args:
-        status: of HTTP.
-        code: what clients tell problems apart by.
-        detail: what is wrong, with the value, and what to do.
-        errors: which fields are wrong: ``{"location", "message"}`` each.
-        headers: of the answer.
+        status: HTTP status code.
+        code: stable code for clients.
+        detail: description of the fault, its value and the remedy.
+        errors: faulty fields, ``{"location", "message"}`` each.
+        headers: headers of the response.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Problem(Exception):
         self.errors, self.headers = list(errors), dict(headers or {})
 
     def document(self) -> dict[str, Any]:
-        """The problem as JSON has it, with the id of the request that it is answered to."""
+        """Return the problem as a JSON object, with the id of the current request."""
         return {
             "type": f"urn:nngp-prior:problem:{self.code}",
             "title": HTTPStatus(self.status).phrase,
@@ -76,30 +76,30 @@ class Problem(Exception):
         }
 
     def response(self) -> Response:
-        """The answer."""
-        # In ASCII, since what a client sent and a message repeats may be no valid Unicode.
+        """Return the problem as a response."""
+        # ASCII, since text repeated from a request may not be valid Unicode.
         return Response(json.dumps(self.document()), self.status, self.headers, MEDIA_TYPE)
 
 
 def internal_error() -> Problem:
-    """What is told of an error of our own: nothing of the inside."""
+    """Return the problem for an internal error; it reveals no details."""
     return Problem(500, "internal-error", "The service failed. Its log says why, beside this request's id.")
 
 
 def stopping() -> Problem:
-    """The answer to whoever waits while the service is ended."""
+    """Return the problem for requests that wait while the service stops."""
     detail = "The service is being stopped. What it accepted is kept; ask again when it runs."
     return Problem(503, "stopping", detail, headers={"Retry-After": "1"})
 
 
 def problem_of(error: Exception) -> Problem:
-    """The problem that an exception is to a client.
+    """Convert an exception to a problem.
 
     Args:
-        error: what was raised.
+        error: exception.
 
     Returns:
-        its problem; ``internal-error`` where it is in no table.
+        its problem; ``internal-error`` if the exception is not in the table.
     """
     if isinstance(error, Problem):
         return error

@@ -1,4 +1,4 @@
-"""JSON with a checksum, for what is stored: a damaged bit must not become another number."""
+"""JSON with a checksum for stored data, so that a damaged bit cannot change a number unnoticed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class Damaged:
 
 
 DAMAGED = Damaged()
-"""What :func:`unsealed` returns in place of a damaged value."""
+"""Value returned by :func:`unsealed` for damaged text."""
 
 
 def sealed(value: Any) -> str:
-    """Write a value as JSON with its CRC-32, which is JSON too: ``["checksum",value]``.
+    """Serialise a value as JSON with its CRC-32, itself JSON: ``["checksum",value]``.
 
     Args:
-        value: what JSON can hold.
+        value: JSON-serialisable value.
 
     Returns:
-        the text, in ASCII.
+        ASCII text.
     """
     content = encode(value)
     return f'["{zlib.crc32(content.encode()):08x}",{content}]'
 
 
 def unsealed(text: str) -> Any:
-    """Read what :func:`sealed` wrote.
+    """Parse the output of :func:`sealed`.
 
     Args:
-        text: of it.
+        text: the text.
 
     Returns:
         the value; :data:`DAMAGED` if the text is not exactly what was written.

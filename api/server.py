@@ -1,4 +1,4 @@
-"""The server: uvicorn, with a limit on connections, a time for headers, and waits that end with it."""
+"""uvicorn with a limit on connections, a timeout for headers, and waiting requests that end at shutdown."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from api.problems import Problem
 from api.settings import ServerSettings
 
-_GRACE = 5  # seconds for open answers, once it shall end
-_BACKLOG = 512  # connections that wait
-_ACCEPTED = 8  # at once; asyncio tries to accept as many each time, even when no descriptors are left
-_LINGER = 1.0  # seconds from an answer to the end of its connection, so that it is read before the connection is reset
+_GRACE = 5  # seconds for open responses at shutdown
+_BACKLOG = 512  # pending connections
+_ACCEPTED = 8  # connections per wake-up; asyncio retries that many each time, even if no descriptors are left
+_LINGER = 1.0  # seconds before a refused connection is closed, so that the response is read before a reset
 
 
 class Server(uvicorn.Server):
-    """Serves an application; who waits for jobs is answered when the service is ended.
+    """Server whose shutdown answers requests that wait for jobs.
 
     Args:
         app: the application.
-        settings: of the service.
-        outer: around the application; the application itself when absent.
+        settings: settings of the service.
+        outer: wrapper of the application; default: the application itself.
     """
 
     def __init__(self, app: FastAPI, settings: ServerSettings, outer: ASGIApp | None = None) -> None:
@@ -64,16 +64,16 @@ class Server(uvicorn.Server):
 
 
 class Connection(H11Protocol):
-    """A connection, which is ended if it has sent no whole header for some time since its last answer.
+    """Connection that is closed if no complete header arrives within a timeout after its last response.
 
-    One more than there may be ends the one that has been idle for longest; if none is idle, it is answered 503.
+    A connection beyond the limit closes the one idle for longest; if none is idle, it is answered with 503.
 
     Args:
-        *args: as uvicorn has them.
-        most: number of connections.
-        header_timeout: seconds.
-        idle: connections on which no request is answered, in the order in which they came to be so; shared by all.
-        **options: as uvicorn has them.
+        *args: passed to uvicorn.
+        most: largest number of connections.
+        header_timeout: timeout, seconds.
+        idle: connections without an open request, ordered by the start of idleness; shared by all connections.
+        **options: passed to uvicorn.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(*args, **options)
         self._most, self._header_timeout, self._idle = most, header_timeout, idle
-        self._ending: asyncio.TimerHandle | None = None  # while no request is answered
+        self._ending: asyncio.TimerHandle | None = None  # while idle
         self._refused = False
 
     @override
@@ -128,7 +128,7 @@ class Connection(H11Protocol):
 
     def _end(self) -> None:
         self._answering()
-        if self.transport.get_write_buffer_size():  # what is not read would keep it open
+        if self.transport.get_write_buffer_size():  # unread data would keep it open
             self.transport.abort()
         else:
             self.transport.close()
@@ -141,14 +141,14 @@ class Connection(H11Protocol):
 
     def _refuse(self) -> None:
         self._refused = True
-        if len(self.connections) >= 2 * self._most:  # even answers of this kind may be too many
+        if len(self.connections) >= 2 * self._most:  # even these responses may be too many
             self.transport.abort()
             return
         detail = f"{self._most:,} connections are open already (NNGP_MAX_CONNECTIONS). Come back later."
         self._send(Problem(503, "too-many-connections", detail, headers={"Retry-After": "1"}))
 
     def _send(self, problem: Problem) -> None:
-        """Answer a request that no application sees, and end."""
+        """Answer a request without the application, and close."""
         answer = problem.response()
         headers = [*answer.raw_headers, (b"connection", b"close")]
         parts = [h11.Response(status_code=problem.status, headers=headers), h11.Data(data=bytes(answer.body))]

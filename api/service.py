@@ -1,4 +1,4 @@
-"""What routes share while the service runs."""
+"""State shared by routes while the service runs."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ from nngp_prior.schemas.requests import RequestLabelling
 from nngp_prior.versions import versions
 
 T = TypeVar("T")
-_COMPILED_BYTES = 10**9  # what JAX has compiled
-_LOADING = 2  # requests that load data at a time
+_COMPILED_BYTES = 10**9  # compiled JAX code
+_LOADING = 2  # concurrent requests that load data
 _log = structlog.get_logger(__name__)
 
 
 class Service:
-    """What lifespan makes: the stores, the table of jobs, and what has them done.
+    """Stores, job table and dispatcher, created by the application's lifespan.
 
     Args:
-        settings: of the service.
-        executor: computes; processes on this machine when absent.
+        settings: settings of the service.
+        executor: executor of tasks; default: processes on this machine.
 
     Attributes:
-        lock: on the store.
-        executor: computes.
-        limits: of what computes.
+        lock: lock on the store.
+        executor: executor of tasks.
+        limits: cores and memory of the workers.
         blobs: uploaded arrays.
-        kernels: the cache.
-        bench: data sets, for checking requests.
-        datasets: those that were named.
-        labellings: likewise.
-        spectra: of kernels that were asked for.
-        table: of jobs.
-        changes: of the table.
-        dispatcher: has jobs done.
-        stopping: whether it is about to be closed.
-        slow: lets one of the requests that take minutes work at a time.
-        reading: lets one body of JSON at a time be parsed.
-        naming: lets one request at a time have its labels made.
+        kernels: kernel cache.
+        bench: request runner for planning and checks.
+        datasets: named data sets.
+        labellings: named labellings.
+        spectra: computed spectra of kernels.
+        table: job table.
+        changes: notifier of job changes.
+        dispatcher: dispatcher of units of work.
+        stopping: True once shutdown has begun.
+        slow: limiter; one request that takes minutes at a time.
+        reading: limiter; one JSON body parsed at a time.
+        naming: limiter; one request's labels made at a time.
     """
 
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
@@ -89,7 +89,7 @@ class Service:
         url = settings.database_url or f"sqlite:///{database}"
         self.table = JobTable(url, lease_seconds=settings.lease_seconds)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.table.reclaim(owner)  # the lock on the store says that who had leases is gone
+        self.table.reclaim(owner)  # the lock on the store shows that the holders of earlier leases have ended
         self.changes = Notifier(self.table)
         self.executor = executor = executor or _local_executor(settings, self.blobs, memory)
         self.limits = Limits(cores(), memory - executor.resident)
@@ -115,44 +115,44 @@ class Service:
         self._loading = CapacityLimiter(_LOADING)
 
     async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:
-        """Call what takes time or memory, in a thread, a few at a time; others are answered meanwhile.
+        """Call a function that takes time or memory in a thread, a few at a time; the event loop stays free.
 
         Args:
-            function: to call.
+            function: function to call.
             *args: its arguments.
-            limiter: says how many at a time; that of requests that load data when absent.
+            limiter: limit on concurrent calls; default: that of requests that load data.
 
         Returns:
-            what it returns.
+            its return value.
         """
         return await anyio.to_thread.run_sync(function, *args, limiter=limiter or self._loading)
 
     def count(self, labellings: Sequence[RequestLabelling]) -> int:
-        """Number of labellings, rows of uploaded arrays included.
+        """Count labellings, including the rows of uploaded arrays.
 
         Args:
-            labellings: of a request.
+            labellings: labellings of a request.
 
         Returns:
-            how many.
+            their number.
 
         Raises:
             Problem: if there are too many.
         """
-        self.require_rows("labellings", len(labellings))  # each names an array that would be looked at
+        self.require_rows("labellings", len(labellings))  # checked first: each may name an array to be opened
         count = len(self.bench.places(labellings))
         self.require_rows("labellings", count)
         return count
 
     def require_rows(self, unit: str, count: int) -> None:
-        """Refuse a request with more rows than ``max_rows``; ``unit`` says what they are, in the plural."""
+        """Refuse a request with more rows than ``max_rows``; ``unit`` is their name in the plural."""
         most = self.settings.max_rows
         if count > most:
             message = f"are {count:,}, and {most:,} are allowed (NNGP_MAX_ROWS). Send them in parts."
             raise refused([{"location": unit, "message": message}], "too-many-rows")
 
     def _begin_outdated_anew(self) -> None:
-        """Plan open jobs of other versions again, without their rows: rows of two versions do not make one result."""
+        """Replan open jobs of other versions without their rows: one result must not mix rows of two versions."""
         for job in self.table.outdated(versions()):
             _log.warning("a job begins anew, since versions have changed", job=job.id, rows=job.done)
             try:
@@ -166,16 +166,16 @@ class Service:
                 self.table.submit(job.id, job.kind, content, plan, job.request_id, job.summary, anew=True)
 
     def disk_is_full(self) -> bool:
-        """Whether less of the disk is free than has to stay so."""
+        """True if less free disk space is left than required."""
         return shutil.disk_usage(self.settings.home).free < self.settings.min_free_disk
 
     def stop_waiting(self) -> None:
-        """Answer all who wait for jobs, as the service is about to be closed."""
+        """Answer all requests that wait for jobs, before shutdown."""
         self.stopping = True
         self.changes.stop_waiting()
 
     def close(self) -> None:
-        """End what lifespan began."""
+        """Shut down everything that the constructor started."""
         self.stop_waiting()
         self._housekeeping.stop()
         self.changes.close()
@@ -185,7 +185,7 @@ class Service:
 
 
 def _local_executor(settings: ServerSettings, blobs: BlobStore, memory: int) -> LocalExecutor:
-    """A slot a core; one where JAX has an accelerator, which has the memory for one."""
+    """Create the executor: one slot per core; one slot if JAX has an accelerator, whose memory suffices for one."""
     slots = settings.slots or (1 if entry_points(group="jax_plugins") else cores())
     if memory <= slots * WORKER_BYTES:
         problem = f"{memory:,} bytes are less than {slots} processes take before they compute"

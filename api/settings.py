@@ -1,4 +1,4 @@
-"""Settings of the service, from the environment."""
+"""Settings of the service, read from the environment."""
 
 from __future__ import annotations
 
@@ -16,36 +16,35 @@ _MIB = 2**20
 
 
 class ServerSettings(Settings):
-    """What the environment says to the service, beside what it says to the library.
+    """Environment variables of the service, in addition to those of the library.
 
     Attributes:
-        host: ``NNGP_HOST``, the address that it listens on.
-        port: ``NNGP_PORT``.
-        token: ``NNGP_TOKEN``, which every request must bear; one is made in the file ``token`` under ``NNGP_HOME`` when
-            absent.
-        no_token: ``NNGP_NO_TOKEN``, ask for none; on loopback only.
-        allowed_hosts: ``NNGP_ALLOWED_HOSTS``, names by which clients may call it beside those of loopback and ``host``,
-            with commas between them.
-        trusted_proxies: ``NNGP_TRUSTED_PROXIES``, addresses of proxies whose ``X-Forwarded-For`` and
-            ``X-Forwarded-Proto`` are believed, with commas between them.
+        host: ``NNGP_HOST``, address to listen on.
+        port: ``NNGP_PORT``, port to listen on.
+        token: ``NNGP_TOKEN``, token required in every request; default: generated, in the file ``token`` under
+            ``NNGP_HOME``.
+        no_token: ``NNGP_NO_TOKEN``, require no token; on loopback only.
+        allowed_hosts: ``NNGP_ALLOWED_HOSTS``, comma-separated host names accepted besides loopback's and ``host``.
+        trusted_proxies: ``NNGP_TRUSTED_PROXIES``, comma-separated addresses of proxies whose ``X-Forwarded-For`` and
+            ``X-Forwarded-Proto`` are trusted.
         max_connections: ``NNGP_MAX_CONNECTIONS``, at most half of the file descriptors.
-        header_timeout: ``NNGP_HEADER_TIMEOUT``, seconds within which a connection must have sent a request's header.
-        database_url: ``NNGP_DATABASE_URL``, of the table of jobs; ``service.sqlite`` under ``NNGP_HOME`` when absent.
-        slots: ``NNGP_SLOTS``, processes that compute; as many as cores, or one with a GPU, when absent.
-        memory_limit: ``NNGP_MEMORY_LIMIT``, bytes that they may take together; four fifths of the memory when absent.
-        max_body_bytes: ``NNGP_MAX_BODY_BYTES``, of JSON.
-        max_body_values: ``NNGP_MAX_BODY_VALUES``, numbers, texts, lists and objects of JSON.
-        max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, of one uploaded array.
-        blob_quota_bytes: ``NNGP_BLOB_QUOTA_BYTES``, of all uploaded arrays together.
-        max_rows: ``NNGP_MAX_ROWS``, labellings of one request.
-        queue_limit: ``NNGP_QUEUE_LIMIT``, jobs that wait or run.
-        task_seconds: ``NNGP_TASK_SECONDS``, after which a process that computes one unit of work is ended.
-        lease_seconds: ``NNGP_LEASE_SECONDS``, after which a worker that was not heard of is taken for dead.
-        job_days: ``NNGP_JOB_DAYS``, for which a job is kept after its end, with its results; ``inf`` is for ever.
-        min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk that are left free.
-        log_level: ``NNGP_LOG_LEVEL``, of the least important lines that are logged; ``debug`` has one for each request.
-        body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a body of JSON must have arrived, and between two
-            parts of an uploaded array.
+        header_timeout: ``NNGP_HEADER_TIMEOUT``, seconds within which a connection must send a request's header.
+        database_url: ``NNGP_DATABASE_URL``, URL of the job table; default: ``service.sqlite`` under ``NNGP_HOME``.
+        slots: ``NNGP_SLOTS``, number of computing processes; default: number of cores, or 1 with a GPU.
+        memory_limit: ``NNGP_MEMORY_LIMIT``, bytes of these processes together; default: four fifths of the memory.
+        max_body_bytes: ``NNGP_MAX_BODY_BYTES``, size of a JSON body.
+        max_body_values: ``NNGP_MAX_BODY_VALUES``, numbers, strings, lists and objects in a JSON body.
+        max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, size of an uploaded array.
+        blob_quota_bytes: ``NNGP_BLOB_QUOTA_BYTES``, size of all uploaded arrays together.
+        max_rows: ``NNGP_MAX_ROWS``, labellings per request.
+        queue_limit: ``NNGP_QUEUE_LIMIT``, waiting and running jobs.
+        task_seconds: ``NNGP_TASK_SECONDS``, time limit of one unit of work, after which its process is killed.
+        lease_seconds: ``NNGP_LEASE_SECONDS``, time without a sign of life after which a worker counts as dead.
+        job_days: ``NNGP_JOB_DAYS``, days that a job and its results are kept after its end; ``inf``: forever.
+        min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk to leave free.
+        log_level: ``NNGP_LOG_LEVEL``, lowest level that is logged; ``debug`` includes one line per request.
+        body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a JSON body must arrive, and between two parts of an
+            uploaded array.
     """
 
     host: str = "127.0.0.1"
@@ -90,19 +89,19 @@ class ServerSettings(Settings):
 
 
 def read_settings() -> ServerSettings:
-    """Those of the environment.
+    """Read the settings from the environment.
 
     Returns:
-        them.
+        the settings.
 
     Raises:
-        NngpPriorError: one of them cannot be used; it is named as the environment has it.
+        NngpPriorError: if one of them is invalid; the message names its environment variable.
     """
     try:
         return ServerSettings()
     except ValidationError as error:
         problem = error.errors()[0]
-        if not problem["loc"]:  # of several together: the message names them
+        if not problem["loc"]:  # an error of several settings together, which the message names
             raise NngpPriorError(problem["msg"].removeprefix("Value error, ")) from None
         name = f"NNGP_{problem['loc'][0]}".upper()
         refused = explain_one({**problem, "loc": (name,)})
@@ -110,7 +109,7 @@ def read_settings() -> ServerSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """True if an address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

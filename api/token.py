@@ -1,4 +1,4 @@
-"""The token that every request must bear."""
+"""Token required in every request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PRINTABLE = re.compile(rb"[!-~]+")
 
 
 def token_of(settings: ServerSettings) -> str | None:
-    """The token: that of the settings, or the one that is kept under ``NNGP_HOME``, made at the first start.
+    """Return the token of the settings, or else the one under ``NNGP_HOME``, generated at the first start.
 
     Args:
-        settings: of the service.
+        settings: settings of the service.
 
     Returns:
-        the token; None where none is asked for.
+        the token; None if none is required.
 
     Raises:
-        InvalidInput: if the file that keeps it is empty or damaged.
+        InvalidInput: if its file is empty or damaged.
     """
     if settings.no_token:
         return None
@@ -45,28 +45,28 @@ def token_of(settings: ServerSettings) -> str | None:
     if made:
         url = f"http://{settings.host}:{settings.port}/v1/catalogue"
         print(f"A token was made, and is kept in {path}. Try it:", file=sys.stderr)
-        # Where it is, and not what it is: what a service writes is kept in journals.
+        # Prints the token's path instead of the token: a service's output is kept in journals.
         print(f'    curl -H "Authorization: Bearer $(cat {shlex.quote(str(path))})" {url}', file=sys.stderr, flush=True)
     return token
 
 
 def token_path(settings: ServerSettings) -> Path:
-    """Where a token that was made is kept."""
+    """Return the path of a generated token."""
     return settings.home / "token"
 
 
 def is_token(given: bytes, token: str) -> bool:
-    """Whether what was given is the token; it takes equally long, however much of it is right."""
+    """True if a token is correct; constant-time comparison."""
     return hmac.compare_digest(given, token.encode())
 
 
 def session_of(token: str) -> str:
-    """What a browser keeps for the token: as long as that holds, and without telling it."""
+    """Return the session cookie for a token: valid as long as the token, and not revealing it."""
     return hmac.new(token.encode(), b"nngp-prior session", hashlib.sha256).hexdigest()
 
 
 def _make(path: Path) -> bool:
-    """Make the file, whole from the moment that it is there, and for nobody else to read; False if it is there."""
+    """Create the file atomically, readable by its owner alone; False if it exists."""
     if path.exists():
         path.chmod(0o600)
         return False
@@ -75,7 +75,7 @@ def _make(path: Path) -> bool:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
         os.link(draft, path)
-    except FileExistsError:  # another process was first
+    except FileExistsError:  # created by another process first
         return False
     finally:
         draft.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Jobs: the durable table of them that is the truth of the service."""
+"""Durable job table, the service's single source of truth."""

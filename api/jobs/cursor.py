@@ -1,4 +1,4 @@
-"""Where a page of jobs ended, as clients are told of it."""
+"""Cursors for pages of jobs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ CURSOR = "^[A-Za-z0-9_-]{11}$"  # eight bytes
 
 
 def cursor_of(number: int) -> str:
-    """The cursor behind a job's number."""
+    """Return the cursor after a job's number."""
     return base64.urlsafe_b64encode(struct.pack(">q", number)).decode().rstrip("=")
 
 
 def number_of(cursor: str) -> int:
-    """The number that a cursor is behind.
+    """Decode a cursor.
 
     Args:
         cursor: as :func:`cursor_of` made it.
 
     Returns:
-        the number.
+        the job's number.
 
     Raises:
-        InvalidInput: nobody made it.
+        InvalidInput: if ``cursor`` is invalid.
     """
     try:
         return struct.unpack(">q", base64.urlsafe_b64decode(cursor + "="))[0]

@@ -1,4 +1,4 @@
-"""The database under the job table: one writer at a time, tables up to date, and what a full or damaged disk does."""
+"""Database of the job table: one writer at a time, migrations, errors of full or damaged disks."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _LIKE = "Give one like sqlite:////folder/jobs.sqlite, or leave it out."
 _FULL = ("full", "disk i/o", "no space left")
 _DAMAGED = ("malformed", "not a database")
 
-# WAL: readers never wait for the writer. What a COMMIT survives:
+# WAL: readers never wait for the writer. What survives after a commit:
 #
 #              process killed (-9)   power lost
-#   FULL       yes                   yes; an fsync a commit, 1 to 20 ms: five commits a job make minutes of a thousand
-#   NORMAL     yes                   the database is whole, but the last commits before the cut may be missing
+#   FULL       yes                   yes; one fsync per commit, 1 to 20 ms: minutes for 1000 jobs of five commits each
+#   NORMAL     yes                   the database is intact, but the last commits may be missing
 #   OFF        yes                   the database may be corrupt
 #
-# A commit under NORMAL is in the operating system's hands, and the death of a process takes nothing from there. After a
-# power cut a job or a result may be missing that was acknowledged seconds before: the workers died too, so nobody holds
-# a fence that would be given again; a result is computed again, to the same number, and a job is found by the same id
-# when it is submitted again. That is no harm worth an fsync for each of a thousand small jobs.
+# A commit under NORMAL is held by the operating system, and the death of a process does not affect it. After a power
+# failure, a job or a result acknowledged seconds before may be missing. That is harmless, and not worth an fsync per
+# commit: the workers died too, so no worker holds a fence that could be issued again; a result is recomputed to the
+# same number, and a job gets the same id when it is submitted again.
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 
 
 class Database:
-    """Transactions on a database whose tables are up to date.
+    """Database with up-to-date tables, and its transactions.
 
     Args:
-        url: of SQLAlchemy.
+        url: SQLAlchemy URL.
 
     Attributes:
-        damaged: True once the file turned out to be damaged.
+        damaged: True once the file has been found damaged.
 
     Raises:
-        InvalidInput: if there is no such database, it is damaged, or a later version wrote it.
+        InvalidInput: if the database does not exist, is damaged, or was written by a later version.
     """
 
     def __init__(self, url: str) -> None:
@@ -60,13 +60,13 @@ class Database:
                 json_serializer=sealed,
                 json_deserializer=unsealed,
             )
-        except (ArgumentError, ImportError) as error:  # the address, or the driver that it names
+        except (ArgumentError, ImportError) as error:  # invalid URL, or unavailable driver
             raise InvalidInput("NNGP_DATABASE_URL", f"cannot be used ({error})", _LIKE) from None
         if sqlite:
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", _begin)
         self._writer = self.engine.execution_options(writes=True)
-        # SQLite's own waiting is sleeping and trying again, up to 100 ms; threads of one process can queue instead.
+        # SQLite itself waits by polling at intervals of up to 100 ms; threads of one process can queue instead.
         self._lock = threading.Lock()
         self.damaged = False
         try:
@@ -84,13 +84,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database, however long it reads.
+        """Open a read transaction with one consistent snapshot of the database.
 
         Yields:
-            its connection.
+            the connection.
 
         Raises:
-            StorageFull: there is no room on the disk.
+            StorageFull: if the disk is full.
             DamagedStore: if the file of the database is damaged.
         """
         with self._named_errors(), self.engine.begin() as connection:
@@ -98,13 +98,13 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that no other writer runs beside; undone if an exception leaves it.
+        """Open an exclusive write transaction, rolled back if an exception leaves it.
 
         Yields:
-            its connection.
+            the connection.
 
         Raises:
-            StorageFull: there is no room on the disk; nothing is written.
+            StorageFull: if the disk is full; nothing is written.
             DamagedStore: if the file of the database is damaged.
         """
         with self._lock, self._named_errors(), self._writer.begin() as connection:
@@ -118,7 +118,7 @@ class Database:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Errors of a full disk, and of a damaged file, which is remembered."""
+        """Translate errors of a full disk, or of a damaged file, which sets ``damaged``."""
         try:
             yield
         except DatabaseError as error:
@@ -134,22 +134,22 @@ class Database:
 
 
 def _prepare(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # Python's sqlite3 begins transactions by guesses; _begin does it
-    # A damaged byte that is no UTF-8 must not keep the other columns and rows from being read.
+    connection.isolation_level = None  # Python's sqlite3 begins transactions implicitly; _begin does it explicitly
+    # Invalid UTF-8 from a damaged byte must not make the other columns and rows unreadable.
     connection.text_factory = lambda content: content.decode(errors="surrogateescape")
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
 def _begin(connection: Connection) -> None:
-    # A transaction that reads first and then writes can find that another has written meanwhile, and SQLite then gives
-    # up at once: who will write says so at the beginning.
+    # A transaction that reads before it writes may find that another has written meanwhile; SQLite then fails at once.
+    # Writers therefore take the write lock at the beginning.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _check(engine: Engine) -> None:
-    """Read the whole file, which takes a second for some hundred megabytes: tables, and whether indexes agree."""
+    """Check the whole file: tables, and consistency of indexes. Takes about 1 s for some hundred megabytes."""
     with engine.begin() as connection:
         found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
     if found != "ok":
@@ -157,7 +157,7 @@ def _check(engine: Engine) -> None:
 
 
 def _require_columns(engine: Engine) -> None:
-    """Name all columns of all tables: SQLite stores their names as text, which can be damaged too."""
+    """Select every column of every table: SQLite stores their names as text, which can be damaged too."""
     with engine.begin() as connection:
         for table in METADATA.sorted_tables:
             try:

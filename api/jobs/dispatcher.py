@@ -1,4 +1,4 @@
-"""Has the table's units computed: claims them, hands them to an executor, and writes down what comes of them."""
+"""Dispatcher of units of work: claims them from the table, runs them on an executor, and records the outcomes."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from api.problems import Problem
 from nngp_prior.errors import ResourceLimit
 
 T = TypeVar("T")
-_TICK = 1.0  # seconds; what other processes do to the table, and to the disk, is noticed so late at most
-_CALM = 0.2  # seconds from a change of a job that runs to looking whether it is still to run
-_RECENT = 15.0  # seconds for which a slot is kept for other jobs after one of them had it
+_TICK = 1.0  # seconds; longest delay before changes by other processes, and of the disk, are noticed
+_CALM = 0.2  # seconds between a change of a running job and the check that it is still to run
+_RECENT = 15.0  # seconds for which a slot is kept for other jobs after one of them used it
 _STOP_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0
-_TROUBLE = 60.0  # seconds between two lines on a table that cannot be used
-_LATER = (ResourceLimit, OperationalError)  # the disk is full, or the database is away: what is to be kept waits
+_TROUBLE = 60.0  # seconds between two log lines on an unusable table
+_LATER = (ResourceLimit, OperationalError)  # disk full, or database unavailable: the write is retried
 _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """A thread for each of the executor's slots, and one that keeps the leases.
+    """One thread per executor slot, and one that renews the leases.
 
     Args:
-        table: of jobs.
-        executor: computes.
-        owner: whose leases they are.
-        cores: that units have between them.
-        memory_limit: bytes that units have between them.
-        min_free_disk: bytes; with fewer free, nothing is begun.
-        folder: on the disk in question.
-        lease_seconds: as the table's.
+        table: job table.
+        executor: executor of tasks.
+        owner: owner of the leases.
+        cores: cores of all units together.
+        memory_limit: bytes of memory of all units together.
+        min_free_disk: bytes; no unit is started with less free space.
+        folder: folder on the disk whose space is checked.
+        lease_seconds: duration of a lease, as in the table.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Dispatcher:
         self._stopping = threading.Event()
         self._claiming = threading.Lock()
         self._running: dict[int, _Run] = {}  # by fence
-        self._served: dict[str, tuple[float, float]] = {}  # when jobs got a slot, at first and at last
+        self._served: dict[str, tuple[float, float]] = {}  # times of a job's first and latest slot
         self._news = threading.Condition()
         self._is_news = True
-        self._changed = threading.Event()  # a job that runs, by somebody else
+        self._changed = threading.Event()  # set if a running job was changed by another thread
         self._pauses, self._paused_until = 0, 0.0
         self._trouble = Seldom(_TROUBLE)
         self._threads = [threading.Thread(target=self._serve, name=f"slot-{i}") for i in range(executor.slots)]
@@ -74,17 +74,17 @@ class Dispatcher:
         self._ignore_table: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Begin to claim units."""
+        """Start claiming units."""
         self._ignore_table = self._table.listen(self._on_change)
         for thread in self._threads:
             thread.start()
 
     def ready(self) -> bool:
-        """Whether units are being claimed."""
+        """True while units are being claimed."""
         return not self._stopping.is_set() and all(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
-        """Claim nothing more, kill what computes, and put its units back; in a few seconds."""
+        """Stop claiming, kill the running tasks and put their units back; takes a few seconds."""
         deadline = time.monotonic() + _STOP_SECONDS
         self._stopping.set()
         self._changed.set()
@@ -98,14 +98,14 @@ class Dispatcher:
         ignore()
 
     def _on_change(self, job_id: str) -> None:
-        if threading.current_thread() in self._threads:  # they look for what follows from their own changes
+        if threading.current_thread() in self._threads:  # they check for further units after their own changes
             return
         if any(run.lease.job == job_id for run in tuple(self._running.values())):
             self._changed.set()
         self._tell()
 
     def _tell(self) -> None:
-        """Have one idle slot look for a unit."""
+        """Wake one idle slot."""
         with self._news:
             self._is_news = True
             self._news.notify()
@@ -117,7 +117,7 @@ class Dispatcher:
                 self._is_news = False
             run = self._claim()
             while run is not None:
-                self._tell()  # there may be another unit, for another slot
+                self._tell()  # another slot may take another unit
                 try:
                     self._carry_out(run)
                 except Exception:  # the lease will expire
@@ -129,7 +129,7 @@ class Dispatcher:
                 run = self._claim()
 
     def _claim(self) -> _Run | None:
-        """Take the unit that is next, if there is room for it now."""
+        """Claim the next unit, if there are resources for it now."""
         with self._claiming:
             if self._stopping.is_set() or time.monotonic() < self._paused_until:
                 return None
@@ -137,7 +137,7 @@ class Dispatcher:
             cores = self._cores - sum(lease.cores or self._cores for lease in leases)
             if cores <= 0:
                 return None
-            # Beside nothing, a unit that never fits comes too, and is refused.
+            # With nothing running, a unit larger than the limit is claimed too, and refused.
             free_bytes = self._memory_limit - sum(lease.bytes for lease in leases) if leases else sys.maxsize
             try:
                 if shutil.disk_usage(self._folder).free < self._min_free_disk:
@@ -158,7 +158,7 @@ class Dispatcher:
             return run
 
     def _with_all_other_slots(self) -> str | None:
-        """The job that has all slots but one and leaves that to others, since some have come after it and recently."""
+        """Return the job that holds all slots but one and must leave that to others, which have used it recently."""
         running = {run.lease.job for run in self._running.values()}
         since = time.monotonic() - _RECENT
         self._served = {job: at for job, at in self._served.items() if at[1] > since or job in running}
@@ -202,17 +202,17 @@ class Dispatcher:
                 _log.warning("a unit has to wait", job=lease.job, reason=reason)
                 self._pause()
                 self._table.put_back(lease, reason)
-            case Cancelled():  # at the end of the service; a unit that is no longer ours stays as it is
+            case Cancelled():  # service stopping; a unit whose lease has ended is unaffected
                 self._table.put_back(lease, "the service was stopped")
 
     def persist(self, write: Callable[[], T]) -> T:
-        """Write to the table; where there is no room now, later. At the end of the service it is tried once.
+        """Write to the table, with retries if the disk is full or the database unavailable; no retry while stopping.
 
         Args:
-            write: does it, all or nothing.
+            write: atomic write.
 
         Returns:
-            what it returns.
+            its return value.
         """
         seconds = 0.1
         while True:
@@ -225,23 +225,23 @@ class Dispatcher:
                 seconds = min(2 * seconds, 5.0)
 
     def record(self, run: _Run, rows: list[tuple[int, dict[str, Any]]]) -> None:
-        """Store rows; a unit that is not ours any more is given up.
+        """Store rows; cancel the task if the lease on its unit has ended.
 
         Args:
-            run: of the unit.
-            rows: places and results.
+            run: run of the unit.
+            rows: row indices and results.
         """
         if not self.persist(lambda: self._table.record(run.lease, rows)):
             self._executor.cancel(run.lease.fence)
 
     def report(self, run: _Run, stage: str, done: int, total: int) -> None:
-        """Pass progress on; nothing depends on it.
+        """Record progress; failures are logged and ignored.
 
         Args:
-            run: of the unit.
-            stage: what is being done.
-            done: steps.
-            total: steps there are.
+            run: run of the unit.
+            stage: name of the stage.
+            done: finished steps.
+            total: all steps.
         """
         try:
             self._table.progress(run.lease, stage, done, total)
@@ -249,7 +249,7 @@ class Dispatcher:
             _log.warning("progress was lost", job=run.lease.job, error=str(error))
 
     def _pause(self) -> None:
-        """Claim nothing for a while, a longer one each time until a unit is done."""
+        """Suspend claims, for twice as long each time until a unit succeeds."""
         self._pauses += 1
         self._paused_until = time.monotonic() + min(2.0 ** (self._pauses - 1), _LONGEST_PAUSE)
 
@@ -259,13 +259,13 @@ class Dispatcher:
             now = time.monotonic()
             due, changed = now >= next_beat, self._changed.is_set()
             self._changed.clear()
-            if due:  # also where it fails, which is tried again soon, and not at once
+            if due:  # also after a failure, which is retried soon, but not at once
                 next_beat = now + self._lease_seconds / 3
             try:
                 if due or changed:
                     self._beat()
                 if due:
-                    self._table.expire()  # after our own were prolonged
+                    self._table.expire()  # after the own leases were renewed
             except Exception as error:
                 next_beat = min(next_beat, now + _TICK)
                 if self._trouble.due():
@@ -275,17 +275,17 @@ class Dispatcher:
                 self._stopping.wait(_CALM)
 
     def _beat(self) -> None:
-        """Prolong all leases, and end what has none any more."""
+        """Renew all leases, and cancel the tasks whose leases have ended."""
         runs = list(self._running.values())
         ours = self._table.heartbeat([run.lease for run in runs]) if runs else set()
         for run in runs:
-            # A unit leaves the table with its last row, and its process has done nothing to be killed for.
+            # A unit leaves the table with its last row; its process must not be killed for that.
             if run.lease.unit not in ours and run.missing:
                 self._executor.cancel(run.lease.fence)
 
 
 class _Run:
-    """A unit that is being computed; what the executor tells of it."""
+    """Running unit, and listener of its task."""
 
     def __init__(self, dispatcher: Dispatcher, lease: Lease) -> None:
         self.lease = lease

@@ -1,4 +1,4 @@
-"""What the job table hands out."""
+"""Data classes of the job table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """Of a job, in the words of OGC API - Processes."""
+    """State of a job, in the terms of OGC API - Processes."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"
@@ -23,27 +23,27 @@ OPEN = (State.ACCEPTED, State.RUNNING)
 
 @dataclass(frozen=True)
 class Job:
-    """A request that was accepted.
+    """Accepted request.
 
     Attributes:
         id: hash of the request.
-        kind: of work.
-        summary: data, architecture and method in few words, for lists; None in jobs of older versions.
-        rows: of results, when it is done.
-        unit: what a row is.
-        state: where it stands.
-        attempt: 1 at first, one more with each new attempt.
-        losses: workers that died at it in this attempt.
-        done: rows that have results.
-        given_up: rows among these whose result says only that workers were lost to them.
-        stage: what was last told of progress: ``stage``, ``done``, ``total``; None when nothing runs.
-        error: problem details of a job that failed.
-        request_id: of the request that began this attempt.
-        version: grows with every change.
-        created: when it was first accepted.
-        updated: when it last changed.
-        started: when its first unit was claimed, in this attempt.
-        finished: when it came to its end, in this attempt.
+        kind: kind of work.
+        summary: short descriptions of data, architecture and method, for lists; None in jobs of older versions.
+        rows: total number of result rows.
+        unit: name of the rows, in the plural.
+        state: current state.
+        attempt: number of the attempt, from 1.
+        losses: workers that died on it in this attempt.
+        done: number of rows with results.
+        given_up: rows among these without numbers, since workers died on them.
+        stage: latest progress: ``stage``, ``done``, ``total``; None if nothing runs.
+        error: problem details of a failed job.
+        request_id: id of the request that started this attempt.
+        version: incremented with every change.
+        created: time of the first submission.
+        updated: time of the last change.
+        started: time of the first claim in this attempt.
+        finished: time at which this attempt ended.
     """
 
     id: str
@@ -67,24 +67,24 @@ class Job:
 
     @property
     def is_final(self) -> bool:
-        """False if submitting it again begins a new attempt: it failed, was dismissed, or has rows without results."""
+        """False if a new submission starts a new attempt: the job failed, was dismissed, or lacks results of rows."""
         return self.state in OPEN or (self.state == State.SUCCESSFUL and self.given_up == 0)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to compute a unit of a job, for a while.
+    """Temporary right to compute a unit of a job.
 
     Attributes:
-        unit: its number.
-        job: its job's id.
-        kind: of work.
-        request: of the job.
-        rows: those of the unit that have no result yet.
-        cores: how many it may use.
+        unit: number of the unit.
+        job: id of the job.
+        kind: kind of work.
+        request: request of the job.
+        rows: rows of the unit without results.
+        cores: number of cores that it may use.
         bytes: peak memory.
-        fence: number of this claim, larger than that of any before; what is written under an older one is refused.
-        until: when it ends unless it is prolonged, seconds of the monotonic clock.
+        fence: number of this claim, larger than all earlier ones; writes with an older one are refused.
+        until: end unless renewed, seconds of the monotonic clock.
     """
 
     unit: int
@@ -100,13 +100,13 @@ class Lease:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job.
+    """Event of a job.
 
     Attributes:
-        id: grows with time, over all jobs.
+        id: number that grows with time, over all jobs.
         type: ``accepted``, ``running``, ``progress``, ``rows``, ``lost``, ``successful``, ``failed`` or ``dismissed``.
-        data: what there is to say of it.
-        created: when it happened.
+        data: details.
+        created: time of the event.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Coroutines that wait for a job to change, woken by the threads that change it."""
+"""Notification of coroutines about changes of jobs made by other threads."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ class _Feed:
         self.events: list[Event] = []
 
     def add(self, events: list[Event]) -> None:
-        """Events since the last; with a new attempt, those of the one before are over."""
+        """Append later events; those of an earlier attempt are dropped."""
         self.events += events
         starts = [i for i, event in enumerate(self.events) if event.type == "accepted"]
         del self.events[: max(starts, default=0)]
 
 
 class Notifier:
-    """Who waits for which job.
+    """Subscriptions of coroutines to jobs.
 
     Args:
-        table: whose changes these are.
+        table: job table to watch.
     """
 
     def __init__(self, table: JobTable) -> None:
         self._table = table
-        self._loop: asyncio.AbstractEventLoop | None = None  # that the coroutines are in
+        self._loop: asyncio.AbstractEventLoop | None = None  # event loop of the coroutines
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._feeds: dict[str, _Feed] = {}
         self._closing = False
         self._stop: Callable[[], None] = table.listen(self._changed)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop listening to the table."""
         self._stop()
 
     def stop_waiting(self) -> None:
-        """Wake all waiting requests, and let none wait from now on."""
+        """Wake all waiting requests, and refuse further waits."""
         self._closing = True
         for job_id in list(self._waiting):
             self._changed(job_id)
 
     @contextmanager
     def of(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set with each change of a job; whoever waits clears it before looking.
+        """Return an event set at each change of a job; clear it before reading the job.
 
         Args:
-            job_id: of the job.
+            job_id: id of the job.
 
         Yields:
             the event.
@@ -79,11 +79,11 @@ class Notifier:
                 self._feeds.pop(job_id, None)
 
     async def news(self, job_id: str, after: int) -> tuple[tuple[State, int] | None, list[Event]]:
-        """State and later events of a job, for subscribers inside :meth:`of`.
+        """Return the state and the later events of a job, for subscribers inside :meth:`of`.
 
         Args:
-            job_id: of the job.
-            after: id of the last event that is known.
+            job_id: id of the job.
+            after: id of the last known event.
 
         Returns:
             state and version, None if there is no such job; and the later events.
@@ -93,7 +93,7 @@ class Notifier:
             if feed.stale:
                 feed.stale = False
                 last = feed.events[-1].id if feed.events else 0
-                feed.glance = await run_in_threadpool(self._table.glance, job_id)  # first: at its end all are there
+                feed.glance = await run_in_threadpool(self._table.glance, job_id)  # first: events precede a final state
                 feed.add(await run_in_threadpool(self._table.events, job_id, last))
         return feed.glance, feed.events[bisect_right(feed.events, after, key=lambda event: event.id) :]
 
@@ -101,8 +101,8 @@ class Notifier:
         """Wait for the end of a job.
 
         Args:
-            job_id: of the job.
-            seconds: after which it is given as it is.
+            job_id: id of the job.
+            seconds: timeout, after which the job is returned as it is.
 
         Returns:
             the job.
@@ -110,11 +110,11 @@ class Notifier:
         return await self._until(job_id, seconds, lambda state, _: state not in OPEN)
 
     async def after(self, known: Job, seconds: float) -> Job:
-        """Wait for a change of a job; one that has ended does not change.
+        """Wait for a change of a job; one that has ended is returned at once.
 
         Args:
-            known: as it was.
-            seconds: after which it is given as it is.
+            known: known version of the job.
+            seconds: timeout, after which the job is returned as it is.
 
         Returns:
             the job.
@@ -138,7 +138,7 @@ class Notifier:
                     await asyncio.wait_for(changed.wait(), left)
 
     def _changed(self, job_id: str) -> None:
-        # A coroutine that comes later looks at the table itself.
+        # A coroutine that subscribes later reads the table itself.
         if job_id in self._waiting and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake, job_id)
 

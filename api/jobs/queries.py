@@ -1,4 +1,4 @@
-"""What the table of jobs says, to whoever changes nothing in it."""
+"""Read access to the job table."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
 from api.problems import DamagedStore
 from api.seals import DAMAGED
 
-_PAGE = 500  # results that are read at once
-# Requests and facts may hold megabytes of inputs; they are read where they are needed.
+_PAGE = 500  # results per query
+# Requests and facts may hold megabytes of inputs; they are read only if needed.
 _OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
 
 
@@ -25,38 +25,38 @@ class Queries(ABC):
     """Jobs, their results and their events. Each method is one transaction.
 
     Args:
-        url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
+        url: SQLAlchemy URL of the database; tables are created or migrated.
 
     Attributes:
-        database: that they are in.
+        database: the database.
     """
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
 
     def get(self, job_id: str) -> Job | None:
-        """A job.
+        """Get a job.
 
         Args:
-            job_id: its id.
+            job_id: id of the job.
 
         Returns:
-            None if there is none.
+            the job; None if there is none.
         """
         with self.database.read() as connection:
             return find(connection, job_id)
 
     def request(self, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The request of a job, and what its results say of the whole.
+        """Get the request of a job, and the facts about its results as a whole.
 
         Args:
-            job_id: of a job that there is.
+            job_id: id of an existing job.
 
         Returns:
-            both, as JSON has them.
+            request and facts, as JSON objects.
 
         Raises:
-            DamagedStore: if one of them is damaged.
+            DamagedStore: if either is damaged.
         """
         with self.database.read() as connection:
             row = connection.execute(select(JOBS.c.request, JOBS.c.facts).where(JOBS.c.id == job_id)).one()
@@ -65,10 +65,10 @@ class Queries(ABC):
         return row.request, row.facts
 
     def glance(self, job_id: str) -> tuple[State, int] | None:
-        """How a job stands, in two words.
+        """Get the state and the version of a job, the cheapest query.
 
         Args:
-            job_id: its id.
+            job_id: id of the job.
 
         Returns:
             state and version; None if there is none.
@@ -80,15 +80,15 @@ class Queries(ABC):
     def list(
         self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[Job], str | None]:
-        """Jobs, newest first.
+        """List jobs, newest first.
 
         Args:
-            state: only those in this one.
-            limit: how many at most.
-            cursor: where the call before stopped, as it said.
+            state: only jobs in this state.
+            limit: largest number of jobs.
+            cursor: cursor returned by the previous call.
 
         Returns:
-            jobs, and the cursor of the next call; None after the last.
+            jobs, and the cursor for the next call; None after the last page.
         """
         before = None if cursor is None else number_of(cursor)
         query = select(JOBS.c.number, *_OF_JOB).order_by(JOBS.c.number.desc()).limit(limit + 1)
@@ -102,10 +102,10 @@ class Queries(ABC):
         return [_job(row[1:]) for row in found[:limit]], cursor_of(found[limit - 1].number) if more else None
 
     def outdated(self, versions: dict[str, str]) -> list[Job]:
-        """Open jobs that were planned, and perhaps begun, under other versions.
+        """List open jobs planned under other versions; some of their rows may have been computed.
 
         Args:
-            versions: of what numbers depend on, now.
+            versions: current versions of everything that numbers depend on.
 
         Returns:
             the jobs, including those with damaged facts.
@@ -119,20 +119,20 @@ class Queries(ABC):
         return found
 
     def job_with(self, text: str) -> str | None:
-        """Find an open job by a part of its request.
+        """Find an open job whose request contains a text.
 
         Args:
-            text: as the stored request has it.
+            text: part of the stored JSON text.
 
         Returns:
-            the id of one that has it; None if there is none.
+            the id of one such job; None if there is none.
         """
         requests = select(JOBS.c.id, cast(JOBS.c.request, Text)).where(JOBS.c.state.in_(OPEN))
         with self.database.read() as connection:
             return next((job_id for job_id, request in connection.execute(requests) if text in request), None)
 
     def open_jobs(self) -> int:
-        """How many jobs are accepted or running.
+        """Count the accepted and running jobs.
 
         Returns:
             their number.
@@ -141,16 +141,16 @@ class Queries(ABC):
             return connection.execute(select(func.count()).where(JOBS.c.state.in_(OPEN))).scalar_one()
 
     def results(self, job_id: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Results that there are, in order of rows.
+        """Yield the stored results of a job, ordered by row.
 
-        What is stored never changes, so no transaction stays open between two pages, and a slow reader keeps nobody.
+        Stored results never change, so no transaction stays open between pages, and a slow reader blocks no writer.
 
         Args:
-            job_id: of the job.
-            rows: only these; all when absent.
+            job_id: id of the job.
+            rows: only these rows; default: all.
 
         Yields:
-            place and result.
+            row index and result.
         """
         query = select(RESULTS.c.row, RESULTS.c.data).join(JOBS).where(JOBS.c.id == job_id).order_by(RESULTS.c.row)
         if rows is not None:
@@ -173,17 +173,17 @@ class Queries(ABC):
 
     @abstractmethod
     def _forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
-        """Replace a damaged result, which takes a change of the table; returns the new result."""
+        """Replace a damaged result, which writes to the table; return the new result."""
 
     def events(self, job_id: str, after: int = 0) -> list[Event]:
-        """What happened to a job in its present attempt.
+        """List the events of a job's current attempt.
 
         Args:
-            job_id: of the job.
-            after: id of the last event that is known.
+            job_id: id of the job.
+            after: id of the last known event.
 
         Returns:
-            the later ones, in order.
+            later events, in order.
         """
         query = select(EVENTS).join(JOBS).where(JOBS.c.id == job_id, EVENTS.c.id > after).order_by(EVENTS.c.id)
         with self.database.read() as connection:
@@ -191,10 +191,10 @@ class Queries(ABC):
         return [Event(row.id, row.type, row.data, _utc(row.created)) for row in found if row.data is not DAMAGED]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state, and units: ``units_waiting``, ``units_running``.
+        """Count jobs by state, and units: ``units_waiting``, ``units_running``.
 
         Returns:
-            by name.
+            counts by name.
         """
         with self.database.read() as connection:
             jobs = connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state)).all()
@@ -212,14 +212,14 @@ class Queries(ABC):
 
 
 def find(connection: Connection, job_id: str) -> Job | None:
-    """A job by its id.
+    """Get a job by its id.
 
     Args:
-        connection: in a transaction.
-        job_id: of the job.
+        connection: connection in a transaction.
+        job_id: id of the job.
 
     Returns:
-        None if there is none.
+        the job; None if there is none.
     """
     row = connection.execute(select(*_OF_JOB).where(JOBS.c.id == job_id)).one_or_none()
     return None if row is None else _job(row)

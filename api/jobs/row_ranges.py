@@ -1,21 +1,21 @@
-"""Sets of rows in few words: 100,000 rows of a job are one range, not 100,000 numbers."""
+"""Compact sets of rows: 100,000 rows of a job are one range, not 100,000 numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
 Ranges = list[list[int]]
-"""Half-open ranges ``[first, after the last]``, in order and apart."""
+"""Half-open ranges of two integers, the first row and the last plus 1; sorted and separated by gaps."""
 
 
 def ranges_of(rows: Iterable[int]) -> Ranges:
-    """Rows as ranges.
+    """Convert rows to ranges.
 
     Args:
-        rows: in any order.
+        rows: row indices in any order.
 
     Returns:
-        the fewest ranges.
+        the fewest possible ranges.
     """
     ranges: Ranges = []
     for row in sorted(rows):
@@ -27,13 +27,13 @@ def ranges_of(rows: Iterable[int]) -> Ranges:
 
 
 def rows_of(ranges: Ranges, without: Container[int] = ()) -> list[int]:
-    """Ranges as rows.
+    """Convert ranges to rows.
 
     Args:
-        ranges: as :func:`ranges_of` makes them.
-        without: rows to leave out.
+        ranges: ranges from :func:`ranges_of`.
+        without: rows to omit.
 
     Returns:
-        the others, in order.
+        the other rows, in order.
     """
     return [row for first, end in ranges for row in range(first, end) if row not in without]

@@ -1,4 +1,4 @@
-"""Tables. A change here needs a migration beside it; a test compares the two."""
+"""Table definitions. Changes need a migration; a test compares the two."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METADATA = MetaData(
 )
 _JSON = JSON(none_as_null=True)
 
-# A job's number is what other tables refer to: 64 characters of hash beside each of 100,000 rows would be most of them.
+# Other tables refer to a job by number: a 64-character hash would be most of the size of each of 100,000 rows.
 JOBS = Table(
     "jobs",
     METADATA,
@@ -29,25 +29,26 @@ JOBS = Table(
     Column("attempt", Integer, nullable=False),
     Column("losses", Integer, nullable=False),
     Column("done", Integer, nullable=False),
-    Column("given_up", Integer, nullable=False, server_default="0"),  # rows that have a status and no number
+    Column("given_up", Integer, nullable=False, server_default="0"),  # rows with a status and no number
     Column("stage", _JSON),
     Column("error", _JSON),
-    Column("request_id", String(64)),  # of the request that began its attempt
+    Column("request_id", String(64)),  # of the request that started the attempt
     Column("version", Integer, nullable=False),
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
     Column("started", Double),
     Column("finished", Double),
-    Column("told", Double),  # when the last event of progress was
-    Column("ended", Double),  # by the store's time, from which its age is counted
-    Column("turn", BigInteger),  # in the order of jobs that wait; null if it has ended
+    Column("told", Double),  # time of the last progress event
+    Column("ended", Double),  # store time of the end, from which the age is counted
+    Column("turn", BigInteger),  # position among waiting jobs; null after the end
     Index("ix_jobs_id", "id", unique=True),
     Index("ix_jobs_state", "state", "number"),
     Index("ix_jobs_turn", "turn"),
 )
 
 # A unit waits while fence and until are null. Units of a job are served by ascending place; the halves of a bisected
-# unit keep its place. Rows are ranges, those with results among them: a record need not write them anew.
+# unit keep its place. Rows are stored as ranges and include those with results, so recording a result need not rewrite
+# them.
 UNITS = Table(
     "units",
     METADATA,
@@ -61,10 +62,10 @@ UNITS = Table(
     Column("interruptions", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("fence", BigInteger),
-    Column("until", Double),  # of the monotonic clock
+    Column("until", Double),  # monotonic clock
     Index("ix_units_until", "until", "place", "id"),
     Index("ix_units_queue", "job", "until", "place", "id"),
-    sqlite_autoincrement=True,  # else the number of a unit that is gone would be given to another
+    sqlite_autoincrement=True,  # otherwise the number of a deleted unit could be reused
 )
 
 RESULTS = Table(
@@ -87,13 +88,13 @@ EVENTS = Table(
     sqlite_autoincrement=True,
 )
 
-# One row: the last number that was given to a place in the queue, a turn or a claim. Whoever writes locks it first
-# where a database lets several write at once.
+# One row: the last number issued for a queue position, a turn or a claim. In databases with several writers, a writer
+# locks this row first.
 TICKETS = Table(
     "tickets", METADATA, Column("id", Integer, primary_key=True), Column("last", BigInteger, nullable=False)
 )
 
-# One row: the store's time and the clock's, when it was written down, and the service that uses the database.
+# One row: store time and wall-clock time when last saved, and the service that uses the database.
 STORE = Table(
     "store",
     METADATA,

@@ -1,4 +1,4 @@
-"""The time by which old jobs are deleted: a wrong clock must not delete what is new."""
+"""Time by which old jobs are deleted: a wrong clock must not delete new jobs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sqlalchemy import func, insert, select, update
 from api.jobs.database import Database
 from api.jobs.schema import JOBS, STORE
 
-_LONGEST_PAUSE = 86_400.0  # seconds between two services that may count
+_LONGEST_PAUSE = 86_400.0  # seconds; the longest gap between two services that counts
 _log = structlog.get_logger(__name__)
 
 
 class StoreTime:
-    """Seconds for which a store has been in use, as if since 1970.
+    """Store time: seconds of use of a store, offset to start near the Unix time.
 
-    While a service runs, its monotonic clock counts. The time between two services is known from the wall clock alone:
-    it counts up to a day; if it is longer, or negative, the clock may be wrong, and it does not count.
+    While a service runs, its monotonic clock counts. The gap between two services is known from the wall clock alone:
+    it counts if it is between 0 and a day; otherwise the clock may be wrong, and the gap does not count.
 
     Args:
-        database: that keeps it.
-        wall: the time in seconds since 1970, perhaps a wrong one.
-        steady: seconds of a clock that is never set.
+        database: database that stores it.
+        wall: wall clock, seconds since 1970; may be wrong.
+        steady: monotonic clock, seconds.
     """
 
     def __init__(self, database: Database, wall: Callable[[], float], steady: Callable[[], float]) -> None:
@@ -45,10 +45,10 @@ class StoreTime:
         self.save()
 
     def __call__(self) -> float:
-        """The time now."""
+        """Return the current store time."""
         return self._base + self._steady() - self._began
 
     def save(self) -> None:
-        """Write it down, for the next service."""
+        """Save the time for the next service."""
         with self._database.write() as connection:
             connection.execute(update(STORE).values(time=self(), wall=self._wall()))

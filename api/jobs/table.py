@@ -1,9 +1,9 @@
-"""The table of jobs: what was accepted, who computes what, what is done. The one truth of the service.
+"""Job table: accepted requests, claims of workers, results. The service's single source of truth.
 
-A job's rows are divided among units; a worker claims a unit for a while (a lease) and records rows as they finish. Work
-may be done more than once: a worker that is silent for too long loses its lease, and another starts on the rows that
-are left. Effects happen once: each claim has a number, its fence, and what comes under an older one is refused in the
-same transaction that would have stored it.
+The rows of a job are divided into units. A worker claims a unit for a limited time (a lease) and records rows as they
+finish. Work may be done more than once: a worker that does not renew its lease loses it, and another continues with the
+remaining rows. Effects happen once: each claim has a number, its fence, and a write with an older fence is refused in
+the same transaction that would have stored it.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from api.work.base import Plan
 from nngp_prior.errors import InvalidInput
 
 _log = structlog.get_logger(__name__)
-_QUIET = 1.0  # seconds between two events of progress
-_FORGOTTEN = 100  # jobs that are deleted at once
+_QUIET = 1.0  # seconds between two progress events
+_FORGOTTEN = 100  # jobs deleted per transaction
 _DAY = 86_400.0
 
 
 class JobTable(Queries):
-    """Durable; any number of threads and processes may use it at once. Each method is one transaction.
+    """Durable job table, safe for concurrent use by threads and processes. Each method is one transaction.
 
     Args:
-        url: of the database, as SQLAlchemy has it; the tables are made or brought up to date.
-        lease_seconds: how long a claim holds unless it is prolonged.
-        clock: seconds since 1970, for the times that clients see; no decision depends on it.
-        steady: seconds of a clock that is never set.
+        url: SQLAlchemy URL of the database; tables are created or migrated.
+        lease_seconds: duration of a lease unless renewed.
+        clock: seconds since 1970, for the times shown to clients; no decision depends on it.
+        steady: monotonic clock, seconds.
 
     Attributes:
-        taken: True once another service has begun to use the database.
+        taken: True once another service has started to use the database.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class JobTable(Queries):
             for callback in tuple(self._listeners):
                 try:
                     callback(job_id)
-                except Exception:  # what is committed is done, whatever becomes of those who wanted to know
+                except Exception:  # the change is committed, whatever happens to its listeners
                     _log.exception("A listener failed.", job=job_id)
 
     def submit(
@@ -85,22 +85,21 @@ class JobTable(Queries):
         *,
         anew: bool = False,
     ) -> tuple[Job, bool]:
-        """Accept a job, or find the one that there is.
+        """Accept a job, or find the existing one.
 
-        One that is not final starts a new attempt, and keeps the rows that it has; those that were given up are tried
-        again.
+        A job that is not final starts a new attempt and keeps its results; rows that were given up are tried again.
 
         Args:
             job_id: hash of the request.
-            kind: of work.
-            request: as JSON has it.
-            plan: its rows, in chunks.
-            request_id: of whoever asks, for finding in logs what came of it.
-            summary: of the request, for lists.
-            anew: begin a new attempt in any case, and without the rows that it has.
+            kind: kind of work.
+            request: request as JSON.
+            plan: plan of its rows, in chunks.
+            request_id: id of the HTTP request, for tracing it in logs.
+            summary: summary of the request, for lists.
+            anew: True to start a new attempt in any case, without existing results.
 
         Returns:
-            the job, and whether this call made it, or a new attempt of it.
+            the job, and True if this call created it or a new attempt of it.
         """
         with self._change() as change:
             known = find(change.connection, job_id)
@@ -143,29 +142,29 @@ class JobTable(Queries):
             for i, (c, rows) in enumerate(left, 1)
             if rows
         ]
-        if units:  # SQLAlchemy takes an empty list for one row of defaults
+        if units:  # SQLAlchemy would insert one row of defaults for an empty list
             change.connection.execute(insert(UNITS), units)
         return len(units)
 
     def claim(
         self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None, but: str | None = None
     ) -> Lease | None:
-        """Take the next unit if it fits. Jobs take turns: the next unit is of the job that was served longest ago.
+        """Claim the next unit if it fits. Jobs take turns: the next unit belongs to the job served least recently.
 
-        Nothing overtakes it: a unit that needs all cores gets them.
+        No unit overtakes it, so that a unit that needs all cores is never starved.
 
         Args:
-            owner: who will compute it.
-            cores: that are free.
-            free_bytes: of memory.
-            all_cores: that there are, free or not; those that are free when absent.
-            but: id of a job that is passed over.
+            owner: worker that will compute it.
+            cores: number of free cores.
+            free_bytes: bytes of free memory.
+            all_cores: number of all cores, free or not; default: ``cores``.
+            but: id of a job to skip.
 
         Returns:
-            the lease; None if nothing waits or the next unit does not fit.
+            the lease; None if no unit waits or the next one does not fit.
 
         Raises:
-            InvalidInput: if another service has begun to use the database.
+            InvalidInput: if another service has started to use the database.
         """
         total = cores if all_cores is None else all_cores
         with self._change() as change:
@@ -188,13 +187,13 @@ class JobTable(Queries):
             return Lease(unit.id, unit.job_id, unit.kind, unit.request, rows, needed, unit.bytes, fence, until)
 
     def heartbeat(self, leases: Sequence[Lease]) -> set[int]:
-        """Prolong leases.
+        """Renew leases.
 
         Args:
-            leases: of units that are being computed.
+            leases: leases of running units.
 
         Returns:
-            numbers of those units that are still theirs: the others were dismissed or taken over.
+            numbers of the units whose leases still hold; the others were dismissed or claimed by another worker.
         """
         if not leases:
             return set()
@@ -205,19 +204,19 @@ class JobTable(Queries):
             return ours
 
     def record(self, lease: Lease, rows: Sequence[tuple[int, dict[str, Any]]]) -> bool:
-        """Store results; with the last row the job is successful.
+        """Store results; with its last row the job is successful.
 
-        A row is stored once: one that is there already stays as it is.
+        A row is stored once: an existing result is not changed.
 
         Args:
-            lease: of their unit.
-            rows: places and results.
+            lease: lease on their unit.
+            rows: row indices and results.
 
         Returns:
-            False, and nothing is stored, if the lease ended.
+            False, with nothing stored, if the lease has ended.
 
         Raises:
-            InvalidInput: a row is none of the unit's.
+            InvalidInput: if a row does not belong to the unit.
         """
         with self._change() as change:
             unit = change.held(lease)
@@ -231,13 +230,13 @@ class JobTable(Queries):
             return True
 
     def progress(self, lease: Lease, stage: str, done: int, total: int) -> None:
-        """Say how far a job is. The job has the last that was said; events of it are a second or more apart.
+        """Record progress. The job shows the latest progress; its events are at least 1 s apart.
 
         Args:
-            lease: of one of its units.
-            stage: what is being done.
-            done: steps.
-            total: steps there are.
+            lease: lease on one of its units.
+            stage: name of the stage.
+            done: finished steps.
+            total: all steps.
         """
         with self._change() as change:
             unit = change.held(lease)
@@ -250,21 +249,21 @@ class JobTable(Queries):
             change.update(unit.job, unit.job_id, **values)
 
     def finish(self, lease: Lease) -> None:
-        """A unit is done. If rows of it have no result all the same, that is a loss: else it would be tried for ever.
+        """Finish a unit. Missing results count as a loss; otherwise the unit would be retried forever.
 
         Args:
-            lease: of the unit.
+            lease: lease on the unit.
         """
         self.lose(lease, "the worker ended without results for these rows")
 
     def lose(self, lease: Lease, reason: str, status: str = "worker-crashed") -> None:
-        """The worker died.
+        """Record the death of a worker.
 
-        The rows that are left are tried again in halves, until the row that is the cause is alone. It gets a status: of
-        crashes at the third one while it is alone, of other causes, which chance has no part in, at once.
+        The remaining rows are retried in halves, until the row that is the cause is alone. It then gets a status: for
+        crashes at the third one while it is alone; for other causes, which are not random, at once.
 
         Args:
-            lease: of its unit.
+            lease: lease on its unit.
             reason: how it died.
             status: ``worker-crashed`` or ``memory-limit``.
         """
@@ -274,11 +273,11 @@ class JobTable(Queries):
                 change.lose(unit, reason, status)
 
     def put_back(self, lease: Lease, reason: str) -> None:
-        """A unit cannot be computed now, and it is not its fault: it waits again.
+        """Requeue a unit that cannot be computed now for reasons unrelated to it.
 
         Args:
-            lease: of the unit.
-            reason: why not.
+            lease: lease on the unit.
+            reason: the obstacle.
         """
         with self._change() as change:
             unit = change.held(lease)
@@ -287,10 +286,10 @@ class JobTable(Queries):
                 _log.info("A unit waits again.", job=lease.job, unit=lease.unit, reason=reason)
 
     def fail(self, lease: Lease, error: dict[str, Any]) -> None:
-        """The whole job failed. Its other units go, the rows that it has stay.
+        """Fail a whole job. Its other units are removed; its results stay.
 
         Args:
-            lease: of one of its units.
+            lease: lease on one of its units.
             error: problem details.
         """
         with self._change() as change:
@@ -300,10 +299,10 @@ class JobTable(Queries):
                 change.end(unit.job, unit.job_id, State.FAILED, {"error": told}, error=told)
 
     def dismiss(self, job_id: str) -> Job | None:
-        """Give a job up. Its units go, those that run too: their leases end. The rows that it has stay.
+        """Dismiss a job. Its units are removed and their leases end; its results stay.
 
         Args:
-            job_id: its id; nothing happens to one that is over.
+            job_id: id of the job; no effect if it has ended.
 
         Returns:
             the job; None if there is none.
@@ -316,13 +315,13 @@ class JobTable(Queries):
             return find(change.connection, job_id)
 
     def expire(self) -> int:
-        """Have units wait again whose leases ran out.
+        """Requeue units with expired leases.
 
-        Leases are prolonged while units are computed, and deaths of workers are noticed: the service lost sight of
-        these units.
+        Leases are renewed while units run, and deaths of workers are noticed; an expired lease means that the
+        service lost track of the unit.
 
         Returns:
-            how many.
+            number of units.
         """
         with self._change() as change:
             count = 0
@@ -332,13 +331,13 @@ class JobTable(Queries):
             return count
 
     def reclaim(self, owner: str | None = None) -> int:
-        """Have all units wait again that a service which is gone has computed.
+        """Requeue all units claimed by a service that has ended.
 
         Args:
-            owner: names the service that uses the database from now on; one that used it before is refused claims.
+            owner: name of the service that uses the database from now on; earlier ones are refused claims.
 
         Returns:
-            how many.
+            number of units.
         """
         self._owner = owner
         with self._change() as change:
@@ -349,10 +348,10 @@ class JobTable(Queries):
             return len(units)
 
     def refuse(self, job_id: str, error: dict[str, Any]) -> None:
-        """End a job that cannot be carried out any more.
+        """End a job that can no longer be carried out.
 
         Args:
-            job_id: of an open job.
+            job_id: id of an open job.
             error: problem details.
         """
         with self._change() as change:
@@ -360,13 +359,13 @@ class JobTable(Queries):
             change.end(number, job_id, State.FAILED, {"error": error}, error=error)
 
     def forget(self, days: float) -> int:
-        """Delete jobs that ended long ago, with their results and events; some of them at a time.
+        """Delete jobs that ended long ago, with their results and events; a limited number per call.
 
         Args:
-            days: since their end, by the store's time.
+            days: store time since their end, days.
 
         Returns:
-            how many; 0 where none are left.
+            number of deleted jobs; 0 if none are left.
         """
         self._age.save()
         with self._change() as change:
@@ -380,7 +379,7 @@ class JobTable(Queries):
     def request(self, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             return super().request(job_id)
-        except DamagedStore:  # so that submitting it again writes the request again
+        except DamagedStore:  # lets a new submission write the request again
             with self._change() as change:
                 change.reopen(job_id)
             raise
@@ -400,13 +399,13 @@ class JobTable(Queries):
             raise InvalidInput("NNGP_DATABASE_URL", "another service has begun to use the database", remedy)
 
     def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Be told of changes that this process makes.
+        """Register a listener for changes made by this process.
 
         Args:
-            callback: called with a job's id after each change that is committed, from any thread.
+            callback: called with the job's id after each committed change, from any thread.
 
         Returns:
-            a function that ends it.
+            a function that removes the listener.
         """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)

@@ -1,4 +1,4 @@
-"""What can be done to jobs and their units inside one transaction."""
+"""Changes to jobs and their units within one transaction."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from api.seals import DAMAGED
 from nngp_prior.schemas.results.base import GIVEN_UP, refused_row
 
 LOSSES = 3
-"""Workers that a row may take with it while it is alone in its unit."""
+"""Number of crashes after which a row alone in its unit is given up."""
 INTERRUPTIONS = 100
-"""Times that the service may end while it computes a unit: what takes the whole service with it is found in the end."""
+"""Number of service deaths during a unit after which it is bisected: finds a row that kills the whole service."""
 
 _HELD = select(
     UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told, JOBS.c.request_id
@@ -25,16 +25,16 @@ _HELD = select(
 
 
 class Transaction:
-    """A transaction that writes.
+    """Write transaction.
 
     Args:
-        connection: in a transaction.
-        now: the time, the same for all that it writes.
+        connection: connection in a transaction.
+        now: time of all its writes.
         steady: seconds of the monotonic clock, by which leases end.
-        age: the store's time.
+        age: store time.
 
     Attributes:
-        jobs: ids of those that it changed.
+        jobs: ids of the changed jobs.
     """
 
     def __init__(self, connection: Connection, now: float, steady: float, age: float) -> None:
@@ -42,39 +42,39 @@ class Transaction:
         self.jobs: set[str] = set()
 
     def held(self, lease: Lease) -> Row[Any] | None:
-        """The unit of a lease, with what is needed of its job.
+        """Return the unit of a lease, with some columns of its job.
 
         Args:
-            lease: that was given once.
+            lease: a lease issued earlier.
 
         Returns:
-            None if it ended: that is the fence.
+            the unit; None if the lease has ended, as its fence shows.
         """
         theirs = (UNITS.c.id == lease.unit) & (UNITS.c.fence == lease.fence)
         return self.connection.execute(_HELD.where(theirs)).one_or_none()
 
     def all_held(self) -> Sequence[Row[Any]]:
-        """The units of all leases.
+        """Return the units of all leases.
 
         Returns:
-            each as :meth:`held`.
+            units, each as from :meth:`held`.
         """
         return self.connection.execute(_HELD.where(UNITS.c.fence.is_not(None)).order_by(UNITS.c.id)).all()
 
     def overdue(self) -> Row[Any] | None:
-        """The unit whose lease ran out first.
+        """Return the unit whose lease expired first.
 
         Returns:
-            as :meth:`held`; None if all leases hold.
+            the unit, as from :meth:`held`; None if all leases hold.
         """
         oldest = _HELD.where(UNITS.c.until < self.steady).order_by(UNITS.c.until, UNITS.c.place, UNITS.c.id)
         return self.connection.execute(oldest.limit(1)).one_or_none()
 
     def tickets(self, count: int = 1) -> int:
-        """Numbers that were never given before.
+        """Issue numbers never issued before.
 
         Args:
-            count: how many.
+            count: how many numbers.
 
         Returns:
             the last of them.
@@ -84,34 +84,34 @@ class Transaction:
         ).scalar_one()
 
     def update(self, number: int, job_id: str, **values: Any) -> None:
-        """Change a job.
+        """Update a job.
 
         Args:
-            number: of the job.
-            job_id: of the same.
-            values: of its columns.
+            number: number of the job.
+            job_id: id of the same job.
+            values: new values of its columns.
         """
         values |= {"version": JOBS.c.version + 1, "updated": self.now}
         self.connection.execute(update(JOBS).where(JOBS.c.number == number).values(values))
         self.jobs.add(job_id)
 
     def next_turn(self, number: int) -> None:
-        """Put a job behind all others that wait: it was served.
+        """Move a job that was served behind all other waiting jobs.
 
         Args:
-            number: of the job; one that has ended stays as it is.
+            number: number of the job; no effect if it has ended.
         """
         waits = (JOBS.c.number == number) & JOBS.c.turn.is_not(None)
         self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
 
     def next_unit(self, but: str | None = None) -> Row[Any] | None:
-        """The first waiting unit of the job whose turn it is.
+        """Return the first waiting unit of the job whose turn it is.
 
         Args:
-            but: id of a job that is passed over.
+            but: id of a job to skip.
 
         Returns:
-            with what a lease needs of its job; None if nothing waits.
+            the unit, with the columns of its job that a lease needs; None if none waits.
         """
         waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, UNITS.c.until.is_(None)).exists()
         jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn)
@@ -128,22 +128,22 @@ class Transaction:
         """Add an event.
 
         Args:
-            number: of the job.
-            type_: of the event.
-            data: what there is to say.
+            number: number of the job.
+            type_: type of the event.
+            data: details.
         """
         row = {"job": number, "type": type_, "data": data, "created": self.now}
         self.connection.execute(insert(EVENTS), row)
 
     def end(self, number: int, job_id: str, state: State, data: dict[str, Any], **values: Any) -> None:
-        """Bring a job to its end; it has no units any more, and how it came there is of no interest.
+        """End a job: remove its units, and drop its progress.
 
         Args:
-            number: of the job.
-            job_id: of the same.
-            state: its last.
-            data: of the event.
-            values: of other columns.
+            number: number of the job.
+            job_id: id of the same job.
+            state: final state.
+            data: details of the event.
+            values: new values of other columns.
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.job == number))
         self.connection.execute(delete(EVENTS).where(EVENTS.c.job == number, EVENTS.c.type == "progress"))
@@ -151,36 +151,36 @@ class Transaction:
         self.tell(number, state, data)
 
     def left(self, unit: Row[Any]) -> list[int]:
-        """Rows of a unit that have no result yet.
+        """Return the rows of a unit without results.
 
         Args:
-            unit: of the table.
+            unit: row of the table of units.
 
         Returns:
-            them in order.
+            row indices in order.
         """
         return rows_of(unit.rows, self.stored(unit.job, unit.rows[0][0], unit.rows[-1][1]))
 
     def stored(self, number: int, first: int, end: int) -> set[int]:
-        """Rows that have results.
+        """Return the rows with results in a range.
 
         Args:
-            number: of the job.
-            first: the first row to look at.
-            end: the one after the last.
+            number: number of the job.
+            first: first row of the range.
+            end: last row of the range, plus 1.
 
         Returns:
-            them.
+            row indices.
         """
         inside = (RESULTS.c.job == number) & (RESULTS.c.row >= first) & (RESULTS.c.row < end)
         return set(self.connection.scalars(select(RESULTS.c.row).where(inside)))
 
     def store(self, unit: Row[Any], rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
-        """Keep results; those that are there already stay as they are. The last one makes the job successful.
+        """Store results; existing ones are not changed. The last one makes the job successful.
 
         Args:
-            unit: as :meth:`held` gives it.
-            rows: places and results.
+            unit: unit from :meth:`held`.
+            rows: row indices and results.
         """
         places = [row for row, _ in rows]
         known = self.stored(unit.job, min(places), max(places) + 1)
@@ -197,10 +197,10 @@ class Transaction:
             self.update(unit.job, unit.job_id, done=done)
 
     def release(self, unit: Row[Any]) -> None:
-        """Let a unit wait again, or go if nothing of it is left.
+        """Requeue a unit, or remove it if no row is left.
 
         Args:
-            unit: of the table.
+            unit: row of the table of units.
         """
         left = self.left(unit)
         if left:
@@ -209,20 +209,20 @@ class Transaction:
             self.remove(unit)
 
     def remove(self, unit: Row[Any]) -> None:
-        """Take a unit away.
+        """Remove a unit.
 
         Args:
-            unit: of the table.
+            unit: row of the table of units.
         """
         self.connection.execute(delete(UNITS).where(UNITS.c.id == unit.id))
 
     def lose(self, unit: Row[Any], reason: str, status: str) -> None:
-        """A worker died at a unit: try again in halves, until the row that kills is alone.
+        """Handle the death of a worker: retry in halves, until the row that is the cause is alone.
 
         Args:
-            unit: as :meth:`held` gives it.
-            reason: how it died.
-            status: of the row that turns out to be the cause.
+            unit: unit from :meth:`held`.
+            reason: how the worker died.
+            status: status for the row that turns out to be the cause.
         """
         self.next_turn(unit.job)
         left, losses = self.left(unit), unit.losses + 1
@@ -232,7 +232,7 @@ class Transaction:
         self.update(unit.job, unit.job_id, losses=JOBS.c.losses + 1, stage=None)
         self.tell(unit.job, "lost", {"reason": reason, "rows": ranges_of(left), "losses": losses})
         crashed = status == "worker-crashed"
-        # Deaths that others share say little of a row: whoever kills workers at random would hit some thrice.
+        # Crashes of units with several rows do not count: workers killed at random would hit some rows three times.
         alone = len(rows_of(unit.rows)) == 1
         if len(left) == 1 and (not crashed or (alone and losses >= LOSSES)):
             message = f"Its worker died {losses} times, at last: {reason}. Try it alone, with fewer inputs."
@@ -241,10 +241,10 @@ class Transaction:
             self._halve(unit, left, losses=losses if alone else 0)
 
     def interrupt(self, unit: Row[Any]) -> None:
-        """The service ended, or lost sight of a unit, which is not the fault of the unit's rows: it waits again.
+        """Requeue a unit after the service ended or lost track of it, which is not caused by its rows.
 
         Args:
-            unit: as :meth:`held` gives it.
+            unit: unit from :meth:`held`.
         """
         if unit.rows is DAMAGED:
             self.fail_damaged(unit)
@@ -263,26 +263,26 @@ class Transaction:
             self._halve(unit, left, interruptions=interruptions)
 
     def give_up(self, unit: Row[Any], row: int, status: str, message: str) -> None:
-        """Give the last row of a unit a result that says why it has no other.
+        """Give the last row of a unit a result that says why it has no numbers.
 
         Args:
-            unit: as :meth:`held` gives it.
-            row: its place.
-            status: of the result.
-            message: of the result.
+            unit: unit from :meth:`held`.
+            row: row index.
+            status: status of the result.
+            message: message of the result.
         """
         self.remove(unit)
         self.update(unit.job, unit.job_id, given_up=JOBS.c.given_up + 1)
         self.store(unit, [(row, refused_row(row, status, message))])
 
     def forget_given_up(self, number: int) -> int:
-        """Delete the results of rows that were given up, and damaged ones.
+        """Delete the results of given-up rows, and damaged ones.
 
         Args:
-            number: of the job.
+            number: number of the job.
 
         Returns:
-            how many.
+            number of deleted results.
         """
         results = self.connection.execute(select(RESULTS.c.row, RESULTS.c.data).where(RESULTS.c.job == number))
         rows = [row for row, data in results if data is DAMAGED or data.get("status") in GIVEN_UP]
@@ -294,16 +294,16 @@ class Transaction:
         """Delete the units and the results of a job.
 
         Args:
-            number: of the job.
+            number: number of the job.
         """
         for table in (UNITS, RESULTS):
             self.connection.execute(delete(table).where(table.c.job == number))
 
     def number_of(self, job_id: str) -> int:
-        """Number of a job that there is.
+        """Return the number of an existing job.
 
         Args:
-            job_id: of the job.
+            job_id: id of the job.
 
         Returns:
             its primary key.
@@ -311,11 +311,11 @@ class Transaction:
         return self.connection.scalars(select(JOBS.c.number).where(JOBS.c.id == job_id)).one()
 
     def forget_damaged(self, job_id: str, row: int) -> dict[str, Any]:
-        """Replace a damaged result by one without numbers; submitting the job again computes it.
+        """Replace a damaged result by one without numbers; a new submission recomputes it.
 
         Args:
-            job_id: of the job.
-            row: place of the result.
+            job_id: id of the job.
+            row: row index.
 
         Returns:
             the new result.
@@ -327,20 +327,20 @@ class Transaction:
         return result
 
     def reopen(self, job_id: str) -> int:
-        """Make a job one that is not final: submitting it again begins a new attempt.
+        """Make a job not final, so that a new submission starts a new attempt.
 
         Args:
-            job_id: of the job.
+            job_id: id of the job.
 
         Returns:
-            its number.
+            number of the job.
         """
         number = self.number_of(job_id)
         self.update(number, job_id, given_up=JOBS.c.given_up + 1)
         return number
 
     def fail_damaged(self, unit: Row[Any]) -> None:
-        """End a job whose stored request cannot be read any more.
+        """Fail a job whose stored request is damaged.
 
         Args:
             unit: one of its units.

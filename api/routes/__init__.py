@@ -1,4 +1,4 @@
-"""The routes; one module a resource."""
+"""Routes, one module per resource."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v1/blobs/{sha256}``: arrays are uploaded once, and named by their hash from then on."""
+"""``/v1/blobs/{sha256}``: uploaded arrays, named by their hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.problems import Problem
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"], route_class=StrictRoute)
 MEDIA_TYPE = "application/x-npy"
-_PART = 2**20  # bytes that are checked and written at a time
+_PART = 2**20  # bytes checked and written at a time
 _BODY = {
     "required": True,
     "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary", "contentMediaType": MEDIA_TYPE}}},
@@ -29,18 +29,18 @@ _BODY = {
     openapi_extra={"requestBody": _BODY},
 )
 async def put(sha256: Digest, request: Request, service: Shared) -> JSONResponse:
-    """Upload a ``.npy`` file: finite real numbers in little-endian order. 200 where it was there already.
+    """Upload a ``.npy`` file of finite real numbers in little-endian order. 200 if it was already stored.
 
     Args:
-        sha256: of the whole file.
-        request: with the file as its body.
-        service: that keeps it.
+        sha256: SHA-256 of the whole file.
+        request: request with the file as its body.
+        service: the service.
 
     Returns:
-        size, type and shape.
+        size, dtype and shape.
 
     Raises:
-        Problem: the file is refused.
+        Problem: if the file is refused.
     """
     length = content_length(request.headers)
     if length is None:
@@ -56,17 +56,17 @@ async def put(sha256: Digest, request: Request, service: Shared) -> JSONResponse
 
 @router.head("/{sha256}", responses={200: {"description": "It is there: its size and type are in the headers."}})
 def head(sha256: Digest, service: Shared) -> Response:
-    """Whether an array is there; its length is the Content-Length.
+    """Check that an array exists; its size is the Content-Length.
 
     Args:
-        sha256: of its file.
-        service: that keeps it.
+        sha256: hash of its file.
+        service: the service.
 
     Returns:
-        no body.
+        a response without a body.
 
     Raises:
-        Problem: it is not there.
+        Problem: if there is no such array.
     """
     known = service.blobs.describe(sha256)
     if known is None:
@@ -78,14 +78,14 @@ def head(sha256: Digest, service: Shared) -> Response:
 
 @router.delete("/{sha256}", status_code=204)
 def delete(sha256: Digest, service: Shared) -> None:
-    """Delete an array that no open job and nothing named in the catalogue uses.
+    """Delete an array, unless an open job or a catalogue entry uses it.
 
     Args:
-        sha256: of its file.
-        service: that keeps it.
+        sha256: hash of its file.
+        service: the service.
 
     Raises:
-        Problem: if there is none, or it is in use.
+        Problem: if there is no such array, or it is in use.
     """
     for kind, used_by in (
         ("job", service.table.job_with),

@@ -1,4 +1,4 @@
-"""``/v1/catalogue``: what there is to choose from, read off the specifications."""
+"""``/v1/catalogue``: available options, generated from the specifications."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNIONS = {
 
 @router.get("")
 def get() -> dict[str, Any]:
-    """What architectures, data, labellings, estimators, measures and kinds of work there are: schemas and defaults."""
+    """List architectures, data sets, labellings, estimators, measures and kinds of work, with schemas and defaults."""
     return _catalogue()
 
 
@@ -41,13 +41,13 @@ def _catalogue() -> dict[str, Any]:
 
 
 def members(union: Any) -> list[type[BaseModel]]:
-    """The models of a union, and of the unions in it.
+    """Return the models of a union, including nested unions.
 
     Args:
-        union: of models, annotated or not.
+        union: union of models, annotated or not.
 
     Returns:
-        the models in their order.
+        the models, in order.
     """
     if isinstance(union, type) and issubclass(union, BaseModel):
         return [union]

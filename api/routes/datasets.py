@@ -1,4 +1,4 @@
-"""``/v1/datasets``: data sets that were named, and what they turned out to be."""
+"""``/v1/datasets``: named data sets and their properties."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=Strict
 
 @router.post("", status_code=201, responses={200: {"description": "It was there already."}})
 async def post(dataset: Annotated[RequestDataset, Body()], service: Shared) -> JSONResponse:
-    """Name a data set: it is loaded once, to see that it can be, and is found by its id from then on.
+    """Name a data set. It is loaded once to check it; afterwards it is available by its id.
 
     Args:
-        dataset: its specification.
-        service: that keeps it.
+        dataset: specification of the data set.
+        service: the service.
 
     Returns:
         its id, the number and shape of its inputs, and their classes.
@@ -34,30 +34,30 @@ async def post(dataset: Annotated[RequestDataset, Body()], service: Shared) -> J
 
 @router.get("")
 def list_(service: Shared) -> dict[str, list[dict[str, Any]]]:
-    """All that were named, the newest first, without their specifications.
+    """List named data sets, newest first, without their specifications.
 
     Args:
-        service: that keeps them.
+        service: the service.
 
     Returns:
-        them.
+        the data sets.
     """
     return {"datasets": service.datasets.list()}
 
 
 @router.get("/{id}")
 def get(id: Digest, service: Shared) -> dict[str, Any]:
-    """One of them.
+    """Get a data set by id.
 
     Args:
-        id: of it.
-        service: that keeps it.
+        id: id of the data set.
+        service: the service.
 
     Returns:
-        it, and its specification.
+        the data set and its specification.
 
     Raises:
-        Problem: there is none.
+        Problem: if there is no such data set.
     """
     document = service.datasets.get(id)
     if document is None:
@@ -67,14 +67,14 @@ def get(id: Digest, service: Shared) -> dict[str, Any]:
 
 @router.delete("/{id}", status_code=204)
 def delete(id: Digest, service: Shared) -> None:
-    """Delete the name of a data set that no open job uses.
+    """Delete the name of a data set, unless an open job uses it.
 
     Args:
-        id: of it.
-        service: that keeps it.
+        id: id of the data set.
+        service: the service.
 
     Raises:
-        Problem: if there is none, or it is in use.
+        Problem: if there is no such data set, or it is in use.
     """
     used_by = service.table.job_with(encode(get(id, service)["specification"]))
     if used_by is not None:

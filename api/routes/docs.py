@@ -1,4 +1,4 @@
-"""``/docs``: a page of our own that shows ``/openapi.json``; it loads nothing from elsewhere."""
+"""``/docs``: a page that shows ``/openapi.json`` and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _POLICY = (
 
 @router.get("")
 def page() -> FileResponse:
-    """The page."""
+    """Return the page."""
     return FileResponse(_WEB / "docs.html", headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/docs.js")
 def script() -> FileResponse:
-    """Its script."""
+    """Return the page's script."""
     return FileResponse(_WEB / "docs.js", media_type="text/javascript")
 
 
 @router.get("/docs.css")
 def style() -> FileResponse:
-    """Its style."""
+    """Return the page's style sheet."""
     return FileResponse(_WEB / "docs.css")

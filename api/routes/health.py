@@ -1,4 +1,4 @@
-"""``/healthz``: the process answers. ``/readyz``: it can do what it is for. Neither asks for the token."""
+"""Health checks without a token. ``/healthz``: the process responds. ``/readyz``: the service can do its work."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """Check that the process responds."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 def readyz(service: Shared) -> dict[str, str]:
-    """Store, disk and executor are there; 503 says which is not.
+    """Check store, disk and executor; 503 names what is unavailable.
 
     Args:
-        service: what is asked.
+        service: the service.
 
     Returns:
-        that they are.
+        the status ``ok``.
 
     Raises:
-        Problem: one of them is not.
+        Problem: if one of them is unavailable.
     """
     missing = [{"location": name, "message": message} for name, message in _missing(service)]
     if missing:

@@ -1,4 +1,4 @@
-"""Jobs: their states, results and events."""
+"""Jobs: states, results and events."""
 
 import asyncio
 import io
@@ -23,8 +23,8 @@ from api.service import Service
 from api.work import WORK
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
-_CALM = 0.2  # seconds between two looks at a job that changes often
-_ALIVE = 15.0  # seconds after which a subscriber hears that there is nothing new
+_CALM = 0.2  # seconds between two reads of a job that changes often
+_ALIVE = 15.0  # seconds between keep-alive messages to a subscriber
 _JSON, _NDJSON, _NPY = "application/json", "application/x-ndjson", "application/x-npy"
 _VARY = {"Vary": "Accept"}
 
@@ -36,7 +36,7 @@ class EventStream(StreamingResponse):
 
 
 class JobList(BaseModel):
-    """A page of jobs, the newest first."""
+    """Page of jobs, newest first."""
 
     jobs: list[JobDocument]
     links: list[Link]
@@ -59,7 +59,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, json_schema_extra={"pattern": CURSOR})] = None,
 ) -> JobList:
-    """Jobs, the newest first; ``links`` has the next page where there is one."""
+    """List jobs, newest first; ``links`` has the next page if there is one."""
     jobs, following = service.table.list(state, limit, cursor)
     chosen = "" if state is None else f"&state={state}"
     links = [] if following is None else [Link(rel="next", href=f"/v1/jobs?limit={limit}{chosen}&cursor={following}")]
@@ -74,7 +74,7 @@ async def show(
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header(description="wait=N: answer at its next change, or after N ≤ 30 s")] = None,
 ) -> JobDocument:
-    """A job's state and progress."""
+    """Get a job's state and progress."""
     known = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
     wait = wait_of(prefer)
     if wait is not None:
@@ -100,7 +100,7 @@ def results(
     request: Request,
     partial: Annotated[bool, Query(description="the rows that there are, whatever the state")] = False,
 ) -> Response:
-    """Results, as JSON, as JSON lines (``application/x-ndjson``) or as an array (``application/x-npy``)."""
+    """Get results as JSON, JSON lines (``application/x-ndjson``) or an array (``application/x-npy``)."""
     if not partial:
         _require_results(job)
     columns = WORK[job.kind].columns
@@ -127,14 +127,14 @@ def events(
     service: Shared,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**63)] = None,
 ) -> EventStream:
-    """What happened to a job and what happens, until it ends; ``Last-Event-ID`` goes on behind that event."""
+    """Stream the past and future events of a job until it ends; with ``Last-Event-ID``, those after that event."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventStream(_events(service, job.id, last_event_id or 0), headers=headers)
 
 
 @router.delete("/{job_id}", status_code=202)
 def dismiss(job: JobOf, service: Shared) -> JobDocument:
-    """Stop a job; rows that are finished are kept for a new attempt. One that has ended stays as it is."""
+    """Stop a job; finished rows are kept for a new attempt. No effect if the job has ended."""
     return job_document(service.table.dismiss(job.id) or job)
 
 
@@ -168,7 +168,7 @@ def _require_results(job: Job) -> None:
         error = job.error or {}
         if error.get("status", 500) < 500:
             raise Problem(error["status"], error["code"], error["detail"], error["errors"])
-        # A defect, once: that there are no results is no failure of this request, and asking again does not help.
+        # An internal error of the job, not of this request, which need not be retried.
         said = f"The job failed: {error.get('detail', 'nothing more is known')}"
         raise Problem(409, "job-failed", f"{said} Its error has the request_id. Post it again for a new attempt.")
     if job.state == State.DISMISSED:
@@ -188,7 +188,7 @@ def _lines(service: Service, job: Job) -> Iterator[str]:
 
 
 def _array(service: Service, job: Job, columns: tuple[str, ...]) -> bytes:
-    """One row a result; NaN where there is no number."""
+    """Return one row per result; NaN for missing numbers."""
     values = np.full((job.rows, len(columns)), np.nan)
     for row, document in service.table.results(job.id):
         values[row] = [_number(document.get(name)) for name in columns]

@@ -1,4 +1,4 @@
-"""``/v1/kernels``: what the cache of kernels holds."""
+"""``/v1/kernels``: contents of the kernel cache."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nngp_prior.kernels.cache import Entry
 from nngp_prior.schemas.results.base import finite
 
 router = APIRouter(prefix="/v1/kernels", tags=["kernels"], route_class=StrictRoute)
-_LARGEST = 5_000  # inputs of a kernel whose spectrum is computed while a client waits
+_LARGEST = 5_000  # largest n for which the spectrum is computed within a request
 
 
 @router.get("")
 def list_(service: Shared) -> dict[str, Any]:
-    """What is there, the most recently used first.
+    """List cached kernels, most recently used first.
 
     Args:
-        service: that keeps it.
+        service: the service.
 
     Returns:
-        the kernels, finished and unfinished, and how many bytes they may take.
+        finished and unfinished kernels, and the size limit of the cache in bytes.
     """
     entries = service.kernels.entries()
     total = sum(entry.bytes for entry in entries)
@@ -40,15 +40,15 @@ async def get(
     service: Shared,
     spectrum: Annotated[bool, Query(description=f"with the eigenvalues' range, up to n = {_LARGEST:,}")] = False,
 ) -> dict[str, Any]:
-    """One kernel.
+    """Get a kernel by key.
 
     Args:
-        key: of it.
-        service: that keeps it.
-        spectrum: also the range of its eigenvalues, which is computed once.
+        key: key of the kernel.
+        service: the service.
+        spectrum: True to include the range of its eigenvalues, computed once.
 
     Returns:
-        size, architecture, data set and last use.
+        size, architecture, data set and time of last use.
     """
     document = _entry(service, key).document
     if not spectrum:
@@ -61,11 +61,11 @@ def delete(key: Digest, service: Shared) -> None:
     """Remove a kernel from the cache.
 
     Args:
-        key: of it.
-        service: that keeps it.
+        key: key of the kernel.
+        service: the service.
 
     Raises:
-        Problem: there is none, or it is in use.
+        Problem: if there is no such kernel, or it is in use.
     """
     _entry(service, key)
     if not service.kernels.remove(key):

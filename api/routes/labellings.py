@@ -1,4 +1,4 @@
-"""``/v1/labellings``: labellings of a data set that were named, and how many of their labels are +1."""
+"""``/v1/labellings``: named labellings of a data set, and their numbers of +1 labels."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.requests import RequestDataset, RequestLabellings
 
 router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=StrictRoute)
-_MOST_LABELS = 10**8  # of a request: some seconds
+_MOST_LABELS = 10**8  # per request; takes some seconds
 
 
 class LabellingsRequest(Specification):
     """Labellings of a data set.
 
     Attributes:
-        dataset: its inputs.
-        labellings: of them; an uploaded array stands for as many as it has rows.
+        dataset: data set.
+        labellings: labellings of it; an uploaded array stands for one labelling per row.
     """
 
     dataset: RequestDataset
@@ -38,15 +38,15 @@ class LabellingsRequest(Specification):
 
 @router.post("", status_code=201, responses={200: {"description": "They were there already."}})
 async def post(request: LabellingsRequest, http: Request, service: Shared) -> JSONResponse:
-    """Name labellings: they are made once, to see that they can be. One that cannot has an error; the others are kept.
+    """Name labellings. They are made once to check them. An invalid one gets an error; the others are kept.
 
     Args:
         request: data set and labellings.
-        http: the request of the client; if it leaves, the work is given up.
-        service: that keeps them.
+        http: HTTP request; the work is abandoned if the client disconnects.
+        service: the service.
 
     Returns:
-        their id, the number of inputs and of labellings, and how many labels of each are +1.
+        their id, the number of inputs and of labellings, and the number of +1 labels of each.
     """
     gone = threading.Event()
     watching = asyncio.create_task(_watch(http.receive, gone))
@@ -59,30 +59,30 @@ async def post(request: LabellingsRequest, http: Request, service: Shared) -> JS
 
 @router.get("")
 def list_(service: Shared) -> dict[str, list[dict[str, Any]]]:
-    """All that were named, the newest first, without their specifications.
+    """List named labellings, newest first, without their specifications.
 
     Args:
-        service: that keeps them.
+        service: the service.
 
     Returns:
-        them.
+        the labellings.
     """
     return {"labellings": service.labellings.list()}
 
 
 @router.get("/{id}")
 def get(id: Digest, service: Shared) -> dict[str, Any]:
-    """One of them.
+    """Get labellings by id.
 
     Args:
-        id: of it.
-        service: that keeps it.
+        id: id of the labellings.
+        service: the service.
 
     Returns:
-        it, and its specification.
+        the labellings and their specification.
 
     Raises:
-        Problem: there is none.
+        Problem: if there are no such labellings.
     """
     document = service.labellings.get(id)
     if document is None:
@@ -95,8 +95,8 @@ def delete(id: Digest, service: Shared) -> None:
     """Delete the name of labellings.
 
     Args:
-        id: of it.
-        service: that keeps it.
+        id: id of the labellings.
+        service: the service.
     """
     get(id, service)
     service.labellings.remove(id)

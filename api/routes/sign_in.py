@@ -1,4 +1,4 @@
-"""``/sign-in``: a form for browsers, which send no header with the token; what it gives opens ``/docs`` alone."""
+"""``/sign-in``: form for browsers, which send no token in a header; its cookie gives access to ``/docs`` alone."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _POLICY = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancest
 
 @router.get("")
 def form() -> HTMLResponse:
-    """The form."""
+    """Return the form."""
     return _page(_PAGE, 200)
 
 
 @router.post("")
 async def enter(request: Request) -> Response:
-    """Take the token; a cookie, which scripts cannot read and other sites cannot have sent, stands for it.
+    """Check the token, and set a session cookie, inaccessible to scripts and not sent by other sites.
 
     Args:
-        request: with the form.
+        request: request with the form.
 
     Returns:
-        the way to ``/docs``, or the form again.
+        a redirect to ``/docs``, or the form again.
     """
-    # The token as a header has it, and not in an address, which histories and logs keep.
+    # Same encoding as in a header. The token is not part of the URL, which histories and logs keep.
     try:
         fields = parse_qs((await request.body()).decode("latin-1"), max_num_fields=_FIELDS)
-    except ValueError:  # more of them
+    except ValueError:  # too many fields
         fields = {}
     given = fields.get("token", [""])[0].strip()
     token: str | None = request.app.state.token

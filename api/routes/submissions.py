@@ -1,4 +1,4 @@
-"""``POST /v1/{kind}``: a route for each kind of work, over the same jobs."""
+"""``POST /v1/{kind}``: one route per kind of work, all over the same jobs."""
 
 import hashlib
 import json
@@ -25,19 +25,19 @@ _RETRY_AFTER = 5  # seconds
 
 
 def routers() -> list[APIRouter]:
-    """One for each kind of work."""
+    """Return one router per kind of work."""
     return [_router(work) for work in WORK.values()]
 
 
 def job_id_of(kind: str, request: Specification) -> str:
-    """SHA-256, in hexadecimal, of all that determines the results.
+    """Return the SHA-256, in hexadecimal, of everything that determines the results.
 
     Args:
-        kind: of the work.
-        request: what is asked for.
+        kind: kind of work.
+        request: body of the request.
 
     Returns:
-        the same for the same request under the same versions.
+        an id, equal for equal requests under equal versions.
     """
     content = json.dumps([kind, request.content_hash, versions()], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
@@ -95,13 +95,13 @@ def _router(work: Work[Any]) -> APIRouter:
 
 
 def wait_of(prefer: str | None) -> int | None:
-    """How long a client wants to wait for an answer (RFC 7240).
+    """Return how long a client wants to wait for an answer (RFC 7240).
 
     Args:
-        prefer: the header.
+        prefer: value of the header ``Prefer``.
 
     Returns:
-        seconds, 30 at most; None where it did not say.
+        seconds, at most 30; None if not stated.
     """
     found = re.search(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})(?:$|[,;\s])", prefer or "")
     return None if found is None else min(int(found[1]), _LONGEST_WAIT)

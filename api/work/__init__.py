@@ -1,4 +1,4 @@
-"""Kinds of work; one module each. What is registered here has a route, a schema in OpenAPI, and jobs."""
+"""Kinds of work, one module each. Each kind registered here gets a route, an OpenAPI schema, and jobs."""
 
 from __future__ import annotations
 

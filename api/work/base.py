@@ -1,4 +1,4 @@
-"""What the service asks of a kind of work: rows of results, in chunks that can be done apart."""
+"""Interface of kinds of work: rows of results, in chunks that can be computed independently."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Request = TypeVar("Request", bound=Specification)
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that are computed one after another by one worker.
+    """Rows computed in sequence by one worker.
 
     Attributes:
-        rows: their places.
-        cores: how many it makes use of; 0 is all that there are.
-        bytes: peak memory of a worker that computes it.
-        seconds: rough time.
+        rows: row indices.
+        cores: number of cores that it uses; 0: all.
+        bytes: peak memory of its worker.
+        seconds: rough time, seconds.
     """
 
     rows: tuple[int, ...]
@@ -32,11 +32,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Limits:
-    """What workers have between them.
+    """Resources of all workers together.
 
     Attributes:
-        cores: processors.
-        bytes: memory.
+        cores: number of cores.
+        bytes: bytes of memory.
     """
 
     cores: int
@@ -45,14 +45,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to, known before it is accepted.
+    """Plan of a request, made before it is accepted.
 
     Attributes:
         rows: number of rows of results.
-        chunks: that have all rows between them.
-        unit: what a row is.
-        facts: what the results say of the whole, such as the number of inputs and the kernel's key.
-        cached: whether the kernel is there already.
+        chunks: chunks that cover all rows.
+        unit: name of the rows, in the plural.
+        facts: data about the results as a whole, such as the number of inputs and the kernel's key.
+        cached: True if the kernel is in the cache.
     """
 
     rows: int
@@ -63,22 +63,22 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Peak memory of the largest chunk."""
+        """Peak memory of the largest chunk, bytes."""
         return max(chunk.bytes for chunk in self.chunks)
 
     @property
     def seconds(self) -> float:
-        """Rough time, one chunk after another."""
+        """Rough total time of all chunks in sequence, seconds."""
         return sum(chunk.seconds for chunk in self.chunks)
 
 
 class Work(Protocol[Request]):
-    """A kind of work.
+    """Kind of work.
 
     Attributes:
-        kind: the name of its route: ``/v1/{kind}``.
-        request: the model of its body.
-        columns: the numbers of a row that make an array of the results; none where that makes no sense.
+        kind: name of its route: ``/v1/{kind}``.
+        request: model of the request body.
+        columns: numbers of a row for results as an array; empty if there is no array form.
     """
 
     kind: str
@@ -86,45 +86,45 @@ class Work(Protocol[Request]):
     columns: tuple[str, ...]
 
     def plan(self, request: Request, bench: RequestRunner, limits: Limits) -> Plan:
-        """Check all that can be checked without computing, in the process of the API: loads no JAX.
+        """Check everything possible without computing; runs in the API process and does not load JAX.
 
         Args:
-            request: what was posted.
-            bench: data sets, uploaded arrays, kernels.
-            limits: of the machine.
+            request: request body.
+            bench: request runner with data sets, uploaded arrays and kernels.
+            limits: resources of the workers.
 
         Returns:
-            the chunks.
+            the plan.
 
         Raises:
-            NngpPriorError: the request cannot be carried out; :class:`ResourceLimit` where it does not fit.
+            NngpPriorError: if the request cannot be carried out; :class:`ResourceLimit` if it does not fit.
         """
         ...
 
     def run(
         self, request: Request, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Compute rows, in a worker.
+        """Compute rows in a worker.
 
         Args:
-            request: what was posted.
-            rows: places of those that are asked for.
-            bench: data sets, uploaded arrays, kernels.
-            progress: told of steps.
+            request: request body.
+            rows: indices of the rows to compute.
+            bench: request runner with data sets, uploaded arrays and kernels.
+            progress: progress callback.
 
         Returns:
-            place and result, as they finish; JSON can hold them.
+            row index and JSON-serialisable result, as they finish.
         """
         ...
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """What stands above the rows in the results.
+        """Return the part of the results document above the rows.
 
         Args:
-            request: what was posted, as JSON.
-            facts: of the plan.
+            request: request body as JSON.
+            facts: facts of the plan.
 
         Returns:
-            what JSON can hold.
+            a JSON object.
         """
         ...

@@ -14,14 +14,14 @@ from nngp_prior.schemas.requests import BoundRequest
 
 
 class BoundWork:
-    """Bounds on the generalization error: a row is a labelling, with a point for each number of examples."""
+    """Bounds on the generalization error: one row per labelling, with one point per number of examples."""
 
     kind = BoundRequest.work
     request = BoundRequest
     columns: tuple[str, ...] = ("log_p", "stderr", "bound")
 
     def plan(self, request: BoundRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; as of estimates, for each number of examples."""
+        """See :meth:`Work.plan`; costs are those of estimates, for each number of examples."""
 
         def seconds(n: int) -> float:
             return sum(seconds_needed(m, request.estimator) for m in request.sizes or (n,))
@@ -31,10 +31,10 @@ class BoundWork:
     def run(
         self, request: BoundRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         return bench.bounds(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         asked = ("architecture", "estimator", "seed", "delta", "gamma", "estimator_share", "sizes")
         return {"units": "nats", **facts, **{name: request[name] for name in asked}}

@@ -17,46 +17,46 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.requests import EstimateRequest, KernelRequest
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator
 
-_SECONDS = 10.0  # of a chunk: so long other jobs wait for it
-_SHORTEST = 2.0  # not worth sharing out
+_SECONDS = 10.0  # target time of a chunk, for which other jobs may have to wait
+_SHORTEST = 2.0  # seconds below which splitting is not worthwhile
 
 
 class EstimateWork:
-    """log P of labellings: a row is a labelling."""
+    """log P of labellings: one row per labelling."""
 
     kind = EstimateRequest.work
     request = EstimateRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
     def plan(self, request: EstimateRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; if some labellings cannot be used, the worker refuses their rows alone."""
+        """See :meth:`Work.plan`; the worker refuses the rows of invalid labellings alone."""
         return plan_of(request, bench, limits, lambda n: seconds_needed(n, request.estimator))
 
     def run(
         self, request: EstimateRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         return bench.estimates(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         return {"units": "nats", **facts, **{name: request[name] for name in ("architecture", "estimator", "seed")}}
 
 
 def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seconds: Callable[[int], float]) -> Plan:
-    """The plan of what has a row for each labelling.
+    """Plan work with one row per labelling.
 
     Args:
-        request: what was posted.
-        bench: data sets, uploaded arrays, kernels.
-        limits: of the machine.
-        seconds: of a labelling of n inputs.
+        request: request body.
+        bench: request runner with data sets, uploaded arrays and kernels.
+        limits: resources of the workers.
+        seconds: function that returns the seconds per labelling of n inputs.
 
     Returns:
-        the chunks.
+        the plan.
 
     Raises:
-        ResourceLimit: n is too large for the memory.
+        ResourceLimit: if n is too large for the memory.
     """
     kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
     job, estimator = bench.kernel_job(kernel), request.estimator
@@ -64,7 +64,7 @@ def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seco
     small = constraints(n, estimator) <= SMALL
 
     def needed(n: int) -> int:
-        """Peak memory of a worker: inputs, matrix, and what the kernel or the estimate takes beside them."""
+        """Return the peak memory of a worker: inputs, matrix, and workspace of the kernel or the estimate."""
         threads = 1 if constraints(n, estimator) <= SMALL else limits.cores
         working = max(bytes_of_kernel(job, n, threads), _bytes(n, estimator, threads))
         return bytes_of_inputs(job, n) + 8 * n * n + working
@@ -80,7 +80,7 @@ def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seco
             f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. {remedy}, or raise "
             "NNGP_MEMORY_LIMIT."
         )
-    rows, facts, cached = bench.count(request), bench.facts(request), bench.has(kernel)  # these look at all inputs
+    rows, facts, cached = bench.count(request), bench.facts(request), bench.has(kernel)  # these read all inputs
     each = seconds(n)
     size = _size(rows, each, limits.cores if small else 1)
     chunks = [
@@ -93,13 +93,13 @@ def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seco
 
 
 def _bytes(n: int, estimator: Estimator, threads: int) -> int:
-    """Peak memory of an estimate on the host: whether there is a GPU only workers know."""
+    """Return the peak host memory of an estimate; only workers know if there is a GPU."""
     if isinstance(estimator, EP | SMC):
         estimator = estimator.model_copy(update={"backend": "numpy"})
     return memory_needed(n, estimator, threads)
 
 
 def _size(rows: int, each: float, workers: int) -> int:
-    """Rows of a chunk: some seconds', and twice as many chunks as workers where there is work for them."""
+    """Return the rows per chunk: a few seconds' work, and twice as many chunks as workers if there is work for them."""
     chunks = max(math.ceil(rows * each / _SECONDS), min(2 * workers, math.ceil(rows * each / _SHORTEST)), 1)
     return math.ceil(rows / chunks)

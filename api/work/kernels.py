@@ -1,4 +1,4 @@
-"""``/v1/kernels``: a kernel matrix, into the store."""
+"""``/v1/kernels``: a kernel matrix, stored in the cache."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nngp_prior.versions import versions
 
 
 class KernelWork:
-    """One row: the kernel's key and size, when it is in the store."""
+    """Kernel computation; one row: the kernel's key and size once it is stored."""
 
     kind = KernelRequest.work
     request = KernelRequest
     columns: tuple[str, ...] = ()
 
     def plan(self, request: KernelRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; the matrix goes to the disk tile by tile."""
+        """See :meth:`Work.plan`; the matrix is written to disk tile by tile."""
         job = bench.kernel_job(request)
         n, cores = len(job.X), limits.cores
         memory = bytes_of_inputs(job, n) + bytes_of_kernel(job, n, cores)
@@ -42,7 +42,7 @@ class KernelWork:
     def run(
         self, request: KernelRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         for row in rows:
             began = time.perf_counter()
             K = bench.kernel(request, progress)
@@ -52,5 +52,5 @@ class KernelWork:
             )
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         return {**facts, **{name: request[name] for name in ("architecture", "get", "dtype")}}

@@ -1,4 +1,4 @@
-"""``/v1/posteriors``: the prior given training labels, at test inputs."""
+"""``/v1/posteriors``: the posterior given training labels, at test inputs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nngp_prior.schemas.requests import PosteriorRequest
 
 
 class PosteriorWork:
-    """Predictive probabilities, errors of the Gibbs classifier and of the vote: a row is a labelling."""
+    """Predictive probabilities, and errors of the Gibbs classifier and of the vote: one row per labelling."""
 
     kind = PosteriorRequest.work
     request = PosteriorRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
     def plan(self, request: PosteriorRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; as of estimates of the training labels and of all labels, and with the particles."""
+        """See :meth:`Work.plan`; costs: estimates of the training labels and of all labels, and the particles."""
 
         def seconds(n: int) -> float:
             return seconds_needed(request.train, request.estimator) + seconds_needed(n, request.estimator)
@@ -42,10 +42,10 @@ class PosteriorWork:
     def run(
         self, request: PosteriorRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         return bench.posteriors(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         asked = ("architecture", "estimator", "seed", "train")
         return {"units": "nats", **facts, **{name: request[name] for name in asked}}

@@ -17,14 +17,14 @@ from nngp_prior.schemas.requests import SampleRequest
 
 
 class SampleWork:
-    """One row: the most frequent functions among all draws. What is cut off goes on from the draws that were saved."""
+    """Draws counted by function; one row: the most frequent functions. Interrupted runs resume from saved draws."""
 
     kind = SampleRequest.work
     request = SampleRequest
     columns: tuple[str, ...] = ()
 
     def plan(self, request: SampleRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; a zero input without biases, which has no label, is found by the worker."""
+        """See :meth:`Work.plan`; the worker detects a zero input without biases, which has no label."""
         rows = bench.count(request)
         shape = fitting_inputs(
             "dataset", inputs_of(bench.data(request.dataset), request.architecture), request.architecture
@@ -47,10 +47,10 @@ class SampleWork:
     def run(
         self, request: SampleRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         return bench.results(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         asked = ("architecture", "networks", "source", "seed", "top", "complexities")
         return {"units": "nats", **facts, **{name: request[name] for name in asked}}

@@ -1,4 +1,4 @@
-"""``/v1/sharpness``: how flat the loss is at a trained network."""
+"""``/v1/sharpness``: sharpness of the loss at a trained network."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nngp_prior.sharpness.requests import SharpnessBench
 
 
 class SharpnessWork:
-    """Measures of one network: a row is a measure, with all its figures."""
+    """Measures of one network: one row per measure, with all its figures."""
 
     kind = SharpnessRequest.work
     request = SharpnessRequest
     columns: tuple[str, ...] = ()
 
     def plan(self, request: SharpnessRequest, bench: RequestRunner, limits: Limits) -> Plan:
-        """As the protocol says; what cannot be taken of these data is found by the worker, and refused alone."""
+        """See :meth:`Work.plan`; the worker detects measures that these data do not allow, and refuses them alone."""
         found = SharpnessBench(bench)
         found.count(request)
         facts, shape = found.facts(request), found.input_shape(request)
@@ -41,10 +41,10 @@ class SharpnessWork:
     def run(
         self, request: SharpnessRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """As the protocol says."""
+        """See :meth:`Work.run`."""
         return SharpnessBench(bench).results(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """As the protocol says."""
+        """See :meth:`Work.document`."""
         asked = ("architecture", "weights", "measures", "loss", "dtype", "seed")
         return {**facts, **{name: request[name] for name in asked}}

@@ -1,4 +1,4 @@
-"""Requests in few words, for lists of jobs."""
+"""Short descriptions of requests, for lists of jobs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from nngp_prior.schemas.requests import EstimateRequest, KernelRequest, SampleRe
 
 SUMMARY = ("data", "n", "architecture", "method")
 _LONGEST = 120  # characters
-_HASH = 8  # characters of a hash that tell it from others
+_HASH = 8  # leading characters of a hash that are shown
 
 
 def summary_of(request: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a request that tell it from others.
+    """Return the parts of a request that identify it.
 
     Args:
-        request: of any kind of work.
-        facts: of its plan; with the number of inputs.
+        request: request of any kind of work.
+        facts: facts of its plan, with the number of inputs.
 
     Returns:
-        by the names :data:`SUMMARY`.
+        descriptions by the names in :data:`SUMMARY`.
     """
     match request:
         case EstimateRequest():
@@ -39,14 +39,14 @@ def summary_of(request: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def brief(specification: Specification, without: Collection[str] = ()) -> str:
-    """A specification in one line: its kind, and what is not as by default.
+    """Return a specification in one line: its kind and its non-default fields.
 
     Args:
-        specification: with a kind.
-        without: fields to leave out.
+        specification: specification with a kind.
+        without: names of fields to omit.
 
     Returns:
-        such as ``fully-connected(depth=3)``; of what is long the number of its parts.
+        text such as ``fully-connected(depth=3)``; long values are replaced by their number of parts.
     """
     told = []
     for name, field in type(specification).model_fields.items():

@@ -1,1 +1,1 @@
-"""How the tables came to be what they are; run at start-up."""
+"""Database migrations, run at start-up."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that the job table hands over."""
+"""Run migrations on the job table's connection."""
 
 from __future__ import annotations
 

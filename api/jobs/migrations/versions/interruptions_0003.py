@@ -1,4 +1,4 @@
-"""Interruptions of units, rows that were given up, and summaries of requests."""
+"""Interruptions of units, given-up rows, and summaries of requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UPDATE jobs SET given_up = (
 
 
 def upgrade() -> None:
-    """Add them; the rows that were given up before are counted."""
+    """Add the columns, and count the rows given up before."""
     for table, name in (("units", "interruptions"), ("jobs", "given_up")):
         op.add_column(table, sa.Column(name, sa.Integer, nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("summary", sa.JSON))
@@ -25,7 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the columns."""
     op.drop_column("jobs", "summary")
     op.drop_column("jobs", "given_up")
     op.drop_column("units", "interruptions")

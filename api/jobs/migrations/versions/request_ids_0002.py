@@ -1,4 +1,4 @@
-"""The id of the request that submitted a job."""
+"""Id of the request that submitted a job."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add it."""
+    """Add the column."""
     op.add_column("jobs", sa.Column("request_id", sa.String(64)))
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop the column."""
     op.drop_column("jobs", "request_id")

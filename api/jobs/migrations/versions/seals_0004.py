@@ -1,4 +1,4 @@
-"""A checksum in each JSON value."""
+"""Checksum in each JSON value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_ONCE = 1_000
 
 
 def upgrade() -> None:
-    """Write all values again, with their checksums."""
+    """Rewrite all values with checksums."""
     _rewrite(lambda text: sealed(json.loads(text)))
 
 
@@ -35,7 +35,7 @@ def downgrade() -> None:
 
 def _rewrite(convert: Callable[[str], str]) -> None:
     connection = op.get_bind()
-    sqlite = connection.dialect.name == "sqlite"  # which stores JSON as text, and would cast it to a number
+    sqlite = connection.dialect.name == "sqlite"  # SQLite stores JSON as text, and would cast it to a number
     for table_name, columns in _COLUMNS.items():
         for name in columns:
             keys = [sa.column(key, sa.Integer) for key in _KEYS[table_name]]

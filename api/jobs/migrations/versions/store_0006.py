@@ -1,4 +1,4 @@
-"""The store's own time, and the service that uses it."""
+"""Time of the store, and the service that uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INSERT INTO store (id, time, wall) SELECT 1, max(updated), max(updated) FROM job
 
 
 def upgrade() -> None:
-    """Add them; the time begins at the last that is known."""
+    """Add the table and the column; the time starts at the latest known time."""
     op.create_table(
         "store",
         sa.Column("id", sa.Integer, nullable=False),
@@ -29,6 +29,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them."""
+    """Drop the table and the column."""
     op.drop_column("jobs", "ended")
     op.drop_table("store")

@@ -1,4 +1,4 @@
-"""Jobs take turns."""
+"""Turns of jobs in the queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHERE state IN ('accepted', 'running')
 
 
 def upgrade() -> None:
-    """Add the order of jobs: that of their first units."""
+    """Add the column; jobs are ordered by their first units."""
     op.add_column("jobs", sa.Column("turn", sa.BigInteger))
     op.create_index("ix_jobs_turn", "jobs", ["turn"])
     op.drop_index("ix_units_job", "units")
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop the column."""
     op.drop_index("ix_units_queue", "units")
     op.drop_index("ix_units_until", "units")
     op.create_index("ix_units_queue", "units", ["until", "place", "id"])
