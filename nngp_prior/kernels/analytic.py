@@ -19,7 +19,7 @@ from nngp_prior.kernels.tiles import Grid, compute, function_of, overflow, padde
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.specs.architecture import Architecture
 
-_BLOCK = 32  # inputs of a user's network whose kernel with each other is computed for its diagonal
+_BLOCK = 32  # inputs of a user's network per block of the kernel from which the diagonal is taken
 
 
 def kernel(
@@ -32,31 +32,31 @@ def kernel(
     progress: ProgressOption = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Float[np.ndarray, "n n2"]:
-    """The kernel of a network at infinite width.
+    """Compute the kernel of a network at infinite width.
 
     The NNGP kernel is the covariance of the network's output at two inputs, over its random weights; the NTK (neural
     tangent kernel) governs its training by gradient flow.
 
     Args:
-        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
+        architecture: specification of the network, or a user's own network with a ``kernel_fn``.
         X: (n, …) inputs. For a fully connected network all axes but the first are flattened; others take images, (n,
-            height, width) or (n, height, width, channels), a user's network what it is given.
-        X2: (n2, …) other inputs; X itself when absent, and then only the upper triangle is computed.
-        get: ``nngp`` or ``ntk``; a user's ``kernel_fn`` is passed it as it is.
-        dtype: ``float64``, or ``float32`` for speed: of the computation and of the matrix.
-        progress: True to show it, or a callback, called with the expected cost and after each tile.
-        path: of a ``.npy`` file that the matrix goes to, tile by tile, instead of memory. A call that was cut off goes
-            on where it was when it is repeated; one that was finished returns what is there.
+            height, width) or (n, height, width, channels), and a user's network the shape it expects.
+        X2: (n2, …) other inputs; default: X itself, in which case only the upper triangle is computed.
+        get: ``nngp`` or ``ntk``; passed unchanged to a user's ``kernel_fn``.
+        dtype: ``float64``, or ``float32`` for speed: dtype of the computation and of the matrix.
+        progress: True to show progress, or a callback, called with the expected cost and after each tile.
+        path: path of a ``.npy`` file to which the matrix is written, tile by tile, instead of memory. Repeating an
+            interrupted call resumes it; repeating a finished one returns the existing matrix.
 
     Returns:
-        K, exactly symmetric if X2 is absent; with ``path`` a read-only map of the file.
+        K, exactly symmetric without X2; with ``path`` a read-only map of the file.
 
     Raises:
-        InvalidInput: an argument cannot be used: inputs that are not finite numbers, of another shape than the
-            architecture takes, or so large that the kernel overflows; a file that is something else.
-        ResourceLimit: the matrix does not fit into memory, or on the disk.
+        InvalidInput: if an argument is invalid: inputs that are not finite numbers, of another shape than the
+            architecture takes, or so large that the kernel overflows; a file with other content.
+        ResourceLimit: if the matrix does not fit into memory, or on the disk.
     """
-    if X is None:  # a default, so that kernel(X) is answered with what is missing
+    if X is None:  # optional only so that kernel(X) raises an error that names the missing argument
         given = "an array" if hasattr(architecture, "shape") else type(architecture).__name__
         raise InvalidInput(
             "X", f"is missing; the first argument is {given}", "Call kernel(FullyConnected(depth=2), X)."
@@ -76,10 +76,10 @@ def kernel(
 def kernel_diagonal(
     architecture: Architecture | FromNetwork, X: ArrayLike, *, get: str = "nngp", dtype: str = "float64"
 ) -> Float[np.ndarray, " n"]:
-    """Diagonal of :func:`kernel`, without the rest of the matrix.
+    """Compute the diagonal of :func:`kernel`, without the rest of the matrix.
 
     Args:
-        architecture: the specification of the network, or a user's own network with a ``kernel_fn``.
+        architecture: specification of the network, or a user's own network with a ``kernel_fn``.
         X: (n, …) inputs, as for :func:`kernel`.
         get: ``nngp`` for variances of outputs, or ``ntk``.
         dtype: ``float64`` or ``float32``.
@@ -88,7 +88,7 @@ def kernel_diagonal(
         the kernel of each input with itself.
 
     Raises:
-        InvalidInput: an argument cannot be used, or the kernel of an input overflows.
+        InvalidInput: if an argument is invalid, or the kernel of an input overflows.
     """
     if isinstance(architecture, FromNetwork):
         inputs = check_inputs("X", X, architecture)
@@ -109,8 +109,8 @@ def in_memory(job: KernelJob, progress: ProgressCallback) -> Float[np.ndarray, "
     """Compute a kernel into memory.
 
     Args:
-        job: the kernel.
-        progress: told of each tile.
+        job: the kernel job.
+        progress: progress callback, called per tile.
 
     Returns:
         the matrix.

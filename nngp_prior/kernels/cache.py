@@ -1,7 +1,7 @@
-"""Kernels on disk, found again by the hash of all that determines them.
+"""On-disk cache of kernels, keyed by the hash of everything that determines them.
 
-An entry is ``<key>.npy`` and its ledger, in the folder ``kernels`` under ``NNGP_HOME``; one that was cut off is gone on
-with when it is asked for again. Processes may share a cache: one computes an entry, the others wait for it.
+An entry is ``<key>.npy`` and its journal, in the folder ``kernels`` under ``NNGP_HOME``; an interrupted entry is
+resumed at the next request. Processes may share a cache: one computes an entry, the others wait for it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Entry:
     """A kernel in a cache.
 
     Attributes:
-        path: of the matrix.
-        header: key, size, dtype, architecture and what else was told of it.
-        bytes: on the disk.
-        last_use: when it was last asked for.
-        finished: or cut off, or still being computed.
+        path: path of the matrix.
+        header: key, size, dtype, architecture and additional description.
+        bytes: size on the disk.
+        last_use: time of the last request.
+        finished: False if interrupted or still being computed.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Entry:
 
     @property
     def document(self) -> dict[str, Any]:
-        """What JSON says of it."""
+        """Return the entry as a JSON document."""
         grid = self.header.grid
         return {
             "kernel": self.header.key,
@@ -73,8 +73,8 @@ class KernelCache:
     """A folder of kernels.
 
     Args:
-        folder: made when it is needed; ``kernels`` under ``NNGP_HOME`` when absent.
-        limit: bytes down to which the least recently used are removed; ``NNGP_CACHE_BYTES`` when absent.
+        folder: created on first use; default: ``kernels`` under ``NNGP_HOME``.
+        limit: maximum size in bytes, beyond which the least recently used are removed; default: ``NNGP_CACHE_BYTES``.
     """
 
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
@@ -93,20 +93,20 @@ class KernelCache:
         progress: ProgressOption = None,
         about: dict[str, Any] | None = None,
     ) -> Float[np.ndarray, "n n2"]:
-        """As :func:`nngp_prior.kernel`, from the cache where it is there and intact.
+        """As :func:`nngp_prior.kernel`, from the cache if the entry exists and is intact.
 
         Args:
-            architecture: the specification of the network.
+            architecture: specification of the network.
             X: (n, …) inputs.
             X2: (n2, …) other inputs.
             get: ``nngp`` or ``ntk``.
             dtype: ``float64`` or ``float32``.
-            progress: True to show it, or a callback.
-            about: what the entry says beside the architecture.
+            progress: True to show progress, or a callback.
+            about: description of the entry in addition to the architecture.
 
         Returns:
-            the matrix; a read-only map of the entry, which is not removed as long as any process has such a map. One
-            that is larger than the whole cache may be is computed in memory.
+            the matrix; a read-only map of the entry, which is not removed as long as any process has such a map. A
+            matrix larger than the limit of the cache is computed in memory.
         """
         job = KernelJob.of(architecture, X, X2, get, dtype)
         with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
@@ -116,16 +116,16 @@ class KernelCache:
         """As :meth:`kernel`.
 
         Args:
-            job: the kernel.
-            progress: told of each tile that is computed.
-            about: what the entry says beside the architecture.
+            job: the kernel job.
+            progress: progress callback, called per computed tile.
+            about: description of the entry in addition to the architecture.
 
         Returns:
             the matrix.
 
         Raises:
-            InvalidInput: the folder cannot be made or written to.
-            ResourceLimit: the matrix does not fit on the disk.
+            InvalidInput: if the folder cannot be created or written to.
+            ResourceLimit: if the matrix does not fit on the disk.
         """
         if job.nbytes > self.limit:
             return in_memory(job, progress)
@@ -149,10 +149,10 @@ class KernelCache:
         """Refuse a kernel that cannot be an entry.
 
         Args:
-            job: the kernel.
+            job: the kernel job.
 
         Raises:
-            ResourceLimit: it is larger than the cache may be, or than what the disk has left.
+            ResourceLimit: if it exceeds the limit of the cache, or the free space on the disk.
         """
         if job.nbytes > self.limit:
             largest = math.isqrt(self.limit // np.dtype(job.dtype).itemsize)
@@ -164,11 +164,11 @@ class KernelCache:
         require_disk(job, self.folder)
 
     def path(self, key: str) -> Path:
-        """Where the matrix with a key is, or would be."""
+        """Return the path of the matrix with a key, whether or not it exists."""
         return self.folder / f"{key}.npy"
 
     def entries(self) -> list[Entry]:
-        """What is there, the most recently used first.
+        """List the entries, the most recently used first.
 
         Returns:
             finished and unfinished entries.
@@ -177,38 +177,38 @@ class KernelCache:
         return sorted((entry for entry in found if entry), key=lambda entry: entry.last_use, reverse=True)
 
     def entry(self, key: str) -> Entry | None:
-        """What is there of one kernel.
+        """Get the entry of a kernel.
 
         Args:
-            key: the whole of it.
+            key: full key.
 
         Returns:
-            its entry, finished or not; None where there is none.
+            its entry, finished or not; None if there is none.
         """
         return self._entry(self.path(key))
 
     def remove(self, key: str) -> bool:
-        """Remove an entry, unless it is being computed or used by any process.
+        """Remove an entry, unless any process computes or uses it.
 
         Args:
-            key: the whole of it.
+            key: full key.
 
         Returns:
-            False where it was left.
+            False if it was not removed.
         """
         return _remove(self.path(key))
 
     def find(self, key: str) -> Entry:
-        """An entry.
+        """Find a finished entry by its key or a prefix of it.
 
         Args:
-            key: or its beginning.
+            key: key, or its beginning.
 
         Returns:
-            the one finished entry whose key begins so.
+            the only finished entry whose key begins so.
 
         Raises:
-            InvalidInput: there is none, or several.
+            InvalidInput: if there is none, or several.
         """
         found = [entry for entry in self.entries() if entry.finished and key and entry.header.key.startswith(key)]
         if len(found) != 1:
@@ -217,16 +217,16 @@ class KernelCache:
         return found[0]
 
     def open(self, key: str) -> Float[np.ndarray, "n n2"]:
-        """The matrix of an entry.
+        """Open the matrix of an entry.
 
         Args:
-            key: or its beginning.
+            key: key, or its beginning.
 
         Returns:
             a read-only map.
 
         Raises:
-            InvalidInput: there is none, or several, or its file is damaged.
+            InvalidInput: if there is none, or several, or its file is damaged.
         """
         entry = self.find(key)
         K = verified(entry.path)
@@ -235,13 +235,13 @@ class KernelCache:
         return K
 
     def evict(self, limit: int | None = None) -> list[Entry]:
-        """Remove the least recently used entries, but none that is being computed or used by any process.
+        """Remove the least recently used entries, except those that any process computes or uses.
 
         Args:
-            limit: bytes that may stay; that of the cache when absent.
+            limit: size in bytes to reduce the cache to; default: the limit of the cache.
 
         Returns:
-            what was removed.
+            the removed entries.
         """
         limit = self.limit if limit is None else limit
         self._remove_unreadable()
@@ -257,7 +257,7 @@ class KernelCache:
         return removed
 
     def _remove_unreadable(self) -> None:
-        """Remove matrices without a ledger that can be read: they are not listed, and take room all the same."""
+        """Remove matrices without a readable journal: they are not listed, yet occupy space."""
         for pattern in ("*.npy", "*.npy.tiles", "*.npy.partial"):
             for found in self.folder.glob(pattern):
                 path = found if found.suffix == ".npy" else found.with_suffix("")
@@ -268,16 +268,16 @@ class KernelCache:
         header = header_beside(path)
         try:
             finished = path.exists()
-            # What is not finished has holes.
+            # Unfinished files are sparse.
             size = path.stat().st_size if finished else 512 * partial_path(path).stat().st_blocks
             last_use = datetime.fromtimestamp(journal_path(path).stat().st_mtime, UTC)
-        except OSError:  # removed while we looked
+        except OSError:  # removed in the meantime
             return None
         return None if header is None else Entry(path, header, size, last_use, finished)
 
 
 def _remove(path: Path) -> bool:
-    """Remove an entry unless somebody computes or uses it."""
+    """Remove an entry unless any process computes or uses it."""
     with locked(journal_path(path), wait=False) as ledger:
         if ledger is None:
             return False
@@ -287,5 +287,5 @@ def _remove(path: Path) -> bool:
                     return False
                 path.unlink()
         partial_path(path).unlink(missing_ok=True)
-        ledger.truncate(0)  # and so it is removed
+        ledger.truncate(0)  # an empty journal is removed on closing
     return True

@@ -1,4 +1,4 @@
-"""A network's kernel as stages: what is compiled at once, and how covariances pass through it."""
+"""A network's kernel as stages: units of compilation, and the covariances that pass through them."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from nngp_prior.schemas.specs.architecture import Padding
 
 VECTORS, EQUAL_PIXELS, ALL_PIXELS = 2, 4, 6  # layouts, by their number of axes
 _EPS = 1e-12  # added to variances by layer normalisation
-_TOGETHER = 5  # so many elementwise layers at most are compiled as one
+_TOGETHER = 5  # maximum number of elementwise layers compiled as one
 
 
 class LayerState(NamedTuple):
-    """Covariances, and the tangent kernel if it is wanted."""
+    """Covariances, and the tangent kernel if requested."""
 
     K: Array
     Θ: Array | None
 
     def map(self, function: Callable[[Array], Array]) -> LayerState:
-        """The function of each."""
+        """Apply a function to each array."""
         return LayerState(function(self.K), None if self.Θ is None else function(self.Θ))
 
 
 @dataclass(frozen=True)
 class _EqualPixels:
-    """From here on nothing needs covariances of different pixels."""
+    """Marker: later layers need no covariances of different pixels."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Sums over windows that move along some pixel axes at once, times a factor; those of axes that there are."""
+    """Scaled sums over windows that move along some pixel axes at once; axes that do not exist are skipped."""
 
     axes: tuple[int, ...]
     size: int
@@ -71,11 +71,11 @@ class _Branches(NamedTuple):
     shortcut: tuple[Any, ...]
 
 
-Stage = tuple[Step, ...] | _Branches  # what is compiled at once, or branches
+Stage = tuple[Step, ...] | _Branches  # unit of compilation, or branches
 
 
 def dropping_pairs(layers: Layers) -> tuple[Layer | _EqualPixels, ...]:
-    """Behind the last pooling a readout by ``flatten`` needs equal pixels only."""
+    """Insert a marker behind the last pooling, after which a ``flatten`` readout needs equal pixels only."""
     pooling = [i for i, layer in enumerate(layers) if pools(layer)]
     if not pooling or isinstance(layers[pooling[-1]], GlobalAveragePool):
         return layers
@@ -83,14 +83,14 @@ def dropping_pairs(layers: Layers) -> tuple[Layer | _EqualPixels, ...]:
 
 
 def sizes(stages: tuple[Stage, ...], shape: tuple[int, ...]) -> list[tuple[tuple[Step, ...], int]]:
-    """Each stage that is compiled, with the number of covariances that come into it.
+    """Return each compiled stage with the number of covariances that enter it.
 
     Args:
-        stages: of a network.
-        shape: of the state before them.
+        stages: stages of a network.
+        shape: shape of the state before them.
 
     Returns:
-        those of branches one after the other; the last is an empty stage.
+        stages and numbers, those of branches in sequence; the last is an empty stage.
     """
 
     def walk(stages: tuple[Stage, ...], state: Any) -> Any:
@@ -108,14 +108,14 @@ def sizes(stages: tuple[Stage, ...], shape: tuple[int, ...]) -> list[tuple[tuple
 
 
 def nanoseconds(stage: tuple[Step, ...]) -> float:
-    """Of one covariance on one core, as measured (AVX-512, float64)."""
+    """Measured time per covariance on one core (AVX-512, float64)."""
     return sum(
         (3.5 if isinstance(step, Activation) else 0.2 if isinstance(step, Dense) else 1.5 for step in stage), 0.0
     )
 
 
 def stages_of(layers: tuple[Layer | _EqualPixels, ...]) -> tuple[Stage, ...]:
-    """Layers as they are compiled."""
+    """Group layers into stages."""
     stages: list[Stage] = []
     for layer in layers:
         if isinstance(layer, Sum):
@@ -135,7 +135,7 @@ def stages_of(layers: tuple[Layer | _EqualPixels, ...]) -> tuple[Stage, ...]:
 
 
 def _steps(layer: Layer | _EqualPixels) -> tuple[Step, ...]:
-    """Steps of a layer, without its width, which kernels do not have. Filters and windows go one axis at a time."""
+    """Return the steps of a layer, without its width, which kernels lack. Filters and windows go one axis at a time."""
     match layer:
         case Dense():
             return (replace(layer, units=1),)
@@ -150,13 +150,13 @@ def _steps(layer: Layer | _EqualPixels) -> tuple[Step, ...]:
 
 
 def follow(stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
-    """The state after some stages.
+    """Return the state after some stages.
 
     Args:
-        stages: to follow.
-        state: before them.
-        given: terms of the first and the second inputs; or None where each input is followed with itself, and its
-            terms are found on the way.
+        stages: stages to apply.
+        state: state before them.
+        given: terms of the first and the second inputs; None to pair each input with itself and compute its terms in
+            the process.
 
     Returns:
         the state after them, and all terms of the first inputs.
@@ -194,7 +194,7 @@ def _run(stage: tuple[Step, ...], state: LayerState, given: tuple[Any, Any] | No
 
 
 def _terms(step: Step, K: Array) -> Terms:
-    """What a step needs of an input, from its own covariances."""
+    """Return the terms that a step needs per input, from its own covariances."""
     if not isinstance(step, Activation | LayerNorm):
         return ()
     variance = _equal_pixels(K) if K.ndim == ALL_PIXELS else K
@@ -206,7 +206,7 @@ def _terms(step: Step, K: Array) -> Terms:
 
 
 def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms) -> LayerState:
-    """The state after a step, from the terms of the first and of the second inputs."""
+    """Return the state after a step, from the terms of the first and of the second inputs."""
     K, Θ = state
     if K.ndim == ALL_PIXELS:
         terms = tuple(term[:, :, None, None] for term in terms)
@@ -251,14 +251,14 @@ def _window_sums(A: Array, window: _Window) -> Array:
             "X", f"windows of {size} × {size} where {extent} pixels are left", "Use larger images or fewer layers."
         )
     shape = [out if axis in axes else length for axis, length in enumerate(A.shape)]
-    # Axes behind the last one that moves are one: long inner loops.
+    # Axes behind the last one that moves are merged: long inner loops.
     A = A.reshape(*A.shape[: axes[-1] + 1], -1)
     total = functools.reduce(jnp.add, (_shifted(A, axes, tap - low, stride, out) for tap in range(size)))
     return total.reshape(shape)
 
 
 def _shifted(A: Array, axes: list[int], shift: int, stride: int, out: int) -> Array:
-    """At o, the entry at stride · o + shift along each of the axes, for o < out; 0 outside."""
+    """Return A at stride · o + shift along each of the axes, for o < out; 0 outside."""
     extent = A.shape[axes[0]]
     first = max(0, -(shift // stride))
     end = min(out, (extent - 1 - shift) // stride + 1)

@@ -1,6 +1,6 @@
-"""Equal inputs have equal rows in a kernel matrix, to the last bit.
+"""Bitwise equal rows for equal inputs in a kernel matrix.
 
-Computed one by one the rows of equal inputs differ by rounding, which chaotic networks amplify from layer to layer: at
+Computed separately, the rows of equal inputs differ by rounding, which chaotic networks amplify from layer to layer: at
 depth 60 two copies may look like different inputs.
 """
 
@@ -17,14 +17,14 @@ from nngp_prior.kernels.job import KernelJob
 
 
 def distinct(X: Float[np.ndarray, "n ..."], dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
-    """The first of each set of equal inputs.
+    """Return the first of each set of equal inputs.
 
     Args:
         X: (n, …) inputs.
         dtype: precision in which they are compared.
 
     Returns:
-        indices of the distinct inputs, ascending; and for each input its place among them.
+        indices of the distinct inputs, ascending; and for each input its index among them.
     """
     seen: dict[bytes, int] = {}
     first: list[int] = []
@@ -42,11 +42,11 @@ class Copies:
     """The kernel of inputs that occur more than once, each computed once.
 
     Attributes:
-        rows: for each row of the matrix the place of its input among these, or -1.
-        columns: likewise.
+        rows: for each row of the matrix the index of its input among these, or -1.
+        columns: the same for columns.
         own: (g, g) kernel of these inputs with each other.
-        with_rows: (g, n) with the inputs of the rows.
-        with_columns: (g, n2) with the inputs of the columns.
+        with_rows: (g, n) kernel with the inputs of the rows.
+        with_columns: (g, n2) kernel with the inputs of the columns.
     """
 
     rows: Integer[np.ndarray, " n"]
@@ -57,11 +57,11 @@ class Copies:
 
     @classmethod
     def of(cls, job: KernelJob, whole: Callable[[KernelJob], np.ndarray]) -> Copies | None:
-        """Find them and compute their kernels.
+        """Find copies and compute their kernels.
 
         Args:
-            job: the kernel.
-            whole: computes a smaller one.
+            job: the kernel job.
+            whole: function that computes a smaller kernel.
 
         Returns:
             the copies; None if all inputs are distinct.
@@ -82,12 +82,12 @@ class Copies:
         return cls(rows, columns, whole(replace(job, X=inputs, X2=None)), with_rows, with_columns)
 
     def apply(self, rows: slice, columns: slice, block: Float[np.ndarray, "rows columns"]) -> None:
-        """Replace what a tile has for them.
+        """Replace the entries of a tile that belong to copies.
 
         Args:
-            rows: of the tile.
-            columns: of the tile.
-            block: its entries.
+            rows: rows of the tile.
+            columns: columns of the tile.
+            block: entries of the tile, modified in place.
         """
         i, j = np.flatnonzero(self.rows[rows] >= 0), np.flatnonzero(self.columns[columns] >= 0)
         a, b = self.rows[rows][i], self.columns[columns][j]

@@ -1,4 +1,4 @@
-"""What a kernel needs of memory, disk and time, and the refusal of what does not fit."""
+"""Memory, disk space and time of kernels, and refusal of those that do not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nngp_prior.schemas.base import MOST
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.architecture import Architecture
 
-_COMPILER = 2**28  # JAX and what it has compiled
+_COMPILER = 2**28  # JAX and its compiled code
 
 
 def kernel_cost(
@@ -32,28 +32,28 @@ def kernel_cost(
     dtype: str = "float64",
     on_disk: bool = False,
 ) -> Cost:
-    """Memory and time of a kernel before it is computed.
+    """Estimate the memory and time of a kernel without computing it.
 
     Args:
-        architecture: the specification of the network.
+        architecture: specification of the network.
         n: number of inputs.
-        input_shape: of one input: (d,), or (height, width, channels).
+        input_shape: shape of one input: (d,), or (height, width, channels).
         n2: number of other inputs, if the kernel is not that of X with itself.
         get: ``nngp`` or ``ntk``.
         dtype: ``float64`` or ``float32``.
-        on_disk: whether the matrix goes to a file (``path=``).
+        on_disk: True if the matrix is written to a file (``path=``).
 
     Returns:
-        bytes that decide whether the work is refused; seconds are right to a factor of two on cores of 2020s
-        hardware that nothing else uses.
+        bytes that decide whether the work is refused; seconds, correct to a factor of two on otherwise idle cores of
+        2020s hardware.
 
     Raises:
-        InvalidInput: n or n2 is no positive integer, or another argument cannot be used.
+        InvalidInput: if n or n2 is not a positive integer, or another argument is invalid.
     """
     for name, value in (("n", n), ("n2", n if n2 is None else n2)):
         if not isinstance(value, int) or not 1 <= value <= MOST:
             raise InvalidInput(name, f"got {value!r}", f"Pass a positive integer, at most {MOST:,}.")
-    # Zeros that take no memory stand for the inputs.
+    # Zeros that take no memory replace the inputs.
     X = np.broadcast_to(0.0, (n, *input_shape))
     X2 = None if n2 is None else np.broadcast_to(0.0, (n2, *input_shape))
     job = KernelJob.of(architecture, X, X2, get, dtype)
@@ -62,14 +62,14 @@ def kernel_cost(
 
 
 def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None, *, in_memory: bool = True) -> Cost:
-    """Cost of some tiles of a kernel.
+    """Estimate the cost of some tiles of a kernel.
 
     Args:
-        job: the kernel.
-        function: its recursion.
-        grid: its tiles.
+        job: the kernel job.
+        function: recursion of the kernel.
+        grid: tiles of the kernel.
         tiles: number of tiles to compute; default: all.
-        in_memory: False if the matrix goes to a file.
+        in_memory: False if the matrix is written to a file.
 
     Returns:
         peak memory and time.
@@ -78,10 +78,10 @@ def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None,
 
 
 def _memory(shape: tuple[int, int], job: KernelJob, function: Any, in_memory: bool) -> int:
-    """The matrix if it is in memory, and what each thread needs for its tile."""
+    """Bytes of the matrix if it is in memory, and of each thread's tile."""
     grid = Grid(*shape, function.tile, job.symmetric)
     itemsize = np.dtype(job.dtype).itemsize
-    # Of the largest tile; the actual one does not always grow with n, as the search for the largest n needs.
+    # Based on the largest tile size; the actual one is not monotone in n, as the search for the largest n requires.
     pairs = min(shape[0], function.tile) * min(shape[1], function.tile)
     working = min(cores(), len(grid)) * pairs * (function.bytes_per_pair + 3 * itemsize)
     return in_memory * shape[0] * shape[1] * itemsize + int(working) + _COMPILER
@@ -97,12 +97,12 @@ def require_memory(job: KernelJob, function: Any, *, in_memory: bool) -> None:
     """Refuse a kernel that does not fit into memory before it is begun.
 
     Args:
-        job: the kernel.
-        function: its recursion.
-        in_memory: whether the matrix is in memory, or in a file.
+        job: the kernel job.
+        function: recursion of the kernel.
+        in_memory: True if the matrix is in memory, False if in a file.
 
     Raises:
-        ResourceLimit: names the largest n that would fit.
+        ResourceLimit: if it does not fit; the message names the largest n that would fit.
     """
     free = psutil.virtual_memory().available
     remedy = ", or path= to compute it into a file" if in_memory else ""
@@ -113,11 +113,11 @@ def require_disk(job: KernelJob, folder: Path) -> None:
     """Refuse a kernel that does not fit on the disk before it is begun.
 
     Args:
-        job: the kernel.
-        folder: where its file will be.
+        job: the kernel job.
+        folder: folder of its file.
 
     Raises:
-        ResourceLimit: names the largest n that would fit.
+        ResourceLimit: if it does not fit; the message names the largest n that would fit.
     """
     itemsize = np.dtype(job.dtype).itemsize
     free = shutil.disk_usage(folder).free

@@ -1,7 +1,7 @@
-"""A kernel matrix that goes straight to a ``.npy`` file, tile by tile, and goes on where it was cut off.
+"""Resumable computation of a kernel matrix, written tile by tile to a ``.npy`` file.
 
-While it is computed the matrix is ``K.npy.partial``; it is renamed when all of it is there. The ledger ``K.npy.tiles``
-says which tiles are. A process that is killed loses the tiles it was computing; so does a machine that loses power.
+During the computation the matrix is ``K.npy.partial``; it is renamed when complete. The journal ``K.npy.tiles`` records
+the finished tiles. If a process is killed, or a machine loses power, only the tiles being computed are lost.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from nngp_prior.progress import Progress, ProgressCallback
 def on_disk(
     job: KernelJob, path: Path, progress: ProgressCallback, *, about: dict[str, Any] | None = None, cached: bool = False
 ) -> Float[np.ndarray, "n n2"]:
-    """Compute the tiles of a kernel that its file lacks.
+    """Compute the tiles of a kernel that are missing in its file.
 
     Args:
-        job: the kernel.
-        path: of the finished matrix.
-        progress: told of each tile.
-        about: what the ledger says beside the description of the job.
-        cached: the file belongs to a cache: wait for others who compute it, look at every byte of a finished one, and
-            replace what is damaged. Else all of these are refused, or left to the caller.
+        job: the kernel job.
+        path: path of the finished matrix.
+        progress: progress callback, called per tile.
+        about: description in the journal in addition to that of the job.
+        cached: True if the file belongs to a cache: wait for other processes that compute it, verify every byte of a
+            finished one, and replace what is damaged. Otherwise all of these are refused, or left to the caller.
 
     Returns:
         the matrix, mapped from the file, read-only.
 
     Raises:
-        InvalidInput: the file is another matrix, or cannot be made, or somebody else is computing it; or inputs are
-            too large.
-        ResourceLimit: memory or disk are too small.
-        OSError: the disk fails in another way.
+        InvalidInput: if the file is another matrix, or cannot be created, or another process is computing it; or inputs
+            are too large.
+        ResourceLimit: if memory or disk are too small.
+        OSError: if the disk fails in another way.
     """
     require_place(path)
     partial = partial_path(path)
@@ -56,7 +56,7 @@ def on_disk(
             raise InvalidInput("path", f"{path} is being computed by somebody else", "Wait, or name another file.")
         ledger = TileJournal.read(file)
         if ledger is not None and ledger.header.key == job.key and not ledger.missing():
-            if partial.exists() and not path.exists():  # cut off before it was renamed
+            if partial.exists() and not path.exists():  # interrupted before it was renamed
                 _finish(partial, path)
             K = opened(path, job.dtype, job.shape)
             if K is not None and not (cached and ledger.unfinished(K)):
@@ -76,7 +76,7 @@ def on_disk(
             ledger = TileJournal.begin(file, header)
         try:
             _fill(job, function, partial, ledger, progress)
-        except InvalidInput:  # inputs that overflow: nothing to go on with
+        except InvalidInput:  # inputs that overflow: nothing to resume
             partial.unlink()
             file.truncate(0)
             raise
@@ -94,7 +94,7 @@ def on_disk(
 
 
 def partial_path(path: Path) -> Path:
-    """Where a matrix is while it is computed."""
+    """Return the path of a matrix while it is computed."""
     return path.with_name(f"{path.name}.partial")
 
 
@@ -102,12 +102,12 @@ def opened(path: Path, dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, 
     """Map a matrix, with a lock on its file for as long as the map lives.
 
     Args:
-        path: of a ``.npy`` file that :func:`on_disk` wrote.
-        dtype: of the matrix.
-        shape: of the matrix.
+        path: path of a ``.npy`` file that :func:`on_disk` wrote.
+        dtype: dtype of the matrix.
+        shape: shape of the matrix.
 
     Returns:
-        the matrix, read-only; None if there is no such file, or its header or size is another one.
+        the matrix, read-only; None if there is no such file, or its header or size differs.
     """
     try:
         with path.open("rb") as file:
@@ -118,13 +118,13 @@ def opened(path: Path, dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, 
 
 
 def verified(path: Path) -> Float[np.ndarray, "n n2"] | None:
-    """Map a finished matrix after comparing all of it with the checksums in its ledger.
+    """Map a finished matrix after verifying all of it against the checksums in its journal.
 
     Args:
-        path: of the matrix.
+        path: path of the matrix.
 
     Returns:
-        the matrix, read-only; None if there is none, or a damaged one.
+        the matrix, read-only; None if it does not exist or is damaged.
     """
     try:
         with journal_path(path).open("rb") as file:
@@ -182,7 +182,7 @@ def _put(file: IO[bytes], offset: int, n2: int, rows: slice, columns: slice, blo
 
 
 def _make(partial: Path, header: JournalHeader) -> None:
-    """A file of the final size, whose content is still to come."""
+    """Create a sparse file of the final size."""
     with partial.open("wb") as file:
         file.write(_array_header(header.dtype, (header.grid.n, header.grid.n2)))
         file.truncate(file.tell() + header.nbytes)
@@ -214,13 +214,13 @@ def _finish(partial: Path, path: Path) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Refuse what cannot be the name of a matrix's file.
+    """Refuse an invalid name for a matrix's file.
 
     Args:
-        path: the name.
+        path: name of the file.
 
     Raises:
-        InvalidInput: it does not end in .npy, or there is no folder that can be written to.
+        InvalidInput: if it does not end in .npy, or its folder does not exist or is not writable.
     """
     if path.suffix != ".npy":
         raise InvalidInput("path", f"got {str(path)!r}", "Name a file that ends in .npy.")

@@ -1,9 +1,9 @@
 r"""Duals of activations: E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for Gaussian u and v, in closed form.
 
-With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. What depends on one input alone (*terms*) is
-computed once an input; what is left for a pair is elementwise, without branches, and free of NaN at c = ±1 and at
-variances of 0. Results keep their relative accuracy as c goes to ±1 or the variances to 0, so that copies of an input
-stay copies through many layers.
+With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. Quantities of a single input (*terms*) are
+computed once per input; the remaining computation per pair is elementwise, without branches, and free of NaN at c = ±1
+and at variances of 0. Results keep their relative accuracy as c goes to ±1 or the variances to 0, so that copies of an
+input stay copies through many layers.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from jax import Array
 
 from nngp_prior.schemas.specs.architecture import ActivationName
 
-_ROUNDING = 8  # correlations as near to 1 as this many units of rounding are 1
+_ROUNDING = 8  # units of rounding within which a correlation is set to 1
 
 Terms = tuple[Array, ...]
 
 
 class Dual(NamedTuple):
-    """One activation.
+    """Dual of one activation.
 
     Attributes:
-        terms: of an input, from its variance.
-        expectations: (k, terms, terms of the other input, whether slopes are wanted) ->
+        terms: variance of an input -> terms.
+        expectations: (k, terms, terms of the other input, whether slopes are required) ->
             (E[φ(u) φ(v)], E[φ'(u) φ'(v)] or None), elementwise.
     """
 
@@ -38,11 +38,11 @@ class Dual(NamedTuple):
 
 
 def dual(name: ActivationName, negative_slope: float = 0.0) -> Dual:
-    """The dual of an activation.
+    """Return the dual of an activation.
 
     Args:
-        name: of the activation.
-        negative_slope: of ``leaky-relu``.
+        name: name of the activation.
+        negative_slope: slope of ``leaky-relu`` for negative arguments.
 
     Returns:
         its terms and expectations.
@@ -65,7 +65,7 @@ def dual(name: ActivationName, negative_slope: float = 0.0) -> Dual:
 
 
 def _scales(q: Array) -> Terms:
-    """√q and 1/√q, the latter 0 for an input without variance."""
+    """Return √q and 1/√q, the latter 0 for an input without variance."""
     s = jnp.sqrt(q)
     return s, jnp.where(q > 0, 1 / jnp.where(q > 0, s, 1), 0)
 
@@ -86,7 +86,7 @@ def _rectifier(k: Array, t: Terms, t2: Terms, slopes: bool, slope: float) -> tup
     a = slope
     c = jnp.clip(k * (r * r2), -1, 1)
     x = 1 - jnp.abs(c)
-    x = jnp.where(x < _ROUNDING * jnp.finfo(x.dtype).eps, 0, x)  # θ ~ √x would be a thousand times what rounding did
+    x = jnp.where(x < _ROUNDING * jnp.finfo(x.dtype).eps, 0, x)  # θ ~ √x would magnify the rounding a thousandfold
     root = jnp.sqrt(x)
     coefficients = _series_of(k)
     rest = x * root * _polynomial(coefficients.arc_integral, x)  # (sin θ - θ cos θ) / π at |c|
@@ -141,7 +141,7 @@ def _gelu(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | N
 
 
 def _sin(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
-    r"""The real part of characteristic functions (Rahimi and Recht 2007), written so that nothing overflows.
+    r"""Real part of characteristic functions (Rahimi and Recht 2007), written so that nothing overflows.
 
     .. math:: E[\sin u \sin v] = e^{-(q + q')/2} \sinh k, \qquad E[\cos u \cos v] = e^{-(q + q')/2} \cosh k
 
@@ -159,13 +159,13 @@ def _cos(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | No
 
 
 def _exponentials(k: Array, t: Terms, t2: Terms) -> tuple[Array, Array]:
-    """e^(|k| - (q + q')/2) / 2, and e^(-2 |k|) - 1: its precision is that of k, however small."""
+    """Return e^(|k| - (q + q')/2) / 2, and e^(-2 |k|) - 1, accurate to the precision of k, however small."""
     size = jnp.abs(k)
     return 0.5 * jnp.exp(size - (t[0] + t2[0])), jnp.expm1(-2 * size)
 
 
 class _Series(NamedTuple):
-    """Coefficients of polynomials in x, the lowest power first, accurate to the precision of a type.
+    """Coefficients of polynomials in x, in ascending powers, accurate to the precision of a type.
 
     Attributes:
         arc: arccos(1 - x) / (π √x), 0 ≤ x ≤ 1.
@@ -206,7 +206,7 @@ def _series(arc_degree: int, arcsin_degree: int) -> _Series:
 
 
 def _economised(series: np.ndarray, degree: int, upper: float) -> tuple[float, ...]:
-    """The interpolating polynomial, at Chebyshev's points of [0, upper], of a power series with positive terms."""
+    """Interpolate a power series with positive terms at the Chebyshev points of [0, upper]."""
     chebyshev = np.polynomial.Chebyshev.interpolate(
         lambda x: np.polynomial.polynomial.polyval(x, series), degree, domain=[0, upper]
     )

@@ -1,4 +1,4 @@
-"""Finite networks as functions from a key and inputs to features whose products make up a kernel."""
+"""Finite networks as functions of a key and inputs, returning features whose products give a kernel."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 
 _LARGEST = 2**24  # numbers in the largest array of one network's forward pass, 128 MiB
-_GROUP = 2**23  # numbers that the features or the weights of networks drawn together may take, 64 MiB
-_TOLERANCE = 1e-4  # relative, of what should be the same; a user's network may compute in float32
+_GROUP = 2**23  # numbers in the features or the weights of networks drawn together, 64 MiB
+_TOLERANCE = 1e-4  # relative, of repeated evaluations; a user's network may compute in float32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Features:
         apply: (parameters, X) -> (n, units).
         scale: σ_w² of a readout layer that is averaged over exactly, else 1.
         offset: σ_b² of that layer, else 0.
-        check: whether nobody vouches for init and apply being functions of their arguments.
+        check: True if init and apply must be verified to be functions of their arguments.
     """
 
     init: Callable[..., Any]
@@ -44,23 +44,23 @@ class Features:
 
 
 def features_of(architecture: Architecture | FromNetwork, monte_carlo: MonteCarlo) -> Features:
-    """What is averaged.
+    """Return the features that are averaged.
 
     Args:
         architecture: a specification, or a user's network.
-        monte_carlo: which features.
+        monte_carlo: specification of the features.
 
     Returns:
         initialiser and forward pass.
 
     Raises:
-        InvalidInput: penultimate features of a user's network.
+        InvalidInput: if penultimate features of a user's network are requested.
     """
-    # pyright does not know that frozen models have a hash.
+    # pyright does not recognise that frozen models are hashable.
     return _features_of(architecture, monte_carlo.features, monte_carlo.outputs)  # pyright: ignore[reportArgumentType]
 
 
-@functools.lru_cache(maxsize=16)  # so that the same network is the same functions, which are compiled once
+@functools.lru_cache(maxsize=16)  # equal networks give the same functions, which are then compiled once
 def _features_of(architecture: Architecture | FromNetwork, features: str | None, outputs: int) -> Features:
     if isinstance(architecture, FromNetwork):
         if features == "penultimate":
@@ -77,7 +77,7 @@ def _features_of(architecture: Architecture | FromNetwork, features: str | None,
 
 
 def _with_columns(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """Outputs with one column where they had none."""
+    """Add a column axis to outputs that have none."""
 
     def with_columns(parameters: Any, X: Any) -> Any:
         outputs = jnp.asarray(apply(parameters, X))
@@ -87,16 +87,17 @@ def _with_columns(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Drawer:
-    """Draws networks and computes their features, a group of networks at a time; float64 must be enabled.
+    """Draws networks and computes their features, one group of networks at a time; float64 must be enabled.
 
     Args:
-        features: of which networks.
-        X: the inputs.
-        seed: network r has the key ``fold_in(key(seed), r)``.
-        most: networks that will be asked for at a time.
+        features: features to compute.
+        X: (n, …) inputs.
+        seed: random seed; network r has the key ``fold_in(key(seed), r)``.
+        most: maximum number of networks per call.
 
     Raises:
-        InvalidInput: the network's outputs are of a wrong shape or type, or not a function of parameters and input.
+        InvalidInput: if the network's outputs have a wrong shape or type, or are not a function of parameters and
+            input.
     """
 
     def __init__(self, features: Features, X: Float[np.ndarray, "n ..."], seed: int, most: int) -> None:
@@ -123,16 +124,16 @@ class Drawer:
             self._check(features.apply, _parameters(features, shape, self._key, 0), X[:1])
 
     def __call__(self, numbers: range) -> Float[np.ndarray, "group n units"]:
-        """Features of some networks.
+        """Compute features of some networks.
 
         Args:
-            numbers: of the networks, at most ``group`` of them.
+            numbers: numbers of the networks, at most ``group`` of them.
 
         Returns:
-            one matrix a network.
+            one matrix per network.
 
         Raises:
-            InvalidInput: a feature is not finite.
+            InvalidInput: if a feature is not finite.
         """
         H = self._features(numbers)
         if not np.isfinite(H).all():
@@ -145,12 +146,12 @@ class Drawer:
         return H
 
     def _features(self, numbers: range) -> np.ndarray:
-        # Numbers beyond the last are drawn and dropped, so that one compilation serves all calls.
+        # The last group is padded with networks that are discarded, so that one compilation serves all calls.
         group = jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32)
         return np.asarray(self._forward(group, self._draw(self._key, group), self._X))[: len(numbers), : self._n]
 
     def _check(self, apply: Callable[..., Any], parameters: Any, first: Float[np.ndarray, "1 ..."]) -> None:
-        """Refuse what changes from call to call, or with the other inputs of a call."""
+        """Refuse outputs that change from call to call, or with the other inputs of a call."""
         outputs = self._features(range(1))[0, 0]
         drawn = jax.tree.map(lambda leaf: leaf[0], self._draw(self._key, jnp.arange(self.group, dtype=jnp.uint32)))
         if not all(map(_alike, jax.tree.leaves(parameters), jax.tree.leaves(drawn))):
@@ -162,23 +163,23 @@ class Drawer:
 
 
 def _parameters(features: Features, shape: tuple[int, ...], key: Any, r: Any) -> Any:
-    """Those of network r."""
+    """Return the parameters of network r."""
     return features.init(jax.random.fold_in(key, r), shape)[1]
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(features: Features, shape: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Functions that draw networks, and that compute their features; other calls find them compiled."""
+    """Return functions that draw networks and that compute their features, compiled once for all calls."""
 
     def forward(numbers: Any, drawn: Any, X: Any) -> Any:
         def one_network(network: Any) -> Any:
             return jax.lax.map(lambda rows: features.apply(network[1], rows), X)
 
-        H = jax.lax.map(one_network, (numbers, drawn))  # numbers, since there may be no parameters
+        H = jax.lax.map(one_network, (numbers, drawn))  # includes numbers, since there may be no parameters
         return H.reshape(len(H), -1, H.shape[-1]).astype(jnp.float64)
 
-    # One network after another: side by side, convolutions would be grouped ones, which XLA has no fast code for.
-    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    # One network after another: in parallel, convolutions would become grouped ones, which are slow in XLA. Compiling a
+    # random number generator takes longer than running it, hence reduced optimisation there.
     draw = jax.jit(
         lambda key, numbers: jax.lax.map(lambda r: _parameters(features, shape, key, r), numbers),
         compiler_options={"xla_backend_optimization_level": 1},
@@ -187,13 +188,13 @@ def _compiled(features: Features, shape: tuple[int, ...]) -> tuple[Callable[...,
 
 
 def _alike(A: Any, B: Any) -> bool:
-    """Whether two arrays are the same but for rounding in float32; NaN is not looked at."""
+    """True if two arrays are equal up to float32 rounding; NaN is ignored."""
     A, B = np.asarray(A), np.asarray(B)
     return A.shape == B.shape and not np.any(np.abs(A - B) > _TOLERANCE * np.abs(B).max(initial=0.0))
 
 
 def _units(apply: Callable[..., Any], parameters: Any, one: jax.ShapeDtypeStruct) -> int:
-    """Features of one input; what is given for three inputs must have three rows."""
+    """Return the number of features per input; the output for three inputs must have three rows."""
     three = jax.ShapeDtypeStruct((3, *one.shape[1:]), one.dtype)
     outputs = jax.eval_shape(apply, parameters, three)
     if outputs.ndim != 2 or outputs.shape[0] != 3 or outputs.shape[1] == 0:
@@ -205,7 +206,7 @@ def _units(apply: Callable[..., Any], parameters: Any, one: jax.ShapeDtypeStruct
 
 
 def _largest_array(jaxpr: Any) -> int:
-    """Numbers in the largest array that a computation makes, inner functions included."""
+    """Return the size of the largest array in a computation, inner functions included."""
     sizes = [0]
     for equation in jaxpr.eqns:
         sizes += [math.prod(getattr(variable.aval, "shape", ())) for variable in equation.outvars]

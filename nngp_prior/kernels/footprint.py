@@ -1,4 +1,4 @@
-"""Covariances of all layers that one pair of inputs takes while a kernel is computed: reckoned without JAX."""
+"""Number of covariances per pair of inputs in each layer while a kernel is computed; without JAX."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nngp_prior.architectures.layers import (
 )
 from nngp_prior.architectures.weights import weights_of
 
-BUFFERS = 4  # that are as large as the largest state of a block of pairs
+BUFFERS = 4  # arrays as large as the largest state of a block of pairs
 _TILE = 2**22  # covariances in a tile
-_BLOCK = 2**19  # covariances in a block of rows, which are followed together
+_BLOCK = 2**19  # covariances in a block of rows, which are processed together
 _SMALLEST, _LARGEST = 8, 1024  # rows of a tile
-_MOST = 2**26  # covariances of the smallest tile's row; where it has more, tiles are smaller yet
+_MOST = 2**26  # covariances in one row of the smallest tile; beyond it, tiles are smaller
 
 
 def tile_of(largest: int) -> int:
-    """Rows, and columns, of a tile.
+    """Return the number of rows, and of columns, of a tile.
 
     Args:
-        largest: covariances of one pair of inputs in the layer that has most.
+        largest: covariances per pair of inputs in the largest layer.
 
     Returns:
         a power of two.
@@ -42,42 +42,42 @@ def tile_of(largest: int) -> int:
 
 
 def height_of(largest: int, tile: int) -> int:
-    """Rows of a tile that are followed together, in networks on images.
+    """Return the number of rows of a tile that are processed together, in networks on images.
 
     Args:
         largest: as for :func:`tile_of`.
         tile: rows of the tile.
 
     Returns:
-        one at least.
+        number of rows, at least one.
     """
     return max(1, min(tile, _BLOCK // (largest * tile)))
 
 
 def pools(layer: Layer) -> bool:
-    """Whether covariances of different pixels play a part."""
+    """True if the layer needs covariances of different pixels."""
     if isinstance(layer, Sum):
         return any(map(pools, layer.main + layer.shortcut))
     return isinstance(layer, Pooling | GlobalAveragePool)
 
 
 def states(layers: Layers, shape: tuple[int, ...]) -> list[tuple[Layer | None, int]]:
-    """Each layer with the number of covariances of one pair of inputs that come into it.
+    """Return each layer with the number of covariances per pair of inputs that enter it.
 
     Args:
-        layers: of a network.
-        shape: of one input.
+        layers: layers of a network.
+        shape: shape of one input.
 
     Returns:
-        in order, branches one after the other; the last is what comes out.
+        layers in order, branches in sequence; the last entry is the output.
 
     Raises:
-        InvalidInput: windows larger than what is left of the image.
+        InvalidInput: if a window is larger than the remaining image.
     """
     if isinstance(layers[0], Dense):
         return [*((layer, 1) for layer in layers), (None, 1)]
     pooling = [i for i, layer in enumerate(layers) if pools(layer)]
-    power = 2 if pooling else 1  # behind the last pooling a flattening readout needs equal pixels only; no matter here
+    power = 2 if pooling else 1  # ignores that behind the last pooling a flattening readout needs equal pixels only
 
     def walk(layers: Layers, shape: tuple[int, ...]) -> Iterator[tuple[Layer | None, int]]:
         for layer in layers:
@@ -94,17 +94,17 @@ def states(layers: Layers, shape: tuple[int, ...]) -> list[tuple[Layer | None, i
 
 
 def working_bytes(layers: Layers, shape: tuple[int, ...], n: int, threads: int, itemsize: int = 8) -> int:
-    """Bytes that are worked on while the kernel of n inputs is computed, without inputs and the matrix.
+    """Return the working memory for the kernel of n inputs, without inputs and the matrix.
 
     Args:
-        layers: of the network.
-        shape: of one input.
+        layers: layers of the network.
+        shape: shape of one input.
         n: number of inputs.
-        threads: tiles side by side.
-        itemsize: of one covariance.
+        threads: number of tiles computed in parallel.
+        itemsize: bytes per covariance.
 
     Returns:
-        at peak.
+        bytes at peak.
     """
     found = states(layers, shape)
     largest = max(size for _, size in found)
@@ -114,7 +114,7 @@ def working_bytes(layers: Layers, shape: tuple[int, ...], n: int, threads: int, 
     height = side if vectors else min(height_of(largest, tile), n)
     tiles = math.ceil(n / tile) * (math.ceil(n / tile) + 1) // 2
     block = BUFFERS * max(height * side, 0 if vectors else side) * largest
-    # What duals need of an input alone: kept for the rows and columns that threads are at, and copied for each block.
+    # Terms of single inputs: kept for the rows and columns of the threads' tiles, and copied for each block.
     pixels = math.prod(shape[:2]) if not vectors else 1
     own = sum(2 * pixels for layer, _ in found if isinstance(layer, Activation | LayerNorm))
     copies = min(2 * threads + 1, math.ceil(n / tile)) + 2 * min(threads, tiles)
@@ -123,7 +123,7 @@ def working_bytes(layers: Layers, shape: tuple[int, ...], n: int, threads: int, 
 
 
 def seconds_of_pair(layers: Layers, shape: tuple[int, ...]) -> float:
-    """Rough seconds of one entry on one core."""
+    """Return the approximate seconds per entry on one core."""
     work = sum(size * _nanoseconds(layer) for layer, size in states(layers, shape)) + 0.1 * math.prod(shape)
     return 1e-9 * work
 

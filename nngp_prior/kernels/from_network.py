@@ -25,20 +25,20 @@ def kernel_of_network(
     get: str = "nngp",
     progress: ProgressOption = None,
 ) -> Float[np.ndarray, "n n2"]:
-    """The NNGP or tangent kernel of a ``stax`` triple, by its own ``kernel_fn``.
+    """Compute the NNGP or tangent kernel of a ``stax`` triple by its own ``kernel_fn``.
 
     Args:
-        network: with a ``kernel_fn``.
+        network: network with a ``kernel_fn``.
         X: (n, …) inputs, of the shape that the network takes.
-        X2: (n2, …) other inputs; X itself when absent.
-        get: ``nngp`` or ``ntk``, what is asked of ``kernel_fn``.
-        progress: True to show it, or a callback.
+        X2: (n2, …) other inputs; default: X itself.
+        get: ``nngp`` or ``ntk``, passed to ``kernel_fn``.
+        progress: True to show progress, or a callback.
 
     Returns:
-        K in float64, exactly symmetric if X2 is absent.
+        K in float64, exactly symmetric without X2.
 
     Raises:
-        InvalidInput: another ``get``; no ``kernel_fn``, or it gives something that is not (n, n2) finite numbers.
+        InvalidInput: if ``get`` is invalid, ``kernel_fn`` is missing, or its result is not (n, n2) finite numbers.
     """
     if network.kernel_fn is None:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""What a kernel matrix is like: its spectrum, and inputs that determine each other."""
+"""Properties of a kernel matrix: its spectrum, and inputs that determine each other."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from nngp_prior.errors import InvalidKernel, ResourceLimit
 from nngp_prior.numerics.covariance import TIED, partners, require_semidefinite, rounding_of
 from nngp_prior.schemas.text import number_of
 
-_ROWS = 512  # looked at at a time
-_SHOWN = 10  # pairs of inputs
+_ROWS = 512  # rows processed at a time
+_SHOWN = 10  # number of pairs of inputs reported
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a kernel matrix is like.
+    """Properties of a kernel matrix.
 
     Attributes:
         n: number of inputs.
         trace: sum of the variances.
-        smallest_variance: on the diagonal.
-        largest_variance: on the diagonal.
+        smallest_variance: smallest diagonal entry.
+        largest_variance: largest diagonal entry.
         asymmetry: the largest |K_ij - K_ji|.
-        eigenvalues: the largest first.
+        eigenvalues: eigenvalues, in descending order.
         rank: number of eigenvalues above n ε times the largest, ε the rounding of the matrix's own precision.
         effective_rank: exp of the entropy of the eigenvalues over their sum (Roy and Vetterli 2007, eq. 4).
-        tied: number of pairs of inputs with correlation +1 or -1 to rounding, whose labels determine each other.
+        tied: number of pairs of inputs with correlation +1 or -1 up to rounding, whose labels determine each other.
         tied_pairs: the first of them, with the sign.
     """
 
@@ -52,33 +52,33 @@ class Inspection:
 
     @property
     def symmetric(self) -> bool:
-        """Exactly, as :func:`nngp_prior.kernel` makes it."""
+        """True if exactly symmetric, as :func:`nngp_prior.kernel` returns it."""
         return self.asymmetry == 0
 
     @property
     def condition(self) -> float:
-        """The largest eigenvalue over the smallest; infinite where that is not positive."""
+        """Ratio of the largest to the smallest eigenvalue; infinite if the smallest is not positive."""
         return float(self.eigenvalues[0] / self.eigenvalues[-1]) if self.eigenvalues[-1] > 0 else np.inf
 
     @property
     def singular(self) -> bool:
-        """To rounding."""
+        """True if singular up to rounding."""
         return self.rank < self.n
 
 
 def inspect(K: ArrayLike) -> Inspection:
-    """Look at a kernel matrix. Takes about 4/3 n³ operations and two more matrices.
+    """Inspect a kernel matrix. Takes about 4/3 n³ operations and the memory of two more matrices.
 
     Args:
         K: (n, n) real numbers.
 
     Returns:
-        what was found.
+        the properties.
 
     Raises:
-        InvalidKernel: not a square matrix of finite real numbers, or no covariance: tied inputs with different rows,
-            or a negative eigenvalue that rounding does not explain.
-        ResourceLimit: two more matrices do not fit into memory.
+        InvalidKernel: if K is not a square matrix of finite real numbers, or not a covariance: tied inputs with
+            different rows, or a negative eigenvalue that rounding does not explain.
+        ResourceLimit: if two more matrices do not fit into memory.
     """
     K = np.asarray(K)
     if K.ndim != 2 or K.shape[0] != K.shape[1] or K.size == 0 or K.dtype.kind not in "iuf":
@@ -125,7 +125,7 @@ def _require_covariance(K: np.ndarray, scale: np.ndarray, rounding: float, negat
 
 
 def _entries(K: np.ndarray, tolerance: float) -> tuple[float, int, tuple[tuple[int, int, int], ...]]:
-    """The largest asymmetry, the number of tied pairs, and the first of them."""
+    """Return the largest asymmetry, the number of tied pairs, and the first of them."""
     n = len(K)
     deviation = np.sqrt(np.clip(K.diagonal().astype(np.float64), 0, None))
     asymmetry, count, pairs = 0.0, 0, []

@@ -1,4 +1,4 @@
-"""What is to be computed: everything that determines a kernel matrix, and its hash."""
+"""Specification of a kernel matrix to compute: everything that determines it, and its hash."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from nngp_prior.versions import versions
 
 Get = Literal["nngp", "ntk"]
 DType = Literal["float32", "float64"]
-# Parts of the hash: a number to be raised with every change of the recursions that shows in their results, and the
-# packages whose versions show there too.
+# Parts of the hash: a number to be increased with every change of the recursions that affects their results, and the
+# packages whose versions affect them too.
 _RECURSIONS = 3
 _COMPUTED_WITH = ("numpy", "scipy", "jax", "jaxlib")
 _CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
@@ -29,14 +29,14 @@ _CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
 
 @dataclass(frozen=True, eq=False)
 class KernelJob:
-    """A kernel matrix that is to be computed; made by :meth:`of`.
+    """A kernel matrix to compute; created by :meth:`of`.
 
     Attributes:
-        architecture: the specification of the network.
+        architecture: specification of the network.
         X: inputs of the rows.
-        X2: inputs of the columns; those of the rows when absent.
-        get: which kernel.
-        dtype: of the computation and of the matrix.
+        X2: inputs of the columns; None if they are those of the rows.
+        get: ``nngp`` or ``ntk``.
+        dtype: dtype of the computation and of the matrix.
     """
 
     architecture: Architecture
@@ -50,12 +50,12 @@ class KernelJob:
 
     @classmethod
     def of(cls, architecture: Architecture, X: ArrayLike, X2: ArrayLike | None, get: str, dtype: str) -> KernelJob:
-        """Check all arguments.
+        """Validate all arguments and create the job.
 
         Args:
-            architecture: the specification of the network.
+            architecture: specification of the network.
             X: (n, …) inputs.
-            X2: (n2, …) other inputs, or none.
+            X2: (n2, …) other inputs, or None.
             get: ``nngp`` or ``ntk``.
             dtype: ``float64`` or ``float32``.
 
@@ -63,7 +63,7 @@ class KernelJob:
             the job.
 
         Raises:
-            InvalidInput: an argument cannot be used, or X2 has inputs of another shape.
+            InvalidInput: if an argument is invalid, or X2 has inputs of another shape.
         """
         if not isinstance(architecture, ARCHITECTURES):
             error = no_architecture(architecture)
@@ -78,11 +78,11 @@ class KernelJob:
                     f"{A.shape[1]} features" if A.ndim == 2 else f"images of shape {A.shape[1:]}" for A in (X2, X)
                 )
                 raise InvalidInput("X2", f"has {has} where X has {other}", "Give both the same.")
-        return cls(architecture, X, X2, get, dtype)  # pyright: ignore[reportArgumentType]  it was looked at above
+        return cls(architecture, X, X2, get, dtype)  # pyright: ignore[reportArgumentType]  validated above
 
     @property
     def symmetric(self) -> bool:
-        """Whether rows and columns are the same inputs."""
+        """True if rows and columns are the same inputs."""
         return self.X2 is None
 
     @property
@@ -92,27 +92,27 @@ class KernelJob:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the matrix."""
+        """Shape of the matrix."""
         return len(self.X), len(self.columns)
 
     @property
     def nbytes(self) -> int:
-        """Of the matrix."""
+        """Size of the matrix in bytes."""
         return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
 
     @cached_property
     def key(self) -> str:
-        """SHA-256, in hexadecimal, of all that determines the matrix."""
+        """SHA-256, in hexadecimal, of everything that determines the matrix."""
         return self.key_of(_hash(self.X))
 
     def key_of(self, hash_of_inputs: str) -> str:
-        """As :attr:`key`, where zeros stand for the inputs.
+        """Return :attr:`key` for given inputs, if ``X`` holds zeros in their place.
 
         Args:
-            hash_of_inputs: SHA-256 of their values in float64.
+            hash_of_inputs: SHA-256 of the inputs' values in float64.
 
         Returns:
-            the key of the job with them.
+            the key of the job with these inputs.
         """
         content = json.dumps(
             [
@@ -129,7 +129,7 @@ class KernelJob:
 
     @property
     def description(self) -> dict[str, Any]:
-        """For people, and for programs that look at a file or a cache."""
+        """Readable description, stored with a file or in a cache."""
         return {
             "architecture": self.architecture.model_dump(mode="json"),
             "input_shape": list(self.X.shape[1:]),
@@ -142,14 +142,14 @@ def _versions() -> dict[str, str]:
 
 
 def check_choice(field: Literal["get", "dtype"], value: str) -> None:
-    """Refuse what is no kernel, or no precision.
+    """Refuse an invalid choice of kernel or precision.
 
     Args:
-        field: whose value it is.
-        value: to be checked.
+        field: name of the argument.
+        value: value to check.
 
     Raises:
-        InvalidInput: it is none of the choices.
+        InvalidInput: if it is none of the choices.
     """
     if value not in _CHOICES[field]:
         raise InvalidInput(field, f"got {value!r}", f"Choose one of {', '.join(_CHOICES[field])}.")

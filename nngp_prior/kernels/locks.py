@@ -1,6 +1,6 @@
-"""Locks on files, between processes and between threads; on systems without ``fcntl`` there are none.
+"""File locks between processes and between threads; no-ops on systems without ``fcntl``.
 
-A lock belongs to an open file and to what was mapped from it, and goes with the last of them, however a process ends.
+A lock belongs to an open file and its maps, and is released with the last of them, however a process ends.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ def lock(file: IO[bytes], exclusive: bool, wait: bool) -> bool:
 
     Args:
         file: any open file.
-        exclusive: nobody else may have a lock on it; else nobody else may have an exclusive one.
-        wait: until that is so.
+        exclusive: True for an exclusive lock, False for a shared one.
+        wait: True to wait until the lock is available.
 
     Returns:
-        whether it is locked now.
+        True if it is locked now.
     """
     if fcntl is None:
         return True
@@ -39,21 +39,21 @@ def lock(file: IO[bytes], exclusive: bool, wait: bool) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool) -> Iterator[IO[bytes] | None]:
-    """Open a file, made if need be, with an exclusive lock; one that is left empty is removed again.
+    """Open a file with an exclusive lock, creating it if needed; if left empty it is removed.
 
     Args:
-        path: of the file.
-        wait: until others have left it.
+        path: path of the file.
+        wait: True to wait until the lock is available.
 
     Yields:
-        the file, open for reading and writing; None where somebody else has it.
+        the file, open for reading and writing; None if it is locked elsewhere.
     """
     while True:
         with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             if not lock(file, exclusive=True, wait=wait):
                 yield None
                 return
-            if not _is_at(file, path):  # it was removed while we waited
+            if not _is_at(file, path):  # it was removed during the wait
                 continue
             try:
                 yield file

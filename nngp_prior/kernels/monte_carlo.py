@@ -1,4 +1,4 @@
-r"""Kernels as means over random finite networks, with what is known of their error.
+r"""Kernels as means over random finite networks, with error estimates.
 
 .. math:: K̃(x, x') = \frac1M \sum_{r=1}^M K_r(x, x'),
     \qquad K_r(x, x') = σ_b^2 + \frac{σ_w^2}{U} \sum_{u=1}^U h_{ru}(x) h_{ru}(x')
@@ -44,14 +44,14 @@ _FLOPS = 5e10  # per second, of products of features
 
 @dataclasses.dataclass(frozen=True)
 class MonteCarloKernel:
-    """A kernel with an error, and the parts that its error comes from.
+    """A kernel with an error, and the data from which its error is computed.
 
     Attributes:
         specification: networks, features, seed, ridge.
-        sums: of K_r over the networks of each batch, one matrix a batch.
-        sizes: networks of each batch.
-        units: features of one network.
-        has_offset: whether a readout layer's biases add a constant, and 1 to the rank.
+        sums: sum of K_r over the networks of each batch, one matrix per batch.
+        sizes: number of networks per batch.
+        units: number of features per network.
+        has_offset: True if a readout layer's biases add a constant, and 1 to the rank.
     """
 
     specification: MonteCarlo
@@ -65,7 +65,7 @@ class MonteCarloKernel:
 
     @cached_property
     def K(self) -> Float[np.ndarray, "n n"]:
-        """K̃ with its ridge, positive semi-definite but for rounding."""
+        """K̃ with its ridge, positive semi-definite up to rounding."""
         return self.weighted(np.ones(len(self.sums)))
 
     @cached_property
@@ -82,13 +82,13 @@ class MonteCarloKernel:
 
     @cached_property
     def diagonal_shift(self) -> float:
-        """What the ridge adds to the diagonal."""
+        """Diagonal shift due to the ridge."""
         c = self.specification.ridge
         return float(np.mean(self.K.diagonal())) * c / (1 + c)
 
     @property
     def rank_limit(self) -> int:
-        """What the rank of K̃ without its ridge cannot exceed: one for each feature, and one for biases."""
+        """Upper limit on the rank of K̃ without its ridge: one per feature, and one for biases."""
         return min(len(self.sums[0]), int(self.sizes.sum()) * self.units + self.has_offset)
 
     @cached_property
@@ -100,7 +100,7 @@ class MonteCarloKernel:
 
     @property
     def rank(self) -> int:
-        """Numerical rank of K: eigenvalues above what rounding makes of 0."""
+        """Numerical rank of K: number of eigenvalues above rounding level."""
         return int(np.sum(self.spectrum > len(self.spectrum) * np.finfo(np.float64).eps * self.spectrum[-1]))
 
     @property
@@ -109,11 +109,11 @@ class MonteCarloKernel:
         return float(self.spectrum[-1] / self.spectrum[0]) if self.rank == len(self.spectrum) else float("inf")
 
     def weighted(self, weights: np.ndarray, ridge: float | None = None) -> Float[np.ndarray, "n n"]:
-        """The kernel in which each batch counts as often as its weight says.
+        """Return the kernel as a weighted mean over batches.
 
         Args:
-            weights: one a batch; all 1 for K̃ itself, a bootstrap's counts for a kernel of the bootstrap.
-            ridge: relative to the mean diagonal; that of the specification when absent.
+            weights: one per batch; all 1 for K̃ itself, a bootstrap's counts for a kernel of the bootstrap.
+            ridge: relative to the mean diagonal; default: the ridge of the specification.
 
         Returns:
             the mean, with its ridge.
@@ -135,24 +135,24 @@ def monte_carlo_kernel(
     state: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
 ) -> MonteCarloKernel:
-    """The kernel of finite networks, estimated.
+    """Estimate the kernel of finite networks.
 
     Args:
         architecture: a specification, whose width or channels matter here, or a user's network.
         X: (n, …) inputs; convolutional networks take (n, height, width) or (n, height, width, channels).
-        monte_carlo: how many networks, and what of them.
-        state: a folder. Each finished batch of networks is written there, at once or not at all; the same call finds it
-            again, computes what is missing and has the same result bit for bit as one that was never interrupted.
-            Matrices of batches then stay on disk. Files of other calls in the folder do no harm.
-        progress: True to show it, or a callback, called after each group of networks.
+        monte_carlo: number of networks, and their features.
+        state: a folder to which each finished batch of networks is written, atomically; the same call finds it again,
+            computes what is missing and has the same result bit for bit as one that was never interrupted. Matrices of
+            batches then stay on disk. Files of other calls may share the folder.
+        progress: True to show progress, or a callback, called after each group of networks.
 
     Returns:
         the kernel, its standard errors, its rank and condition, and kernels for a bootstrap.
 
     Raises:
-        InvalidInput: inputs of a wrong shape; a network whose features are not finite, of a wrong shape, or no function
-            of parameters and input alone.
-        ResourceLimit: the batches' matrices, or one network's features, do not fit into memory.
+        InvalidInput: if inputs have a wrong shape, or a network's features are not finite, have a wrong shape, or are
+            not a function of parameters and input alone.
+        ResourceLimit: if the batches' matrices, or one network's features, do not fit into memory.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
@@ -187,7 +187,7 @@ def monte_carlo_kernel(
 
 
 def _batches(monte_carlo: MonteCarlo) -> list[range]:
-    """Numbers of the networks of each batch; sizes differ by one at most."""
+    """Return the network numbers of each batch; sizes differ by at most one."""
     count = min(monte_carlo.batches, monte_carlo.networks)
     cuts = [monte_carlo.networks * b // count for b in range(count + 1)]
     return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
@@ -196,7 +196,7 @@ def _batches(monte_carlo: MonteCarlo) -> list[range]:
 def _sum_of(
     batch: range, drawer: Drawer, features: Features, report: ProgressCallback, networks: int, n: int
 ) -> Float[np.ndarray, "n n"]:
-    """The sum of K_r over a batch, in float64 and always in the same order."""
+    """Return the sum of K_r over a batch, in float64 and always in the same order."""
     S = np.zeros((n, n), order="F")
     for start in range(batch.start, batch.stop, drawer.group):
         numbers = range(start, min(start + drawer.group, batch.stop))
@@ -213,7 +213,7 @@ def _sum_of(
 
 
 def _identity(architecture: Architecture | FromNetwork, X: np.ndarray, monte_carlo: MonteCarlo) -> str:
-    """A name for what the sums depend on: all but the ridge."""
+    """Return a hash of everything that the sums depend on: all but the ridge."""
     digest = hashlib.sha256(architecture.content_hash.encode())
     digest.update(monte_carlo.model_copy(update={"ridge": 0.0}).content_hash.encode())
     digest.update(str(X.shape).encode() + np.ascontiguousarray(X).tobytes())
@@ -221,7 +221,7 @@ def _identity(architecture: Architecture | FromNetwork, X: np.ndarray, monte_car
 
 
 def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:
-    """A batch written before; None where there is none, or none that can be read."""
+    """Read a batch written before; None if there is none, or it cannot be read."""
     try:
         stored = np.load(path, mmap_mode="r")
     except (OSError, ValueError):
@@ -230,11 +230,11 @@ def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:
 
 
 def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
-    """Write a matrix, under its name only when it is complete.
+    """Write a matrix atomically: the file appears under its name only when complete.
 
     Args:
-        path: of the ``.npy`` file.
-        S: the matrix.
+        path: path of the ``.npy`` file.
+        S: the matrix, (n, n).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
@@ -242,7 +242,7 @@ def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
 
 
 def _memory(n: int, features: int, batches: int) -> int:
-    """Memory for the matrices of the batches and three more, and features of a group of networks; checked."""
+    """Return memory for the matrices of the batches and three more, and features of a group of networks; checked."""
     free = psutil.virtual_memory().available
     needed = 8 * n * ((batches + 3) * n + 2 * features)
     if needed > free:
@@ -256,7 +256,7 @@ def _memory(n: int, features: int, batches: int) -> int:
 
 
 def _seconds(architecture: Architecture, shape: tuple[int, ...], units: int, networks: int) -> float:
-    """Time to draw networks, pass the inputs through them, and multiply their features."""
+    """Estimate the time to draw networks, pass the inputs through them, and multiply their features."""
     weights = network_weights(architecture, shape[1:])
     products = shape[0] ** 2 * units / _FLOPS
     return _COMPILING + networks * (drawing_seconds(weights) + forward_seconds(weights, shape[0]) + products)

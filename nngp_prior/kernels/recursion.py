@@ -7,9 +7,9 @@ axes are those of the first and of the second inputs:
 - equal pixels: (height, width, n, n2). All that ``flatten`` readouts need;
 - all pairs of pixels: (height, width, height, width, n, n2). Pooling needs them.
 
-What an input's own variances give, in each layer with an activation, is computed once an input, not once a pair. Layers
-are compiled one by one (elementwise ones that follow each other together), so that layers alike are compiled once; XLA
-would otherwise compute an activation's dual again at each tap of the convolution after it.
+Quantities of single inputs, from their own variances in each layer with an activation, are computed once per input, not
+per pair. Layers are compiled separately (consecutive elementwise ones together), so that equal layers are compiled
+once; XLA would otherwise recompute an activation's dual at each tap of the convolution after it.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 
 Get = Literal["nngp", "ntk"]
 
-_CACHE = 2**23  # bytes of a block of covariances, beyond which they come from memory in each layer
-_FROM_MEMORY = 0.4  # times as long as from the cache, per byte of a covariance
+_CACHE = 2**23  # bytes of a block of covariances, beyond which they are read from memory in each layer
+_FROM_MEMORY = 0.4  # additional time relative to the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
 
 
 class PreparedInputs(NamedTuple):
-    """What tiles need of their inputs; all arrays have the inputs as first axis, so that a tile's are slices.
+    """Per-input data for tiles; all arrays have the inputs as first axis, so that a tile's are slices.
 
     Attributes:
-        X: (n, d) or (n, height, width, channels) inputs, over √d or √channels.
-        terms: of each layer, what its dual needs of an input.
+        X: (n, d) or (n, height, width, channels) inputs, divided by √d or √channels.
+        terms: for each layer, the terms that its dual needs per input.
         own: (n,) the kernel of each input with itself.
     """
 
@@ -66,8 +66,8 @@ class KernelFunction:
     Attributes:
         tile: rows (and columns) of a tile that is fast and takes little memory.
         bytes_per_pair: working memory of a tile over its number of entries.
-        seconds_per_pair: of one entry, roughly, on one core.
-        compiling: seconds for the compilation of all layers, roughly.
+        seconds_per_pair: approximate seconds per entry, on one core.
+        compiling: approximate seconds to compile all layers.
     """
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
@@ -84,21 +84,21 @@ class KernelFunction:
         block = largest * self._height * self.tile * self._dtype.itemsize
         work *= _FROM_MEMORY * self._dtype.itemsize if block > _CACHE else 1.0
         self.seconds_per_pair = 1e-9 * (1 + self._tangent) * work
-        # Layers alike are compiled once.
+        # Equal layers are compiled once.
         self.compiling = 0.3 + 0.15 * (1 + 0.3 * self._tangent) * len({(str(stage), size) for stage, size in stages})
 
     def prepare(self, X: np.ndarray) -> PreparedInputs:
-        """What an input gives alone, once.
+        """Compute the per-input data.
 
         Args:
             X: (n, …) inputs of ``input_shape``.
 
         Returns:
-            arrays of NumPy, whose first axis is n.
+            NumPy arrays with first axis n.
         """
         n = len(X)
         X = np.asarray(X, self._dtype).reshape(n, *self._shape) / self._dtype.type(math.sqrt(self._shape[-1]))
-        size = min(n, self.tile)  # the last part is filled up, so that one compilation serves all
+        size = min(n, self.tile)  # the last part is padded, so that one compilation serves all
         filled = np.concatenate([X, np.zeros((-n % size, *self._shape), self._dtype)])
         with self._precision():
             parts = [self._own(filled[start : start + size]) for start in range(0, n, size)]
@@ -106,11 +106,11 @@ class KernelFunction:
         return PreparedInputs(X, terms, own)
 
     def between(self, P: PreparedInputs, P2: PreparedInputs) -> Float[np.ndarray, "n n2"]:
-        """The kernel of each input of one tile with each of another.
+        """Compute the kernel of each input of one tile with each of another.
 
         Args:
-            P: of n inputs.
-            P2: of n2 inputs.
+            P: data of n inputs.
+            P2: data of n2 inputs.
 
         Returns:
             the covariances (or tangent kernel).
@@ -131,10 +131,10 @@ class KernelFunction:
         return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
 
     def within(self, P: PreparedInputs) -> Float[np.ndarray, "n n"]:
-        """The kernel of the inputs of one tile with each other.
+        """Compute the kernel of the inputs of one tile with each other.
 
         Args:
-            P: of n inputs.
+            P: data of n inputs.
 
         Returns:
             exactly symmetric, with each input's own variance on the diagonal.
@@ -162,14 +162,14 @@ def kernel_function(
     get: Get = "nngp",
     dtype: Literal["float64", "float32"] = "float64",
 ) -> KernelFunction:
-    """The kernel of a network at infinite width.
+    """Return the kernel function of a network at infinite width.
 
     Args:
-        layers: of the network.
-        input_shape: of one input, (height, width) or (height, width, channels) for a network on images.
+        layers: layers of the network.
+        input_shape: shape of one input, (height, width) or (height, width, channels) for a network on images.
         get: ``nngp``, the covariances of outputs; or ``ntk``, the neural tangent kernel in the parametrisation of
             Jacot et al. (2018): parameters are N(0, 1), weights are σ_w/√fan-in and biases σ_b times them.
-        dtype: of the computation.
+        dtype: dtype of the computation.
 
     Returns:
         its function for tiles.
@@ -192,16 +192,16 @@ def _inputs_last(A: np.ndarray) -> np.ndarray:
 
 
 def _vector_covariances(X: np.ndarray, X2: np.ndarray) -> Array:
-    """All x·x'. On the CPU NumPy's BLAS takes three quarters of XLA's time."""
+    """Compute all x·x'. On the CPU NumPy's BLAS takes three quarters of XLA's time."""
     if jax.default_backend() == "cpu":
-        with np.errstate(over="ignore", invalid="ignore"):  # those who look at tiles name the input
+        with np.errstate(over="ignore", invalid="ignore"):  # the check of the tiles names the input
             return jnp.asarray(X @ X2.T)
     return jnp.matmul(X, X2.T, precision=_HIGHEST)
 
 
 @functools.partial(jax.jit, static_argnames="layout")
 def _pixel_covariances(X: Array, X2: Array, layout: int) -> Array:
-    """All x·x' of pixels, from X with the images first and X2 with the images last."""
+    """Compute all x·x' of pixels, from X with the images first and X2 with the images last."""
     product = "nhwc,hwcm->hwnm" if layout == EQUAL_PIXELS else "nhwc,ijcm->hwijnm"
     return jnp.einsum(product, X, X2, precision=_HIGHEST)
 

@@ -1,8 +1,8 @@
-"""Which tiles of a file are finished: a small file beside it, which describes it too.
+"""Journal of the finished tiles of a file, stored beside it together with the file's description.
 
-``K.npy.tiles`` has a line of JSON and its CRC-32, then eight characters a tile: the CRC-32 of a finished one in
-hexadecimal, or dashes. A tile is marked, by one write of eight bytes, after its data are on the disk. A ledger with a
-damaged line is none, and a damaged mark is that of a tile to compute again.
+``K.npy.tiles`` has a line of JSON and its CRC-32, then eight characters per tile: the CRC-32 of a finished one in
+hexadecimal, or dashes. A tile is marked, by one write of eight bytes, after its data are on the disk. A journal with a
+damaged line is discarded, and a tile with a damaged mark is recomputed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _MARK = re.compile(rb"[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class JournalHeader:
-    """What a file holds.
+    """Description of the file's content.
 
     Attributes:
-        key: hash of all that determines the matrix.
-        grid: its tiles.
-        dtype: of its entries.
-        about: for people: the architecture and what else was told.
+        key: hash of everything that determines the matrix.
+        grid: tiles of the matrix.
+        dtype: dtype of its entries.
+        about: readable description: the architecture and additional information.
     """
 
     key: str
@@ -44,15 +44,15 @@ class JournalHeader:
 
     @property
     def nbytes(self) -> int:
-        """Of the matrix."""
+        """Size of the matrix in bytes."""
         return self.grid.n * self.grid.n2 * np.dtype(self.dtype).itemsize
 
 
 class TileJournal:
-    """An open ledger.
+    """An open journal.
 
     Attributes:
-        header: its first line.
+        header: content of its first line.
     """
 
     def __init__(self, file: IO[bytes], header: JournalHeader, start: int) -> None:
@@ -61,14 +61,14 @@ class TileJournal:
 
     @classmethod
     def begin(cls, file: IO[bytes], header: JournalHeader) -> TileJournal:
-        """Write a ledger without finished tiles over what the file held.
+        """Overwrite the file with a journal without finished tiles.
 
         Args:
             file: open for writing.
-            header: what will be computed.
+            header: description of the matrix.
 
         Returns:
-            the ledger.
+            the journal.
         """
         content = json.dumps({"format": _FORMAT, **asdict(header)}).encode()
         line = content + b" " + _checksum(content) + b"\n"
@@ -81,13 +81,13 @@ class TileJournal:
 
     @classmethod
     def read(cls, file: IO[bytes]) -> TileJournal | None:
-        """Read a ledger.
+        """Read a journal.
 
         Args:
             file: open for reading.
 
         Returns:
-            the ledger; None if the file holds none, or a damaged one.
+            the journal; None if the file holds none, or a damaged one.
         """
         file.seek(0)
         line = file.readline()
@@ -105,34 +105,34 @@ class TileJournal:
         return cls(file, header, len(line)) if whole else None
 
     def mark(self, place: int, block: Float[np.ndarray, "rows columns"]) -> None:
-        """A tile is on the disk.
+        """Mark a tile as finished, once it is on the disk.
 
         Args:
-            place: of the tile in the grid.
-            block: the tile.
+            place: index of the tile in the grid.
+            block: entries of the tile.
         """
         self._file.seek(self._start + len(_OPEN) * place)
         self._file.write(_checksum(np.ascontiguousarray(block).data))
         self._file.flush()
 
     def missing(self) -> list[int]:
-        """Indices of the tiles that are not finished."""
+        """Return the indices of the tiles that are not finished."""
         return [place for place, mark in enumerate(self._marks()) if not _MARK.fullmatch(mark)]
 
     def unfinished(self, K: Float[np.ndarray, "n n2"]) -> list[int]:
-        """Indices of the tiles that are missing from a matrix, or damaged.
+        """Return the indices of the tiles that are missing from a matrix, or damaged.
 
         Args:
             K: content of the file.
 
         Returns:
-            the tiles that are not finished, and those that differ from what was written, themselves or mirrored.
+            the tiles that are not finished, and those that differ from the data written, themselves or mirrored.
         """
         tiles = enumerate(zip(self.header.grid.tiles, self._marks(), strict=True))
         return [place for place, (tile, mark) in tiles if not self._is_intact(K, tile, mark)]
 
     def _is_intact(self, K: np.ndarray, tile: Tile, mark: bytes) -> bool:
-        if not _MARK.fullmatch(mark):  # of a new file, all of which would be read
+        if not _MARK.fullmatch(mark):  # avoids reading all of a new file
             return False
         block = np.asarray(K[tile.rows, tile.columns])
         if _checksum(np.ascontiguousarray(block).data) != mark:
@@ -151,13 +151,13 @@ def _checksum(content: bytes | memoryview) -> bytes:
 
 
 def header_beside(path: Path) -> JournalHeader | None:
-    """Read the header of the ledger beside a matrix.
+    """Read the header of the journal beside a matrix.
 
     Args:
-        path: of the matrix.
+        path: path of the matrix.
 
     Returns:
-        None if there is no ledger, or a damaged one.
+        the header; None if there is no journal, or a damaged one.
     """
     try:
         with journal_path(path).open("rb") as file:
@@ -168,5 +168,5 @@ def header_beside(path: Path) -> JournalHeader | None:
 
 
 def journal_path(path: Path) -> Path:
-    """Where the ledger of a matrix is."""
+    """Return the path of the journal of a matrix."""
     return path.with_name(f"{path.name}.tiles")

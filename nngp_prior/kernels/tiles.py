@@ -1,7 +1,7 @@
-"""A kernel matrix tile by tile: the upper triangle where it is symmetric, on all cores.
+"""Tiled computation of a kernel matrix on all cores; only the upper triangle of a symmetric one.
 
 All tiles have the same size, so that few shapes are compiled: inputs are cut into blocks as equal as can be, and the
-last block is padded with inputs of ones, whose rows are thrown away.
+last block is padded with inputs of ones, whose rows are discarded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Tile:
 
     @property
     def on_diagonal(self) -> bool:
-        """Whether its rows are its columns, in a symmetric matrix."""
+        """True if its rows are its columns, in a symmetric matrix."""
         return self.rows == self.columns
 
 
@@ -42,8 +42,8 @@ class Grid:
     Attributes:
         n: number of rows.
         n2: number of columns.
-        tile: a tile has at most so many rows, and columns.
-        symmetric: whether tiles below the diagonal are mirror images.
+        tile: maximum number of rows, and of columns, of a tile.
+        symmetric: True if tiles below the diagonal are mirror images.
     """
 
     n: int
@@ -53,17 +53,17 @@ class Grid:
 
     @property
     def height(self) -> int:
-        """Rows of each tile but the last."""
+        """Number of rows of each tile but the last."""
         return _side(self.n, self.tile)
 
     @property
     def width(self) -> int:
-        """Columns of each tile but the last."""
+        """Number of columns of each tile but the last."""
         return _side(self.n2, self.tile)
 
     @cached_property
     def tiles(self) -> list[Tile]:
-        """All tiles that are computed, row by row."""
+        """All tiles to compute, row by row."""
         return [
             Tile(slice(i, min(i + self.height, self.n)), slice(j, min(j + self.width, self.n2)))
             for i in range(0, self.n, self.height)
@@ -71,7 +71,7 @@ class Grid:
         ]
 
     def put(self, K: Float[np.ndarray, "n n2"], tile: Tile, block: Float[np.ndarray, "rows columns"]) -> None:
-        """Write a tile into the matrix, and its mirror image where there is one."""
+        """Write a tile into the matrix, and its mirror image if there is one."""
         K[tile.rows, tile.columns] = block
         if self.symmetric and not tile.on_diagonal:
             K[tile.columns, tile.rows] = block.T
@@ -86,7 +86,7 @@ def _side(n: int, tile: int) -> int:
 
 
 def function_of(job: KernelJob) -> Any:
-    """The compiled recursion of a job's kernel: JAX is loaded when there is something to compute, not before."""
+    """Return the compiled recursion of a job's kernel; JAX is loaded only then."""
     from nngp_prior.architectures import layers_of
     from nngp_prior.kernels.recursion import kernel_function
 
@@ -103,17 +103,17 @@ def compute(
     """Compute tiles on all cores.
 
     Args:
-        job: the kernel.
-        function: its recursion, from :func:`function_of`.
-        grid: of the whole matrix.
-        places: which of ``grid.tiles``.
-        write: takes a finished tile, with its place; called from several threads at once.
+        job: the kernel job.
+        function: recursion of the kernel, from :func:`function_of`.
+        grid: tiles of the whole matrix.
+        places: indices in ``grid.tiles``.
+        write: called with the index and the entries of a finished tile; from several threads at once.
 
     Yields:
-        the places, after they were written.
+        the indices, after the tiles were written.
 
     Raises:
-        InvalidInput: a tile has values that are not finite, since inputs are too large.
+        InvalidInput: if a tile has values that are not finite, since inputs are too large.
     """
     copies = Copies.of(job, lambda smaller: _whole(smaller, function)) if len(places) else None
 
@@ -129,7 +129,7 @@ def compute(
 
 
 def _whole(job: KernelJob, function: Any) -> Float[np.ndarray, "n n2"]:
-    """A small kernel, whatever copies its inputs have."""
+    """Compute a small kernel, without special treatment of copies."""
     K, grid = np.empty(job.shape, job.dtype), Grid(*job.shape, function.tile, job.symmetric)
     for _ in _compute(
         job, function, grid, range(len(grid)), lambda place, block: grid.put(K, grid.tiles[place], block)
@@ -145,20 +145,20 @@ def _compute(
     places: Sequence[int],
     write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
 ) -> Iterator[int]:
-    # What depends on one input alone is kept for the row of tiles that the threads are in.
+    # Per-input data are kept for the row of tiles that the threads process.
     @functools.lru_cache(maxsize=2 * cores() + 1)
     def prepared(of_rows: bool, start: int, stop: int) -> Any:
         X, size = (job.X, grid.height) if of_rows or job.symmetric else (job.columns, grid.width)
         return function.prepare(padded(X[start:stop], size))
 
     def one(place: int) -> None:
-        with one_thread_blas():  # also where there is one tile alone: the same bits however many cores there are
+        with one_thread_blas():  # even for a single tile: the same bits for any number of cores
             at(grid.tiles[place], place)
 
     def at(tile: Tile, place: int) -> None:
         rows, columns = tile.rows, tile.columns
         P = prepared(True, rows.start, rows.stop)
-        if job.symmetric and tile.on_diagonal:  # so that it is symmetric, and an input's correlation with itself 1
+        if job.symmetric and tile.on_diagonal:  # exactly symmetric, and an input's correlation with itself is 1
             block = function.within(P)
         else:
             block = function.between(P, prepared(job.symmetric, columns.start, columns.stop))
@@ -169,7 +169,7 @@ def _compute(
 
 
 def padded(part: Float[np.ndarray, "rows ..."], size: int) -> Float[np.ndarray, "{size} ..."]:
-    """Inputs, followed by inputs of ones up to ``size``."""
+    """Pad inputs with inputs of ones up to ``size``."""
     missing = size - len(part)
     return part if missing == 0 else np.concatenate([part, np.ones((missing, *part.shape[1:]))])
 
