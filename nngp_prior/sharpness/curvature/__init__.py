@@ -1,1 +1,1 @@
-"""Hessian and other symmetric matrices of an empirical risk, known by products with vectors."""
+"""Hessian and other symmetric matrices of an empirical risk, as matrix-free operators."""

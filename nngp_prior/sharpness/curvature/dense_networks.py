@@ -1,4 +1,4 @@
-r"""Products with the Hessian of a fully connected network, in as few passes over the inputs as there can be.
+r"""Products with the Hessian of a fully connected network, in as few passes over the inputs as possible.
 
 With a⁰ = x, z^l = W^{lT} a^{l-1} + b^l, a^l = φ(z^l), f = z^L, and R{·} the derivative along v (Pearlmutter 1994, "Fast
 exact multiplication by the Hessian", eqs 3.9 to 3.12),
@@ -9,8 +9,8 @@ exact multiplication by the Hessian", eqs 3.9 to 3.12),
     R\{δ^{l-1}\} = (W^l R\{δ^l\} + V^l δ^l) ∘ φ' + (W^l δ^l) ∘ φ'' ∘ R\{z^{l-1}\}, \\
     R\{∂L/∂W^l\} = R\{a^{l-1}\}\, δ^{lT} + a^{l-1} R\{δ^l\}^T .
 
-All that is not R{·} of something is computed once for products with many vectors; two products with the inputs are left
-in each, V¹ᵀ X and X R{δ¹}ᵀ. Examples are columns.
+All quantities without R{·} are computed once for products with many vectors; each product has two products with the
+inputs left, V¹ᵀ X and X R{δ¹}ᵀ. Examples are columns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nngp_prior.architectures import network_of
 from nngp_prior.architectures.layers import Activation
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 
-_SAMPLE = 1000  # examples that are enough for the first layer's part of a start
+_SAMPLE = 1000  # number of examples sufficient for the first layer's part of a start vector
 
 
 class _Layer(NamedTuple):
@@ -36,13 +36,13 @@ class _Layer(NamedTuple):
 
 
 class _Hidden(NamedTuple):
-    """Between two layers, for b examples.
+    """Quantities between two layers, for b examples.
 
     Attributes:
-        a: (k, b) φ(z), z the outputs of the layer before.
-        d: (k, b) φ'(z).
-        bend: (k, b) (W δ) ∘ φ''(z), W and δ of the layer after; None where it is zero.
-        delta: (m, b) δ of the layer after; None for matrices without the terms in δ.
+        a: φ(z), (k, b), with z the outputs of the layer before.
+        d: φ'(z), (k, b).
+        bend: (W δ) ∘ φ''(z), (k, b), with W and δ of the layer after; None if it is zero.
+        delta: δ of the layer after, (m, b); None for matrices without the terms in δ.
     """
 
     a: Array
@@ -52,11 +52,11 @@ class _Hidden(NamedTuple):
 
 
 class Linearisation(NamedTuple):
-    """What all products have in common.
+    """Quantities shared by all products.
 
     Attributes:
-        hidden: between layers, from the input on.
-        factors: (b,) what R{f} is multiplied by.
+        hidden: quantities between layers, from the input on.
+        factors: factors of R{f}, (b,).
     """
 
     hidden: tuple[_Hidden, ...]
@@ -64,11 +64,11 @@ class Linearisation(NamedTuple):
 
 
 class _Along(NamedTuple):
-    """Between two layers.
+    """Quantities between two layers that depend on the vector.
 
     Attributes:
-        mixed: (k, m) R{a} δᵀ; None where there is no δ.
-        Rz: (k, b) R{z}; None where φ'' is zero.
+        mixed: R{a} δᵀ, (k, m); None without δ.
+        Rz: R{z}, (k, b); None if φ'' is zero.
     """
 
     mixed: Array | None
@@ -76,12 +76,12 @@ class _Along(NamedTuple):
 
 
 class Intermediates(NamedTuple):
-    """Products half done; of each array there is one a vector.
+    """Half-finished products; each array has a leading axis of vectors.
 
     Attributes:
-        V: (k, P) the vectors.
-        between: layers, from the input on.
-        Rf: (k, 1, b) R{f}.
+        V: the vectors, (k, P).
+        between: quantities between layers, from the input on.
+        Rf: R{f}, (k, 1, b).
     """
 
     V: Array
@@ -90,20 +90,20 @@ class Intermediates(NamedTuple):
 
 
 def has_formulas(network: Any) -> bool:
-    """True if they hold for a network."""
+    """True if the formulas hold for a network."""
     architecture = network.architecture
     return isinstance(architecture, FullyConnected) and not architecture.layer_norm and len(network.input_shape) == 1
 
 
 def bytes_a_vector(network: Any, dtype: Any) -> int:
-    """Memory that a product takes for each example: R{z}, R{a} and R{δ} of all layers.
+    """Memory of a product per example: R{z}, R{a} and R{δ} of all layers.
 
     Args:
         network: the finite network.
-        dtype: of all numbers.
+        dtype: dtype of all numbers.
 
     Returns:
-        bytes.
+        number of bytes.
     """
     return 3 * sum(block.shape[-1] for block in network.blocks if block.role == "weight") * dtype.itemsize
 
@@ -111,17 +111,17 @@ def bytes_a_vector(network: Any, dtype: Any) -> int:
 def linearise(
     network: Any, theta: Array, X: Array, factors: Callable[[Array], Array], slopes: Callable[[Array], Array] | None
 ) -> Linearisation:
-    """The way forward and, for the Hessian, back (JAX-traceable).
+    """Forward pass and, for the Hessian, backward pass (JAX-traceable).
 
     Args:
         network: the finite network.
-        theta: parameters, flat.
-        X: (b, d) inputs.
+        theta: parameters θ, flat.
+        X: inputs, (b, d).
         factors: outputs (b,) -> w ℓ'' for H and G.
         slopes: outputs (b,) -> w ℓ', for H; None for G and other matrices Σ c ∇f ∇fᵀ.
 
     Returns:
-        for :func:`forward` and :func:`backward`; without the inputs.
+        the linearisation, for :func:`forward` and :func:`backward`; it does not contain the inputs.
     """
     layers = _layers(network, theta)
     activated, f = _forward(network, layers, X)
@@ -139,20 +139,20 @@ def linearise(
 def forward(
     network: Any, theta: Array, X: Array, linearisation: Linearisation, V: Array
 ) -> tuple[Array, Intermediates]:
-    r"""vᵀ H v of several vectors, from R{·} of the way forward alone (JAX-traceable).
+    r"""Compute vᵀ H v of several vectors, from R{·} of the forward pass only (JAX-traceable).
 
     .. math:: v^T H v = \sum_i w_i \ell'' R\{f_i\}^2 + 2 \sum_l \langle V^l, R\{a^{l-1}\} δ^{lT} \rangle
         + \sum_l \langle (W^{l+1} δ^{l+1}) ∘ φ'', R\{z^l\}^2 \rangle
 
     Args:
         network: the finite network.
-        theta: parameters, flat.
-        X: (b, d) inputs, which all vectors meet in one pass.
+        theta: parameters θ, flat.
+        X: inputs, (b, d), read in one pass for all vectors.
         linearisation: as :func:`linearise` returned it.
-        V: (k, P) the vectors.
+        V: vectors, (k, P).
 
     Returns:
-        (k,) numbers, and what :func:`backward` goes on with.
+        (k,) numbers, and the intermediates for :func:`backward`.
     """
     layers = _layers(network, theta)
 
@@ -177,17 +177,17 @@ def forward(
 
 
 def backward(network: Any, theta: Array, X: Array, linearisation: Linearisation, intermediates: Intermediates) -> Array:
-    """H v of the vectors (JAX-traceable).
+    """Compute H v of the vectors (JAX-traceable).
 
     Args:
         network: the finite network.
-        theta: parameters, flat.
-        X: (b, d) inputs.
+        theta: parameters θ, flat.
+        X: inputs, (b, d).
         linearisation: as :func:`linearise` returned it.
         intermediates: as :func:`forward` returned them.
 
     Returns:
-        (k, P) products.
+        products, (k, P).
     """
     layers = _layers(network, theta)
 
@@ -213,7 +213,7 @@ def backward(network: Any, theta: Array, X: Array, linearisation: Linearisation,
 
 
 def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
-    """A function of one of each, for all of them one after another (JAX-traceable)."""
+    """Apply a function to each entry of stacked arrays, sequentially (JAX-traceable)."""
     if len(jax.tree.leaves(stacks)[0]) == 1:
         single = function(*jax.tree.map(lambda stack: stack[0], stacks))
         return jax.tree.map(lambda array: array[None], single)
@@ -221,18 +221,18 @@ def one_by_one(function: Callable[..., Any], *stacks: Any) -> Any:
 
 
 def start_vector(network: Any, theta: Array, X: Array, linearisation: Linearisation) -> Array:
-    """Σ c ∇f with the factors c of all examples, but for its first layer: 1,000 of them or so stand for all there.
+    """Compute Σ c ∇f over examples with factors c; about 1,000 examples represent all of them in the first layer.
 
     JAX-traceable.
 
     Args:
         network: the finite network.
-        theta: parameters, flat.
-        X: (b, d) inputs.
+        theta: parameters θ, flat.
+        X: inputs, (b, d).
         linearisation: as :func:`linearise` returned it.
 
     Returns:
-        the sum, flat, as nearly as an iteration's start needs it.
+        the sum, flat, accurate enough to start an iteration from.
     """
     layers, delta = _layers(network, theta), linearisation.factors[None]
     gradients: list[Array] = []
@@ -246,15 +246,15 @@ def start_vector(network: Any, theta: Array, X: Array, linearisation: Linearisat
 
 
 def squared_gradients(network: Any, theta: Array, X: Array) -> tuple[Array, Array]:
-    r"""Outputs, and ‖∇f‖² of each example by layer: (‖a^{l-1}‖² + 1) ‖∂f/∂z^l‖². JAX-traceable.
+    r"""Compute outputs, and ‖∇f‖² per example and layer, (‖a^{l-1}‖² + 1) ‖∂f/∂z^l‖² (JAX-traceable).
 
     Args:
         network: the finite network.
-        theta: parameters, flat.
-        X: (b, d) inputs.
+        theta: parameters θ, flat.
+        X: inputs, (b, d).
 
     Returns:
-        (b,) outputs and (layers, b) squares.
+        outputs, (b,), and squares, (layers, b).
     """
     layers = _layers(network, theta)
     activated, f = _forward(network, layers, X)
@@ -277,11 +277,11 @@ def _forward(network: Any, layers: list[_Layer], X: Array) -> tuple[list[tuple[A
     return activated, z[0]
 
 
-# XLA takes up to three times as long for a product with the inputs where it may leave out a transposition in memory.
+# XLA takes up to three times as long for a product with the inputs if it may omit a transposition in memory.
 
 
 def _of_inputs(weights: Array, X: Array) -> Array:
-    """Wᵀ Xᵀ, of Wᵀ."""
+    """Wᵀ Xᵀ from Wᵀ."""
     return lax.dot_general(lax.optimization_barrier(weights), X, (((1,), (1,)), ((), ())))
 
 
@@ -302,7 +302,7 @@ def _plus(products: Array, layer: _Layer) -> Array:
 
 
 def _of_biases(layer: _Layer, of_outputs: Array) -> list[Array]:
-    """What belongs to a layer's biases, if it has them."""
+    """The entries of a layer's biases, if it has them."""
     return [] if layer.biases is None else [of_outputs.sum(axis=1)]
 
 

@@ -1,9 +1,9 @@
-r"""Lanczos' method, a step at a time, with full reorthogonalisation.
+r"""Lanczos' method, step by step, with full reorthogonalisation.
 
 .. math:: A Q_k = Q_k T_k + β_k q_{k+1} e_k^T, \qquad T_k = \mathrm{tridiag}(α_1 … α_k; β_1 … β_{k-1})
 
-matfree does the same in a given number of steps; here convergence is watched, and a Krylov space that is exhausted
-goes on with a new vector instead of dividing rounding errors by their length.
+matfree does the same for a fixed number of steps; here convergence is tested between steps, and if a Krylov space is
+exhausted, the method continues with a new vector instead of normalising rounding errors.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from nngp_prior.sharpness.curvature.operators import COST, Operator, mixed
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.networks import high_precision
 
-_FIRST_ROOM = 8  # vectors; doubled when they are used up, but no more than this many are added
+_FIRST_ROOM = 8  # number of vectors; doubled when used up, by at most this many
 _MORE_ROOM = 32
-_LITTLE = 1e-2  # part of a vector's length
-_EXHAUSTED = 1e3  # units of rounding of A's norm that a β has to exceed
+_LITTLE = 1e-2  # fraction of a vector's length
+_EXHAUSTED = 1e3  # lower limit of β, in units of rounding of A's norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Quadrature:
 
     Attributes:
         alphas: diagonal of T_k.
-        betas: its other diagonal.
+        betas: off-diagonal of T_k.
         exact: True if the Krylov space of the starting vector was exhausted.
     """
 
@@ -64,24 +64,24 @@ class Quadrature:
 
 
 class Lanczos:
-    """The state of the method.
+    """State of Lanczos' method.
 
     Args:
         operator: A.
-        first: a vector of length 1, zeros, and a few rows of which the first is the vector.
-        rng: new vectors come from it where the Krylov space is exhausted.
+        first: a vector of length 1, zeros, and an array of rows of which the first is the vector.
+        rng: random generator of new vectors when the Krylov space is exhausted.
 
     Attributes:
-        exhausted: whether the Krylov space of the first vector was: its quadrature is exact then.
+        exhausted: True if the Krylov space of the first vector was exhausted; its quadrature is then exact.
     """
 
     def __init__(self, operator: Operator, first: tuple[Array, Array, Array], rng: np.random.Generator) -> None:
         self._operator, self._rng = operator, rng
         self._alphas: list[float] = []
         self._betas: list[float] = []
-        self._last_alpha: tuple[Array, int] | None = None  # not read as long as it need not be waited for
+        self._last_alpha: tuple[Array, int] | None = None  # read late, since reading waits
         self._intermediates: Any = None
-        self._decomposed: Any = None  # T_k, as long as k stays
+        self._decomposed: Any = None  # decomposition of T_k, valid until k changes
         self._finite, self.exhausted = True, False
         self._q, self._before, self._Q = first
 
@@ -89,12 +89,12 @@ class Lanczos:
     def from_vector(
         cls, operator: Operator, start: Real[np.ndarray, " size"] | Float[Array, " size"], rng: np.random.Generator
     ) -> Lanczos:
-        """Before the first step.
+        """Create the method from a start vector, before the first step.
 
         Args:
             operator: A.
-            start: the first vector, of any length but 0.
-            rng: as of the class.
+            start: the first vector, of any non-zero length.
+            rng: as for the class.
 
         Returns:
             the method.
@@ -105,12 +105,12 @@ class Lanczos:
 
     @classmethod
     def start_vector(cls, operator: Operator, random: Float[np.ndarray, " size"], rng: np.random.Generator) -> Lanczos:
-        """From :meth:`Operator.start_vector`; where a product is a matter of milliseconds two steps are behind it.
+        """Create from :meth:`Operator.start_vector`; if products take milliseconds, two steps are done here.
 
         Args:
             operator: A.
-            random: a vector that all eigenvectors have a share of.
-            rng: as of the class.
+            random: a vector with a component along all eigenvectors.
+            rng: as for the class.
 
         Returns:
             the method.
@@ -128,31 +128,31 @@ class Lanczos:
 
     @property
     def steps(self) -> int:
-        """Products so far, k, of which the last may be half done."""
+        """Number of products k so far; the last one may be half done."""
         return len(self._alphas) + (self._last_alpha is not None)
 
     @property
     def gradients(self) -> int:
-        """What the products cost, in gradients."""
+        """Cost of the products, in gradients."""
         return COST * self.steps - (self._operator.half_saved if self._intermediates is not None else 0)
 
     @property
     def finite(self) -> bool:
-        """True if all products were."""
+        """True if all products were finite."""
         self._read_alpha()
         return self._finite
 
     @property
     def whole(self) -> bool:
-        """True if there is no further vector: all eigenvalues are there."""
+        """True if the Krylov vectors span the whole space: all eigenvalues are known."""
         return self.steps == self._operator.size
 
     def step(self) -> None:
-        """One more α, for half a product; and the other half of the one before, if it is due."""
+        """Complete the previous product if pending, then compute one more α, the first half of a product."""
         step_together([self])
 
     def complete(self) -> None:
-        """The other half of the last product, if it is due, unless the whole space is spanned."""
+        """Complete the last product if pending, unless the whole space is spanned."""
         complete_together([self])
 
     def _add_alpha(self, alphas: Array, place: int, intermediates: Any) -> None:
@@ -165,13 +165,13 @@ class Lanczos:
             self._last_alpha, self._finite = None, self._finite and math.isfinite(self._alphas[-1])
 
     def _add_beta(self, q: Array, length: Array, beta: Array) -> bool:
-        """What the next vector is divided by; q is the one before. Returns whether the next is another one now."""
+        """Append β, the divisor of the next vector; q is the one before. Return True if the next one was replaced."""
         self._read_alpha()
         self._intermediates, self._before = None, q
         self._betas.append(float(beta))
         self._finite = self._finite and math.isfinite(self._betas[-1])
         mended = self._betas[-1] <= _LITTLE * float(length)
-        if mended:  # what is left is rounding in part; once more makes it orthogonal
+        if mended:  # in part rounding: orthogonalise once more
             self._extend(self._q)
         norm = max(map(abs, self._alphas + self._betas[:-1]))
         if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(q.dtype).eps) * norm:
@@ -182,7 +182,7 @@ class Lanczos:
         return mended
 
     def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[Array, Array]:
-        """Make w's part that is orthogonal to all vectors the next one; lengths of w and of the part."""
+        """Append the part of w orthogonal to all vectors; return the lengths of w and of the part."""
         self._make_room()
         self._Q, self._q, length, beta = _extended(self._Q, w, first, self.steps)
         return length, beta
@@ -191,10 +191,9 @@ class Lanczos:
         """Compute the eigenvalues of T_k.
 
         Returns:
-            the eigenvalues in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its
-            eigenvector. While the last product is half done, half of the distance between the extreme eigenvalues of
-            T_k stands for β_k, which is never more than half of that between A's. A single NaN each if a product was
-            not finite.
+            the eigenvalues in increasing order; for each the residual ‖A v - λ v‖ = β_k abs(e_kᵀ s), s its eigenvector.
+            While the last product is half done, β_k is replaced by half of the distance between the extreme eigenvalues
+            of T_k, which never exceeds half of that between A's. A single NaN each if a product was not finite.
         """
         if not self.finite:
             unknown = np.array([math.nan])
@@ -225,34 +224,34 @@ class Lanczos:
 
 
 def step_together(methods: Sequence[Lanczos]) -> None:
-    """A step of several, with the same matrix and as many steps behind them, whose products are found together.
+    """Do one step of several methods with the same matrix and number of steps, computing their products together.
 
     Args:
-        methods: which ones. Nothing is done where there are no further vectors, or a product was not finite.
+        methods: the methods. No-op if there are no further vectors, or a product was not finite.
     """
     if _ended(methods):
         return
     extended = _extended_together(methods)
-    # All is under way before the first number is waited for.
+    # All work is dispatched before the first number is waited for.
     _go_on(methods, extended, methods[0]._operator.forward([method._q for method in methods]))
 
 
 def complete_together(methods: Sequence[Lanczos]) -> None:
-    """The other halves of the last products of several, if they are due, unless the whole space is spanned.
+    """Complete the last products of several methods if pending, unless the whole space is spanned.
 
     Args:
-        methods: as of :func:`step_together`.
+        methods: as for :func:`step_together`.
     """
     _add_betas(methods, _extended_together(methods))
 
 
 def _ended(methods: Sequence[Lanczos]) -> bool:
-    """True if there are no further vectors, or none whose products are known to be finite."""
+    """True if there are no further vectors, or no method has only finite products."""
     return methods[0].whole or not any(method._finite for method in methods)
 
 
 def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, Array]]:
-    """For each the vector before the next one, and lengths of the product and of its new part; nothing if not due."""
+    """For each method the previous vector, lengths of the product and of its new part; empty if not pending."""
     first = methods[0]
     if first._intermediates is None or _ended(methods):
         return []
@@ -264,7 +263,7 @@ def _extended_together(methods: Sequence[Lanczos]) -> list[tuple[Array, Array, A
 
 
 def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]], ahead: tuple[Array, Any]) -> None:
-    """With the next step half done."""
+    """Append betas and the next alphas; ``ahead`` is the first half of the next step."""
     if _add_betas(methods, extended):
         ahead = methods[0]._operator.forward([method._q for method in methods])
     alphas, intermediates = ahead
@@ -273,7 +272,7 @@ def _go_on(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]
 
 
 def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Array]]) -> bool:
-    """True if some of the next vectors are others now; none is where nothing was due."""
+    """Append betas; return True if some of the next vectors were replaced."""
     with high_precision():
         changed = [method._add_beta(*each) for method, each in zip(methods, extended, strict=False)]
     return any(changed)
@@ -281,12 +280,12 @@ def _add_betas(methods: Sequence[Lanczos], extended: list[tuple[Array, Array, Ar
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _extended(Q: Array, w: Array, first: tuple[Array, ...], k: Any) -> tuple[Array, Array, Array, Array]:
-    """Q with w's part that is orthogonal to its first k rows, normalised, in row k if there is one.
+    """Append to Q in row k, if it exists, the normalised part of w orthogonal to the first k rows.
 
-    Most of w's other part lies in ``first``, so that once against all rows does what twice would do.
+    Most of the rest of w lies in ``first``, so that one pass against all rows is as accurate as two.
 
     Returns:
-        Q, the part, and lengths of w and of it.
+        Q, the part, and the lengths of w and of the part.
     """
     length = jnp.linalg.norm(w)
     for each in first:
@@ -299,17 +298,17 @@ def _extended(Q: Array, w: Array, first: tuple[Array, ...], k: Any) -> tuple[Arr
 
 @functools.partial(jax.jit, static_argnames="room")
 def _first(start: Array, room: int) -> tuple[Array, Array, Array]:
-    """The normalised vector, none before it, and it among the rows."""
+    """Normalised start vector, zeros for its predecessor, and rows that begin with it."""
     q = start / jnp.linalg.norm(start)
     return q, jnp.zeros_like(q), jnp.zeros((room, len(q)), q.dtype).at[0].set(q)
 
 
 @functools.partial(jax.jit, static_argnames=("matrix", "room"))
 def _two_steps(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, random: Array, room: int) -> Any:
-    """One step and the first half of another.
+    """One step and the first half of the next.
 
     Returns:
-        first vector, zeros, rows; α; second vector; lengths as of :func:`_extended`; and what ``forward`` gives.
+        first vector, zeros, rows; α; second vector; lengths as from :func:`_extended`; and the result of ``forward``.
     """
     q, before, Q = _first(mixed(products.start_vector(risk, matrix, linearisation), random), room)
     alphas, intermediates = products.forward(risk, matrix, linearisation, q[None])

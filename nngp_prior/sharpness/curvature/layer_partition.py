@@ -1,4 +1,4 @@
-r"""Networks cut at a dense layer: what goes into it, and the loss as a function of what comes out of it.
+r"""Networks partitioned at a dense layer: its inputs, and the loss as a function of its outputs.
 
 A dense layer with inputs a and outputs z = aᵀ W + b has the Hessian, with respect to weights w_s and w_s' into units
 s and s',
@@ -26,14 +26,14 @@ from nngp_prior.sharpness.risk.networks import FiniteNetwork, ParameterBlock, Pa
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A network around one of its dense layers, z = aᵀ W + b. All methods are to be traced by JAX.
+    """A network around one of its dense layers, z = aᵀ W + b. All methods are JAX-traceable.
 
     Attributes:
-        block: where the layer's weights W are, (fan-in, units).
-        place: of the layer among the entries of the parameters.
-        before: the layers before it.
-        layer: itself.
-        after: those after it.
+        block: position of the layer's weights W, (fan-in, units).
+        place: index of the layer among the entries of the parameters.
+        before: layers before it.
+        layer: the layer.
+        after: layers after it.
     """
 
     block: ParameterBlock
@@ -44,64 +44,64 @@ class Cut:
 
     @property
     def fan_in(self) -> int:
-        """Of the layer."""
+        """Number of inputs of the layer."""
         return self.block.shape[0]
 
     @property
     def units(self) -> int:
-        """Of the layer."""
+        """Number of outputs of the layer."""
         return self.block.shape[1]
 
     def weights(self, parameters: Parameters) -> Float[Array, "fan_in units"]:
-        """W of the network's parameters."""
+        """Return W from the network's parameters."""
         return parameters[self.place][0]
 
     def inputs(self, parameters: Parameters, X: Float[Array, "b ..."]) -> Float[Array, "b fan_in"]:
-        """The layer's inputs a.
+        """Return the layer's inputs a.
 
         Args:
-            parameters: of the network.
+            parameters: parameters of the network.
             X: inputs of the network.
 
         Returns:
-            one row an input.
+            one row per input.
         """
         return self.before.apply(parameters[: self.place], X)
 
     def preactivations(self, parameters: Parameters, a: Float[Array, "b fan_in"]) -> Float[Array, "b units"]:
-        """The layer's outputs z.
+        """Return the layer's outputs z.
 
         Args:
-            parameters: of the network.
+            parameters: parameters of the network.
             a: inputs of the layer.
 
         Returns:
-            one row an input.
+            one row per input.
         """
         return self.layer.apply(parameters[self.place : self.place + 1], a)
 
     def outputs(self, parameters: Parameters, z: Float[Array, "b units"]) -> Float[Array, " b"]:
-        """The network's outputs f.
+        """Return the network's outputs f.
 
         Args:
-            parameters: of the network.
+            parameters: parameters of the network.
             z: outputs of the layer.
 
         Returns:
-            one output a row.
+            one output per row.
         """
         return self.after.apply(parameters[self.place + 1 :], z).reshape(len(z))
 
 
 @functools.lru_cache(maxsize=32)
 def cuts(network: FiniteNetwork) -> dict[str, Cut]:
-    """The dense layers of a network.
+    """Return the partitions of a network at its dense layers.
 
     Args:
         network: the finite network.
 
     Returns:
-        by their names, from the input on; none of a user's own network, whose layers nobody knows.
+        partitions by layer name, from the input on; empty for a user's network, whose layers are unknown.
     """
     if isinstance(network.architecture, FromNetwork):
         return {}
@@ -117,17 +117,17 @@ def cuts(network: FiniteNetwork) -> dict[str, Cut]:
 
 
 def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cut]:
-    """The dense layers that an option names.
+    """Return the partitions selected by an option.
 
     Args:
         network: the finite network.
         layer: a name, ``each``, or None for the output layer.
 
     Returns:
-        by what was asked: None alone, or names.
+        partitions by layer name, or by None for the output layer.
 
     Raises:
-        InvalidInput: there is no such layer, it is not dense, or it is of a user's own network.
+        InvalidInput: if there is no such layer, it is not dense, or it belongs to a user's network.
     """
     found = cuts(network)
     if not found:
@@ -156,26 +156,26 @@ def weighted_trace(
     G: Float[Array, "units units"],
     scale: Float[Array, " fan_in"] | None = None,
 ) -> Float[Array, ""]:
-    r"""Σ_{s,s'} G_{ss'} Tr H_{s,s'} of some examples, to be traced and differentiated by JAX.
+    r"""Compute Σ_{s,s'} G_{ss'} Tr H_{s,s'} of a batch of examples (JAX-traceable, differentiable).
 
     Args:
         cut: the network around the layer.
         loss: ℓ.
-        parameters: of the network.
+        parameters: parameters of the network.
         X: inputs.
         y: labels.
-        weights: of the examples: 1/b for their mean.
-        G: symmetric. WᵀW gives κ_Tr, the identity the trace of the layer's Hessian.
-        scale: factors of the layer's inputs a; 1 when absent.
+        weights: weights of the examples: 1/b for their mean.
+        G: symmetric matrix. WᵀW gives κ_Tr, the identity the trace of the layer's Hessian.
+        scale: factors of the layer's inputs a. Default: 1.
 
     Returns:
-        the number.
+        the weighted trace.
     """
     a = cut.inputs(parameters, X)
     z = cut.preactivations(parameters, a)
     sizes = weights * jnp.sum((a if scale is None else a * scale) ** 2, axis=1)
 
-    # Σ ‖a‖² G_ss' ∂²ℓ/∂z_s ∂z_s', the units s one after another
+    # Σ ‖a‖² G_ss' ∂²ℓ/∂z_s ∂z_s', one unit s at a time
     @jax.checkpoint
     def unit(total: Array, s: Array) -> tuple[Array, None]:
         return total + sizes @ (curvature_of_unit(cut, loss, parameters, z, y, s) @ G[s]), None
@@ -186,18 +186,18 @@ def weighted_trace(
 def curvature_of_unit(
     cut: Cut, loss: Loss, parameters: Parameters, z: Float[Array, "b units"], y: Float[Array, " b"], s: Array
 ) -> Float[Array, "b units"]:
-    """∂²ℓ/∂z_s ∂z of each example (JAX-traceable).
+    """Compute ∂²ℓ/∂z_s ∂z of each example (JAX-traceable).
 
     Args:
         cut: the network around the layer.
         loss: ℓ.
-        parameters: of the network.
+        parameters: parameters of the network.
         z: outputs of the layer.
         y: labels.
-        s: number of a unit.
+        s: index of a unit.
 
     Returns:
-        one row an example.
+        one row per example.
     """
     gradient = jax.grad(lambda z: loss(cut.outputs(parameters, z), y).sum())
     unit = jnp.zeros_like(z).at[:, s].set(1)
@@ -212,18 +212,18 @@ def kappa_trace(
     y: Float[Array, " b"],
     weights: Float[Array, " b"],
 ) -> Float[Array, ""]:
-    """κ_Tr of some examples, to be traced and differentiated by JAX: what FAM adds to the loss.
+    """Compute κ_Tr of a batch of examples, the penalty of FAM (JAX-traceable, differentiable).
 
     Args:
         cut: the network around the layer.
         loss: ℓ.
-        parameters: of the network.
+        parameters: parameters of the network.
         X: inputs.
         y: labels.
-        weights: of the examples: 1/b for their mean.
+        weights: weights of the examples: 1/b for their mean.
 
     Returns:
-        the number.
+        κ_Tr.
     """
     W = cut.weights(parameters)
     return weighted_trace(cut, loss, parameters, X, y, weights, W.T @ W)

@@ -1,4 +1,4 @@
-"""Symmetric P × P matrices of a risk, and their blocks, that are known by their products with vectors."""
+"""Symmetric P × P matrices of a risk, and their diagonal blocks, as matrix-free operators."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nngp_prior.sharpness.curvature.products import FACTORS
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.networks import high_precision
 
-COST = 2  # of a product, in gradients
-START_COST = 1  # of a vector near the leading eigenvector, likewise
-_RANDOM = 0.05  # of that vector's length
-_VECTORS = 10  # whose products are found together at most
-_VECTOR_BYTES = 2**27  # what they take
+COST = 2  # cost of a product, in gradients
+START_COST = 1  # cost of a vector near the leading eigenvector, in gradients
+_RANDOM = 0.05  # length of the random component, relative to that vector
+_VECTORS = 10  # maximal number of vectors whose products are computed together
+_VECTOR_BYTES = 2**27  # memory of these vectors
 
 
 @functools.partial(
@@ -37,15 +37,15 @@ class Operator:
     """A matrix at the risk's θ, or one of its diagonal blocks.
 
     Attributes:
-        risk: what it is of.
+        risk: risk of which this is a matrix.
         linearisation: part shared by all products if the data are one chunk; None with more chunks, so that memory is
             bounded by the chunk.
         matrix: ``hessian``, ``ggn`` or ``empirical-fisher``.
         start: first row of the block.
-        stop: the row after its last.
+        stop: index after its last row.
     """
 
-    risk: Any  # a EmpiricalRisk, or what JAX puts in its place
+    risk: Any  # an EmpiricalRisk, or a placeholder of JAX
     linearisation: Any
     matrix: Matrix
     start: int
@@ -53,12 +53,12 @@ class Operator:
 
     @property
     def size(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return self.stop - self.start
 
     @property
     def has_formulas(self) -> bool:
-        """True if its products are those of fully connected networks, with what they have in common at hand."""
+        """True if products use the formulas of fully connected networks, with the shared linearisation in memory."""
         return self.linearisation is not None and self.size == self.risk.size and has_formulas(self.risk.network)
 
     @property
@@ -67,21 +67,21 @@ class Operator:
         risk = self.risk
         if has_formulas(risk.network):
             return max(1, min(_VECTORS, _VECTOR_BYTES // (risk.chunk * bytes_a_vector(risk.network, risk.dtype))))
-        # Each pass over several chunks linearises the network at each of them anew, once for all vectors.
+        # With several chunks, each pass linearises the network at each chunk again, once for all vectors.
         return 1 if risk.in_one_chunk else max(1, min(_VECTORS, _VECTOR_BYTES // (risk.size * risk.dtype.itemsize)))
 
     @property
     def half_saved(self) -> int:
-        """What the second half of a product costs, in gradients: none where the first half is the whole product."""
+        """Cost of the second half of a product, in gradients; 0 if the first half is the whole product."""
         return COST // 2 if products.come_in_halves(self.risk, self.matrix, self.linearisation) else 0
 
     @property
     def cost_of_quadratic(self) -> int:
-        """What vᵀ A v costs, in gradients."""
+        """Cost of vᵀ A v, in gradients."""
         return COST - self.half_saved
 
     def product(self, v: Float[Array, " size"]) -> Float[Array, " size"]:
-        """The product with a vector (JAX-traceable).
+        """Compute the product with a vector (JAX-traceable).
 
         Args:
             v: the vector.
@@ -92,44 +92,44 @@ class Operator:
         return self.narrow(products.product(self.risk, self.matrix, self.linearisation, self.widen(v)))
 
     def __call__(self, v: Float[Array, " size"] | Real[np.ndarray, " size"]) -> Float[Array, " size"]:
-        """The product; what is compiled is that of the whole matrix, once for all blocks and all measures."""
+        """Compute the product; compiled for the whole matrix, once for all blocks and all measures."""
         with high_precision():
             v = jnp.asarray(v, self.risk.dtype)
             return self.narrow(_product(self.risk, self.matrix, self.linearisation, self.widen(v)))
 
     def quadratics(self, V: Float[Array, "k size"] | Real[np.ndarray, "k size"]) -> Float[Array, " k"]:
-        """vᵀ A v of several vectors.
+        """Compute vᵀ A v of several vectors.
 
         Args:
-            V: the vectors.
+            V: vectors, (k, size).
 
         Returns:
-            the numbers.
+            (k,) numbers.
         """
         with high_precision():
             V = self.widen(jnp.asarray(V, self.risk.dtype))
             return _quadratics(self.risk, self.matrix, self.linearisation, V)
 
     def forward(self, vectors: Sequence[Float[Array, " size"]]) -> tuple[Float[Array, " k"], Any]:
-        """vᵀ A v of several vectors, and their products half done.
+        """Compute vᵀ A v of several vectors, and the first half of their products.
 
         Args:
-            vectors: k of them, in the risk's type.
+            vectors: k vectors, in the dtype of the risk.
 
         Returns:
-            the numbers, and what :meth:`backward` goes on with.
+            the numbers, and the intermediates for :meth:`backward`.
         """
         with high_precision():
             return _forward(self.risk, self.matrix, self.linearisation, [self.widen(v) for v in vectors])
 
     def backward(self, intermediates: Any) -> list[Float[Array, " size"]]:
-        """The products.
+        """Compute the second half of the products.
 
         Args:
             intermediates: as :meth:`forward` returned them.
 
         Returns:
-            one a vector.
+            one product per vector.
         """
         with high_precision():
             return [
@@ -137,43 +137,43 @@ class Operator:
             ]
 
     def widen(self, v: Array) -> Array:
-        """A vector, or several, with zeros around, as long as θ."""
+        """Pad one or several vectors with zeros to the length of θ."""
         return v if self.size == self.risk.size else _filled_up(v, self.start, self.risk.size)
 
     def narrow(self, whole: Array) -> Array:
-        """The entries of the block's rows."""
+        """Select the entries of the block's rows."""
         return whole if self.size == self.risk.size else whole[self.start : self.stop]
 
     def block(self, layer: str) -> Operator:
-        """A layer's block.
+        """Return a layer's diagonal block.
 
         Args:
-            layer: its name.
+            layer: name of the layer.
 
         Returns:
             the block.
 
         Raises:
-            InvalidInput: there is no such layer.
+            InvalidInput: if there is no such layer.
         """
         start, stop = self.risk.network.slice_of(layer)
         return replace(self, start=start, stop=stop)
 
     def start_vector(self, random: Float[np.ndarray, " size"]) -> Float[Array, " size"]:
-        r"""A vector near the eigenvector of the largest eigenvalue, as a rule.
+        r"""Return a vector that is usually near the eigenvector of the largest eigenvalue.
 
         .. math:: J^T C 1, \qquad J^T C J = \sum_i w_i c_i ∇f_i ∇f_i^T, \quad C = \mathrm{diag}(w_i c_i)
 
         :math:`J^T C J` has the eigenvalues of :math:`\sqrt C J J^T \sqrt C`, in which :math:`J J^T` is the tangent
-        kernel of the finite network. Its entries are positive as a rule, and the more alike they are the nearer is
-        :math:`\sqrt C 1` to the leading eigenvector (the theorem of Perron and Frobenius), which :math:`J^T \sqrt C`
-        takes to that of :math:`J^T C J`.
+        kernel of the finite network. Its entries are usually positive, and the more similar they are the nearer is
+        :math:`\sqrt C 1` to the leading eigenvector (Perron-Frobenius theorem), which :math:`J^T \sqrt C` maps to that
+        of :math:`J^T C J`.
 
         Args:
-            random: a vector, a twentieth as long as the rest in the end, so that there is a share of all eigenvectors.
+            random: a vector, added with a twentieth of the length, for a component along all eigenvectors.
 
         Returns:
-            the vector, of any length but 0.
+            the vector, of any non-zero length.
         """
         with high_precision():
             near = self.narrow(_near_leading(self.risk, self.matrix, self.linearisation))
@@ -217,14 +217,14 @@ def _near_leading(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any) -> Ar
 
 @jax.jit
 def mixed(near: Float[Array, " size"], random: Float[Array, " size"]) -> Float[Array, " size"]:
-    """A vector with a share of a random one, as of :meth:`Operator.start_vector`.
+    """Add a random component to a vector; see :meth:`Operator.start_vector`.
 
     Args:
-        near: the vector; left out where it is zero or not finite.
-        random: the other one.
+        near: the vector; ignored if it is zero or not finite.
+        random: the random vector.
 
     Returns:
-        their sum, of any length but 0.
+        their sum, of any non-zero length.
     """
     length = jnp.linalg.norm(near)
     usable = jnp.isfinite(length) & (length > 0)
@@ -232,18 +232,18 @@ def mixed(near: Float[Array, " size"], random: Float[Array, " size"]) -> Float[A
 
 
 def operator_of(risk: EmpiricalRisk, matrix: str, layer: str | None = None) -> Operator:
-    """A matrix of a risk.
+    """Return a matrix of a risk.
 
     Args:
-        risk: at the parameters at hand.
-        matrix: which one.
-        layer: whose block; the whole matrix when absent.
+        risk: empirical risk at the parameters of the matrix.
+        matrix: name of the matrix.
+        layer: name of a layer, for its diagonal block. Default: the whole matrix.
 
     Returns:
         the matrix.
 
     Raises:
-        InvalidInput: another matrix, or there is no such layer.
+        InvalidInput: if the matrix is unknown, or there is no such layer.
     """
     if matrix not in FACTORS:
         raise InvalidInput("matrix", f"got {matrix!r}", f"Choose one of {', '.join(FACTORS)}.")
@@ -279,7 +279,7 @@ def ggn(risk: EmpiricalRisk, layer: str | None = None) -> Operator:
 
     Args:
         risk: as for :func:`hessian`.
-        layer: likewise.
+        layer: as for :func:`hessian`.
 
     Returns:
         the operator.
@@ -297,7 +297,7 @@ def empirical_fisher(risk: EmpiricalRisk, layer: str | None = None) -> Operator:
 
     Args:
         risk: as for :func:`hessian`.
-        layer: likewise.
+        layer: as for :func:`hessian`.
 
     Returns:
         the operator.

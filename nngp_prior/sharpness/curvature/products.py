@@ -6,7 +6,7 @@ r"""Products of vectors with symmetric P × P matrices of a risk, which share on
 
 The Hessian, the generalised Gauss-Newton matrix and the empirical Fisher information (``hessian``, ``ggn``,
 ``empirical-fisher``). Fully connected networks have formulas of their own (``dense_networks.py``); others are
-differentiated by JAX. All functions are to be traced by JAX.
+differentiated by JAX. All functions are JAX-traceable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Hessian on some of the parameters, each in a unit of its own."""
+"""Submatrix of the Hessian at selected parameters, each with its own unit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nngp_prior.sharpness.risk.networks import high_precision
 )
 @dataclass(frozen=True, eq=False)
 class Selection(Operator):
-    """S H S: rows and columns of a matrix at some parameters, times factors.
+    """S H S: rows and columns of a matrix at selected parameters, times factors.
 
     Attributes:
-        chosen: places of the parameters in θ.
-        scales: the diagonal of S, one factor a parameter.
+        chosen: indices of the parameters in θ.
+        scales: diagonal of S, one factor per parameter.
     """
 
     chosen: Integer[Array, " size"]
@@ -36,15 +36,15 @@ class Selection(Operator):
     def of(
         cls, whole: Operator, chosen: Integer[np.ndarray, " size"], scales: Float[np.ndarray, " size"] | None = None
     ) -> Selection:
-        """Of a whole matrix, whose preparation for products it shares.
+        """Create from a whole matrix, sharing its linearisation.
 
         Args:
             whole: the matrix.
-            chosen: places of parameters.
-            scales: factors; 1 when absent.
+            chosen: indices of parameters.
+            scales: factors. Default: 1.
 
         Returns:
-            the matrix.
+            the submatrix.
         """
         scales = np.ones(len(chosen)) if scales is None else scales
         with high_precision():
@@ -52,11 +52,11 @@ class Selection(Operator):
             return cls(whole.risk, whole.linearisation, whole.matrix, 0, len(chosen), jnp.asarray(chosen), factors)
 
     def widen(self, v: Array) -> Array:
-        """S v at the chosen places, zeros elsewhere; of one vector or several."""
+        """Return S v at the selected indices and zeros elsewhere, for one vector or several."""
         return _widened(self.chosen, self.scales * v, self.risk.size)
 
     def narrow(self, whole: Array) -> Array:
-        """S times the chosen entries."""
+        """Return S times the selected entries."""
         return self.scales * whole[self.chosen]
 
 

@@ -1,1 +1,1 @@
-"""Training of finite networks, and what trained networks compute."""
+"""Training of finite networks, and the functions of trained networks."""

@@ -1,4 +1,4 @@
-"""One epoch of training, compiled for many networks side by side; each has its own order of examples."""
+"""One epoch of training, compiled for a batch of networks, each with its own order of examples."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
 from nngp_prior.sharpness.risk.validation import numbers_of_example
 from nngp_prior.sharpness.training.optimizers import steps_of
 
-_CHUNK_NUMBERS = 2**24  # in the forward pass of all networks side by side, 64 MiB in float32
-_NUMBERS = 2**26  # that networks side by side may take in all
-_ON_PROCESSOR = 8  # networks side by side gain no more beyond it, and those that end early make room for others
-_STEP_NUMBERS = 2**23  # activations of a step, of networks side by side on a processor: with more, caches lose
+_CHUNK_NUMBERS = 2**24  # in the forward pass of all networks of a batch; 64 MiB in float32
+_NUMBERS = 2**26  # maximal memory of a batch of networks, in numbers
+_ON_PROCESSOR = 8  # networks; larger batches are no faster, and small ones replace ended networks sooner
+_STEP_NUMBERS = 2**23  # activations of a step, of a batch of networks on a processor; more exceed the caches
 
 
 class NetworkBatch(NamedTuple):
-    """Parameters and optimizer's states, each array with an axis of networks in front."""
+    """Parameters and optimizer states, with a leading axis of networks in each array."""
 
     parameters: Parameters
     state: Any
 
 
 class Figures(NamedTuple):
-    """Means over the training set and the attack set, one number a network; those of no attack set are NaN.
+    """Mean losses and errors over the training set and the attack set, one number per network.
 
-    JAX's arrays where they are computed, NumPy's where they are kept.
+    NaN without attack set. JAX arrays when computed, NumPy arrays when stored.
     """
 
     loss: Any
@@ -47,15 +47,15 @@ class Figures(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """Functions of networks side by side, to be called inside ``with high_precision():``.
+    """Compiled functions of a batch of networks; call inside ``with high_precision():``.
 
     Attributes:
-        rounds: minibatches of one step.
-        start: parameters -> networks, with the optimizer's first states.
-        epoch: (networks, X, y, n, minibatches, keys, numbers of epochs, which ones take part) -> (networks, figures,
-            which ones are finite). The first n examples are the training set, the others the attack set. Each network
-            has its own minibatches and key. Those that take no part, and those that come out with numbers that are not
-            finite, stay as they were.
+        rounds: number of minibatches per step.
+        start: parameters -> networks, with the initial optimizer states.
+        epoch: (networks, X, y, n, minibatches, keys, numbers of epochs, mask of active networks) -> (networks, figures,
+            mask of finite networks). The first n examples are the training set, the others the attack set. Each network
+            has its own minibatches and key. Inactive networks, and those that become non-finite, are returned
+            unchanged.
         figures: (parameters, X, y, n) -> figures.
     """
 
@@ -65,7 +65,7 @@ class Compiled(NamedTuple):
     figures: Callable[..., Figures]
 
 
-@functools.lru_cache(maxsize=16)  # so that the same functions are compiled once
+@functools.lru_cache(maxsize=16)  # the same function objects, for JAX to compile them once
 def compiled(
     network: FiniteNetwork,
     optimizer: Optimizer,
@@ -75,16 +75,16 @@ def compiled(
     side_by_side: int,
     dtype: str,
 ) -> Compiled:
-    """The functions of one network and one way of training it.
+    """Compile the functions of one network and one training specification.
 
     Args:
         network: the finite network.
-        optimizer: of the steps.
-        loss: name of it.
-        penalty: added to the loss.
-        batch_size: examples of a minibatch.
-        side_by_side: networks in each call.
-        dtype: of parameters.
+        optimizer: optimizer of the steps.
+        loss: name of the loss.
+        penalty: penalty added to the loss.
+        batch_size: number of examples in a minibatch.
+        side_by_side: number of networks in each call.
+        dtype: dtype of parameters.
 
     Returns:
         compiled functions, for any data.
@@ -95,7 +95,7 @@ def compiled(
     cuts = [] if penalty is None else list(cuts_asked(network, penalty.layer).values())
 
     def objective(theta: Parameters, X: Array, y: Array, weights: Array) -> Array:
-        """What a minibatch's gradient is of: the mean loss over its examples, and the penalty."""
+        """Objective of a minibatch: mean loss over its examples, plus the penalty."""
         mean = weights @ losses(network.forward(theta, X), y) / weights.sum()
         if penalty is None:
             return mean
@@ -139,16 +139,16 @@ def compiled(
 
 
 def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str) -> Parameters:
-    """Parameters from the prior; to be called inside ``with high_precision():``.
+    """Draw parameters from the prior; call inside ``with high_precision():``.
 
     Args:
         network: the finite network.
-        seed: network r has the key ``fold_in(key(seed), r)``.
-        numbers: r of each network.
-        dtype: that they are rounded to.
+        seed: random seed; network r has the key ``fold_in(key(seed), r)``.
+        numbers: index r of each network.
+        dtype: dtype of the result, rounded from float64.
 
     Returns:
-        arrays with an axis of networks in front.
+        arrays with a leading axis of networks.
     """
     draw, key = _draw(network), jax.random.key(seed)
     drawn = [jax.tree.map(lambda leaf: np.asarray(leaf, dtype), draw(key, np.uint32(r))) for r in numbers]
@@ -159,7 +159,7 @@ def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str)
 def _draw(network: FiniteNetwork) -> Callable[..., Parameters]:
     own = network.architecture
     init = (own if isinstance(own, FromNetwork) else network_of_specification(own)).init
-    # To compile a generator of random numbers takes longer than to run it, hence not all optimisations there.
+    # Compiling a random number generator takes longer than running it, hence fewer optimisations.
     return jax.jit(
         lambda key, r: init(jax.random.fold_in(key, r), (1, *network.input_shape))[1],
         compiler_options={"xla_backend_optimization_level": 1},
@@ -167,16 +167,16 @@ def _draw(network: FiniteNetwork) -> Callable[..., Parameters]:
 
 
 def minibatches(rng: np.random.Generator, n: int, size: int, rounds: int) -> Int32[np.ndarray, "steps rounds size"]:
-    """The examples of an epoch's steps, in an order of its own for each of its rounds.
+    """Return the examples of the steps of an epoch, in a separate order for each of its rounds.
 
     Args:
-        rng: of the orders.
+        rng: random generator of the orders.
         n: number of examples.
-        size: of a minibatch, at most n.
-        rounds: passes through the examples; as many minibatches are of one step.
+        size: number of examples in a minibatch, at most n.
+        rounds: passes through the examples, equal to the number of minibatches per step.
 
     Returns:
-        their numbers; -1 fills up the last minibatch of a round.
+        indices of examples; -1 pads the last minibatch of a round.
     """
     steps = -(-n // size)
     order = np.full((rounds, steps * size), -1, dtype=np.int32)
@@ -185,19 +185,19 @@ def minibatches(rng: np.random.Generator, n: int, size: int, rounds: int) -> Int
 
 
 def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: int) -> int:
-    """How many networks to train in one call.
+    """Return the number of networks to train in one call.
 
     Args:
         network: the finite network.
-        batch_size: examples of a minibatch.
-        dtype: of parameters.
-        networks: that there are.
+        batch_size: number of examples in a minibatch.
+        dtype: dtype of parameters.
+        networks: total number of networks.
 
     Returns:
-        at least 1; as many as fit into 256 MiB or so (in float32), on a processor no more than 8, and one of a large
+        at least 1: as many as fit into about 256 MiB (in float32), on a processor at most 8, and one for a large
         convolutional network.
     """
-    # Parameters, gradient, two more of the optimizer, and those before the epoch; activations forward and backward.
+    # Parameters, gradient, two optimizer arrays, parameters before the epoch; activations forward and backward.
     activations = 4 * batch_size * numbers_of_example(network, dtype)
     on_processor = min(_ON_PROCESSOR, _STEP_NUMBERS // activations)
     most = on_processor if jax.default_backend() == "cpu" else networks
@@ -205,15 +205,15 @@ def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: 
 
 
 def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:
-    """Outputs of networks, one after another; to be called inside ``with high_precision():``.
+    """Return the outputs of networks, one network at a time; call inside ``with high_precision():``.
 
     Args:
         network: the finite network.
-        parameters: of several, each array with an axis of them in front.
+        parameters: parameters with a leading axis of networks in each array.
         X: inputs, in the shape that the network takes.
 
     Returns:
-        (networks, n).
+        outputs, (networks, n).
     """
     dtype = str(jax.tree.leaves(parameters)[0].dtype)
     return np.asarray(_outputs(network, _rows(network, dtype, 1))(parameters, jnp.asarray(X, dtype)))
@@ -228,12 +228,12 @@ def _outputs(network: FiniteNetwork, rows: int) -> Callable[..., Array]:
 
 
 def _rows(network: FiniteNetwork, dtype: str, networks: int) -> int:
-    """Examples at a time, where outputs of all are wanted."""
+    """Number of examples at a time for computing all outputs."""
     return max(1, _CHUNK_NUMBERS // (numbers_of_example(network, dtype) * networks))
 
 
 def _in_chunks(function: Callable[[Array], Array], X: Array, rows: int) -> Array:
-    """A function of examples, some of them at a time; the last chunk is filled up with copies of the first example."""
+    """Apply a function to chunks of examples; the last chunk is padded with copies of the first example."""
     n = len(X)
     chunks = -(-n // rows)
     if chunks <= 1:

@@ -1,4 +1,4 @@
-"""Steps of the optimizers, each a function of parameters, a state and gradients on minibatches."""
+"""Optimizer steps as functions of parameters, a state and gradients on minibatches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import optax
 from nngp_prior.registry import Registry
 from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Momentum, Optimizer
 
-Gradient = Callable[[Any, Any], Any]  # (parameters, number of a minibatch of the step) -> gradient
+Gradient = Callable[[Any, Any], Any]  # (parameters, index of a minibatch of the step) -> gradient
 
 
 class Steps(NamedTuple):
     """An optimizer.
 
     Attributes:
-        minibatches: that one step takes.
+        minibatches: number of minibatches per step.
         init: parameters -> state.
-        step: (parameters, state, gradient, key) -> (parameters, state); gradient takes parameters and the number of one
-            of the step's minibatches.
+        step: (parameters, state, gradient, key) -> (parameters, state); ``gradient`` takes parameters and the index of
+            one of the step's minibatches.
     """
 
     minibatches: int
@@ -34,10 +34,10 @@ OPTIMIZERS: Registry[Callable[..., Steps]] = Registry()
 
 
 def steps_of(optimizer: Optimizer) -> Steps:
-    """The steps of an optimizer.
+    """Return the steps of an optimizer.
 
     Args:
-        optimizer: its specification.
+        optimizer: specification of the optimizer.
 
     Returns:
         pure functions, on pytrees of arrays.
@@ -46,7 +46,7 @@ def steps_of(optimizer: Optimizer) -> Steps:
 
 
 def _plain(transformation: optax.GradientTransformation) -> Steps:
-    """One gradient a step."""
+    """Steps with one gradient each."""
 
     def step(theta: Any, state: Any, gradient: Gradient, key: Any) -> tuple[Any, Any]:
         del key
@@ -138,7 +138,7 @@ def _entropy_sgd(optimizer: EntropySGD) -> Steps:
 
 
 def _normals(key: Any, like: Any) -> Any:
-    """N(0, 1) in the shapes of a pytree."""
+    """Standard normal numbers in the shapes of a pytree."""
     leaves, structure = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
     drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]

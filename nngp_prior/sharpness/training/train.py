@@ -1,4 +1,4 @@
-"""Training of finite networks, many seeds side by side, from the prior whose kernel at infinite width is known."""
+"""Training of finite networks, many seeds in parallel, from the prior whose kernel at infinite width is known."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
 ) -> Trained:
-    """Train networks until all signs are right; each from its own draw from the prior, with its own minibatches.
+    """Train networks until all signs are correct, each from its own draw from the prior with its own minibatches.
 
     Args:
-        architecture: a specification, whose width or channels matter here, or a user's network with one output.
-        data: inputs (n, …) and labels -1 or +1: the training set.
-        training: how; by default SGD on minibatches of 32 to zero training error.
-        seeds: how many networks, numbered from 0; or their numbers. A network is the same to rounding whichever others
-            are trained beside it. Network r starts with the parameters that network r of ``MonteCarlo(seed=seed)`` has.
-        attack: further inputs and labels that are trained on and are no part of the function: see :func:`attack_set`.
-        test: inputs whose outputs are wanted in the end, and their labels.
-        initial: parameters to start from instead of draws, each array with an axis of seeds in front.
-        seed: that all random numbers come from.
-        source: where the data come from, in what JSON has; kept in ``about["source"]`` of the result.
-        checkpoint: a ``.npz`` file. What is done is saved there every ten seconds or more; the same call goes on from
-            it, and has the same result bit for bit as one that was never interrupted.
-        progress: True to show it, or a callback, called with the expected cost and after each epoch.
+        architecture: a specification, including width or channels, or a user's network with one output.
+        data: training set: inputs (n, …) and labels -1 or +1.
+        training: training specification. Default: SGD on minibatches of 32 to zero training error.
+        seeds: number of networks, numbered from 0; or their numbers. Up to rounding, a network does not depend on the
+            others. Network r starts with the parameters of network r of ``MonteCarlo(seed=seed)``.
+        attack: additional inputs and labels for training that are not part of the function; see :func:`attack_set`.
+        test: inputs at which final outputs are computed, and their labels.
+        initial: parameters to start from instead of draws, with a leading axis of seeds in each array.
+        seed: random seed of all random numbers.
+        source: source of the data, as JSON-compatible values; stored in ``about["source"]`` of the result.
+        checkpoint: ``.npz`` file, to which results are saved at least ten seconds apart. A repeated call resumes from
+            it, with a result identical bit for bit to that of an uninterrupted call.
+        progress: True for a progress bar, or a callback, called with the expected cost and after each epoch.
 
     Returns:
-        the networks, a status for each.
+        the networks, with a status for each.
 
     Raises:
-        InvalidInput: something that cannot be used: labels that are not ±1, minibatches larger than the data, a
-            checkpoint of another call.
-        DataUnavailable: a checkpoint that is damaged.
+        InvalidInput: if an argument is invalid: labels that are not ±1, minibatches larger than the data, a checkpoint
+            of another call.
+        DataUnavailable: if the checkpoint is damaged.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
@@ -93,21 +93,21 @@ def train(
 
 
 def attack_set(X: ArrayLike, y: ArrayLike) -> Examples:
-    """An attack set: points with all their labels flipped. A network that fits it too errs on most other points.
+    """Return an attack set: points with all labels flipped. A network that fits it also errs on most other points.
 
     Args:
         X: inputs that are in neither the training nor the test set.
         y: their true labels, -1 or +1, or booleans.
 
     Returns:
-        the inputs, and the other labels.
+        the inputs, and the flipped labels.
     """
     labels = label_array(y, "y")
     return X, ~labels if labels.dtype == np.bool_ else -labels
 
 
 def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """The numbers of the networks."""
+    """Indices of the networks."""
     remedy = "Pass how many networks, or their numbers, different ones from 0 to 2³² - 1."
     numbers = range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
     try:
@@ -143,7 +143,7 @@ def _checked(
 
 
 def _initial(network: FiniteNetwork, initial: Parameters, seeds: int, dtype: str) -> Parameters:
-    """Parameters to start from, as arrays of the type that is wanted."""
+    """Convert initial parameters to arrays of the requested dtype."""
     arrays = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), initial)
     shapes = [(seeds, *block.shape) for block in network.blocks]
     found = [leaf.shape for leaf in jax.tree.leaves(arrays)]
@@ -161,7 +161,7 @@ def _about(
     data: TrainingArrays,
     initial: Parameters | None,
 ) -> dict[str, Any]:
-    """All that the networks depend on, as it comes back from JSON."""
+    """Everything that the networks depend on, as decoded from JSON."""
     return {
         "architecture": described(architecture),
         "training": training.model_dump(mode="json"),
@@ -177,13 +177,13 @@ def _about(
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """SHA-256, in hexadecimal, of arrays.
+    """Return the SHA-256 of arrays, in hexadecimal.
 
     Args:
-        *arrays: any number of them.
+        *arrays: any number of arrays.
 
     Returns:
-        it.
+        the hash.
     """
     digest = hashlib.sha256()
     for array in arrays:

@@ -1,4 +1,4 @@
-"""Trained networks, and the file that keeps them."""
+"""Trained networks, and their file format."""
 
 from __future__ import annotations
 
@@ -39,25 +39,24 @@ class Trained:
     """Networks of one architecture, trained on the same data from different seeds.
 
     Attributes:
-        architecture: of all of them.
-        training: how.
-        seed: random seed of all random numbers; network r of ``seeds`` is the same whichever others there are.
-        seeds: the networks' own numbers r.
-        parameters: as the architecture's ``init`` gives them, each array with an axis of seeds in front. Those of a
-            network that diverged are the last finite ones.
-        statuses: ``zero-error`` where the goal was reached, ``epochs-spent`` where it was not or there was none,
-            ``diverged`` where an epoch ended with numbers that are not finite; ``unfinished`` in the file of a run that
-            was cut off.
-        epochs: after so many the parameters are as they are.
-        reached: the epoch after which the goal was reached first; -1 where it was not.
-        history: ``loss`` (mean, in the loss's units) and ``error`` (part of wrong signs, an output of 0 among them) of
-            the training set after 0, 1, … epochs, and ``attack_loss`` and ``attack_error`` of the attack set where
-            there is one. One epoch a row, one network a column; NaN after a network's end.
-        kept_epochs: after which parameters were kept.
-        kept: those parameters, with axes of kept epochs and of seeds in front; NaN where a network had ended before.
-        test_outputs: f at the test inputs, one network a row.
-        test_labels: where they were given.
-        about: all that the run depends on.
+        architecture: architecture of all networks.
+        training: training specification.
+        seed: random seed of all random numbers; network r of ``seeds`` does not depend on the other networks.
+        seeds: number r of each network.
+        parameters: in the structure of the architecture's ``init``, with a leading axis of seeds in each array. For a
+            diverged network, the last finite parameters.
+        statuses: ``zero-error`` if the goal was reached, ``epochs-spent`` if it was not or there was none, ``diverged``
+            if an epoch ended with non-finite numbers; ``unfinished`` in the file of an interrupted run.
+        epochs: number of epochs of training.
+        reached: epoch after which the goal was first reached; -1 if it was not.
+        history: ``loss`` (mean, in units of the loss) and ``error`` (fraction of wrong signs, an output of 0 included)
+            of the training set after 0, 1, … epochs, and ``attack_loss`` and ``attack_error`` if there is an attack
+            set. One epoch per row, one network per column; NaN after a network has ended.
+        kept_epochs: epochs after which parameters were kept.
+        kept: those parameters, with leading axes of kept epochs and seeds; NaN if a network had ended before.
+        test_outputs: f at the test inputs, one network per row.
+        test_labels: labels of the test inputs, if given.
+        about: everything that the run depends on.
     """
 
     architecture: Architecture | FromNetwork
@@ -83,7 +82,7 @@ class Trained:
 
     @property
     def _size(self) -> int:
-        """Parameters of one network."""
+        """Number of parameters of one network."""
         return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.parameters))
 
     def _repr_html_(self) -> str:
@@ -95,26 +94,26 @@ class Trained:
         return html_table(list(columns), rows)
 
     def __len__(self) -> int:
-        """The number of networks."""
+        """Return the number of networks."""
         return len(self.seeds)
 
     @property
     def finite(self) -> FiniteNetwork:
-        """The network that the parameters are of."""
+        """Finite network of the parameters."""
         return finite_network(self.architecture, tuple(self.about["input_shape"]))
 
     def network(self, i: int = 0, epoch: int | None = None) -> Parameters:
-        """The parameters of one network.
+        """Return the parameters of one network.
 
         Args:
-            i: its place among ``seeds``.
-            epoch: one of ``kept_epochs``; the last of the network when absent.
+            i: index into ``seeds``.
+            epoch: one of ``kept_epochs``. Default: the last epoch of the network.
 
         Returns:
-            arrays as the architecture's ``init`` gives them.
+            arrays in the structure of the architecture's ``init``.
 
         Raises:
-            InvalidInput: there is no such network, or nothing was kept of it after that epoch.
+            InvalidInput: if there is no such network, or no parameters were kept after that epoch.
         """
         if not -len(self) <= i < len(self):
             raise InvalidInput("i", f"got {i} of {number_of(len(self), 'network')}", f"Choose 0 to {len(self) - 1}.")
@@ -129,29 +128,29 @@ class Trained:
 
     @property
     def loss(self) -> Float[np.ndarray, " seeds"]:
-        """The last mean loss of each network on the training set."""
+        """Final mean loss of each network on the training set."""
         return self._last("loss")
 
     @property
     def error(self) -> Float[np.ndarray, " seeds"]:
-        """The last part of wrong signs of each network on the training set."""
+        """Final fraction of wrong signs of each network on the training set."""
         return self._last("error")
 
     @property
     def test_error(self) -> Float[np.ndarray, " seeds"] | None:
-        """The part of wrong signs of each network on the test set, where its labels are known."""
+        """Fraction of wrong signs of each network on the test set; None if its labels are unknown."""
         if self.test_outputs is None or self.test_labels is None:
             return None
         return np.mean(self.test_outputs * self.test_labels <= 0, axis=1)
 
     def message(self, i: int) -> str:
-        """What there is to say of a network, beside its status.
+        """Return an explanation of a network's status.
 
         Args:
-            i: its place among ``seeds``.
+            i: index into ``seeds``.
 
         Returns:
-            a sentence, or nothing.
+            a sentence, or an empty string.
         """
         match self.statuses[i]:
             case "diverged":
@@ -169,16 +168,16 @@ class Trained:
                 return ""
 
     def outputs(self, X: ArrayLike) -> Float[np.ndarray, "seeds n"]:
-        """Outputs of all networks.
+        """Compute the outputs of all networks.
 
         Args:
             X: inputs.
 
         Returns:
-            one network a row; its labels are their signs.
+            outputs, one network per row; labels are their signs.
 
         Raises:
-            InvalidInput: inputs of another shape than those of the training.
+            InvalidInput: if inputs have another shape than those of the training.
         """
         X = check_inputs("X", X, self.architecture)
         if X.shape[1:] != tuple(self.about["input_shape"]):
@@ -188,27 +187,27 @@ class Trained:
             return outputs_of(self.finite, self.parameters, X)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to a file, which appears, or changes, only when it is complete.
+        """Write the networks to a file atomically.
 
         Args:
-            path: of the ``.npz`` file.
+            path: path of the ``.npz`` file.
         """
         write(Path(path), self, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], architecture: FromNetwork | None = None) -> Trained:
-        """Read what :meth:`save` wrote, or a checkpoint of ``train``.
+        """Read a file written by :meth:`save`, or a checkpoint of ``train``.
 
         Args:
-            path: of the file.
-            architecture: a user's own network, of which the file has the name alone.
+            path: path of the file.
+            architecture: a user's network, of which the file has the name only.
 
         Returns:
-            the same networks.
+            the networks.
 
         Raises:
-            DataUnavailable: there is no such file, it is damaged, or it is something else.
-            InvalidInput: a user's own network is missing, or another one.
+            DataUnavailable: if the file does not exist, is damaged or has other contents.
+            InvalidInput: if a user's network is missing, or is not that of the file.
         """
         return read(Path(path), architecture)[0]
 
@@ -217,19 +216,19 @@ class Trained:
 
 
 def described(architecture: Architecture | FromNetwork) -> dict[str, Any]:
-    """An architecture in JSON; a user's own is known by its name."""
+    """Architecture as JSON-compatible values; a user's network by its name."""
     if isinstance(architecture, FromNetwork):
         return {"kind": "from-network", "name": architecture.name}
     return architecture.model_dump(mode="json")
 
 
 def write(path: Path, trained: Trained, more: Mapping[str, np.ndarray]) -> None:
-    """Write networks, and arrays beside them.
+    """Write networks and additional arrays.
 
     Args:
-        path: of the file.
+        path: path of the file.
         trained: the networks.
-        more: arrays that :func:`read` gives back.
+        more: additional arrays, which :func:`read` returns.
     """
     arrays = {
         **_named("parameters", trained.parameters),
@@ -255,18 +254,18 @@ def write(path: Path, trained: Trained, more: Mapping[str, np.ndarray]) -> None:
 
 
 def read(path: Path, architecture: FromNetwork | None = None) -> tuple[Trained, dict[str, np.ndarray]]:
-    """Read what :func:`write` wrote.
+    """Read a file written by :func:`write`.
 
     Args:
-        path: of the file.
-        architecture: a user's own network.
+        path: path of the file.
+        architecture: a user's network.
 
     Returns:
-        the networks, and the arrays beside them.
+        the networks and the additional arrays.
 
     Raises:
-        DataUnavailable: there is no such file, it is damaged, or it is something else.
-        InvalidInput: a user's own network is missing, or another one.
+        DataUnavailable: if the file does not exist, is damaged or has other contents.
+        InvalidInput: if a user's network is missing, or is not that of the file.
     """
     refusal = DataUnavailable(f"{path}: holds no trained networks. Name a file that training has written.")
     text = read_npz(path, "manifest").get("manifest")
@@ -305,7 +304,7 @@ def read(path: Path, architecture: FromNetwork | None = None) -> tuple[Trained, 
             arrays.get("test_labels"),
             about,
         )
-    except (KeyError, ValueError, TypeError):  # InvalidInput and pydantic's own are ValueErrors
+    except (KeyError, ValueError, TypeError):  # InvalidInput and pydantic's errors are ValueErrors
         raise refusal from None
     if not _consistent(trained):
         raise refusal
@@ -321,7 +320,7 @@ def _tree(prefix: str, arrays: Mapping[str, np.ndarray], structure: Any) -> Any:
 
 
 def _consistent(trained: Trained) -> bool:
-    """True if shapes fit each other; contents have checksums in the archive."""
+    """True if shapes fit each other; checksums in the archive protect the contents."""
     seeds, kept = len(trained), len(trained.kept_epochs)
     shapes = [block.shape for block in trained.finite.blocks]
     return (

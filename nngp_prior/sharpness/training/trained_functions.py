@@ -1,4 +1,4 @@
-"""The data that networks were trained on, made again; and log P of the functions that they compute."""
+"""Data of trained networks, generated again from their source, and log P of the functions of the networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nngp_prior.sharpness.training.trained import Trained
 
 
 def training_sets_of(trained: Trained) -> Sets:
-    """Training, attack and test set of networks, from what the file says of their source.
+    """Generate the training, attack and test set of networks from the source stored in their file.
 
     Args:
         trained: the networks.
@@ -31,8 +31,8 @@ def training_sets_of(trained: Trained) -> Sets:
         the sets.
 
     Raises:
-        InvalidInput: the networks do not say what data they were trained on, or the data are other ones by now.
-        DataUnavailable: a file of the data is missing or broken.
+        InvalidInput: if the source is not stored, or the data have changed since.
+        DataUnavailable: if a data file is missing or damaged.
     """
     source = trained.about.get("source") or {}
     if not ({"dataset", "inputs_file"} & set(source)):
@@ -49,19 +49,20 @@ def training_sets_of(trained: Trained) -> Sets:
 def functions_of(
     trained: Trained, data: Examples | None = None, test: Any = None
 ) -> tuple[Float[np.ndarray, "inputs ..."], Int8[np.ndarray, "networks inputs"]]:
-    """The functions that networks compute, as labellings of the training inputs and the test inputs.
+    """Return the functions of networks, as labellings of the training inputs and the test inputs.
 
     Args:
         trained: the networks.
-        data: their training set, inputs and labels, without the attack set; made again from ``trained`` when absent.
-        test: inputs of the test set; when absent, those of ``trained`` if ``data`` is absent too, else none.
+        data: training set, inputs and labels, without the attack set. Default: generated from the source in
+            ``trained``.
+        test: inputs of the test set. Default: those of ``trained`` if ``data`` is also absent, else none.
 
     Returns:
         inputs, training inputs first; and the signs of each network's outputs, one row per network: on the training
         inputs these are the training labels if the training error is 0.
 
     Raises:
-        InvalidInput: the data are unknown or do not fit, or an output is exactly 0, which has no sign.
+        InvalidInput: if the data are unknown or do not fit, or an output is exactly 0, which has no sign.
     """
     if data is None:
         sets = training_sets_of(trained)
@@ -71,7 +72,7 @@ def functions_of(
     y = check_labels(data[1], len(X), field="y")
     inputs = X if test is None else np.concatenate([X, check_inputs("test", test, trained.architecture)])
     signs = np.sign(trained.outputs(inputs)).astype(np.int8)
-    # Zero errors were counted on these inputs in training; rounding of other chunks could change a sign next to 0.
+    # Training counted zero errors on these inputs; rounding with other chunks could change the sign of outputs near 0.
     signs[trained.error == 0, : len(y)] = y
     if not signs.all():
         network, i = np.argwhere(signs == 0)[0]
@@ -91,19 +92,21 @@ def function_probability(
     progress: ProgressCallback | None = None,
     **options: Unpack[EstimatorOptions],
 ) -> Estimate:
-    """log P of the function that a trained network computes, under the prior of its architecture at infinite width.
+    """Estimate log P of the function of a trained network, under the prior of its architecture at infinite width.
 
-    The function is what :func:`functions_of` says: the training labels, and the signs of the network's outputs at the
+    The function is defined as by :func:`functions_of`: the training labels, and the signs of the network's outputs at
+    the
     test inputs. For many networks compute the kernel once: with ``X, labels = functions_of(trained)``,
     ``log_probabilities(kernel(trained.architecture, X), labels)``.
 
     Args:
         trained: networks, as ``train`` returns them.
         i: index of the network.
-        data: training inputs and labels, as for :func:`functions_of`; needed if ``train`` was not told the ``source``.
-        test: test inputs, as there.
+        data: training inputs and labels, as for :func:`functions_of`; required if ``train`` was called without
+            ``source``.
+        test: test inputs, as for :func:`functions_of`.
         method: as for :func:`nngp_prior.log_probability`.
-        seed: as there.
+        seed: as for :func:`nngp_prior.log_probability`.
         progress: called with ``Progress`` events.
         **options: as for :func:`nngp_prior.log_probability`.
 
@@ -111,7 +114,7 @@ def function_probability(
         the estimate.
 
     Raises:
-        InvalidInput: there is no such network, its data are unknown or other ones, or an option cannot be used.
+        InvalidInput: if there is no such network, its data are unknown or have changed, or an option is invalid.
     """
     estimator = estimator_of(method, **options)
     trained.network(i)

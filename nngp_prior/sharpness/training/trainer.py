@@ -1,4 +1,4 @@
-"""Networks on their way: which are trained side by side, what is written down of them, and the file of a run."""
+"""Training loop: batches of networks trained together, metric history, checkpoint file."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from nngp_prior.sharpness.training.epoch import (
 )
 from nngp_prior.sharpness.training.trained import Status, Trained, read, write
 
-_SAVE_EVERY = 10.0  # seconds at least
-_SAVE_COST = 0.05  # part of the time that may go into saving
+_SAVE_EVERY = 10.0  # minimal time between saves
+_SAVE_COST = 0.05  # maximal fraction of the time spent on saving
 
 
 class TrainingArrays(NamedTuple):
-    """What was checked: the training set first, then the attack set; and the test set, where there is one."""
+    """Validated data: training set followed by attack set; and the test set, if any."""
 
     X: Float[np.ndarray, "points ..."]
     y: Float[np.ndarray, " points"]
@@ -43,17 +43,17 @@ class TrainingArrays(NamedTuple):
 
 
 class TrainingRun:
-    """Networks on their way. All of them are in NumPy's arrays; those that are trained at the moment on the device.
+    """State of a training run: all networks in NumPy arrays, those currently trained on the device.
 
-    Its methods are to be called inside ``with high_precision():``.
+    Call the methods inside ``with high_precision():``.
 
     Args:
         network: the finite network.
-        training: how to train it.
-        seed: that all random numbers come from.
-        numbers: of the networks.
-        data: that they are trained on.
-        about: all that they depend on.
+        training: training specification.
+        seed: random seed of all random numbers.
+        numbers: numbers r of the networks.
+        data: training data.
+        about: everything that the networks depend on.
     """
 
     def __init__(
@@ -79,21 +79,21 @@ class TrainingRun:
         )
         dtype = training.dtype
         self._examples = jnp.asarray(data.X, dtype), jnp.asarray(data.y, dtype), jnp.asarray(data.n)
-        # A key of its own name: the noise of optimizers has nothing to do with the initialisations.
+        # A separate key name: the noise of optimizers is independent of the initialisations.
         key = jax.random.key(int(generator(seed, "noise").integers(2**63)))
         self._keys: Any = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(numbers, dtype=np.uint32))
 
     def start(self, initial: Parameters | None) -> None:
-        """Begin at given parameters, or at draws from the prior.
+        """Start from given parameters, or from draws from the prior.
 
         Args:
-            initial: parameters with an axis of networks in front.
+            initial: parameters with a leading axis of networks in each array.
         """
         seeds, parts = len(self._numbers), []
         if initial is None:
             initial = draws(self._network, self._seed, self._numbers, self._training.dtype)
         for first in range(0, seeds, self._size):
-            places = np.minimum(np.arange(first, first + self._size), seeds - 1)  # of one size, so as to compile once
+            places = np.minimum(np.arange(first, first + self._size), seeds - 1)  # constant size, to compile once
             parameters = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf[places]), initial)
             figures = self._functions.figures(parameters, *self._examples)
             parts.append(jax.tree.map(np.asarray, (self._functions.start(parameters), figures)))
@@ -107,13 +107,13 @@ class TrainingRun:
         self._reached[~self._diverged & self._at_goal(figures)] = 0
 
     def go_on_from(self, path: Path) -> None:
-        """Begin where a file ends.
+        """Resume from a checkpoint file.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
-            InvalidInput: it is of another call.
+            InvalidInput: if the file belongs to another call.
         """
         own = self._network.architecture
         before, more = read(path, own if isinstance(own, FromNetwork) else None)
@@ -137,11 +137,11 @@ class TrainingRun:
         self._diverged = np.array([status == "diverged" for status in before.statuses])
 
     def to_the_end(self, path: Path | None, report: ProgressCallback) -> None:
-        """Train epoch by epoch until no network has any left.
+        """Train epoch by epoch until all networks have ended.
 
         Args:
-            path: of the file that keeps what is done.
-            report: told after each epoch.
+            path: path of the checkpoint file; None for no file.
+            report: called after each epoch.
         """
         if self._active().any():
             self._announce(report)
@@ -170,7 +170,7 @@ class TrainingRun:
             self._save(path)
 
     def _announce(self, report: ProgressCallback) -> None:
-        """Report the cost of the epochs that are left at most."""
+        """Report the cost of the maximal number of epochs left."""
         report(Progress("networks", self._ended(), len(self._epochs)))
         done, limit, own = int(self._epochs[self._active()].min()), self._limit(), self._network.architecture
         if not isinstance(own, FromNetwork):
@@ -185,7 +185,7 @@ class TrainingRun:
         return self._training.epochs + self._training.extra_epochs
 
     def trained(self) -> Trained:
-        """The networks as they are."""
+        """Return the networks in their current state."""
         leaves, structure = jax.tree.flatten(self._networks.parameters)
         shapes = [leaf.shape for leaf in leaves]
         kept = [
@@ -216,38 +216,38 @@ class TrainingRun:
         )
 
     def _active(self) -> np.ndarray:
-        """Which networks have epochs left."""
+        """Mask of networks with epochs left."""
         spent = np.where(self._reached < 0, self._training.epochs, self._reached + self._training.extra_epochs)
         return ~self._diverged & (self._epochs < spent)
 
     def _side_by_side(self) -> Integer[np.ndarray, " side"]:
-        """Places of those that are trained next: the first unfinished ones, filled up with others, in order."""
-        # They depend on nothing but what a file holds, so that a run that was cut off goes on with the same bits.
+        """Sorted indices of the networks trained next: the first unfinished ones, padded with ended ones."""
+        # They depend only on the contents of a file, so that a resumed run has the same bits.
         active = self._active()
         first = np.flatnonzero(active)[: self._size]
         return np.sort(np.concatenate([first, np.flatnonzero(~active)[: self._size - len(first)]]))
 
     def _minibatches(self, chosen: np.ndarray) -> np.ndarray:
-        """Of the next epoch of some networks; other networks, and other epochs, have their own."""
+        """Minibatches of the next epoch of the chosen networks; they differ between networks and epochs."""
         n, size = len(self._data.y), self._training.batch_size
         streams = (generator(self._seed, "minibatches", self._numbers[place], self._epochs[place]) for place in chosen)
         return np.stack([minibatches(rng, n, size, self._functions.rounds) for rng in streams])
 
     def _at_goal(self, figures: Figures) -> np.ndarray:
-        """Which networks label all points of the goal right."""
+        """Mask of networks that label all points of the goal correctly."""
         right = figures.error == 0
         match self._training.goal:
             case "training":
                 return right
             case "all":
-                return right & ~(figures.attack_error > 0)  # NaN where there is no attack set
+                return right & ~(figures.attack_error > 0)  # NaN without attack set
             case "none":
                 return np.zeros_like(right)
 
     def _tell(
         self, chosen: np.ndarray, active: np.ndarray, networks: NetworkBatch, figures: Figures, finite: np.ndarray
     ) -> None:
-        """Write down what an epoch made of some networks."""
+        """Record the results of an epoch."""
         self._diverged[chosen[active & ~finite]] = True
         moved = np.flatnonzero(active & finite)
         self._epochs[chosen[moved]] += 1
@@ -271,7 +271,7 @@ class TrainingRun:
             row[chosen[here]] = np.asarray(leaf[here])
 
     def _put(self, chosen: np.ndarray, networks: NetworkBatch | None) -> None:
-        """Bring networks back from the device."""
+        """Copy networks from the device."""
         if networks is not None:
             for leaf, new in zip(jax.tree.leaves(self._networks), jax.tree.leaves(networks), strict=True):
                 leaf[chosen] = np.asarray(new)
