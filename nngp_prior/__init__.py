@@ -1,6 +1,6 @@
-"""How probable is this labelling under a neural network's prior?
+"""Probability of labellings under the prior of neural networks.
 
-The public names load what they need when they are first used; importing the package loads no JAX.
+The public names load their modules on first use; importing the package does not load JAX.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Every error this package raises on purpose.
+"""Exceptions raised by this package.
 
     NngpPriorError
     ├── InvalidInput        (also a ValueError)   a field, its value, what is wrong, what to do
     │   ├── InvalidKernel       K is not a covariance matrix
     │   └── InvalidLabels       labels are not ±1 or classes, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt
-    │   └── DataMissing         there is no such file
+    │   └── DataMissing         the file does not exist
     ├── MissingExtra        (also an ImportError) a package of an extra is not installed
-    ├── ResourceLimit       (also a MemoryError)  the work would not fit; says the largest n that does
-    ├── NotFinished         (also a TimeoutError) a job was waited for, and not long enough
+    ├── ResourceLimit       (also a MemoryError)  the work would not fit; names the largest n that does
+    ├── NotFinished         (also a TimeoutError) a job did not finish within the timeout
     └── ServiceError        a service refused, failed, or cannot be reached
 
-Non-convergence is no error: it is the ``status`` of an ``Estimate``.
+Non-convergence is not an error: it is the ``status`` of an ``Estimate``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 
 
 class NngpPriorError(Exception):
-    """The root of the tree."""
+    """Base class of all exceptions of this package."""
 
 
 class InvalidInput(NngpPriorError, ValueError):
-    """A value that cannot be used.
+    """Raised if an argument or field is invalid.
 
     Args:
-        field: the name of the argument or field, as the user wrote it.
-        problem: what is wrong, with the value.
-        remedy: what to do instead.
+        field: name of the argument or field, as the user wrote it.
+        problem: description of the problem, with the value.
+        remedy: suggested correction.
     """
 
     def __init__(self, field: str, problem: str, remedy: str) -> None:
@@ -38,30 +38,30 @@ class InvalidInput(NngpPriorError, ValueError):
         super().__init__(f"{field}: {problem}. {remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.field, self.problem, self.remedy)  # from a process of a pool, say
+        return type(self), (self.field, self.problem, self.remedy)  # for pickling between processes
 
 
 class InvalidKernel(InvalidInput):
-    """K is not a covariance matrix that has labels: shape, NaN, asymmetry, indefinite, zero variance."""
+    """Raised if K is not a covariance matrix that has labels: shape, NaN, asymmetry, indefinite, zero variance."""
 
 
 class InvalidLabels(InvalidInput):
-    """Labels that are not ±1, booleans or classes, or whose number is not that of the inputs."""
+    """Raised if labels are not ±1, booleans or classes, or their number is not that of the inputs."""
 
 
 class DataUnavailable(NngpPriorError, OSError):
-    """A data file that is missing, short, or not what its name says."""
+    """Raised if a data file is missing, truncated, or not of the type that its name implies."""
 
 
 class DataMissing(DataUnavailable):
-    """A data file that is not there, apart from one that is there and broken."""
+    """Raised if a data file does not exist, as opposed to an existing but broken file."""
 
 
 class MissingExtra(NngpPriorError, ImportError):
-    """A package that an optional feature needs is not installed.
+    """Raised if a package that an optional feature needs is not installed.
 
     Args:
-        package: the package.
+        package: name of the missing package.
         extra: the extra of nngp-prior that installs it.
     """
 
@@ -74,29 +74,29 @@ class MissingExtra(NngpPriorError, ImportError):
 
 
 class ResourceLimit(NngpPriorError, MemoryError):
-    """Work that needs more memory than there is; raised before it starts."""
+    """Raised, before the work starts, if it needs more memory than is free."""
 
 
 class NotFinished(NngpPriorError, TimeoutError):
-    """A job that has not ended in the time that was allowed for it; it goes on."""
+    """Raised when a job does not finish within ``timeout``; the job keeps running."""
 
 
 class ServiceError(NngpPriorError):
-    """What a service answered instead of what was asked for, or that none answered.
+    """Raised if a service cannot be reached, or answers a request with an error.
 
-    What would be another error of this tree in process is that error: :class:`InvalidInput` where the service names a
-    field, :class:`ResourceLimit` and :class:`DataUnavailable`. Their ``__context__`` is the service's own.
+    If the same problem in process would raise another exception of this package, that one is raised instead:
+    :class:`InvalidInput` if the service names a field, :class:`ResourceLimit` and :class:`DataUnavailable`. Their
+    ``__context__`` is the service's own error.
 
     Args:
-        problem: the details, as RFC 9457 has them.
-        retry_after: seconds after which to try again, where the service said so.
+        problem: problem details, as defined by RFC 9457.
+        retry_after: seconds after which to retry, if the service states them.
 
     Attributes:
-        problem: the details.
-        status: of HTTP; None where nothing was answered.
-        code: what problems are told apart by: ``queue-full``, ``not-found``, …; ``unreachable`` where nothing was
-            answered.
-        retryable: whether the same may succeed later.
+        problem: problem details.
+        status: HTTP status; None if there was no answer.
+        code: identifier of the problem: ``queue-full``, ``not-found``, …; ``unreachable`` if there was no answer.
+        retryable: True if the same request may succeed later.
         retry_after: as above.
     """
 

@@ -1,4 +1,4 @@
-"""Names of a package that load their module when they are first used."""
+"""Lazy package attributes, whose modules load on first use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 def attributes(
     package: str, homes: Mapping[str, str], names: Sequence[str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """The ``__getattr__`` and the ``__dir__`` of a package.
+    """Return the ``__getattr__`` and the ``__dir__`` of a package.
 
     Args:
-        package: its name.
-        homes: the module of each lazy name.
+        package: name of the package.
+        homes: module of each lazy name.
         names: public names, ``__all__``.
 
     Returns:

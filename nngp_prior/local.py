@@ -1,4 +1,4 @@
-"""The client's calls without a service: computed here, by this process, when results are asked for."""
+"""The client's calls without a service: computed by this process when results are requested."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _Bench = Any  # a RequestRunner or a SharpnessBench, each for requests of its ow
 
 
 class LocalJob(BaseJob[R]):
-    """A request and the rows of it that were computed; the methods of :class:`LocalClient` make them.
+    """A request and its computed rows; created by the methods of :class:`LocalClient`.
 
     Args:
-        bench: what computes.
-        request: of estimates, bounds, posteriors, samples or sharpness.
+        bench: object that executes the request.
+        request: request for estimates, bounds, posteriors, samples or sharpness.
     """
 
     _goes_on = "Ask again."
@@ -48,7 +48,7 @@ class LocalJob(BaseJob[R]):
         self._state = "accepted"
 
     def accept(self) -> None:
-        """Take it on again if it was dismissed; rows that have results are kept."""
+        """Accept the job again if it was dismissed; rows that have results are kept."""
         if self._state == "dismissed":
             self._state = "accepted"
 
@@ -107,7 +107,7 @@ class LocalJob(BaseJob[R]):
         def stages(event: Progress) -> None:
             if event.stage != self._reader.unit:
                 progress(event)
-            elif event.cost is not None:  # of the rows that are left; rows are counted here
+            elif event.cost is not None:  # cost of the remaining rows; progress counts rows
                 progress(replace(event, done=len(self._rows), total=self._target))
 
         for row, document in self._bench.results(self._request, left, stages):
@@ -127,13 +127,13 @@ class LocalClient(
         LocalJob[SharpnessResults],
     ]
 ):
-    """Estimates, bounds, posteriors, samples, sharpness by this process, with the calls of :class:`nngp_prior.Client`.
+    """Client that computes in this process, with the calls of :class:`nngp_prior.Client`.
 
-    Jobs are computed when results are asked for. Arrays (copies of those that are "uploaded") and results are kept as
-    long as the client is.
+    Computes estimates, bounds, posteriors, samples and sharpness when results are requested. Arrays (copies of those
+    that are "uploaded") and results are kept for the lifetime of the client.
 
     Args:
-        kernels: where kernels are kept; the user's cache when absent.
+        kernels: kernel cache; default: the user's cache.
     """
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
@@ -167,7 +167,7 @@ class LocalClient(
 
     @override
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """No-op, for interface parity with :class:`nngp_prior.Client`."""
 
     def _bench_of(self, request: Request) -> _Bench:
         return SharpnessBench(self._bench) if isinstance(request, SharpnessRequest) else self._bench

@@ -1,7 +1,7 @@
 """Progress of long computations: one typed event, one callback, and their display on standard error.
 
 Functions with an argument ``progress`` take True (show it), a callback, or nothing. On a terminal and in a notebook
-bars are drawn; elsewhere, as in the log of a batch job, the expected cost is printed first and then a line every 30
+bars are drawn; elsewhere, as in the log of a batch job, the expected cost is printed first and then one line every 30
 seconds.
 """
 
@@ -54,13 +54,13 @@ def ignore(_: Progress) -> None:
 
 
 def without_cost(progress: ProgressCallback) -> ProgressCallback:
-    """A callback for a part of a computation whose whole cost was told before.
+    """Return a callback for a part of a computation whose total cost was reported before.
 
     Args:
         progress: callback of the whole.
 
     Returns:
-        a callback that leaves out events with a cost.
+        a callback that drops the cost events.
     """
 
     def tell(event: Progress) -> None:
@@ -72,7 +72,7 @@ def without_cost(progress: ProgressCallback) -> ProgressCallback:
 
 @contextmanager
 def shown(progress: ProgressOption, title: str, *, rows: bool = False) -> Iterator[ProgressCallback]:
-    """Open a display if one is asked for.
+    """Open a display if requested.
 
     Args:
         progress: True for a display on standard error, a callback, or False or None for neither.
@@ -163,7 +163,7 @@ class _Task:
         return event.cost.seconds >= _LONG
 
     def line(self) -> str:
-        """Where it stands: stage, units done, time."""
+        """Return a line with stage, units done and time."""
         seconds = time.monotonic() - self.began
         parts = [] if self.event is None else [_counted(self.event)]
         parts += [] if self.within is None else [_counted(self.within)]
@@ -207,7 +207,7 @@ class _Nothing:
 
 
 class _Lines:
-    """One line at regular intervals on the computation that reported last, from a thread of its own."""
+    """Prints one line at regular intervals on the computation that reported last, from a thread of its own."""
 
     def __init__(self, every: float) -> None:
         self._every, self._current = every, None

@@ -1,4 +1,4 @@
-"""Implementations found by the type of their parameters, so that a new one is one module and one line."""
+"""Registry of implementations by the type of their specification, so that a new one is one module and one line."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ Implementation = TypeVar("Implementation", bound=Callable)
 
 
 class Registry(Generic[Implementation]):
-    """A map from a parameters model to the function that carries it out."""
+    """A map from a specification's type to the function that implements it."""
 
     def __init__(self) -> None:
         self._entries: dict[type, Implementation] = {}
 
     def register(self, parameters: type) -> Callable[[Implementation], Implementation]:
-        """Decorator: the function below carries out these parameters.
+        """Return a decorator that registers the implementation of a specification.
 
         Args:
-            parameters: a model class; each has one implementation.
+            parameters: class of the specification; each has one implementation.
 
         Returns:
-            the decorator, which gives back the function unchanged.
+            the decorator, which returns the function unchanged.
 
         Raises:
-            KeyError: the class has an implementation already.
+            KeyError: if the class has an implementation already.
         """
 
         def decorate(implementation: Implementation) -> Implementation:

@@ -14,13 +14,13 @@ ADDRESS = "url"  # file in NNGP_HOME with the address of the service that runs t
 
 
 class Settings(BaseSettings):
-    """What the environment says; read anew wherever it is needed.
+    """Settings from environment variables, read anew at each use.
 
     Attributes:
-        home: ``NNGP_HOME``, the folder for what is kept: the cache of kernels; default: the platform's folder for the
-            user's data.
+        home: ``NNGP_HOME``, the folder of the kernel cache and other stored files; default: the platform's folder for
+            user data.
         data: ``NNGP_DATA``, the folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``.
-        cache_bytes: ``NNGP_CACHE_BYTES``, what the cache of kernels may take; 0 is no cache.
+        cache_bytes: ``NNGP_CACHE_BYTES``, maximum size of the kernel cache; 0 disables it.
     """
 
     model_config = SettingsConfigDict(env_prefix="NNGP_", env_ignore_empty=True, extra="ignore")
@@ -31,13 +31,13 @@ class Settings(BaseSettings):
 
 
 class ClientSettings(Settings):
-    """Where the service is, and what opens it.
+    """Address and token of the service.
 
     Attributes:
-        url: ``NNGP_URL``; without it the file ``url`` in ``NNGP_HOME``, where a service on this machine keeps its
-            address while it runs, and without that http://127.0.0.1:8000.
-        token: ``NNGP_TOKEN``; without it the file ``token`` in ``NNGP_HOME``, where a service on this machine keeps its
-            own, if it can be read.
+        url: ``NNGP_URL``; default: the file ``url`` in ``NNGP_HOME``, where a service on this machine keeps its address
+            while it runs, and without that http://127.0.0.1:8000.
+        token: ``NNGP_TOKEN``; default: the file ``token`` in ``NNGP_HOME``, where a service on this machine keeps its
+            own, if it is readable.
     """
 
     url: str = ""
@@ -46,7 +46,7 @@ class ClientSettings(Settings):
 
     @property
     def address_file(self) -> Path | None:
-        """The file that ``url`` is from; None where it is not from one."""
+        """File that contains ``url``; None if it is not from a file."""
         return self._address_file
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class ClientSettings(Settings):
         return self
 
     def _kept(self, name: str) -> str | None:
-        """Content of a small file in ``NNGP_HOME``; None if there is none."""
+        """Return the content of a small file in ``NNGP_HOME``; None if there is none."""
         with contextlib.suppress(OSError, UnicodeError):
             return (self.home / name).read_text(encoding="utf-8").strip() or None
         return None

@@ -21,7 +21,7 @@ _RC = {
     "font.size": 9.5,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "pdf.fonttype": 42,  # text that can be edited
+    "pdf.fonttype": 42,  # editable text
     "svg.fonttype": "none",
 }
 
@@ -31,7 +31,7 @@ def figure(path: Path, title: str, **shape: Any) -> Iterator[tuple[Any, Any]]:
     """Draw a figure without a screen and write it to a file.
 
     Args:
-        path: file; its suffix, one of ``SUFFIXES``, says the format.
+        path: path of the file; its suffix, one of ``SUFFIXES``, determines the format.
         title: title of the figure.
         **shape: as for ``matplotlib.pyplot.subplots``.
 
@@ -51,12 +51,12 @@ def figure(path: Path, title: str, **shape: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def label_ends(axis: Any, ends: Sequence[tuple[str, float, float, Any]], gap: float = 0.052) -> None:
-    """Write names beside the right ends of lines, moved apart where they would overlap.
+    """Write names beside the right ends of lines, moved apart to avoid overlap.
 
     Args:
-        axis: of the lines, with its limits set.
+        axis: axis of the lines, with its limits set.
         ends: name, x and y of the last point, and colour of each line.
-        gap: least distance between two names, as a part of the axis.
+        gap: minimum distance between two names, as a fraction of the axis.
     """
     low, high = axis.get_ylim()
     least, below = gap * (high - low), low - gap * (high - low)

@@ -1,4 +1,4 @@
-"""Versions of what numbers depend on."""
+"""Versions of the software that numbers depend on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ __version__ = importlib.metadata.version(PACKAGE)
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of the packages that results depend on."""
+    """Return the versions of the packages that results depend on."""
     packages = (PACKAGE, "numpy", "scipy", "jax", "jaxlib", "matfree", "optax")
     return {package: importlib.metadata.version(package) for package in packages}

@@ -1,4 +1,4 @@
-"""From a specification to a finite network: layers, initialiser, forward pass."""
+"""Finite networks from specifications: layers, initialiser, forward pass."""
 
 from __future__ import annotations
 

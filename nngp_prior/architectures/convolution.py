@@ -1,4 +1,4 @@
-r"""Convolution of images that is fast on a CPU, with all its derivatives; accelerators have XLA's own.
+r"""Image convolution that is fast on a CPU, with derivatives of any order; accelerators use XLA's own.
 
 XLA's CPU back end has fast code for one layout only: examples, height, width, channels, without reversed windows. It
 rewrites other layouts to this one outside of loops, but not inside of ``scan``, ``map`` and ``while``, where the
@@ -28,12 +28,12 @@ from jaxtyping import Float
 from nngp_prior.schemas.specs.architecture import Padding
 
 # Convolutions in float64, which XLA compiles to loops:
-_FEW = 16  # not vectorised with at most so many channels both in and out
-_VECTORS = 32  # outputs that are fastest
-_CACHE_BYTES = 3 * 2**18  # of the cotangents of some examples, which all windows meet
+_FEW = 16  # not vectorised with at most this many channels both in and out
+_VECTORS = 32  # number of outputs that is fastest
+_CACHE_BYTES = 3 * 2**18  # size of the cotangents of a block of examples, which all windows use
 
 _Part = Literal["output", "input", "weights"]
-# What the gradient in each part is a function of, in the order of the primitive's arguments.
+# Arguments of the gradient in each part, in the order of the primitive's arguments.
 _ARGUMENTS: dict[_Part, tuple[_Part, _Part]] = {
     "output": ("input", "weights"),
     "input": ("output", "weights"),
@@ -47,7 +47,7 @@ class Window(NamedTuple):
     Attributes:
         image: height and width of the input.
         size: height and width of the filter.
-        stride: of the filter, in both directions.
+        stride: stride of the filter, in both directions.
         padding: rows of zeros above and below the image, and columns left and right of it.
     """
 
@@ -71,7 +71,7 @@ def convolve(
     Args:
         x: images.
         W: weights, of the dtype of the images.
-        stride: of the filter, in both directions.
+        stride: stride of the filter, in both directions.
         padding: ``same``, ``valid`` or ``circular``, which wraps around.
 
     Returns:
@@ -92,7 +92,7 @@ _primitive = Primitive("convolution_gradient")
 
 
 def _gradient(part: _Part, a: Any, b: Any, window: Window) -> Any:
-    """Gradient of the form in one part, given the two others."""
+    """Return the gradient of the form in one part, given the two others."""
     return _primitive.bind(a, b, part=part, window=window)
 
 
@@ -108,7 +108,7 @@ def _shape(a: Any, b: Any, *, part: _Part, window: Window) -> Any:
 
 
 def _transpose(which: Literal[0, 1]) -> Callable[..., Any]:
-    """Rule for the cotangent of an argument."""
+    """Return the rule for the cotangent of an argument."""
 
     def rule(cotangent: Any, a: Any, b: Any, *, part: _Part, window: Window) -> Any:
         wanted, other = _ARGUMENTS[part][which], _ARGUMENTS[part][1 - which]
@@ -119,7 +119,7 @@ def _transpose(which: Literal[0, 1]) -> Callable[..., Any]:
 
 
 def _batch(args: Sequence[Any], axes: Sequence[Any], *, part: _Part, window: Window) -> Any:
-    """Batches of images are more images; batches of weights, or of their cotangents, are computed in sequence."""
+    """Batching rule: images are concatenated; weights, or their cotangents, are computed in sequence."""
     (a, b) = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(args, axes, strict=True))
     if part != "weights" and axes[1] is None:
         found = _gradient(part, a.reshape(-1, *a.shape[2:]), b, window)
@@ -135,7 +135,7 @@ def _batch(args: Sequence[Any], axes: Sequence[Any], *, part: _Part, window: Win
 
 
 def _computed(a: Array, b: Array, *, part: _Part, window: Window) -> Array:
-    """The primitive in terms of XLA's convolution in its fast layout."""
+    """Compute the primitive by XLA's convolution in its fast layout."""
     s = window.stride
     match part:
         case "output":
@@ -149,7 +149,7 @@ def _computed(a: Array, b: Array, *, part: _Part, window: Window) -> Array:
 
 
 def _of_weights(x: Array, g: Array, window: Window) -> Array:
-    """Sum over blocks of examples, each of which is an input channel of a convolution whose filter is g."""
+    """Sum over blocks of examples, each of which is an input channel of a convolution with filter g."""
     s = window.stride
     of_example = max(x[0].size, g[0].size) * x.dtype.itemsize
     blocks = -(-len(x) // max(1, _CACHE_BYTES // of_example))
@@ -171,7 +171,7 @@ def _of_weights(x: Array, g: Array, window: Window) -> Array:
 def _convolution(
     x: Array, W: Array, pads: Sequence[tuple[int, int]], *, stride: int = 1, dilated_x: int = 1, dilated_W: int = 1
 ) -> Array:
-    """XLA's convolution in its fast layout."""
+    """Call XLA's convolution in its fast layout."""
     outputs, abreast = W.shape[3], 1
     padded = (x.shape[2] - 1) * dilated_x + 1 + sum(pads[1])
     width = (padded - (W.shape[1] - 1) * dilated_W - 1) // stride + 1
@@ -186,7 +186,7 @@ def _convolution(
         else:
             W, beyond = _abreast(W, stride, abreast), stride * (-width % abreast)
             pads = [pads[0], (pads[1][0], pads[1][1] + beyond)]
-    # The fast code takes no negative padding, which is of rows that no window reaches.
+    # The fast code does not support negative padding, which removes rows that no window reaches.
     x = _padded(x, {1 + axis: (min(low, 0), min(high, 0)) for axis, (low, high) in enumerate(pads)})
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
     strides, of_x, of_W = (stride, stride * abreast), (dilated_x, dilated_x), (dilated_W, dilated_W)
@@ -196,14 +196,14 @@ def _convolution(
 
 
 def _abreast(W: Array, stride: int, windows: int) -> Array:
-    """Filter of as many outputs as are fast: those of neighbouring windows of a row, and zeros."""
+    """Return a filter with as many outputs as are fast: those of neighbouring windows of a row, and zeros."""
     reach = stride * (windows - 1)
     wide = jnp.concatenate([_padded(W, {1: (i, reach - i)}) for i in range(0, reach + 1, stride)], axis=3)
     return _padded(wide, {3: (0, _VECTORS - wide.shape[3])})
 
 
 def _padded(array: Array, pads: dict[int, tuple[int, int]]) -> Array:
-    """Zeros before and after some axes; less than none cut off."""
+    """Pad some axes with zeros before and after; negative numbers crop."""
     return lax.pad(array, jnp.zeros((), array.dtype), [(*pads.get(axis, (0, 0)), 0) for axis in range(array.ndim)])
 
 

@@ -1,6 +1,6 @@
-"""Time that finite networks take on two cores of 2020s hardware; without JAX.
+"""Time of finite networks on two cores of 2020s hardware; without JAX.
 
-The rates are fits to measurements on cores that were not idle, meant to be right to a factor of two.
+The rates are fits to measurements on cores that were not idle, with an intended accuracy of a factor of two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NORMAL = 2e-8  # seconds per random number
 
 
 def forward_seconds(weights: Sequence[Weights], n: int, dtype: str = "float64") -> float:
-    """Time of a forward pass.
+    """Estimate the time of a forward pass.
 
     Args:
         weights: layers of the network.
@@ -37,7 +37,7 @@ def forward_seconds(weights: Sequence[Weights], n: int, dtype: str = "float64") 
 
 
 def drawing_seconds(weights: Sequence[Weights]) -> float:
-    """Time to draw the parameters of one network in float64.
+    """Estimate the time to draw the parameters of one network in float64.
 
     Args:
         weights: layers of the network.

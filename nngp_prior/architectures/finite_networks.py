@@ -1,8 +1,9 @@
 """Finite networks: initialiser and forward pass of a sequence of layers.
 
-Parameters have the layout of ``stax``: a list with one entry per layer, (weights, biases) of a layer with weights, ()
-of one without, and [(), (main branch, shortcut), ()] of a sum. Keys are split as ``stax.serial`` and ``stax.parallel``
-split them, so that a key gives the weights that neural-tangents draws from it in its "standard" parametrisation.
+Parameters have the layout of ``stax``: a list with one entry per layer, (weights, biases) for a layer with weights, ()
+for one without, and [(), (main branch, shortcut), ()] for a sum. Keys are split as ``stax.serial`` and
+``stax.parallel`` split them, so that a key gives the weights that neural-tangents draws from it in its "standard"
+parametrisation.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class Network(NamedTuple):
     """Finite network.
 
     Attributes:
-        init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²). It refuses
-            images that are smaller than a window without padding (:class:`nngp_prior.errors.InvalidInput`).
-        apply: (parameters, X) -> outputs; (n, 1) of a specification's network.
+        init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²). Raises
+            :class:`nngp_prior.errors.InvalidInput` if images are smaller than a window without padding.
+        apply: (parameters, X) -> outputs; (n, 1) for a specification's network.
     """
 
     init: Callable[..., Any]
@@ -63,7 +64,7 @@ def network_of(layers: Layers) -> Network:
     """Build the finite network of a sequence of layers.
 
     Args:
-        layers: from the input on; none is the identity.
+        layers: layers, from the input on; an empty sequence is the identity.
 
     Returns:
         initialiser and forward pass.
@@ -81,7 +82,7 @@ def network_of(layers: Layers) -> Network:
 
 
 def _draw_all(layers: Layers, key: Array, shape: tuple[int, ...]) -> Any:
-    """Parameters of layers in sequence; ``shape`` is that of one input."""
+    """Draw the parameters of layers in sequence; ``shape`` is that of one input."""
     parameters = []
     for layer in layers:
         key, own = jax.random.split(key)
@@ -142,7 +143,7 @@ def _apply(layer: Layer, parameters: Any, x: Array) -> Array:
 
 
 def _activation(layer: Activation, x: Array) -> Array:
-    """φ; its derivatives at kinks are those on the left, as in PyTorch and TensorFlow."""
+    """Apply φ; its derivatives at kinks are those on the left, as in PyTorch and TensorFlow."""
     match layer.name:
         case "relu":
             return jax.nn.relu(x)

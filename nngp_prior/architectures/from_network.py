@@ -10,21 +10,21 @@ from typing import Any
 from nngp_prior.errors import InvalidInput
 
 
-@dataclass(frozen=True, eq=False)  # each is itself: functions need not be hashable
+@dataclass(frozen=True, eq=False)  # compared by identity: functions need not be hashable
 class FromNetwork:
     """A user's own network: ``FromNetwork(init, apply, name="…")``, or ``FromNetwork(*triple, name="…")`` of ``stax``.
 
-    It is known by its name: another network, or the same one with other variances, needs another name.
+    It is identified by its name: another network, or the same one with other variances, needs another name.
 
     Attributes:
         init: (key, input shape) -> (output shape, parameters), drawn from the prior. The shape's first axis is 1.
         apply: (parameters, X) -> (n, outputs) or (n,), written with JAX; each input's outputs depend on that input and
             the parameters alone.
-        kernel_fn: (X, X2, get) -> (n, n2) kernel at infinite width, where there is one; X2 None stands for X.
+        kernel_fn: (X, X2, get) -> (n, n2) kernel at infinite width; None if there is none. X2 None stands for X.
         name: its key in the cache.
 
     Raises:
-        InvalidInput: something that cannot be called, or no name.
+        InvalidInput: if a function is not callable, or the name is empty.
     """
 
     init: Callable[..., Any]

@@ -13,16 +13,16 @@ from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.schemas.arrays import numeric_array
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, Convolutional, FullyConnected, Residual
 
-_FEW_CHANNELS = 4  # of images as they come from files
+_FEW_CHANNELS = 4  # maximum number of channels in image files
 
 
 def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Float[np.ndarray, "n ..."]:
-    """Inputs in float64; all else as of :func:`fitting_inputs`.
+    """Return inputs in float64; otherwise as :func:`fitting_inputs`.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for error messages.
         X: (n, …) real numbers.
-        architecture: the specification of the network, or a user's own.
+        architecture: specification of the network, or a user's own.
 
     Returns:
         the inputs.
@@ -34,20 +34,20 @@ def check_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwo
 
 
 def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNetwork) -> Real[np.ndarray, "n ..."]:
-    """Inputs in the shape that the architecture takes, without a copy where they are of a type that JAX has.
+    """Return inputs in the shape that the architecture takes, without a copy if JAX supports their type.
 
     Args:
-        name: of the argument, for the error.
+        name: name of the argument, for error messages.
         X: (n, …) real numbers.
-        architecture: the specification of the network, or a user's own.
+        architecture: specification of the network, or a user's own.
 
     Returns:
         (n, d) for a fully connected network, all axes but the first flattened; else (n, height, width, channels), where
-        images of one channel may come without the last axis. A user's network takes what it is given.
+        images of one channel may come without the last axis. For a user's network the shape is unchanged.
 
     Raises:
-        InvalidInput: not an architecture; or X is not real, not finite, empty, of axes that the architecture has no
-            use for, or images with channels first, as far as shapes tell: the last axis is the longest, or the first
+        InvalidInput: if the architecture is invalid; or X is not real, not finite, empty, has axes that the
+            architecture does not take, or appears to have channels first: the last axis is the longest, or the first
             one is 4 at most and the shortest.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
@@ -84,7 +84,7 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
 
 
 def no_architecture(value: object) -> InvalidInput:
-    """Error for an argument ``architecture`` that is no specification of a network."""
+    """Return the error for an argument ``architecture`` that is not a specification of a network."""
     known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
     return InvalidInput("architecture", f"got {value!r}", f"Pass one of {known}.")
 

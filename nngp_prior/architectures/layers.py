@@ -1,4 +1,4 @@
-"""The layers of an architecture, from the input to the one output: what its kernel and its finite network share."""
+"""Layers of an architecture, from the input to the one output, shared by its kernel and its finite network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Activation:
-    """φ of each entry."""
+    """Nonlinearity φ of each entry."""
 
     name: ActivationName
     negative_slope: float
@@ -62,7 +62,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Flatten:
-    """An image becomes a vector."""
+    """Reshape an image to a vector."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class GlobalAveragePool:
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of what two branches make of the same input; without layers a branch is the identity."""
+    """Sum of two branches applied to the same input; a branch without layers is the identity."""
 
     main: Layers
     shortcut: Layers
@@ -83,10 +83,10 @@ Layers = tuple[Layer, ...]
 
 
 def layers_of(architecture: Architecture) -> Layers:
-    """What a specification stands for.
+    """Return the layers of a specification.
 
     Args:
-        architecture: the specification.
+        architecture: specification of the network.
 
     Returns:
         its layers; images have the axes height, width, channels.

@@ -1,9 +1,9 @@
-"""neural-tangents, importable on today's JAX and without TensorFlow, for ``stax`` networks of your own.
+"""neural-tangents, importable on today's JAX and without TensorFlow, for custom ``stax`` networks.
 
-Needs the extra ``neural-tangents``. Nothing else in this package imports it; tests compare with it.
+Needs the extra ``neural-tangents``. No other module of this package imports it; tests compare with it.
 
-Version 0.6.5 is its last release. What it misses on newer JAX is put in place while it is imported and taken away
-again; an empty module stands for ``neural_tangents.experimental``, which needs TensorFlow and serves no NNGP code.
+Version 0.6.5 is its last release. Names missing in newer JAX are added during the import and removed again; an empty
+module replaces ``neural_tangents.experimental``, which needs TensorFlow and is not used by NNGP code.
 """
 
 from __future__ import annotations

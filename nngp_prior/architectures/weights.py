@@ -1,4 +1,4 @@
-"""Which arrays of weights and biases a finite network has, and what one forward pass takes; without JAX."""
+"""Shapes of a finite network's weights and biases, and cost of a forward pass; without JAX."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Weights(NamedTuple):
     """The arrays of one layer.
 
     Attributes:
-        shape: of the weights: (inputs, units), or (size, size, channels in, channels out).
-        biases: shape of the biases; None where there are none.
-        multiplications: for one input.
+        shape: shape of the weights: (inputs, units), or (size, size, channels in, channels out).
+        biases: shape of the biases; None if there are none.
+        multiplications: number of multiplications per input.
     """
 
     shape: tuple[int, ...]
@@ -34,19 +34,19 @@ class Weights(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """Numbers in both arrays."""
+        """Number of parameters in both arrays."""
         return math.prod(self.shape) + (0 if self.biases is None else math.prod(self.biases))
 
 
 def parameter_shapes(architecture: Architecture, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all arrays of parameters, in the order of the flat vector.
+    """Return the shapes of all parameter arrays, in the order of the flat vector.
 
     Args:
-        architecture: the specification of the network.
-        input_shape: of one input.
+        architecture: specification of the network.
+        input_shape: shape of one input.
 
     Returns:
-        by names such as ``dense 1/weight`` and ``dense 1/bias``, numbered from the input on; those of
+        shapes by names such as ``dense 1/weight`` and ``dense 1/bias``, numbered from the input on, as in
         ``nngp_prior.sharpness.finite_network``.
     """
     shapes = {}
@@ -59,30 +59,30 @@ def parameter_shapes(architecture: Architecture, input_shape: tuple[int, ...]) -
 
 
 def network_weights(architecture: Architecture, input_shape: tuple[int, ...]) -> list[Weights]:
-    """The arrays of all layers of a network.
+    """Return the arrays of all layers of a network.
 
     Args:
         architecture: specification of the network.
         input_shape: shape of one input.
 
     Returns:
-        per layer with weights, from the input on; main branches before shortcuts.
+        one element per layer with weights, from the input on; main branches before shortcuts.
     """
     return weights_of(layers_of(architecture), input_shape)[0]
 
 
 def weights_of(layers: Layers, shape: tuple[int, ...]) -> tuple[list[Weights], tuple[int, ...]]:
-    """The arrays of some layers.
+    """Return the arrays of some layers.
 
     Args:
-        layers: from the input on.
-        shape: of one input.
+        layers: layers, from the input on.
+        shape: shape of one input.
 
     Returns:
-        those of each layer that has any, main branches before shortcuts, and the shape of what comes out.
+        those of each layer with weights, main branches before shortcuts, and the output shape.
 
     Raises:
-        InvalidInput: windows larger than what is left of the image.
+        InvalidInput: if a window is larger than the remaining image.
     """
     found: list[Weights] = []
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Data sets: a subset, preprocessed as specified."""
+"""Loading of data sets: a subset, preprocessed as specified."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.specs.data import BlobData, Boolean, Dataset, Digits, ImageData, Inline, PlainPreprocessing
 from nngp_prior.schemas.text import one_line
 
-_LARGE = 2**21  # numbers; inputs that have more are not loaded to be outlined
-_BLOCK = 2**20  # numbers that are hashed at once
-_MOST = 10**7  # uploaded inputs, from which so many may be drawn
+_LARGE = 2**21  # numbers; larger inputs are not loaded for an outline
+_BLOCK = 2**20  # numbers hashed at a time
+_MOST = 10**7  # maximum number of uploaded inputs to draw from
 
 
 class Data(NamedTuple):
     """Inputs and their classes.
 
     Attributes:
-        X: one flattened input a row; images in the order height, width, channels.
-        classes: integers; zeros where inputs have no classes.
-        place: the position of each input in its data set (of the split); of Boolean inputs, the number whose bits they
-            are.
-        image_shape: (height, width, channels); (d,) where inputs are no images.
-        known_classes: those that there are, of which a small subset may lack some; none where inputs have no classes.
+        X: one flattened input per row; images in the order height, width, channels.
+        classes: integers; zeros if inputs have no classes.
+        place: index of each input in its data set (of the split); for Boolean inputs, the number whose bits they are.
+        image_shape: (height, width, channels); (d,) if inputs are not images.
+        known_classes: all classes of the data set, of which a small subset may lack some; empty if inputs have no
+            classes.
     """
 
     X: Float[np.ndarray, "n d"]
@@ -48,7 +48,7 @@ class Data(NamedTuple):
 
     @property
     def images(self) -> Float[np.ndarray, "n ..."]:
-        """X with the shape of images, as convolutional networks take it: (n, *image_shape)."""
+        """X in image shape, as convolutional networks take it: (n, *image_shape)."""
         return self.X.reshape(-1, *self.image_shape)
 
 
@@ -56,16 +56,16 @@ def load(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None 
     """Load a data set.
 
     Args:
-        dataset: its specification.
-        blobs: gives an uploaded array by its hash, where there are any.
+        dataset: specification of the data set.
+        blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
 
     Returns:
         inputs, preprocessed, in the order in which they were drawn.
 
     Raises:
-        DataUnavailable: its files are missing or broken.
-        InvalidInput: more inputs are asked for than there are, arrays that are no inputs or classes, or a preprocessing
-            that the inputs do not allow.
+        DataUnavailable: if its files are missing or broken.
+        InvalidInput: if more inputs are requested than exist, arrays are not valid inputs or classes, or the
+            preprocessing does not apply to the inputs.
     """
     raw, place = _selected(dataset, blobs)
     problem = _not_finite(raw.images)
@@ -76,15 +76,14 @@ def load(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None 
 
 
 def outline(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> Data:
-    """A data set for whoever needs no inputs but their shape.
+    """Outline a data set for callers that need only the shape of its inputs.
 
     Args:
-        dataset: its specification.
-        blobs: gives an uploaded array by its hash, where there are any.
+        dataset: specification of the data set.
+        blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
 
     Returns:
-        as of :func:`load`, in place of large inputs zeros that take no memory. What their values do not allow is not
-        found.
+        as :func:`load`, with zeros that take no memory in place of large inputs, whose values are not checked.
     """
     raw, place = _selected(dataset, blobs)
     n, shape = len(raw.images) if place is None else len(place), raw.images.shape[1:]
@@ -96,14 +95,14 @@ def outline(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | No
 
 
 def hash_of_large(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None = None) -> str | None:
-    """SHA-256 of the inputs of a data set, some of which are in memory at a time.
+    """Return the SHA-256 of the inputs of a data set, reading it in parts.
 
     Args:
-        dataset: its specification.
-        blobs: gives an uploaded array by its hash, where there are any.
+        dataset: specification of the data set.
+        blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
 
     Returns:
-        the hash of their values in float64; None if they are standardised, which takes all of them at once.
+        the hash of their values in float64; None if they are standardised, which needs all of them at once.
     """
     if dataset.preprocessing == "standardise":
         return None
@@ -119,7 +118,7 @@ def hash_of_large(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray
 
 
 def _selected(dataset: Dataset | BlobData, blobs: Callable[[str], np.ndarray] | None) -> tuple[Raw, np.ndarray | None]:
-    """All of a data set, and the positions of its inputs there; None is all in their order."""
+    """Return a whole data set, and the indices of the selected inputs; None for all in their order."""
     raw = _uploaded(dataset, blobs) if isinstance(dataset, BlobData) else DATASETS[dataset](dataset)
     if isinstance(dataset, ImageData) and dataset.classes is not None:
         chosen = np.flatnonzero(np.isin(raw.classes, dataset.classes))
@@ -138,17 +137,17 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
     """Load a user's own inputs.
 
     Args:
-        path: as :func:`nngp_prior.data.own_files.read_inputs` takes it: inputs (n, d) or (n, height, width[, channels])
-            and, if the file has some, n labels: integers, or booleans, which become -1 and +1.
+        path: file for :func:`nngp_prior.data.own_files.read_inputs`: inputs (n, d) or (n, height, width[, channels])
+            and optionally n labels: integers, or booleans, which become -1 and +1.
         preprocessing: ``none``, ``standardise`` or ``unit-norm``, as for data sets.
 
     Returns:
         all inputs in their order.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: it is not of NumPy's format, or its arrays are not as above.
-        InvalidInput: another preprocessing, or one that the inputs do not allow.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is not in NumPy's format, or its arrays are not as above.
+        InvalidInput: if the preprocessing is unknown, or does not apply to the inputs.
     """
     if preprocessing not in get_args(PlainPreprocessing):
         choices = ", ".join(get_args(PlainPreprocessing))
@@ -162,7 +161,7 @@ def load_file(path: Path, preprocessing: str = "none") -> Data:
 
 
 def _as_classes(labels: np.ndarray) -> np.ndarray:
-    """Labels as integers where they mean that: one a row, whole numbers, booleans."""
+    """Convert labels to integers if they represent integers: one per row, whole numbers, booleans."""
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.dtype == np.bool_:
         return np.where(labels, 1, -1)
@@ -171,7 +170,7 @@ def _as_classes(labels: np.ndarray) -> np.ndarray:
 
 
 def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str] | None:
-    """What is wrong with arrays of inputs and classes, and what to do."""
+    """Return problem and remedy of invalid arrays of inputs and classes."""
     if images.dtype.kind not in "buif":
         return f"inputs are {images.dtype}.", "Save real numbers."
     if images.ndim not in (2, 3, 4) or images.size == 0:
@@ -185,7 +184,7 @@ def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str]
 
 
 def _not_finite(images: np.ndarray) -> tuple[str, str] | None:
-    """Likewise, of values."""
+    """As :func:`_unusable`, for values that are not finite."""
     wrong = first_not_finite(images)
     return None if wrong is None else (f"input {wrong} has values that are not finite.", "Remove or mend it.")
 

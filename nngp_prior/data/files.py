@@ -1,4 +1,4 @@
-"""Files as bytes."""
+"""Reading of files as bytes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def read_bytes(path: Path) -> bytearray:
     """Read a whole file.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Returns:
         its content, as memory that arrays may use without a copy.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: it cannot be read.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -20,14 +20,14 @@ def read_idx(path: Path) -> np.ndarray:
     """Read an array of unsigned bytes from an IDX file, compressed or not.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Returns:
         the array, in the shape that the file states.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: not readable, not IDX, or not of the length that its header states.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is not readable, not IDX, or not of the length that its header states.
     """
     content = read_bytes(path)
     try:
@@ -49,5 +49,5 @@ def read_idx(path: Path) -> np.ndarray:
         )
     try:
         return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
-    except ValueError:  # more axes than NumPy has
+    except ValueError:  # more axes than NumPy supports
         raise DataUnavailable(f"{path}: has the shape {shape}, which no array has. Download it again.") from None

@@ -1,7 +1,7 @@
 """MNIST, Fashion-MNIST and CIFAR-10 from files in folders under ``NNGP_DATA``.
 
-A folder has the original files, or for each split one ``.npz`` file whose name says which split it is, or Keras' file
-of both. Folders as torchvision makes them are found too.
+A folder has the original files, or for each split one ``.npz`` file whose name contains the split, or Keras' file
+of both. Folders created by torchvision are found too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MNIST_SHAPE = (28, 28, 1)
 _CIFAR_SHAPE = (32, 32, 3)
 _PLANES = (3, 32, 32)  # the order of pixels in CIFAR-10's own files: all red ones first
 _RECORD = 1 + 3 * 32 * 32  # a label, then the pixels
-_BATCH = 10_000  # records of a file
+_BATCH = 10_000  # records per file
 _IDX_PARTS = (("images", "idx3"), ("labels", "idx1"))
-# Folders as torchvision and the original archives make them, under NNGP_DATA or under the data set's own folder there.
+# Folders created by torchvision and the original archives, under NNGP_DATA or under the data set's own folder there.
 _INNER_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw", "cifar10": "cifar-10-batches-bin"}
 
 
@@ -93,7 +93,7 @@ def _from_planes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _raw(images: np.ndarray, classes: np.ndarray, images_path: Path, labels_path: Path) -> Raw:
-    """Images and labels that fit each other."""
+    """Check that images and labels fit each other."""
     if classes.shape != images.shape[:1]:
         raise DataUnavailable(
             f"{labels_path}: labels have shape {classes.shape} where {images_path.name} has {len(images):,} images. "
@@ -115,7 +115,7 @@ def _check_labels(classes: np.ndarray, path: Path) -> None:
 
 
 def _folder(dataset: Mnist | FashionMnist | Cifar10, names: Sequence[str]) -> Path:
-    """The folder of a data set: the first that has files of these names, or else the one to put them into."""
+    """Return the folder of a data set: the first that has files of these names, or else the default one."""
     root = Settings().data
     if root is None:
         raise DataMissing(
@@ -127,19 +127,19 @@ def _folder(dataset: Mnist | FashionMnist | Cifar10, names: Sequence[str]) -> Pa
 
 
 def _first_file(*candidates: Path) -> Path:
-    """The one that there is, or else the one to ask for."""
+    """Return the first path that exists, or else the one to name in an error."""
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def _existing(path: Path, folder: Path) -> Path:
-    """Of files that belong together, some are there: then all have to be."""
+    """Return the path, or raise an error if it is missing while other files of its set exist."""
     if not path.is_file():
         raise DataUnavailable(f"{path}: no such file, while others of its set are there. Put it into {folder}.")
     return path
 
 
 def _archive(dataset: Mnist | FashionMnist | Cifar10, folder: Path, original: Path) -> tuple[Path, Path]:
-    """The ``.npz`` files of a split's images and labels, mostly one, by its name; or Keras' file of both splits."""
+    """Return the ``.npz`` files of a split's images and labels, often the same; or Keras' file of both splits."""
     other = {"train": "test", "test": "train"}[dataset.split]
     found = [
         path
@@ -190,7 +190,7 @@ def _read_archive(
 
 
 def _read_part(path: Path, name: str, of_keras: str, alone: bool) -> np.ndarray:
-    """The images or the labels, by the name of their array; or the only array where images and labels are two files."""
+    """Return the images or the labels, by the name of their array, or the only array of a separate file."""
     names = npz_names(path)
     accepted = [each for each in (name, of_keras) if each in names] or (names if alone and len(names) == 1 else [])
     if not accepted:

@@ -1,4 +1,4 @@
-"""Labellings of a data set: ±1 for each input, from its class or from elsewhere; or the class itself."""
+"""Labellings of a data set: ±1 per input, from its class or from another source; or the class itself."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def label(
 
     Args:
         labelling: the specification, corruption included.
-        classes: the inputs' classes.
+        classes: (n,) classes of the inputs.
         known_classes: all classes of the data set (``Data.known_classes``), of which a small subset may lack some;
-            those in ``classes`` when absent.
+            default: those in ``classes``.
 
     Returns:
         -1 and +1 as int8, or for ``classes`` integers from 0 on.
 
     Raises:
-        InvalidLabels: by class, where the data have none or all that there are get the same label (``threshold`` above
-            the largest one); ``two-classes`` where there are others; explicit labels or flips of another number.
+        InvalidLabels: if a labelling by class meets data without classes or gives all classes the same label
+            (``threshold`` above the largest one); ``two-classes`` with other classes; or the number of explicit labels
+            or flips does not match.
     """
     if isinstance(labelling, ByClass):
         known = np.unique(classes) if known_classes is None else np.array(known_classes, dtype=int)
@@ -61,19 +62,19 @@ def label(
 def own_labels(
     labels: Integer[np.ndarray, " n"], known: tuple[int, ...], where: str, takes_classes: bool = False
 ) -> Integer[np.ndarray, " n"]:
-    """Labels that come with a user's inputs, where no labelling is named.
+    """Check labels that come with a user's inputs, if no labelling is specified.
 
     Args:
-        labels: of the inputs.
-        known: those that there are (``Data.known_classes``); none where the inputs have no labels.
-        where: name of the file, for the error.
-        takes_classes: whether the labelling ``classes`` can be used.
+        labels: (n,) labels of the inputs.
+        known: all labels of the data set (``Data.known_classes``); empty if the inputs have no labels.
+        where: name of the file, for error messages.
+        takes_classes: True if the labelling ``classes`` can be used.
 
     Returns:
-        the same, if they are -1 and +1.
+        the same labels, if they are -1 and +1.
 
     Raises:
-        InvalidLabels: there are none, or they do not say which are +1.
+        InvalidLabels: if there are none, or they are not -1 and +1.
     """
     if not known:
         problem = f"is missing, and {where} has no labels beside its inputs"
@@ -109,7 +110,7 @@ def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
 
 
 def _listed(known: np.ndarray) -> str:
-    """Classes in a few words."""
+    """Return a short text that lists the classes."""
     if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
         return f"{known[0]} … {known[-1]}"
     return ", ".join(map(str, known if len(known) <= 8 else [*known[:4], "…", *known[-2:]]))
@@ -168,18 +169,18 @@ def _explicit(labelling: Explicit, classes: np.ndarray) -> np.ndarray:
 def corrupted(
     labels: Integer[np.ndarray, " n"], corruption: Corruption, classes: int | None = None
 ) -> Integer[np.ndarray, " n"]:
-    """Labels with some of them redrawn or changed.
+    """Return labels with some of them redrawn or changed.
 
     Args:
-        labels: -1 and +1, or classes 0 … C-1.
-        corruption: which.
-        classes: C.
+        labels: (n,) -1 and +1, or classes 0 … C-1.
+        corruption: specification of the corruption.
+        classes: number of classes C.
 
     Returns:
-        other labels.
+        the corrupted labels.
 
     Raises:
-        InvalidLabels: more flips than labels.
+        InvalidLabels: if there are more flips than labels.
     """
     rng = generator(corruption.seed, "corruption")  # not the stream of RandomLabels with the same seed
     match corruption:

@@ -1,7 +1,7 @@
-"""NumPy's ``.npy`` and ``.npz`` files, read strictly: what is not exactly an array of numbers or text is refused.
+"""Strict reading of NumPy's ``.npy`` and ``.npz`` files: anything but arrays of numbers or text is refused.
 
-NumPy's own reader takes a file whose header was damaged into another shape for a shorter array, and fails on others
-with whatever its parser raises. Python objects (pickles) are never read.
+NumPy's own reader accepts a file whose header was damaged into another shape as a shorter array, and fails on others
+with arbitrary exceptions of its parser. Python objects (pickles) are never read.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nngp_prior.errors import DataMissing, DataUnavailable
 
 _MAGIC = b"\x93NUMPY"
 _VERSIONS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}  # bytes of the header's length
-START = 12  # bytes that are enough to know where the header ends
-# Spaces are taken possessively (*+): a header of nothing else must not take quadratic time.
+START = 12  # number of bytes sufficient to find the end of the header
+# Spaces are matched possessively (*+): a header of nothing else must not take quadratic time.
 _HEADER = re.compile(
     rb"\{'descr': *+'([<>|=]?[a-zA-Z?]\d{0,9})', *+'fortran_order': *+(True|False), *+"
     rb"'shape': *+\(([\d, ]{0,999})\) *+,? *+\} *+\n?"
@@ -31,13 +31,13 @@ _HEADER = re.compile(
 
 
 class NpyHeader(NamedTuple):
-    """What a ``.npy`` file says of its array.
+    """Description of the array in a ``.npy`` file.
 
     Attributes:
-        dtype: of its entries, in the byte order of the file.
-        shape: of the array.
-        fortran_order: the first index is the fastest.
-        offset: bytes before the data.
+        dtype: dtype of its entries, in the byte order of the file.
+        shape: shape of the array.
+        fortran_order: True if the first index is the fastest.
+        offset: number of bytes before the data.
     """
 
     dtype: np.dtype
@@ -47,7 +47,7 @@ class NpyHeader(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Of the data."""
+        """Size of the data in bytes."""
         return self.dtype.itemsize * math.prod(self.shape)
 
 
@@ -55,14 +55,14 @@ def read_npy(path: Path) -> np.ndarray:
     """Read one array.
 
     Args:
-        path: a ``.npy`` file.
+        path: path of a ``.npy`` file.
 
     Returns:
         the array, in this machine's byte order.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: not of NumPy's format, of another length than its header states, or of Python objects.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is not in NumPy's format, its length is not that of its header, or it has Python objects.
     """
     return _parse(str(path), read_bytes(path))
 
@@ -71,15 +71,15 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read arrays of an archive.
 
     Args:
-        path: a ``.npz`` file.
-        *names: of the arrays.
+        path: path of a ``.npz`` file.
+        *names: names of the arrays.
 
     Returns:
-        those of the names that the archive has.
+        those of the arrays that the archive has, by name.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: no archive, a damaged one, or one of the arrays is not as :func:`read_npy` takes it.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is not an archive, or damaged, or an array is not valid for :func:`read_npy`.
     """
     # All members, since a damaged directory can hide one under another name, and reading compares the names.
     with _archive(path) as archive:
@@ -89,17 +89,17 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def npz_names(path: Path) -> list[str]:
-    """Names of the arrays of an archive.
+    """Return the names of the arrays of an archive.
 
     Args:
-        path: a ``.npz`` file.
+        path: path of a ``.npz`` file.
 
     Returns:
         the names.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: no archive, or a damaged one.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is not an archive, or damaged.
     """
     with _archive(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -107,7 +107,7 @@ def npz_names(path: Path) -> list[str]:
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive; what goes wrong while it is read is told as errors of this package."""
+    """Open an archive; failures while it is read are raised as errors of this package."""
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             _check_directory(file, archive)
@@ -121,7 +121,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_directory(file: BinaryIO, archive: zipfile.ZipFile) -> None:
-    """A damaged length in the directory can make one entry swallow the next, which zipfile does not notice."""
+    """Refuse a directory with a damaged length, by which one entry includes the next, unnoticed by zipfile."""
     file.seek(-12 - len(archive.comment), io.SEEK_END)
     stated, listed = int.from_bytes(file.read(2), "little"), len(archive.infolist())
     if stated != listed:
@@ -133,17 +133,17 @@ def _reason(error: Exception) -> str:
 
 
 def header_end(where: str, start: bytes | bytearray) -> int:
-    """Where the data begin.
+    """Return the offset of the data.
 
     Args:
-        where: the file's name, for the message.
-        start: its first bytes, :data:`START` of them or all that there are.
+        where: name of the file, for error messages.
+        start: its first :data:`START` bytes, or all if it is shorter.
 
     Returns:
         the length of magic string and header.
 
     Raises:
-        DataUnavailable: it is no ``.npy`` file.
+        DataUnavailable: if it is not a ``.npy`` file.
     """
     length_bytes = _VERSIONS.get(bytes(start[6:8]))
     if start[:6] != _MAGIC or length_bytes is None:
@@ -159,14 +159,14 @@ def read_header(where: str, content: bytes | bytearray) -> NpyHeader:
     """Read a header; nothing in it is evaluated.
 
     Args:
-        where: the file's name, for the message.
-        content: of the file, at least until its data begin.
+        where: name of the file, for error messages.
+        content: content of the file, at least up to its data.
 
     Returns:
-        what it says.
+        the header.
 
     Raises:
-        DataUnavailable: it is no header of one plain array.
+        DataUnavailable: if it is not a header of one plain array.
     """
     offset = header_end(where, content)
     begin = 8 + _VERSIONS[bytes(content[6:8])]
@@ -197,6 +197,6 @@ def _parse(where: str, content: bytearray) -> np.ndarray:
     try:
         array = np.frombuffer(content, dtype, offset=header.offset) if expected else np.empty(0, dtype)
         array = array.reshape(shape, order="F" if header.fortran_order else "C")
-    except ValueError:  # more axes than NumPy has
+    except ValueError:  # more axes than NumPy supports
         raise DataUnavailable(f"{where}: has the shape {shape}, which no array has. Save it again.") from None
     return np.require(array.astype(dtype.newbyteorder("="), copy=False), requirements="A")

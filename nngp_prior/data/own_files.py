@@ -21,19 +21,19 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 
 
 def read_inputs(path: Path) -> tuple[Shaped[np.ndarray, "n ..."], np.ndarray | None]:
-    """Inputs, and labels where the file has some.
+    """Read inputs, and labels if the file has some.
 
     Args:
-        path: of a ``.npy`` file; a ``.npz`` file with ``images`` and ``labels``, ``X`` and ``y``, or one array alone; a
-            ``.csv`` file with one input per line, and labels in a column that is headed ``label``; or an IDX file,
-            compressed or not, as MNIST has it.
+        path: path of a ``.npy`` file; a ``.npz`` file with ``images`` and ``labels``, ``X`` and ``y``, or a single
+            array; a ``.csv`` file with one input per line, and labels in a column with the heading ``label``; or an IDX
+            file, compressed or not, as for MNIST.
 
     Returns:
         both as they are in the file.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: it is none of these, or damaged.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it is none of these, or damaged.
     """
     if path.suffix == ".npz":
         names = npz_names(path)
@@ -56,18 +56,18 @@ def read_inputs(path: Path) -> tuple[Shaped[np.ndarray, "n ..."], np.ndarray | N
 
 
 def read_labels(path: Path) -> list[tuple[str, Shaped[np.ndarray, " n"]]]:
-    """Named labellings.
+    """Read named labellings.
 
     Args:
-        path: of a ``.npy`` or IDX file, (n,), (n, 1) or (L, n); a ``.npz`` file with that under ``labels`` or ``y``, or
-            as its only array; or a ``.csv`` file with one input per line and one labelling per column.
+        path: path of a ``.npy`` or IDX file, (n,), (n, 1) or (L, n); a ``.npz`` file with that array as ``labels`` or
+            ``y``, or as its only one; or a ``.csv`` file with one input per line and one labelling per column.
 
     Returns:
         name and labels of each, as they are in the file.
 
     Raises:
-        DataMissing: there is no such file.
-        DataUnavailable: it has no labels.
+        DataMissing: if the file does not exist.
+        DataUnavailable: if it has no labels.
     """
     if path.suffix == ".csv":
         header, values = _read_csv(path)
@@ -106,7 +106,7 @@ def _no_array(path: Path, names: Sequence[str], what: str, keys: str) -> str:
 
 
 def _read_csv(path: Path) -> tuple[list[str], Float[np.ndarray, "lines columns"]]:
-    """Headings, if the first line has some, and numbers."""
+    """Return headings, if the first line has some, and numbers."""
     content = bytes(read_bytes(path))
     try:
         lines = content.decode("utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""What a data set's loader hands over, and the registry of loaders."""
+"""Output of data set loaders, and their registry."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Raw(NamedTuple):
     """All inputs of a data set (of one split), before the draw and the preprocessing.
 
     Attributes:
-        images: (n, height, width, channels), or (n, d) where inputs are no images.
+        images: (n, height, width, channels), or (n, d) if inputs are not images.
         classes: (n,) integers.
-        known_classes: those that there are, in order; none where inputs have no classes.
-        largest_pixel: the largest possible one; 1 where inputs are no images.
-        candidates: positions to draw from; all when absent.
-        in_order: without a number of inputs to draw, keep the order.
+        known_classes: all classes, in order; empty if inputs have no classes.
+        largest_pixel: largest possible pixel value; 1 if inputs are not images.
+        candidates: indices to draw from; None for all.
+        in_order: True to keep the order if no number of inputs to draw is given.
     """
 
     images: np.ndarray

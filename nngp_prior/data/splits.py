@@ -1,4 +1,4 @@
-"""Training, attack and test sets out of one data set."""
+"""Training, attack and test sets from one data set."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Examples = tuple[Float[np.ndarray, "n ..."], Integer[np.ndarray, " n"]]
 
 
 class Sets(NamedTuple):
-    """Inputs, as images where they are some, and labels -1 and +1.
+    """Inputs, in image shape if they are images, and labels -1 and +1.
 
     Attributes:
-        train: with the labels' corruption, if there is one.
-        attack: with the opposite of their true labels; None where there are none.
-        test: with their true labels; None where there are none.
+        train: training set, with corrupted labels if specified.
+        attack: attack set, with the opposite of the true labels; None if not requested.
+        test: test set, with true labels; None if not requested.
     """
 
     train: Examples
@@ -39,21 +39,21 @@ class Sets(NamedTuple):
 def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test: int = 0) -> Sets:
     """Draw a training set, an attack set and a test set that have no input in common.
 
-    The first ``dataset.n`` inputs of the draw are the training set whichever others are asked for. Images of the split
-    ``train`` are tested on a draw from the split ``test``; all other data sets on further inputs of their own. What
-    ``standardise`` takes for mean and variance is that of training and attack set together, and of the test set.
+    The first ``dataset.n`` inputs of the draw are the training set, whatever other sets are requested. Images of the
+    split ``train`` are tested on a draw from the split ``test``; all other data sets on further inputs of their own.
+    ``standardise`` uses the mean and variance of training and attack set together, and those of the test set.
 
     Args:
-        dataset: with ``n``, the number of inputs to train on.
-        labelling: of all sets, by -1 and +1; its corruption is of the training set alone.
-        attack: inputs of the attack set.
-        test: inputs of the test set.
+        dataset: specification of the data set, with ``n``, the number of training inputs.
+        labelling: labelling of all sets, by -1 and +1; its corruption applies to the training set only.
+        attack: number of inputs of the attack set.
+        test: number of inputs of the test set.
 
     Returns:
         the three sets.
 
     Raises:
-        InvalidInput: no ``n``, more inputs than there are, or labels that are not ±1.
+        InvalidInput: if ``n`` is missing, more inputs are requested than exist, or labels are not ±1.
     """
     for name, count in (("attack", attack), ("test", test)):
         if count < 0:
@@ -62,17 +62,17 @@ def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test:
 
 
 def training_data(source: TrainingData) -> Sets:
-    """The sets of a specification, as :func:`training_sets` draws them; inputs from a file keep their order.
+    """Draw the sets of a specification, as :func:`training_sets` does; inputs from a file keep their order.
 
     Args:
-        source: where they come from.
+        source: specification of the data.
 
     Returns:
         the three sets.
 
     Raises:
-        InvalidInput: more inputs are asked for than there are, or labels that are not ±1.
-        DataUnavailable: a file is missing or broken.
+        InvalidInput: if more inputs are requested than exist, or labels are not ±1.
+        DataUnavailable: if a file is missing or broken.
     """
     if source.labelling is not None and source.labelling.kind == "classes":
         raise InvalidInput("labelling", "got classes, where one output has labels -1 and +1", "Choose threshold, ….")
@@ -97,7 +97,7 @@ def training_data(source: TrainingData) -> Sets:
 
 
 def _drawn(source: TrainingData) -> tuple[list[Data], int]:
-    """Inputs of a data set, those of a split of their own for the test apart, and how many there are to train on."""
+    """Return the drawn inputs, those of a separate test split apart, and the number of training inputs."""
     dataset = source.dataset
     if dataset is None or dataset.n is None:
         raise InvalidInput("n", "is missing", "Say how many inputs there are to train on.")
@@ -109,7 +109,7 @@ def _drawn(source: TrainingData) -> tuple[list[Data], int]:
 
 
 def _labels(source: TrainingData, parts: list[Data], total: int) -> Integer[np.ndarray, " n"]:
-    """True labels of all inputs."""
+    """Return the true labels of all inputs."""
     if source.labels_file is not None:
         named = read_labels(Path(source.labels_file))
         if len(named) > 1:

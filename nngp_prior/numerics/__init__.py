@@ -1,1 +1,1 @@
-"""Numerical building blocks that know nothing of kernels, labels or networks."""
+"""Numerical building blocks, independent of kernels, labels and networks."""

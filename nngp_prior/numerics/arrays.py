@@ -1,4 +1,4 @@
-"""Arrays from what users pass."""
+"""Conversion of user input to arrays."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nngp_prior.schemas.arrays import numeric_array
 
 
 def real_array(values: ArrayLike) -> Float[np.ndarray, "*shape"]:
-    """Real numbers as float64, without a copy where they are that already.
+    """Convert real numbers to float64, without a copy if they are float64 already.
 
     Args:
-        values: real numbers, in whatever NumPy makes an array of.
+        values: real numbers, in any form that NumPy converts to an array.
 
     Returns:
         the array.
 
     Raises:
-        TypeError: something else, see :func:`nngp_prior.schemas.arrays.numeric_array`.
-        ValueError: rows of different length.
+        TypeError: if the values are not real numbers, see :func:`nngp_prior.schemas.arrays.numeric_array`.
+        ValueError: if rows differ in length.
     """
     return numeric_array(values).astype(np.float64, copy=False)

@@ -1,6 +1,6 @@
-"""Where the large matrices of an estimate live, and the linear algebra that goes with it: host or device.
+"""Linear algebra of an estimate's large matrices, on the host or on a device.
 
-Both have the same methods; :mod:`nngp_prior.numerics.device` is imported, and JAX with it, only where it is chosen.
+Both have the same methods; :mod:`nngp_prior.numerics.device`, and with it JAX, is imported only if it is chosen.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from scipy.linalg import get_blas_funcs, solve_triangular
 
 from nngp_prior.numerics import linalg
 
-_ROWS = 512  # of K looked at at a time
+_ROWS = 512  # rows of K processed at a time
 
 
 @runtime_checkable
 class Algebra(Protocol):
-    """What is done with large matrices, which only these methods look into.
+    """Operations on large matrices; only these methods access their entries.
 
     Matrices are NumPy arrays on the host and JAX arrays on a device; vectors and small blocks are NumPy's.
     """
 
     @property
     def on_device(self) -> bool:
-        """Whether matrices are JAX arrays."""
+        """True if matrices are JAX arrays."""
         ...
 
     def correlation(
@@ -37,15 +37,15 @@ class Algebra(Protocol):
         ...
 
     def covariance(self, L: Any, signs: np.ndarray) -> Any:
-        """diag(signs) L Lᵀ diag(signs), the lower triangle at least."""
+        """Return diag(signs) L Lᵀ diag(signs), the lower triangle at least."""
         ...
 
     def place(self, L: np.ndarray) -> Any:
-        """A matrix of the host, brought to where matrices live."""
+        """Copy a matrix from the host to the device."""
         ...
 
     def to_host(self, A: Any) -> np.ndarray:
-        """The other way."""
+        """Copy a matrix from the device to the host."""
         ...
 
     def cholesky(self, C: Any) -> Any:
@@ -59,36 +59,36 @@ class Algebra(Protocol):
         ...
 
     def row_squares(self, L: Any) -> np.ndarray:
-        """The diagonal of L Lᵀ, in float64."""
+        """Return the diagonal of L Lᵀ, in float64."""
         ...
 
     def covariance_vector(self, L: Any, x: np.ndarray) -> np.ndarray:
-        """L Lᵀ x, in the precision of L."""
+        """Return L Lᵀ x, in the precision of L."""
         ...
 
     def multiply(self, L: Any, Z: np.ndarray) -> np.ndarray:
-        """L Z in float64, for a few columns Z."""
+        """Return L Z in float64, for a few columns Z."""
         ...
 
     def solve(self, L: Any, B: np.ndarray) -> np.ndarray:
-        """The solution of L₁ Z = B in float64, L₁ the leading square part of L, for a few columns B."""
+        """Solve L₁ Z = B in float64, L₁ the leading square part of L, for a few columns B."""
         ...
 
     def diagonal(self, L: Any) -> np.ndarray:
-        """The diagonal of L."""
+        """Return the diagonal of L."""
         ...
 
     def rows(self, L: Any, start: int, stop: int) -> Any:
-        """Some rows of L."""
+        """Return some rows of L."""
         ...
 
     def block(self, L: Any, coordinates: slice) -> np.ndarray:
-        """A block on the diagonal of L."""
+        """Return a block on the diagonal of L."""
         ...
 
 
 class Host:
-    """NumPy, and SciPy's BLAS and LAPACK."""
+    """Linear algebra on the host: NumPy, and SciPy's BLAS and LAPACK."""
 
     on_device = False
     cholesky = staticmethod(linalg.cholesky)
@@ -101,7 +101,7 @@ class Host:
         return correlation(K, kept, scale, dtype)
 
     def covariance(self, L: np.ndarray, signs: np.ndarray) -> np.ndarray:
-        """diag(signs) L Lᵀ diag(signs), the lower triangle."""
+        """Return diag(signs) L Lᵀ diag(signs), the lower triangle."""
         (syrk,) = get_blas_funcs(("syrk",), dtype=L.dtype)
         Sigma = syrk(1.0, L, lower=1)
         signs = signs.astype(L.dtype)
@@ -110,39 +110,39 @@ class Host:
         return Sigma
 
     def place(self, L: np.ndarray) -> np.ndarray:
-        """The matrix itself."""
+        """Return the matrix itself."""
         return L
 
     def to_host(self, A: np.ndarray) -> np.ndarray:
-        """The matrix itself."""
+        """Return the matrix itself."""
         return A
 
     def row_squares(self, L: np.ndarray) -> np.ndarray:
-        """The diagonal of L Lᵀ, in float64."""
+        """Return the diagonal of L Lᵀ, in float64."""
         return np.einsum("ij,ij->i", L, L).astype(np.float64)
 
     def covariance_vector(self, L: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """L Lᵀ x, in the precision of L."""
+        """Return L Lᵀ x, in the precision of L."""
         return linalg.matrix_vector(L, linalg.matrix_vector(L, x, transposed=True)).astype(np.float64)
 
     def multiply(self, L: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        """L Z in float64: row blocks, so that no float64 copy of L is made."""
+        """Return L Z in float64, by row blocks, so that no float64 copy of L is made."""
         return np.concatenate([L[rows].astype(np.float64) @ Z for rows in row_blocks(len(L))])
 
     def solve(self, L: np.ndarray, B: np.ndarray) -> np.ndarray:
-        """The solution of L₁ Z = B, L₁ the leading square part of L."""
+        """Solve L₁ Z = B, L₁ the leading square part of L."""
         return solve_triangular(L[: L.shape[1]], B, lower=True, check_finite=False)
 
     def diagonal(self, L: np.ndarray) -> np.ndarray:
-        """The diagonal of L."""
+        """Return the diagonal of L."""
         return np.diagonal(L)
 
     def rows(self, L: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """Some rows of L."""
+        """Return some rows of L."""
         return L[start:stop]
 
     def block(self, L: np.ndarray, coordinates: slice) -> np.ndarray:
-        """A block on the diagonal of L."""
+        """Return a block on the diagonal of L."""
         return L[coordinates, coordinates]
 
 
@@ -153,17 +153,17 @@ def correlation(
     dtype: type[np.floating] = np.float64,
     whole: bool = False,
 ) -> Float[np.ndarray, "m m"]:
-    """diag(scale) K diag(scale) of some inputs, with ones on the diagonal.
+    """Return diag(scale) K diag(scale) for some inputs, with ones on the diagonal.
 
     Args:
-        K: covariances.
-        kept: the inputs, in the order wanted.
-        scale: of each of them; signs are kept.
-        dtype: of the result.
-        whole: not the lower triangle only.
+        K: (n, n) covariances.
+        kept: indices of the inputs, in the requested order.
+        scale: scale of each of them; signs are kept.
+        dtype: dtype of the result.
+        whole: True for both triangles, False for the lower one only.
 
     Returns:
-        the matrix, in Fortran order; without ``whole``, what is above the diagonal means nothing.
+        the matrix, in Fortran order; without ``whole``, entries above the diagonal are undefined.
     """
     m = len(kept)
     C = np.zeros((m, m), dtype=dtype, order="F")
@@ -180,15 +180,15 @@ def correlation(
 
 
 def row_blocks(n: int) -> list[slice]:
-    """Blocks of rows that are looked at at a time."""
+    """Return blocks of rows to process at a time."""
     return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
 
 def algebra(backend: str) -> Algebra:
-    """The linear algebra of a back end.
+    """Return the linear algebra of a back end.
 
     Args:
-        backend: as in the estimators' parameters.
+        backend: as in the estimators' specifications.
 
     Returns:
         that of the host or of the device.
@@ -201,13 +201,13 @@ def algebra(backend: str) -> Algebra:
 
 
 def on_device(backend: str) -> bool:
-    """Whether a back end is JAX; ``auto`` is where JAX has a GPU."""
+    """True if a back end is JAX; ``auto`` is JAX if it has a GPU."""
     return backend == "jax" or (backend == "auto" and _jax_has_gpu())
 
 
 @functools.cache
 def _jax_has_gpu() -> bool:
-    """JAX is asked, and imported, only where a plugin for an accelerator is installed."""
+    """True if JAX has a GPU; JAX is imported only if a plugin for an accelerator is installed."""
     if not entry_points(group="jax_plugins"):
         return False
     import jax

@@ -1,8 +1,8 @@
 """BLAS and LAPACK on parts of matrices, in place.
 
 SciPy's own wrappers copy a block of a larger matrix before they work on it, and its result back. Here the block is
-handed over with its leading dimension, through the pointers that SciPy gives to Cython code. Matrices are views with
-unit stride along columns; symmetric and triangular ones are lower if nothing else is said.
+passed with its leading dimension, through the function pointers that SciPy exports for Cython. Matrices are views with
+unit stride along columns; symmetric and triangular ones are lower unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHARACTERS = {char: ctypes.byref(ctypes.c_char(char.encode())) for char in "LRN
 def gemm(
     alpha: float, A: np.ndarray, B: np.ndarray, C: np.ndarray, trans_a: bool = False, trans_b: bool = False
 ) -> None:
-    """C += alpha A B, A or B transposed if asked."""
+    """C += alpha A B, with A or B optionally transposed."""
     inner = A.shape[0] if trans_a else A.shape[1]
     if inner:
         _call("gemm", C, _trans(trans_a), _trans(trans_b), *C.shape, inner, alpha, A, B, 1.0, C)
@@ -39,19 +39,19 @@ def syrk(alpha: float, A: np.ndarray, C: np.ndarray, trans: bool = False) -> Non
 
 
 def trsm(T: np.ndarray, B: np.ndarray, right: bool = False, trans: bool = False) -> None:
-    """B ← T⁻¹ B, or B T⁻¹, T transposed if asked."""
+    """B ← T⁻¹ B, or B T⁻¹, with T optionally transposed."""
     if B.size:
         _call("trsm", B, "R" if right else "L", "L", _trans(trans), "N", *B.shape, 1.0, T, B)
 
 
 def trmm(T: np.ndarray, B: np.ndarray, right: bool = False, trans: bool = False, upper: bool = False) -> None:
-    """B ← T B, or B T, T transposed if asked, or upper triangular."""
+    """B ← T B, or B T, with T optionally transposed, or upper triangular."""
     if B.size:
         _call("trmm", B, "R" if right else "L", "U" if upper else "L", _trans(trans), "N", *B.shape, 1.0, T, B)
 
 
 def potrf(C: Float[np.ndarray, "n n"]) -> bool:
-    """Lower Cholesky factor in the lower triangle of C.
+    """Compute the lower Cholesky factor in the lower triangle of C.
 
     Returns:
         False if C is not positive definite in its precision.
@@ -60,7 +60,7 @@ def potrf(C: Float[np.ndarray, "n n"]) -> bool:
 
 
 def lauum(L: Float[np.ndarray, "n n"]) -> None:
-    """Lᵀ L in the lower triangle of L."""
+    """Compute Lᵀ L in the lower triangle of L."""
     _call("lauum", L, "L", len(L), L, ctypes.c_int(0))
 
 
@@ -70,14 +70,14 @@ def _trans(transposed: bool) -> str:
 
 @functools.cache
 def _function(name: str, dtype: np.dtype) -> Callable[..., None]:
-    """The routine for a floating point type; ctypes lets other threads run in it."""
+    """Return the routine for a floating point type; ctypes releases the GIL while it runs."""
     full = {"f": "s", "d": "d"}[dtype.char] + name
     capsule = (cython_lapack if name in ("potrf", "lauum") else cython_blas).__pyx_capi__[full]
     return ctypes.CFUNCTYPE(None)(_pointer_of(capsule, _name_of(capsule)))
 
 
 def _call(name: str, like: np.ndarray, *arguments: str | float | ctypes.c_int | np.ndarray) -> int:
-    """Call a routine in the precision of ``like``; a matrix is followed by its leading dimension.
+    """Call a routine in the precision of ``like``; a matrix argument is followed by its leading dimension.
 
     Returns:
         the last argument, which is LAPACK's ``info`` for its routines.

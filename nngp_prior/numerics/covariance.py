@@ -1,4 +1,4 @@
-"""Checks of a matrix as a covariance, with tolerances that follow the precision it was computed in."""
+"""Validation of covariance matrices, with tolerances that follow the precision of their computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EQUAL_ROWS = 32
 
 
 def rounding_of(K: Float[np.ndarray, "n n"]) -> float:
-    """Rounding ε of the type that a matrix was computed in: that of its dtype; integers are exact in float64."""
+    """Return the rounding ε of the type that a matrix was computed in: that of its dtype; float64 for integers."""
     return float(np.finfo(K.dtype if K.dtype.kind == "f" else np.float64).eps)
 
 
@@ -27,15 +27,15 @@ def partners(
     strength: Callable[[np.ndarray], np.ndarray],
     rounding: float,
 ) -> tuple[Integer[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """For each input the first one before it that determines it, or itself.
+    """Return for each input the first one before it that determines it, or itself.
 
-    Two inputs determine each other where their correlation is ±1 and, up to that sign, whole rows of K agree, both to
-    rounding. Noise on the diagonal is in ``scale``, so that inputs with noise determine none but themselves.
+    Two inputs determine each other if their correlation is ±1 and, up to that sign, whole rows of K agree, both up to
+    rounding. Noise on the diagonal is in ``scale``, so that inputs with noise only determine themselves.
 
     Args:
         K: symmetric matrix.
         scale: 1/standard deviation per input, noise included.
-        strength: of correlations, 1 where inputs may determine each other: the absolute value, or one sign alone.
+        strength: function of correlations, 1 if inputs may determine each other: the absolute value, or one sign alone.
         rounding: ε of the type that K was computed in.
 
     Returns:
@@ -64,7 +64,7 @@ def _equal_rows(K: np.ndarray, scale: np.ndarray, i: int, j: int, sign: float, r
     By Cauchy and Schwarz, \|c_ik ∓ c_jk\| ≤ √(2 (1 - \|c_ij\|)) for every k: Var(f_i ∓ f_j) = 2 (1 - \|c_ij\|).
 
     Returns:
-        whether they do.
+        True if they agree.
 
     Raises:
         InvalidKernel: if they differ by more than this inequality admits.
@@ -86,10 +86,10 @@ def require_semidefinite(rows: tuple[int, int], smallest: float, n: int, roundin
     """Refuse a matrix with a negative eigenvalue that rounding does not explain.
 
     Args:
-        rows: two inputs that its direction is about.
+        rows: two inputs with the largest entries in the eigenvector.
         smallest: the smallest eigenvalue of the correlations, or an upper limit on it.
         n: number of inputs.
-        rounding: ε of the type that K came in.
+        rounding: ε of the type of K.
 
     Raises:
         InvalidKernel: if there is one.
@@ -108,17 +108,17 @@ def require_semidefinite(rows: tuple[int, int], smallest: float, n: int, roundin
 
 
 def remedy_for(size: float, rounding: float) -> str:
-    """The remedy for a matrix that is not a covariance.
+    """Return the remedy for a matrix that is not a covariance.
 
     Args:
-        size: of the deviation, relative to a unit diagonal.
-        rounding: ε of the type that K came in.
+        size: deviation, relative to a unit diagonal.
+        rounding: ε of the type of K.
 
     Returns:
         a sentence.
     """
     remedy = "Check how it was computed."
-    if size > 1e-3:  # no rounding
+    if size > 1e-3:  # too large for rounding
         return remedy
     jitter = f"jitter={max(1e-6, 10 * size):.0e}"
     if rounding > 1e-10:

@@ -1,11 +1,11 @@
 r"""Factorisations on an accelerator: :mod:`nngp_prior.numerics.linalg` with JAX arrays in the device's memory.
 
-Everything is cut into at most eight panels, and what a library's factorisation or solve is handed is one panel:
-memory can be counted, and no such routine meets more than 2³¹ numbers, where some count with 32 bits (n > 46,340).
-Matrices are overwritten where they are (donated), and K comes over in blocks of rows.
+Matrices are cut into at most eight panels, and a library factorisation or solve is applied to one panel at a time:
+memory can be counted, and no such routine gets more than 2³¹ numbers, which some count with 32 bits (n > 46,340).
+Matrices are overwritten in place (donated), and K is copied to the device in blocks of rows.
 
-Peaks for n = 50,000, where a float64 matrix takes 20 GB and a float32 one 10 GB. The copies of operands at the end of a
-line are a panel each, or a quarter of a matrix, half a matrix together.
+Peaks for n = 50,000, where a float64 matrix takes 20 GB and a float32 one 10 GB. The number at the end of a line is for
+copies of operands, each a panel or a quarter of a matrix, half a matrix together.
 
 - correlations and their factor: 20 GB in place + 10;
 - EP's sweeps in float32: L 20, Σ 10, a product as large as Σ 10;
@@ -28,7 +28,7 @@ from jax.lax.linalg import triangular_solve
 from jaxtyping import Float, Int, Integer
 
 _PANELS, _NARROWEST = 8, 512
-_ROWS = 512  # of K that come over at a time
+_ROWS = 512  # rows of K copied at a time
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)  # float32 is float32, not a shorter type
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def in_float64(function: Callable[P, T]) -> Callable[P, T]:
-    """Let JAX have float64 inside a function, in the calling thread only."""
+    """Enable float64 in JAX inside a function, in the calling thread only."""
 
     @functools.wraps(function)
     def with_float64(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -47,7 +47,7 @@ def in_float64(function: Callable[P, T]) -> Callable[P, T]:
 
 
 class Device:
-    """The linear algebra of one estimate, on JAX's default device."""
+    """Linear algebra of one estimate, on JAX's default device."""
 
     on_device = True
 
@@ -70,19 +70,19 @@ class Device:
 
     @in_float64
     def covariance(self, L: Float[Array, "m rank"], signs: Float[np.ndarray, " m"]) -> Float[Array, "m m"]:
-        """diag(signs) L Lᵀ diag(signs)."""
+        """Return diag(signs) L Lᵀ diag(signs)."""
         return _covariance(L, signs)
 
     @in_float64
     def place(self, L: Float[np.ndarray, "m rank"]) -> Float[Array, "m rank"]:
-        """A matrix of the host, on the device."""
+        """Copy a matrix from the host to the device."""
         A = jnp.zeros(L.shape, L.dtype)
         for start in range(0, len(L), _ROWS):
             A = _set_rows(A, np.ascontiguousarray(L[start : start + _ROWS]), start)
         return A
 
     def to_host(self, A: Float[Array, "m rank"]) -> Float[np.ndarray, "m rank"]:
-        """The other way, in Fortran order."""
+        """Copy a matrix from the device to the host, in Fortran order."""
         return np.asfortranarray(A)
 
     @in_float64
@@ -105,37 +105,37 @@ class Device:
 
     @in_float64
     def row_squares(self, L: Float[Array, "m rank"]) -> Float[np.ndarray, " m"]:
-        """The diagonal of L Lᵀ, in float64."""
+        """Return the diagonal of L Lᵀ, in float64."""
         return np.asarray(_row_squares(L))
 
     @in_float64
     def covariance_vector(self, L: Float[Array, "m rank"], x: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """L Lᵀ x, in the precision of L."""
+        """Return L Lᵀ x, in the precision of L."""
         return np.asarray(_covariance_vector(L, x), dtype=np.float64)
 
     @in_float64
     def multiply(self, L: Float[Array, "m rank"], Z: Float[np.ndarray, "rank k"]) -> Float[np.ndarray, "m k"]:
-        """L Z, accumulated in float64."""
+        """Return L Z, accumulated in float64."""
         return np.asarray(jnp.matmul(L, Z, preferred_element_type=jnp.float64, precision=lax.Precision.HIGHEST))
 
     @in_float64
     def solve(self, L: Float[Array, "m rank"], B: Float[np.ndarray, "rank k"]) -> Float[np.ndarray, "rank k"]:
-        """The solution of L₁ Z = B, L₁ the leading square part of L."""
+        """Solve L₁ Z = B, L₁ the leading square part of L."""
         return np.asarray(triangular_solve(L[: L.shape[1]], jnp.asarray(B), left_side=True, lower=True))
 
     @in_float64
     def diagonal(self, L: Float[Array, "m rank"]) -> Float[np.ndarray, " rank"]:
-        """The diagonal of L."""
+        """Return the diagonal of L."""
         return np.asarray(_diagonal(L))
 
     @in_float64
     def rows(self, L: Float[Array, "m rank"], start: int, stop: int) -> Float[Array, "some rank"]:
-        """Some rows of L; L itself where they are all, since anything less is a copy."""
+        """Return some rows of L; L itself if all are requested, which avoids a copy."""
         return L if (start, stop) == (0, len(L)) else L[start:stop]
 
     @in_float64
     def block(self, L: Float[Array, "m rank"], coordinates: slice) -> Float[np.ndarray, "size size"]:
-        """A block on the diagonal of L."""
+        """Return a block on the diagonal of L."""
         return np.asarray(_block(L, coordinates.start, size=coordinates.stop - coordinates.start))
 
 
@@ -161,9 +161,9 @@ def _set_correlations(
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _cholesky(A: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Lower factor of a matrix whose lower triangle is valid, in place; its diagonal is not finite if there is none.
+    """Return the lower factor, in place, of a matrix with a valid lower triangle; not finite on the diagonal if none.
 
-    A panel of columns at a time: minus what the earlier columns make of it, then a small factor and a small solve.
+    Columns are processed panel by panel: subtract the earlier columns' contribution, then a small factor and solve.
 
     Returns:
         the factor, 0 above its diagonal.
@@ -180,7 +180,7 @@ def _cholesky(A: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def _reversed_gram(L: Float[Array, "m rank"], root: Float[Array, " m"], dtype: type) -> Float[Array, "rank rank"]:
-    """I + Lᵀ S L with rows and columns reversed, its lower triangle (and what shares a panel with it)."""
+    """Return I + Lᵀ S L with rows and columns reversed: its lower triangle, and the rest of each panel."""
     rank = L.shape[1]
     gram = jnp.zeros((rank, rank), dtype)
     for start, stop in _panels(rank):
@@ -193,7 +193,7 @@ def _reversed_gram(L: Float[Array, "m rank"], root: Float[Array, " m"], dtype: t
 
 @jax.jit
 def _divide(L: Float[Array, "m rank"], F: Float[Array, "rank rank"]) -> Float[Array, "m rank"]:
-    """Solve X (J Fᵀ J) = L, where J reverses the order, hence (X J) Fᵀ = L J: a strip of rows, panel after panel.
+    """Solve X (J Fᵀ J) = L, J reversing the order, hence (X J) Fᵀ = L J: a strip of rows at a time, by panels.
 
     The first ``stop`` rows of L are 0 from column ``stop`` on, so are those of X.
 
@@ -213,7 +213,7 @@ def _divide(L: Float[Array, "m rank"], F: Float[Array, "rank rank"]) -> Float[Ar
             rest = B[:, left:right] - _product(Z[:, :left], rows[:, :left].T)
             solved = triangular_solve(rows[:, left:], rest, left_side=False, lower=True, transpose_a=True)
             Z = Z.at[:, left:right].set(solved)
-        # Without the barrier XLA reverses what makes Z up instead, and for a solve's result it cannot.
+        # Without the barrier XLA reverses the operands of Z instead, which fails for the result of a solve.
         X = X.at[start:stop, :columns].set(lax.optimization_barrier(Z)[:, ::-1])
     return X
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 def largest_that_fits(n: int, budget: float, needed: Callable[[int], float]) -> int:
-    """The largest size that takes no more than there is.
+    """Return the largest size within a budget.
 
     Args:
-        n: sizes up to this one are looked at.
-        budget: what there is.
-        needed: what a size takes; it grows with the size.
+        n: largest size considered.
+        budget: available amount.
+        needed: amount that a size needs; increasing.
 
     Returns:
-        0 where nothing fits.
+        the size, 0 if nothing fits.
     """
     return bisect.bisect_right(range(1, n + 1), budget, key=needed)

@@ -1,4 +1,4 @@
-"""Half-line Gaussians: moments and draws that hold far out in the tail.
+"""Half-line Gaussians: moments and draws that are accurate far out in the tail.
 
 Φ and φ are the standard normal's distribution function and density; h = φ/Φ is the inverse Mills ratio.
 """
@@ -15,14 +15,14 @@ _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 _CONTINUED_FRACTION_BELOW = -5.0
 _CONTINUED_FRACTION_TERMS = 60
-_CUMULANTS_BY_MOMENTS_BELOW = -3.0  # 60 terms leave 1e-12 here
+_CUMULANTS_BY_MOMENTS_BELOW = -3.0  # here 60 terms leave an error of 1e-12
 _HAZARD_UNDERFLOWS_ABOVE = 37.0
 # Here the cancellation in z - (z - t), about 4e-14 z² in units of log u, equals the neglected term, about z⁻².
 _EXPONENTIAL_TAIL_BELOW = -2e3
 
 
 def half_line_moments(z: float) -> tuple[float, float, float, float]:
-    r"""The derivatives of log Φ that a Heaviside site needs, each without cancellation.
+    r"""Return the derivatives of log Φ for a Heaviside site, each without cancellation.
 
     .. math:: h = φ(z)/Φ(z), \quad r = h (z + h), \quad V = 1 - h (z + h), \quad D = 1 + z (z + h)
 
@@ -57,13 +57,13 @@ def half_line_moments(z: float) -> tuple[float, float, float, float]:
 def half_line_moments_array(
     z: Float[np.ndarray, " n"],
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """:func:`half_line_moments` of many numbers at once, with the same formulas and digits.
+    """:func:`half_line_moments` for many numbers at once, with the same formulas and accuracy.
 
     Args:
         z: finite numbers.
 
     Returns:
-        (h, r, V, D), an array each.
+        (h, r, V, D), one array each.
     """
     far = z < _CONTINUED_FRACTION_BELOW
     x = -np.minimum(z, _CONTINUED_FRACTION_BELOW)
@@ -81,7 +81,7 @@ def half_line_moments_array(
 
 
 def _moment_ratios(x: Float[np.ndarray, " n"], count: int) -> list[Float[np.ndarray, " n"]]:
-    r"""M_k/M_{k-1} for k = 1 … count, with M_k = ∫ t^k exp(-x t - ½ t²) dt over t > 0.
+    r"""Return M_k/M_{k-1} for k = 1 … count, with M_k = ∫ t^k exp(-x t - ½ t²) dt over t > 0.
 
     Integration by parts gives k M_{k-1} = x M_k + M_{k+1}, hence
 
@@ -102,7 +102,7 @@ def _moment_ratios(x: Float[np.ndarray, " n"], count: int) -> list[Float[np.ndar
 
 
 def half_line_cumulants(z: Float[np.ndarray, " n"], highest: int) -> Float[np.ndarray, "orders n"]:
-    r"""Standardised cumulants κ_3 … κ_highest of a standard normal restricted to x > -z.
+    r"""Return standardised cumulants κ_3 … κ_highest of a standard normal restricted to x > -z.
 
     Its cumulant generating function is log Φ(z + t) - log Φ(z) + t²/2, so that for l ≥ 3 the cumulants are derivatives
     of the hazard, and from h' = -h (z + h)
@@ -115,10 +115,10 @@ def half_line_cumulants(z: Float[np.ndarray, " n"], highest: int) -> Float[np.nd
 
     Args:
         z: finite numbers.
-        highest: the last order, from 3 to 8.
+        highest: highest order, from 3 to 8.
 
     Returns:
-        an order a row; errors are under 2e-10 (l-1)!.
+        one order per row; errors are under 2e-10 (l-1)!.
     """
     near = _cumulants_by_derivatives(np.maximum(z, _CUMULANTS_BY_MOMENTS_BELOW), highest)
     far = _cumulants_by_moments(-np.minimum(z, _CUMULANTS_BY_MOMENTS_BELOW), highest)

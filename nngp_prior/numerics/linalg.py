@@ -1,8 +1,8 @@
 """Factorisations and updates of symmetric matrices, in place where LAPACK and BLAS allow it.
 
-Matrices are in Fortran order, and symmetric ones keep their lower triangle only. Large products go through SciPy's
-BLAS as the factorisations do: NumPy brings a BLAS of its own, and where the two alternate, the threads of each wait
-for the other's.
+Matrices are in Fortran order, and symmetric ones use their lower triangle only. Large products go through SciPy's
+BLAS as the factorisations do: NumPy has a BLAS of its own, and if the two alternate, the threads of each wait for the
+other's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from scipy.linalg import get_blas_funcs, get_lapack_funcs, solve_triangular
 
 from nngp_prior.numerics import blas
 
-# OpenBLAS 0.3.30's threaded potrf crashes at n = 20,000: larger matrices go through it a panel at a time.
+# OpenBLAS 0.3.30's threaded potrf crashes at n = 20,000: larger matrices are factored panel by panel.
 _PANEL = 8192
-_SMALL_PANEL = 512  # where a block on the diagonal costs more than its share
+_SMALL_PANEL = 512  # used if a block on the diagonal costs more than its share
 _FEWEST_ROWS, _PARTS = 128, 16  # solved for together: their zeros cost work, more parts cost time
 
 
@@ -26,7 +26,7 @@ class PivotedCholesky(NamedTuple):
 
     Attributes:
         L: the factor.
-        order: of visits.
+        order: order of visits.
         rest: C - L Lᵀ of the rows not factored: rounding, unless C is not positive semi-definite.
     """
 
@@ -36,17 +36,17 @@ class PivotedCholesky(NamedTuple):
 
     @property
     def residual(self) -> float:
-        """The largest absolute entry of ``rest``."""
+        """Largest absolute entry of ``rest``."""
         return float(np.abs(self.rest).max(initial=0.0))
 
     def negative_direction(self) -> tuple[tuple[int, int], float]:
-        """An upper limit on C's smallest eigenvalue, and the two rows that most of its direction is at.
+        """Return an upper limit on C's smallest eigenvalue, and the two rows with the largest part in its direction.
 
         The limit is the Rayleigh quotient of an eigenvector v of a 2 × 2 block of ``rest``, continued by -L₁₁⁻ᵀ L₂₁ᵀ v
         to the rows that were factored: a direction in which L Lᵀ vanishes. The block with the smallest one is taken.
 
         Returns:
-            the rows, and the limit, which is 0 where nothing is left.
+            the rows, and the limit, which is 0 if all rows were factored.
         """
         rank = self.L.shape[1]
         if not self.rest.size:
@@ -65,16 +65,16 @@ class PivotedCholesky(NamedTuple):
 
 
 def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCholesky:
-    """Cholesky factorisation that visits the largest conditional variance next and stops at rounding level.
+    """Compute a Cholesky factor with pivoting by the largest conditional variance, up to rounding level.
 
-    LAPACK's ``pstrf``. C is taken as singular where every remaining conditional variance is below the tolerance.
+    Uses LAPACK's ``pstrf``. C is taken as singular if every remaining conditional variance is below the tolerance.
 
     Args:
         C: symmetric, in Fortran order; overwritten.
-        tolerance: absolute.
+        tolerance: absolute tolerance.
 
     Returns:
-        the factor, the order of visits, and what is left of the rows not factored.
+        the factor, the order of visits, and the residual of the rows not factored.
     """
     diagonal = C.diagonal().copy()
     if diagonal.max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
@@ -82,7 +82,7 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCh
     (pstrf,) = get_lapack_funcs(("pstrf",), dtype=C.dtype)
     L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1, tol=tolerance)
     order = pivots - 1
-    # pstrf leaves the strict upper triangle as it was: what the rows not factored should have been.
+    # pstrf leaves the strict upper triangle unchanged: the original entries of the rows not factored.
     rest = order[rank:]
     block = L[np.minimum.outer(rest, rest), np.maximum.outer(rest, rest)]
     np.fill_diagonal(block, diagonal[rest])
@@ -94,18 +94,18 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCh
 def pivoted_cholesky_in_two(
     C: Float[np.ndarray, "n n"], leading: int, tolerance: float
 ) -> tuple[Float[np.ndarray, "n rank"], Integer[np.ndarray, " n"]]:
-    r"""As :func:`pivoted_cholesky`, where the leading rows that determine the other leading ones are visited first.
+    r"""As :func:`pivoted_cholesky`, but visits first the leading rows that determine the other leading ones.
 
     .. math:: C = \begin{pmatrix} A & B^T \\ B & D \end{pmatrix}, \quad A = L L^T, \quad X = B L^{-T}, \quad
         D - X X^T = M M^T, \quad \text{factor } \begin{pmatrix} L & 0 \\ X & M \end{pmatrix}
 
-    with the rows that determine A alone in L of X. The order is these, then those that determine the rest, then the
-    leading rows that are determined, then the others.
+    where L in X contains only the rows that determine A. The order is these, then those that determine the rest, then
+    the leading rows that are determined, then the others.
 
     Args:
-        C: symmetric, both triangles; positive semi-definite to rounding, which is not checked.
-        leading: how many rows.
-        tolerance: absolute.
+        C: symmetric, both triangles; positive semi-definite up to rounding, which is not checked.
+        leading: number of leading rows.
+        tolerance: absolute tolerance.
 
     Returns:
         the factor and the order of visits.
@@ -132,7 +132,7 @@ def _zero_above_diagonal(L: Float[np.ndarray, "n rank"]) -> None:
 
 
 def cholesky(C: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"] | None:
-    """Lower Cholesky factor, without pivoting.
+    """Compute the lower Cholesky factor, without pivoting.
 
     Args:
         C: symmetric, in Fortran order, its lower triangle is read; overwritten.
@@ -163,7 +163,7 @@ def _gram_of_triangle(L: Float[np.ndarray, "n n"]) -> None:
 
 
 def _reverse_cholesky(C: Float[np.ndarray, "n n"]) -> bool:
-    """C ← T, lower triangular with a positive diagonal, where C = Tᵀ T: what undoes :func:`_gram_of_triangle`.
+    """C ← T, lower triangular with a positive diagonal, where C = Tᵀ T: the inverse of :func:`_gram_of_triangle`.
 
     Returns:
         False if C is not positive definite in its precision.
@@ -190,7 +190,7 @@ def _panels(n: int, size: int) -> list[tuple[int, int]]:
 def posterior_factor(
     L: Float[np.ndarray, "n rank"], precision: Float[np.ndarray, " n"], dtype: type[np.floating] = np.float64
 ) -> tuple[Float[np.ndarray, "n rank"], float]:
-    r"""Cholesky factor of a Gaussian's covariance after Gaussian factors of the given precisions.
+    r"""Compute the Cholesky factor of a Gaussian's covariance after Gaussian factors of the given precisions.
 
     .. math:: Σ = (C^{-1} + S)^{-1} = L T^{-1} T^{-T} L^T, \qquad T^T T = I + L^T S L, \quad T \text{ lower triangular}
 
@@ -200,11 +200,11 @@ def posterior_factor(
     Args:
         L: factor of C, lower trapezoidal.
         precision: the diagonal of S, not negative.
-        dtype: of the work and the result.
+        dtype: dtype of the computation and the result.
 
     Returns:
-        L T⁻¹ in Fortran order, and log |I + Lᵀ S L| = log |I + S½ C S½|; the latter is NaN, and the factor of no use,
-        if the precision of ``dtype`` did not suffice.
+        L T⁻¹ in Fortran order, and log |I + Lᵀ S L| = log |I + S½ C S½|; the latter is NaN, and the factor invalid, if
+        the precision of ``dtype`` did not suffice.
     """
     rank = L.shape[1]
     factor = np.multiply(L, np.sqrt(precision)[:, None], dtype=dtype, order="F", casting="same_kind")
@@ -218,7 +218,7 @@ def posterior_factor(
     log_determinant = 2 * float(np.log(T.diagonal(), dtype=np.float64).sum())
     rest[...] = L[rank:]
     blas.trsm(T, rest, right=True)
-    # Row i of L T⁻¹ involves the leading i × i part of T only: from the last rows up, they take the place of T's.
+    # Row i of L T⁻¹ involves only the leading i × i part of T: from the last rows up, they overwrite T's.
     for start, stop in reversed(_panels(rank, max(_FEWEST_ROWS, -(-rank // _PARTS)))):
         rows = L[start:stop, :stop].astype(dtype, order="F")
         blas.trsm(T[:stop, :stop], rows, right=True)
@@ -227,7 +227,7 @@ def posterior_factor(
 
 
 def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Float[np.ndarray, "n {stop-start}"]:
-    """Columns start … stop of a symmetric matrix of which only the lower triangle is valid."""
+    """Return columns start … stop of a symmetric matrix of which only the lower triangle is valid."""
     columns = np.empty((len(A), stop - start), dtype=A.dtype, order="F")
     columns[:start] = A[start:stop, :start].T
     columns[start:] = A[start:, start:stop]
@@ -239,13 +239,13 @@ def symmetric_columns(A: Float[np.ndarray, "n n"], start: int, stop: int) -> Flo
 def matrix_vector(
     A: Float[np.ndarray, "n b"], x: Float[np.ndarray, " k"], transposed: bool = False
 ) -> Float[np.ndarray, " l"]:
-    """A x, or Aᵀ x, in A's precision, for A in Fortran order."""
+    """Return A x, or Aᵀ x, in A's precision, for A in Fortran order."""
     (gemv,) = get_blas_funcs(("gemv",), dtype=A.dtype)
     return gemv(1.0, A, x, trans=int(transposed))
 
 
 def subtract_weighted(A: Float[np.ndarray, "n n"], G: Float[np.ndarray, "n b"], c: Float[np.ndarray, " b"]) -> None:
-    """A ← A - G diag(c) Gᵀ in place, on the lower triangle of A only, by a ``syrk`` product for each sign of c."""
+    """A ← A - G diag(c) Gᵀ in place, on the lower triangle only, by one ``syrk`` product for each sign of c."""
     for sign in (1.0, -1.0):
         chosen = sign * c > 0
         if chosen.any():

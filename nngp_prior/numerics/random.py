@@ -9,17 +9,17 @@ import threading
 import numpy as np
 from jaxtyping import Float, UInt32
 
-_SOBOL_DIMENSIONS = 21_201  # as far as the direction numbers of Joe and Kuo (2008) go
+_SOBOL_DIMENSIONS = 21_201  # limit of the direction numbers of Joe and Kuo (2008)
 _BITS = 32
 _LOCK = threading.Lock()
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """A random generator for one named purpose.
+    """Return a random generator for one named purpose.
 
     Args:
-        seed: the user's one integer.
-        *names: what the numbers are for; different names give independent streams. Bytes are taken as they are.
+        seed: the user's seed.
+        *names: purpose of the numbers; different names give independent streams. Bytes are used unchanged.
 
     Returns:
         the same stream for the same seed and names, on any machine.
@@ -28,11 +28,11 @@ def generator(seed: int, *names: object) -> np.random.Generator:
 
 
 def bit_stream(seed: int, *names: object) -> np.random.Generator:
-    """As :func:`generator`, with bits in half of the time and another stream (SFC64 instead of PCG64).
+    """As :func:`generator`, with bits in half of the time and a different stream (SFC64 instead of PCG64).
 
     Args:
-        seed: the user's one integer.
-        *names: what the numbers are for.
+        seed: the user's seed.
+        *names: purpose of the numbers.
 
     Returns:
         the same stream for the same seed and names, on any machine.
@@ -49,19 +49,19 @@ def _entropy(seed: int, names: tuple[object, ...]) -> UInt32[np.ndarray, " words
 
 @functools.lru_cache(maxsize=8)
 def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count dimensions"]:
-    """The first direction numbers of Sobol's sequence, read off SciPy's unscrambled points.
+    """Return the first direction numbers of Sobol's sequence, read off SciPy's unscrambled points.
 
     SciPy lists its points in Gray-code order, so that the point whose Gray code is 2ʲ is the j-th direction number.
 
-    SciPy reads its tables at the first call, and two threads that do so at once leave them empty without an error.
+    SciPy reads its tables at the first call, and two concurrent first calls leave them empty without an error.
 
     Returns:
         the numbers, as binary fractions of 32 bits.
 
     Raises:
-        RuntimeError: that has happened, by other calls of SciPy.
+        RuntimeError: if that has happened, by other calls of SciPy.
     """
-    from scipy.stats import qmc  # half a second, which a process that draws no points does without
+    from scipy.stats import qmc  # takes half a second, avoided in processes that draw no points
 
     with _LOCK:
         points = qmc.Sobol(dimensions, scramble=False, bits=_BITS).random(2**count)
@@ -73,17 +73,17 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
 
 
 def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Float[np.ndarray, "dimensions count"]:
-    """Scrambled Sobol points: each uniform in the open cube, together more even than random ones.
+    """Draw scrambled Sobol points: each uniform in the open cube, together more even than random ones.
 
     Matoušek's affine scrambling (J. Complexity 14, 1998): every direction number is multiplied by a random lower
     triangular matrix over GF(2), and all points are shifted by one random number (bitwise). A point then is uniform
     on a grid of 2⁻³²; a further uniform number inside its cell makes it continuous (clipping the grid's 0 instead would
-    bias). Done here and not by SciPy because scrambling there costs 25 µs a dimension, more than the particles do.
+    bias). SciPy's own scrambling is not used since it costs 25 µs per dimension, more than the particles do.
 
     Args:
-        dimensions: coordinates; those beyond 21,201 are filled with random numbers.
-        count: points.
-        rng: a fresh scrambling is drawn from it.
+        dimensions: number of coordinates; those beyond 21,201 are filled with random numbers.
+        count: number of points.
+        rng: random generator of the scrambling.
 
     Returns:
         the points as columns.
@@ -94,7 +94,7 @@ def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Fl
     grid[:, 0] = rng.integers(0, 2**_BITS, leading, dtype=np.uint32)
     if doublings:
         directions = _direction_numbers(leading, doublings)
-        columns = []  # of the scrambling matrices: a one on the diagonal, random bits below
+        columns = []  # columns of the scrambling matrices: a one on the diagonal, random bits below
         for j in range(doublings):
             diagonal = np.uint32(1 << (_BITS - 1 - j))
             columns.append(diagonal | rng.integers(0, int(diagonal), leading, dtype=np.uint32))
@@ -106,5 +106,5 @@ def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Fl
             grid[:, half : 2 * half] = grid[:, : min(half, count - half)] ^ scrambled[:, None]
     points = rng.random((dimensions, count))
     points[:leading] = (grid + points[:leading]) * 2.0**-_BITS
-    # Inside the open interval, whatever rounding did.
+    # Keep points inside the open interval despite rounding.
     return np.clip(points, 2.0**-60, 1 - 2.0**-53, out=points)

@@ -1,4 +1,4 @@
-"""Independent parts of a computation on all cores, with BLAS kept to the thread that calls it."""
+"""Independent parts of a computation on all cores, with single-threaded BLAS."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _Result = TypeVar("_Result")
 _controller = functools.cache(ThreadpoolController)  # finding the libraries takes a millisecond or two
 _lock = threading.Lock()
 _users = 0
-_limits: list[Any] = []  # one, where there are users
+_limits: list[Any] = []  # one element while there are users
 _worker = threading.local()
-_allowed: int | None = None  # of this process's processors, inside use_cores
+_allowed: int | None = None  # limit on this process's processors, inside use_cores
 
 
 def processors() -> int:
-    """Those that this process may use. What is cut into parts by their number has the same bits on few of them."""
+    """Processors available to this process. Work split by their number has the same bits with fewer :func:`cores`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores() -> int:
-    """Processors that this process uses: all that it may, fewer inside :func:`use_cores`."""
+    """Processors that this process uses: all available ones, or fewer inside :func:`use_cores`."""
     return processors() if _allowed is None else min(processors(), _allowed)
 
 
 @contextmanager
 def use_cores(count: int) -> Iterator[None]:
-    """The whole process uses no more cores than these, in threads of its own and of BLAS; JAX has threads of its own.
+    """Limit the whole process to ``count`` cores, for its own threads and those of BLAS, but not JAX's.
 
     Args:
-        count: 0 is all that there are. For one computation at a time: such limits do not nest.
+        count: number of cores; 0: all. For one computation at a time: such limits do not nest.
     """
     global _allowed
     limits: list[Any] = []
@@ -54,7 +54,7 @@ def use_cores(count: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread_blas() -> Iterator[None]:
-    """BLAS uses one thread until the last of those who asked for that has left; the limit is the whole process's."""
+    """Limit BLAS to one thread, process-wide; re-entrant, until the last user leaves."""
     global _users
     with _lock:
         if _users == 0:
@@ -70,7 +70,7 @@ def one_thread_blas() -> Iterator[None]:
 
 
 def _in_own_thread(change: Callable[[], None]) -> None:
-    """Threadpoolctl obeys the thread that set a limit first as long as it lives; here the last user may be another."""
+    """Run in a new thread: threadpoolctl keeps the limit of the first thread that set one, which may still live."""
     thread = threading.Thread(target=change)
     thread.start()
     thread.join()
@@ -82,18 +82,18 @@ def on_all_cores(
     threads: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[tuple[int, _Result]]:
-    """Results of ``work`` for each item as they finish, with their places; inside a call of itself one after another.
+    """Yield results of ``work`` for each item as they finish, with their indices; nested calls run in sequence.
 
-    Where one fails, or the iterator is closed, those that have not begun are dropped, and the others waited for.
+    If one fails, or the iterator is closed, those that have not begun are dropped, and the others waited for.
 
     Args:
-        work: called from several threads at once.
+        work: function to call, from several threads at once.
         items: its arguments.
-        threads: how many, instead of one a core.
-        stop: set when there is no more use for what the others do.
+        threads: number of threads; default: one per core.
+        stop: event that is set when results of running calls are no longer needed.
 
     Yields:
-        place and result.
+        index and result.
     """
     threads = threads or cores()
     if len(items) == 1 or threads == 1 or getattr(_worker, "busy", False):

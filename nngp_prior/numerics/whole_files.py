@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that are kept small."""
+"""Atomic file writes, and size limits of folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when it is complete and on the disk; where writing fails, nothing is left.
+    """Open a file that gets its name when it is complete and on the disk; if writing fails, nothing is left.
 
     Args:
-        path: its name; the folder is there.
+        path: path of the file; its folder must exist.
 
     Yields:
-        the file, to be written to.
+        the file, open for writing.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
         try:
@@ -36,13 +36,13 @@ def trim(folder: Path, limit: int, keep: Path | None = None) -> None:
     """Remove the least recently used files of a folder until the others fit.
 
     Args:
-        folder: of files that can be made again.
-        limit: bytes that they may take.
+        folder: folder of files that can be recreated.
+        limit: maximum total size in bytes.
         keep: a file to keep in any case.
     """
     found = []
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process may be faster
+        with contextlib.suppress(FileNotFoundError):  # removed by another process
             status = path.stat()
             found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     total = sum(size for _, size, _ in found)
