@@ -52,7 +52,7 @@ def test_json_is_what_python_computes(run, trained: Path) -> None:
     expected = measure(networks.architecture, networks.network(1), data, asked, seed=4)
     found = document["networks"][1]
     assert (found["n"], found["training_loss"]) == (40, pytest.approx(expected.training_loss))
-    for row, figure in zip(found["measurements"], expected, strict=True):
+    for row, figure in zip(found["measurements"], expected.values(), strict=True):
         assert row["name"] == figure.name
         assert row["value"] == pytest.approx(figure.value)
 
