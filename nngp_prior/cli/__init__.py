@@ -1,4 +1,4 @@
-"""The commands: ``estimate | kernel | posterior | bound | sample | sharpness | serve | jobs | demo | doctor``."""
+"""Command line: ``estimate | kernel | posterior | bound | sample | sharpness | serve | jobs | demo | doctor``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ app.command()(doctor)
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is told in one line, without a traceback."""
+    """Run the command line; user errors are printed in one line, without a traceback."""
     try:
         app()
     except NngpPriorError as error:

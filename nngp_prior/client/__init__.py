@@ -1,4 +1,4 @@
-"""A service's client: needs NumPy and an HTTP library, and none of what computes."""
+"""Client of a service; requires NumPy and an HTTP library, not the computing packages."""
 
 from nngp_prior.client.client import Client
 from nngp_prior.client.jobs import Event, RemoteJob, as_completed

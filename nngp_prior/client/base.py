@@ -1,4 +1,4 @@
-"""What clients and their jobs have in common, whoever computes: a service, or this process."""
+"""Base classes of clients and jobs, for a service or for this process."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, estimator_of
 
 R = TypeVar("R")
-Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors are estimates with more to them
+Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors extend estimates
 
 
 J = TypeVar("J", bound="BaseJob[Any]")
 
 
 class BaseJob(ABC, Generic[R]):
-    """A request and what has come of it; the methods of clients make them.
+    """Request and its results; created by methods of clients.
 
     Args:
-        id: of the job.
-        work: the kind of its request.
+        id: id of the job.
+        work: kind of the request.
 
     Attributes:
-        id: of the job; the same for the same request.
+        id: id of the job; equal for equal requests.
     """
 
-    _goes_on = ""  # what becomes of a job that is not waited for any longer
+    _goes_on = ""  # remark on a job after a timeout
 
     def __init__(self, id: str, work: str) -> None:
         self.id = id
@@ -51,21 +51,21 @@ class BaseJob(ABC, Generic[R]):
 
     @abstractmethod
     def status(self) -> Status:
-        """Where the job stands now.
+        """Get the current status.
 
         Returns:
-            state, rows, and what went wrong.
+            state, rows, and the error if there is one.
         """
 
     def wait(self, timeout: float | None = None, *, progress: ProgressOption = None) -> bool:
-        """Wait until the job has ended, in whatever state; in process, compute what is left.
+        """Wait for the job to end, in any state; in process, compute the remaining rows.
 
         Args:
-            timeout: seconds; default: no limit. In process no other row is begun afterwards, and none with ``0``.
-            progress: True to show it, or a callback.
+            timeout: seconds; default: no limit. In process, no row is started after it, and none with ``0``.
+            progress: True to show progress, or a callback.
 
         Returns:
-            False if it has not ended in time.
+            False if the job has not ended in time.
         """
         with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
             return self._wait(timeout, tell)
@@ -74,16 +74,16 @@ class BaseJob(ABC, Generic[R]):
         """Wait for the job and get all its results.
 
         Args:
-            timeout: as for :meth:`wait`.
-            progress: as for :meth:`wait`.
+            timeout: see :meth:`wait`.
+            progress: see :meth:`wait`.
 
         Returns:
-            ``Results``, ``BoundResults`` or ``PosteriorResults``: one for each labelling, in their order; ``Samples``
-            of draws; ``SharpnessResults``: one for each measure.
+            ``Results``, ``BoundResults`` or ``PosteriorResults``, one per labelling in order; ``Samples`` of draws;
+            ``SharpnessResults``, one per measure.
 
         Raises:
-            NotFinished: it has not ended in time; what was computed is kept. Ask again, here or with ``client.job``.
-                Of a job that failed or was dismissed another :class:`nngp_prior.errors.NngpPriorError` says so.
+            NotFinished: if the job has not ended in time; computed results are kept. Call again, here or through
+                ``client.job``. A failed or dismissed job raises another :class:`nngp_prior.errors.NngpPriorError`.
         """
         if not self.wait(timeout, progress=progress):
             stands = f"has not ended after {timeout:g} s ({self._last_status().done})"
@@ -92,31 +92,31 @@ class BaseJob(ABC, Generic[R]):
 
     @abstractmethod
     def results(self) -> Iterator[Any]:
-        """Results, each as soon as it is there.
+        """Yield results as soon as they are available.
 
         Yields:
-            each labelling's, or measure's, once, in no particular order; ``Samples`` of draws.
+            each labelling's or measure's result once, in no particular order; ``Samples`` of draws.
         """
 
     @abstractmethod
     def dismiss(self) -> Status:
-        """Stop the job; rows that have results are kept for another attempt.
+        """Stop the job; finished rows are kept for another attempt.
 
         Returns:
-            where it stands now.
+            the current status.
         """
 
     @abstractmethod
     def _wait(self, timeout: float | None, progress: ProgressCallback) -> bool:
-        """As :meth:`wait`, with a callback."""
+        """Implement :meth:`wait`, with a callback."""
 
     @abstractmethod
     def _last_status(self) -> Status:
-        """Where it stood when somebody looked last."""
+        """Status as of the last request; sends none."""
 
     @abstractmethod
     def _all_results(self) -> R:
-        """Of a job that has ended."""
+        """Return the results of a job that has ended."""
 
     def __repr__(self) -> str:
         status = self._last_status()
@@ -124,17 +124,17 @@ class BaseJob(ABC, Generic[R]):
 
 
 def one_of(jobs: Iterable[J], beginning: str) -> J:
-    """Find a job by the beginning of its id.
+    """Find a job by a prefix of its id.
 
     Args:
-        jobs: to look among.
-        beginning: of the id.
+        jobs: jobs to search.
+        beginning: prefix of the id.
 
     Returns:
         the job.
 
     Raises:
-        InvalidInput: none has that beginning, or more than one.
+        InvalidInput: if no job or several jobs have that prefix.
     """
     found = list(itertools.islice((job for job in jobs if job.id.startswith(beginning)), 2))
     if len(found) != 1:
@@ -143,7 +143,7 @@ def one_of(jobs: Iterable[J], beginning: str) -> J:
     return found[0]
 
 
-# What a client's methods return, as narrow as it is: Python has no way to say J[Results], J[Samples], … of one J.
+# Precise return types of a client's methods: Python cannot express J[Results], J[Samples], … for one type variable J.
 EstimateJob = TypeVar("EstimateJob", bound=BaseJob[Results])
 BoundJob = TypeVar("BoundJob", bound=BaseJob[BoundResults])
 PosteriorJob = TypeVar("PosteriorJob", bound=BaseJob[PosteriorResults])
@@ -152,7 +152,7 @@ SharpnessJob = TypeVar("SharpnessJob", bound=BaseJob[SharpnessResults])
 
 
 class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, SharpnessJob]):
-    """Estimates, bounds, posteriors, samples and sharpness; subclasses say who computes them."""
+    """Estimates, bounds, posteriors, samples and sharpness; subclasses determine where they are computed."""
 
     def estimate(
         self,
@@ -164,20 +164,20 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         seed: int = 0,
         **options: Unpack[EstimatorOptions],
     ) -> EstimateJob:
-        """Ask for log P of labellings under the prior of an infinitely wide network.
+        """Submit a request for log P of labellings under the prior of an infinitely wide network.
 
         Args:
-            architecture: the specification of the network.
-            X: an array of inputs, (n, d) or (n, height, width[, channels]), which is uploaded unless it is there; or a
-                data set such as ``Digits(n=1000)``.
-            Y: labels -1 and +1, (n,) or (L, n), which are uploaded; or labellings such as ``[Threshold(at=5)]``. A row
-                that cannot be used is refused in its result, and the others are computed.
-            method: as for :func:`nngp_prior.log_probability`.
-            seed: of all random numbers; the values are those of the library.
-            **options: as there.
+            architecture: specification of the network.
+            X: array of inputs, (n, d) or (n, height, width[, channels]), uploaded unless the service has it; or a data
+                set such as ``Digits(n=1000)``.
+            Y: labels -1 and +1, (n,) or (L, n), uploaded likewise; or labellings such as ``[Threshold(at=5)]``. An
+                invalid row is refused in its result, and the others are computed.
+            method: see :func:`nngp_prior.log_probability`.
+            seed: random seed; the values equal the library's.
+            **options: see :func:`nngp_prior.log_probability`.
 
         Returns:
-            the job; that of the same request, if there is one.
+            the job; the existing one if the request was submitted before.
         """
         parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
         return self.submit(with_arrays(EstimateRequest, parts, X, Y, self.upload))
@@ -196,23 +196,22 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         seed: int = 0,
         **options: Unpack[EstimatorOptions],
     ) -> BoundJob:
-        """Ask for PAC-Bayes bounds on the generalization error, each labelling those of training examples.
+        """Submit a request for PAC-Bayes bounds on the generalization error; each labelling is a training set's.
 
         Args:
-            architecture: the specification of the network.
-            X: as for :meth:`estimate`: the inputs of the examples, in random order where there are ``sizes``.
-            Y: as there.
-            delta: as for :func:`nngp_prior.pac_bayes_bounds`.
-            gamma: as there.
-            estimator_share: as there.
-            sizes: numbers of examples, the first ones each time, as for :func:`nngp_prior.learning_curve`; all when
-                absent.
-            method: as for :func:`nngp_prior.log_probability`.
-            seed: as for :meth:`estimate`.
-            **options: as for :func:`nngp_prior.log_probability`.
+            architecture: specification of the network.
+            X: inputs of the examples, as in :meth:`estimate`; in random order if ``sizes`` are given.
+            Y: labels, as in :meth:`estimate`.
+            delta: see :func:`nngp_prior.pac_bayes_bounds`.
+            gamma: see :func:`nngp_prior.pac_bayes_bounds`.
+            estimator_share: see :func:`nngp_prior.pac_bayes_bounds`.
+            sizes: numbers of leading examples to use, see :func:`nngp_prior.learning_curve`; default: all.
+            method: see :func:`nngp_prior.log_probability`.
+            seed: random seed; the values equal the library's.
+            **options: see :func:`nngp_prior.log_probability`.
 
         Returns:
-            the job; that of the same request, if there is one.
+            the job; the existing one if the request was submitted before.
         """
         parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
         parts |= {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
@@ -221,19 +220,19 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
     def posterior(
         self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
     ) -> PosteriorJob:
-        """Ask for the prior given labels of the first inputs, as :func:`nngp_prior.posterior` has it, at the others.
+        """Submit a request for the posterior given labels of the first inputs, at the others.
 
         Args:
-            architecture: the specification of the network.
-            X: as for :meth:`estimate`: training inputs, then test inputs.
-            Y: as there: labels of training and test inputs. Those of test inputs are what errors are counted by, and
-                change no probability.
-            train: how many are training inputs.
-            seed: of all random numbers; the values are those of the library.
-            **options: as for :func:`nngp_prior.posterior`.
+            architecture: specification of the network.
+            X: training inputs, then test inputs, as in :meth:`estimate`.
+            Y: labels of training and test inputs, as in :meth:`estimate`. Test labels serve to count errors, and change
+                no probability.
+            train: number of leading inputs used for training.
+            seed: random seed; the values equal the library's.
+            **options: see :func:`nngp_prior.posterior`.
 
         Returns:
-            the job; that of the same request, if there is one.
+            the job; the existing one if the request was submitted before.
         """
         parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed}
         return self.submit(with_arrays(PosteriorRequest, {**parts, "train": train}, X, Y, self.upload))
@@ -249,19 +248,19 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         top: int = 10,
         complexities: Sequence[str] = (),
     ) -> SampleJob:
-        """Ask for draws from the prior, counted by function, as :func:`nngp_prior.sample_functions` counts them.
+        """Submit a request for draws from the prior, counted by function, see :func:`nngp_prior.sample_functions`.
 
         Args:
-            architecture: the specification of the network, whose width or channels matter here.
-            X: as for :meth:`estimate`.
-            networks: how many draws.
-            seed: of all draws.
+            architecture: specification of the network, including its width or channels.
+            X: inputs, as in :meth:`estimate`.
+            networks: number of draws.
+            seed: random seed.
             source: ``networks``, or ``gp`` for draws from the Gaussian process of infinite width.
-            top: how many functions to list, the most frequent ones.
-            complexities: measures of them: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``.
+            top: number of most frequent functions to list.
+            complexities: complexity measures: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``.
 
         Returns:
-            the job; that of the same request, if there is one.
+            the job; the existing one if the request was submitted before.
         """
         parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
         return self.submit(with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, self.upload))
@@ -278,42 +277,42 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         dtype: str = "float64",
         seed: int = 0,
     ) -> SharpnessJob:
-        """Ask how flat the loss is at a trained network, as :func:`nngp_prior.sharpness.measure` does.
+        """Submit a request for the sharpness at a trained network, see :func:`nngp_prior.sharpness.measure`.
 
         Args:
-            architecture: the specification of the network, whose width or channels matter here.
-            parameters: as its ``init`` gives them, or training left them, or pairs of weights and biases from the input
-                on; each array is uploaded unless it is there.
-            X: as for :meth:`estimate`.
-            y: n labels -1 and +1, or one labelling.
+            architecture: specification of the network, including its width or channels.
+            parameters: parameters as returned by its ``init`` or by training, or pairs of weights and biases from the
+                input on; arrays are uploaded unless the service has them.
+            X: inputs, as in :meth:`estimate`.
+            y: labels -1 and +1, (n,), or one labelling.
             measures: names, or specifications with options (:mod:`nngp_prior.schemas.measures.curvature`).
             loss: ``cross-entropy`` or ``mse``.
             dtype: ``float64`` or ``float32``.
-            seed: of random vectors; the figures are those of the library.
+            seed: random seed; the figures equal the library's.
 
         Returns:
-            the job; that of the same request, if there is one. Its results have a ``report``.
+            the job; the existing one if the request was submitted before. Its results have a ``report``.
         """
         options = {"loss": loss, "dtype": dtype, "seed": seed}
         return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
 
     @abstractmethod
     def submit(self, request: Request) -> Any:
-        """Ask for what a request says; all of it but its labels is checked at once.
+        """Submit a request; everything except its labels is validated at once.
 
         Args:
-            request: of estimates, bounds, posteriors, samples or sharpness.
+            request: request for estimates, bounds, posteriors, samples or sharpness.
 
         Returns:
-            the job; that of the same request, if there is one.
+            the job; the existing one if the request was submitted before.
         """
 
     @abstractmethod
     def upload(self, array: ArrayLike) -> str:
-        """Make an array known; what is there is not sent again.
+        """Upload an array, unless the service has it.
 
         Args:
-            array: of real numbers.
+            array: array of real numbers.
 
         Returns:
             its hash, for ``BlobData``, ``BlobLabellings`` and weights.
@@ -321,24 +320,24 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
 
     @abstractmethod
     def job(self, id: str) -> Any:
-        """A job that was submitted before; to a service, here or elsewhere.
+        """Get a job submitted before; of a service, by any client.
 
         Args:
-            id: of it, or the beginning of it that no other job has.
+            id: id of the job, or a unique prefix.
 
         Returns:
             the job.
 
         Raises:
-            InvalidInput: that is no id, or there is no such job, or more than one.
+            InvalidInput: if ``id`` is invalid, or matches no job or several.
         """
 
     @abstractmethod
     def jobs(self, state: str | None = None) -> Iterator[Any]:
-        """All jobs, the newest first.
+        """Yield all jobs, newest first.
 
         Args:
-            state: ``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``; all when absent.
+            state: ``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``; default: all.
 
         Yields:
             jobs.
@@ -346,7 +345,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of connections, where there are any."""
+        """Close connections, if there are any."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The service, called from Python."""
+"""Python client of the service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nngp_prior.schemas.specs.data import BlobData, Dataset
 from nngp_prior.settings import ClientSettings
 
 _PAGE = 200
-_WHOLE = 64  # digits of an id
+_WHOLE = 64  # hexadecimal digits of a complete id
 
 
 class Client(
@@ -37,18 +37,17 @@ class Client(
         RemoteJob[SharpnessResults],
     ]
 ):
-    """A service of estimates, bounds, posteriors, samples and sharpness. Jobs that it returns have been accepted.
+    """Client for estimates, bounds, posteriors, samples and sharpness. The jobs it returns have been accepted.
 
-    What it refuses raises the errors of this package (:mod:`nngp_prior.errors`). Where no service answers, or it says
-    that it is too busy or its disk is full, requests are made again, after as long as it says or after growing
-    pauses with jitter.
+    Refused requests raise the errors of this package (:mod:`nngp_prior.errors`). If the service is unreachable, too
+    busy or out of disk space, requests are retried, after the time it states or with growing, jittered pauses.
 
     Args:
-        url: of the service; ``NNGP_URL`` when absent, then the service that runs with this ``NNGP_HOME``, then
+        url: URL of the service; default: ``NNGP_URL``, then the service that runs with this ``NNGP_HOME``, then
             http://127.0.0.1:8000.
-        token: that opens it; ``NNGP_TOKEN`` when absent, and then the file ``token`` in ``NNGP_HOME``.
-        timeout: seconds for an answer, and for making a request again; the very first request is given up after five
-            where nothing listens.
+        token: token of the service; default: ``NNGP_TOKEN``, then the file ``token`` in ``NNGP_HOME``.
+        timeout: seconds for a response, and for retries; if nothing listens, the first request fails after five
+            seconds.
     """
 
     def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30) -> None:
@@ -58,7 +57,7 @@ class Client(
 
     @property
     def url(self) -> str:
-        """Of the service."""
+        """URL of the service."""
         return self._http.url
 
     @override
@@ -67,25 +66,25 @@ class Client(
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     def cost(self, request: Request) -> dict[str, Any]:
-        """What a request would take, without making it.
+        """Estimate the cost of a request without submitting it.
 
         Args:
-            request: of estimates, bounds, posteriors, samples or sharpness.
+            request: request for estimates, bounds, posteriors, samples or sharpness.
 
         Returns:
-            ``bytes`` at peak, rough ``seconds``, whether the kernel is ``cached``, ``rows`` and ``chunks``.
+            peak ``bytes``, rough ``seconds``, ``cached`` (True if the kernel is), ``rows`` and ``chunks``.
         """
         body = request.non_default
         return self._http.request("POST", f"/v1/{request.work}", params={"dry_run": "true"}, json=body).json()
 
     def describe(self, dataset: Dataset | BlobData) -> dict[str, Any]:
-        """What a data set turns out to be, where the service has it.
+        """Describe a data set as loaded by the service.
 
         Args:
-            dataset: its specification.
+            dataset: specification of the data set.
 
         Returns:
-            ``n``, ``input_shape`` and ``classes``, those that there are.
+            ``n``, ``input_shape`` and the ``classes`` that occur.
         """
         return self._http.request("POST", "/v1/datasets", json=dataset.non_default).json()
 
@@ -116,7 +115,7 @@ class Client(
             for document in page["jobs"]:
                 yield RemoteJob(self._http, document)
             following = next((link["href"] for link in page.get("links", []) if link["rel"] == "next"), None)
-            # Of the same service, whatever name it has for itself: the token goes nowhere else.
+            # Same host, whatever URL the service states: the token is sent to no other.
             path = None if following is None else httpx2.URL(following).raw_path.decode()
             params = None
 

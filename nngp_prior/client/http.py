@@ -1,4 +1,4 @@
-"""Requests to a service: tried again where that can help, and its problems as exceptions."""
+"""HTTP requests with retries, and problems translated to exceptions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import stamina
 from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels, NngpPriorError, ResourceLimit, ServiceError
 
 T = TypeVar("T")
-# The service is not there (yet, or again), or the answer was cut off; what is asked for can be asked for twice.
+# Service unreachable, or response interrupted; all requests are idempotent, so they can be retried.
 DROPPED = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError)
 _AGAIN = (429, 503, 507)
-_NOBODY = 5.0  # seconds after which a first request is given up that nobody listens to
+_NOBODY = 5.0  # seconds after which a first request fails if nothing listens
 _LIKE = "Give one like http://127.0.0.1:8000."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger("nngp_prior.client")
@@ -29,18 +29,18 @@ def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
     _log.warning("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
 
 
-# Where structlog is installed, stamina would print this on standard output, among a program's results.
+# If structlog is installed, stamina's default hook would print on standard output, among a program's results.
 stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
 class Http:
-    """A service, by its address.
+    """Connection to a service.
 
     Args:
-        url: of it.
-        token: that opens it.
-        timeout: seconds for an answer, and for trying again.
-        address_file: that the address was read from, where it was.
+        url: URL of the service.
+        token: token of the service.
+        timeout: seconds for a response, and for retries.
+        address_file: file that the address was read from, if any.
     """
 
     def __init__(self, url: str, token: str | None, timeout: float, address_file: Path | None = None) -> None:
@@ -60,12 +60,12 @@ class Http:
             base_url=self.url,
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             timeout=timeout,
-            trust_env=elsewhere,  # no proxy leads to this machine
-            verify=elsewhere or base.scheme == "https",  # certificates take a while to read, and are not needed
+            trust_env=elsewhere,  # no proxy for this machine
+            verify=elsewhere or base.scheme == "https",  # certificates take a while to load, and are not needed
         )
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._client.close()
 
     def request(
@@ -78,18 +78,18 @@ class Http:
         allow: tuple[int, ...] = (),
         **content: Any,
     ) -> httpx2.Response:
-        """Ask, and read the whole answer.
+        """Send a request, and read the whole response.
 
         Args:
-            method: of HTTP.
-            path: after the service's address.
-            headers: of the request.
-            wait: seconds that the service was asked to wait before it answers.
-            allow: statuses that are no problem though they are none of success.
-            **content: ``json``, ``params``, or ``content``, a function that makes the body of each attempt.
+            method: HTTP method.
+            path: path relative to the service's address.
+            headers: headers of the request.
+            wait: seconds that the service may wait before it responds.
+            allow: status codes that are accepted in addition to success.
+            **content: ``json``, ``params``, or ``content``, a function that creates the body of each attempt.
 
         Returns:
-            the answer.
+            the response.
         """
         body = content.pop("content", None)
 
@@ -105,14 +105,14 @@ class Http:
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
-        """Ask, and read the answer as it comes; only its beginning is tried again.
+        """Send a request, and read the response as a stream; only its start is retried.
 
         Args:
-            path: after the service's address.
-            headers: of the request.
+            path: path relative to the service's address.
+            headers: headers of the request.
 
         Yields:
-            the answer.
+            the response.
         """
 
         def ask() -> httpx2.Response:
@@ -160,13 +160,13 @@ class Http:
         raise AssertionError("attempts end with an answer or an error")
 
     def unreachable(self, error: Exception) -> ServiceError:
-        """That nothing, or half an answer, came.
+        """Return the exception for no response, or an incomplete one.
 
         Args:
-            error: the last one.
+            error: last error.
 
         Returns:
-            what to raise.
+            exception to raise.
         """
         why = str(error) or type(error).__name__
         file = self._address_file
@@ -179,27 +179,27 @@ class Http:
 
 
 def require_seconds(seconds: float | None, least: float = 0.0) -> None:
-    """Refuse what is no time to wait for.
+    """Refuse an invalid timeout.
 
     Args:
-        seconds: to wait; None is for ever.
-        least: that there must be.
+        seconds: timeout; None: no limit.
+        least: smallest valid value.
 
     Raises:
-        InvalidInput: they are fewer, or no number.
+        InvalidInput: if it is smaller, or not a number.
     """
     if seconds is not None and not seconds >= least:
         raise InvalidInput("timeout", f"got {seconds}", f"Give at least {least:g} seconds.")
 
 
 def translated(error: ServiceError) -> NngpPriorError:
-    """The error that the same mistake is in process, where there is one.
+    """Return the exception that the same mistake raises in process, if there is one.
 
     Args:
-        error: what the service said.
+        error: error of the service.
 
     Returns:
-        an error to raise from it.
+        exception to raise from it.
     """
     if error.code in ("kernel-too-large", "too-long", "time-limit"):
         return ResourceLimit(str(error))
@@ -221,8 +221,8 @@ def _raise_for(response: httpx2.Response, allow: tuple[int, ...] = ()) -> None:
         problem = response.json()
     except ValueError:
         problem = None
-    if not isinstance(problem, dict) or "code" not in problem:  # what stands between has answered, or no service
-        unauthorized = response.status_code == 401  # answers to HEAD have no body that says so
+    if not isinstance(problem, dict) or "code" not in problem:  # answered by a proxy, or not by this service
+        unauthorized = response.status_code == 401  # responses to HEAD have no body
         remedy = "Give the service's token (NNGP_TOKEN)." if unauthorized else "Is the service there?"
         detail = f"{response.request.url}: answered {response.status_code} {response.reason_phrase}. {remedy}"
         code = "unauthorized" if unauthorized else "unknown"
@@ -231,13 +231,13 @@ def _raise_for(response: httpx2.Response, allow: tuple[int, ...] = ()) -> None:
 
 
 def seconds_after(response: httpx2.Response) -> float | None:
-    """What ``Retry-After`` says, in seconds.
+    """Return the value of ``Retry-After`` in seconds.
 
     Args:
-        response: that may have the header.
+        response: response that may have the header.
 
     Returns:
-        None where it has none, or a date.
+        seconds; None if there is no such header, or it is a date.
     """
     text = response.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else None

@@ -1,4 +1,4 @@
-"""A job of a service, as its users see it."""
+"""Jobs of a service."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.text import one_line
 
 R = TypeVar("R")
-_LONGEST_WAIT = 30.0  # that a service takes
-_BETWEEN = 1.0  # seconds between questions that the service answers at the job's next change
-_PAUSES = (0.05, 2.0)  # between questions where the service names none
+_LONGEST_WAIT = 30.0  # seconds; the service's limit
+_BETWEEN = 1.0  # seconds between requests answered at the job's next change
+_PAUSES = (0.05, 2.0)  # seconds between other requests, first and longest
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job.
+    """Event of a job.
 
     Attributes:
-        id: grows; after the last one that was seen, a stream goes on.
-        type: ``accepted``, ``running``, ``progress``, ``rows``, ``lost`` or the state in which it ended.
-        data: what the service says of it.
+        id: increasing id; a stream resumes after the last one seen.
+        type: ``accepted``, ``running``, ``progress``, ``rows``, ``lost`` or the final state.
+        data: details.
     """
 
     id: str
@@ -43,12 +43,12 @@ class Event:
 
 
 class RemoteJob(BaseJob[R]):
-    """A job of a service; the methods of :class:`nngp_prior.Client` make them.
+    """Job of a service; created by methods of :class:`nngp_prior.Client`.
 
     Args:
-        http: the service.
-        document: of the job.
-        etag: of the document.
+        http: connection to the service.
+        document: document of the job.
+        etag: ETag of the document.
     """
 
     _goes_on = "It goes on: ask again."
@@ -65,7 +65,7 @@ class RemoteJob(BaseJob[R]):
 
     @property
     def last(self) -> Status:
-        """Where it stood when the service was last asked."""
+        """Status as of the last request; sends none."""
         return self._status
 
     @override
@@ -83,7 +83,7 @@ class RemoteJob(BaseJob[R]):
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            # A job that changes often is asked for once a second all the same, after a few quick looks.
+            # After a few quick requests, even a job that changes often is requested only once a second.
             time.sleep(min(max(pause, asked or 0.0), left))
             pause = min(1.5 * pause, longest if asked is None else _BETWEEN)
 
@@ -102,17 +102,17 @@ class RemoteJob(BaseJob[R]):
                         yield self._reader.one(row)
                 if ended:
                     return
-            except (*DROPPED, json.JSONDecodeError) as error:  # begun again from the first row
+            except (*DROPPED, json.JSONDecodeError) as error:  # restarted from the first row
                 if len(seen) == before and pause >= longest:
                     raise self._http.unreachable(error) from None
             pause = _PAUSES[0] if len(seen) > before else min(1.5 * pause, longest)
             time.sleep(pause)
 
     def events(self, after: str | None = None) -> Iterator[Event]:
-        """What happens to the job, from its beginning; a stream that breaks is gone on with.
+        """Yield the events of the job, from its start; an interrupted stream is resumed.
 
         Args:
-            after: the id of the last event that was seen, to leave it and those before it out.
+            after: id of the last event seen; it and earlier ones are omitted.
 
         Yields:
             events, until the job has ended.
@@ -129,11 +129,11 @@ class RemoteJob(BaseJob[R]):
                         last = Event(sent.id, sent.event, sent.json() if sent.data else None)
                         after, pause = sent.id or after, _PAUSES[0]
                         yield last
-            except httpx2.SSEError as error:  # an answer, but no stream of events
+            except httpx2.SSEError as error:  # a response, but no event stream
                 raise self._http.unreachable(error) from None
             except DROPPED:
                 pass
-            if last is None and self.status().ended:  # and all that happened was seen before
+            if last is None and self.status().ended:  # all events were seen before
                 return
             if last is None or last.type not in ENDED:
                 time.sleep(pause)
@@ -158,7 +158,7 @@ class RemoteJob(BaseJob[R]):
         return self._reader.all(document.pop("results"), document)
 
     def _ask(self, seconds: float) -> float | None:
-        """Look where the job stands; gives the pause that the service wants before the next look."""
+        """Request the status; return the pause before the next request that the service suggests."""
         headers = {} if self._etag is None else {"If-None-Match": self._etag}
         wait = int(seconds)
         if wait:
@@ -169,7 +169,7 @@ class RemoteJob(BaseJob[R]):
         return 0.0 if "Preference-Applied" in response.headers else seconds_after(response)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """The rows that the service gives now; none while it gives none."""
+        """Yield the rows available now."""
         headers = {"Accept": "application/x-ndjson"}
         try:
             with self._http.stream(f"{self._path}/results?partial=true", headers) as response:
@@ -189,17 +189,17 @@ J = TypeVar("J", bound=_Job)
 
 
 def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]:
-    """Jobs as they end, in whatever state.
+    """Yield jobs as they end, in any state.
 
     Args:
-        jobs: of any clients.
-        timeout: seconds for all of them; for ever when absent.
+        jobs: jobs of any clients.
+        timeout: seconds for all of them; default: no limit.
 
     Yields:
         each job once.
 
     Raises:
-        NotFinished: some have not ended in time.
+        NotFinished: if some have not ended in time.
     """
     require_seconds(timeout)
     until = float("inf") if timeout is None else time.monotonic() + timeout
@@ -218,5 +218,5 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
             raise NotFinished(
                 f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They go on: ask again."
             )
-        if waiting:  # mostly jobs end in the order in which they were submitted; looking at all must not be all we do
+        if waiting:  # jobs mostly end in order of submission; limit the share of time spent on status requests
             waiting[0].wait(min(max(1.0, 5 * (time.monotonic() - began)), left))

@@ -1,4 +1,4 @@
-"""Requests from what users have at hand: arrays, or specifications."""
+"""Requests built from arrays or specifications."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _NO_LABEL = -128
 
 
 class Npy:
-    """An array as the bytes of a ``.npy`` file, which are not copied.
+    """Array as the bytes of a ``.npy`` file, without a copy.
 
     Args:
-        array: of real numbers.
+        array: array of real numbers.
 
     Attributes:
-        array: in the order and the byte order of the file.
-        sha256: of the file.
-        length: of the file, in bytes.
+        array: the array in the memory order and byte order of the file.
+        sha256: SHA-256 of the file.
+        length: size of the file in bytes.
     """
 
     def __init__(self, array: np.ndarray) -> None:
@@ -53,7 +53,7 @@ class Npy:
         self.sha256 = sha.hexdigest()
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """The file, piece by piece.
+        """Yield the file in pieces.
 
         Yields:
             its bytes.
@@ -64,14 +64,14 @@ class Npy:
 
 
 def with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload: Upload) -> S:
-    """A request whose arrays are uploaded, after all else was checked.
+    """Build a request, and upload its arrays once everything else has been validated.
 
     Args:
-        model: of the request.
-        parts: its other fields.
-        X: an array of inputs, or the specification of a data set.
-        Y: labels (n,) or (L, n), or specifications of labellings; None where the request has none.
-        upload: takes an array and gives its hash.
+        model: model of the request.
+        parts: other fields of the request.
+        X: array of inputs, or specification of a data set.
+        Y: labels, (n,) or (L, n), or specifications of labellings; None if the request has none.
+        upload: function that uploads an array and returns its hash.
 
     Returns:
         the request.
@@ -81,7 +81,7 @@ def with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload
     if Y is not None and labels is not None:
         signs_only = model is PosteriorRequest
         _check_rows(labels, np.atleast_2d(_array("Y", Y)), _number_of(dataset), parts["estimator"], signs_only)
-    placeholder = "0" * 64  # so that what is wrong with the rest is found before anything is uploaded
+    placeholder = "0" * 64  # validates the other fields before anything is uploaded
     wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
     if Y is not None:
         wanted["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
@@ -102,22 +102,22 @@ def sharpness_request(
     options: Mapping[str, Any],
     upload: Upload,
 ) -> SharpnessRequest:
-    """A request for measures of sharpness.
+    """Build a request for measures of sharpness, and upload its arrays.
 
     Args:
-        architecture: its specification.
-        parameters: as its ``init`` gives them, or pairs of weights and biases.
-        X: as for :func:`with_arrays`.
-        y: one labelling, as there.
+        architecture: specification of the network.
+        parameters: parameters as returned by its ``init``, or pairs of weights and biases.
+        X: see :func:`with_arrays`.
+        y: one labelling, see :func:`with_arrays`.
         measures: names, or specifications.
-        options: the other fields of the request.
-        upload: as there.
+        options: other fields of the request.
+        upload: see :func:`with_arrays`.
 
     Returns:
-        the request; arrays are uploaded.
+        the request.
 
     Raises:
-        InvalidInput: there are several labellings, or something else is wrong.
+        InvalidInput: if there are several labellings, or a field is invalid.
     """
     arrays = named_weights(parameters)
     asked = [measures] if isinstance(measures, str | Specification | Mapping) else measures
@@ -161,7 +161,7 @@ def _inputs(X: ArrayLike) -> np.ndarray:
 
 
 def _labellings(Y: Any) -> tuple[tuple[Any, ...], np.ndarray | None]:
-    """Specifications, or rows of labels."""
+    """Return specifications, or rows of labels."""
     if _is_specification(Y):
         return (Y,), None
     if isinstance(Y, Sequence) and any(_is_specification(each) for each in Y):
@@ -176,24 +176,24 @@ def _labellings(Y: Any) -> tuple[tuple[Any, ...], np.ndarray | None]:
 
 
 def _number_of(dataset: Any) -> int | None:
-    """How many inputs there are, as far as that is known here."""
+    """Return the number of inputs, if known without loading."""
     if isinstance(dataset, np.ndarray):
         return len(dataset)
     return dataset.get("n") if isinstance(dataset, Mapping) else getattr(dataset, "n", None)
 
 
 def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Estimator, signs_only: bool) -> None:
-    """Refuse labels none of which can be used; warn of those that cannot, whose rows have no results.
+    """Raise if all labellings are invalid; warn of invalid ones, whose rows have no results.
 
     Args:
         Y: (L, n) labels as integers.
-        given: the same as the user has them, for the message.
-        n: the number of inputs; not checked when absent.
-        estimator: its ``classes`` say what labels are.
-        signs_only: the request takes no classes.
+        given: the labels as passed by the user, for the message.
+        n: number of inputs; None: not checked.
+        estimator: estimator; its ``classes`` determine the valid labels.
+        signs_only: True if the request does not accept classes.
 
     Raises:
-        InvalidLabels: no labelling can be used.
+        InvalidLabels: if no labelling is valid.
     """
     classes = None if signs_only else classes_of(estimator)
     usable = ((Y == 1) | (Y == -1) if classes is None else (Y >= 0) & (classes > Y)).all(axis=1)
@@ -213,7 +213,7 @@ def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Esti
 
 
 def _signs(labels: np.ndarray) -> np.ndarray:
-    """Labels as int8, or int16 if they need it; what is no integer becomes no label, so that its row is refused."""
+    """Convert labels to int8, or int16 if needed; non-integers become invalid labels, so that their row is refused."""
     if labels.dtype.kind == "b":
         return np.where(labels, 1, -1).astype(np.int8)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What results are read as, by the kind of their job."""
+"""Readers of results, by kind of job."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nngp_prior.schemas.results.sharpness import SharpnessResult, SharpnessResul
 
 
 class ResultReader(NamedTuple):
-    """How to read results.
+    """Reader of results.
 
     Attributes:
-        unit: what a row is.
-        one: reads a row.
-        all: reads all rows, in their order, and what stands above them.
+        unit: name of the rows.
+        one: function that reads a row.
+        all: function that reads all rows, in order, and the part of the document above them.
     """
 
     unit: str
@@ -38,12 +38,12 @@ _KINDS = {
 
 
 def reader_of(work: str) -> ResultReader:
-    """How results are read.
+    """Return the reader of results.
 
     Args:
-        work: the job's kind.
+        work: kind of the job.
 
     Returns:
-        that of estimates for one that this client does not know.
+        the reader; that of estimates for an unknown kind.
     """
     return _KINDS.get(work, _ESTIMATES)

@@ -1,4 +1,4 @@
-"""Where a job stands."""
+"""Status of a job."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENDED = ("successful", "failed", "dismissed")
 
 @dataclass(frozen=True)
 class Status:
-    """Where a job stands.
+    """Status of a job.
 
     Attributes:
-        document: as the service sent it.
+        document: document of the job, as sent by the service.
     """
 
     document: dict[str, Any]
@@ -26,7 +26,7 @@ class Status:
 
     @property
     def id(self) -> str:
-        """Of the job."""
+        """Id of the job."""
         return self.document["id"]
 
     @property
@@ -36,37 +36,37 @@ class Status:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of this attempt."""
+        """True if this attempt has ended."""
         return self.state in ENDED
 
     @property
     def current(self) -> int:
-        """Rows that have results."""
+        """Number of rows with results."""
         return self.document["progress"]["current"]
 
     @property
     def target(self) -> int:
-        """Rows that were asked for."""
+        """Number of requested rows."""
         return self.document["progress"]["target"]
 
     @property
     def unit(self) -> str:
-        """What a row is."""
+        """Name of the rows."""
         return self.document["progress"]["unit"]
 
     @property
     def done(self) -> str:
-        """How much has results, for people: ``1 of 2 labellings``."""
+        """Progress as text: ``1 of 2 labellings``."""
         return f"{self.current:,} of {number_of(self.target, self.unit.removesuffix('s'))}"
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The problem of a job that failed."""
+        """Problem of a failed job."""
         return self.document.get("error")
 
     @property
     def events(self) -> list[Progress]:
-        """Rows, and the stage of what is being computed if there is one, for a progress callback."""
+        """Progress events for a callback: rows, and the stage of the current computation if there is one."""
         found = [Progress(self.unit, self.current, self.target)]
         stage = self.document["progress"].get("stage")
         if isinstance(stage, dict):

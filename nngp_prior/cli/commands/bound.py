@@ -1,4 +1,4 @@
-"""``nngp-prior bound``: PAC-Bayes bounds on the generalization error, for one or more numbers of training examples."""
+"""``nngp-prior bound``: PAC-Bayes bounds on the generalization error, for one or more training set sizes."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ class _Asked(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """What the first m examples say.
+    """Results for the first m examples.
 
     Attributes:
-        estimate: of log P of their labels.
-        bounds: on the error.
-        clean_error: of labels that are not corrupted; None where none are.
-        measured: what the bounds are about, on labels that are not corrupted; None where it is not known.
+        estimate: log P of their labels.
+        bounds: bounds on the error.
+        clean_error: error on uncorrupted labels; None if no labels are corrupted.
+        measured: measured counterpart of the bounds, on uncorrupted labels; None if unknown.
     """
 
     estimate: Estimate
@@ -159,7 +159,7 @@ class _Computed(NamedTuple):
 
 
 def _here(context: typer.Context, asked: _Asked) -> _Computed:
-    """Bounds of this process."""
+    """Compute bounds in this process."""
     from nngp_prior.data import corrupted
     from nngp_prior.prior.learning_curve import learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_corrupted
@@ -195,7 +195,7 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
 
 
 def _there(context: typer.Context, asked: _Asked) -> _Computed:
-    """Bounds of a service."""
+    """Compute bounds on a service."""
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
@@ -232,7 +232,7 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
 
 
 def _given(context: typer.Context, asked: _Asked) -> Given:
-    """Where inputs and labels come from; of a data set as many as are needed."""
+    """Return the source of inputs and labels; of a data set, as many inputs as needed."""
     given = Given.of(context, asked.network, corrupt=False)
     if asked.sizes is None or not given.fields:
         return given
@@ -264,15 +264,15 @@ def _sizes(text: str) -> list[int]:
 
 
 def _title(computed: _Computed, asked: _Asked, last: _Point) -> str:
-    """Data, labels, number of examples, network and δ."""
+    """Return data, labels, number of examples, network and δ as a title."""
     source = computed.source
     architecture = source.get("architecture")
     network = "a given kernel" if architecture is None else titles.network(architecture)
     labels = computed.name
-    if "dataset" not in source:  # the name is that of a file
+    if "dataset" not in source:  # named after a file
         labels = "own labels" if asked.corruption is None else f"own labels, {describe_corruption(asked.corruption)}"
     bound = last.bounds["realizable"]
-    # What is not a bound has no probability.
+    # Values that are not bounds have no confidence.
     certainty = f"δ = {bound.delta + bound.delta_estimator:g}" if bound.is_bound else "not bounds"
     data = f"{titles.data(source.get('dataset'))}, {labels}, m ≤ {last.m:,}"
     return f"Error of the posterior: {data}\n{network}; {certainty}"
@@ -298,11 +298,11 @@ def _document(point: _Point) -> dict[str, Any]:
 
 
 def print_bounds(result: BoundResult, about: dict[str, Any]) -> None:
-    """Print bounds that a service has computed.
+    """Print bounds computed by a service.
 
     Args:
-        result: of one labelling.
-        about: what stands above the results.
+        result: bounds of one labelling.
+        about: part of the results document above the rows.
     """
     points, name = _points(result), f"labelling {result.labelling}"
     if points:

@@ -1,4 +1,4 @@
-"""``nngp-prior demo``: the main job on real data, with a table and a plot."""
+"""``nngp-prior demo``: log P and bounds on real data, with a table and a plot."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def demo(
     folder: Annotated[Path, typer.Option(help="where the plot and its data go")] = Path("demo"),
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Compare four labellings of a data set: log P with its error bar, EP's value, bounds, a plot.
+    """Compare four labellings of a data set: log P with its standard error, EP's value, bounds, a plot.
 
-    A service is started for it, asked as any client would, and stopped.
+    Starts a service, uses it through the client, and stops it.
     """
     from nngp_prior.client import Client
     from nngp_prior.prior.pac_bayes import pac_bayes_bounds
@@ -92,7 +92,7 @@ def _estimate(result: Result) -> Estimate:
 
 
 def _require_plots(folder: Path) -> None:
-    """Find out before the work whether its plot can be made."""
+    """Check before the computation that the plot can be made."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise InvalidInput("--folder", f"{existing} is no folder that can be written to", "Name another one.")
@@ -114,7 +114,7 @@ def _write(
     results: dict[str, Estimate],
     bounds: dict[str, float],
 ) -> Path:
-    """Write the plot and, beside it, its data; returns the plot's path."""
+    """Write the plot and, next to it, its data; return the plot's path."""
     from nngp_prior.cli.plots.labellings import plot_labellings
 
     (folder / f"{data}.json").write_text(output.json_text(document), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``nngp-prior doctor``: is everything here that the numbers need?"""
+"""``nngp-prior doctor``: check of the installation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="print JSON")] = Fa
     for name, check in checks.items():
         try:
             rows.append({"check": name, "ok": True, "found": check()})
-        except DataMissing as error:  # images are optional; those that are there have to be whole
+        except DataMissing as error:  # images are optional, but must be complete if present
             rows.append({"check": name, "ok": None, "found": str(error)})
         except (NngpPriorError, ImportError, AssertionError) as error:
             rows.append({"check": name, "ok": False, "found": str(error)})
@@ -57,7 +57,7 @@ def _memory() -> str:
 
 
 def _threads() -> str:
-    import scipy.linalg  # noqa: F401  loads the BLAS that is asked about
+    import scipy.linalg  # noqa: F401  loads the BLAS to be inspected
     from threadpoolctl import threadpool_info
 
     return ", ".join(f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info())

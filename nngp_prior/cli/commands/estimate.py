@@ -1,4 +1,4 @@
-"""``nngp-prior estimate``: log P of labellings of a data set, or of a kernel matrix from a file."""
+"""``nngp-prior estimate``: log P of labellings, for a data set or a kernel matrix from a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nngp_prior.schemas.specs.estimator import Estimator, estimator_of
 from nngp_prior.versions import versions
 
 _OF_LABELLING = ("labelling", "corrupt", "corrupt_seed")
-# Options that mean nothing beside another one.
+# Options that have no effect in combination with the key.
 _IGNORED = {
     "trained": (
         "kernel_file",
@@ -145,7 +145,7 @@ class _Computed(NamedTuple):
 
 
 def _here(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
-    """Estimates of this process."""
+    """Compute estimates in this process."""
     given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
         if given.trained is not None:
@@ -167,7 +167,7 @@ def _here(context: typer.Context, network: Architecture, estimator: Estimator) -
 
 
 def _there(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
-    """Estimates of a service."""
+    """Compute estimates on a service."""
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)

@@ -1,4 +1,4 @@
-"""``nngp-prior jobs``: what a service computes."""
+"""``nngp-prior jobs``: jobs of a service."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def list_(
     csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     with _client(url) as client:
         found = [job.last for job in itertools.islice(client.jobs(state), limit)]
     if json or csv:
@@ -56,7 +56,7 @@ def list_(
 
 @app.command()
 def show(id: Id, url: Url = None, json: options.Json = False) -> None:
-    """Show where a job stands."""
+    """Show the state of a job."""
     with _client(url) as client:
         status = client.job(id).last
     _show(status, json)
@@ -64,7 +64,7 @@ def show(id: Id, url: Url = None, json: options.Json = False) -> None:
 
 @app.command()
 def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.Json = False) -> None:
-    """Wait until a job has ended; status 1 if it failed or was dismissed."""
+    """Wait for the end of a job; exit status 1 if it failed or was dismissed."""
     with _client(url) as client:
         job = client.job(id)
         with output.ProgressBars() as bars:
@@ -76,7 +76,7 @@ def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.J
 
 @app.command()
 def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Json = False) -> None:
-    """Print the results of a job that has ended."""
+    """Print the results of a finished job."""
     with _client(url) as client:
         found = client.job(id).result(timeout=0)
     if json or csv:
@@ -99,14 +99,14 @@ def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Jso
 
 @app.command()
 def dismiss(id: Id, url: Url = None, json: options.Json = False) -> None:
-    """Stop a job; rows that have results are kept for another attempt."""
+    """Stop a job; finished rows are kept for another attempt."""
     with _client(url) as client:
         status = client.job(id).dismiss()
     _show(status, json)
 
 
 def _lines(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of CSV: of bounds one for each number of examples, of samples one for each function."""
+    """Yield the rows of the CSV: bounds, one per number of examples; samples, one per function."""
     for row in rows:
         inner = next((name for name in ("points", "top") if row.get(name)), None)
         if inner is None:

@@ -29,7 +29,7 @@ Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
 
 
 class _Matrix(NamedTuple):
-    """A kernel matrix, its name, and what is known of it."""
+    """Kernel matrix with its name and metadata."""
 
     K: np.ndarray
     name: str
@@ -66,7 +66,7 @@ def compute(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Compute the kernel of an architecture on a data set; repeat a call that was cut off and it goes on."""
+    """Compute the kernel of an architecture on a data set; an interrupted computation resumes when repeated."""
     network = options.architecture_of(context)
     options.refuse_ignored(context, _IGNORED)
     from nngp_prior.kernels import KernelCache, KernelJob
@@ -121,7 +121,7 @@ def compute(
 
 @app.command()
 def inspect(source: Source, json: options.Json = False) -> None:
-    """The spectrum of a kernel, and which inputs determine each other's labels."""
+    """Show the spectrum of a kernel, and which inputs determine each other's labels."""
     from nngp_prior.kernels import inspect as look_at
 
     matrix = _matrix(source)
@@ -188,7 +188,7 @@ def plot(
 
 @app.command("list")
 def list_(csv: options.Csv = False, json: options.Json = False) -> None:
-    """What the cache holds, the most recently used first."""
+    """List cached kernels, most recently used first."""
     from nngp_prior.kernels import KernelCache
 
     cache = KernelCache()
@@ -221,7 +221,7 @@ def evict(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Remove the kernels that were not used for longest; those in use stay."""
+    """Remove the least recently used kernels; those in use stay."""
     from nngp_prior.kernels import KernelCache
 
     removed = KernelCache().evict(limit)
@@ -247,7 +247,7 @@ def _matrix(source: str) -> _Matrix:
 
 
 def _classes(matrix: _Matrix) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Of the inputs, and their names, where it is known what data set they are from."""
+    """Return the classes of the inputs and their names; None and () if the data set is unknown."""
     about = {} if matrix.header is None else matrix.header.about
     if "dataset" not in about:
         return None, ()

@@ -1,4 +1,4 @@
-"""``nngp-prior posterior``: what labels of the first inputs say of the others."""
+"""``nngp-prior posterior``: predictions for the other inputs from labels of the first ones."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Computed(NamedTuple):
 
 
 def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
-    """Posteriors of this process."""
+    """Compute posteriors in this process."""
     from nngp_prior.prior.posterior import result_row
 
     given, names, results = SimpleNamespace(**context.params), [], []
@@ -124,7 +124,7 @@ def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Co
 
 
 def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
-    """Posteriors of a service."""
+    """Compute posteriors on a service."""
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
@@ -141,12 +141,12 @@ def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _C
 
 
 def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:
-    """Print posteriors in a table, and what they have to say beside it.
+    """Print a table of posteriors, and notes on them.
 
     Args:
-        names: of their labellings.
-        results: one for each.
-        about: what stands above them, with the numbers of inputs.
+        names: names of the labellings.
+        results: posteriors, one per labelling.
+        about: part of the results document above the rows, with the numbers of inputs.
     """
     title = f"{number_of(about['train'], 'training input')}, {number_of(about['n'] - about['train'], 'test input')}"
     headings = ("log P(S) ± s.e.\n(nats)", "Gibbs error\n± s.e.", "vote error\n(range*)", "uncertain\nvotes*")
@@ -163,7 +163,7 @@ def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], a
 
 
 def _cells(result: PosteriorResult) -> list[str]:
-    """What a line says of the test inputs."""
+    """Return a table row's cells for the test inputs."""
     gibbs, vote, given = result.gibbs_error, result.vote_error, result.given
     if gibbs is None or vote is None or given is None:
         return ["–"] * 4 + [result.status, "–"]

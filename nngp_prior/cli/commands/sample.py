@@ -1,4 +1,4 @@
-"""``nngp-prior sample``: draw networks, or the Gaussian process, and count the functions."""
+"""``nngp-prior sample``: draws of networks, or of the Gaussian process, counted by function."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def sample(
 
 
 def print_samples(found: Samples) -> None:
-    """Print draws that a service has made.
+    """Print draws made by a service.
 
     Args:
-        found: of them.
+        found: samples.
     """
     if found.status == "ok":
         _print_drawn(_drawn(found, {}), found.about["source"])
@@ -121,19 +121,19 @@ def print_samples(found: Samples) -> None:
 
 
 class _Drawn(NamedTuple):
-    """What is shown of a sample.
+    """Contents of the output.
 
     Attributes:
         about: data set, and the order of its inputs.
-        versions: of what numbers depend on.
-        draws: of all functions and those undecided.
-        functions: how many different ones.
-        undecided: draws with an output that is exactly 0.
-        zeros: such draws for each input.
-        seconds: of drawing.
-        top: the most frequent functions.
-        compared: the name of other draws, and the frequency of each of these functions among them.
-        estimates: log P of each, by each method.
+        versions: versions of everything that numbers depend on.
+        draws: number of draws, undecided ones included.
+        functions: number of distinct functions.
+        undecided: number of draws with an output of exactly 0.
+        zeros: number of such draws per input.
+        seconds: time of drawing, seconds.
+        top: most frequent functions.
+        compared: name of other draws, and the frequencies of these functions among them.
+        estimates: log P of each function, by method.
     """
 
     about: dict[str, Any]
@@ -149,7 +149,7 @@ class _Drawn(NamedTuple):
 
 
 def _here(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
-    """Draws of this process."""
+    """Draw in this process."""
     from nngp_prior.data.complexity import lempel_ziv
     from nngp_prior.prior.request_context import inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
@@ -187,7 +187,7 @@ def _here(context: typer.Context, network: Architecture, inputs: Given, methods:
 
 
 def _there(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
-    """Draws of a service."""
+    """Draw on a service."""
     from nngp_prior.client import Client
 
     given = SimpleNamespace(**context.params)
@@ -234,7 +234,7 @@ def _estimates(
     seed: int,
     bars: output.ProgressBars,
 ) -> dict[str, list[Estimate]]:
-    """log P of functions at infinite width, by each method."""
+    """Compute log P of functions at infinite width, by each method."""
     if not methods or not functions:
         return {}
     from nngp_prior.kernels import KernelCache, KernelJob
@@ -318,7 +318,7 @@ def _plot(
 
 
 def _title(network: Architecture, counts: FunctionCounts, about: dict[str, Any]) -> str:
-    """Inputs and network; of networks, how wide they are."""
+    """Return inputs and network as a title; with the width of finite networks."""
     width = getattr(network, "width", None)
     wide = f", width {width:,}" if counts.source == "networks" and width is not None else ""
     return f"Functions of {counts.n:,} {titles.data(about.get('dataset'))}, {titles.network(network)}{wide}"

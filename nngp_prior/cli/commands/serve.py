@@ -1,4 +1,4 @@
-"""``nngp-prior serve``: the service, in a process of its own."""
+"""``nngp-prior serve``: the service, in its own process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import typer
 
 from nngp_prior.errors import InvalidInput, NngpPriorError
 
-_START = 60  # seconds that a service may take to start
-# It tells itself what is wrong with a setting. -P: no folder api of whoever starts it is taken for it.
+_START = 60  # seconds allowed for the start of a service
+# The child reports invalid settings. -P: a folder named api in the working directory must not be imported.
 _COMMAND = (sys.executable, "-P", "-m", "api")
 
 
@@ -38,12 +38,12 @@ def serve(
     queue_limit: Annotated[int | None, typer.Option(help="jobs that may wait or run [2000]")] = None,
     task_seconds: Annotated[float | None, typer.Option(help="longest time of a unit of work [86400]")] = None,
 ) -> None:
-    """Run the service until it is interrupted; settings beside these are read from the environment (NNGP_…).
+    """Run the service until it is interrupted; further settings are read from the environment (NNGP_…).
 
-    Its status is the service's own. The token, made at the first start, is in the file token in NNGP_HOME.
+    The exit status is the service's. The token, generated at the first start, is in the file token in NNGP_HOME.
 
     Raises:
-        InvalidInput: a token, and none.
+        InvalidInput: if both a token and ``no_token`` are given.
     """
     if token is not None and no_token:
         raise InvalidInput("--token", "means nothing beside --no-token", "Leave one of them out.")
@@ -63,13 +63,13 @@ def serve(
 
 @contextmanager
 def passing_service() -> Iterator[tuple[str, str]]:
-    """A service on a free loopback port, with a store of its own; both are gone in the end.
+    """Run a temporary service on a free loopback port with its own store; both are removed at the end.
 
     Yields:
-        its address and its token.
+        address and token.
 
     Raises:
-        NngpPriorError: it did not start.
+        NngpPriorError: if it did not start.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -89,7 +89,7 @@ def passing_service() -> Iterator[tuple[str, str]]:
 
 
 def _end_with_parent() -> None:
-    """On Linux, have the kernel end this process when its parent is killed; elsewhere it stays."""
+    """On Linux, have the kernel end this process when its parent is killed; elsewhere no effect."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
@@ -100,11 +100,11 @@ def _settings(**chosen: Any) -> dict[str, str]:
 
 
 def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until a service answers; False where it ended, or a minute went by."""
+    """Wait until a service is ready; False if it ended, or did not start within a minute."""
     import httpx2
 
     until = time.monotonic() + _START
-    with httpx2.Client(trust_env=False) as http:  # certificates are read once, and not at each attempt
+    with httpx2.Client(trust_env=False) as http:  # outside the loop: reads certificates
         while process.poll() is None and time.monotonic() < until:
             with suppress(httpx2.TransportError):
                 if http.get(f"{url}/readyz").is_success:
@@ -114,7 +114,7 @@ def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _run(settings: dict[str, str]) -> int:
-    """Run the service until it ends, handing on the signals that end this process; gives its status."""
+    """Run the service until it ends, forwarding termination signals; return its exit status."""
     process: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _: Any) -> None:
@@ -124,7 +124,7 @@ def _run(settings: dict[str, str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, hand_on)
-    # In a session of its own, or Ctrl-C would reach it twice, and the second time means "at once".
+    # In its own session: otherwise Ctrl-C would reach it twice, and the second signal means immediate shutdown.
     process = subprocess.Popen(
         _COMMAND, env={**os.environ, **settings}, start_new_session=True, preexec_fn=_end_with_parent
     )

@@ -1,1 +1,1 @@
-"""Options, parsing, output and remote calls that commands share."""
+"""Options, parsing, output and remote calls shared by commands."""

@@ -1,4 +1,4 @@
-"""Commands that refuse options given twice, and whose errors name options as they are typed."""
+"""Commands that refuse repeated options, and whose errors name options as typed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import explain
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Parameters of commands, by fields and arguments of the library with another name; one counts if it was given.
+# Option names that differ from the library's names of fields and arguments; the first one given applies.
 _OTHER_NAMES = {
     "K": "kernel_file",
     "X": "inputs_file",
@@ -53,7 +53,7 @@ class App(typer.Typer):
     """Group of commands, each a :class:`Command`; all take ``-h``.
 
     Args:
-        **options: as for ``typer.Typer``.
+        **options: options of ``typer.Typer``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -66,18 +66,18 @@ class App(typer.Typer):
 
 
 class Command(typer.core.TyperCommand):
-    """A command of this package: options in panels, and as help the function's docstring without its sections.
+    """Command of this package: options in panels; its help is the function's docstring without its sections.
 
     Raises:
-        InvalidInput: an option that takes one value was given twice; and what the command raises, the field being named
-            as the option is.
+        InvalidInput: if an option with one value is given twice; and errors of the command, with option names for
+        field names.
     """
 
     def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
         super().__init__(*args, help=_SECTION.split(help or "")[0].strip(), **options)
         for parameter in self.params:
             if isinstance(parameter, typer.core.TyperOption):
-                parameter.help = escape(parameter.help or "")  # defaults in brackets are no markup
+                parameter.help = escape(parameter.help or "")  # brackets around defaults are not markup
                 parameter.rich_help_panel = _PANEL_OF.get(parameter.name or "")
 
     @override
@@ -99,14 +99,14 @@ class Command(typer.core.TyperCommand):
 
 @contextmanager
 def naming(names: Mapping[str, str], otherwise: str | None = None) -> Iterator[None]:
-    """Inside, errors about fields name options.
+    """Rename fields to options in errors raised inside.
 
     Args:
-        names: options, by fields (the last part of ``mnist.split``).
-        otherwise: the option of all other fields, which are then named beside it; they stay when absent.
+        names: options by field (the last part of ``mnist.split``).
+        otherwise: option for all other fields, which is named in addition to the field; default: these are unchanged.
 
     Raises:
-        InvalidInput: whatever is raised inside, about an option; also for ``ValidationError``.
+        InvalidInput: for errors raised inside, ``ValidationError`` included, with option names.
     """
     try:
         with _explained():
@@ -125,7 +125,7 @@ def _explained() -> Iterator[None]:
 
 
 def _as_typed(error: InvalidInput, ctx: Any) -> InvalidInput:
-    """An error that names the option which the field came from, where there is one."""
+    """Return an error that names the option of its field, if there is one."""
     parameters = {parameter.name: parameter for parameter in ctx.command.params if parameter.opts[0].startswith("-")}
     flags = {name: _flag(parameter) for name, parameter in parameters.items()}
     flags |= {"classes": flags["label_classes"]} if "label_classes" in flags else {}
@@ -141,7 +141,7 @@ def _as_typed(error: InvalidInput, ctx: Any) -> InvalidInput:
 
 
 def _renamed(error: InvalidInput, option: str | None, same: bool) -> tuple[str, str, str]:
-    """Field, problem and remedy, the field as an option, with its own name beside it unless they are the same."""
+    """Return field, problem and remedy with the field as an option, followed by its own name unless they agree."""
     field = error.field if option is None else option if same else f"{option} ({error.field})"
     return field, error.problem, error.remedy
 

@@ -1,4 +1,4 @@
-"""What bounds are about, measured: the error of functions drawn from the posterior, at inputs that it has not seen."""
+"""Measured counterpart of the bounds: error of functions drawn from the posterior, at unseen inputs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import SMC, Estimator, classes_of
 
-_TEST = 400  # test inputs at most: a standard error of the mean below 0.025
+_TEST = 400  # largest number of test inputs; standard error of the mean below 0.025
 
 
 class MeasuredError(NamedTuple):
-    """The Gibbs error at test inputs.
+    """Gibbs error at test inputs.
 
     Attributes:
-        value: mean over the test inputs of P(another label | S).
-        stderr: of the computation and of the draw of the test inputs together.
-        test: how many test inputs.
+        value: mean over the test inputs of P(wrong label | S).
+        stderr: standard error of the computation and of the choice of the test inputs together.
+        test: number of test inputs.
     """
 
     value: float
@@ -41,21 +41,21 @@ def measured_errors(
     seed: int,
     bars: output.ProgressBars,
 ) -> dict[int, MeasuredError]:
-    """Errors on clean labels, at inputs of the same data set that come after the training inputs.
+    """Compute errors on clean labels, at inputs of the same data set after the training inputs.
 
     Args:
-        given: where inputs and labels come from.
-        architecture: of the network.
-        estimator: of the bounds, whose noise and jitter are those of the prior.
-        clean: labels of the training inputs before their corruption.
-        labels: after it.
+        given: source of inputs and labels.
+        architecture: architecture of the network.
+        estimator: estimator of the bounds; its noise and jitter are those of the prior.
+        clean: labels of the training inputs before corruption.
+        labels: labels of the training inputs after corruption.
         sizes: numbers of training inputs.
-        seed: of all random numbers.
-        bars: draw the progress.
+        seed: random seed.
+        bars: progress bars.
 
     Returns:
-        of each number of training inputs whose labels have a posterior; none where labels or inputs are not those of a
-        data set, are more than two classes, or change with the number of inputs, or no input is left.
+        errors by number of training inputs, for labels with a posterior. Empty if labels or inputs are not from a data
+        set, if there are more than two classes, if labels depend on the number of inputs, or if no input is left.
     """
     from nngp_prior.data import label
     from nngp_prior.kernels import kernel
@@ -67,7 +67,7 @@ def measured_errors(
         return {}
     dataset, (labelling,) = given.specified()
     assert dataset is not None
-    if getattr(dataset, "preprocessing", "none") == "standardise":  # by all inputs, those to be tested too
+    if getattr(dataset, "preprocessing", "none") == "standardise":  # uses all inputs, the test inputs included
         return {}
     data = _more(dataset.model_dump(), m + _TEST)
     y = label(labelling, data.classes, data.known_classes)
@@ -85,9 +85,9 @@ def measured_errors(
             posterior = Posterior(
                 K[np.ix_(chosen, chosen)], labels[:size], parameters, seed, bars.bar(f"error, m = {size:,}")
             )
-        except InvalidLabels:  # without probability; the bound says so
+        except InvalidLabels:  # labels of probability 0; the bound reports them
             continue
-        except ResourceLimit as error:  # the bounds are worth having without it
+        except ResourceLimit as error:  # the bounds are useful without it
             output.note(f"no error is measured at m = {size:,}: {error}")
             break
         error, probability = posterior.gibbs_error(y[m:]), posterior.predictive().value
@@ -98,7 +98,7 @@ def measured_errors(
 
 
 def _more(fields: dict[str, Any], n: int) -> Any:
-    """So many inputs of a data set in random order, or all of them: the first ones are the same for any n."""
+    """Return a data set with n or all of its inputs in random order; the first ones are the same for any n."""
     from nngp_prior.data import load
 
     try:

@@ -1,4 +1,4 @@
-"""``nngp-prior kernel compute --monte-carlo``: the kernel of random networks, and its standard errors, in files."""
+"""``nngp-prior kernel compute --monte-carlo``: kernel of random networks, and its standard errors, in files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from nngp_prior.versions import versions
 def write_monte_carlo(
     architecture: Architecture, X: np.ndarray, networks: int, out: Path | None, source: dict[str, Any], json: bool
 ) -> None:
-    """Compute K̃ and its standard errors, write them and say so.
+    """Compute K̃ and its standard errors, and write them to files.
 
     Args:
-        architecture: of the networks.
-        X: inputs.
-        networks: how many are drawn.
-        out: ``K.npy``; standard errors go to ``K-stderr.npy``.
-        source: of the inputs.
-        json: for programs.
+        architecture: architecture of the networks.
+        X: inputs, (n, …).
+        networks: number of networks.
+        out: file ``K.npy``; standard errors are written to ``K-stderr.npy``.
+        source: description of the inputs.
+        json: True to print JSON.
 
     Raises:
-        InvalidInput: no file was named (the cache holds analytic kernels), or there is one already.
+        InvalidInput: if no file is named (the cache holds analytic kernels), or the file exists.
     """
     if out is None:
         raise InvalidInput("--out", "is missing, and the cache holds no Monte Carlo kernels", "Name a .npy file.")

@@ -1,4 +1,4 @@
-"""Options that several commands have: of data sets, labels, architectures, estimators and files."""
+"""Options shared by commands: data sets, labels, architectures, estimators and files."""
 
 from __future__ import annotations
 
@@ -114,42 +114,42 @@ _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-1
 
 
 def default_labelling(data: str) -> str:
-    """The labelling where none was asked for.
+    """Return the default labelling.
 
     Args:
         data: kind of the data set.
 
     Returns:
-        as the command line has it.
+        its text on the command line.
     """
     return "parity" if data == "boolean" else "threshold:5"
 
 
 def require_npz(path: Path | None) -> None:
-    """Refuse a name that NumPy would change.
+    """Refuse a file name to which NumPy would add an extension.
 
     Args:
-        path: given as ``--out``; None where it was not.
+        path: value of ``--out``; None if not given.
 
     Raises:
-        InvalidInput: it has another ending.
+        InvalidInput: if it has another extension.
     """
     if path is not None and path.suffix != ".npz":
         raise InvalidInput("--out", f"got {str(path)!r}", "Name a file that ends in .npz.")
 
 
 def architecture_of(context: typer.Context) -> Architecture:
-    """The architecture that a command was given, as a kind, a preset or a JSON file, and with what fields.
+    """Return the architecture from a kind, a preset or a JSON file, and the options for its fields.
 
     Args:
-        context: of a command with all of ``OF_ARCHITECTURE``, and perhaps ``OF_MONTE_CARLO``, or ``width`` alone;
-            ``depth`` of a convolutional network is its number of layers.
+        context: context of a command with all of ``OF_ARCHITECTURE``, and possibly ``OF_MONTE_CARLO``, or ``width``
+            alone; ``depth`` of a convolutional network is its number of layers.
 
     Returns:
         the specification.
 
     Raises:
-        InvalidInput: an unknown name, or an option that means nothing beside it.
+        InvalidInput: if the name is unknown, or an option does not apply to the architecture.
     """
     fields = _given(context, OF_ARCHITECTURE)
     name = fields.pop("architecture")
@@ -181,14 +181,14 @@ def architecture_of(context: typer.Context) -> Architecture:
 
 
 def data_fields(context: typer.Context, architecture: Architecture) -> dict[str, Any]:
-    """The fields of the data set that a command was given, but for its classes, which may be names.
+    """Return the given fields of the data set, except its classes, which may be names.
 
     Args:
-        context: of a command with all of ``OF_DATA`` and ``preprocessing``.
-        architecture: of the network that the data are for.
+        context: context of a command with all of ``OF_DATA`` and ``preprocessing``.
+        architecture: architecture that the data are for.
 
     Returns:
-        those that have a value; the zero vector is left out where the network's output there is 0, which has no sign.
+        fields with a value. The zero vector is left out if the network's output there is 0, which has no sign.
     """
     fields = _given(context, (*OF_DATA, "preprocessing"))
     fields.pop("classes", None)
@@ -198,21 +198,21 @@ def data_fields(context: typer.Context, architecture: Architecture) -> dict[str,
 
 
 def _given(context: typer.Context, names: Sequence[str]) -> dict[str, Any]:
-    """The options that have a value."""
+    """Return the options that have a value."""
     return {name: context.params[name] for name in names if context.params[name] is not None}
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         its content.
 
     Raises:
-        DataUnavailable: it is missing, or no JSON.
+        DataUnavailable: if it is missing, or invalid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -223,14 +223,14 @@ def read_json(path: Path) -> Any:
 
 
 def refuse_ignored(context: typer.Context, ignored: Mapping[str, Sequence[str]]) -> None:
-    """Refuse options that mean nothing beside another one.
+    """Refuse options that have no effect in combination with another one.
 
     Args:
-        context: of the command.
-        ignored: names of options, for each one that makes them meaningless.
+        context: context of the command.
+        ignored: names of options without effect, by the option that overrides them.
 
     Raises:
-        InvalidInput: both were given.
+        InvalidInput: if both were given.
     """
     given = {name for name in context.params if _from_command_line(context, name)}
     for name, others in ignored.items():

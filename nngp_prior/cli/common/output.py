@@ -1,4 +1,4 @@
-"""Results go to standard output; progress, notes and errors to standard error."""
+"""Output: results on standard output; progress, notes and errors on standard error."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ notes = Console(stderr=True)
 
 
 def fail(message: str) -> NoReturn:
-    """Say what is wrong and end with status 2."""
+    """Print an error and exit with status 2."""
     notes.print(f"[bold red]error[/]: {_plain(message)}", soft_wrap=True, highlight=False)
     sys.exit(2)
 
 
 def note(message: str) -> None:
-    """Say something beside the result."""
+    """Print a note on standard error."""
     notes.print(_plain(message), soft_wrap=True, highlight=False)
 
 
 def table(*headings: str, title: str | None = None, rows: str = "labelling") -> Table:
-    """A table whose rows are labellings, or something else that ``rows`` names."""
+    """Create a table; ``rows`` names what its rows are."""
     made = Table(
         title=title,
         box=box.SIMPLE_HEAD,
@@ -55,7 +55,7 @@ def table(*headings: str, title: str | None = None, rows: str = "labelling") -> 
 
 
 def print_table(table: Table) -> None:
-    """Print all of a table; if the screen is too narrow, in parts below each other that repeat the first column."""
+    """Print a table; on a narrow screen in several parts, each with the first column."""
     first, *others = table.columns
     columns = [first]
     for column in others:
@@ -67,7 +67,7 @@ def print_table(table: Table) -> None:
 
 
 def _of(table: Table, columns: Sequence[Column]) -> Table:
-    """A table of some columns of another one."""
+    """Return a table with some columns of another one."""
     title = table.title if columns[1] is table.columns[1] else None
     part = Table(title=title, box=table.box, header_style="bold", padding=table.padding, title_justify="left")
     part.show_header, part.pad_edge = table.show_header, table.pad_edge
@@ -87,11 +87,11 @@ def _print_whole(table: Table) -> None:
 
 
 def print_results(named: Sequence[tuple[str, Estimate | Result]], delta: float) -> None:
-    """Print results in a table, and what they have to say beside it.
+    """Print a table of results, and notes on them.
 
     Args:
         named: names of labellings, and their results.
-        delta: of the lower bounds.
+        delta: δ of the lower bounds.
     """
     made = table("log P ± s.e.\n(nats)", "95 % interval\n(nats)", "lower bound*\n(nats)", "\nstatus", "\ns")
     for name, result in named:
@@ -121,8 +121,8 @@ def print_rows(document: dict[str, Any], rows: str, *, csv: bool) -> None:
     """Print a JSON document, or the rows of its table alone as CSV.
 
     Args:
-        document: all of it.
-        rows: the key of the rows.
+        document: the whole document.
+        rows: key of the rows.
         csv: True for CSV; columns of nested values have names such as ``lower_bound.log_p`` and ``interval.0``.
     """
     if not csv:
@@ -136,7 +136,7 @@ def print_rows(document: dict[str, Any], rows: str, *, csv: bool) -> None:
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Numbers and texts of a nested value by their paths."""
+    """Yield the numbers and strings of a nested value with their paths."""
     if isinstance(value, dict | list):
         parts = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in parts:
@@ -146,20 +146,20 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def json_text(value: Any) -> str:
-    """JSON, with infinities and NaN as the strings that JSON lacks numbers for."""
+    """Serialise as JSON; infinities and NaN, for which JSON has no numbers, become strings."""
     return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def require_plots(option: str, path: Path) -> None:
-    """Find out before the work whether a plot can be written to a file.
+    """Check before the computation that a plot can be written to a file.
 
     Args:
-        option: that names the file.
-        path: of the file.
+        option: option that names the file.
+        path: path of the file.
 
     Raises:
-        MissingExtra: matplotlib is not installed.
-        InvalidInput: the file's name has another suffix, or it cannot be written.
+        MissingExtra: if matplotlib is not installed.
+        InvalidInput: if the file's extension is not supported, or it cannot be written.
     """
     require_extra("plots")
     if path.suffix not in SUFFIXES:
@@ -173,33 +173,33 @@ def _plain(text: str) -> str:
 
 
 class ProgressBars(Display):
-    """Progress of a command; nothing with ``--quiet``."""
+    """Progress bars of a command; none with ``--quiet``."""
 
     def __init__(self) -> None:
         super().__init__(notes, quiet=_Shown.quiet)
 
 
 class _Shown:
-    """What the command at hand shows."""
+    """Progress display of the current command."""
 
     quiet = False
 
 
 def set_quiet(quiet: bool) -> bool:
-    """Show no progress from here on, or show it.
+    """Switch the progress display off or on.
 
     Args:
-        quiet: True for none.
+        quiet: True for no progress.
 
     Returns:
-        the same.
+        ``quiet``.
     """
     _Shown.quiet = quiet
     return quiet
 
 
 def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:
-    """A log probability for people, with as many digits as its error warrants, and the error if it shall be shown."""
+    """Format a log probability with as many digits as its error warrants, and optionally the error."""
     if value is None or math.isnan(value):
         return "–"
     if abs(value) == float("inf"):

@@ -1,4 +1,4 @@
-"""The kernel matrix and the labellings that a command is about: of a data set, or from files."""
+"""Kernel matrix and labellings of a command, from a data set or from files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
 _LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
 _CORRUPTION: TypeAdapter[Corruption] = TypeAdapter(Corruption)
-# The fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
+# Fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {
     "threshold": ("at",),
     "one-vs-rest": ("label",),
@@ -45,22 +45,22 @@ _ALIASES = {"car": "automobile", "plane": "airplane"}
 
 
 class EstimationTask(NamedTuple):
-    """A kernel matrix, named labellings of its inputs, where they came from, and the estimator that takes them."""
+    """Kernel matrix, named labellings of its inputs, their source, and the estimator."""
 
     K: np.ndarray
     labellings: list[tuple[str, np.ndarray]]
     source: dict[str, Any]
     estimator: Estimator
-    estimated: MonteCarloKernel | None = None  # what K is the mean of, where it is a mean over random networks
+    estimated: MonteCarloKernel | None = None  # kernel of random networks whose mean is K, if any
 
 
 def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> list[tuple[str, Estimate]]:
-    """log P of each labelling, with the error of the kernel where it has one.
+    """Estimate log P of each labelling, including the error of the kernel if it has one.
 
     Args:
         task: kernel and labellings.
-        seed: of all random numbers but the networks'.
-        bars: draw the progress.
+        seed: random seed of everything except the networks.
+        bars: progress bars.
 
     Returns:
         names and estimates.
@@ -70,7 +70,7 @@ def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> lis
     from nngp_prior.schemas.specs.labels import check_labels_for
 
     estimator = task.estimator
-    prepared = prepare(task.K, estimator)  # looks at K, before the labels are looked at
+    prepared = prepare(task.K, estimator)  # validates K, before the labels are validated
     rows = [check_labels_for(estimator, labels, prepared.n) for _, labels in task.labellings]
     if task.estimated is not None:
         return [
@@ -84,7 +84,7 @@ def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> lis
 
 
 def parse_dataset(fields: dict[str, Any]) -> Dataset:
-    """A data set from its fields, ``kind`` among them."""
+    """Return a data set from its fields, including ``kind``."""
     with naming({"kind": "--data", "seed": "--data-seed"}):
         return _DATASET.validate_python(fields)
 
@@ -92,14 +92,14 @@ def parse_dataset(fields: dict[str, Any]) -> Dataset:
 def parse_inputs(
     fields: dict[str, Any], classes: str | None, labellings: list[str], corruption: str | None, corruption_seed: int
 ) -> tuple[Dataset, list[Labelling]]:
-    """A data set and labellings of it; classes may be named where the data set has names for them.
+    """Return a data set and labellings of it; classes may be given by name if the data set names them.
 
     Args:
-        fields: of the data set, ``kind`` among them.
-        classes: those to draw from, with commas between; if absent, those of the labellings ``two-classes``.
-        labellings: their texts.
-        corruption: of all of them.
-        corruption_seed: of the corruption.
+        fields: fields of the data set, including ``kind``.
+        classes: classes to draw from, comma-separated; default: those of the labellings ``two-classes``.
+        labellings: labellings as text.
+        corruption: corruption of all labellings.
+        corruption_seed: random seed of the corruption.
 
     Returns:
         the specifications.
@@ -121,14 +121,14 @@ def parse_inputs(
 def parse_labelling(
     text: str, corruption: str | None, corruption_seed: int, class_names: tuple[str, ...] = ()
 ) -> Labelling:
-    """A labelling from ``kind`` or ``kind:value``, corrupted if ``corruption`` says how, in the same manner."""
+    """Parse a labelling from ``kind`` or ``kind:value``; ``corruption`` has the same form."""
     corrupted = None if corruption is None else parse_corruption(corruption, corruption_seed)
     with naming({"kind": "--labelling"}, "--labelling"):
         return _LABELLING.validate_python(_fields(text, class_names) | {"corruption": corrupted})
 
 
 def parse_corruption(text: str, seed: int) -> Corruption:
-    """A corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
+    """Parse a corruption from ``randomise:PROBABILITY`` or ``flip:COUNT``."""
     with naming({"kind": "--corrupt", "seed": "--corrupt-seed"}, "--corrupt"):
         return _CORRUPTION.validate_python(_fields(text) | {"seed": seed})
 
@@ -138,7 +138,7 @@ def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
     if not colon:
         return {"kind": kind}
     names = _SHORTHAND.get(kind, ("value",))
-    values = zip(names, rest.split(",", len(names) - 1), strict=False)  # what is missing the specification asks for
+    values = zip(names, rest.split(",", len(names) - 1), strict=False)  # the specification reports missing values
     return {
         "kind": kind,
         **{name: _class_number(value, class_names if name in _CLASS_FIELDS else ()) for name, value in values},
@@ -146,7 +146,7 @@ def _fields(text: str, class_names: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _class_number(text: str, class_names: tuple[str, ...]) -> float | str:
-    """A number, or a class by its name; the specification refuses anything else."""
+    """Return a number, or a class by its name; the specification validates other text."""
     name = _ALIASES.get(text, text)
     if name in class_names:
         return class_names.index(name)
@@ -159,7 +159,7 @@ def _class_number(text: str, class_names: tuple[str, ...]) -> float | str:
 
 
 def describe(labelling: Labelling) -> str:
-    """A short name of a labelling, as the command line takes it."""
+    """Return the short name of a labelling, as on the command line."""
     fields = _SHORTHAND.get(labelling.kind, ())
     values = ",".join(str(getattr(labelling, field)) for field in fields)
     name = f"{labelling.kind}:{values}" if fields else labelling.kind
@@ -167,24 +167,24 @@ def describe(labelling: Labelling) -> str:
 
 
 def describe_corruption(corruption: Corruption) -> str:
-    """A short name of a corruption, as the command line takes it."""
+    """Return the short name of a corruption, as on the command line."""
     (amount,) = _SHORTHAND[corruption.kind]
     return f"{corruption.kind}:{getattr(corruption, amount)}"
 
 
 class Given(NamedTuple):
-    """Where a command line has inputs and labels from; options mean the same in all commands.
+    """Source of inputs and labels on a command line; options have the same meaning in all commands.
 
     Attributes:
-        fields: of the data set.
-        classes: to draw from, with commas between.
-        labellings: their texts; none where labels come from a file.
-        corruption: of all labellings, and its seed.
-        kernel_file: a matrix in the place of inputs.
-        inputs_file: inputs in the place of a data set.
-        labels_file: labels in the place of labellings.
-        preprocessing: of inputs from a file.
-        takes_classes: whether labels may be classes.
+        fields: fields of the data set.
+        classes: classes to draw from, comma-separated.
+        labellings: labellings as text; empty if labels come from a file.
+        corruption: corruption of all labellings, and its seed.
+        kernel_file: matrix instead of inputs.
+        inputs_file: inputs instead of a data set.
+        labels_file: labels instead of labellings.
+        preprocessing: preprocessing of inputs from a file.
+        takes_classes: True if labels may be classes.
     """
 
     fields: dict[str, Any]
@@ -199,15 +199,15 @@ class Given(NamedTuple):
 
     @classmethod
     def of(cls, context: typer.Context, architecture: Architecture, corrupt: bool = True) -> Given:
-        """What was given to a command.
+        """Read the options of a command.
 
         Args:
-            context: of the command.
-            architecture: of the network that the inputs are for.
-            corrupt: False leaves the corruption to the command.
+            context: context of the command.
+            architecture: architecture that the inputs are for.
+            corrupt: False to leave the corruption to the command.
 
         Returns:
-            where inputs and labels come from.
+            source of inputs and labels.
         """
         given = context.params
         labellings = given.get("labelling") or []
@@ -228,20 +228,20 @@ class Given(NamedTuple):
         )
 
     def specified(self) -> tuple[Dataset | None, list[Labelling]]:
-        """Specifications of the data set, unless inputs come from a file, and of the labellings.
+        """Return the specifications of the data set, None for inputs from a file, and of the labellings.
 
         Returns:
-            both.
+            data set and labellings.
         """
         if self.inputs_file is None:
             return parse_inputs(self.fields, self.classes, self.labellings, *self.corruption)
         return None, [parse_labelling(text, *self.corruption) for text in self.labellings]
 
     def loaded(self) -> tuple[Data, dict[str, Any], list[Labelling]]:
-        """Inputs, what JSON says of them, and labellings that are specified.
+        """Return the inputs, their JSON description, and the specified labellings.
 
         Returns:
-            all three.
+            inputs, description and labellings.
         """
         from nngp_prior.data import load, load_file
         from nngp_prior.prior.request_context import about
@@ -255,18 +255,18 @@ class Given(NamedTuple):
     def named_labels(
         self, data: Data, labellings: list[Labelling], estimator: Estimator
     ) -> list[tuple[str, np.ndarray]]:
-        """Labels and their names.
+        """Return labels and their names.
 
         Args:
-            data: the inputs.
-            labellings: that are specified.
-            estimator: whose ``classes`` say whether labels in a file are classes.
+            data: inputs.
+            labellings: specified labellings.
+            estimator: estimator; its ``classes`` determine if labels in a file are classes.
 
         Returns:
-            of each labelling.
+            name and labels of each labelling.
 
         Raises:
-            InvalidLabels: there are none, or they do not say which are +1.
+            InvalidLabels: if there are none, or the class labelled +1 is not determined.
         """
         from nngp_prior.data import label, own_labels, read_labels
 
@@ -288,21 +288,21 @@ def task_of(
     bars: output.ProgressBars,
     monte_carlo: int | None = None,
 ) -> EstimationTask:
-    """The kernel of an architecture on inputs, or one from a file, and labellings.
+    """Return the kernel of an architecture on inputs, or one from a file, with labellings.
 
     Args:
-        given: where inputs and labels come from.
-        architecture: of the network.
-        estimator: whose memory is asked for before the kernel is made; its classes are those of the data where the
-            labellings are.
-        bars: draw the kernel's progress.
-        monte_carlo: random networks that the kernel is a mean over; the analytic one when absent.
+        given: source of inputs and labels.
+        architecture: architecture of the network.
+        estimator: estimator; its memory is checked before the kernel is computed. If labellings are classes, its
+            classes are those of the data.
+        bars: progress bars.
+        monte_carlo: number of random networks whose mean is the kernel; default: analytic kernel.
 
     Returns:
         the task.
 
     Raises:
-        InvalidInput: labels are missing, or cannot be used.
+        InvalidInput: if labels are missing or invalid.
     """
     from nngp_prior.data import read_labels
     from nngp_prior.data.npy import read_npy
@@ -333,15 +333,15 @@ def task_of_rows(
     estimator: Estimator,
     bars: output.ProgressBars,
 ) -> EstimationTask:
-    """The kernel of an architecture on inputs, with labels that are there already.
+    """Return the kernel of an architecture on inputs, with given labels.
 
     Args:
-        architecture: of the network.
-        X: inputs.
+        architecture: architecture of the network.
+        X: inputs, (n, …).
         labellings: names and labels.
-        source: what JSON says of them.
-        estimator: whose memory is asked for before the kernel is made.
-        bars: draw the kernel's progress.
+        source: JSON description of the inputs.
+        estimator: estimator; its memory is checked before the kernel is computed.
+        bars: progress bars.
 
     Returns:
         the task.
@@ -354,18 +354,18 @@ def task_of_rows(
 
 
 def for_classes(estimator: Estimator, labellings: Iterable[Any], known_classes: Sequence[int]) -> Estimator:
-    """The estimator with as many classes as there are, if the labellings are the classes themselves.
+    """Return the estimator with the number of classes set if the labellings are classes.
 
     Args:
-        estimator: without classes.
+        estimator: estimator without classes.
         labellings: specifications, or labels.
-        known_classes: of the data.
+        known_classes: classes of the data.
 
     Returns:
-        the estimator that takes them.
+        the estimator.
 
     Raises:
-        InvalidInput: only some of the labellings are the classes.
+        InvalidInput: if only some of the labellings are classes.
     """
     themselves = {isinstance(labelling, Classes) for labelling in labellings}
     if len(themselves) == 2:

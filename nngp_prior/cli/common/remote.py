@@ -1,4 +1,4 @@
-"""What commands have that call a service."""
+"""Calls of a service, shared by commands."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Url = Annotated[
 
 
 class Asked(NamedTuple):
-    """Inputs and labels as a client takes them.
+    """Inputs and labels as arguments of a client's methods.
 
     Attributes:
-        dataset: its specification.
+        dataset: specification of the data set.
         labellings: specifications, or rows of labels.
-        names: of the labellings.
-        known_classes: of the data, where labellings are by class.
+        names: names of the labellings.
+        known_classes: classes of the data, if labellings are classes.
     """
 
     dataset: Any
@@ -43,15 +43,15 @@ class Asked(NamedTuple):
 
 
 def asked(client: Client, given: Given, estimator: Estimator) -> Asked:
-    """Inputs and labels for a service; files are uploaded.
+    """Prepare inputs and labels for a service; files are uploaded.
 
     Args:
-        client: of the service.
-        given: where they come from.
-        estimator: whose ``classes`` say whether labels in a file are classes.
+        client: client of the service.
+        given: source of inputs and labels.
+        estimator: estimator; its ``classes`` determine if labels in a file are classes.
 
     Returns:
-        as the client takes them.
+        inputs and labels for the client.
     """
     from nngp_prior.data import read_labels
 
@@ -74,14 +74,14 @@ def asked(client: Client, given: Given, estimator: Estimator) -> Asked:
 
 
 def uploaded(client: Client, given: Given) -> tuple[BlobData, Data]:
-    """Inputs from a file, uploaded, with their labels as classes.
+    """Upload inputs from a file, with their labels as classes.
 
     Args:
-        client: of the service.
-        given: where they come from.
+        client: client of the service.
+        given: source of inputs and labels.
 
     Returns:
-        their specification, and what the file has.
+        specification of the inputs, and contents of the file.
     """
     from nngp_prior.data import load_file
 
@@ -98,18 +98,18 @@ def uploaded(client: Client, given: Given) -> tuple[BlobData, Data]:
 def estimated(
     client: Client, architecture: Architecture, problem: tuple[Any, Any], estimator: Estimator, seed: int
 ) -> Results:
-    """Results of a service."""
+    """Submit estimates and wait for their results."""
     options = estimator.model_dump(exclude={"kind"}, exclude_unset=True)
     return waited_for(client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options))
 
 
 def waited_for(job: RemoteJob[R]) -> R:
-    """Results of a job, which goes on where the wait for it is interrupted."""
+    """Wait for a job's results; if interrupted, the job keeps running."""
     return all_waited_for([job])[0]
 
 
 def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
-    """Results of jobs, in their order; they go on where the wait for them is interrupted."""
+    """Wait for the results of jobs, in order; if interrupted, the jobs keep running."""
     found: list[R] = []
     try:
         for job in jobs:
@@ -124,10 +124,10 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
 
 
 def require_default(name: str, value: object, default: object) -> None:
-    """Refuse an option that a service does not take.
+    """Refuse an option that a service does not support.
 
     Raises:
-        InvalidInput: it has another value than its default.
+        InvalidInput: if its value differs from its default.
     """
     if value != default:
         raise InvalidInput(f"--{name}", "means nothing to a service", "Leave it out, or --url (and unset NNGP_URL).")

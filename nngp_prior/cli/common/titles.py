@@ -1,4 +1,4 @@
-"""Titles of figures: data, number of inputs and network, in a few words; never names of files."""
+"""Titles of figures: data, number of inputs and network; never names of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def network(architecture: Architecture | Mapping[str, Any]) -> str:
     """Name an architecture.
 
     Args:
-        architecture: its specification, or that as JSON.
+        architecture: specification, or its JSON.
 
     Returns:
         kind, depth and nonlinearity.
@@ -32,8 +32,8 @@ def data(dataset: Mapping[str, Any] | None, split: bool = True) -> str:
     """Name a data set.
 
     Args:
-        dataset: its specification as JSON; None for inputs from a file.
-        split: whether to say which part of it they are.
+        dataset: specification as JSON; None for inputs from a file.
+        split: True to name the split.
 
     Returns:
         its name.

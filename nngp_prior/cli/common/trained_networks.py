@@ -1,4 +1,4 @@
-"""Trained networks from a file, and the data that they are measured on."""
+"""Trained networks from a file, and the data that they are evaluated on."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Loss = Annotated[str | None, typer.Option(help="cross-entropy or mse; the one tr
 
 
 class TrainedFile(NamedTuple):
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         trained: the networks.
         data: X, (n, …), and y, ±1.
-        source: where the data come from, for JSON.
-        title: of tables and plots.
+        source: source of the data, for JSON.
+        title: title of tables and plots.
     """
 
     trained: Trained
@@ -42,13 +42,13 @@ class TrainedFile(NamedTuple):
     title: str
 
     def risk(self, i: int, epoch: int | None, loss: str | None, dtype: str) -> EmpiricalRisk:
-        """One network with its data.
+        """Return the empirical risk of one network on its data.
 
         Args:
-            i: its place in the file.
-            epoch: whose parameters; the last when absent.
-            loss: the one trained with when absent.
-            dtype: of what is computed.
+            i: index in the file.
+            epoch: epoch of the parameters; default: the last.
+            loss: loss; default: the training loss.
+            dtype: dtype of the computation.
 
         Returns:
             the risk.
@@ -61,24 +61,24 @@ class TrainedFile(NamedTuple):
 
 
 def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> TrainedFile:
-    """Read networks, and the data that they are measured on.
+    """Read networks, and the data to evaluate them on.
 
     Args:
-        path: of the file.
-        on: which set of their own data, made again: ``training``, ``all``, ``attack`` or ``test``.
-        inputs_file: inputs in the place of their own data.
-        labels_file: labels of these, which may also come with them.
+        path: path of the file.
+        on: set of their own data, regenerated: ``training``, ``all``, ``attack`` or ``test``.
+        inputs_file: inputs instead of their own data.
+        labels_file: labels of these inputs, unless the inputs file contains them.
 
     Returns:
-        both.
+        networks and data.
 
     Raises:
-        InvalidInput: the file does not say what data it is of, or there is no such set.
+        InvalidInput: if the file does not name its data, or there is no such set.
     """
     from nngp_prior.sharpness.training.trained import Trained
 
     trained = Trained.load(path)
-    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     network = titles.network(architecture)
     if inputs_file is not None:
         data, source = data_of_files(inputs_file, labels_file)
@@ -98,17 +98,17 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
 
 
 def sets_of(trained: Trained, path: Path) -> Sets:
-    """Training, attack and test set of networks, made again.
+    """Regenerate the training, attack and test set of networks.
 
     Args:
-        trained: the networks.
-        path: of their file.
+        trained: networks.
+        path: path of their file.
 
     Returns:
         the sets.
 
     Raises:
-        InvalidInput: the file does not say what data it is of, or they have changed.
+        InvalidInput: if the file does not name its data, or the data have changed.
     """
     from nngp_prior.sharpness.training.trained_functions import training_sets_of
 
@@ -124,14 +124,14 @@ def sets_of(trained: Trained, path: Path) -> Sets:
 def functions_of_file(
     path: Path, asked: list[int] | None
 ) -> tuple[Architecture, np.ndarray, list[tuple[str, np.ndarray]], dict[str, Any]]:
-    """The functions that trained networks compute at their training and test inputs.
+    """Return the functions of trained networks at their training and test inputs.
 
     Args:
-        path: of the file.
-        asked: numbers of networks; all when there are none.
+        path: path of the file.
+        asked: numbers of networks; default: all.
 
     Returns:
-        their architecture, the inputs, names and labels, and what JSON says of them.
+        architecture, inputs, names with labels, and JSON description of the data.
     """
     from nngp_prior.sharpness.training.trained import Trained
     from nngp_prior.sharpness.training.trained_functions import functions_of
@@ -142,19 +142,19 @@ def functions_of_file(
     note_statuses(trained, indices)
     X, labels = functions_of(trained, sets.train, None if sets.test is None else sets.test[0])
     named = [(f"network {trained.seeds[i]}", labels[i]) for i in indices]
-    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     return architecture, X, named, {"file": str(path), "train": len(sets.train[1]), **trained.about["source"]}
 
 
 def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples, dict[str, Any]]:
-    """Inputs and labels from files, in their order.
+    """Read inputs and labels from files, in order.
 
     Args:
-        inputs_file: of inputs, and perhaps labels.
-        labels_file: of labels.
+        inputs_file: file of inputs, and possibly labels.
+        labels_file: file of labels.
 
     Returns:
-        both, and where they come from, for JSON.
+        examples, and a JSON description of their source.
     """
     from nngp_prior.data.splits import training_data
 
@@ -163,11 +163,11 @@ def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples
 
 
 def note_statuses(trained: Trained, chosen: list[int]) -> None:
-    """Say which networks are not trained to the end of their rule, so that figures are not taken for those of one.
+    """Print which networks have not met their stopping rule, since their figures may differ.
 
     Args:
-        trained: the networks.
-        chosen: indices of those that are measured.
+        trained: networks.
+        chosen: indices of the evaluated networks.
     """
     for i in chosen:
         if message := trained.message(i):
@@ -175,17 +175,17 @@ def note_statuses(trained: Trained, chosen: list[int]) -> None:
 
 
 def places(trained: Trained, asked: list[int] | None) -> list[int]:
-    """Places in the file of networks that are named by their numbers.
+    """Return the indices in the file of networks given by number.
 
     Args:
-        trained: the networks.
-        asked: their numbers; all when there are none.
+        trained: networks.
+        asked: numbers of networks; default: all.
 
     Returns:
-        places.
+        indices.
 
     Raises:
-        InvalidInput: there is no such network.
+        InvalidInput: if there is no such network.
     """
     for number in asked or []:
         if number not in trained.seeds:

@@ -1,1 +1,1 @@
-"""Figures that commands draw, one module each."""
+"""Figures drawn by commands, one module each."""

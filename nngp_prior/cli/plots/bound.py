@@ -1,4 +1,4 @@
-"""The figure of bounds against the number of training examples."""
+"""Figure of bounds against the number of training examples."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CHANCE = 0.5
 
 
 class Curve(NamedTuple):
-    """One line of the figure.
+    """Curve of the figure.
 
     Attributes:
         sizes: numbers of training examples.
         values: errors.
-        dashed: for what is not a bound.
-        errors: half lengths of error bars; with them the values are points without a line.
+        dashed: True for values that are not bounds.
+        errors: half lengths of error bars; if given, values are drawn as points without a line.
     """
 
     sizes: Sequence[int]
@@ -29,12 +29,12 @@ class Curve(NamedTuple):
 
 
 def plot_bounds(path: Path, title: str, panels: Mapping[str, Mapping[str, Curve]]) -> None:
-    """Draw errors against the number of training examples, one panel beside the other.
+    """Draw errors against the number of training examples, in panels side by side.
 
     Args:
         path: file to write.
-        title: of the figure.
-        panels: curves by their names, by the titles of their panels; names in common get the same colour.
+        title: title of the figure.
+        panels: curves by name, by panel title; equal names share a colour.
     """
     of = {name: curve for curves in panels.values() for name, curve in curves.items()}
     colours = dict(zip((name for name, curve in of.items() if not curve.errors), itertools.cycle(style.COLOURS)))

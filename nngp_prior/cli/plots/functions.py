@@ -1,4 +1,4 @@
-"""The figure of functions drawn from a prior: frequency against rank, and against complexity."""
+"""Figure of functions drawn from a prior: frequency against rank, and against complexity."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nngp_prior.data.complexity import lempel_ziv
 from nngp_prior.prior.sampling import FunctionCounts
 from nngp_prior.schemas.text import number_of
 
-_POINTS = 400  # of a rank plot: more cannot be told apart
-_FUNCTIONS = 2000  # whose complexity is shown, of those drawn twice or more
+_POINTS = 400  # points of a rank plot; more are indistinguishable
+_FUNCTIONS = 2000  # functions whose complexity is shown, of those drawn at least twice
 
 
 class Estimated(NamedTuple):
-    """log P of the most frequent functions by an estimator, from the most frequent one on.
+    """log P of the most frequent functions by an estimator, most frequent first.
 
     Attributes:
         log_p: nats.
@@ -36,9 +36,9 @@ def plot_functions(
 
     Args:
         path: file to write.
-        title: of the figure.
-        sampled: counts of functions, by name; each has ranks of its own.
-        estimated: values by estimators, by name, at the ranks of the first of ``sampled``.
+        title: title of the figure.
+        sampled: counts of functions, by name; ranks are per name.
+        estimated: values by estimator name, at the ranks of the first of ``sampled``.
     """
     with style.figure(path, title, ncols=2, figsize=(11.5, 4.6), sharey=True) as (_, (left, right)):
         colours = dict(zip([*sampled, *estimated], style.COLOURS, strict=False))

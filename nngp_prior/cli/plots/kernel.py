@@ -1,4 +1,4 @@
-"""The figure of a kernel."""
+"""Figure of a kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nngp_prior import style
 from nngp_prior.kernels.inspection import Inspection
 
 _INK, _SINGULAR = style.INK, style.ACCENT
-_SHOWN = 1000  # inputs; more cannot be told apart
+_SHOWN = 1000  # inputs shown; more are indistinguishable
 
 
 def plot_kernel(
@@ -22,15 +22,15 @@ def plot_kernel(
     classes: np.ndarray | None,
     class_names: Sequence[str] = (),
 ) -> None:
-    """Draw the correlations of a kernel, sorted by class where classes are known, and its spectrum.
+    """Draw the correlations of a kernel, sorted by class if classes are known, and its spectrum.
 
     Args:
         path: file to write.
-        title: of the figure.
-        K: (n, n) kernel; of many inputs every k-th is shown.
-        found: what :func:`nngp_prior.kernels.inspect` says of it.
-        classes: of the inputs.
-        class_names: of the classes 0, 1, …; their numbers stand for them where there are none.
+        title: title of the figure.
+        K: kernel, (n, n); of many inputs every k-th is shown.
+        found: result of :func:`nngp_prior.kernels.inspect`.
+        classes: classes of the inputs, (n,).
+        class_names: names of the classes 0, 1, …; default: their numbers.
     """
     order = np.arange(found.n) if classes is None else np.argsort(classes, kind="stable")
     shown = order[:: -(-found.n // _SHOWN)]

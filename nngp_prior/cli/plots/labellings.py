@@ -1,4 +1,4 @@
-"""The demo's figure."""
+"""Figure of the demo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _INK, _EP, _BOUND, _PAC = style.INK, style.ACCENT, style.GREEN, style.VIOLET
 def plot_labellings(
     path: Path, title: str, results: dict[str, Estimate], bounds: dict[str, float], delta: float
 ) -> None:
-    """Draw log P of some labellings, how far EP and the rigorous bound are from it, and the PAC-Bayes bounds.
+    """Draw log P of labellings, the distances of EP and of the rigorous bound to it, and the PAC-Bayes bounds.
 
     Args:
         path: file to write.
-        title: of the figure.
+        title: title of the figure.
         results: estimates by ``smc``, by name.
         bounds: PAC-Bayes bounds, by name.
         delta: δ of both kinds of bound.

@@ -1,4 +1,4 @@
-"""The figure of a loss landscape."""
+"""Figure of a loss landscape."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nngp_prior import style
 from nngp_prior.sharpness.loss_landscape import Surface
 
 _INK, _ERROR, _PATH = style.INK, style.ACCENT, "#f4f1ea"
-_DECADES = 1.5  # of losses from which on their axis is logarithmic
+_DECADES = 1.5  # range of losses from which their axis is logarithmic
 _LEVELS = 24
 
 
 def plot_landscape(path: Path, title: str, surface: Surface, unit: str) -> None:
-    """Draw loss and training error: along a line beside each other, in a plane as contours.
+    """Draw loss and training error: on a line side by side, on a plane as contours.
 
     Args:
         path: file to write.
-        title: of the figure.
-        surface: what to draw.
-        unit: of the loss.
+        title: title of the figure.
+        surface: landscape to draw.
+        unit: unit of the loss.
     """
     if surface.specification.dimensions == 1:
         with style.figure(path, title, ncols=2, figsize=(10, 4.2), sharex=True) as (_, axes):
@@ -67,11 +67,11 @@ def _draw_plane(figure: Any, axes: Any, surface: Surface, unit: str) -> None:
     loss = np.where(np.isfinite(surface.loss), surface.loss, np.nan)
     low, high = float(np.nanmin(loss)), float(np.nanmax(loss))
     logarithmic = _spans_decades(surface.loss)
-    if high <= low:  # a plane
+    if high <= low:  # a constant loss
         low, high = low - 0.5, high + 0.5
     space, norm = (np.geomspace, LogNorm(low, high)) if logarithmic else (np.linspace, Normalize(low, high))
     levels = space(low, high, _LEVELS)
-    levels[0], levels[-1] = low, high  # rounding of powers must leave no point outside
+    levels[0], levels[-1] = low, high  # rounded powers must not exclude a point
     panels = (("viridis", loss, levels, norm, f"loss ({unit})"), ("magma", surface.error, None, None, "training error"))
     for axis, (colours, values, at, scale, label) in zip(axes, panels, strict=True):
         if at is None:

@@ -1,4 +1,4 @@
-"""The figure of a spectrum."""
+"""Figure of a spectrum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nngp_prior import style
 from nngp_prior.sharpness.measures.spectrum import Spectrum
 
 _INK, _ENDS = style.INK, style.ACCENT
-_DECADES = 8  # below the highest point that are shown
+_DECADES = 8  # range shown below the highest point
 
 
 def plot_spectrum(path: Path, title: str, at: np.ndarray, density: np.ndarray, spectrum: Spectrum) -> None:
@@ -18,10 +18,10 @@ def plot_spectrum(path: Path, title: str, at: np.ndarray, density: np.ndarray, s
 
     Args:
         path: file to write.
-        title: of the figure.
-        at: eigenvalues.
-        density: at them.
-        spectrum: its nodes' ends are marked.
+        title: title of the figure.
+        at: eigenvalues, (k,).
+        density: density at them, (k,).
+        spectrum: spectrum whose extreme nodes are marked.
     """
     with style.figure(path, title, figsize=(8.5, 4.6)) as (_, axis):
         highest = density.max()

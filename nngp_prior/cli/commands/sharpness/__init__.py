@@ -1,4 +1,4 @@
-"""``nngp-prior sharpness``: finite networks, trained, and how flat they are."""
+"""``nngp-prior sharpness``: training of finite networks, and their sharpness."""
 
 from __future__ import annotations
 

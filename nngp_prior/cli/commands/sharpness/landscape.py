@@ -40,7 +40,7 @@ def landscape(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Loss and error along random directions, normalised filter by filter, or along the path of training."""
+    """Compute loss and error along random directions, normalised per filter, or along the path of training."""
     fields = {"dimensions": dimensions, "points": points, "radius": radius, "normalisation": normalisation}
     specification = Landscape(**fields)
     options.require_npz(out)
@@ -95,7 +95,7 @@ def landscape(
 
 
 def _kept(trained: Trained, place: int, epoch: int | None) -> list:
-    """Parameters of a network that training has kept, up to an epoch."""
+    """Return the saved parameters of a network, up to an epoch."""
     last = int(trained.epochs[place]) if epoch is None else epoch
     kept = [int(each) for each in trained.kept_epochs if each <= last]
     if not kept:
@@ -104,7 +104,7 @@ def _kept(trained: Trained, place: int, epoch: int | None) -> list:
 
 
 def _print(title: str, surface: Surface, unit: str, seconds: float) -> None:
-    """The loss at the network itself or next to it, and the lowest and highest."""
+    """Print the loss at or next to the network, and the lowest and highest."""
     table = output.table("\nx", "\ny", f"loss\n({unit})", "\nerror", title=title, rows="point")
     nearest = tuple(int(np.argmin(np.abs(axis))) for axis in surface.coordinates)
     places = {

@@ -1,4 +1,4 @@
-"""``nngp-prior sharpness measure``: how flat the loss is at trained networks."""
+"""``nngp-prior sharpness measure``: sharpness of the loss at trained networks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def measure(
     csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
-    """Measure how flat the loss is at trained networks: eigenvalues, traces, norms."""
+    """Measure the sharpness of the loss at trained networks: eigenvalues, traces, norms."""
     specifications = [_specification(text) for text in measures or DEFAULT]
     options.refuse_ignored(context, {"inputs_file": ("on",)})
     found = trained_networks.open_networks(file, on, inputs_file, labels_file)
@@ -75,7 +75,7 @@ def measure(
 
 
 class _Measured(NamedTuple):
-    """Figures of one network, and the measures that a service has none of."""
+    """Figures of one network; with the measures that a service does not offer."""
 
     report: Report
     refused: list[SharpnessResult]
@@ -92,7 +92,7 @@ class _Measured(NamedTuple):
 def _here(
     context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
 ) -> list[_Measured]:
-    """Figures of this process."""
+    """Compute figures in this process."""
     from nngp_prior.sharpness.measurement import checked, measure_risk
 
     given, taken = SimpleNamespace(**context.params), []
@@ -108,12 +108,12 @@ def _here(
 def _there(
     context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
 ) -> list[_Measured]:
-    """Figures of a service: a job for each network, all of them submitted at once."""
+    """Compute figures on a service: one job per network, all submitted at once."""
     from nngp_prior.client import Client
 
     given, trained = SimpleNamespace(**context.params), found.trained
     options_ = {"loss": given.loss or trained.training.loss, "dtype": given.dtype, "seed": given.seed}
-    architecture: Any = trained.architecture  # a specification: users' own networks are not opened here
+    architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     networks = [trained.network(i, given.epoch) for i in places]
     with Client(given.url) as client:
         jobs = [
@@ -124,7 +124,7 @@ def _there(
 
 
 def _specification(text: str) -> Measure:
-    """A measure from ``kind``, ``kind:option=value,…`` or the name of a JSON file."""
+    """Parse a measure from ``kind``, ``kind:option=value,…`` or the name of a JSON file."""
     if text.endswith(".json"):
         content = options.read_json(Path(text))
         with naming({}, "--measure"):
@@ -144,10 +144,10 @@ def _specification(text: str) -> Measure:
 
 
 def print_measures(results: SharpnessResults) -> None:
-    """Print what a service has measured.
+    """Print measures computed by a service.
 
     Args:
-        results: of one network.
+        results: results of one network.
     """
     measured, about = _Measured.of(results), results.about
     _print(f"{about['architecture']['kind']}, {about['n']:,} inputs, {about['parameters']:,} parameters", measured)

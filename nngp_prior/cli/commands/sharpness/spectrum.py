@@ -1,4 +1,4 @@
-"""``nngp-prior sharpness spectrum``: the density of the Hessian's eigenvalues, in a figure."""
+"""``nngp-prior sharpness spectrum``: figure of the density of the Hessian's eigenvalues."""
 
 from __future__ import annotations
 

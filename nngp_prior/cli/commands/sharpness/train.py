@@ -1,4 +1,4 @@
-"""``nngp-prior sharpness train``: train networks to zero error, with or without an attack set."""
+"""``nngp-prior sharpness train``: training of networks to zero error, with or without an attack set."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def train(
     csv: options.Csv = False,
     json: options.Json = False,
 ) -> None:
-    """Train networks from draws of the prior until all signs are right."""
+    """Train networks, initialised from the prior, until they fit all labels."""
     network = options.architecture_of(context)
     fields = {
         "optimizer": _optimizer(optimizer, learning_rate),
@@ -143,7 +143,7 @@ def train(
 
 
 def _source(context: typer.Context, network: Architecture) -> TrainingData:
-    """Where the sets come from: a data set, or files."""
+    """Return the source of the sets: a data set, or files."""
     given, params = Given.of(context, network, corrupt=context.params["labels_file"] is None), context.params
     dataset, labellings = given._replace(fields={"n": 500, **given.fields}).specified()
     corrupt = params["corrupt"] if given.labels_file is not None or not labellings else None
@@ -161,7 +161,7 @@ def _source(context: typer.Context, network: Architecture) -> TrainingData:
 
 
 def _described(source: TrainingData) -> str:
-    """Data and labels in a few words."""
+    """Describe data and labels briefly."""
     data = source.dataset.kind if source.dataset is not None else f"inputs of {Path(source.inputs_file or '').name}"
     labels = f"labels of {Path(source.labels_file).name}" if source.labels_file else "labels as in the file"
     return f"{data}, {labels if source.labelling is None else describe(source.labelling)}"
