@@ -1,7 +1,7 @@
 """Exceptions raised by this package.
 
     NngpPriorError
-    ├── InvalidInput        (also a ValueError)   a field, its value, what is wrong, what to do
+    ├── InvalidInput        (also a ValueError)   field, value, problem, remedy
     │   ├── InvalidKernel       K is not a covariance matrix
     │   └── InvalidLabels       labels are not ±1 or classes, or do not fit K
     ├── DataUnavailable     (also an OSError)     a data file is missing or corrupt

@@ -1,4 +1,4 @@
-"""Extras of the package: what a feature needs beside the core, and how to install it."""
+"""Optional dependencies (extras): checks and imports."""
 
 from __future__ import annotations
 

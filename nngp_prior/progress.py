@@ -152,7 +152,7 @@ class _Task:
     expected: Progress | None = None
 
     def take(self, event: Progress) -> bool:
-        """Record an event; True if its cost is worth a line."""
+        """Record an event; True if its cost is to be printed."""
         if self.rows and self.event is not None and event.stage != self.event.stage:
             self.within = event
         else:

@@ -114,7 +114,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except FileNotFoundError:
         raise DataMissing(f"{path}: no such file. Check the path.") from None
-    except Exception as error:  # a damaged archive makes zipfile raise any of a dozen kinds
+    except Exception as error:  # zipfile raises a dozen types of exceptions for damaged archives
         raise DataUnavailable(
             f"{path}: is no .npz file that can be read ({_reason(error)}). Save it again with numpy.savez."
         ) from None

@@ -41,7 +41,7 @@ def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test:
 
     The first ``dataset.n`` inputs of the draw are the training set, whatever other sets are requested. Images of the
     split ``train`` are tested on a draw from the split ``test``; all other data sets on further inputs of their own.
-    ``standardise`` uses the mean and variance of training and attack set together, and those of the test set.
+    ``standardise`` uses the mean and variance of all inputs drawn from the same split.
 
     Args:
         dataset: specification of the data set, with ``n``, the number of training inputs.

@@ -159,7 +159,7 @@ def _fill(job: KernelJob, function: Any, partial: Path, ledger: TileJournal, pro
 
     def write(place: int, block: np.ndarray) -> None:
         tile = grid.tiles[place]
-        # Not through a map, whose pages would count as this process's memory and whose full disk would kill it.
+        # Not through a map: its pages would count as this process's memory, and a full disk would kill the process.
         with partial.open("r+b") as file:
             _put(file, offset, grid.n2, tile.rows, tile.columns, block)
             if grid.symmetric and not tile.on_diagonal:

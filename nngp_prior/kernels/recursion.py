@@ -42,7 +42,7 @@ from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 Get = Literal["nngp", "ntk"]
 
 _CACHE = 2**23  # bytes of a block of covariances, beyond which they are read from memory in each layer
-_FROM_MEMORY = 0.4  # additional time relative to the cache, per byte of a covariance
+_FROM_MEMORY = 0.4  # time relative to that from the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
 
 

@@ -86,7 +86,7 @@ def require_semidefinite(rows: tuple[int, int], smallest: float, n: int, roundin
     """Refuse a matrix with a negative eigenvalue that rounding does not explain.
 
     Args:
-        rows: two inputs with the largest entries in the eigenvector.
+        rows: the two inputs with the largest part in its direction, for the message.
         smallest: the smallest eigenvalue of the correlations, or an upper limit on it.
         n: number of inputs.
         rounding: ε of the type of K.

@@ -70,7 +70,7 @@ def one_thread_blas() -> Iterator[None]:
 
 
 def _in_own_thread(change: Callable[[], None]) -> None:
-    """Run in a new thread: threadpoolctl keeps the limit of the first thread that set one, which may still live."""
+    """Run in a new thread, since threadpoolctl obeys the first thread that set a limit for as long as it lives."""
     thread = threading.Thread(target=change)
     thread.start()
     thread.join()

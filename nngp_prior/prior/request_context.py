@@ -105,7 +105,7 @@ class RequestContext:
             one source for each row of the results.
 
         Raises:
-            InvalidInput: if an uploaded array has neither the shape (n,) nor (L, n), or is not integer.
+            InvalidInput: if an uploaded array is neither (n,) nor (L, n), or not of integers or booleans.
         """
         found: dict[str, int] = {}
         for labelling in labellings:
@@ -201,7 +201,7 @@ class RequestContext:
         return key is not None and self._kernels.path(key).exists()
 
     def require_room(self, request: KernelRequest) -> None:
-        """Refuse a kernel that is too large for the cache.
+        """Refuse a kernel that does not fit into the cache.
 
         Args:
             request: kernel request.

@@ -97,7 +97,7 @@ def log_probability(
         the estimate; -inf with status ``impossible`` if tied inputs have contradictory labels.
 
     Raises:
-        InvalidInput: if K, labels or an option are invalid.
+        InvalidInput: if K, labels or an option is invalid.
         ResourceLimit: if n is too large for the memory.
     """
     estimator = estimator_of(method, **options)

@@ -27,7 +27,7 @@ _FIXED = 2**25  # buffers of BLAS, blocks of rows
 _COMPILER = 2**27  # JAX and its compiled code
 COLUMNS = 1024  # particles per thread at a time: enough for matrix products, few enough for the cache
 MOST_PARTICLES = 4096  # per replicate, with a target standard error
-_AHEAD = 256  # coordinates whose means are prepared together
+_AHEAD = 256  # coordinates whose means are computed ahead together
 COLUMNS_ON_DEVICE = 8192  # particles side by side: all of the default's replicates
 
 

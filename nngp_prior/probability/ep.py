@@ -226,7 +226,7 @@ def _sweep_until_converged(
 ) -> tuple[Sweeps, int, float]:
     """Sweep over all sites until convergence; if ``rebuilt``, Σ and μ are recomputed from the sites before each sweep.
 
-    For smc the sweeps also end if the next one is expected to change little, assuming geometric convergence. With
+    For smc the sweeps end only if the next one is also expected to change little, assuming geometric convergence. With
     negative correlations the first sweeps change little and yet are far from convergence: the first differences of
     white noise, P = 1/101!, have changes of 0.16, 0.15, 0.27, 0.22 and 0.0003, and log Z = -224, -319, -364, -368.33
     and -368.33.

@@ -72,7 +72,7 @@ class FactoredKernel:
 
     @property
     def m(self) -> int:
-        """Number of constraints: that of inputs kept."""
+        """Number of constraints, equal to the number of inputs kept."""
         return len(self.kept)
 
     @property

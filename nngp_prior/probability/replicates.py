@@ -88,7 +88,7 @@ def run_in_threads(
 
 
 def evidence_of(outcomes: list[ReplicateOutcome]) -> Replicates:
-    """The replicates' estimates of P."""
+    """Return the replicates' estimates of P."""
     return Replicates(log_estimates=tuple(np.concatenate([o.log_estimates for o in outcomes]).tolist()))
 
 

@@ -51,7 +51,7 @@ def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **opti
         the sites.
 
     Raises:
-        InvalidInput: if K, labels or an option are invalid.
+        InvalidInput: if K, labels or an option is invalid.
     """
     parameters = EP(**options)
     if parameters.classes is not None:
