@@ -1,1 +1,1 @@
-"""Frozen specifications with a content hash, and the estimates that come back. No JAX here."""
+"""Frozen specifications with a content hash, and results. Does not import JAX."""

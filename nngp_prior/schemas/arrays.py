@@ -1,4 +1,4 @@
-"""Arrays from what users pass, refused where NumPy would silently change their content."""
+"""Conversion of user input to arrays; refuses input whose content NumPy would change silently."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ _NOT_REAL = {
 
 
 def plain_array(values: Any) -> np.ndarray:
-    """As ``numpy.asarray``, which drops masks without a word.
+    """Convert like ``numpy.asarray``, but refuse masked arrays, whose masks ``numpy.asarray`` drops silently.
 
     Args:
         values: an array, or nested lists.
 
     Returns:
-        the array, of any type.
+        the array, of any dtype.
 
     Raises:
-        TypeError: some of the values are masked.
-        ValueError: rows of different length.
+        TypeError: if some of the values are masked.
+        ValueError: if rows differ in length.
     """
     parts = values if isinstance(values, list | tuple) else (values,)
     if any(np.ma.is_masked(part) for part in parts):
         raise TypeError("some of its values are masked: fill them in, or leave these inputs out")
     if isinstance(values, list | tuple) and values and all(isinstance(part, list | tuple) for part in values):
-        return np.stack([np.asarray(part) for part in values])  # other threads run between two of them
+        return np.stack([np.asarray(part) for part in values])  # lets other threads run in between
     return np.asarray(values)
 
 
 def numeric_array(values: Any) -> np.ndarray:
-    """An array of real numbers, of the type that they have.
+    """Convert to an array of real numbers, in their own dtype.
 
     Args:
         values: an array, or nested lists.
 
     Returns:
-        the array; numbers of Python that NumPy keeps as objects are float64.
+        the array; float64 for Python numbers that NumPy would keep as objects.
 
     Raises:
-        TypeError: masked values, complex numbers, text, dates, records or other objects, which NumPy would convert, or
-            take a part of.
-        ValueError: rows of different length.
+        TypeError: if values are masked, complex numbers, text, dates, records or other objects, which NumPy would
+            convert or take in part.
+        ValueError: if rows differ in length.
     """
     array = plain_array(values)
     kind = array.dtype.kind

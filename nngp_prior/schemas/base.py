@@ -1,4 +1,4 @@
-"""What all specifications share: frozen, strict, and identified by a hash of their content."""
+"""Base class of specifications: frozen, strict, and identified by a hash of their content."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from nngp_prior.schemas.lists import ENOUGH
 from nngp_prior.schemas.pieces import pieces
 from nngp_prior.schemas.text import short
 
-_LONGEST = 200  # characters of a field's value in a repr
+_LONGEST = 200  # maximal number of characters of a field's value in a repr
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def _number(value: Any, handler: Callable[[Any], Any]) -> Any:
-    """Neither true nor "5": they are no numbers of JSON, and Pydantic takes them for some. There is one zero."""
+    """Refuse booleans and numeric strings, which Pydantic would convert but which are not JSON numbers; map -0 to 0."""
     number = handler(value)
     if isinstance(value, bool | str):
         raise ValueError(f"Give a number, not {'a truth value' if isinstance(value, bool) else 'text'}")
     return number or type(number)(0)
 
 
-PLAIN = WrapValidator(_number)  # of every number; behind its bounds, which the schema says only there
+PLAIN = WrapValidator(_number)  # for all numbers; after their bounds, else these are not in the schema
 
 
 def _kind_is_said(value: Any, handler: Callable[[Any], Any]) -> Any:
-    """A kind is asked for where there is one alone, too: there may be others one day."""
+    """Require ``kind`` even if there is one kind only, since others may be added."""
     if isinstance(value, Mapping) and "kind" not in value:
         missing = InitErrorDetails(type="missing", loc=("kind",), input=value)
         raise ValidationError.from_exception_data("kind", [missing])
@@ -52,38 +52,38 @@ def _kind_is_said(value: Any, handler: Callable[[Any], Any]) -> Any:
 
 KIND_IS_SAID = WrapValidator(_kind_is_said)
 
-# Bounds that several fields share, far beyond sense: what lies below them is priced, and refused if it does not fit.
-MOST = 10**9  # of what is counted: inputs, examples
+# Shared bounds, far above useful values: requests below them are checked by their cost instead.
+MOST = 10**9  # for counts of inputs and examples
 Count = Annotated[int, Field(ge=1, le=MOST), PLAIN]
 Seed = Annotated[int, Field(ge=0, lt=2**63), PLAIN]
-NotNegative = Annotated[float, Field(ge=0, le=1e100), PLAIN]  # in units of what the user brings along, such as K
+NotNegative = Annotated[float, Field(ge=0, le=1e100), PLAIN]  # in units of the user's data, such as those of K
 
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "union_tag_not_found")
 _PATTERNS = {"^[0-9a-f]{64}$": "Give 64 hexadecimal digits, 0-9 and a-f."}
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> InvalidInput:
-    """Turn pydantic's report into one error that names the field, the value and the remedy.
+    """Convert pydantic's report into one error that names the field, the value and the remedy.
 
     Args:
-        error: what pydantic raised.
-        model: the class that was asked for; its fields are listed when an unknown one was given.
+        error: error raised by pydantic.
+        model: class that was validated; its fields are listed if an unknown field was given.
 
     Returns:
-        an error for the first problem found.
+        error for the first problem.
     """
     return explain_one(error.errors()[0], model)
 
 
 def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None) -> InvalidInput:
-    """As :func:`explain`, of one of the problems that pydantic found.
+    """Convert one of pydantic's problems to an error; see :func:`explain`.
 
     Args:
-        problem: as ``ValidationError.errors()`` lists it.
-        model: the class that was asked for.
+        problem: an entry of ``ValidationError.errors()``.
+        model: class that was validated.
 
     Returns:
-        an error for it.
+        error for the problem.
     """
     field = ".".join(str(part) for part in problem["loc"]) or "specification"
     if problem["type"] == "union_tag_invalid":
@@ -100,7 +100,7 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         remedy = _PATTERNS.get(pattern, f"Give what matches {pattern}.")
         return InvalidInput(field, f"got {_short(problem['input'])}", remedy)
     if problem["type"] == "extra_forbidden":
-        whole = model if len(problem["loc"]) == 1 else None  # the fields of a part are not known here
+        whole = model if len(problem["loc"]) == 1 else None  # the fields of nested specifications are unknown here
         near = get_close_matches(field, whole.model_fields, n=1) if whole else []
         meant = f"Did you mean {near[0]}? " if near else ""
         known = f"{meant}It has: {', '.join(whole.model_fields)}" if whole else "Leave it out"
@@ -116,13 +116,13 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
 
 
 def message_on_error(remedy: str) -> WrapValidator:
-    """What is said of values of any other kind than a field's: of a union Pydantic tells what each member is not.
+    """Replace the errors of a field by one message; for a union Pydantic would list an error for each member.
 
     Args:
-        remedy: what to pass, without a full stop.
+        remedy: value to pass, without a full stop.
 
     Returns:
-        for the field's annotation.
+        validator for the field's annotation.
     """
 
     def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -136,10 +136,10 @@ def message_on_error(remedy: str) -> WrapValidator:
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """Keywords of JSON Schema for what a validator refuses; part of a field's annotation.
+    """JSON Schema keywords for a condition checked by a validator; part of a field's annotation.
 
     Attributes:
-        keywords: added to those that Pydantic finds.
+        keywords: keywords, added to those that Pydantic generates.
     """
 
     keywords: Mapping[str, Any]
@@ -150,10 +150,10 @@ class Said:
 
 @dataclass(frozen=True)
 class OrNamed:
-    """For JSON Schema: a name in place of a specification that has no other options.
+    """JSON Schema alternative to a specification: the name of its kind, for default options.
 
     Attributes:
-        names: of all kinds.
+        names: names of all kinds.
     """
 
     names: tuple[str, ...]
@@ -167,9 +167,9 @@ def _short(value: object) -> str:
 
 
 class Specification(BaseModel):
-    """A frozen description of one thing, equal to another exactly if their content hashes are equal."""
+    """A frozen specification; two are equal if and only if their content hashes are equal."""
 
-    __slots__ = ("_known_hash",)  # neither compared nor copied, as fields and private attributes are
+    __slots__ = ("_known_hash",)  # unlike fields and private attributes, neither compared nor copied
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -181,13 +181,13 @@ class Specification(BaseModel):
         except ValidationError as error:
             raise explain(error, type(self)) from None
 
-    # Tells pydantic that nested specifications need not go through __init__, so that their errors keep their place.
+    # Pydantic then does not call __init__ of nested specifications, so that their errors keep their location.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
     @model_validator(mode="before")
     @classmethod
     def _few_unknown(cls, fields: Any) -> Any:
-        """Leaves some of very many unknown fields out: an error for each costs a kilobyte."""
+        """Drop some of very many unknown fields, since each error takes a kilobyte."""
         if not isinstance(fields, dict) or len(fields) <= len(cls.model_fields) + ENOUGH:
             return fields
         unknown = islice((name for name in fields if name not in cls.model_fields), ENOUGH)
@@ -196,7 +196,7 @@ class Specification(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """As Pydantic's; a specification that is one of several kinds has to say which."""
+        """Pydantic's schema, with ``kind`` required."""
         schema = handler(core_schema)
         whole = handler.resolve_ref_schema(schema)
         if "kind" in whole.get("properties", {}):
@@ -209,7 +209,7 @@ class Specification(BaseModel):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256, in hexadecimal, of the content as canonical JSON."""
+        """SHA-256 of the content as canonical JSON, in hexadecimal."""
         known = getattr(self, "_known_hash", None)
         if known is None:
             found = hashlib.sha256()
@@ -221,7 +221,7 @@ class Specification(BaseModel):
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it; the same as ``model_dump(mode="json")``, which lets no other thread run meanwhile."""
+        """Return JSON-compatible values, equal to ``model_dump(mode="json")``, but without blocking other threads."""
         parted = {
             name: value
             for name in type(self).model_fields
@@ -235,9 +235,9 @@ class Specification(BaseModel):
 
     @property
     def non_default(self) -> dict[str, Any]:
-        """As JSON has it, without what is as by default: all that a service need be told, an older one too.
+        """Return JSON-compatible values without defaults, which services, including older ones, do not need.
 
-        What has a kind keeps it.
+        ``kind`` is always included.
         """
         whole = self.model_dump(mode="json")
         fields = type(self).model_fields.items()
@@ -251,8 +251,8 @@ class Specification(BaseModel):
 
 
 def _without_names(model: type[BaseModel], value: Any) -> InvalidInput:
-    """The error for a value without its field's name; the example is the first field whose default is of its type."""
-    names = dict.fromkeys([*model.__annotations__, *model.model_fields])  # the model's own first, then inherited ones
+    """Error for a positional argument; its example is the first field whose default has the argument's type."""
+    names = dict.fromkeys([*model.__annotations__, *model.model_fields])  # own fields before inherited ones
     defaults = {
         name: model.model_fields[name].default for name in names if name != "kind" and name in model.model_fields
     }

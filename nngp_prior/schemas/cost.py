@@ -12,8 +12,8 @@ class Cost:
     """Expected cost of a computation.
 
     Attributes:
-        bytes: peak memory.
-        seconds: time on this machine's cores.
+        bytes: peak memory in bytes.
+        seconds: time in seconds on the cores of this machine.
     """
 
     bytes: int

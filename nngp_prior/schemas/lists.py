@@ -1,4 +1,4 @@
-"""Long lists, whose validation ends soon after it has found enough to refuse them."""
+"""Validation of long lists that stops soon after enough errors to refuse them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
-ENOUGH = 20  # problems that are told of one list
-_BLOCK = 100  # parts that are validated before anybody looks whether they were wrong
+ENOUGH = 20  # maximal number of errors reported for one list
+_BLOCK = 100  # number of entries validated between checks for errors
 
 
 @dataclass(frozen=True)
 class StopsEarly:
-    """Part of the annotation of a list or object, behind its bounds.
+    """Annotation of a list or object, placed after its bounds.
 
-    One that has more parts than its bounds allow is refused before the first of them is looked at. Of one that is
-    wrong, at most :data:`ENOUGH` problems are told: Pydantic tells all, at a kilobyte and 15 µs each.
+    A list with more entries than its bounds allow is refused before any entry is validated. At most :data:`ENOUGH`
+    errors are reported: Pydantic reports all of them, each of a kilobyte and 15 µs.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -43,13 +43,13 @@ class StopsEarly:
 
 
 def _first_problems(value: Any, handler: Callable[[Any], Any], start: int = 0) -> Any:
-    """Validate a part of a list, from a place on; the error has the first problems, and their places in the list."""
+    """Validate part of a list from an index on; the error has the first problems with their indices in the list."""
     try:
         return handler(value)
     except ValidationError as error:
         if not start and error.error_count() <= ENOUGH:
             raise
-        # No variable has the problems: exceptions among them have tracebacks, which hold this frame and the value.
+        # No variable holds the errors: their tracebacks would refer to this frame and to the value.
         raise ValidationError.from_exception_data(
             error.title, [_moved(problem, start) for problem in error.errors(include_url=False)[:ENOUGH]]
         ) from None

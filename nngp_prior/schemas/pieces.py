@@ -1,4 +1,4 @@
-"""JSON in pieces, for documents of megabytes: the standard library's encoder and decoder let no other thread run."""
+"""Piecewise JSON for documents of megabytes: the standard library's encoder and decoder block all other threads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from json.decoder import JSONDecoder
 from json.scanner import py_make_scanner  # pyright: ignore[reportAttributeAccessIssue]  stubs have C's alone
 from typing import Any
 
-_PIECE = 1000  # values that are encoded at once
-_SMALL = 2**15  # characters that are decoded at once
+_PIECE = 1000  # number of values encoded at once
+_SMALL = 2**15  # number of characters decoded at once
 _ENCODER = json.JSONEncoder()
 
 
@@ -17,11 +17,11 @@ def pieces(value: Any, encoder: json.JSONEncoder) -> Iterator[str]:
     """Encode a document.
 
     Args:
-        value: of lists, dictionaries with text as keys, and what JSON has else.
-        encoder: without indentation.
+        value: JSON-compatible value, with text as keys of dictionaries.
+        encoder: encoder without indentation.
 
     Yields:
-        parts of the same text that the encoder gives.
+        parts of the text that the encoder would return.
     """
     if _weight(value) <= _PIECE:
         yield encoder.encode(value)
@@ -48,7 +48,7 @@ def encode(value: Any) -> str:
     """Encode a document as ``json.dumps`` does.
 
     Args:
-        value: what JSON has.
+        value: JSON-compatible value.
 
     Returns:
         the text.
@@ -60,17 +60,17 @@ def decode(text: str | bytes, most: int | None = None) -> Any:
     """Decode a document as ``json.loads`` does.
 
     Args:
-        text: of the document; UTF-8 where it is bytes.
-        most: number of members that an object may have; any number when absent.
+        text: the document, as text or as UTF-8 bytes.
+        most: maximal number of members of an object. Default: any number.
 
     Returns:
         the value.
 
     Raises:
-        JSONDecodeError: it is no JSON.
-        UnicodeDecodeError: it is not UTF-8.
-        ValueError: an object has too many members.
-        RecursionError: it is nested too deeply.
+        JSONDecodeError: if the document is not JSON.
+        UnicodeDecodeError: if it is not UTF-8.
+        ValueError: if an object has too many members.
+        RecursionError: if it is nested too deeply.
     """
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,13 +82,13 @@ def decode(text: str | bytes, most: int | None = None) -> Any:
     if len(text) <= _SMALL:
         return json.loads(text)
     decoder = JSONDecoder(object_pairs_hook=members)
-    # In Python, between whose steps other threads run.
+    # The scanner in Python lets other threads run.
     decoder.scan_once = py_make_scanner(decoder)  # pyright: ignore[reportAttributeAccessIssue]
     return decoder.decode(text)
 
 
 def _parts(values: list[Any]) -> Iterator[list[Any]]:
-    """Runs of values that are small together, and large values alone."""
+    """Groups of small values, and large values alone."""
     part: list[Any] = []
     total = 0
     for value in values:
@@ -102,7 +102,7 @@ def _parts(values: list[Any]) -> Iterator[list[Any]]:
 
 
 def _weight(value: Any) -> int:
-    """The number of values in one, or some number above that of a piece."""
+    """Number of values in a value; exact only up to the size of a piece."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     total = 1 + len(parts)
     for part in parts:

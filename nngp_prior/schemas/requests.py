@@ -1,4 +1,4 @@
-"""What is asked for as a whole, over HTTP and in process."""
+"""Complete requests, over HTTP and in process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
 
 
 class KernelRequest(Specification):
-    """A kernel matrix: of an architecture on a data set.
+    """A kernel matrix of an architecture on a data set.
 
     Attributes:
-        work: the name of its route, ``/v1/{work}``; no field, here and below.
+        work: name of the route, ``/v1/{work}``; not a field, also below.
         architecture: architecture of the network.
-        dataset: its inputs.
-        get: the covariances of outputs, or the neural tangent kernel.
-        dtype: of the computation and of the matrix.
+        dataset: data set of the inputs.
+        get: ``nngp`` for the covariances of outputs, or ``ntk`` for the neural tangent kernel.
+        dtype: dtype of the computation and of the matrix.
     """
 
     work: ClassVar[str] = "kernels"
@@ -45,10 +45,10 @@ class EstimateRequest(Specification):
 
     Attributes:
         architecture: architecture of the network.
-        dataset: its inputs.
-        labellings: of the inputs; an uploaded array stands for as many as it has rows.
-        estimator: and its options.
-        seed: random seed of the estimator's random numbers.
+        dataset: data set of the inputs.
+        labellings: labellings of the inputs; an uploaded array has one per row.
+        estimator: estimator with its options.
+        seed: random seed of the estimator.
     """
 
     work: ClassVar[str] = "estimates"
@@ -60,13 +60,13 @@ class EstimateRequest(Specification):
 
 
 class BoundRequest(EstimateRequest):
-    """PAC-Bayes bounds on the generalization error, each labelling those of training examples.
+    """PAC-Bayes bounds on the generalization error, with each labelling as labels of training examples.
 
     Attributes:
-        delta: δ, the probability that a bound fails, over the examples and the estimator's randomness.
+        delta: δ, the probability that a bound fails, over the examples and the randomness of the estimator.
         gamma: γ of ``valle-perez-louis``, over the draw of the function.
-        estimator_share: the part of δ that goes to the estimator's lower bound.
-        sizes: values of m: bounds from the first m examples, for each; all examples when absent.
+        estimator_share: fraction of δ for the estimator's lower bound.
+        sizes: values of m, for bounds from the first m examples. Default: all examples.
     """
 
     work: ClassVar[str] = "bounds"
@@ -82,11 +82,11 @@ class BoundRequest(EstimateRequest):
 
 
 class PosteriorRequest(EstimateRequest):
-    """The posterior given the labels of the first inputs, at the others.
+    """The posterior given the labels of the first inputs, at the other inputs.
 
     Attributes:
-        train: m: the first m inputs are training inputs, the others test inputs.
-        estimator: of the runs, without ``classes`` and ``target_stderr``.
+        train: m, the number of leading inputs used for training; the others are test inputs.
+        estimator: estimator of the runs, without ``classes`` and ``target_stderr``.
     """
 
     work: ClassVar[str] = "posteriors"
@@ -106,16 +106,16 @@ class PosteriorRequest(EstimateRequest):
 
 
 class SampleRequest(Specification):
-    """Draws from the prior, counted by the function that they are at the inputs.
+    """Draws from the prior, counted by their function at the inputs.
 
     Attributes:
-        architecture: of the networks, whose width or channels matter here.
-        dataset: the inputs.
+        architecture: architecture of the networks, including width or channels.
+        dataset: data set of the inputs.
         networks: number of draws.
         source: finite networks at initialisation, or the Gaussian process of infinite width.
         seed: random seed of all draws.
-        top: how many functions are listed, the most frequent ones.
-        complexities: measures of each of them.
+        top: number of the most frequent functions to list.
+        complexities: complexity measures of each listed function.
     """
 
     work: ClassVar[str] = "samples"
@@ -131,18 +131,18 @@ class SampleRequest(Specification):
 
 
 class SharpnessRequest(Specification):
-    """How flat the loss is at a trained network.
+    """Flatness of the loss at a trained network.
 
     Attributes:
-        architecture: of the network, whose width or channels matter here.
-        weights: the manifest of uploaded arrays: the SHA-256 of each by its name, such as ``dense 1/weight``, (inputs,
-            units) or (size, size, channels in, channels out), and ``dense 1/bias``. Layers are numbered from the input
-            on, in residual blocks the main branch before the shortcut.
-        dataset: the inputs.
-        labelling: of the inputs; an uploaded array has one row.
-        measures: and their options.
+        architecture: architecture of the network, including width or channels.
+        weights: SHA-256 of the uploaded arrays by name: ``dense 1/weight``, (inputs, units) or (size, size, channels
+            in, channels out), ``dense 1/bias``, … Layers are numbered from the input on, in residual blocks the main
+            branch before the shortcut.
+        dataset: data set of the inputs.
+        labelling: labelling of the inputs; an uploaded array must have one row.
+        measures: measures with their options.
         loss: ``cross-entropy`` in nats, or ``mse``, (f - y)².
-        dtype: of all that is computed.
+        dtype: dtype of all computations.
         seed: random seed of random vectors.
     """
 

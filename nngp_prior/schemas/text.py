@@ -1,4 +1,4 @@
-"""Text for people: numbers of things, times, sizes, one line per object, tables for notebooks."""
+"""Human-readable text: counts, times, sizes, one-line representations, tables for notebooks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
-_LONGEST = 60  # characters of a value
-_TOKENS = 10  # a character
+_LONGEST = 60  # maximal number of characters of a value
+_TOKENS = 10  # tokens per character, at most
 
 
 def number_of(count: int, noun: str) -> str:
@@ -17,7 +17,7 @@ def number_of(count: int, noun: str) -> str:
 
     Args:
         count: the number.
-        noun: in the singular; its plural ends in s.
+        noun: singular noun; its plural ends in s.
 
     Returns:
         text such as ``1 network`` or ``1,000 networks``.
@@ -75,17 +75,17 @@ def short(value: Any, longest: int = _LONGEST) -> str:
     """One-line ``repr`` of a value.
 
     Args:
-        value: anything; an array is told by its type and shape.
-        longest: number of characters.
+        value: any value; an array is shown by type and shape.
+        longest: maximal number of characters.
 
     Returns:
-        at most so many characters, the middle left out where there are more.
+        at most ``longest`` characters; a longer text is shortened in the middle.
     """
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}{tuple(value.shape)}"
     if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
         return f"[{', '.join(map(short, value[:3]))}{', …' if len(value) > 3 else ''}]"
-    tokens = _tokens(value, longest)  # of megabytes no more is written out than it takes
+    tokens = _tokens(value, longest)  # of megabytes only as much as needed is formatted
     text = " ".join("".join(islice(tokens, _TOKENS * longest)).split())
     if next(tokens, None) is not None:
         return f"{text[: longest - 2]} …"
@@ -93,7 +93,7 @@ def short(value: Any, longest: int = _LONGEST) -> str:
 
 
 def _tokens(value: Any, longest: int) -> Iterator[str]:
-    """The ``repr`` of a value in parts, none of them much longer than so many characters."""
+    """Parts of the ``repr`` of a value, none much longer than ``longest`` characters."""
     if isinstance(value, str) and len(value) > 2 * longest:
         yield repr(value[:longest] + value[-longest:])
     elif type(value) in (list, tuple):
@@ -116,9 +116,9 @@ def html_table(headings: Sequence[str], rows: Sequence[Iterable[object]], shown:
     """Table for a notebook.
 
     Args:
-        headings: of the columns.
+        headings: headings of the columns.
         rows: cells of each row.
-        shown: number of rows in the table; the number of others is told below it.
+        shown: maximal number of rows in the table; the number of omitted rows follows below it.
 
     Returns:
         HTML.

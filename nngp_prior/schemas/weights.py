@@ -1,4 +1,4 @@
-"""Weights of a network by the names of its layers, and what to do with those in another layout."""
+"""Weights of a network by layer name, and remedies for other layouts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _REMEDY = "Pass what init gave or train returned, or pairs [(weights, biases), â
 
 
 def named_weights(parameters: Any) -> dict[str, np.ndarray]:
-    """The arrays of a network by their names: layers are numbered from the input on.
+    """Return the arrays of a network by name; layers are numbered from the input on.
 
     Args:
-        parameters: nested tuples and lists, in the innermost of which stand the weights of a layer and its biases; a
-            layer without biases has None, or nothing, in their place.
+        parameters: nested tuples and lists, whose innermost ones have the weights of a layer and its biases; without
+            biases, the second entry is None or missing.
 
     Returns:
         arrays under ``dense 1/weight``, ``dense 1/bias``, ``convolution 2/weight``, â€¦
 
     Raises:
-        InvalidInput: they are something else.
+        InvalidInput: if ``parameters`` has another structure.
     """
     found: dict[str, np.ndarray] = {}
     layers = list(_layers(parameters))
@@ -41,15 +41,15 @@ def named_weights(parameters: Any) -> dict[str, np.ndarray]:
 
 
 def layout_remedy(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> str | None:
-    """What turns weights of PyTorch's layout into ours, (inputs, units) or (size, size, channels in, channels out).
+    """Return a remedy for weights in PyTorch's layout, which are not (inputs, units) or (size, size, channels in, out).
 
     Args:
-        name: what stands for the array in the remedy.
-        shape: of the weights at hand.
-        expected: the shape that is needed.
+        name: name of the array in the remedy.
+        shape: shape of the given weights.
+        expected: required shape.
 
     Returns:
-        a sentence; None if it is no such layout. Of a square dense layer shapes cannot tell.
+        a sentence; None if it is not PyTorch's layout. For a square dense layer shapes cannot distinguish the two.
     """
     if shape == expected or len(shape) != len(expected):
         return None

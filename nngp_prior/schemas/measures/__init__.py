@@ -1,1 +1,1 @@
-"""Specifications of measures of flatness."""
+"""Specifications of flatness measures."""

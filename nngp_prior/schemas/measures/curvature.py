@@ -1,4 +1,4 @@
-"""Measures of curvature, by matrices of second derivatives: one specification each."""
+"""Specifications of curvature measures, based on matrices of second derivatives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from nngp_prior.schemas.base import PLAIN, NotNegative, Specification, message_on_error
 
-EACH = "each"  # of the option ``layer``: a figure for each layer
+EACH = "each"  # value of the option ``layer``: one quantity per layer
 Matrix = Literal["hessian", "ggn", "empirical-fisher"]
 Probes = Annotated[
     Annotated[int, Field(ge=2, le=1_000_000), PLAIN] | Literal["basis"],
@@ -17,13 +17,13 @@ Probes = Annotated[
 
 
 class _OfMatrix(Specification):
-    r"""What measures of a symmetric P × P matrix take.
+    r"""Options of measures of a symmetric P × P matrix.
 
     Attributes:
-        matrix: of the mean loss L over the data: its ``hessian``; the ``ggn``, generalised Gauss-Newton matrix
-            E[ℓ''(f) ∇f ∇fᵀ], which is the model's Fisher information; or the ``empirical-fisher`` E[∇ℓ ∇ℓᵀ].
-        layer: the block of one layer, weights and biases, by its name; ``each`` is a figure for each layer; the whole
-            matrix when absent.
+        matrix: matrix of the mean loss L over the data: ``hessian``; ``ggn``, the generalised Gauss-Newton matrix
+            E[ℓ''(f) ∇f ∇fᵀ], which is the model's Fisher information; or ``empirical-fisher``, E[∇ℓ ∇ℓᵀ].
+        layer: name of a layer, for the block of its weights and biases; ``each`` for one quantity per layer. Default:
+            the whole matrix.
     """
 
     matrix: Matrix = "hessian"
@@ -31,27 +31,27 @@ class _OfMatrix(Specification):
 
 
 class _WithProbes(_OfMatrix):
-    """Attributes of those that average over random vectors.
+    """Options of measures that average over random vectors.
 
     Attributes:
-        probes: number of vectors with independent random signs, never fewer in the end; ``basis`` takes all unit
-            vectors instead, which is exact and costs P products.
+        probes: number of vectors with independent random signs, all of which are used; ``basis`` uses all unit vectors
+            instead, which is exact and costs P products.
     """
 
     probes: Probes = 100
 
 
 class Eigenvalues(_OfMatrix):
-    """λ_max and λ_min, and those that follow them, by Lanczos' method with full reorthogonalisation.
+    """λ_max and λ_min, and the eigenvalues next to them, by Lanczos' method with full reorthogonalisation.
 
     Attributes:
-        largest: how many from the upper end: ``lambda_max``, ``lambda_max_2``, …
-        smallest: how many from the lower end: ``lambda_min``, ``lambda_min_2``, …; negative ones as such.
-        tolerance: the residual ‖H v - λ v‖ of each is below this part of its absolute value when the method ends, or
-            below 1e-6 of the largest absolute one (the tolerance, if that is less). An eigenvalue is that near; one far
-            from all others is about as near as the square of it.
-        max_steps: products after which it ends in any case, with the status ``not-converged``. They are also vectors of
-            P numbers that are kept.
+        largest: number of eigenvalues from the upper end: ``lambda_max``, ``lambda_max_2``, …
+        smallest: number of eigenvalues from the lower end, with their signs: ``lambda_min``, ``lambda_min_2``, …
+        tolerance: the method ends when the residual ‖H v - λ v‖ of each eigenvalue is below this fraction of its
+            absolute value, or below 1e-6 (or the tolerance, if smaller) of the largest absolute eigenvalue. The error
+            of an eigenvalue is at most its residual, and about the squared residual for one far from all others.
+        max_steps: maximal number of products, after which the status is ``not-converged``; also the number of vectors
+            of P numbers in memory.
     """
 
     model_config = ConfigDict(
@@ -77,15 +77,15 @@ class Eigenvalues(_OfMatrix):
 
 
 class Trace(_WithProbes):
-    """Tr H: exactly where it can be, else by Hutchinson's method.
+    """Tr H, exactly if possible, else by Hutchinson's method.
 
     Attributes:
         method: ``split`` is Tr G + Tr(H - G), G the generalised Gauss-Newton matrix: the first exactly, from the
-            gradient of each example, and the second by Hutchinson's method, or 0 where the network is piecewise linear
+            gradient of each example, and the second by Hutchinson's method, or 0 if the network is piecewise linear
             (relu, leaky relu, identity; no layer norm). ``hutchinson`` averages vᵀ H v over independent v; near a
             minimum, where H is nearly G, its standard error is many times larger. ``xtrace`` (Epperly, Tropp and Webber
-            2024) is far closer where few eigenvalues are large, its standard error is a rule of thumb, and it keeps
-            twice as many vectors of P numbers as probes.
+            2024) is far more accurate if few eigenvalues are large; its standard error is a heuristic, and it keeps
+            twice as many vectors of P numbers in memory as there are probes.
     """
 
     kind: Literal["trace"] = "trace"
@@ -99,11 +99,11 @@ class Frobenius(_WithProbes):
 
 
 class _WithQuadrature(_WithProbes):
-    """Attributes of those by stochastic Lanczos quadrature.
+    """Options of measures by stochastic Lanczos quadrature.
 
     Attributes:
         probes: number of starting vectors with independent random signs, or ``basis``.
-        steps: of Lanczos' method from each, hence nodes of the quadrature.
+        steps: number of Lanczos steps from each vector, equal to the number of nodes of the quadrature.
     """
 
     probes: Probes = 10
@@ -114,7 +114,7 @@ class LogDeterminant(_WithQuadrature):
     """log det(H + δI), natural logarithm, by stochastic Lanczos quadrature.
 
     Attributes:
-        damping: δ, in the units of H. With 1, zero eigenvalues add nothing.
+        damping: δ, in the units of H. With δ = 1, zero eigenvalues do not contribute.
     """
 
     kind: Literal["logdet"] = "logdet"
@@ -122,12 +122,12 @@ class LogDeterminant(_WithQuadrature):
 
 
 class SpectralDensity(_WithQuadrature):
-    """The density of eigenvalues by stochastic Lanczos quadrature (Ghorbani, Krishnan and Xiao 2019).
+    """Density of eigenvalues by stochastic Lanczos quadrature (Ghorbani, Krishnan and Xiao 2019).
 
     Attributes:
-        points: of the grid that the density is given on.
-        width: standard deviation of the Gaussian that stands for each node, as a part of the spectrum's width.
-        negligible: eigenvalues of an absolute value up to this part of the largest count as zero in the figures
+        points: number of grid points of the density.
+        width: standard deviation of the Gaussian at each node, as a fraction of the spectrum's width.
+        negligible: eigenvalues with an absolute value up to this fraction of the largest count as zero in
             ``negative_mass`` and ``zero_mass``.
     """
 
@@ -141,9 +141,10 @@ class FisherTrace(Specification):
     """Tr F, exactly, from the gradient of each example.
 
     Attributes:
-        fisher: ``model``, E[ℓ''(f) ‖∇f‖²], labels drawn from the model, or ``empirical``, E[‖∇ℓ‖²] with the labels
+        fisher: ``model``, E[ℓ''(f) ‖∇f‖²], with labels drawn from the model, or ``empirical``, E[‖∇ℓ‖²], with given
+            labels.
             given.
-        layer: the part of one layer, by its name; ``each`` is a figure for each layer.
+        layer: name of a layer, for its contribution; ``each`` for one quantity per layer. Default: the whole trace.
     """
 
     kind: Literal["fisher-trace"] = "fisher-trace"

@@ -1,4 +1,4 @@
-"""Measures by gradients of single examples and of minibatches: one specification each."""
+"""Specifications of measures based on gradients of single examples and of minibatches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nngp_prior.schemas.base import MOST, PLAIN, Count, NotNegative, Specificati
 
 
 class _OfPairs(Specification):
-    """What measures of pairs of minibatches take.
+    """Options of measures of pairs of minibatches.
 
     Attributes:
         batch: number of examples in a minibatch.
@@ -25,20 +25,20 @@ class _OfPairs(Specification):
 class GradientContrast(_OfPairs):
     """E ‖g₂‖ (1 - cos(g₁, g₂)) over pairs of minibatches with gradients g₁ and g₂ (Huszár 2018), and its two factors.
 
-    It is the limit of :class:`ContrastRegret` at a small radius.
+    It is the limit of :class:`ContrastRegret` for ε → 0.
     """
 
     kind: Literal["gradient-contrast"] = "gradient-contrast"
 
 
 class ContrastRegret(_OfPairs):
-    """The regret that gradient contrast is the limit of, by minimisation in the ball ‖δ‖ ≤ ε.
+    """Contrast regret by minimisation in the ball ‖δ‖ ≤ ε; its limit for ε → 0 is gradient contrast.
 
     Attributes:
         radius: ε, in units of θ.
-        max_steps: of a minimisation, after which the status is ``not-converged``.
-        tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε,
-            or many steps in a row are cut short and gain less than this part of ε ‖g‖ each, as at kinks of a loss.
+        max_steps: maximal number of steps of a minimisation, after which the status is ``not-converged``.
+        tolerance: a minimisation ends if a gradient step moves the parameters by less than this fraction of ε, or if
+            many steps in a row are shortened and gain less than this fraction of ε ‖g‖ each, as at kinks of the loss.
     """
 
     kind: Literal["contrast-regret"] = "contrast-regret"
@@ -49,16 +49,16 @@ class ContrastRegret(_OfPairs):
 
 
 class InDivergence(_OfPairs):
-    """What contrasts in a ball of the Kullback-Leibler divergence take.
+    """Options of contrasts in a ball of the Kullback-Leibler divergence.
 
     Attributes:
-        fisher_inputs: where the divergence, and the model's Fisher information F, are taken: at ``separate`` inputs,
-            which no minibatch has an example of, or at the ``same``.
-        fisher_examples: number of those inputs, drawn at random; half of the data when absent, or all of them for
-            ``same``. The gradients lie in the range of F only if there are more of them than F has rank, which P is.
+        fisher_inputs: inputs at which the divergence and the model's Fisher information F are taken: ``separate`` for
+            inputs that are in no minibatch, or ``same``.
+        fisher_examples: number of those inputs, drawn at random. Default: half of the data, or all of them for
+            ``same``. The gradients lie in the range of F only if this exceeds the rank of F, which is at most P.
         damping: λ of F + λ D, at least 0. Without it F⁻¹ is a pseudo-inverse.
-        damped_by: ``diagonal`` is D = diag F, which rescaling of layers and nodes leaves alone as well; ``identity`` is
-            D = I, whose λ is in units of F, and with which the figure is not invariant any more.
+        damped_by: ``diagonal`` for D = diag F, which preserves invariance under rescaling of layers and nodes;
+            ``identity`` for D = I, with λ in units of F, which does not.
     """
 
     fisher_inputs: Literal["separate", "same"] = "separate"
@@ -70,20 +70,20 @@ class InDivergence(_OfPairs):
 class NaturalGradientContrast(InDivergence):
     """Gradient contrast in a ball of the Kullback-Leibler divergence: E √(g₂ᵀF⁻¹g₂) - g₂ᵀF⁻¹g₁ / √(g₁ᵀF⁻¹g₁).
 
-    It is the limit of :class:`NaturalContrastRegret` at a small radius.
+    It is the limit of :class:`NaturalContrastRegret` for ε → 0.
     """
 
     kind: Literal["natural-gradient-contrast"] = "natural-gradient-contrast"
 
 
 class NaturalContrastRegret(InDivergence):
-    """The regret that natural-gradient contrast is the limit of, by minimisation where 2 KL + λ δᵀDδ ≤ ε².
+    """Regret of natural-gradient contrast, by minimisation where 2 KL + λ δᵀDδ ≤ ε².
 
     Attributes:
-        radius: ε; without damping the divergence goes up to ε²/2, in nats for cross-entropy.
-        max_steps: of a minimisation, after which the status is ``not-converged``.
-        tolerance: a minimisation ends where a step of the gradient's moves the parameters by less than this part of ε
-            in the metric of F + λ D, or 50 steps in a row gain less than this part of ε ‖g‖ together, as happens at
+        radius: ε; without damping the divergence is at most ε²/2, in nats for cross-entropy.
+        max_steps: maximal number of steps of a minimisation, after which the status is ``not-converged``.
+        tolerance: a minimisation ends if a gradient step moves the parameters by less than this fraction of ε in the
+            metric of F + λ D, or if 50 steps in a row gain less than this fraction of ε ‖g‖ in total, as happens at
             kinks of the loss or of the divergence.
     """
 
@@ -95,10 +95,10 @@ class NaturalContrastRegret(InDivergence):
 
 
 class GradientStiffness(Specification):
-    """E cos(g_i, g_j) and E sign(g_i · g_j) over pairs of examples i ≠ j (Fort et al. 2019), also by their labels.
+    """E cos(g_i, g_j) and E sign(g_i · g_j) over pairs of examples i ≠ j (Fort et al. 2019), also by label.
 
     Attributes:
-        examples: number of them that all pairs are taken of, drawn at random, or ``all``; there may be fewer.
+        examples: maximal number of examples, drawn at random, whose pairs are all used; or ``all``.
     """
 
     kind: Literal["gradient-stiffness"] = "gradient-stiffness"
@@ -117,8 +117,8 @@ class GradientNoiseScale(Specification):
     """Tr Σ / ‖G‖², in examples, Σ the covariance of examples' gradients and G their mean (McCandlish et al. 2018).
 
     Attributes:
-        of: the ``data``, exactly; or the ``population`` that they are independent draws from, by estimates of Tr Σ and
-            ‖G‖² without bias.
+        of: ``data``, for the exact value of the data; or ``population``, from unbiased estimates of Tr Σ and ‖G‖² for
+            the distribution that the data are independent draws from.
     """
 
     kind: Literal["gradient-noise-scale"] = "gradient-noise-scale"
@@ -126,12 +126,12 @@ class GradientNoiseScale(Specification):
 
 
 class MinibatchFlatness(Specification):
-    """Options of contrastive flatness but for its measure.
+    """Options of contrastive flatness without its measure.
 
     Attributes:
         batch: number of examples in a minibatch.
-        batches: number of minibatches, drawn independently; or ``partition``, the data in random order cut into
-            minibatches, what does not fill one left out.
+        batches: number of minibatches, drawn independently; or ``partition``, the data in random order divided into
+            minibatches, without the remainder.
     """
 
     batch: Count = 32

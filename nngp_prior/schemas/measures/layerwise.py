@@ -1,4 +1,4 @@
-"""Measures of layers, and of the Hessian in units of their norms: one specification each."""
+"""Specifications of measures of layers, and of the Hessian in units of the layers' norms."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class RelativeFlatness(Specification):
     .. math::
         κ_{Tr} = \sum_{s,s'} ⟨w_s, w_{s'}⟩\, \mathrm{Tr} H_{s,s'}, \qquad κ = \sum_s ‖w_s‖^2 λ_{max}(H_{s,s})
 
-    w_s are the weights into unit s of the layer, biases not among them, and H their Hessian of the mean loss. Layers
-    whose weights are shared between places (convolutions) have none.
+    w_s are the weights into unit s of the layer, without bias, and H their Hessian of the mean loss. It is undefined
+    for layers whose weights are shared between pixels (convolutions).
 
     Attributes:
-        layer: name of a dense layer; ``each`` is figures for each dense layer; the output layer when absent.
-        eigenvalues: whether κ is computed beside κ_Tr; it takes an eigenvalue of a matrix of fan-in rows for each unit.
-        normalise: inputs of the layer are divided by their standard deviation over the data, and its weights
-            multiplied by it, which leaves the function unchanged and makes both invariant under rescaling of nodes.
+        layer: name of a dense layer; ``each`` for quantities of each dense layer. Default: the output layer.
+        eigenvalues: True to compute κ too, which takes an eigenvalue of a matrix of fan-in rows for each unit.
+        normalise: True to divide inputs of the layer by their standard deviation over the data and multiply its weights
+            by it, which leaves the function unchanged and makes both quantities invariant under rescaling of nodes.
     """
 
     kind: Literal["relative-flatness"] = "relative-flatness"
@@ -32,12 +32,11 @@ class RelativeFlatness(Specification):
 
 
 class _OfLayers(Specification):
-    """Attributes of those made of Tr H_l, H_l the Hessian with respect to the weights of layer l, without biases.
+    """Options of measures based on Tr H_l, H_l the Hessian with respect to the weights of layer l, without biases.
 
     Attributes:
-        traces: ``exact``, from closed forms, which dense layers have, and all layers of piecewise linear networks
-            without layer norm; ``basis``, exact, by a product for each weight; or by so many random vectors for each
-            layer.
+        traces: ``exact``, by closed forms, which exist for dense layers and for all layers of piecewise linear networks
+            without layer norm; ``basis``, exact, by one product per weight; or the number of random vectors per layer.
     """
 
     traces: Annotated[
@@ -49,32 +48,32 @@ class _OfLayers(Specification):
 class MinimumSharpness(_OfLayers):
     r"""Minimum sharpness (Ibayashi, Hamaguchi and Imaizumi 2021, 2106.12612): D (Π_l Tr H_l)^{1/D} of D layers.
 
-    It is the least Σ_l Tr H_l among the parameters that rescaling of layers makes of these.
+    It is the minimum of Σ_l Tr H_l over the parameters that rescaling of layers can reach.
     """
 
     kind: Literal["minimum-sharpness"] = "minimum-sharpness"
 
 
 class WeightCurvatureIndex(_OfLayers):
-    """A weight-curvature index after Xu and Zhang 2024 (2410.07719): Σ_l √(‖W_l‖_F² Tr H_l), of the loss of the data.
+    """A weight-curvature index after Xu and Zhang 2024 (2410.07719): Σ_l √(‖W_l‖_F² Tr H_l), of the loss on the data.
 
-    The paper's is of the adversarial loss; the normalisation could not be checked against it.
+    The paper uses the adversarial loss; the normalisation could not be checked against it.
     """
 
     kind: Literal["weight-curvature-index"] = "weight-curvature-index"
 
 
 class ScaledEigenvalue(Specification):
-    r"""The largest eigenvalue of the Hessian in units of the layers' norms (Rangamani et al. 2019, 1902.02434).
+    r"""Largest eigenvalue of the Hessian in units of the layers' norms (Rangamani et al. 2019, 1902.02434).
 
     .. math:: λ_{max}(S H S), \qquad S = \mathrm{diag}(‖W_1‖_F I, …, ‖W_D‖_F I)
 
-    At a minimum it is that of the Hessian on the manifold of networks up to rescaling of layers, with the authors'
-    metric; elsewhere that has further terms, in proportion to the gradient. Biases stay fixed.
+    At a minimum it is the eigenvalue of the Hessian on the manifold of networks up to rescaling of layers, with the
+    authors' metric; elsewhere that Hessian has further terms, proportional to the gradient. Biases are fixed.
 
     Attributes:
-        tolerance: as of ``eigenvalues``.
-        max_steps: as of ``eigenvalues``.
+        tolerance: as for ``eigenvalues``.
+        max_steps: as for ``eigenvalues``.
     """
 
     kind: Literal["scaled-eigenvalue"] = "scaled-eigenvalue"

@@ -1,4 +1,4 @@
-"""Measures of how far the loss, or the error, rises in a neighbourhood of a network's parameters."""
+"""Specifications of measures of the rise of the loss or error in a neighbourhood of a network's parameters."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from pydantic import ConfigDict, Field, StrictBool, model_validator
 
 from nngp_prior.schemas.base import PLAIN, Count, NotNegative, Specification
 
-ITERATIONS = {"keskar": 10, "zhang2021": 100, "sign-pgd": 30}  # by modes of Keskar's measure
+ITERATIONS = {"keskar": 10, "zhang2021": 100, "sign-pgd": 30}  # by mode of Keskar's measure
 Radius = Annotated[float, Field(gt=0, le=1e6), PLAIN]
 
 
 class Keskar(Specification):
-    r"""Sharpness of Keskar et al. 2017 (1609.04836, metric 2.1): the rise of the loss in a small box, in per cent.
+    r"""Sharpness of Keskar et al. 2017 (1609.04836, metric 2.1): rise of the loss in a small box, in per cent.
 
     .. math:: 100\, \frac{\max_{z ∈ C} L(w + A z) - L(w)}{1 + L(w)}, \qquad
         C = \{z : |z_i| ≤ ε (|(A^+ w)_i| + 1)\}
 
-    Each mode finds a lower bound on the maximum. ``keskar`` ascends by L-BFGS-B from z = 0, ten iterations long. It is
-    local, and where the loss is flat on the scale of the box it does not reach the box's edge. ``zhang2021`` (Zhang et
+    Each mode finds a lower bound on the maximum. ``keskar`` ascends by ten iterations of L-BFGS-B from z = 0. It is
+    local, and if the loss is flat on the scale of the box it does not reach the box's edge. ``zhang2021`` (Zhang et
     al., 2103.06219) ascends by stochastic gradients of the sum of the losses of minibatches, each step clipped to the
-    box. ``sign-pgd`` ascends by signs of gradients, with steps of the size of the box at first and halved where they do
-    not help, from w and from random corners; it is the strongest.
+    box. ``sign-pgd`` ascends by signs of gradients, with steps that initially have the size of the box and are halved
+    when the loss does not increase, from w and from random corners; it finds the highest maxima.
 
     Attributes:
-        mode: how the maximum is looked for.
-        epsilon: ε; by default 1e-3, and 1e-4 of ``zhang2021``.
-        subspace: p, the number of A's columns, which are random directions of length 1; the whole space, A = 1, when
-            absent. Keskar et al. take 100. Not of ``zhang2021``.
-        iterations: of ``keskar`` (10 by default), epochs of ``zhang2021`` (100), steps of ``sign-pgd`` from each start
-            (30).
-        starts: of ``sign-pgd``: w, and random corners of the box.
-        learning_rate: of ``zhang2021``, times the gradient of the sum of a minibatch's losses, as in the authors' code.
-        batch: examples in a minibatch of ``zhang2021``.
-        repeats: independent subspaces, or orders of minibatches, that are averaged over; of no use where nothing is
+        mode: method of maximisation.
+        epsilon: ε. Default: 1e-3, or 1e-4 for ``zhang2021``.
+        subspace: p, the number of columns of A, random directions of length 1; not for ``zhang2021``. Keskar et al. use
+            100. Default: the whole space, A = 1.
+        iterations: iterations of ``keskar`` (default: 10), epochs of ``zhang2021`` (default: 100), or steps of
+            ``sign-pgd`` from each start (default: 30).
+        starts: number of starts of ``sign-pgd``: w, and random corners of the box.
+        learning_rate: step size of ``zhang2021`` for the gradient of the sum of a minibatch's losses, as in the
+            authors' code.
+        batch: number of examples in a minibatch of ``zhang2021``.
+        repeats: number of independent subspaces, or orders of minibatches, to average over; has no effect if nothing is
             random.
     """
 
@@ -65,19 +66,18 @@ class Keskar(Specification):
 
 
 class _InBall(Specification):
-    """Attributes of those that take the largest rise of the loss in a ball, or ellipsoid, of radius ρ.
+    """Options of measures of the largest rise of the loss in a ball or ellipsoid of radius ρ.
 
     Attributes:
         rho: ρ.
-        method: ``one-step`` goes along the gradient as far as the ball goes, as the optimizer does, and may end lower
-            than it began; ``ascent`` goes on from there by projected gradient ascent, and never does.
-        steps: of ``ascent``.
-        minibatch: m; the measure is then the mean over minibatches of m examples, each with a maximum of its own
-            (m-sharpness). All data at once when absent.
-        partitions: random partitions of the data into minibatches that are averaged over; one is enough, and exact,
-            for m = 1.
-        normalize_logits: outputs are divided by their root mean square over the data, or over the minibatch, so that
-            the loss does not depend on their scale (Andriushchenko et al. 2023, 2302.07011, for one output).
+        method: ``one-step`` follows the gradient to the boundary of the ball, as the optimizer does, and may end at a
+            lower loss than at the start; ``ascent`` continues by projected gradient ascent, and never does.
+        steps: number of steps of ``ascent``.
+        minibatch: m; the measure is then the mean over minibatches of m examples, each with a separate maximum
+            (m-sharpness). Default: all data in one batch.
+        partitions: number of random partitions of the data into minibatches to average over; for m = 1 one is exact.
+        normalize_logits: True to divide outputs by their root mean square over the data or minibatch, so that the loss
+            does not depend on their scale (Andriushchenko et al. 2023, 2302.07011, for one output).
     """
 
     rho: Radius = 0.05
@@ -89,7 +89,7 @@ class _InBall(Specification):
 
 
 class SAMSharpness(_InBall):
-    r"""Sharpness of sharpness-aware minimisation (Foret et al. 2021, 2010.01412): the rise of the loss in a ball.
+    r"""Sharpness of sharpness-aware minimisation (Foret et al. 2021, 2010.01412): rise of the loss in a ball.
 
     .. math:: \max_{‖ε‖ ≤ ρ} L(w + ε) - L(w), \qquad \text{one step: } ε = ρ\, g / ‖g‖
     """
@@ -98,16 +98,16 @@ class SAMSharpness(_InBall):
 
 
 class ASAMSharpness(_InBall):
-    r"""Adaptive sharpness (Kwon et al. 2021, 2102.11600), element by element.
+    r"""Adaptive sharpness (Kwon et al. 2021, 2102.11600), elementwise.
 
     .. math:: \max_{‖T^{-1} ε‖ ≤ ρ} L(w + ε) - L(w), \qquad T = \mathrm{diag}(|w_i| + η),
         \qquad \text{one step: } ε = ρ\, T^2 g / ‖T g‖
 
-    It is invariant under rescaling of units only with η = 0 and with biases scaled too.
+    It is invariant under rescaling of units only with η = 0 and if biases are scaled too.
 
     Attributes:
         eta: η.
-        biases: whether T is that of biases too; as in the authors' code it is 1 for them.
+        biases: True to apply T to biases; False for T = 1 there, as in the authors' code.
     """
 
     kind: Literal["asam-sharpness"] = "asam-sharpness"
@@ -117,15 +117,15 @@ class ASAMSharpness(_InBall):
 
 
 class FisherSAMSharpness(_InBall):
-    r"""Sharpness of Fisher-SAM (Kim et al. 2022, 2206.04920): the rise of the loss in an ellipsoid.
+    r"""Sharpness of Fisher-SAM (Kim et al. 2022, 2206.04920): rise of the loss in an ellipsoid.
 
     .. math:: \max_{ε^T (F + δ) ε ≤ ρ^2} L(w + ε) - L(w), \qquad
         \text{one step: } ε = ρ\, (F + δ)^{-1} g / \sqrt{g^T (F + δ)^{-1} g}
 
-    F is the Fisher information's diagonal: the mean over all data, also where the maxima are those of minibatches, of
-    squares of the gradients of single examples. The paper's 1 + η F, with a radius γ, is F + δ with δ = 1/η and ρ =
-    γ/√η. With δ = 0 it is invariant under rescaling of units; parameters that F does not see stay as they are then.
-    Where the loss is near zero so is F, and without δ the ellipsoid is huge.
+    F is the Fisher information's diagonal: the mean over all data, even if the maxima are over minibatches, of squared
+    gradients of single examples. The paper's 1 + η F, with a radius γ, is F + δ with δ = 1/η and ρ = γ/√η. With δ = 0
+    the measure is invariant under rescaling of units, and parameters with F = 0 are not changed. If the loss is near
+    zero so is F, and without δ the ellipsoid is huge.
 
     Attributes:
         damping: δ.
@@ -139,23 +139,22 @@ class FisherSAMSharpness(_InBall):
 
 
 class PACBayes(Specification):
-    r"""1/σ² of PAC-Bayes bounds (Jiang et al. 2020, 1912.02178), σ the noise in the parameters that accuracy stands.
+    r"""1/σ² of PAC-Bayes bounds (Jiang et al. 2020, 1912.02178), σ the noise in the parameters that accuracy tolerates.
 
     .. math:: σ = \max\{s : E_u[\text{error}(w + u)] - \text{error}(w) ≤ d\}, \qquad u_i ∼ N(0, s^2)
         \;\text{ or, magnitude-aware, }\; N(0, s^2 w_i^2 + ε^2)
 
-    The expectation is the mean over the same random vectors for all s. The error rises with s, as a rule; where it does
-    not always, σ is one of the places where it crosses d.
+    The expectation is the mean over the same random vectors for all s. The error usually increases with s; if not
+    monotonically, σ is one of the points where it crosses d.
 
     Attributes:
         noise: ``uniform`` or ``magnitude``.
-        drop: d, of the accuracy.
-        epsilon: ε of magnitude-aware noise. With 0 it is invariant under rescaling of units.
+        drop: d, the maximal drop of the accuracy.
+        epsilon: ε of magnitude-aware noise. With ε = 0 the measure is invariant under rescaling of units.
         perturbations: number of random vectors.
-        tolerance: σ is found to this relative accuracy, for those vectors.
-        compatibility: ``dziugaite2020`` takes as standard deviation what should be the variance, as the code of
-            Dziugaite et al. (2010.11924) does: σ², or σ² w² + ε². Of uniform noise, 1/σ² then is the root of what it
-            is otherwise.
+        tolerance: relative accuracy of σ, for these vectors.
+        compatibility: ``dziugaite2020`` uses the variance, σ² or σ² w² + ε², as the standard deviation, like the code
+            of Dziugaite et al. (2010.11924). For uniform noise, 1/σ² is then the square root of its value otherwise.
     """
 
     kind: Literal["pac-bayes"] = "pac-bayes"

@@ -1,4 +1,4 @@
-"""All measures, by their names."""
+"""All measures, by name."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ _OfOneLoss = (
 
 
 class ContrastiveFlatness(MinibatchFlatness):
-    """The mean over minibatches b of S(L_b), for another measure S: minus S of the mean loss L, and divided by that.
+    """Difference and ratio of the mean of S(L_b) over minibatches b and S(L), with another measure S and mean loss L.
 
     Attributes:
-        of: S, with its options, or its name; of several figures, each. Random vectors of S are the same for all
-            minibatches.
+        of: S, with its options, or its name; if it has several quantities, each is used. Random vectors of S are the
+            same for all minibatches.
     """
 
     kind: Literal["contrastive-flatness"] = "contrastive-flatness"
@@ -88,17 +88,17 @@ DEFAULT = ("eigenvalues", "trace", "frobenius", "fisher-rao-norm")
 
 
 def measure_of(kind: str, **options: Any) -> Measure:
-    """The specification of a measure, from its name.
+    """Return the specification of a measure from its name.
 
     Args:
         kind: ``eigenvalues``, ``trace``, …
-        **options: its fields.
+        **options: fields of the measure.
 
     Returns:
-        validated.
+        the validated specification.
 
     Raises:
-        InvalidInput: unknown measure or field, or a value out of range.
+        InvalidInput: if the measure or a field is unknown, or a value is out of range.
     """
     if kind not in MEASURES_BY_KIND:
         near = get_close_matches(kind, MEASURES_BY_KIND, n=2)

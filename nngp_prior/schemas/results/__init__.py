@@ -1,1 +1,1 @@
-"""Results: as they are computed, as JSON has them, and as clients read them."""
+"""Results, their JSON format, and their readers in clients."""

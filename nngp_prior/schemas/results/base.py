@@ -1,4 +1,4 @@
-"""Results as JSON has them: one form for the command line, the service and its clients."""
+"""JSON format of results, shared by the command line, the service and its clients."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.style import INK
 
-LEVEL, DELTA = 0.95, 0.01  # of intervals and lower bounds, where nobody asked for others
+LEVEL, DELTA = 0.95, 0.01  # defaults for intervals and lower bounds
 GIVEN_UP = ("worker-crashed", "memory-limit", "damaged")
-"""Statuses of rows that a service gave up, or lost: a new attempt may give them a result."""
+"""Statuses of rows that a service abandoned or lost; they may succeed in a new attempt."""
 
 
 def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = DELTA) -> dict[str, Any]:
-    """One result.
+    """Return the row of one result.
 
     Args:
-        index: of the labelling in its request.
-        estimate: of it.
-        level: of the interval.
-        delta: of the lower bound.
+        index: index of the labelling in its request.
+        estimate: estimate of log P of the labelling.
+        level: level of the interval.
+        delta: δ of the lower bound.
 
     Returns:
-        what JSON can hold, in nats.
+        JSON-compatible values, in nats.
     """
     interval, bound = estimate.interval(level), estimate.lower_bound(delta)
     return {
@@ -52,21 +52,21 @@ def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = 
 
 
 def refused_row(index: int, status: str, message: str) -> dict[str, Any]:
-    """The result of a labelling that has no estimate.
+    """Return the row of a labelling without an estimate.
 
     Args:
-        index: of the labelling in its request.
+        index: index of the labelling in its request.
         status: ``invalid-labels``, ``worker-crashed``, ``memory-limit``, …
-        message: what is wrong, and what to do.
+        message: what is wrong, and the remedy.
 
     Returns:
-        as :func:`row_of`, without numbers.
+        a row as from :func:`row_of`, without numbers.
     """
     return {"labelling": index, "log_p": None, "stderr": None, "status": status, "message": message}
 
 
 def finite(value: Any) -> Any:
-    """The same with strings for infinities and NaN, for which JSON has no numbers."""
+    """Replace infinities and NaN, which JSON does not have, by strings."""
     match value:
         case dict():
             return {key: finite(part) for key, part in value.items()}
@@ -82,82 +82,82 @@ def finite(value: Any) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """One result as it was sent, read as an :class:`~nngp_prior.Estimate` is.
+    """One result as sent, with the interface of an :class:`~nngp_prior.Estimate`.
 
     Attributes:
-        row: as :func:`row_of` or :func:`refused_row` made it.
+        row: row from :func:`row_of` or :func:`refused_row`.
     """
 
     row: dict[str, Any]
 
     @property
     def labelling(self) -> int:
-        """Its place in the request."""
+        """Index of the labelling in the request."""
         return self.row["labelling"]
 
     @property
     def value(self) -> float:
-        """log P in nats; NaN where there is no estimate, and the status and the message tell why."""
+        """log P in nats; NaN without an estimate, for which status and message give the reason."""
         return _number(self.row["log_p"], math.nan)
 
     @property
     def stderr(self) -> float | None:
-        """Standard error of ``value``; None where there is none."""
+        """Standard error of ``value``; None if there is none."""
         return _number(self.row["stderr"], None)
 
     @property
     def method(self) -> str | None:
-        """The estimator's name; None where there is no estimate."""
+        """Name of the estimator; None without an estimate."""
         return self.row.get("method")
 
     @property
     def status(self) -> str:
-        """As of an estimate; or ``invalid-labels``, ``worker-crashed``, ``memory-limit``."""
+        """Status of the estimate; or ``invalid-labels``, ``worker-crashed``, ``memory-limit``."""
         return self.row["status"]
 
     @property
     def message(self) -> str:
-        """What the status means, and what to try."""
+        """Meaning of the status, and remedy."""
         return self.row["message"]
 
     @property
     def diagnostics(self) -> dict[str, Any]:
-        """The method's own figures."""
+        """Diagnostics of the method."""
         return self.row.get("diagnostics", {})
 
     @property
     def seconds(self) -> float:
-        """Of computing."""
+        """Computing time in seconds."""
         return self.row.get("seconds", 0.0)
 
     @property
     def estimate(self) -> Estimate | None:
-        """The estimate itself; None where there is none."""
+        """The estimate; None if there is none."""
         if self.method is None:
             return None
         fields = ("method", "stderr", "status", "message", "diagnostics", "seconds", "n", "diagonal_shift", "evidence")
         return Estimate.model_validate({"value": self.value, **{name: self.row[name] for name in fields}})
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """A confidence interval for log P.
+        """Return a confidence interval for log P.
 
         Args:
-            level: its coverage.
+            level: coverage of the interval.
 
         Returns:
-            its ends in nats, or None where there is none.
+            its ends in nats, or None if there is none.
         """
         estimate = self.estimate
         return None if estimate is None else estimate.interval(level)
 
     def lower_bound(self, delta: float = DELTA) -> float | None:
-        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+        """Return a rigorous lower bound: log P is at least this with probability at least 1 - δ.
 
         Args:
             delta: δ.
 
         Returns:
-            the bound in nats, or None where there is none.
+            the bound in nats, or None if there is none.
         """
         estimate = self.estimate
         return None if estimate is None else estimate.lower_bound(delta)
@@ -175,11 +175,11 @@ class Results(list[R]):
     """All results of a request, in the order of its labellings.
 
     Args:
-        rows: of the results, as JSON has them.
-        about: what stands above them: units, number of inputs, kernel, estimator, versions.
+        rows: rows of the results.
+        about: metadata: units, number of inputs, kernel, estimator, versions.
 
     Attributes:
-        about: as above.
+        about: metadata.
     """
 
     _one: ClassVar[type[Any]] = Result
@@ -190,16 +190,16 @@ class Results(list[R]):
 
     @property
     def values(self) -> np.ndarray:
-        """log P of each labelling, nats; NaN where there is none."""
+        """log P of each labelling in nats; NaN without an estimate."""
         return np.array([result.value for result in self])
 
     @property
     def stderrs(self) -> np.ndarray:
-        """Standard errors; NaN where there is none."""
+        """Standard errors; NaN if there is none."""
         return np.array([math.nan if result.stderr is None else result.stderr for result in self])
 
     def to_pandas(self) -> Any:
-        """A data frame with a line for each labelling.
+        """Return a data frame with a row for each labelling.
 
         Returns:
             a ``pandas.DataFrame``.
@@ -209,10 +209,10 @@ class Results(list[R]):
         return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
 
     def plot(self, axes: Any = None) -> Any:
-        """Draw log P of each labelling with its 95 % interval.
+        """Plot log P of each labelling with its 95 % interval.
 
         Args:
-            axes: of matplotlib; new ones when absent.
+            axes: matplotlib axes. Default: new ones.
 
         Returns:
             the axes.
@@ -257,5 +257,5 @@ class Results(list[R]):
 
 
 def _number(value: float | str | None, absent: Any) -> Any:
-    """A number that JSON may have as a string (:func:`finite`)."""
+    """Decode a number that may be a string in JSON (:func:`finite`)."""
     return absent if value is None else float(value)

@@ -1,4 +1,4 @@
-"""PAC-Bayes bounds as JSON has them, and as clients read them."""
+"""PAC-Bayes bounds, their JSON format, and their readers in clients."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ BoundName = Literal[
 
 
 class PacBayesBound(Specification):
-    """A number that a generalization error is claimed to stay under, and everything that the claim rests on.
+    """An upper bound on a generalization error, with its conditions and parameters.
 
     Attributes:
-        name: of the inequality.
-        value: the error is at most this; 1 where nothing is known.
-        bounds: which error.
-        is_bound: False where log P is an estimate without a rigorous lower bound (EP's, say): the number then shows
-            what the inequality would give, and is not a bound.
-        conditions: what must hold for it to be one.
-        reference: the paper and the equation or theorem.
+        name: name of the inequality.
+        value: upper bound on the error; 1 if nothing is known.
+        bounds: error that is bounded.
+        is_bound: False if log P is an estimate without a rigorous lower bound (such as EP's): ``value`` is then what
+            the inequality would give, and is not a bound.
+        conditions: conditions for it to be a bound.
+        reference: paper, and number of the equation or theorem.
         m: number of training examples.
-        log_p: what stands for log P(S), nats: the rigorous lower bound, or where there is none the estimate's value.
-        delta: the inequality fails with at most this probability over the examples (for ``realizable`` on a single
+        log_p: value used for log P(S), nats: the rigorous lower bound, or the estimate's value if there is none.
+        delta: maximal probability that the inequality fails, over the examples (for ``realizable`` on a single
             function: over the examples and its draw).
-        delta_estimator: ``log_p`` is above log P(S) with at most this probability over the estimator's own randomness;
-            0 where it is exact or not rigorous.
-        gamma: the single function that is drawn breaks the inequality with at most this probability; None where the
-            inequality has no γ.
+        delta_estimator: maximal probability that ``log_p`` exceeds log P(S), over the randomness of the estimator; 0 if
+            it is exact or not rigorous.
+        gamma: maximal probability that the single function drawn violates the inequality; None if the inequality has no
+            γ.
         diagonal_shift: c if the prior is that of K + cI, the network's outputs with independent noise of variance c;
             else 0.
     """
@@ -58,7 +58,7 @@ class PacBayesBound(Specification):
 
     @property
     def failure(self) -> float:
-        """The probability of being wrong, all parts together: the union bound."""
+        """Total probability of failure, by the union bound."""
         return self.delta + self.delta_estimator + (self.gamma or 0.0)
 
     def __str__(self) -> str:
@@ -72,16 +72,16 @@ class PacBayesBound(Specification):
 def bound_row(
     index: int, estimate: Estimate, bounds: Mapping[BoundName, PacBayesBound], clean_error: float | None = None
 ) -> dict[str, Any]:
-    """One result: an estimate and the bounds that follow.
+    """Return the row of an estimate and its bounds.
 
     Args:
-        index: of the labelling in its request.
-        estimate: of log P of the training labels.
-        bounds: from it, the sharpest one first.
-        clean_error: what that one says of the error on labels that are not corrupted; None where none are.
+        index: index of the labelling in its request.
+        estimate: estimate of log P of the training labels.
+        bounds: bounds from the estimate, the sharpest first.
+        clean_error: bound on the error on uncorrupted labels, from the sharpest one; None if no labels are corrupted.
 
     Returns:
-        what JSON can hold.
+        JSON-compatible values.
     """
     sharpest = next(iter(bounds.values()))
     return {
@@ -94,35 +94,35 @@ def bound_row(
 
 
 class BoundResult(Result):
-    """The bounds of one labelling, as they were sent; log P of its labels is read as of any other result.
+    """Bounds of one labelling as sent, and log P of its labels.
 
-    Where several numbers of examples were asked for, it is that of the largest one, and all are in ``points``.
+    If several numbers of examples were requested, they are those of the largest one, and ``points`` has all of them.
     """
 
     @property
     def m(self) -> int | None:
-        """The number of training examples; None where there is no estimate."""
+        """Number of training examples; None without an estimate."""
         return self.row.get("m")
 
     @property
     def bounds(self) -> dict[BoundName, PacBayesBound]:
-        """As of :func:`nngp_prior.pac_bayes_bounds`; none where there is no estimate."""
+        """Bounds as from :func:`nngp_prior.pac_bayes_bounds`; empty without an estimate."""
         found = [PacBayesBound.model_validate(bound) for bound in self.row.get("bounds", [])]
         return {bound.name: bound for bound in found}
 
     @property
     def bound(self) -> float:
-        """The sharpest of them, ``realizable``; NaN where there is none."""
+        """The sharpest bound, ``realizable``; NaN if there is none."""
         return self.row.get("bound", math.nan)
 
     @property
     def clean_error(self) -> float | None:
-        """What it says of the error on labels that are not corrupted; None where none are."""
+        """Bound on the error on uncorrupted labels; None if no labels are corrupted."""
         return self.row.get("clean_error")
 
     @property
     def points(self) -> list[BoundResult]:
-        """One for each number of examples that was asked for, the smallest first."""
+        """One result for each requested number of examples, in increasing order."""
         return [BoundResult(point) for point in self.row["points"]] if "points" in self.row else [self]
 
     def __repr__(self) -> str:
@@ -137,10 +137,10 @@ class BoundResults(Results[BoundResult]):
     _one = BoundResult
 
     def to_pandas(self) -> Any:
-        """A data frame with a line for each labelling and number of examples.
+        """Return a data frame with a row for each labelling and number of examples.
 
         Returns:
-            a ``pandas.DataFrame``; log P in nats, bounds by their names.
+            a ``pandas.DataFrame``; log P in nats, bounds by name.
         """
         pandas = import_from("notebooks", "pandas")
         return pandas.DataFrame([_line(point) for result in self for point in result.points])

@@ -1,4 +1,4 @@
-"""An estimate of log P, with all that can be said about its error."""
+"""Estimates of log P and their error statements."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import ConfigDict, Field
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
 
-# SciPy is imported by what computes with it: clients read results without it.
+# SciPy is imported on use: clients read results without it.
 
-# Scales of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
+# Fractions λ of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
 _BETS = 2.0 ** -np.arange(10)
 
 
@@ -28,20 +28,20 @@ class Exact(_Evidence):
     log_p: float
 
     def value(self) -> float:
-        """The value itself, nats."""
+        """The value, nats."""
         return self.log_p
 
     def stderr(self) -> float:
-        """Nothing is random."""
+        """Standard error, 0 since the value is exact."""
         return 0.0
 
     def interval(self, level: float) -> tuple[float, float]:
-        """The value twice, whatever the level."""
+        """Return the value as both ends, for any level."""
         del level
         return self.log_p, self.log_p
 
     def lower_bound(self, delta: float) -> float:
-        """The value, whatever δ."""
+        """Return the value, for any δ."""
         del delta
         return self.log_p
 
@@ -51,7 +51,7 @@ class Replicates(_Evidence):
 
     Attributes:
         log_estimates: log Ẑ_r, nats.
-        certain: a number that log P is known to exceed whatever the Ẑ_r, if there is one.
+        certain: a certain lower bound on log P, if there is one.
     """
 
     kind: Literal["replicates"] = "replicates"
@@ -65,7 +65,7 @@ class Replicates(_Evidence):
         return float(logsumexp(self.log_estimates)) - math.log(len(self.log_estimates))
 
     def stderr(self) -> float:
-        """Jackknife standard error of the logarithm of the mean; infinite if one replicate carries it all."""
+        """Jackknife standard error of the logarithm of the mean; infinite if a single replicate dominates."""
         log_z = np.array(self.log_estimates)
         if np.all(np.isneginf(log_z)):
             return math.inf
@@ -80,7 +80,7 @@ class Replicates(_Evidence):
     def interval(self, level: float) -> tuple[float, float]:
         """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom.
 
-        What lies under the certain bound is cut off; if that is all of it, the bound and 0 are what is known.
+        The interval is cut at the certain bound; if it lies below entirely, it is from the bound to 0.
 
         Returns:
             its ends, in nats.
@@ -95,18 +95,18 @@ class Replicates(_Evidence):
         return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
 
     def lower_bound(self, delta: float) -> float:
-        r"""A number that log P exceeds with probability at least 1 - δ, whatever the Ẑ_r's distribution.
+        r"""Return a lower bound that log P exceeds with probability at least 1 - δ, for any distribution of the Ẑ_r.
 
-        The larger of two bounds, each at δ/2; both hold for any rule of when to stop adding replicates, since
-        the products are non-negative martingales of mean 1 at p = P (Ville's inequality):
+        The larger of two bounds, each at δ/2; both hold for any stopping rule for adding replicates, since the products
+        are non-negative martingales of mean 1 at p = P (Ville's inequality):
 
         .. math:: \frac1R \sum_r \log Ẑ_r + \frac{\log δ}{R}, \qquad
             \sup\Big\{\log p : \tfrac1{10} \sum_k \prod_r (1 - λ_k + λ_k Ẑ_r/p) \ge 1/δ\Big\}, \; λ_k = 2^{-k}
 
-        The second survives replicates that are zero. A certain bound needs no share of δ.
+        The second holds even if replicates are zero. A certain bound needs no share of δ.
 
         Returns:
-            the largest bound, in nats.
+            the larger bound, in nats.
         """
         certain = -math.inf if self.certain is None else self.certain
         log_z = np.array(self.log_estimates)
@@ -125,7 +125,7 @@ def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
         factors = np.logaddexp(log_rest, np.log(_BETS)[:, None] + log_z - log_p)
         return float(np.logaddexp.reduce(factors.sum(axis=1))) - math.log(len(_BETS))
 
-    # Wealth falls in p: at the largest Ẑ no factor exceeds 1; far below the smallest non-zero one every bet wins.
+    # Wealth decreases in p: at the largest Ẑ no factor exceeds 1; far below the smallest non-zero one every bet wins.
     high = float(log_z.max())
     low = high - 1.0
     while log_wealth(low) < log_threshold:
@@ -139,14 +139,14 @@ def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
 
 
 class Counts(_Evidence):
-    """Hits among independent draws."""
+    """Number of hits among independent draws."""
 
     kind: Literal["counts"] = "counts"
     hits: Annotated[int, Field(ge=0)]
     draws: Annotated[int, Field(ge=1)]
 
     def value(self) -> float:
-        """log of the frequency."""
+        """Logarithm of the frequency."""
         return math.log(self.hits / self.draws) if self.hits else -math.inf
 
     def stderr(self) -> float:
@@ -172,14 +172,14 @@ class Counts(_Evidence):
 
 
 def _student(freedom: int, level: float) -> float:
-    """Half the width of an interval in standard errors."""
+    """Half the width of an interval, in standard errors."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
 class Approximate(_Evidence):
-    """A value with a standard error, and no more: where a part of the error is known by its spread alone.
+    """A value with a standard error only, if part of the error is known only by its spread.
 
     Attributes:
         log_p: the value, nats.
@@ -193,20 +193,20 @@ class Approximate(_Evidence):
     freedom: Annotated[int, Field(ge=1)]
 
     def value(self) -> float:
-        """The value itself, nats."""
+        """The value, nats."""
         return self.log_p
 
     def stderr(self) -> float:
-        """The standard error itself."""
+        """The standard error."""
         return self.standard_error
 
     def interval(self, level: float) -> tuple[float, float]:
-        """value ± t · stderr, t the quantile of Student's distribution; log P is at most 0."""
+        """Return value ± t · stderr, t the quantile of Student's distribution; the upper end is at most 0."""
         half_width = _student(self.freedom, level) * self.standard_error
         return self.log_p - half_width, min(self.log_p + half_width, 0.0)
 
     def lower_bound(self, delta: float) -> None:
-        """There is none."""
+        """Return None: there is no rigorous bound."""
         del delta
 
 
@@ -218,23 +218,23 @@ Status = Literal[
 
 
 class Estimate(Specification):
-    """log P of one labelling, in nats; equal to another if all but wall time and diagnostics are.
+    """Estimate of log P of one labelling, in nats; equality ignores wall time and diagnostics.
 
     Attributes:
-        value: the estimate of log P; -inf where P is 0 or nothing was hit (the status tells which).
-        stderr: standard error of ``value``; None where the method has none.
+        value: estimate of log P; -inf if P is 0 or there were no hits (see ``status``).
+        stderr: standard error of ``value``; None if the method has none.
         n: number of inputs.
-        method: the estimator's name.
+        method: name of the estimator.
         status: ``ok``; ``impossible`` (P is exactly 0); ``not-converged`` (EP, its correction, or Newton's method);
             ``heavy-tailed`` (the weights' tail makes the error bar untrustworthy); ``target-not-met``; ``no-hits``
             (every weight was 0); ``rounding`` (log P depends on the rounding of K by more than its statistical error);
             ``numerical-failure``.
-        message: what the status or the options mean for the number, and what to try; empty if there is nothing to say.
-        diagnostics: the method's own figures (effective sample size, Pareto-k̂, sweeps, …).
-        seconds: wall time.
-        evidence: what interval and bound are computed from; None where the method has no error statement.
-        diagonal_shift: c where the estimate is of K + cI (noise or jitter), in the units of K, else 0.
-        rounding: standard error of log P that is due to the rounding of K, nats, a part of ``stderr``.
+        message: meaning of the status or of the options for the value, and remedy; may be empty.
+        diagnostics: diagnostics of the method (effective sample size, Pareto-k̂, sweeps, …).
+        seconds: wall time in seconds.
+        evidence: data for the interval and the bound; None if the method has no error statement.
+        diagonal_shift: c if the estimate is for K + cI (noise or jitter), in the units of K, else 0.
+        rounding: standard error of log P due to the rounding of K, nats; included in ``stderr``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -253,7 +253,7 @@ class Estimate(Specification):
 
     @property
     def log_p(self) -> float:
-        """The estimate of log P, under the name that it has in JSON."""
+        """Estimate of log P, under its name in JSON."""
         return self.value
 
     def __float__(self) -> float:
@@ -266,7 +266,7 @@ class Estimate(Specification):
         return hash(self._content()[:-1])
 
     def _content(self) -> tuple[Any, ...]:
-        """All fields but wall time and diagnostics, evidence last."""
+        """All fields except wall time and diagnostics, evidence last."""
         names = ("value", "stderr", "n", "method", "status", "message", "diagonal_shift", "rounding", "evidence")
         return tuple(getattr(self, name) for name in names)
 
@@ -274,12 +274,11 @@ class Estimate(Specification):
         """Compute a confidence interval for log P.
 
         Args:
-            level: its coverage.
+            level: coverage of the interval.
 
         Returns:
             its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
-            ``sampling``; Student's t where the kernel is an estimate too), or None where the method has no error
-            statement.
+            ``sampling``; Student's t if the kernel is an estimate too), or None if the method has no error statement.
         """
         _require_probability("level", level)
         if self.evidence is None:
@@ -291,14 +290,14 @@ class Estimate(Specification):
         return self.value - math.hypot(self.value - low, more), min(self.value + math.hypot(high - self.value, more), 0)
 
     def lower_bound(self, delta: float = 0.01) -> float | None:
-        """A rigorous lower bound: log P is at least this with probability at least 1 - δ.
+        """Return a rigorous lower bound: log P is at least this with probability at least 1 - δ.
 
         Args:
-            delta: δ, over the estimator's own randomness.
+            delta: δ, over the randomness of the estimator.
 
         Returns:
-            the bound in nats, or None where the method has none. Where the rounding of K matters it is lowered by the
-            normal quantile of that error, which is no rigorous part of it.
+            the bound in nats, or None if the method has none. If the rounding of K matters, the bound is lowered by the
+            normal quantile of that error, which is not rigorous.
         """
         _require_probability("delta", delta)
         bound = None if self.evidence is None else self.evidence.lower_bound(delta)

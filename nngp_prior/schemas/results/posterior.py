@@ -1,4 +1,4 @@
-"""What a posterior says of test inputs, each number with its error, and as JSON has it."""
+"""Posterior at test inputs with standard errors, and its JSON format."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _student(freedom: int, level: float) -> float:
 class Predictive:
     """Predictive probabilities P(label +1 | S) of test inputs.
 
-    Where few particles carry the rarer label, one part in the effective number of particles is added to its standard
-    error; :meth:`nngp_prior.Posterior.log_probability` of that one label has a smaller one.
+    If few particles have the rarer label, the inverse of the effective number of particles is added to its standard
+    error; :meth:`nngp_prior.Posterior.log_probability` of that label has a smaller one.
 
     Attributes:
-        value: (t,) of the label +1, for each test input, between 0 and 1; the label -1 has the rest.
-        stderr: (t,) standard errors: jackknife over replicates, and what particles cannot have seen.
-        freedom: degrees of freedom of the standard errors, replicates less one.
+        value: (t,) probabilities of the label +1 at each test input; that of the label -1 is the complement.
+        stderr: (t,) standard errors: jackknife over replicates, plus a term for labels that particles may have missed.
+        freedom: degrees of freedom of the standard errors, number of replicates minus one.
     """
 
     value: np.ndarray
@@ -41,14 +41,14 @@ class Predictive:
 
     @property
     def votes(self) -> np.ndarray:
-        """(t,) the label that more of the posterior has, -1 or +1; 0 where both have the same."""
+        """(t,) labels with the larger posterior probability, -1 or +1; 0 for a tie."""
         return np.sign(self.value - 0.5).astype(np.int64)
 
     def uncertain(self, level: float = 0.95) -> np.ndarray:
-        """Where ½ is within the interval of the probability, so that more particles may change the vote.
+        """Return a mask of inputs whose interval contains ½, so that more particles may change the vote.
 
         Args:
-            level: coverage of the interval, each input by itself (Student's t).
+            level: coverage of the interval of each single input (Student's t).
 
         Returns:
             (t,) booleans.
@@ -63,15 +63,15 @@ class Predictive:
 
 @dataclass(frozen=True, repr=False)
 class GibbsError:
-    """Expected error of one function drawn from the posterior, as a mean over the test inputs given.
+    """Expected error of one function drawn from the posterior, as a mean over the given test inputs.
 
-    The standard error is that of the computation. How far a mean over so few inputs is from one over their
-    distribution is not in it.
+    The standard error is that of the computation. It does not include the difference between the mean over these inputs
+    and the mean over their distribution.
 
     Attributes:
-        value: between 0 and 1.
+        value: error between 0 and 1.
         stderr: jackknife standard error over replicates.
-        freedom: of it, replicates less one.
+        freedom: degrees of freedom of the standard error, number of replicates minus one.
     """
 
     value: float
@@ -79,10 +79,10 @@ class GibbsError:
     freedom: int
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """A confidence interval.
+        """Return a confidence interval.
 
         Args:
-            level: its coverage.
+            level: coverage of the interval.
 
         Returns:
             value ± t · stderr, cut at 0 and 1; t the quantile of Student's distribution.
@@ -96,12 +96,12 @@ class GibbsError:
 
 @dataclass(frozen=True, repr=False)
 class VoteError:
-    """Error of the (Bayes) vote, the label that most of the posterior has, over the test inputs given.
+    """Error of the (Bayes) vote, the label with the larger posterior probability, over the given test inputs.
 
     Attributes:
-        value: part of the test inputs whose vote is wrong; an even vote is half an error.
-        low: the same, if all uncertain votes were right.
-        high: the same, if all uncertain votes were wrong.
+        value: fraction of the test inputs with a wrong vote; a tie is half an error.
+        low: value if all uncertain votes were right.
+        high: value if all uncertain votes were wrong.
         uncertain: number of votes that more particles may change: ½ is within the 95 % interval of the probability.
     """
 
@@ -118,18 +118,18 @@ class VoteError:
 def posterior_row(
     index: int, log_p: Estimate, predictive: Predictive, gibbs: GibbsError, vote: VoteError, given: Estimate
 ) -> dict[str, Any]:
-    """One result.
+    """Return the row of one result.
 
     Args:
-        index: of the labelling in its request.
-        log_p: of the training labels.
-        predictive: of the test inputs.
-        gibbs: for their labels.
-        vote: likewise.
-        given: log P of their labels given the training labels.
+        index: index of the labelling in its request.
+        log_p: estimate of log P of the training labels.
+        predictive: predictive probabilities at the test inputs.
+        gibbs: Gibbs error for the labels of the test inputs.
+        vote: error of the vote for the labels of the test inputs.
+        given: log P of the labels of the test inputs given the training labels.
 
     Returns:
-        what JSON can hold: the result of an estimate of the training labels, and ``test``.
+        JSON-compatible values: the row of the estimate for the training labels, and ``test``.
     """
     of_labels = row_of(index, given)
     del of_labels["labelling"], of_labels["lower_bound"]
@@ -147,11 +147,11 @@ def posterior_row(
 
 
 class PosteriorResult(Result):
-    """A posterior, as it was sent; log P of the training labels is read as of any other result."""
+    """A posterior as sent, and log P of the training labels."""
 
     @property
     def predictive(self) -> Predictive | None:
-        """Of the test inputs; None where there is no posterior."""
+        """Predictive probabilities at the test inputs; None without a posterior."""
         found = self._test("predictive")
         if found is None:
             return None
@@ -160,19 +160,19 @@ class PosteriorResult(Result):
 
     @property
     def gibbs_error(self) -> GibbsError | None:
-        """Expected error of a function drawn from the posterior; None where there is none."""
+        """Expected error of a function drawn from the posterior; None if there is none."""
         found = self._test("gibbs_error")
         return None if found is None else GibbsError(float(found["value"]), float(found["stderr"]), found["freedom"])
 
     @property
     def vote_error(self) -> VoteError | None:
-        """Error of the vote; None where there is no posterior."""
+        """Error of the vote; None without a posterior."""
         found = self._test("vote_error")
         return None if found is None else VoteError(**found)
 
     @property
     def given(self) -> Estimate | None:
-        """log P of the labels of the test inputs given those of the training inputs, nats; None likewise."""
+        """log P of the labels of the test inputs given those of the training inputs, nats; None without a posterior."""
         return Result(self.row["test"]).estimate if "test" in self.row else None
 
     def _test(self, name: str) -> Any:
@@ -190,7 +190,7 @@ class PosteriorResults(Results[PosteriorResult]):
     _one = PosteriorResult
 
     def to_pandas(self) -> Any:
-        """A data frame with a line for each labelling.
+        """Return a data frame with a row for each labelling.
 
         Returns:
             a ``pandas.DataFrame``; log P in nats.

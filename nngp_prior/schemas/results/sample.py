@@ -1,4 +1,4 @@
-"""Draws from the prior as JSON has them, and as clients read them."""
+"""Draws from the prior, their JSON format, and their readers in clients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nngp_prior.schemas.text import one_line
 
 
 class SampledFunction(NamedTuple):
-    """A function, and how often it was drawn.
+    """A function and its number of draws.
 
     Attributes:
-        rank: 1 for the most frequent one.
-        labels: (n,) -1 and +1, in the order of the inputs.
-        draws: of it.
-        frequency: log of its frequency in nats, with an exact binomial interval.
-        complexities: by the names of the measures that were asked for.
+        rank: rank by frequency, from 1 for the most frequent function.
+        labels: labels -1 and +1 in the order of the inputs, (n,).
+        draws: number of draws of the function.
+        frequency: logarithm of its frequency in nats, with an exact binomial interval.
+        complexities: values of the requested complexity measures, by name.
     """
 
     rank: int
@@ -38,17 +38,17 @@ class SampledFunction(NamedTuple):
 def function_row(
     rank: int, labels: np.ndarray, draws: int, frequency: Estimate, complexities: Mapping[str, float]
 ) -> dict[str, Any]:
-    """One function.
+    """Return the row of one function.
 
     Args:
-        rank: 1 for the most frequent one.
-        labels: (n,) -1 and +1.
-        draws: of it.
-        frequency: log of its frequency, nats.
-        complexities: by the names of the measures.
+        rank: rank by frequency, from 1 for the most frequent function.
+        labels: labels -1 and +1, (n,).
+        draws: number of draws of the function.
+        frequency: logarithm of its frequency, nats.
+        complexities: values of the complexity measures, by name.
 
     Returns:
-        what JSON can hold; labels are a string of 0 (for -1) and 1.
+        JSON-compatible values; labels are a string of 0 (for -1) and 1.
     """
     found = row_of(0, frequency)
     del found["labelling"]
@@ -67,15 +67,15 @@ def bits_of(labels: np.ndarray) -> str:
 
 
 class Samples(list[SampledFunction]):
-    """The most frequent functions of a sample, as they were sent, the most frequent one first.
+    """The most frequent functions of a sample as sent, in decreasing order of frequency.
 
     Args:
-        row: of the results; one that was refused has no functions.
-        about: what stands above it: number of inputs, data set, architecture, source, seed, versions.
+        row: row of the result; a refused one has no functions.
+        about: metadata: number of inputs, data set, architecture, source, seed, versions.
 
     Attributes:
-        row: as above.
-        about: as above.
+        row: row of the result.
+        about: metadata.
     """
 
     def __init__(self, row: dict[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -84,44 +84,44 @@ class Samples(list[SampledFunction]):
 
     @property
     def status(self) -> str:
-        """``ok``; or ``worker-crashed``."""
+        """``ok`` or ``worker-crashed``."""
         return self.row["status"]
 
     @property
     def message(self) -> str:
-        """What the status means, and what to try."""
+        """Meaning of the status, and remedy."""
         return self.row["message"]
 
     @property
     def draws(self) -> int:
-        """Of all functions and those undecided."""
+        """Number of draws, including undecided ones."""
         return self.row.get("draws", 0)
 
     @property
     def functions(self) -> int:
-        """How many different ones there are, listed or not."""
+        """Number of different functions, listed or not."""
         return self.row.get("functions", 0)
 
     @property
     def undecided(self) -> int:
-        """Draws with an output that is exactly 0, which are no function's."""
+        """Number of draws with an output of exactly 0, which do not belong to a function."""
         return self.row.get("undecided", 0)
 
     @property
     def zeros(self) -> np.ndarray:
-        """(n,) for each input, draws whose output there is exactly 0."""
+        """(n,) number of draws per input whose output there is exactly 0."""
         return np.array(self.row.get("zeros", []), dtype=np.int64)
 
     @property
     def seconds(self) -> float:
-        """Of drawing and counting."""
+        """Time of drawing and counting in seconds."""
         return self.row.get("seconds", 0.0)
 
     def to_pandas(self) -> Any:
-        """A data frame with a line for each function.
+        """Return a data frame with a row for each function.
 
         Returns:
-            a ``pandas.DataFrame``; log P in nats, complexities by their names.
+            a ``pandas.DataFrame``; log P in nats, complexities by name.
         """
         pandas = import_from("notebooks", "pandas")
         return pandas.DataFrame([_line(function) for function in self])

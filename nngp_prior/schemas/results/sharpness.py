@@ -1,4 +1,4 @@
-"""Measurements of networks: one figure, the report on a network, and the results of requests as clients read them."""
+"""Measurements of networks: single quantities, reports on networks, and readers of results in clients."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class _Figures(Specification):
 
 
 class Measurement(_Figures):
-    """One figure of one network.
+    """One quantity of one network.
 
     Attributes:
         measure: kind of the measure.
-        name: of the figure: ``lambda_max``, ``trace``, ``ggn_trace``, ``trace[dense 1]``, …
-        value: the figure; NaN where there is none, and the status says why.
-        stderr: its standard error; None where nothing is random, or the method has none.
-        status: ``ok``; ``not-finite`` (loss, gradient or figure); ``not-converged``; ``indefinite`` (a matrix that
-            had to be positive definite is not); ``zero-gradient``; ``degenerate`` (the figure says nothing here).
-        message: what the status means here, and what to try; empty if there is nothing to say.
-        options: of the measure.
-        diagnostics: the method's own figures.
-        gradients: cost of the measure, all its figures together, in gradients of the whole data set; a product with the
+        name: name of the quantity: ``lambda_max``, ``trace``, ``ggn_trace``, ``trace[dense 1]``, …
+        value: value of the quantity; NaN if there is none, for a reason given by the status.
+        stderr: standard error; None if nothing is random, or the method has none.
+        status: ``ok``; ``not-finite`` (loss, gradient or quantity); ``not-converged``; ``indefinite`` (a matrix is not
+            positive definite as required); ``zero-gradient``; ``degenerate`` (the quantity is meaningless here).
+        message: meaning of the status here, and remedy; may be empty.
+        options: options of the measure.
+        diagnostics: diagnostics of the method.
+        gradients: cost of the measure with all its quantities, in gradients of the whole data set; a product with the
             Hessian counts as two, a loss without its gradient as a third.
-        seconds: wall time of the measure, all its figures together, compilation included.
+        seconds: wall time of the measure with all its quantities in seconds, including compilation.
     """
 
     measure: str
@@ -62,21 +62,21 @@ class Measurement(_Figures):
 
 
 class Report(_Figures, Mapping[str, Measurement]):
-    """Measurements of one network on one data set, by their names.
+    """Measurements of one network on one data set, by name.
 
-    Quantities that have one name are told apart by the options in which they differ: ``keskar(epsilon=0.001)``.
+    Names shared by several quantities are extended by the options that differ: ``keskar(epsilon=0.001)``.
 
     Attributes:
-        measurements: in the order of the measures; a measure may have several figures.
+        measurements: measurements in the order of the measures; a measure may have several.
         loss: name of the loss.
-        training_loss: its mean over the data.
-        training_error: part of the data with y f ≤ 0.
+        training_loss: mean loss over the data.
+        training_error: fraction of the data with y f ≤ 0.
         gradient_norm: Euclidean norm of the mean loss's gradient.
         n: number of inputs.
-        parameters: P.
-        dtype: of all computations.
-        seed: that random vectors come from.
-        versions: of packages.
+        parameters: number of parameters P.
+        dtype: dtype of all computations.
+        seed: random seed of random vectors.
+        versions: versions of packages.
     """
 
     measurements: tuple[Measurement, ...]
@@ -118,7 +118,7 @@ class Report(_Figures, Mapping[str, Measurement]):
         return len(self._by_name)
 
     def document(self) -> dict[str, Any]:
-        """All of it for JSON; infinities and NaN are strings."""
+        """Return the report as JSON-compatible values; infinities and NaN are strings."""
         return finite(self.model_dump(mode="json"))
 
     def __str__(self) -> str:
@@ -144,15 +144,15 @@ class Report(_Figures, Mapping[str, Measurement]):
 
 
 def sharpness_row(place: int, kind: str, report: Report) -> dict[str, Any]:
-    """One measure.
+    """Return the row of one measure.
 
     Args:
-        place: of the measure in its request.
-        kind: of the measure.
-        report: its figures.
+        place: index of the measure in its request.
+        kind: kind of the measure.
+        report: report with the quantities of the measure.
 
     Returns:
-        what JSON can hold.
+        JSON-compatible values.
     """
     document = report.document()
     own = {name: document[name] for name in ("measurements", *_OF_NETWORK)}
@@ -160,28 +160,28 @@ def sharpness_row(place: int, kind: str, report: Report) -> dict[str, Any]:
 
 
 def refused_measure(place: int, kind: str, message: str) -> dict[str, Any]:
-    """A measure that cannot be taken of the network or the data.
+    """Return the row of a measure that does not apply to the network or the data.
 
     Args:
-        place: of the measure in its request.
-        kind: of the measure.
-        message: why, and what to do.
+        place: index of the measure in its request.
+        kind: kind of the measure.
+        message: reason and remedy.
 
     Returns:
-        as :func:`sharpness_row`, without figures.
+        a row as from :func:`sharpness_row`, without quantities.
     """
     return {"place": place, "measure": kind, "status": "invalid-measure", "message": message, "measurements": []}
 
 
 class SharpnessResult:
-    """One measure as it was sent.
+    """One measure as sent.
 
     Args:
-        row: as :func:`sharpness_row` or :func:`refused_measure` made it.
+        row: row from :func:`sharpness_row` or :func:`refused_measure`.
 
     Attributes:
-        row: as above.
-        measurements: its figures; none where the measure was refused.
+        row: row of the result.
+        measurements: quantities of the measure; empty if it was refused.
     """
 
     def __init__(self, row: dict[str, Any]) -> None:
@@ -190,17 +190,17 @@ class SharpnessResult:
 
     @property
     def measure(self) -> str | None:
-        """Its kind; None where the worker crashed."""
+        """Kind of the measure; None if the worker crashed."""
         return self.row.get("measure")
 
     @property
     def status(self) -> str:
-        """``ok``, each figure having a status of its own; or ``invalid-measure``, ``worker-crashed``."""
+        """``ok``, with a separate status for each quantity; or ``invalid-measure``, ``worker-crashed``."""
         return self.row["status"]
 
     @property
     def message(self) -> str:
-        """What the status means, and what to try."""
+        """Meaning of the status, and remedy."""
         return self.row["message"]
 
     def __repr__(self) -> str:
@@ -210,14 +210,14 @@ class SharpnessResult:
 
 
 class SharpnessResults(list[SharpnessResult]):
-    """All measures of a request, in their order.
+    """All measures of a request, in order.
 
     Args:
-        rows: of the results, as JSON has them.
-        about: what stands above them: network, data, loss, seed, versions.
+        rows: rows of the results.
+        about: metadata: network, data, loss, seed, versions.
 
     Attributes:
-        about: as above.
+        about: metadata.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]], about: Mapping[str, Any] | None = None) -> None:
@@ -233,10 +233,10 @@ class SharpnessResults(list[SharpnessResult]):
 
     @property
     def report(self) -> Report:
-        """All figures, as :func:`nngp_prior.sharpness.measure` returns them; refused measures are not there.
+        """Return all quantities, as from :func:`nngp_prior.sharpness.measure`, without refused measures.
 
         Raises:
-            NngpPriorError: all measures were refused.
+            NngpPriorError: if all measures were refused.
         """
         measured = [result for result in self if result.status == "ok"]
         if not measured:
@@ -247,7 +247,7 @@ class SharpnessResults(list[SharpnessResult]):
         return Report.model_validate({"measurements": measurements, **network, **about})
 
     def to_pandas(self) -> Any:
-        """A data frame with a line for each figure.
+        """Return a data frame with a row for each quantity.
 
         Returns:
             a ``pandas.DataFrame``.

@@ -1,4 +1,4 @@
-"""Architectures: from one specification come the infinite-width kernel and the finite network."""
+"""Architectures: each specification defines an infinite-width kernel and a finite network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, StrictBool
 from nngp_prior.schemas.base import PLAIN, Specification
 from nngp_prior.schemas.lists import StopsEarly
 
-# Homogeneous as well: φ(c x) = c φ(x) for c > 0.
+# Homogeneous: φ(c x) = c φ(x) for c > 0.
 PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
 ActivationName = Literal["relu", "leaky-relu", "erf", "gelu", "sin", "cos", "identity"]
 Padding = Literal["same", "valid", "circular"]
@@ -20,14 +20,14 @@ Window = Annotated[int, Field(ge=1, le=1000), PLAIN]  # pixels
 
 
 class _Network(Specification):
-    r"""What all architectures have; one output.
+    r"""Options of all architectures; networks have one output.
 
     Finite networks have weights N(0, σ_w²/fan-in) and biases N(0, σ_b²), in every layer with weights.
 
     Attributes:
-        activation: φ.
-        negative_slope: of ``leaky-relu``, which is x for x > 0 and this times x elsewhere.
-        layer_norm: normalise over units (channels, at each pixel) before each activation.
+        activation: activation function φ.
+        negative_slope: slope of ``leaky-relu`` for x < 0.
+        layer_norm: True to normalise over units (channels, at each pixel) before each activation.
         weight_std: σ_w.
         bias_std: σ_b.
     """
@@ -40,7 +40,7 @@ class _Network(Specification):
 
     @property
     def piecewise_linear(self) -> bool:
-        """True if f is affine in the parameters of any one layer, but for kinks."""
+        """True if f is affine in the parameters of each single layer, except at kinks."""
         return self.activation in PIECEWISE_LINEAR and not self.layer_norm
 
 
@@ -52,8 +52,8 @@ class FullyConnected(_Network):
     .. math:: K^0 = σ_b^2 + σ_w^2\, x·x'/d, \qquad K^{l+1} = σ_b^2 + σ_w^2\, E[φ(u) φ(v)], \; (u, v) ~ N(0, K^l)
 
     Attributes:
-        depth: number of hidden layers; 784-40-40-1 is 2, the perceptron is 0.
-        width: units of each hidden layer of a finite network; the kernel does not depend on it.
+        depth: number of hidden layers: 2 for 784-40-40-1, 0 for the perceptron.
+        width: number of units in each hidden layer of a finite network; the kernel does not depend on it.
     """
 
     kind: Literal["fully-connected"] = "fully-connected"
@@ -62,13 +62,13 @@ class FullyConnected(_Network):
 
 
 class ConvolutionLayer(Specification):
-    """A convolution and the activation after it.
+    """A convolution followed by the activation.
 
     Attributes:
         size: height and width of the filter.
-        stride: in both directions.
-        padding: ``same`` with zeros, ``circular`` likewise with the other side of the image, or none (``valid``).
-        channels: of a finite network; those of the whole network when absent.
+        stride: stride in both directions.
+        padding: ``same`` for zeros, ``circular`` for the opposite side of the image, or ``valid`` for no padding.
+        channels: number of channels of a finite network. Default: ``channels`` of the whole network.
     """
 
     kind: Literal["convolution"] = "convolution"
@@ -79,12 +79,12 @@ class ConvolutionLayer(Specification):
 
 
 class PoolingLayer(Specification):
-    """The mean (or sum) over windows.
+    """Mean or sum over windows.
 
     Attributes:
         operation: ``average`` or ``sum``.
         size: height and width of a window.
-        stride: in both directions; the size when absent.
+        stride: stride in both directions. Default: ``size``.
     """
 
     kind: Literal["pooling"] = "pooling"
@@ -100,15 +100,15 @@ class Convolutional(_Network):
     """A convolutional network: layers, a readout, and a dense layer with one output.
 
     The kernel at infinitely many channels is that of Novak et al. 2019 and Garriga-Alonso et al. 2019. With
-    ``flatten`` weights of different pixels are independent, so that covariances between different pixels play no part;
-    with ``global-average-pool`` (or pooling layers) they do, at the square of the cost.
+    ``flatten``, weights of different pixels are independent, so that covariances between different pixels are not
+    needed; with ``global-average-pool`` (or pooling layers) they are, at the square of the cost.
 
     Attributes:
-        layers: from the image on.
-        readout: what stands between the last layer and the output.
-        channels: of each layer of a finite network.
-        input_channels: number of channels of the inputs, the last axis, which is checked. Inputs whose shape looks like
-            channels first need it.
+        layers: layers from the image on.
+        readout: operation between the last layer and the output.
+        channels: number of channels of each layer of a finite network.
+        input_channels: expected number of channels of the inputs, their last axis. Required if the shape of the inputs
+            looks like channels first.
     """
 
     kind: Literal["convolutional"] = "convolutional"
@@ -124,14 +124,14 @@ class Convolutional(_Network):
         """The Myrtle networks of Shankar et al. 2020 (for 32 × 32 images).
 
         Args:
-            depth: 5, 7 or 10: 3 × 3 convolutions in three groups, 2 × 2 average pooling after the first two.
-            **fields: of the class.
+            depth: 5, 7 or 10: 3 × 3 convolutions in three groups, with 2 × 2 average pooling after the first two.
+            **fields: fields of the class.
 
         Returns:
             the specification, with average pooling before the output.
 
         Raises:
-            ValueError: another depth.
+            ValueError: if the depth is another one.
         """
         groups = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}.get(depth)
         if groups is None:
@@ -143,18 +143,18 @@ class Convolutional(_Network):
 
 
 class Residual(_Network):
-    """A wide residual network without batch normalisation, its activations before the weights (He et al. 2016, v2).
+    """A wide residual network without batch normalisation, with activations before the weights (He et al. 2016, v2).
 
-    A first convolution, then groups of blocks; a block adds φ-conv-φ-conv of its input to the input, which goes through
-    a convolution of its own in the first block of a group. From the second group on that block halves the image.
+    A first convolution, then groups of blocks. A block adds φ-conv-φ-conv of its input to the input; in the first block
+    of a group the input passes through a separate convolution. From the second group on that block halves the image.
 
     Attributes:
         groups: number of groups.
-        blocks: of each group; 3 groups of b blocks have 6 b + 2 layers with weights.
-        size: height and width of all filters but those of the shortcuts, which are as large.
-        readout: what stands between the last block and the output.
-        channels: of each layer of a finite network.
-        input_channels: as of :class:`Convolutional`.
+        blocks: number of blocks in each group; 3 groups of b blocks have 6 b + 2 layers with weights.
+        size: height and width of all filters except those of the shortcuts, which are 1 × 1.
+        readout: operation between the last block and the output.
+        channels: number of channels of each layer of a finite network.
+        input_channels: as for :class:`Convolutional`.
     """
 
     kind: Literal["residual"] = "residual"

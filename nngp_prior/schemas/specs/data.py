@@ -1,4 +1,4 @@
-"""Data sets and labellings, every choice in the content hash."""
+"""Data sets and labellings; the content hash covers every option."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ImageClasses = Annotated[
 
 
 class _DataSet(Specification):
-    """What all data sets have.
+    """Options of all data sets.
 
     Attributes:
-        n: number of inputs, drawn without replacement; all when absent.
+        n: number of inputs, drawn without replacement. Default: all.
         seed: random seed of the draw.
     """
 
@@ -36,14 +36,14 @@ class _DataSet(Specification):
 
 
 class ImageData(_DataSet):
-    """A random subset of an image data set; all of it, in random order, without ``n``.
+    """A random subset of an image data set; without ``n``, all images in random order.
 
     Attributes:
-        class_names: in the order of the classes 0 … 9; no field.
-        split: the official one; digits, which has none, is cut after four fifths in its own order.
-        classes: those that images are drawn from, in any order; all ten when absent.
-        preprocessing: ``unit-interval`` divides by the largest possible pixel value; ``standardise`` makes mean 0 and
-            variance 1 over all values of the subset; ``unit-norm`` makes each image's Euclidean norm √d.
+        class_names: names of the classes 0 … 9; not a field.
+        split: the official split; digits, which has none, is divided after four fifths in its original order.
+        classes: classes that images are drawn from, in any order. Default: all ten.
+        preprocessing: ``unit-interval`` divides by the largest possible pixel value; ``standardise`` gives mean 0 and
+            variance 1 over all values of the subset; ``unit-norm`` gives each image the Euclidean norm √d.
     """
 
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
@@ -54,26 +54,26 @@ class ImageData(_DataSet):
     @field_validator("classes")
     @classmethod
     def _sort(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """Their order changes no draw, and so it must not change the hash."""
+        """Sort the classes: their order does not affect the draw and must not affect the hash."""
         if classes is not None and len(set(classes)) < len(classes):
             raise ValueError("Name each class once")
         return None if classes is None else tuple(sorted(classes))
 
 
 class Digits(ImageData):
-    """The 1,797 8 × 8 digits that scikit-learn brings along."""
+    """The 1,797 8 × 8 digits included in scikit-learn."""
 
     kind: Literal["digits"] = "digits"
 
 
 class Mnist(ImageData):
-    """MNIST, from IDX files or one ``.npz`` file a split in the folder ``mnist`` under ``NNGP_DATA``."""
+    """MNIST, from IDX files or one ``.npz`` file per split in the folder ``mnist`` under ``NNGP_DATA``."""
 
     kind: Literal["mnist"] = "mnist"
 
 
 class FashionMnist(ImageData):
-    """Fashion-MNIST, as MNIST in the folder ``fashion-mnist``."""
+    """Fashion-MNIST, in the format of MNIST in the folder ``fashion-mnist``."""
 
     class_names: ClassVar[tuple[str, ...]] = (
         *("t-shirt", "trouser", "pullover", "dress", "coat"),
@@ -83,7 +83,7 @@ class FashionMnist(ImageData):
 
 
 class Cifar10(ImageData):
-    """CIFAR-10, from binary batches or one ``.npz`` file a split in the folder ``cifar10`` under ``NNGP_DATA``."""
+    """CIFAR-10, from binary batches or one ``.npz`` file per split in the folder ``cifar10`` under ``NNGP_DATA``."""
 
     class_names: ClassVar[tuple[str, ...]] = (
         *("airplane", "automobile", "bird", "cat", "deer"),
@@ -93,16 +93,16 @@ class Cifar10(ImageData):
 
 
 class Boolean(_DataSet):
-    """All inputs of a Boolean function, in the order 0 … 2ᵇ-1 with the most significant bit first; or a draw of them.
+    """All inputs of a Boolean function, in the order 0 … 2ᵇ-1 with the most significant bit first; or a subset of them.
 
-    Their class is the number of ones, so that ``parity`` is the parity function and ``threshold`` with at = (b + 1)/2,
-    for odd b, the majority.
+    The class of an input is its number of ones: ``parity`` is the parity function, and ``threshold`` with at = (b +
+    1)/2, for odd b, the majority.
 
     Attributes:
-        bits: b.
-        encoding: of the bits 0 and 1: ``signs`` (-1 and +1) or ``bits`` (0 and 1).
-        leave_out_zero: leave out the input 0 … 0 of the encoding ``bits``. Without biases the network's output there is
-            0, which has no sign.
+        bits: number of bits b.
+        encoding: encoding of the bits 0 and 1: ``signs`` (-1 and +1) or ``bits`` (0 and 1).
+        leave_out_zero: True to leave out the input 0 … 0 of the encoding ``bits``, where the output of a network
+            without biases is 0, which has no sign.
         preprocessing: as for images, without ``unit-interval``.
     """
 
@@ -129,13 +129,13 @@ class Boolean(_DataSet):
 
     @property
     def order(self) -> str:
-        """The order of the inputs, in words."""
+        """Order of the inputs, in words."""
         whole = f"{int(self.leave_out_zero)} … {2**self.bits - 1}, most significant bit first"
         return whole if self.n is None else f"{self.n} drawn from {whole}"
 
 
 def _lists_of(items: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of lists that are not empty."""
+    """JSON Schema of non-empty lists."""
     return {"type": "array", "minItems": 1, "items": items}
 
 
@@ -144,7 +144,7 @@ _INPUTS = _lists_of({"anyOf": [_ROW, _lists_of(_ROW), _lists_of(_lists_of(_ROW))
 
 
 def _nested(x: object) -> object:
-    """Nested tuples of finite floats, of one shape whatever they were written as."""
+    """Convert to nested tuples of finite floats, in one form for all input types."""
     try:
         _require_numbers(x)
         X = numeric_array(x)
@@ -156,11 +156,11 @@ def _nested(x: object) -> object:
         raise ValueError("Give at least one input, each a row of numbers or an image (height, width[, channels])")
     if not np.isfinite(X).all():
         raise ValueError("Give finite numbers")
-    return _as_tuples(X.astype(np.float64) + 0.0)  # + 0: there is one zero
+    return _as_tuples(X.astype(np.float64) + 0.0)  # + 0 maps -0 to 0
 
 
 def _require_numbers(x: object) -> None:
-    """Refuse lists with text in them, of which NumPy makes an array as wide as the longest."""
+    """Refuse lists with text, which NumPy would convert to an array as wide as the longest."""
     if isinstance(x, list) and not set(map(type, x)) <= {int, float, bool}:
         for part in x:
             if isinstance(part, str):
@@ -173,12 +173,13 @@ def _as_tuples(X: np.ndarray) -> tuple[Any, ...]:
 
 
 class Inline(_DataSet):
-    """Inputs that stand in the specification itself, in their order; or a draw of them.
+    """Inputs included in the specification, in their order; or a random subset of them.
 
     Attributes:
-        x: rows of numbers, or images (height, width) or (height, width, channels); lists and arrays are taken as well.
-        classes: the class of each input; without them only labellings that need none (random, constant, explicit).
-        preprocessing: as for images, without ``unit-interval``, since the largest possible value is not known.
+        x: rows of numbers, or images (height, width) or (height, width, channels); lists and arrays are accepted too.
+        classes: class of each input; without it only labellings that need none (random, constant, explicit) are
+            available.
+        preprocessing: as for images, without ``unit-interval``, since the largest possible value is unknown.
     """
 
     kind: Literal["inline"] = "inline"
@@ -197,12 +198,13 @@ SHA256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class BlobData(_DataSet):
-    """Inputs that were uploaded as arrays, in their order; or a draw of them.
+    """Inputs uploaded as arrays, in their order; or a random subset of them.
 
     Attributes:
-        sha256: of the array of inputs: (n, d), (n, height, width) or (n, height, width, channels) real numbers.
-        classes: of the array of n integers; without it only labellings that need none (random, constant, explicit).
-        preprocessing: as for images, without ``unit-interval``, since the largest possible value is not known.
+        sha256: hash of the array of inputs: (n, d), (n, height, width) or (n, height, width, channels) real numbers.
+        classes: hash of the array of n integer classes; without it only random, constant and explicit labellings are
+            available.
+        preprocessing: as for images, without ``unit-interval``, since the largest possible value is unknown.
     """
 
     kind: Literal["blob"] = "blob"
@@ -215,7 +217,7 @@ Dataset = Annotated[Digits | Mnist | FashionMnist | Cifar10 | Boolean | Inline, 
 
 
 class Randomise(Specification):
-    """Each label is redrawn with a probability, from all there are: what the PAC-Bayes correction assumes."""
+    """Redraw each label with a given probability from all labels, as assumed by the PAC-Bayes correction."""
 
     kind: Literal["randomise"] = "randomise"
     probability: Annotated[float, Field(ge=0, le=1), PLAIN]
@@ -223,7 +225,7 @@ class Randomise(Specification):
 
 
 class Flip(Specification):
-    """A given number of labels, chosen at random, become others."""
+    """Change a given number of labels, chosen at random."""
 
     kind: Literal["flip"] = "flip"
     count: Annotated[int, Field(ge=0, le=MOST), PLAIN]
@@ -238,31 +240,31 @@ class _Labelling(Specification):
 
 
 class ByClass(_Labelling):
-    """Labellings that are functions of an input's class; one that labels all classes alike is refused."""
+    """Labellings that are functions of an input's class; refused if all classes get the same label."""
 
 
 class Threshold(ByClass):
-    """+1 where the class is at least ``at``."""
+    """+1 if the class is at least ``at``, else -1."""
 
     kind: Literal["threshold"] = "threshold"
     at: Class
 
 
 class Parity(ByClass):
-    """+1 where the class is odd."""
+    """+1 if the class is odd, else -1."""
 
     kind: Literal["parity"] = "parity"
 
 
 class OneVsRest(ByClass):
-    """+1 where the class is ``label``."""
+    """+1 if the class is ``label``, else -1."""
 
     kind: Literal["one-vs-rest"] = "one-vs-rest"
     label: Class
 
 
 class TwoClasses(ByClass):
-    """+1 for the class ``positive``, -1 for ``negative``; of data that have no other (their field ``classes``)."""
+    """+1 for the class ``positive``, -1 for ``negative``; for data with these two ``classes`` only."""
 
     kind: Literal["two-classes"] = "two-classes"
     positive: Class
@@ -276,34 +278,34 @@ class TwoClasses(ByClass):
 
 
 class Classes(ByClass):
-    """The class itself, as its place 0 … C-1 among those of the data; for estimators with ``classes`` = C."""
+    """The index 0 … C-1 of the class among those of the data; for estimators with ``classes`` = C."""
 
     kind: Literal["classes"] = "classes"
 
 
 class RandomLabels(_Labelling):
-    """Independent fair coins."""
+    """Independent fair coin flips."""
 
     kind: Literal["random"] = "random"
     seed: Seed = 0
 
 
 class Constant(_Labelling):
-    """The same label everywhere."""
+    """The same label for all inputs."""
 
     kind: Literal["constant"] = "constant"
     value: Sign = 1
 
 
 class Explicit(_Labelling):
-    """The labels themselves, -1 or +1, in the order of the data."""
+    """Explicit labels, -1 or +1, in the order of the data."""
 
     kind: Literal["explicit"] = "explicit"
     values: Annotated[tuple[Sign, ...], Field(min_length=1), StopsEarly()]
 
 
 class BlobLabellings(_Labelling):
-    """As many labellings as an uploaded array has rows: (n,) or (L, n) integers, -1 or +1, in the order of the data."""
+    """Labellings in an uploaded array, one per row: (n,) or (L, n) integers, -1 or +1, in the order of the data."""
 
     kind: Literal["blob"] = "blob"
     sha256: SHA256
@@ -316,19 +318,19 @@ Labelling = Annotated[
 
 
 class TrainingData(Specification):
-    """Where the training, attack and test sets of trained networks come from: a data set, or files.
+    """Source of the training, attack and test sets of trained networks: a data set, or files.
 
     Attributes:
-        dataset: a data set with ``n``, the number of training inputs; or none, and ``inputs_file``.
-        inputs_file: path of inputs, in their order: training set, attack set, test set.
-        preprocessing: of inputs from a file.
-        labels_file: path of one labelling of all these inputs, true labels also of the attack set.
-        labelling: how they are labelled without such a file; its corruption is of the training set alone. If both are
-            absent, labels that come with the inputs' file are used.
-        corruption: of training labels from a file.
-        n: number of training inputs from a file; all but those of the other sets when absent.
-        attack: number of inputs of the attack set.
-        test: number of inputs of the test set.
+        dataset: data set with ``n``, the number of training inputs; or None with ``inputs_file``.
+        inputs_file: path of the inputs, in the order training set, attack set, test set.
+        preprocessing: preprocessing of inputs from a file.
+        labels_file: path of one labelling of all these inputs, with the true labels of the attack set.
+        labelling: labelling if there is no ``labels_file``; its corruption applies to the training set only. Default:
+            labels in the inputs' file.
+        corruption: corruption of training labels from a file.
+        n: number of training inputs from a file. Default: all except those of the other sets.
+        attack: number of inputs in the attack set.
+        test: number of inputs in the test set.
     """
 
     dataset: Dataset | None = None

@@ -1,4 +1,4 @@
-"""Estimators of log P and their parameters."""
+"""Estimators of log P and their options."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import PLAIN, NotNegative, Specification
 
-_MOST = 1_000_000  # particles, and replicates: far beyond sense, and still in memory
-_MOST_STEPS = 100_000  # of an iteration that converges or does not
+_MOST = 1_000_000  # maximal numbers of particles and of replicates: far above useful values, but still in memory
+_MOST_STEPS = 100_000  # maximal number of iterations
 Share = Annotated[float, Field(ge=0, le=1), PLAIN]
 
 
 class _Estimator(Specification):
-    """What every estimator takes.
+    """Options of all estimators.
 
     Attributes:
-        noise_variance: v; the estimate is then of K + vI.
-        jitter: c; the estimate is then of K + c m I, m the mean of K's diagonal.
+        noise_variance: v; the estimate is for K + vI.
+        jitter: c; the estimate is for K + c m I, m the mean of K's diagonal.
     """
 
     noise_variance: NotNegative = 0.0
@@ -28,24 +28,24 @@ class _Estimator(Specification):
 
 
 class _OfClasses(_Estimator):
-    """What estimators have that know more than two classes.
+    """Options of estimators that support more than two classes.
 
     Attributes:
-        classes: C, where labels are classes 0 … C-1: an input's is the one whose function is the largest there, of C
-            independent ones with the same kernel. Without it labels are -1 and +1, the sign of one function.
+        classes: number of classes C, for labels 0 … C-1: the class of an input is the index of the largest of C
+            independent functions with the same kernel. Default: labels -1 and +1, the sign of one function.
     """
 
     classes: Annotated[int, Field(ge=2, le=10_000), PLAIN] | None = None
 
 
 class _WithEP(_OfClasses):
-    """Attributes of those that run expectation propagation.
+    """Options of estimators that run expectation propagation.
 
     Attributes:
-        precision: of the sweeps; the value is computed in float64 from the sites either way.
-        max_sweeps: after which EP stops unconverged.
-        backend: where the large matrices are: ``numpy`` on the processor, ``jax`` on JAX's default device; ``auto`` is
-            jax where JAX has a GPU, else numpy. They give the same estimate within its error, not the same digits.
+        precision: precision of the sweeps; the value is always computed in float64 from the sites.
+        max_sweeps: maximal number of sweeps, after which EP has not converged.
+        backend: ``numpy`` for large matrices on the processor, ``jax`` for JAX's default device; ``auto`` is ``jax`` if
+            JAX has a GPU, else ``numpy``. The estimates agree within their error, but not bit for bit.
     """
 
     precision: Literal["float32", "float64"] = "float32"
@@ -57,19 +57,19 @@ class SMC(_WithEP):
     """EP-twisted sequential Monte Carlo: unbiased for P, with standard error, interval and rigorous lower bound.
 
     Attributes:
-        particles: of one replicate; powers of two are best, since the points are Sobol's. 128 by default with three
-            classes or more.
-        replicates: independent ones; the error bar comes from their spread.
-        target_stderr: particles of a replicate are doubled as the pilot says, then replicates added until the standard
-            error is at most this.
-        max_replicates: where adding ends; the status says so. At least ``replicates``.
-        shares: parts of the particles for each proposal of the mixture (untwisted, EP, EP widened); chosen by a pilot
-            run when absent.
-        tolerance: sweeps of EP end when marginal means moved by less than this part of their standard deviations, as a
-            root mean square, and can be expected to move by less than 0.1 in the next; a proposal need not have
-            converged. By default 0.2 up to 2,000 constraints and with three classes or more, else 0.5; sweeps then go
-            on, to 1e-3, while the pilot's weights are too uneven.
-        max_sweeps: after which EP stops in any case.
+        particles: number of particles per replicate; preferably a power of two, since the points are Sobol's. Default:
+            128 for three classes or more.
+        replicates: number of independent replicates; the standard error is computed from their spread.
+        target_stderr: the number of particles per replicate is doubled according to a pilot run, then replicates are
+            added until the standard error is at most this.
+        max_replicates: maximal number of replicates, reported by the status; at least ``replicates``.
+        shares: fractions of the particles for each proposal of the mixture (untwisted, EP, EP widened). Default: chosen
+            by a pilot run.
+        tolerance: EP sweeps end when the root mean square change of marginal means is below this fraction of their
+            standard deviations and is expected to be below 0.1 in the next sweep; a proposal need not have converged.
+            Default: 0.2 up to 2,000 constraints and for three classes or more, else 0.5; sweeps then continue, down to
+            1e-3, while the pilot's weights are too uneven.
+        max_sweeps: maximal number of EP sweeps.
     """
 
     kind: Literal["smc"] = "smc"
@@ -101,11 +101,11 @@ class SMC(_WithEP):
 
 
 class GHK(_OfClasses):
-    """Separation of variables without EP: unbiased for P, with standard error; hopeless where inputs are many.
+    """Separation of variables without EP: unbiased for P, with standard error; impractical for many inputs.
 
     Attributes:
-        particles: of one replicate.
-        replicates: independent ones.
+        particles: number of particles per replicate.
+        replicates: number of independent replicates.
     """
 
     kind: Literal["ghk"] = "ghk"
@@ -114,11 +114,11 @@ class GHK(_OfClasses):
 
 
 class EP(_WithEP):
-    """Expectation propagation: fast, without an error statement, biased, never a bound.
+    """Expectation propagation: fast, biased, without an error statement, never a bound.
 
     Attributes:
-        tolerance: sweeps end when no site moved its marginal mean by more than this part of its standard deviation, nor
-            its variance by more than this part.
+        tolerance: sweeps end when no site changed its marginal mean by more than this fraction of its standard
+            deviation, nor its variance by more than this fraction.
     """
 
     kind: Literal["ep"] = "ep"
@@ -126,11 +126,11 @@ class EP(_WithEP):
 
 
 class EP2(EP):
-    """EP with the second-order cumulant correction: EP's error is mostly gone, but it has no error statement either.
+    """EP with the second-order cumulant correction: removes most of EP's error, but also has no error statement.
 
     Attributes:
-        highest_cumulant: the last order of cumulants in the correction. 3, the skewness alone, was the best on kernels
-            of networks; higher orders help where correlations are weak and overshoot where they are strong.
+        highest_cumulant: highest order of cumulants in the correction. 3, the skewness only, was best for kernels of
+            networks; higher orders help if correlations are weak and overshoot if they are strong.
     """
 
     kind: Literal["ep2"] = "ep2"  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -138,7 +138,7 @@ class EP2(EP):
 
 
 def _noise_is_required(schema: dict[str, Any]) -> None:
-    """Say in the schema what the validator, whose message has a remedy, refuses."""
+    """Add the validator's condition to the schema; the validator's own message has a remedy."""
     noise = schema["properties"]["noise_variance"]
     del noise["default"], noise["minimum"]
     noise["exclusiveMinimum"] = 0
@@ -149,9 +149,10 @@ class Laplace(_Estimator):
     """Laplace's approximation with a smooth likelihood: fast, without an error statement, never a bound.
 
     Attributes:
-        link: ``probit`` approximates the orthant probability of K + vI; ``logistic`` a likelihood whose noise has the
+        link: ``probit`` approximates the orthant probability of K + vI; ``logistic`` a likelihood with logistic noise
+            of the same variance v.
             same variance v but the logistic distribution.
-        max_iterations: Newton steps after which it stops unconverged.
+        max_iterations: maximal number of Newton steps.
     """
 
     model_config = ConfigDict(json_schema_extra=_noise_is_required)
@@ -176,7 +177,7 @@ class BernsteinYue(_OfClasses):
     """Bernstein and Yue's Monte Carlo estimate C0 and their certain lower bound on log P, for K of full rank.
 
     Attributes:
-        draws: half-normal vectors of the Monte Carlo estimate; the bound needs none.
+        draws: number of half-normal vectors of the Monte Carlo estimate; the bound needs none.
     """
 
     kind: Literal["bernstein-yue"] = "bernstein-yue"
@@ -184,7 +185,7 @@ class BernsteinYue(_OfClasses):
 
 
 class ClosedForm(_Estimator):
-    """Exact: n ≤ 3, and product correlation (equicorrelated is one) at any n."""
+    """Exact: for n ≤ 3, and for product correlation (including equicorrelation) at any n."""
 
     kind: Literal["closed-form"] = "closed-form"
 
@@ -205,12 +206,12 @@ Estimator = Annotated[
 ]
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in get_args(get_args(Estimator)[0])}
 
-# Those with a field ``classes``. Noise on each of a link function's own differences is not noise on each class.
+# Estimators with a field ``classes``. A link function's noise on each difference is not noise on each class.
 WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "bernstein-yue", "sampling")
 
 
 class EstimatorOptions(TypedDict, total=False):
-    """Fields of all estimators, as keyword arguments; which estimator has which is in its specification."""
+    """Fields of all estimators, as keyword arguments; each estimator's specification has those that it accepts."""
 
     noise_variance: float
     jitter: float
@@ -267,10 +268,10 @@ def estimator_of(method: str | Estimator, **options: Any) -> Estimator:
 
 
 def classes_of(estimator: Estimator) -> int | None:
-    """C, where labels are classes 0 … C-1; None where they are -1 and +1."""
+    """Number of classes C for labels 0 … C-1; None for labels -1 and +1."""
     return getattr(estimator, "classes", None)
 
 
 def more_than_two(estimator: Estimator) -> bool:
-    """True if labels are of three classes or more; with two of them it is the problem of -1 and +1."""
+    """True for three classes or more; two classes are equivalent to the labels -1 and +1."""
     return (classes_of(estimator) or 0) > 2

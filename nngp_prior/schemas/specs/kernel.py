@@ -1,4 +1,4 @@
-"""How a kernel is computed where there is no formula, or none is wanted."""
+"""Monte Carlo computation of kernels, for architectures without a formula or on request."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from nngp_prior.schemas.base import PLAIN, NotNegative, Seed, Specification
 
 
 class MonteCarlo(Specification):
-    """The kernel as a mean over random networks of finite width.
+    """Kernel as a mean over random networks of finite width.
 
     Attributes:
-        networks: M, how many are drawn. The rank of the kernel is at most M times the number of features.
-        features: whose products are averaged. ``penultimate`` takes what goes into the readout layer and averages over
-            that layer's weights exactly; ``outputs`` takes outputs. When absent, ``penultimate`` for a specification,
-            and ``outputs`` for a user's own network, whose layers nobody knows.
-        outputs: of each network, with ``features="outputs"``; a user's own network has as many as it has.
-        batches: groups of networks whose sums are kept, since standard errors and the bootstrap are over batches. There
-            are no more of them than networks; each takes 8 n² bytes, in memory or on disk.
-        seed: random seed of all networks; network r has the same weights however many there are.
-        ridge: c; the kernel is then K̃ + c m I, m the mean of the diagonal of K̃.
+        networks: number of networks M. The rank of the kernel is at most M times the number of features.
+        features: features whose products are averaged. ``penultimate`` uses the inputs of the readout layer and
+            averages over that layer's weights exactly; ``outputs`` uses outputs. Default: ``penultimate`` for a
+            specification, ``outputs`` for a user's network, whose layers are unknown.
+        outputs: number of outputs per network with ``features="outputs"``; fixed for a user's network.
+        batches: number of groups of networks whose sums are kept, since standard errors and the bootstrap are over
+            batches; at most ``networks``. Each takes 8 n² bytes, in memory or on disk.
+        seed: random seed of all networks; the weights of network r do not depend on the number of networks.
+        ridge: c; the kernel is K̃ + c m I, m the mean of the diagonal of K̃.
     """
 
     kind: Literal["monte-carlo"] = "monte-carlo"

@@ -1,4 +1,4 @@
-"""Labels as they are checked everywhere, with remedies that the function at hand accepts."""
+"""Validation of labels, with remedies that suit the calling function."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nngp_prior.schemas.specs.estimator import WITH_CLASSES, Estimator, classes_
 
 
 def check_labels_for(estimator: Estimator, labels: ArrayLike, n: int) -> Real[np.ndarray, " n"]:
-    """As :func:`check_labels`, for an estimator.
+    """Validate labels for an estimator; see :func:`check_labels`.
 
     Args:
-        estimator: its ``classes`` say what labels are; not all methods have that.
-        labels: n of them.
-        n: the number of inputs.
+        estimator: estimator, whose ``classes``, if it has the field, determines the kind of labels.
+        labels: n labels.
+        n: number of inputs.
 
     Returns:
         an array of -1.0 and +1.0, or of integers 0 … C-1.
@@ -28,20 +28,20 @@ def check_labels_for(estimator: Estimator, labels: ArrayLike, n: int) -> Real[np
 def check_labels(
     labels: ArrayLike, n: int, classes: int | None = None, *, takes_classes: bool = False, field: str = "labels"
 ) -> Real[np.ndarray, " n"]:
-    """Labels as ±1.0, or classes as integers.
+    """Convert labels to ±1.0, or classes to integers.
 
     Args:
         labels: n integers -1 or +1, or n booleans (True is +1); with ``classes``, n integers from 0 on.
-        n: the number of inputs.
-        classes: C, where labels are classes.
-        takes_classes: whether the caller has an option ``classes`` that a message may name.
+        n: number of inputs.
+        classes: number of classes C, if labels are classes.
+        takes_classes: True if the caller has an option ``classes`` that a message may name.
         field: name of the argument, for messages.
 
     Returns:
         an array of -1.0 and +1.0, or of integers 0 … C-1.
 
     Raises:
-        InvalidLabels: other values, or another number of them.
+        InvalidLabels: if there are other values, or another number of labels.
     """
     y = label_array(labels, field)
     if y.shape != (n,):
@@ -67,17 +67,17 @@ def check_labels(
 
 
 def label_array(labels: ArrayLike, field: str = "labels") -> np.ndarray:
-    """Labels as an array of booleans or real numbers, of whatever shape and values.
+    """Convert labels to an array of booleans or real numbers, of any shape and values.
 
     Args:
-        labels: of one labelling, or of several.
+        labels: labels of one or several labellings.
         field: name of the argument, for messages.
 
     Returns:
         the array.
 
     Raises:
-        InvalidLabels: masked values, text, rows of different length.
+        InvalidLabels: if labels are masked or text, or rows differ in length.
     """
     remedy = "Pass integers, or booleans."
     try:

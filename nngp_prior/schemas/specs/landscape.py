@@ -1,4 +1,4 @@
-"""Where a loss landscape is looked at."""
+"""Specification of loss landscapes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Normalisation = Literal["filter", "layer", "none"]
 
 
 class Landscape(Specification):
-    r"""Loss and error of θ + x d₁ + y d₂ on a grid of x and y (Li et al. 2018, 1712.09913).
+    r"""Loss and error at θ + x d₁ + y d₂ on a grid of x and y (Li et al. 2018, 1712.09913).
 
-    Directions are random, N(0, 1) in each weight, and then of the length that the normalisation gives them:
+    Directions are random, N(0, 1) in each weight, and then scaled according to the normalisation:
 
     .. math:: d_f ← d_f \frac{‖w_f‖}{‖d_f‖}
 
-    Biases and other arrays with one axis stay as they are: their part of a direction is zero.
+    Biases and other arrays with one axis are not changed: their entries of a direction are zero.
 
     Attributes:
-        dimensions: 1, a line, or 2, a plane.
-        points: along each axis; an odd number has θ itself among them.
-        radius: x and y go from minus this to this. Where a trajectory is given and no radius, they cover it.
+        dimensions: 1 for a line, 2 for a plane.
+        points: number of points along each axis; an odd number includes θ.
+        radius: x and y range from -radius to radius. Default with a trajectory: a range that covers it.
         normalisation: ``filter``: f is a filter, all weights into one unit or channel; ``layer``: all weights of an
-            array; ``none``: the random numbers as they are.
+            array; ``none``: no scaling.
     """
 
     dimensions: Annotated[Literal[1, 2], PLAIN] = 1

@@ -1,4 +1,4 @@
-"""How finite networks are trained."""
+"""Specifications of training of finite networks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SGD(Specification):
 
 
 class Momentum(Specification):
-    """Gradient descent with momentum: m ← μ m + g, θ ← θ - η m; Nesterov's takes g + μ m in the place of m.
+    """Gradient descent with momentum: m ← μ m + g, θ ← θ - η m; Nesterov's uses g + μ m instead of m.
 
     Attributes:
         learning_rate: η.
         momentum: μ.
-        nesterov: whether it is Nesterov's.
+        nesterov: True for Nesterov's momentum.
     """
 
     kind: Literal["momentum"] = "momentum"
@@ -44,9 +44,9 @@ class Adam(Specification):
 
     Attributes:
         learning_rate: α.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of their squares.
-        epsilon: added to the root of the latter.
+        beta1: decay rate of the mean of gradients.
+        beta2: decay rate of the mean of squared gradients.
+        epsilon: constant added to the square root of the latter mean.
     """
 
     kind: Literal["adam"] = "adam"
@@ -59,24 +59,24 @@ class Adam(Specification):
 class EntropySGD(Specification):
     r"""Chaudhari et al. 2017 (1611.01838), algorithm 1: descent on the negative local entropy.
 
-    A step runs L steps of stochastic gradient Langevin dynamics from θ, each on a minibatch of its own, and then moves
-    θ towards their running mean μ:
+    A step runs L steps of stochastic gradient Langevin dynamics from θ, each on a separate minibatch, and then moves θ
+    towards their running mean μ:
 
     .. math::
         θ' ← θ' - η' (g(θ') - γ (θ - θ')) + \sqrt{η'}\, ε\, N(0, I), \qquad μ ← α μ + (1 - α) θ',
         \qquad θ ← θ - η (θ - μ),
 
     the last with Nesterov's momentum; γ = γ₀ (1 + γ₁)ᵗ in step t. As in the authors' code, the last step has no factor
-    γ (their section 4.3), and α is the weight of the old mean. An epoch has as many steps as those of the others, hence
-    takes L times as many gradients.
+    γ (their section 4.3), and α is the weight of the old mean. An epoch has as many steps as for the other optimizers,
+    hence takes L times as many gradients.
 
     Attributes:
         learning_rate: η.
-        momentum: of the outer steps, Nesterov's.
+        momentum: Nesterov's momentum of the outer steps.
         langevin_steps: L.
         langevin_rate: η'.
-        langevin_momentum: Nesterov's, within the L steps and from zero in each step; algorithm 1 has none, the
-            authors' code that of the outer steps.
+        langevin_momentum: Nesterov's momentum within the L steps, starting from zero in each step; algorithm 1 has
+            none, the authors' code uses that of the outer steps.
         averaging: α.
         noise: ε.
         scope: γ₀.
@@ -98,11 +98,11 @@ class EntropySGD(Specification):
 class SAM(Specification):
     """Sharpness-aware minimisation, Foret et al. 2021 (2010.01412), algorithm 1: θ ← θ - η g(θ + ρ g(θ)/‖g(θ)‖).
 
-    Both gradients are of the same minibatch. Where the first one is zero, θ is not displaced.
+    Both gradients are of the same minibatch. If the first one is zero, θ is not displaced.
 
     Attributes:
         learning_rate: η.
-        momentum: as of ``momentum``; 0 for none.
+        momentum: as for :class:`Momentum`; 0 for none.
         rho: ρ.
     """
 
@@ -117,12 +117,12 @@ Goal = Literal["training", "all", "none"]
 
 
 class FlatnessPenalty(Specification):
-    """FAM, Adilova et al. 2023 (2307.02337): λ κ_Tr is added to the loss of each minibatch, κ_Tr being its own.
+    """FAM, Adilova et al. 2023 (2307.02337): λ κ_Tr of each minibatch is added to its loss.
 
     Attributes:
         strength: λ.
-        layer: whose relative flatness, by its name; ``each`` is the sum over all dense layers; the output layer when
-            absent.
+        layer: name of the layer of the relative flatness; ``each`` for the sum over all dense layers. Default: the
+            output layer.
     """
 
     kind: Literal["flatness"] = "flatness"
@@ -131,20 +131,20 @@ class FlatnessPenalty(Specification):
 
 
 class Training(Specification):
-    """Training on minibatches until all signs are right, and if wanted on from there.
+    """Training on minibatches until all signs are correct, optionally with additional epochs.
 
     Attributes:
-        optimizer: and its options.
+        optimizer: optimizer with its options.
         loss: ``cross-entropy`` log(1 + exp(-y f)) in nats, or ``mse`` (f - y)²; the mean over a minibatch.
-        penalty: what is added to it; nothing when absent. It is no part of the losses that are written down.
-        batch_size: examples of a minibatch. In each epoch the examples are shuffled and cut into minibatches; the last
-            one may be smaller, and its loss is the mean over those that it has.
+        penalty: penalty added to the loss; not included in recorded losses. Default: none.
+        batch_size: number of examples in a minibatch. In each epoch the examples are shuffled and divided into
+            minibatches; the last one may be smaller, and its loss is the mean over its examples.
         goal: training ends after the first epoch with zero error on the ``training`` set without the attack set, or on
-            ``all`` points; with ``none`` after ``epochs``.
-        epochs: at most so many until the goal.
-        extra_epochs: E, so many more after the goal.
-        keep_every: parameters are kept after every so many epochs; only the last ones when absent.
-        dtype: of parameters and gradients.
+            ``all`` points; ``none`` trains for ``epochs``.
+        epochs: maximal number of epochs to reach the goal.
+        extra_epochs: number of additional epochs E after the goal.
+        keep_every: number of epochs between kept parameters. Default: only the final ones are kept.
+        dtype: dtype of parameters and gradients.
     """
 
     optimizer: Optimizer = SGD()

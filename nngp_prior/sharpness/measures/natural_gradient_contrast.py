@@ -161,7 +161,7 @@ def parts(n: int, specification: InDivergence, seed: int) -> tuple[np.ndarray, n
 
     Args:
         n: number of examples.
-        specification: options: number of examples for F, and whether the two sets are the same.
+        specification: options of the measure.
         seed: random seed of the choice.
 
     Returns:

@@ -56,7 +56,7 @@ class Compiled(NamedTuple):
             mask of finite networks). The first n examples are the training set, the others the attack set. Each network
             has its own minibatches and key. Inactive networks, and those that become non-finite, are returned
             unchanged.
-        figures: (parameters, X, y, n) -> figures.
+        figures: (parameters, X, y, n) -> :class:`Figures`.
     """
 
     rounds: int
