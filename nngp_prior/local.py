@@ -27,7 +27,7 @@ from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.sharpness.requests import SharpnessBench
 
 R = TypeVar("R")
-_Bench = Any  # a RequestRunner or a SharpnessBench, each for requests of its own
+_Bench = Any  # RequestRunner or SharpnessBench, depending on the request
 
 
 class LocalJob(BaseJob[R]):

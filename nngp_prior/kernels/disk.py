@@ -141,7 +141,7 @@ def verified(path: Path) -> Float[np.ndarray, "n n2"] | None:
 def _mapped(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, "n n2"] | None:
     header = _array_header(dtype, shape)
     whole = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
-    # Byte for byte: one bit in NumPy's header turns float64 into the byte order of other machines.
+    # Compared byte for byte: one changed bit in NumPy's header turns float64 into the byte order of other machines.
     if os.fstat(file.fileno()).st_size != whole or file.read(len(header)) != header:
         return None
     return np.memmap(file, dtype, "r", len(header), shape)
@@ -207,7 +207,7 @@ def _array_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 def _finish(partial: Path, path: Path) -> None:
     partial.replace(path)
-    with contextlib.suppress(OSError):  # folders cannot be opened everywhere
+    with contextlib.suppress(OSError):  # not all systems can open folders
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)

@@ -11,7 +11,7 @@ copies of operands, each a panel or a quarter of a matrix, half a matrix togethe
 - EP's sweeps in float32: L 20, Σ 10, a product as large as Σ 10;
 - the factor after EP in float32: L 20, I + LᵀSL and its factor in the same 10, the result 10, + 5; and 10 more for
   the second one, as the first one stays. In float64: 3 × 20 + 10;
-- particles: L 20, two factors of 10, and 16 bytes a coordinate and particle: 6.6 GB for 8,192 particles.
+- particles: L 20, two factors of 10, and 16 bytes per coordinate and particle: 6.6 GB for 8,192 particles.
 """
 
 from __future__ import annotations

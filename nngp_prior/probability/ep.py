@@ -8,8 +8,8 @@ Cunningham, Hennig, Lacoste-Julien 2011, with h, r, V, D of :mod:`nngp_prior.num
 
 Updating all sites at once oscillates on the simple labellings that matter most; one after another is stable but n
 rank-one updates of an n × n matrix. Here blocks of sites are updated one after another on a small copy, and a block's
-total change goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations a sweep at the speed
-of matrix products.
+total change goes to the whole matrix as one symmetric rank-b product: stable, and n³ operations per sweep at the
+speed of matrix products.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nngp_prior.schemas.specs.estimator import EP, SMC, more_than_two
 
 _TINY = float(np.finfo(np.float32).tiny)
 # For smc: root mean square change of means, in standard deviations. Up to this many constraints sweeps are cheap
-# compared with the particles; at n = 4,000 a sweep is a fifth of an estimate and a third one gains nothing.
+# compared with the particles; at n = 4,000 a sweep is a fifth of an estimate and a third sweep gains nothing.
 _FEW_CONSTRAINTS = 2000
 _FIRST_STOP, _FIRST_STOP_OF_MANY = 0.2, 0.5
 _EXPECTED_CHANGE = 0.1

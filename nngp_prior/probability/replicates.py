@@ -16,8 +16,8 @@ from nngp_prior.probability.particles import Mixture, ReplicateOutcome, run_repl
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.results.estimate import Replicates, Status
 
-# A tail counts as heavy if its shape is and one weight carries a visible part of the variance estimate. The shape alone
-# misleads: k̂ is large on weights that hardly vary, whatever their size.
+# A tail counts as heavy if its k̂ is large and one weight carries a visible part of the variance estimate. The shape
+# alone misleads: k̂ can be large for weights that hardly vary.
 _PARETO_K_TRUSTED = 0.7
 _LARGEST_SHARE_TRUSTED = 0.06
 _EVEN_REPLICATES = 1 / 3  # effective fraction of replicates below which their spread says little
