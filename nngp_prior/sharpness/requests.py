@@ -29,11 +29,11 @@ class Source(Protocol):
         ...
 
     def places(self, labellings: Sequence[RequestLabelling]) -> Sequence[Any]:
-        """Return the indices of all labellings."""
+        """Return the sources of all labellings, one per row."""
         ...
 
     def labels(self, place: Any, data: Data) -> np.ndarray:
-        """Return one labelling, -1 and +1."""
+        """Return the labels of one source, -1 and +1."""
         ...
 
     def array(self, sha256: str) -> np.ndarray:

@@ -49,7 +49,7 @@ class Eigenvalues(_OfMatrix):
         smallest: number of eigenvalues from the lower end, with their signs: ``lambda_min``, ``lambda_min_2``, …
         tolerance: the method ends when the residual ‖H v - λ v‖ of each eigenvalue is below this fraction of its
             absolute value, or below 1e-6 (or the tolerance, if smaller) of the largest absolute eigenvalue. The error
-            of an eigenvalue is at most its residual, and about the squared residual for one far from all others.
+            of an eigenvalue is at most its residual, and about its square for an eigenvalue far from all others.
         max_steps: maximal number of products, after which the status is ``not-converged``; also the number of vectors
             of P numbers in memory.
     """

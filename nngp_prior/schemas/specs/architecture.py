@@ -151,7 +151,7 @@ class Residual(_Network):
     Attributes:
         groups: number of groups.
         blocks: number of blocks in each group; 3 groups of b blocks have 6 b + 2 layers with weights.
-        size: height and width of all filters except those of the shortcuts, which are 1 × 1.
+        size: height and width of all filters, including those of the shortcuts.
         readout: operation between the last block and the output.
         channels: number of channels of each layer of a finite network.
         input_channels: as for :class:`Convolutional`.

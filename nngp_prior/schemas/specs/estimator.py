@@ -62,7 +62,8 @@ class SMC(_WithEP):
         replicates: number of independent replicates; the standard error is computed from their spread.
         target_stderr: the number of particles per replicate is doubled according to a pilot run, then replicates are
             added until the standard error is at most this.
-        max_replicates: maximal number of replicates, reported by the status; at least ``replicates``.
+        max_replicates: maximal number of replicates, at least ``replicates``; if they do not suffice, the status is
+            ``target-not-met``.
         shares: fractions of the particles for each proposal of the mixture (untwisted, EP, EP widened). Default: chosen
             by a pilot run.
         tolerance: EP sweeps end when the root mean square change of marginal means is below this fraction of their

@@ -24,7 +24,7 @@ from nngp_prior.sharpness.risk.networks import high_precision
 
 COST = 2  # cost of a product, in gradients
 START_COST = 1  # cost of a vector near the leading eigenvector, in gradients
-_RANDOM = 0.05  # length of the random component, relative to that vector
+_RANDOM = 0.05  # length of its random component, relative to the rest
 _VECTORS = 10  # maximal number of vectors whose products are computed together
 _VECTOR_BYTES = 2**27  # memory of these vectors
 

@@ -113,7 +113,7 @@ def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress:
 
 
 def _bracket(drop: _Drop, limit: float) -> tuple[float | None, float | None]:
-    """Return σ and 2σ between which the drop crosses the limit; None for a missing end."""
+    """Return σ and 2σ between which the drop crosses the limit; one is None if there is no crossing."""
     sigma = 1.0
     if drop(sigma) > limit:
         for _ in range(_DOUBLINGS):
