@@ -1,4 +1,4 @@
-"""How complex a labelling is, by several measures; each is a function of the labels in :data:`COMPLEXITIES`."""
+"""Complexity measures of labellings; each is a function of the labels in :data:`COMPLEXITIES`."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ COMPLEXITIES: dict[str, Callable[..., float]] = {
 
 
 def complexity(name: str, labels: ArrayLike, **options: Any) -> float:
-    """The complexity of a labelling by the measure of that name.
+    """Compute the complexity of a labelling by a named measure.
 
     Args:
         name: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``, ``critical-sample-ratio-in-box``,
             ``formula-size`` (exact, up to four bits) or ``cover-size`` (an upper bound on it).
         labels: (n,) integers -1/+1 or booleans.
-        **options: those of the measure's function.
+        **options: options of the measure's function.
 
     Returns:
         its value.
 
     Raises:
-        InvalidInput: an unknown name, or labels or options that cannot be used.
+        InvalidInput: if the name is unknown, or labels or options are invalid.
     """
     if name not in COMPLEXITIES:
         raise InvalidInput("name", f"got {name!r}", f"Choose one of {', '.join(COMPLEXITIES)}.")

@@ -1,4 +1,4 @@
-"""Labels as the measures take them."""
+"""Conversion of labels for the complexity measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nngp_prior.schemas.specs.labels import check_labels, label_array
 
 
 def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
-    """Labels as booleans, True for +1.
+    """Convert labels to booleans, True for +1.
 
     Args:
         labels: (n,) integers -1/+1 or booleans.
@@ -20,7 +20,7 @@ def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
         a new array.
 
     Raises:
-        InvalidLabels: empty, not one row, or other values.
+        InvalidLabels: if the labels are empty, not one-dimensional, or have other values.
     """
     given = label_array(labels)
     if given.ndim != 1 or given.size == 0:
@@ -29,17 +29,17 @@ def as_bits(labels: ArrayLike) -> Bool[np.ndarray, " n"]:
 
 
 def as_function(labels: ArrayLike, most_bits: int) -> tuple[Bool[np.ndarray, " N"], int]:
-    """Labels of all inputs of a Boolean function.
+    """Convert labels of all inputs of a Boolean function to its values.
 
     Args:
-        labels: 2ᵇ of them, in the order 0 … 2ᵇ-1, most significant bit first.
+        labels: (2ᵇ,) labels, in the order 0 … 2ᵇ-1, most significant bit first.
         most_bits: the largest b.
 
     Returns:
         the values, and b.
 
     Raises:
-        InvalidLabels: another number of labels.
+        InvalidLabels: if the number of labels differs.
     """
     values = as_bits(labels)
     bits = len(values).bit_length() - 1

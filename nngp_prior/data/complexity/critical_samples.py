@@ -1,4 +1,4 @@
-"""The critical sample ratio: the part of the inputs that are near one with the opposite label."""
+"""Critical sample ratio: the fraction of inputs close to one with the opposite label."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nngp_prior.numerics.random import generator
 
 
 def critical_sample_ratio(labels: ArrayLike) -> float:
-    """The part of the inputs of a Boolean function with an opposite label one bit away.
+    """Compute the fraction of inputs of a Boolean function with an opposite label one bit away.
 
     As in Valle-Pérez, Camargo and Louis (2019, ICLR), after Arpit et al. (2017).
 
     Args:
-        labels: of all 2ᵇ inputs in the order 0 … 2ᵇ-1 (most significant bit first); or 2ᵇ-1 of them, where the first
-            input has none.
+        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1 (most significant bit first); or 2ᵇ-1 of them, if the
+            first input has none.
 
     Returns:
         a number from 0 to 1.
 
     Raises:
-        InvalidLabels: another number of labels.
+        InvalidLabels: if the number of labels differs.
     """
     values = as_bits(labels)
     bits = len(values).bit_length() - (len(values).bit_count() == 1)
@@ -36,7 +36,7 @@ def critical_sample_ratio(labels: ArrayLike) -> float:
     numbers = np.arange(first, 2**bits)
     critical = np.zeros(len(values), dtype=bool)
     for bit in range(bits):
-        neighbour = (numbers ^ (1 << bit)) - first  # -1 is the input that has no label
+        neighbour = (numbers ^ (1 << bit)) - first  # -1 is the input without a label
         critical |= (neighbour >= 0) & (values[neighbour] != values)
     return float(critical.mean())
 
@@ -53,15 +53,15 @@ def critical_sample_ratio_in_box(
     iterations: int = 100,
     seed: int = 0,
 ) -> float:
-    r"""The part of inputs found to have an opposite prediction within an L∞ distance (Arpit et al. 2017, section 4).
+    r"""Compute the fraction of inputs with an opposite prediction found nearby in L∞ (Arpit et al. 2017, section 4).
 
     The search is their Algorithm 1 (Langevin adversarial sample search), from each input x at once:
 
     .. math:: x̃ \leftarrow \mathrm{clip}_{[x - r, x + r]}\big(x̃ - α y \, \mathrm{sign} ∇f(x̃) + β η\big), \;
         η \sim N(0, I)
 
-    until sign f(x̃) ≠ y. What is not found is not counted: the result is a lower bound on the ratio. Without the
-    gradient, corners of the box are drawn at random, which finds little in many dimensions.
+    until sign f(x̃) ≠ y. Opposite predictions that the search misses are not counted: the result is a lower bound on the
+    ratio. Without the gradient, corners of the box are drawn at random, which finds little in many dimensions.
 
     Args:
         labels: (n,) y, the network's own predictions at X, -1/+1 or booleans.
@@ -69,17 +69,16 @@ def critical_sample_ratio_in_box(
         predict: from (k, d) inputs to (k,) real outputs f, whose sign is the label.
         radius: r, half the edge of the box, in the units of X.
         gradient: from (k, d) inputs to the (k, d) gradients of f.
-        step: α over r.
-        noise: β over r.
-        iterations: of the search.
-        seed: of the random numbers.
+        step: α divided by r.
+        noise: β divided by r.
+        iterations: number of steps of the search.
+        seed: random seed.
 
     Returns:
         a number from 0 to 1.
 
     Raises:
-        InvalidInput: arrays that do not fit each other, labels that are not the predictions, or a number that is not
-            positive.
+        InvalidInput: if arrays do not fit each other, labels are not the predictions, or a number is not positive.
     """
     y = np.where(as_bits(labels), 1.0, -1.0)
     centres = np.array(X, dtype=np.float64)

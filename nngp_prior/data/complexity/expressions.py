@@ -12,27 +12,27 @@ MOST_BITS = 10
 
 
 def cover_size(labels: ArrayLike) -> float:
-    """The number of variables written in a short OR of ANDs, of the function or of its negation.
+    """Count the variables written in a short OR of ANDs, for the function or its negation.
 
     It is an upper bound on :func:`formula_size`: two levels may need more than several, and the cover is greedy. The
-    negation is tried too because NOT costs nothing: what covers it is an AND of ORs of the function.
+    negation is tried too because NOT costs nothing: its cover is an AND of ORs for the function.
 
     Args:
-        labels: of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 10.
+        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 10.
 
     Returns:
-        the smaller number of the two.
+        the smaller of the two numbers.
     """
     values, bits = as_function(labels, MOST_BITS)
     return float(min(int((cover(part, bits) != 2).sum()) for part in (values, ~values)))
 
 
 def cover(values: Bool[np.ndarray, " N"], bits: int) -> Int8[np.ndarray, "terms b"]:
-    """Terms whose OR is the function (Quine 1952; McCluskey 1956; the greedy choice is Chvátal's, 1979).
+    """Return terms whose OR is the function (Quine 1952; McCluskey 1956; the greedy choice is Chvátal's, 1979).
 
     Args:
-        values: of the function at all inputs, in their order.
-        bits: b.
+        values: values of the function at all inputs, in their order.
+        bits: number of variables b.
 
     Returns:
         prime implicants, for each variable 0 (negated), 1 or 2 (absent). Each covers an input that no other one does.
@@ -43,7 +43,7 @@ def cover(values: Bool[np.ndarray, " N"], bits: int) -> Int8[np.ndarray, "terms 
     for variable in range(bits):
         own = primes[:, variable, None]
         covers &= (own == 2) | (own == inputs[:, variable])
-    literals = np.maximum((primes != 2).sum(axis=1), 1)  # the constant has none
+    literals = np.maximum((primes != 2).sum(axis=1), 1)  # 1 for the constant, which has none
     chosen: list[int] = []
     open_ = np.ones(len(inputs), dtype=bool)
     while open_.any():
@@ -58,17 +58,17 @@ def cover(values: Bool[np.ndarray, " N"], bits: int) -> Int8[np.ndarray, "terms 
 
 
 def prime_implicants(values: Bool[np.ndarray, " N"], bits: int) -> Int8[np.ndarray, "primes b"]:
-    """All terms that imply the function and from which no variable can be left out.
+    """Return all terms that imply the function and from which no variable can be omitted.
 
     Args:
-        values: of the function at all inputs, in their order.
-        bits: b.
+        values: values of the function at all inputs, in their order.
+        bits: number of variables b.
 
     Returns:
         for each variable 0 (negated), 1 or 2 (absent).
     """
     implies = values.reshape((2,) * bits)
-    for axis in range(bits):  # without a variable a term implies f where it does with either of its values
+    for axis in range(bits):  # a term without a variable implies f if it does so for both values of the variable
         both = implies.all(axis=axis, keepdims=True)
         implies = np.concatenate([implies, both], axis=axis)
     prime = implies.copy()

@@ -1,4 +1,4 @@
-"""The size of the smallest Boolean formula, exactly, for up to four bits."""
+"""Exact size of the smallest Boolean formula, for up to four bits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MOST_BITS = 4
 
 
 def formula_size(labels: ArrayLike) -> float:
-    """The number of variables written in the smallest formula of AND, OR and NOT, each as often as it stands there.
+    """Count the variables, with repetitions, in the smallest formula of AND, OR and NOT.
 
     NOT costs nothing: De Morgan's laws move it to the variables. Constants have size 0, x₁ ⊕ x₂ = (x₁ ∧ ¬x₂) ∨ (¬x₁ ∧
     x₂) has size 4. The value is exact, from a table of all functions (:func:`smallest_formulas`).
 
     Args:
-        labels: of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 4.
+        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 4.
 
     Returns:
         the size.
@@ -33,17 +33,17 @@ def formula_size(labels: ArrayLike) -> float:
 
 @lru_cache
 def smallest_formulas(bits: int) -> UInt8[np.ndarray, " functions"]:
-    """Sizes of the smallest formulas of all Boolean functions, by dynamic programming over the size.
+    """Compute the sizes of the smallest formulas of all Boolean functions, by dynamic programming over the size.
 
     A formula of size s > 1 is the AND or the OR of one of size a and one of size s - a. Functions of one size are
-    closed under negation, so that ANDs and their negations are all; and under permutation and negation of variables,
+    closed under negation, so that ANDs and their negations suffice; and under permutation and negation of variables,
     so that one operand need only be one representative of each orbit of that group.
 
     Args:
-        bits: b ≤ 4.
+        bits: number of variables b ≤ 4.
 
     Returns:
-        sizes, at the place that a function has as a number: its value at input i is bit i.
+        sizes, indexed by the number of the function: its value at input i is bit i.
     """
     inputs = 2**bits
     everything = 2**inputs - 1
@@ -73,7 +73,7 @@ def smallest_formulas(bits: int) -> UInt8[np.ndarray, " functions"]:
 
 
 def _symmetries(bits: int) -> UInt8[np.ndarray, "symmetries inputs"]:
-    """Where each input goes under each permutation and negation of variables."""
+    """Return the image of each input under each permutation and negation of variables."""
     bit = (np.arange(2**bits)[:, None] >> np.arange(bits)) & 1
     moved = [
         bit[:, list(order)] @ (1 << np.arange(bits)) ^ negated
@@ -83,6 +83,6 @@ def _symmetries(bits: int) -> UInt8[np.ndarray, "symmetries inputs"]:
 
 
 def _images(symmetries: UInt8[np.ndarray, "symmetries inputs"], function: int) -> UInt16[np.ndarray, " orbit"]:
-    """All functions that the symmetries make of one."""
+    """Return the orbit of a function under the symmetries."""
     values = (function >> symmetries.astype(np.uint16)) & 1
     return np.unique(values @ (1 << np.arange(symmetries.shape[1]))).astype(np.uint16)

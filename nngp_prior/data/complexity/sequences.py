@@ -11,7 +11,7 @@ from nngp_prior.data.complexity.checks import as_bits
 
 
 def lempel_ziv(labels: ArrayLike) -> float:
-    r"""Lempel-Ziv complexity in bits, as Dingle, Camargo and Louis (2018, Nature Communications 9, 761) define it.
+    r"""Compute the Lempel-Ziv complexity in bits (Dingle, Camargo and Louis 2018, Nature Communications 9, 761).
 
     .. math:: K(x) = \log_2 L \text{ if } x = 0^L \text{ or } 1^L, \text{ else } ½ \log_2 L \, (N(x) + N(\bar x))
 
@@ -31,9 +31,9 @@ def lempel_ziv(labels: ArrayLike) -> float:
 
 
 def lempel_ziv_words(labels: ArrayLike) -> int:
-    """Number of words in the exhaustive history of a sequence.
+    """Count the words in the exhaustive history of a sequence.
 
-    A word is the shortest continuation that cannot be copied from what stands before its own last symbol; the last word
+    A word is the shortest continuation that cannot be copied from the text before its own last symbol; the last word
     may end sooner (Lempel and Ziv 1976, IEEE Trans. Inf. Theory 22, 75; Kaspar and Schuster 1987, Phys. Rev. A 36,
     842). 0001101001000101 is 0·001·10·100·1000·101, six words.
 
@@ -41,7 +41,7 @@ def lempel_ziv_words(labels: ArrayLike) -> int:
         labels: (L,) integers -1/+1 or booleans.
 
     Returns:
-        their number.
+        number of words.
     """
     return _words(as_bits(labels).tobytes())
 
@@ -50,7 +50,7 @@ def _words(text: bytes) -> int:
     words = start = 0
     while start < len(text):
         end, place = start + 1, 0
-        # A longer piece is found no earlier than the shorter one that it begins with.
+        # The first occurrence of a longer piece is not before that of the shorter one that it begins with.
         while end <= len(text) and (place := text.find(text[start:end], place, end - 1)) >= 0:
             end += 1
         words += 1
@@ -59,13 +59,13 @@ def _words(text: bytes) -> int:
 
 
 def entropy(labels: ArrayLike) -> float:
-    r"""Entropy of a label chosen at random, -p log2 p - (1 - p) log2 (1 - p) with p the part of +1.
+    r"""Compute the entropy of a random label, -p log2 p - (1 - p) log2 (1 - p) with p the fraction of +1.
 
     Args:
         labels: (n,) integers -1/+1 or booleans.
 
     Returns:
-        bits a label, from 0 to 1.
+        bits per label, from 0 to 1.
     """
     p = float(np.mean(as_bits(labels)))
     return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)

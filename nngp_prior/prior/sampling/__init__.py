@@ -1,4 +1,4 @@
-"""The prior by drawing from it: finite networks, or the Gaussian process, counted by function."""
+"""Sampling from the prior: draws of finite networks, or of the Gaussian process, counted by function."""
 
 from __future__ import annotations
 

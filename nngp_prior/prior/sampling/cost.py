@@ -1,4 +1,4 @@
-"""What draws from a prior take, before they are begun."""
+"""Memory and time of draws from a prior."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.architecture import PIECEWISE_LINEAR, Architecture, FullyConnected
 
-_FIXED = 2**28  # the process, JAX and what it has compiled
+_FIXED = 2**28  # the process, JAX and its compiled code
 _GROUP, _OUTPUTS, _BLOCK, _WORK = 2**18, 2**23, 4096, 2**33  # as in networks.py
-_OF_JAX = 2**29  # networks of JAX that are drawn together, and the largest array of a forward pass
+_OF_JAX = 2**29  # networks drawn together by JAX, and the largest array of a forward pass
 
 
 def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int, source: str = "networks") -> Cost:
-    """Memory and time of :func:`nngp_prior.sample_functions`, loading no JAX.
+    """Estimate the memory and time of :func:`nngp_prior.sample_functions`, without loading JAX.
 
     Args:
-        architecture: of the networks.
-        shape: of the inputs, n and that of one of them.
-        draws: how many.
+        architecture: specification of the networks.
+        shape: shape of the inputs, (n, …).
+        draws: number of draws.
         source: ``networks`` or ``gp``.
 
     Returns:
-        bytes at peak if all draws are different functions, as far as there are so many; seconds are meant to be
-        right to a factor of two on two cores of 2020s hardware that nothing else uses.
+        bytes at peak, if as many of the drawn functions as possible are distinct; seconds, with an intended accuracy of
+        a factor of two on two otherwise idle cores of 2020s hardware.
     """
     n, least = shape[0], 1
     if source == "gp":
@@ -36,7 +36,7 @@ def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int
         memory, least, each = _of_fully_connected(architecture, n, math.prod(shape[1:]))
         setting_up = 0.0
     else:
-        memory, setting_up, each = _of_jax(architecture, n, shape[1:])  # pyright: ignore[reportArgumentType] has a hash
+        memory, setting_up, each = _of_jax(architecture, n, shape[1:])  # pyright: ignore[reportArgumentType] hashable
     functions = min(draws, 2 ** min(n, 64))
     row = -(-n // 8)
     counting = 1e-6 + 5e-9 * n
@@ -45,7 +45,7 @@ def sampling_cost(architecture: Architecture, shape: tuple[int, ...], draws: int
 
 
 def _of_gp(n: int) -> tuple[int, float, float]:
-    """Bytes, seconds once, and seconds a draw: z ~ N(0, I), f = L z."""
+    """Return bytes, setup seconds, and seconds per draw: z ~ N(0, I), f = L z."""
     return (
         32 * n * n + cores() * 32 * 2**22,
         2 + 1e-7 * n * n + n**3 / 3 / 1.5e11,
@@ -54,7 +54,7 @@ def _of_gp(n: int) -> tuple[int, float, float]:
 
 
 def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tuple[int, int, float]:
-    """Bytes, networks of a block, and seconds of each: products, normal numbers, activations."""
+    """Return bytes, networks per block, and seconds per network: products, normal numbers, activations."""
     width, depth = architecture.width, architecture.depth
     fans, units = [inputs, *[width] * depth], [*[width] * depth, 1]
     weights = sum(fan * count for fan, count in zip(fans, units, strict=True))
@@ -66,9 +66,9 @@ def _of_fully_connected(architecture: FullyConnected, n: int, inputs: int) -> tu
     return memory, max(1, min(_BLOCK, _OUTPUTS // n, _WORK // (n * parameters))), each / cores()
 
 
-@functools.lru_cache(maxsize=8)  # thousands of layers may have to be made for it, again for each number of draws
+@functools.lru_cache(maxsize=8)  # may construct thousands of layers, repeated for each number of draws
 def _of_jax(architecture: Architecture, n: int, shape: tuple[int, ...]) -> tuple[int, float, float]:
-    """As above, one network after another in float64."""
+    """As :func:`_of_gp`, for one network after another in float64."""
     weights = network_weights(architecture, shape)
     parameters = sum(each.parameters for each in weights)
     memory = _OF_JAX + 32 * parameters + 16 * n * math.prod(shape)

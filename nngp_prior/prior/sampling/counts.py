@@ -1,4 +1,4 @@
-"""How often each function was drawn."""
+"""Counts of drawn functions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _KEYS = ("about", "functions", "counts", "zeros")
 
 
 class RankedFunction(NamedTuple):
-    """A function, and how often it was drawn.
+    """A function and the number of its draws.
 
     Attributes:
         rank: 1 for the most frequent one.
-        labels: -1 and +1.
-        draws: of it.
+        labels: (n,) -1 and +1.
+        draws: number of its draws.
         frequency: log of its frequency, with an exact binomial interval.
     """
 
@@ -49,18 +49,18 @@ class RankedFunction(NamedTuple):
 class FunctionCounts:
     """The functions among independent draws from a prior.
 
-    A draw with an output that is exactly 0 has no label there. It is counted in ``undecided`` and is no function's, but
-    it is one of the draws: P(y) is the probability of y_i f_i > 0 at all inputs.
+    A draw with an output that is exactly 0 has no label there. It is counted in ``undecided`` and belongs to no
+    function, but is included in ``draws``: P(y) is the probability of y_i f_i > 0 at all inputs.
 
     Attributes:
-        functions: the different ones, most frequent first, eight labels a byte (the first input's in the highest bit);
+        functions: the distinct ones, most frequent first, eight labels per byte (the first input's in the highest bit);
             the order of equally frequent ones does not depend on that of their draws.
-        counts: draws of each.
+        counts: number of draws of each.
         n: number of inputs.
-        draws: of all functions and those undecided.
-        undecided: draws with an output that is exactly 0.
-        zeros: for each input, draws whose output there is exactly 0.
-        about: all that the draws depend on: source, seed, architecture, a hash of the inputs.
+        draws: number of all draws, undecided ones included.
+        undecided: number of draws with an output that is exactly 0.
+        zeros: for each input, number of draws whose output there is exactly 0.
+        about: everything that the draws depend on: source, seed, architecture, a hash of the inputs.
     """
 
     functions: UInt8[np.ndarray, "m bytes"]
@@ -81,22 +81,22 @@ class FunctionCounts:
         return self.about["source"]
 
     def __len__(self) -> int:
-        """The number of different functions."""
+        """Number of distinct functions."""
         return len(self.functions)
 
     def labels(self, ranks: slice | Sequence[int] | np.ndarray = slice(None)) -> Int8[np.ndarray, "m n"]:
-        """Functions as labels -1 and +1.
+        """Return functions as labels -1 and +1.
 
         Args:
-            ranks: which, from 0 for the most frequent one; all when absent, which takes n bytes for each.
+            ranks: indices, from 0 for the most frequent one; default: all, which takes n bytes for each.
 
         Returns:
-            one function a row.
+            one function per row.
         """
         return unpack(self.functions[ranks], self.n)
 
     def frequency(self, labels: ArrayLike) -> Estimate:
-        """log of the part of the draws that have these labels.
+        """Return the log of the fraction of draws with the given labels.
 
         Args:
             labels: (n,) integers -1/+1 or booleans.
@@ -105,21 +105,21 @@ class FunctionCounts:
             the estimate of log P of networks or of the Gaussian process, with Clopper and Pearson's exact interval.
 
         Raises:
-            InvalidLabels: other labels, or not n of them.
+            InvalidLabels: if there are other labels, or not n of them.
         """
         return self._estimate(self.count(labels))
 
     def count(self, labels: ArrayLike) -> int:
-        """The number of draws that have these labels.
+        """Count the draws with the given labels.
 
         Args:
             labels: (n,) integers -1/+1 or booleans.
 
         Returns:
-            0 where there are none.
+            number of draws, possibly 0.
 
         Raises:
-            InvalidLabels: other labels, or not n of them.
+            InvalidLabels: if there are other labels, or not n of them.
         """
         packed = pack(check_labels(labels, self.n)[None] > 0)
         order, hashes = self._index
@@ -129,14 +129,14 @@ class FunctionCounts:
         return int(self.counts[found].sum())
 
     def top(self, k: int, least: int = 1) -> list[RankedFunction]:
-        """The most frequent functions.
+        """Return the most frequent functions.
 
         Args:
-            k: how many.
-            least: only those that were drawn so often.
+            k: number of functions.
+            least: minimum number of draws of each.
 
         Returns:
-            k of them, or all that there are.
+            k of them, or fewer if there are not as many.
         """
         k = min(k, int(np.sum(self.counts >= least)))
         return [
@@ -145,10 +145,10 @@ class FunctionCounts:
         ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to a file, which appears, or changes, only when it is complete.
+        """Write all counts to a file, atomically.
 
         Args:
-            path: of the ``.npz`` file.
+            path: path of the ``.npz`` file.
         """
         path = Path(path)
         about = {"format": _FORMAT, "n": self.n, "draws": self.draws, "undecided": self.undecided, **self.about}
@@ -159,16 +159,16 @@ class FunctionCounts:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FunctionCounts:
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Returns:
             the same counts.
 
         Raises:
-            DataUnavailable: there is no such file, it is damaged, or it is something else.
+            DataUnavailable: if the file does not exist, is damaged, or has other content.
         """
         arrays = read_npz(Path(path), *_KEYS)
         refusal = DataUnavailable(f"{path}: holds no counts of functions. Name a file that sampling has written.")
@@ -184,7 +184,7 @@ class FunctionCounts:
         return found
 
     def _consistent(self) -> bool:
-        """Whether shapes and sums are right; contents have checksums in the archive."""
+        """True if shapes and sums are right; contents have checksums in the archive."""
         return (
             self.functions.dtype == np.uint8
             and self.functions.shape == (len(self.counts), -(-self.n // 8))
@@ -196,7 +196,7 @@ class FunctionCounts:
 
     @cached_property
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
-        """Functions in the order of their hashes, and those."""
+        """Return the indices that sort functions by their hashes, and the sorted hashes."""
         hashes = hashed(self.functions)
         order = np.argsort(hashes)
         return order, hashes[order]

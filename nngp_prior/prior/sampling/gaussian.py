@@ -9,16 +9,16 @@ from nngp_prior.numerics.random import bit_stream
 from nngp_prior.probability import prepare
 from nngp_prior.schemas.specs.estimator import Sampling
 
-_BLOCK = 4096  # draws: their random numbers have a seed of their own
-_NUMBERS = 2**22  # in a block, 32 MiB
+_BLOCK = 4096  # draws per block, each of which has its own random stream
+_NUMBERS = 2**22  # numbers per block, 32 MiB
 
 
 class GaussianDraws:
     """Draws of f ~ N(0, K), in float64, each output scaled to unit variance.
 
     Args:
-        K: covariances.
-        seed: block b of draws has a stream of its own.
+        K: (n, n) covariances.
+        seed: random seed; block b of draws has its own stream.
     """
 
     parallel = True
@@ -29,15 +29,15 @@ class GaussianDraws:
         self.stream = "gp"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
-        """A block of draws; calls for other blocks do not change them.
+        """Return a block of draws, independent of calls for other blocks.
 
         Args:
-            block: its number.
+            block: index of the block.
 
         Returns:
-            one draw a row.
+            one draw per row.
         """
-        # f = sign * (L z) of the input that each one is tied to
+        # f = sign * (L z) of the input that each input is tied to
         kernel = self._kernel
         Z = bit_stream(self._seed, "gp", block).standard_normal((self.block, kernel.rank))
         return (Z @ np.asarray(kernel.L).T)[:, kernel.group] * kernel.sign

@@ -4,8 +4,8 @@ Fully connected networks without layer norm are drawn and run with NumPy, groups
 
 .. math:: h^1 = σ_w W^1 x / \sqrt d + σ_b b^1, \qquad h^{l+1} = σ_w W^{l+1} φ(h^l) / \sqrt{width} + σ_b b^{l+1}
 
-in float32; where the output of a network is small beside its largest one, so that rounding might decide the sign, that
-network is run again in float64. All others are run by JAX in float64.
+in float32; if an output of a network is so small compared with its largest one that rounding might decide the sign,
+that network is run again in float64. All others are run by JAX in float64.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from nngp_prior.numerics.random import bit_stream
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 
-_BLOCK = 4096  # networks at most, in a block: their random numbers have a seed of their own
-_OUTPUTS = 2**23  # of a block, 32 MiB
-_WORK = 2**33  # multiplications of a block, a fraction of a second: so often is progress told
+_BLOCK = 4096  # maximum number of networks per block, each of which has its own random stream
+_OUTPUTS = 2**23  # outputs per block, 32 MiB
+_WORK = 2**33  # multiplications per block, a fraction of a second: the interval of progress events
 _GROUP = 2**18  # numbers in the arrays of networks run together, 1 MiB: they stay in the cache
-_DOUBTFUL = 2.0**-16  # part of a network's largest output; float32 errs by a hundredth of it
+_DOUBTFUL = 2.0**-16  # fraction of a network's largest output; float32 errs by a hundredth of it
 
 
 class FullyConnectedNetworks:
     """Draws of fully connected networks.
 
     Args:
-        architecture: without layer norm.
+        architecture: specification without layer norm.
         X: (n, d) inputs.
-        seed: block b of networks has a stream of its own.
+        seed: random seed; block b of networks has its own stream.
     """
 
-    parallel = True  # several threads at once gain
+    parallel = True  # faster in several threads
 
     def __init__(self, architecture: FullyConnected, X: Float[np.ndarray, "n d"], seed: int) -> None:
         self._architecture, self._seed = architecture, seed
@@ -57,19 +57,19 @@ class FullyConnectedNetworks:
         self.stream = "numpy"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
-        """Outputs of a block of networks; calls for other blocks do not change them.
+        """Return the outputs of a block of networks, independent of calls for other blocks.
 
         Args:
-            block: its number.
+            block: index of the block.
 
         Returns:
-            one network a row.
+            one network per row.
         """
         rng = bit_stream(self._seed, "networks", block)
         return np.concatenate([self._draw(rng) for _ in range(self._groups)])
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Outputs of the next group of networks."""
+        """Return the outputs of the next group of networks."""
         count = self._group
         Z = normals(rng, count * (sum(self._weights) + sum(self._biases)))
         parts = np.split(Z, count * np.cumsum([*self._weights, *self._biases])[:-1])
@@ -89,7 +89,7 @@ class FullyConnectedNetworks:
         return f
 
     def _run(self, weights: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
-        """Outputs of networks with these parameters, in their precision."""
+        """Return the outputs of networks with these parameters, in their precision."""
         first = weights[0]
         count, units, fan = first.shape
         X = self._X[first.dtype.type]
@@ -107,16 +107,16 @@ class JaxNetworks:
     """Draws of any networks, by JAX.
 
     Args:
-        architecture: the specification, or a user's network.
-        X: inputs in the shape that it takes.
-        seed: network r has the key ``fold_in(key(seed), r)``.
-        most: networks that will be asked for.
+        architecture: a specification, or a user's network.
+        X: (n, …) inputs in the shape that it takes.
+        seed: random seed; network r has the key ``fold_in(key(seed), r)``.
+        most: maximum number of networks.
 
     Raises:
-        InvalidInput: several outputs, or none that is a function of parameters and inputs alone.
+        InvalidInput: if the network has several outputs, or none that is a function of parameters and inputs alone.
     """
 
-    parallel = False  # JAX has threads of its own
+    parallel = False  # JAX has its own threads
 
     def __init__(
         self, architecture: Architecture | FromNetwork, X: Float[np.ndarray, "n ..."], seed: int, most: int
@@ -130,17 +130,17 @@ class JaxNetworks:
         if self._drawer.units != 1:
             problem = f"has {self._drawer.units} outputs"
             raise InvalidInput("architecture", problem, "Labels are the sign of one output: give it one.")
-        self.block = self._drawer.group  # a network is known by its number, so that blocks may differ
+        self.block = self._drawer.group  # networks are identified by number, so that block sizes may differ
         self.stream = "jax"
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
-        """Outputs of a block of networks.
+        """Return the outputs of a block of networks.
 
         Args:
-            block: its number.
+            block: index of the block.
 
         Returns:
-            one network a row.
+            one network per row.
         """
         import jax
 
@@ -149,12 +149,12 @@ class JaxNetworks:
 
 
 def activated(name: str, H: Any, negative_slope: float) -> Any:
-    """φ(H), in the precision of H, which may be overwritten.
+    """Return φ(H), in the precision of H, which may be overwritten.
 
     Args:
-        name: of the activation.
+        name: name of the activation.
         H: an array.
-        negative_slope: of ``leaky-relu``.
+        negative_slope: slope of ``leaky-relu`` for negative arguments.
 
     Returns:
         an array.
@@ -177,15 +177,15 @@ def activated(name: str, H: Any, negative_slope: float) -> Any:
 
 
 def normals(rng: np.random.Generator, count: int) -> Float[np.ndarray, " count"]:
-    r"""Standard normal numbers in float32, by Box and Muller (1958), in a third of the time of NumPy's.
+    r"""Draw standard normal numbers in float32, by Box and Muller (1958), in a third of the time of NumPy's.
 
     .. math:: \sqrt{-2 \ln u} \, (\cos 2πv, \sin 2πv)
 
-    u has 31 bits, so that none is larger than 6.7, which one in 10¹¹ should be.
+    u has 31 bits, so that none exceeds 6.7, which one in 10¹¹ should.
 
     Args:
-        rng: where bits come from.
-        count: how many.
+        rng: source of random bits.
+        count: number of draws.
 
     Returns:
         the numbers.

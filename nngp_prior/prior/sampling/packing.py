@@ -1,4 +1,4 @@
-"""Functions as rows of bits: packed, counted, merged. Rows are compared in full, so that no two are ever confused."""
+"""Functions as rows of bits: packed, counted, merged. Full comparison of rows makes hash collisions harmless."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Int8, Integer, UInt8, UInt64
 
-_WORD = 8  # bytes that are hashed at a time
+_WORD = 8  # bytes hashed at a time
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd: no two words have the same product
-_WAITING = 2**18  # rows that wait at least
+_WAITING = 2**18  # minimum number of pending rows before they are sorted
 
 
 def pack(positive: Bool[np.ndarray, "m n"]) -> UInt8[np.ndarray, "m bytes"]:
-    """Signs as bits, the first input's first; what is left of the last byte is 0.
+    """Pack signs into bits, the first input's first; the remaining bits of the last byte are 0.
 
     Args:
         positive: True for +1.
 
     Returns:
-        eight signs a byte.
+        eight signs per byte.
     """
     return np.packbits(positive, axis=1)
 
 
 def unpack(packed: UInt8[np.ndarray, "m bytes"], n: int) -> Int8[np.ndarray, "m n"]:
-    """The labels -1 and +1 that :func:`pack` packed.
+    """Return the labels -1 and +1 packed by :func:`pack`.
 
     Args:
         packed: rows of bits.
         n: number of inputs.
 
     Returns:
-        one labelling a row.
+        one labelling per row.
     """
     return (2 * np.unpackbits(packed, axis=1, count=n).astype(np.int8) - 1).astype(np.int8)
 
 
 def hashed(packed: UInt8[np.ndarray, "m bytes"]) -> UInt64[np.ndarray, " m"]:
-    """A number for each row, by which rows are sorted; different rows may, once in 2⁶⁴ pairs, have the same.
+    """Hash each row, for sorting; distinct rows collide once in 2⁶⁴ pairs.
 
     Args:
         packed: rows of bits.
 
     Returns:
-        one number a row.
+        one number per row.
     """
     h = np.zeros(len(packed), dtype=np.uint64)
     for word in _words(packed):
@@ -55,7 +55,7 @@ def hashed(packed: UInt8[np.ndarray, "m bytes"]) -> UInt64[np.ndarray, " m"]:
 
 
 def _words(packed: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows as numbers of 64 bits, filled up with zeros: the first of all rows first."""
+    """Yield the rows' 64-bit words, zero-padded: the first word of all rows first."""
     for start in range(0, packed.shape[1], _WORD):
         part = np.zeros((len(packed), _WORD), dtype=np.uint8)
         part[:, : packed.shape[1] - start] = packed[:, start : start + _WORD]
@@ -65,14 +65,14 @@ def _words(packed: np.ndarray) -> Iterator[np.ndarray]:
 def counted(
     packed: UInt8[np.ndarray, "m bytes"], counts: Integer[np.ndarray, " m"]
 ) -> tuple[UInt8[np.ndarray, "k bytes"], Integer[np.ndarray, " k"]]:
-    """Equal rows as one, with the sum of their counts.
+    """Merge equal rows, adding their counts.
 
     Args:
         packed: rows of bits.
-        counts: how often each was seen.
+        counts: number of draws of each row.
 
     Returns:
-        different rows in an order that depends on nothing but themselves, and their counts.
+        distinct rows in an order that depends only on the rows, and their counts.
     """
     if len(packed) == 0:
         return packed, counts
@@ -87,7 +87,7 @@ def counted(
 
 
 def _changes(h: np.ndarray, packed: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which sorted rows differ from the one before, and whether some do that have the same hash."""
+    """Mark sorted rows that differ from the one before; also return whether any of these has the same hash as it."""
     same = np.flatnonzero(h[1:] == h[:-1])
     non_default = (packed[same] != packed[same + 1]).any(axis=1)
     new = np.ones(len(h), dtype=bool)
@@ -98,11 +98,11 @@ def _changes(h: np.ndarray, packed: np.ndarray) -> tuple[np.ndarray, bool]:
 def ranked(
     packed: UInt8[np.ndarray, "m bytes"], counts: Integer[np.ndarray, " m"]
 ) -> tuple[UInt8[np.ndarray, "m bytes"], Integer[np.ndarray, " m"]]:
-    """Rows by falling count; equal counts keep their order.
+    """Sort rows by descending count; equal counts keep their order.
 
     Args:
-        packed: different rows.
-        counts: of each.
+        packed: distinct rows.
+        counts: count of each row.
 
     Returns:
         rows and counts in their new order.
@@ -112,12 +112,12 @@ def ranked(
 
 
 class Tally:
-    """Counts of functions while they are drawn: different rows, and rows that wait for being sorted together with them.
+    """Running counts of drawn functions: merged rows, and pending rows that have not been merged yet.
 
-    They wait until there are half as many of them, so that a row is sorted about three times.
+    Rows stay pending until there are half as many of them as merged ones, so that a row is sorted about three times.
 
     Args:
-        size: bytes of a row.
+        size: bytes per row.
     """
 
     def __init__(self, size: int) -> None:
@@ -129,7 +129,7 @@ class Tally:
 
         Args:
             packed: rows of bits, in any order.
-            counts: how often each was seen.
+            counts: number of draws of each row.
         """
         self._parts.append((packed, counts))
         different = len(self._parts[0][0])
@@ -137,10 +137,10 @@ class Tally:
             self.total()
 
     def total(self) -> tuple[UInt8[np.ndarray, "m bytes"], Integer[np.ndarray, " m"]]:
-        """All that was counted.
+        """Return all counts so far.
 
         Returns:
-            different rows in the order of :func:`counted`, and their counts.
+            distinct rows in the order of :func:`counted`, and their counts.
         """
         if len(self._parts) > 1:
             packed, counts = (np.concatenate(column) for column in zip(*self._parts, strict=True))
@@ -149,5 +149,5 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """Those that the next sorting would have to sort."""
+        """Number of rows that the next sort would process."""
         return sum(len(packed) for packed, _ in self._parts)

@@ -1,4 +1,4 @@
-"""Requests for draws carried out: the one result that they have."""
+"""Execution of requests for draws, which have a single result."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from nngp_prior.schemas.results.sample import function_row
 from nngp_prior.schemas.specs.data import Boolean
 from nngp_prior.versions import versions
 
-_MOST_LABELS = 2**21  # of all functions that are listed
-_KEPT_BYTES = 10**10  # of unfinished samples
+_MOST_LABELS = 2**21  # maximum number of labels in all listed functions
+_KEPT_BYTES = 10**10  # maximum total size of unfinished samples
 
 
 def require_samples(request: SampleRequest, n: int) -> None:
-    """Refuse a request whose result would be too large, or has a measure that means nothing.
+    """Refuse a request whose result would be too large, or whose complexity measure does not apply.
 
     Args:
-        request: for draws.
+        request: request for draws.
         n: number of inputs.
 
     Raises:
-        InvalidInput: too many functions, or a complexity of other than Boolean functions.
+        InvalidInput: if there are too many functions, or a complexity of other than Boolean functions is requested.
     """
     if request.top * n > _MOST_LABELS:
         raise InvalidInput("top", f"{request.top:,} functions of {n:,} inputs", f"Use at most {_MOST_LABELS // n:,}.")
@@ -49,18 +49,18 @@ def sample_row(
     """Draw, count, and list the most frequent functions.
 
     Args:
-        request: for draws.
-        X: (n, …) its inputs.
-        unfinished: a folder; draws are kept there until the request is done, and the same request continues from them
-            unless they are damaged.
-        progress: told of draws.
+        request: request for draws.
+        X: (n, …) inputs of the request.
+        unfinished: folder in which draws are kept until the request is done; the same request resumes from them unless
+            they are damaged.
+        progress: progress callback, called with the number of draws.
 
     Returns:
-        what JSON can hold: ``draws``, ``functions`` (how many different ones), ``undecided`` and ``zeros`` (draws with
-        an output that is exactly 0, in all and for each input), ``seconds``, and ``top``.
+        JSON-compatible results: ``draws``, ``functions`` (number of distinct ones), ``undecided`` and ``zeros`` (draws
+        with an output that is exactly 0, in all and per input), ``seconds``, and ``top``.
 
     Raises:
-        InvalidInput: the request cannot be carried out.
+        InvalidInput: if the request cannot be executed.
     """
     require_samples(request, len(X))
     path = None if unfinished is None else _file(unfinished, request)
@@ -94,12 +94,12 @@ def sample_row(
 
 
 def _file(folder: Path, request: SampleRequest) -> Path:
-    """Path of the draws that a request continues; a damaged file is removed."""
+    """Return the path of the draws from which a request resumes; a damaged file is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = request.model_dump(mode="json", exclude={"top", "complexities"})
     content = json.dumps([drawn, versions()], sort_keys=True, separators=(",", ":"))
     path = folder / f"{hashlib.sha256(content.encode()).hexdigest()}.npz"
-    trim(folder, _KEPT_BYTES, keep=path)  # none for its age: the clock may be wrong
+    trim(folder, _KEPT_BYTES, keep=path)  # limited by size, not by age: the clock may be wrong
     try:
         FunctionCounts.load(path)
     except DataUnavailable:

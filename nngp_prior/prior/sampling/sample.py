@@ -1,4 +1,4 @@
-"""Draw functions from a prior and count them; what is drawn does not depend on how the work is cut into parts."""
+"""Draws of functions from a prior, and their counts; the draws do not depend on how the work is divided."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, show
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, FullyConnected
 
 SOURCES = ("networks", "gp")
-# Independent draws from a prior, in blocks that have nothing to do with each other.
+# Sources of independent draws from a prior, in mutually independent blocks.
 _Draws = FullyConnectedNetworks | JaxNetworks | GaussianDraws
-_ROUND = 8  # blocks for each core between two looks at the clock
-_SAVE_EVERY = 10.0  # seconds at least
-_SAVE_COST = 0.05  # part of the time that may go into saving
+_ROUND = 8  # blocks per core between two readings of the clock
+_SAVE_EVERY = 10.0  # minimum interval in seconds
+_SAVE_COST = 0.05  # maximum fraction of the time spent on saving
 
 
 class _Counted(NamedTuple):
-    """What is kept of some draws."""
+    """Counts kept of a block of draws."""
 
     functions: UInt8[np.ndarray, "m bytes"]
     counts: Integer[np.ndarray, " m"]
@@ -60,20 +60,20 @@ def sample_functions(
     Args:
         architecture: a specification, whose width or channels matter here, or a user's network.
         X: (n, …) inputs.
-        networks: how many draws.
-        seed: of all draws; the first draws are the same however many there are.
+        networks: number of draws.
+        seed: random seed; the first draws are the same for any number of draws.
         source: ``networks``, or ``gp`` for draws from the Gaussian process with the kernel of infinite width.
-        path: of a ``.npz`` file. What is done is saved there every few seconds; the same call goes on from there, with
-            more networks too, and has the same result bit for bit as one that was never interrupted.
-        progress: True to show it, or a callback, called with the expected cost and with the number of draws.
+        path: path of a ``.npz`` file, to which results are saved every few seconds; the same call resumes from it, also
+            with more networks, and has the same result bit for bit as one that was never interrupted.
+        progress: True to show progress, or a callback, called with the expected cost and with the number of draws.
 
     Returns:
         the functions and their counts; see ``FunctionCounts`` for outputs that are exactly 0.
 
     Raises:
-        InvalidInput: something that cannot be used: inputs at which every output is 0, a file of other draws.
-        DataUnavailable: a file that is damaged.
-        ResourceLimit: the different functions no longer fit into memory; the file holds those until then.
+        InvalidInput: if an argument is invalid, such as inputs at which every output is 0, or a file of other draws.
+        DataUnavailable: if the file is damaged.
+        ResourceLimit: if the distinct functions no longer fit into memory; the file holds those until then.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
@@ -144,7 +144,7 @@ def _sample(
 
 
 def _parts(done: int, networks: int, block: int, most: int) -> list[range]:
-    """Numbers of the next draws, each part in one block."""
+    """Return ranges of the next draws, each within one block."""
     first = done // block
     cuts = [done, *(min(b * block, networks) for b in range(first + 1, first + 1 + most))]
     return [range(start, stop) for start, stop in itertools.pairwise(cuts) if start < stop]
@@ -168,7 +168,7 @@ def _draws(architecture: Architecture | FromNetwork, X: np.ndarray, networks: in
 
 
 def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray) -> None:
-    """An input of zeros without biases: no draw has a label there, hence none is a function."""
+    """Refuse an input of zeros without biases: every output there is 0, so that no draw is a function."""
     zero = np.flatnonzero(~X.reshape(len(X), -1).any(axis=1))
     if isinstance(architecture, FromNetwork) or architecture.bias_std or not len(zero):
         return
@@ -183,7 +183,7 @@ def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray)
 def _about(
     architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, draws: _Draws
 ) -> dict[str, Any]:
-    """All that the draws depend on."""
+    """Return everything that the draws depend on."""
     if isinstance(architecture, FromNetwork):
         described: Any = {"kind": "from-network", "name": architecture.name}
     else:
@@ -193,7 +193,7 @@ def _about(
 
 
 def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
-    """What a file holds of these draws."""
+    """Read the earlier counts of these draws from a file."""
     before = FunctionCounts.load(path)
     if before.about != about:
         others = ", ".join(name for name in about if before.about.get(name) != about[name])
@@ -206,7 +206,7 @@ def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:
 
 
 def _require_memory(tally: Tally, rows: int, done: int) -> None:
-    """Refuse to go on where the next sorting might not fit: two copies of rows, counts, hashes, their order."""
+    """Refuse to continue if the next sort might not fit: two copies of rows, counts, hashes, their order."""
     needed = (tally.rows + rows) * (2 * tally.size + 48)
     free = psutil.virtual_memory().available
     if needed > free:
