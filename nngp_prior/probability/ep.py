@@ -167,7 +167,7 @@ def _begin(kernel: FactoredKernel, labels: np.ndarray, dtype: type[np.floating],
 def _factor_of_swept(
     Sigma: Float[np.ndarray, "m m"], kernel: FactoredKernel, labels: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m m"] | None, float]:
-    """Return the factor of :func:`posterior_factor` from the Σ of the sweeps, which is overwritten.
+    """Return the factor of ``posterior_factor`` from the Σ of the sweeps, which is overwritten.
 
     A third of the work, but in the precision of the sweeps and only if Σ is far from singular.
 

@@ -20,7 +20,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Coordinates(NamedTuple):
-    """Fields of :class:`nngp_prior.probability.proposals.Block`, and a mask: 1 for coordinates, 0 for padding."""
+    """Fields of :class:`ProposalBlock`, and a mask: 1 for coordinates, 0 for padding."""
 
     L: Float[Any, "proposals block block"]
     conditional_deviation: Float[Any, "proposals block"]

@@ -19,7 +19,7 @@ def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> E
 
     Args:
         found: the estimate.
-        again: the estimate for :meth:`FactoredKernel.perturbed`, with the same random numbers.
+        again: the estimate for the perturbed kernel (``kernel.perturbed``), with the same random numbers.
         kernel: kernel of ``found``.
 
     Returns:

@@ -14,8 +14,9 @@ MOST_BITS = 10
 def cover_size(labels: ArrayLike) -> float:
     """Count the variables written in a short OR of ANDs, for the function or its negation.
 
-    It is an upper bound on :func:`formula_size`: two levels may need more than several, and the cover is greedy. The
-    negation is tried too because NOT costs nothing: its cover is an AND of ORs for the function.
+    It is an upper bound on :func:`nngp_prior.data.complexity.formulas.formula_size`: two levels may need more than
+    several, and the cover is greedy. The negation is tried too because NOT costs nothing: its cover is an AND of ORs
+    for the function.
 
     Args:
         labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 10.
