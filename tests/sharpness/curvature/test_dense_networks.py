@@ -60,7 +60,7 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
             np.testing.assert_allclose(mine(v), expected[0], atol=1e-13 * scale)
             np.testing.assert_allclose(mine.start_vector(v), its.start_vector(v), atol=1e-13)
     found, expected = (
-        [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0)] for risk in (ours, own)
+        [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0).measurements] for risk in (ours, own)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 

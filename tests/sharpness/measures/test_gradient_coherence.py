@@ -132,7 +132,7 @@ def test_a_population_without_a_gradient_is_told() -> None:
 def test_zero_gradients_are_told() -> None:
     X, y = data(12, 5)
     measures = [GradientStiffness(), GradientDiversity(), GradientNoiseScale()]
-    none = measure_risk(linear(0 * X, y, np.ones(5)), measures, 0)
+    none = measure_risk(linear(0 * X, y, np.ones(5)), measures, 0).measurements
     assert {each.status for each in none} == {"zero-gradient"}
     assert all(math.isnan(each.value) for each in none)
     some = linear(np.where(np.arange(12)[:, None] < 3, 0, X), y, np.ones(5))
@@ -149,7 +149,7 @@ def test_a_mean_gradient_of_rounding_is_zero() -> None:
     """At the least squares, where those of the examples are not."""
     X, y = data(12, 5)
     theta = np.linalg.lstsq(X, y, rcond=None)[0]
-    for each in measure_risk(linear(X, y, theta), [GradientDiversity(), GradientNoiseScale()], 0):
+    for each in measure_risk(linear(X, y, theta), [GradientDiversity(), GradientNoiseScale()], 0).measurements:
         assert each.status == "zero-gradient"
         assert "rounding" in each.message
 

@@ -15,7 +15,7 @@ WIDE = 0.7  # ε of a box in which the quadratic term counts
 
 
 def one(risk, seed: int = 0, **options):
-    (found,) = measure_risk(risk, [Keskar(**options)], seed)
+    (found,) = measure_risk(risk, [Keskar(**options)], seed).measurements
     return found
 
 

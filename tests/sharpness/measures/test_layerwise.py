@@ -43,7 +43,7 @@ def test_they_are_as_defined(name: str) -> None:
     T, N = traces(risk), norms(risk)
     assert (T > 0).all()
     asked = [MinimumSharpness(), MinimumSharpness(traces="basis"), WeightCurvatureIndex()]
-    exact, basis, index = measure_risk(risk, asked, 0)
+    exact, basis, index = measure_risk(risk, asked, 0).measurements
     for found in (exact, basis):
         assert list(found.diagnostics["traces"].values()) == pytest.approx(T, rel=1e-9)
         assert list(found.diagnostics["norms"].values()) == pytest.approx(N, rel=1e-12)
@@ -63,7 +63,7 @@ def test_minimum_sharpness_is_the_least_sum_of_traces_under_rescaling() -> None:
         theta = np.array(risk.theta)
         for part, log in zip(weights(risk), [*logs, -logs.sum()], strict=True):
             theta[part] *= np.exp(log)
-        (found,) = measure_risk(risk.at(theta), [MinimumSharpness()], 0)
+        (found,) = measure_risk(risk.at(theta), [MinimumSharpness()], 0).measurements
         assert found.value == pytest.approx(value, rel=1e-9)
         return sum(found.diagnostics["traces"].values())
 
@@ -74,9 +74,9 @@ def test_minimum_sharpness_is_the_least_sum_of_traces_under_rescaling() -> None:
 
 def test_random_vectors_have_an_honest_error() -> None:
     risk = images()
-    exact = [m.value for m in measure_risk(risk, [MinimumSharpness(), WeightCurvatureIndex()], 0)]
+    exact = [m.value for m in measure_risk(risk, [MinimumSharpness(), WeightCurvatureIndex()], 0).measurements]
     asked = [MinimumSharpness(traces=40), WeightCurvatureIndex(traces=40)]
-    found = [list(measure_risk(risk, asked, seed)) for seed in range(12)]
+    found = [list(measure_risk(risk, asked, seed).measurements) for seed in range(12)]
     T, N, blocks = traces(risk), norms(risk), [dense(risk)[part, part] for part in weights(risk)]
     # Of random signs: 2 (‖H_l‖_F² - Σ H_ii²) / m; and how the figures change with Tr H_l
     variances = np.array([2 * (np.sum(H**2) - np.sum(np.diag(H) ** 2)) / 40 for H in blocks])
@@ -97,7 +97,8 @@ def test_scaled_eigenvalue() -> None:
     scales = np.concatenate([np.full(p.stop - p.start, norm) for p, norm in zip(weights(risk), N, strict=True)])
     H = dense(risk)[np.ix_(places, places)]
     expected = np.linalg.eigvalsh(scales[:, None] * H * scales)[-1]
-    found, cut_short = measure_risk(risk, [ScaledEigenvalue(tolerance=1e-9), ScaledEigenvalue(max_steps=2)], 0)
+    asked = [ScaledEigenvalue(tolerance=1e-9), ScaledEigenvalue(max_steps=2)]
+    found, cut_short = measure_risk(risk, asked, 0).measurements
     assert found.value == pytest.approx(expected, rel=1e-8)
     assert (found.name, found.status) == ("scaled_lambda_max", "ok")
     assert found.gradients - 2 * found.diagnostics["steps"] in (0, 1)
@@ -115,11 +116,11 @@ def test_negative_and_zero_traces() -> None:
         if (T := traces(negative)).min() < 0:
             break
     assert T.min() < 0
-    for m in measure_risk(negative, [MinimumSharpness(), WeightCurvatureIndex()], 0):
+    for m in measure_risk(negative, [MinimumSharpness(), WeightCurvatureIndex()], 0).measurements:
         assert (m.status, np.isnan(m.value)) == ("indefinite", True)
         assert "negative trace" in m.message
     silent = risk.at(np.zeros(risk.size))
-    found = list(measure_risk(silent, [MinimumSharpness(), WeightCurvatureIndex(), ScaledEigenvalue()], 0))
+    found = list(measure_risk(silent, [MinimumSharpness(), WeightCurvatureIndex(), ScaledEigenvalue()], 0).measurements)
     assert [m.value for m in found] == [0, 0, 0]
     assert [m.status for m in found] == ["ok"] * 3
 

@@ -13,7 +13,7 @@ from tests.sharpness.quadratics import linear
 
 
 def one(risk, seed: int = 0, **options):
-    (found,) = measure_risk(risk, [PACBayes(**options)], seed)
+    (found,) = measure_risk(risk, [PACBayes(**options)], seed).measurements
     return found
 
 
@@ -96,7 +96,7 @@ def test_the_drop_is_from_the_networks_own_error() -> None:
 
 def test_cost_and_progress() -> None:
     events, risk = [], example()[0]
-    (found,) = measure_risk(risk, [PACBayes(perturbations=400)], 0, events.append)
+    (found,) = measure_risk(risk, [PACBayes(perturbations=400)], 0, events.append).measurements
     own = [event for event in events if event.stage != "measures"]
     assert own[-1].done == own[-1].total
     assert found.gradients == pytest.approx((1 + 400 * own[-1].done) / 3)

@@ -53,7 +53,7 @@ def test_it_is_the_definition_for_each_dense_layer(risk, layers: list[str]) -> N
 
 def test_the_output_layer_and_all_layers() -> None:
     each, last = RelativeFlatness(layer="each", eigenvalues=False), RelativeFlatness(eigenvalues=False)
-    *found, output = measure_risk(small(), [each, last], 0)
+    *found, output = measure_risk(small(), [each, last], 0).measurements
     assert [m.name for m in found] == ["kappa_tr[dense 1]", "kappa_tr[dense 2]", "kappa_tr[dense 3]"]
     assert (output.name, output.value) == ("kappa_tr", found[-1].value)
     assert len({m.value for m in found}) == 3
@@ -61,7 +61,7 @@ def test_the_output_layer_and_all_layers() -> None:
 
 def test_layers_of_many_inputs_by_lanczos(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [RelativeFlatness(layer="dense 2"), RelativeFlatness(layer="dense 2", normalise=True)]
-    exact = [m.value for m in measure_risk(small(), asked, 0)]
+    exact = [m.value for m in measure_risk(small(), asked, 0).measurements]
     monkeypatch.setattr(relative_flatness, "_DENSE", 3)
     report = measure_risk(small(), asked, 0)
     assert [m.value for m in report.values()] == pytest.approx(exact, rel=1e-6)
@@ -71,7 +71,7 @@ def test_layers_of_many_inputs_by_lanczos(monkeypatch: pytest.MonkeyPatch) -> No
 def values(risk: EmpiricalRisk) -> np.ndarray:
     """κ_Tr of each layer, and κ of the second."""
     asked = [RelativeFlatness(layer="each", eigenvalues=False), RelativeFlatness(layer="dense 2")]
-    first, second, third, _, maximal = (m.value for m in measure_risk(risk, asked, 0))
+    first, second, third, _, maximal = (m.value for m in measure_risk(risk, asked, 0).measurements)
     return np.array([first, second, third, maximal])
 
 
@@ -80,7 +80,7 @@ def test_rescaling_of_layers_leaves_it_and_that_of_nodes_moves_the_next_layer_on
     architecture = risk.network.architecture
     parameters = risk.network.unflatten(np.asarray(risk.theta))
     asked = [RelativeFlatness(layer="dense 2", normalise=True)]
-    before, normalised = values(risk), [m.value for m in measure_risk(risk, asked, 0)]
+    before, normalised = values(risk), [m.value for m in measure_risk(risk, asked, 0).measurements]
     for layer, moving in ((0, [1, 3]), (1, [2])):
         scaled = risk.at(risk.network.flatten(rescale(architecture, parameters, layer=layer)))
         assert values(scaled) == pytest.approx(before, rel=1e-9)
@@ -88,7 +88,7 @@ def test_rescaling_of_layers_leaves_it_and_that_of_nodes_moves_the_next_layer_on
         moved = np.abs(values(nodes) / before - 1)
         assert moved[moving].min() > 0.1
         assert np.delete(moved, moving).max() < 1e-9
-        assert [m.value for m in measure_risk(nodes, asked, 0)] == pytest.approx(normalised, rel=1e-9)
+        assert [m.value for m in measure_risk(nodes, asked, 0).measurements] == pytest.approx(normalised, rel=1e-9)
 
 
 def test_normalised_inputs_of_the_layer_have_deviation_1() -> None:
@@ -105,8 +105,8 @@ def test_normalised_inputs_of_the_layer_have_deviation_1() -> None:
     other = risk.at(np.concatenate([np.ravel(array) for layer in scaled for array in layer]))
     asked = RelativeFlatness(layer="dense 2", normalise=True)
     plain = RelativeFlatness(layer="dense 2")
-    found = [m.value for m in measure_risk(risk, [asked], 0)]
-    assert found == pytest.approx([m.value for m in measure_risk(other, [plain], 0)], rel=1e-10)
+    found = [m.value for m in measure_risk(risk, [asked], 0).measurements]
+    assert found == pytest.approx([m.value for m in measure_risk(other, [plain], 0).measurements], rel=1e-10)
 
 
 def test_inputs_without_deviation() -> None:
@@ -116,11 +116,11 @@ def test_inputs_without_deviation() -> None:
     parameters = finite_network(PERCEPTRON, (3,)).init(0)
     w, deviations = parameters[0][0][:, 0], X.std(axis=0)
     asked = RelativeFlatness(normalise=True, eigenvalues=False)
-    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse")
+    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse").measurements
     sizes = np.mean(np.sum((X[:, [0, 2]] / deviations[[0, 2]]) ** 2, axis=1))
     assert found.value == pytest.approx(2 * sizes * np.sum((deviations * w) ** 2), rel=1e-10)
     X[:, 1] = 0.1
-    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse")
+    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse").measurements
     assert (found.status, np.isnan(found.value)) == ("degenerate", True)
     assert "input 1 of the layer" in found.message
 

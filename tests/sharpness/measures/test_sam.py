@@ -19,7 +19,7 @@ RHO = 0.4
 
 
 def one(risk, measure, seed: int = 0):
-    (found,) = measure_risk(risk, [measure], seed)
+    (found,) = measure_risk(risk, [measure], seed).measurements
     return found
 
 

@@ -15,7 +15,7 @@ def figures(risk, *measures, seed: int = 0):
 def test_over_a_basis_they_are_exact(matrix: str) -> None:
     risk, A = small(), dense(small(), matrix)
     report = figures(risk, Trace(probes="basis", matrix=matrix), Frobenius(probes="basis", matrix=matrix))
-    trace, frobenius = report
+    trace, frobenius = report.measurements
     assert relative(trace.value, np.trace(A)) < 1e-10
     assert relative(frobenius.value, np.linalg.norm(A)) < 1e-10
     assert trace.stderr is frobenius.stderr is None
