@@ -44,7 +44,7 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 
 
 def are_short() -> bool:
-    """True if fewer than a few descriptors are left."""
+    """True if fewer than four descriptors are left."""
     opened = []
     try:
         for _ in range(_SPARE):

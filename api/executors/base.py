@@ -88,7 +88,7 @@ class Executor(Protocol):
 
     Attributes:
         slots: number of threads that may be in :meth:`run` at once.
-        resident: bytes that its idle processes take.
+        resident: bytes that its processes take before they compute.
     """
 
     slots: int
