@@ -216,3 +216,16 @@ def test_equality_ignores_time_and_diagnostics() -> None:
     assert float(one) == one.log_p == -3.0
     for changed in ({"value": -3.1}, {"status": "rounding"}, {"evidence": replicates(-3.0, -3.2)}):
         assert one != Estimate(**{**fields, **changed})
+
+
+def test_interval_of_an_estimate_is_its_evidences_wider_by_rounding() -> None:
+    evidence = replicates(-3.0, -3.1, -2.9)
+    estimate = Estimate(value=evidence.value(), stderr=0.1, n=5, method="smc", evidence=evidence)
+    low, high = evidence.interval(0.9)
+    assert low < estimate.value < high
+    assert estimate.interval(0.9) == (low, high)
+    rounding = 0.2
+    wider = 1.6448536269514722 * rounding
+    below, above = estimate.model_copy(update={"rounding": rounding}).interval(0.9)
+    assert estimate.value - below == pytest.approx(math.hypot(estimate.value - low, wider), rel=1e-12)
+    assert above - estimate.value == pytest.approx(math.hypot(high - estimate.value, wider), rel=1e-12)

@@ -89,10 +89,10 @@ def counted(
 def _changes(h: np.ndarray, packed: np.ndarray) -> tuple[np.ndarray, bool]:
     """Mark sorted rows that differ from the one before; also return whether any of these has the same hash as it."""
     same = np.flatnonzero(h[1:] == h[:-1])
-    non_default = (packed[same] != packed[same + 1]).any(axis=1)
+    differing = (packed[same] != packed[same + 1]).any(axis=1)
     new = np.ones(len(h), dtype=bool)
-    new[same[~non_default] + 1] = False
-    return new, bool(non_default.any())
+    new[same[~differing] + 1] = False
+    return new, bool(differing.any())
 
 
 def ranked(

@@ -14,7 +14,7 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
 @dataclass(frozen=True)
 class Quantity:
-    """One quantity of a measure; see :class:`nngp_prior.schemas.measures.curvature.Measurement`."""
+    """One quantity of a measure; see :class:`nngp_prior.schemas.results.sharpness.Measurement`."""
 
     name: str
     value: float

@@ -19,6 +19,7 @@ def test_they_are_those_of_the_dense_matrices(fisher: str, matrix: str, loss: st
     )
     assert relative(report[f"{prefix}fisher_trace"].value, np.trace(F)) < 1e-10
     assert relative(report[f"{prefix}fisher_rao_norm"].value, theta @ F @ theta) < 1e-10
+    assert {each.gradients for each in report.values()} == {1}
     for layer in risk.network.layers:
         start, stop = risk.network.slice_of(layer)
         assert relative(report[f"{prefix}fisher_trace[{layer}]"].value, np.trace(F[start:stop, start:stop])) < 1e-10
