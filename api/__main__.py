@@ -168,7 +168,7 @@ class _Starting:
 
 def _refuse(error: Exception) -> NoReturn:
     if not isinstance(error, NngpPriorError):
-        remedy = "Mend that, or choose another folder."
+        remedy = "Correct that, or choose another folder."
         error = InvalidInput("NNGP_HOME", f"cannot be used ({error})", remedy)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

@@ -327,7 +327,7 @@ class Upload:
         whole = len(data) - len(data) % header.dtype.itemsize
         self._rest = bytes(data[whole:])
         if header.dtype.kind == "f" and not np.isfinite(np.frombuffer(data[:whole], header.dtype)).all():
-            raise InvalidArray("has values that are not finite", "Remove or mend them")
+            raise InvalidArray("has values that are not finite", "Remove or correct them")
         if header.dtype.kind == "b" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
             raise InvalidArray("has truth values other than 0 and 1", "Save it again with numpy.save")
 

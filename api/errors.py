@@ -80,7 +80,7 @@ async def _http(request: Request, error: Exception) -> Response:
             detail = f"{path} has no {request.method}. Use {allowed}."
             problem = Problem(405, "method-not-allowed", detail, headers={"Allow": allowed})
         case 400:  # a body that is not JSON, nested too deeply or not text
-            problem = Problem(422, "invalid-request", "The body cannot be read as JSON. Mend it.")
+            problem = Problem(422, "invalid-request", "The body cannot be read as JSON. Correct it.")
         case status:
             code = _CODES.get(status, "invalid-request")
             problem = Problem(status, code, str(error.detail), headers=error.headers)

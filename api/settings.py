@@ -82,7 +82,7 @@ class ServerSettings(Settings):
             raise ValueError("NNGP_TOKEN and NNGP_NO_TOKEN contradict each other. Set one of them.")
         if self.no_token and not is_loopback(self.host):
             raise ValueError(
-                f"NNGP_NO_TOKEN: anybody who reaches {self.host} could use the service. Set NNGP_HOST=127.0.0.1, or "
+                f"NNGP_NO_TOKEN: whoever reaches {self.host} could use the service. Set NNGP_HOST=127.0.0.1, or "
                 "keep the token."
             )
         return self

@@ -66,7 +66,7 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
     if i is not None:
         feature = int(np.argmin(np.isfinite(flat[i])))
         raise InvalidInput(
-            name, f"input {i} has the value {flat[i, feature]} at feature {feature}", "Remove or mend it."
+            name, f"input {i} has the value {flat[i, feature]} at feature {feature}", "Remove or correct it."
         )
     if isinstance(architecture, FullyConnected):
         return flat

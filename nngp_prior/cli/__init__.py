@@ -25,8 +25,8 @@ from nngp_prior.versions import PACKAGE, __version__
 app = App(
     name="nngp-prior",
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
-    epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can mend, named in "
-    "one line; 130 interrupted. serve ends with the service's own.",
+    epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can correct, named "
+    "in one line; 130 interrupted. serve ends with the service's own.",
     pretty_exceptions_enable=False,
 )
 

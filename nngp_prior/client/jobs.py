@@ -216,7 +216,7 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
         left = until - time.monotonic()
         if waiting and left <= 0:
             raise NotFinished(
-                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They go on: ask again."
+                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They keep running: ask again."
             )
         if waiting:  # jobs mostly end in order of submission; limit the share of time spent on status requests
             waiting[0].wait(min(max(1.0, 5 * (time.monotonic() - began)), left))

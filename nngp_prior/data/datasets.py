@@ -186,7 +186,7 @@ def _unusable(images: np.ndarray, classes: np.ndarray | None) -> tuple[str, str]
 def _not_finite(images: np.ndarray) -> tuple[str, str] | None:
     """As :func:`_unusable`, for values that are not finite."""
     wrong = first_not_finite(images)
-    return None if wrong is None else (f"input {wrong} has values that are not finite.", "Remove or mend it.")
+    return None if wrong is None else (f"input {wrong} has values that are not finite.", "Remove or correct it.")
 
 
 def _uploaded(dataset: BlobData, blobs: Callable[[str], np.ndarray] | None) -> Raw:

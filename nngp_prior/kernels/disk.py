@@ -53,7 +53,7 @@ def on_disk(
     partial = partial_path(path)
     with locked(journal_path(path), wait=cached) as file:
         if file is None:
-            raise InvalidInput("path", f"{path} is being computed by somebody else", "Wait, or name another file.")
+            raise InvalidInput("path", f"{path} is being computed by another process", "Wait, or name another file.")
         ledger = TileJournal.read(file)
         if ledger is not None and ledger.header.key == job.key and not ledger.missing():
             if partial.exists() and not path.exists():  # interrupted before it was renamed

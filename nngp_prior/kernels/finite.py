@@ -64,7 +64,7 @@ def features_of(architecture: Architecture | FromNetwork, monte_carlo: MonteCarl
 def _features_of(architecture: Architecture | FromNetwork, features: str | None, outputs: int) -> Features:
     if isinstance(architecture, FromNetwork):
         if features == "penultimate":
-            problem = f"got 'penultimate' where nobody knows which layer of {architecture.name!r} that is"
+            problem = f"got 'penultimate' but the layers of {architecture.name!r} are unknown: it is opaque"
             raise InvalidInput("features", problem, "Pass features='outputs'.")
         return Features(architecture.init, _with_columns(architecture.apply), check=True)
     *hidden, readout = layers_of(architecture)
@@ -141,7 +141,7 @@ class Drawer:
             raise InvalidInput(
                 "architecture",
                 f"network {numbers[r]} gives {H[r, i, unit]} at input {i}, unit {unit}",
-                "Scale X or the weights down, or mend apply.",
+                "Scale X or the weights down, or correct apply.",
             )
         return H
 

@@ -134,7 +134,7 @@ def _entries(K: np.ndarray, tolerance: float) -> tuple[float, int, tuple[tuple[i
         part = np.asarray(K[rows], dtype=np.float64)
         if not np.isfinite(part).all():
             i, j = np.argwhere(~np.isfinite(part))[0]
-            raise InvalidKernel("K", f"K[{i + start}, {j}] is {part[i, j]}", "Remove the input or mend the kernel.")
+            raise InvalidKernel("K", f"K[{i + start}, {j}] is {part[i, j]}", "Remove the input or correct the kernel.")
         asymmetry = max(asymmetry, float(np.abs(part[:, start:] - K[start:, rows].T).max()))
         scale = deviation[rows, None] * deviation
         tied = np.triu((np.abs(part) >= (1 - tolerance) * scale) & (scale > 0), start + 1)

@@ -75,7 +75,7 @@ def _refuse_tile(K: np.ndarray, rows: slice, columns: slice, deviation: np.ndarr
             i, j = np.argwhere(~np.isfinite(part))[0]
             i, j = i + rows.start, j + columns.start
             i, j = (i, j) if not np.isfinite(K[i, j]) else (j, i)
-            raise InvalidKernel("K", f"K[{i}, {j}] is {K[i, j]}", "Remove the input or mend the kernel.")
+            raise InvalidKernel("K", f"K[{i}, {j}] is {K[i, j]}", "Remove the input or correct the kernel.")
     asymmetry = np.abs(K[rows, columns] - K[columns, rows].T) / (deviation[rows, None] * deviation[columns])
     if asymmetry.max() > _asymmetry_allowed(K):
         i, j = np.unravel_index(np.argmax(asymmetry), asymmetry.shape)

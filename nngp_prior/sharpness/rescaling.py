@@ -56,7 +56,7 @@ def hidden_layers(architecture: Architecture | FromNetwork) -> list[HiddenLayer]
     """
     remedy = f"Use a specification with one of the activations {', '.join(PIECEWISE_LINEAR)}, and no layer norm."
     if isinstance(architecture, FromNetwork):
-        raise InvalidInput("architecture", f"nobody knows the layers of {architecture.name!r}", remedy)
+        raise InvalidInput("architecture", f"the layers of {architecture.name!r} are unknown", remedy)
     if architecture.activation not in PIECEWISE_LINEAR:
         problem = f"{architecture.activation} has no φ(c x) = c φ(x): another scale is another function"
         raise InvalidInput("architecture.activation", problem, remedy)

@@ -62,7 +62,7 @@ def test_networks_that_training_has_not_finished_are_told(run, trained: Path, tm
     dataclasses.replace(Trained.load(trained), statuses=("unfinished", "zero-error")).save(path)
     ended = run("sharpness", "measure", path, "--measure", "fisher-trace", "--json")
     assert [each["status"] for each in parse(ended.out)["networks"]] == ["unfinished", "zero-error"]
-    assert ended.err == "network 0 is unfinished: the run was cut off. The same call goes on from the file\n"
+    assert ended.err == "network 0 is unfinished: the run was interrupted. The same call resumes from the file\n"
 
 
 def test_the_table_names_layers_and_tells_what_did_not_converge(run, trained: Path) -> None:

@@ -215,7 +215,7 @@ def test_inputs_that_overflow_leave_nothing(path: Path) -> None:
 @pytest.mark.usefixtures("computed")
 def test_who_comes_second_is_told(path: Path) -> None:
     path.with_name("K.npy.tiles").touch()
-    with locked(journal_path(path), wait=False), pytest.raises(InvalidInput, match="computed by somebody else"):
+    with locked(journal_path(path), wait=False), pytest.raises(InvalidInput, match="computed by another process"):
         kernel(FullyConnected(), X, path=path)
     assert len(kernel(FullyConnected(), X, path=path)) == 30
 

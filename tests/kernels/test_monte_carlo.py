@@ -311,13 +311,13 @@ def test_a_pair_has_a_monte_carlo_kernel_only() -> None:
     assert largest_z(found, VECTORS @ VECTORS.T) < 1
     with pytest.raises(InvalidInput, match=r"'linear' has no kernel_fn.*kernel=MonteCarlo\(…\)"):
         kernel(LINEAR, VECTORS)
-    with pytest.raises(InvalidInput, match="features: got 'penultimate' where nobody knows"):
+    with pytest.raises(InvalidInput, match="features: got 'penultimate' but the layers of"):
         monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(features="penultimate"))
 
 
 RNG = np.random.default_rng(0)
 BAD: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
-    "nan": (init, lambda w, X: jnp.sqrt(X @ w), r"network \d+ gives nan at input \d, unit 0.*mend apply"),
+    "nan": (init, lambda w, X: jnp.sqrt(X @ w), r"network \d+ gives nan at input \d, unit 0.*correct apply"),
     "wrong shape": (init, lambda w, X: X[None] @ w, r"apply: gives shape \(1, 3\) for 3 inputs.*\(n, outputs\)"),
     "integers": (init, lambda w, X: (X @ w > 0).astype(int), "apply: gives numbers of type int"),
     "random apply": (

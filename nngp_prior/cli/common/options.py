@@ -87,7 +87,7 @@ Jitter = Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag
 Dtype = Annotated[str, typer.Option(help="float64 or float32")]
 PlotFile = Annotated[Path, typer.Option(help="figure to write (.png, .svg, .pdf)")]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="a .npz file for what is computed; a run that was cut off goes on from it")
+    Path | None, typer.Option(help=".npz file for intermediate results; an interrupted run resumes from it")
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", callback=output.set_quiet, help="no progress and no expected cost")

@@ -117,7 +117,9 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
                 found.append(job.result(progress=bars.bar(f"job {job.id[:12]}", rows=True)))
     except KeyboardInterrupt:
         left = jobs[len(found) :]
-        which = "The job goes on" if len(left) == 1 else f"{number_of(len(left), 'job')} go on, this one first"
+        which = (
+            "The job keeps running" if len(left) == 1 else f"{number_of(len(left), 'job')} keep running, this one first"
+        )
         output.note(f"{which}: nngp-prior jobs watch {left[0].id[:12]}, or dismiss.")
         raise
     return found

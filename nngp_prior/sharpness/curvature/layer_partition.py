@@ -131,7 +131,7 @@ def cuts_asked(network: FiniteNetwork, layer: str | None) -> dict[str | None, Cu
     """
     found = cuts(network)
     if not found:
-        problem = f"nobody knows the layers of {network.architecture.name!r}"  # pyright: ignore[reportAttributeAccessIssue]
+        problem = f"the layers of {network.architecture.name!r} are unknown"  # pyright: ignore[reportAttributeAccessIssue]
         raise InvalidInput(
             "architecture", problem, "Give the network as a specification: FullyConnected, Convolutional, …"
         )

@@ -163,7 +163,7 @@ class Trained:
                     f"error {self.error[i]:.3g} after {self.epochs[i]:,} epochs. Allow more, or another learning rate"
                 )
             case "unfinished":
-                return "the run was cut off. The same call goes on from the file"
+                return "the run was interrupted. The same call resumes from the file"
             case _:
                 return ""
 

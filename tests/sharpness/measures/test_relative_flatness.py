@@ -138,7 +138,7 @@ def test_costs_and_options() -> None:
     [
         (small, "dense 4", "layer", "dense 4"),
         (images, "convolution 1", "layer", "shares its weights"),
-        (lambda: of_matrix(np.eye(2)), None, "architecture", "nobody knows the layers"),
+        (lambda: of_matrix(np.eye(2)), None, "architecture", "the layers of .* are unknown"),
     ],
 )
 def test_what_is_refused(risk, layer: str | None, field: str, message: str) -> None:
