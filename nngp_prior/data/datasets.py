@@ -238,16 +238,23 @@ def _preprocessed(raw: Raw, rows: np.ndarray | slice, preprocessing: str) -> np.
         case "unit-interval":
             return X / raw.largest_pixel
         case "standardise":
+            X = _near_one(X, axis=None)
             spread = X.std()
             if spread == 0:
                 raise InvalidInput("preprocessing", "standardise on inputs that are all alike", "Use none.")
             return (X - X.mean()) / spread
         case _:
+            X = _near_one(X, axis=1)
             norm = np.linalg.norm(X, axis=1, keepdims=True)
             if not norm.all():
                 i = int(np.argmin(norm))
                 raise InvalidInput("preprocessing", f"unit-norm on input {i}, which is zero everywhere", "Use none.")
             return X * (np.sqrt(X.shape[1]) / norm)
+
+
+def _near_one(X: np.ndarray, axis: int | None) -> np.ndarray:
+    """Scale by powers of two, which rounds nothing, so that squares neither overflow nor underflow."""
+    return np.ldexp(X, -np.frexp(np.abs(X).max(axis=axis, keepdims=True))[1])
 
 
 @DATASETS.register(Digits)

@@ -206,7 +206,7 @@ def test_work_that_would_take_for_ever_is_refused(tmp_path: Path) -> None:
 
 def test_a_body_that_is_no_json(api: TestClient) -> None:
     answer = api.post("/v1/estimates", content=b'{"dataset": 1,}', headers={"Content-Type": "application/json"})
-    assert "no JSON at character" in problem(answer, 422, "invalid-request")["detail"]
+    assert "invalid JSON at character" in problem(answer, 422, "invalid-request")["detail"]
 
 
 def test_every_kind_of_work_has_a_route_and_a_schema(api: TestClient) -> None:

@@ -36,7 +36,7 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_without_a_token_only_on_loopback(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="anybody who reaches"):
+    with pytest.raises(ValidationError, match="whoever reaches"):
         ServerSettings(home=tmp_path, no_token=True, host="0.0.0.0")
     with pytest.raises(ValidationError, match="contradict"):
         ServerSettings(home=tmp_path, no_token=True, token=TOKEN)

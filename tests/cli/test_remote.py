@@ -157,7 +157,10 @@ class WaitedFor:
 
 @pytest.mark.parametrize(
     ("jobs", "said"),
-    [(3, "The job keeps running: nngp-prior jobs watch 222222222222"), (5, "3 jobs keep running, this one first: nngp-prior")],
+    [
+        (3, "The job keeps running: nngp-prior jobs watch 222222222222"),
+        (5, "3 jobs keep running, this one first: nngp-prior"),
+    ],
 )
 def test_jobs_go_on_where_the_wait_is_interrupted(capsys: pytest.CaptureFixture[str], jobs: int, said: str) -> None:
     waiting = [cast(RemoteJob, WaitedFor(number)) for number in range(jobs)]

@@ -233,3 +233,13 @@ def test_a_file_that_is_not_there_and_a_preprocessing_that_cannot_be(tmp_path: P
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(InvalidInput, match=r"preprocessing: got 'unit-interval' .* none, standardise, unit-norm"):
         load_file(tmp_path / "x.npy", "unit-interval")
+
+
+@pytest.mark.parametrize("preprocessing", ["standardise", "unit-norm"])
+@pytest.mark.parametrize("exponent", [-1060, -600, 600, 1020])
+def test_preprocessing_neither_overflows_nor_underflows(preprocessing: str, exponent: int) -> None:
+    """A power of two changes no bit of the result, unless the inputs themselves lose some."""
+    X = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 1.5], [2.0, 2.5, -3.0]])
+    usual = load(Inline(x=X.tolist(), preprocessing=preprocessing)).X
+    extreme = load(Inline(x=np.ldexp(X, exponent).tolist(), preprocessing=preprocessing)).X
+    np.testing.assert_array_equal(extreme, usual)

@@ -92,18 +92,14 @@ class Report(_Figures, Mapping[str, Measurement]):
 
     @cached_property
     def _by_name(self) -> dict[str, Measurement]:
-        groups: dict[str, list[Measurement]] = {}
-        for measurement in self.measurements:
-            groups.setdefault(measurement.name, []).append(measurement)
         named: dict[str, Measurement] = {}
-        for name, group in groups.items():
-            options = [
-                option for option in group[0].options if len({str(each.options.get(option)) for each in group}) > 1
-            ]
-            for place, each in enumerate(group):
-                differing = ", ".join(f"{option}={each.options.get(option)}" for option in options)
-                key = f"{name}({differing})" if differing else name
-                named[key if key not in named else f"{key} #{place + 1}"] = each
+        for each in self.measurements:
+            alike = [other.options for other in self.measurements if other.name == each.name]
+            differing = [name for name in each.options if any(other.get(name) != each.options[name] for other in alike)]
+            options = ", ".join(f"{name}={each.options[name]}" for name in differing)
+            key = f"{each.name}({options})" if options else each.name
+            repeated = sum(name.split(" #")[0] == key for name in named)
+            named[f"{key} #{repeated + 1}" if repeated else key] = each
         return named
 
     def __getitem__(self, name: str) -> Measurement:

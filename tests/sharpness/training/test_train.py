@@ -294,7 +294,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytes
         before = Trained.load(path)
         assert "unfinished" in before.statuses
         assert before.test_outputs is None
-        assert "cut off" in before.message(before.statuses.index("unfinished"))
+        assert "interrupted" in before.message(before.statuses.index("unfinished"))
     found = train(NETWORK, (X, Y), how, checkpoint=path, **arguments)
     again = train(NETWORK, (X, Y), how, checkpoint=path, progress=lambda _: pytest.fail("nothing is left"), **arguments)
     for trained in (found, again, Trained.load(path)):
