@@ -89,7 +89,7 @@ class Replicates(_Evidence):
         value = self.value()
         if math.isinf(value):
             return certain, 0.0
-        t = _student(len(self.log_estimates) - 1, level)
+        t = student_quantile(len(self.log_estimates) - 1, level)
         half_width = t * self.stderr()
         high = min(value + half_width, 0.0)
         return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
@@ -171,10 +171,22 @@ class Counts(_Evidence):
         return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
 
 
-def _student(freedom: int, level: float) -> float:
-    """Half the width of an interval, in standard errors."""
+def student_quantile(freedom: int, level: float) -> float:
+    """Return half the width of a confidence interval, in standard errors.
+
+    Args:
+        freedom: degrees of freedom of Student's distribution.
+        level: coverage of the interval.
+
+    Returns:
+        the quantile of order (1 + level)/2.
+
+    Raises:
+        InvalidInput: if the level is not strictly between 0 and 1.
+    """
     from scipy.special import stdtrit
 
+    _require_probability("level", level)
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
@@ -202,7 +214,7 @@ class Approximate(_Evidence):
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return value ± t · stderr, t the quantile of Student's distribution; the upper end is at most 0."""
-        half_width = _student(self.freedom, level) * self.standard_error
+        half_width = student_quantile(self.freedom, level) * self.standard_error
         return self.log_p - half_width, min(self.log_p + half_width, 0.0)
 
     def lower_bound(self, delta: float) -> None:

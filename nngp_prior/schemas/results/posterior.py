@@ -7,19 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nngp_prior.errors import InvalidInput
 from nngp_prior.extras import import_from
 from nngp_prior.schemas.results.base import Result, Results, finite, row_of
-from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.results.estimate import Estimate, student_quantile
 from nngp_prior.schemas.text import number_of
-
-
-def _student(freedom: int, level: float) -> float:
-    from scipy.special import stdtrit
-
-    if not 0 < level < 1:
-        raise InvalidInput("level", f"got {level}", "Choose a probability between 0 and 1.")
-    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Predictive:
         Returns:
             (t,) booleans.
         """
-        return np.abs(self.value - 0.5) <= _student(self.freedom, level) * self.stderr
+        return np.abs(self.value - 0.5) <= student_quantile(self.freedom, level) * self.stderr
 
     def __repr__(self) -> str:
         plus, unsure = int((self.votes > 0).sum()), int(self.uncertain().sum())
@@ -87,7 +78,7 @@ class GibbsError:
         Returns:
             value ± t · stderr, cut at 0 and 1; t the quantile of Student's distribution.
         """
-        half_width = _student(self.freedom, level) * self.stderr
+        half_width = student_quantile(self.freedom, level) * self.stderr
         return max(self.value - half_width, 0.0), min(self.value + half_width, 1.0)
 
     def __repr__(self) -> str:
