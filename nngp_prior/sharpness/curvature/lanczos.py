@@ -170,16 +170,16 @@ class Lanczos:
         self._intermediates, self._before = None, q
         self._betas.append(float(beta))
         self._finite = self._finite and math.isfinite(self._betas[-1])
-        mended = self._betas[-1] <= _LITTLE * float(length)
-        if mended:  # in part rounding: orthogonalise once more
+        changed = self._betas[-1] <= _LITTLE * float(length)
+        if changed:  # in part rounding: orthogonalise once more
             self._extend(self._q)
         norm = max(map(abs, self._alphas + self._betas[:-1]))
         if self._betas[-1] <= _EXHAUSTED * float(jnp.finfo(q.dtype).eps) * norm:
             self._betas[-1], self.exhausted = 0.0, True
             self._extend(jnp.asarray(self._rng.standard_normal(self._operator.size), q.dtype))
             self._extend(self._q)
-            mended = True
-        return mended
+            changed = True
+        return changed
 
     def _extend(self, w: Array, first: tuple[Array, ...] = ()) -> tuple[Array, Array]:
         """Append the part of w orthogonal to all vectors; return the lengths of w and of the part."""
