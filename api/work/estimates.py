@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from api.work.base import Chunk, Limits, Plan
-from api.work.footprint import bytes_of_inputs, bytes_of_kernel, seconds_of_kernel
+from api.work.footprint import bytes_of_inputs, bytes_of_kernel
 from nngp_prior.errors import ResourceLimit
+from nngp_prior.kernels.cost import seconds_of_kernel
 from nngp_prior.numerics.fitting import largest_that_fits
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.probability import SMALL, constraints, memory_needed, seconds_needed

@@ -1,4 +1,4 @@
-"""Memory and time of a worker that computes a kernel, from the shape of the inputs; does not load JAX."""
+"""Memory of a worker that computes a kernel, from the shape of the inputs; does not load JAX."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 
 from nngp_prior.architectures import layers_of
 from nngp_prior.kernels import KernelJob
-from nngp_prior.kernels.footprint import seconds_of_pair, working_bytes
+from nngp_prior.kernels.footprint import working_bytes
 
 _COMPILER = 2**27  # compiled JAX code, beyond an idle worker
 _COPIES = 2  # float64 copies of all inputs: loaded and validated
-_SECONDS = 2.0  # seconds of compilation
 
 
 def bytes_of_inputs(job: KernelJob, n: int) -> int:
@@ -40,17 +39,3 @@ def bytes_of_kernel(job: KernelJob, n: int, threads: int) -> int:
     itemsize = 4 if job.dtype == "float32" else 8
     both = 2 if job.get == "ntk" else 1
     return both * working_bytes(layers_of(job.architecture), job.X.shape[1:], n, threads, itemsize) + _COMPILER
-
-
-def seconds_of_kernel(job: KernelJob, threads: int) -> float:
-    """Estimate the time of a kernel.
-
-    Args:
-        job: kernel job.
-        threads: number of concurrent tiles.
-
-    Returns:
-        seconds, within a small factor.
-    """
-    pairs = len(job.X) * (len(job.X) + 1) / 2
-    return _SECONDS + pairs * seconds_of_pair(layers_of(job.architecture), job.X.shape[1:]) / threads

@@ -107,13 +107,6 @@ def sizes(stages: tuple[Stage, ...], shape: tuple[int, ...]) -> list[tuple[tuple
     return [*found, ((), last.K.size)]
 
 
-def nanoseconds(stage: tuple[Step, ...]) -> float:
-    """Measured time per covariance on one core (AVX-512, float64)."""
-    return sum(
-        (3.5 if isinstance(step, Activation) else 0.2 if isinstance(step, Dense) else 1.5 for step in stage), 0.0
-    )
-
-
 def stages_of(layers: tuple[Layer | _EqualPixels, ...]) -> tuple[Stage, ...]:
     """Group layers into stages."""
     stages: list[Stage] = []

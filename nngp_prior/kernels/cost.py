@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import psutil
 
+from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.kernels.footprint import seconds_of_compilation, seconds_of_pair, states, tile_of
 from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.tiles import Grid, function_of
 from nngp_prior.numerics.fitting import largest_that_fits
@@ -74,7 +76,10 @@ def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None,
     Returns:
         peak memory and time.
     """
-    return Cost(_memory(job.shape, job, function, in_memory), _seconds(function, grid, tiles))
+    return Cost(
+        _memory(job.shape, job, function, in_memory),
+        _seconds(job, grid, len(grid) if tiles is None else tiles, cores()),
+    )
 
 
 def _memory(shape: tuple[int, int], job: KernelJob, function: Any, in_memory: bool) -> int:
@@ -87,10 +92,25 @@ def _memory(shape: tuple[int, int], job: KernelJob, function: Any, in_memory: bo
     return in_memory * shape[0] * shape[1] * itemsize + int(working) + _COMPILER
 
 
-def _seconds(function: Any, grid: Grid, tiles: int | None) -> float:
-    tiles = len(grid) if tiles is None else tiles
-    one = grid.height * grid.width * function.seconds_per_pair
-    return function.compiling + tiles * one / min(cores(), max(tiles, 1))
+def seconds_of_kernel(job: KernelJob, threads: int) -> float:
+    """Estimate the time of a whole kernel, without JAX.
+
+    Args:
+        job: the kernel job.
+        threads: number of tiles computed in parallel.
+
+    Returns:
+        seconds, with compilation.
+    """
+    largest = max(size for _, size in states(layers_of(job.architecture), job.X.shape[1:]))
+    grid = Grid(*job.shape, tile_of(largest), job.symmetric)
+    return _seconds(job, grid, len(grid), threads)
+
+
+def _seconds(job: KernelJob, grid: Grid, tiles: int, threads: int) -> float:
+    layers, shape = layers_of(job.architecture), job.X.shape[1:]
+    each = grid.height * grid.width * seconds_of_pair(layers, shape, job.get, np.dtype(job.dtype).itemsize)
+    return seconds_of_compilation(layers, shape, job.get) + tiles * each / min(threads, max(tiles, 1))
 
 
 def require_memory(job: KernelJob, function: Any, *, in_memory: bool) -> None:

@@ -22,6 +22,9 @@ BUFFERS = 4  # arrays as large as the largest state of a block of pairs
 _TILE = 2**22  # covariances in a tile
 _BLOCK = 2**19  # covariances in a block of rows, which are processed together
 _SMALLEST, _LARGEST = 8, 1024  # rows of a tile
+_CACHE = 2**23  # bytes of a block of covariances, beyond which they are read from memory in each layer
+_FROM_MEMORY = 0.4  # time relative to that from the cache, per byte of a covariance
+_STEPS = {Convolution: 2, Pooling: 4}  # parts of a layer compiled separately; default 1
 _MOST = 2**26  # covariances in one row of the smallest tile; beyond it, tiles are smaller
 
 
@@ -122,10 +125,39 @@ def working_bytes(layers: Layers, shape: tuple[int, ...], n: int, threads: int, 
     return itemsize * (min(threads, tiles) * (block + 4 * side * side) + side * copies * (own + features))
 
 
-def seconds_of_pair(layers: Layers, shape: tuple[int, ...]) -> float:
-    """Return the approximate seconds per entry on one core."""
-    work = sum(size * _nanoseconds(layer) for layer, size in states(layers, shape)) + 0.1 * math.prod(shape)
-    return 1e-9 * work
+def seconds_of_pair(layers: Layers, shape: tuple[int, ...], get: str = "nngp", itemsize: int = 8) -> float:
+    """Return the approximate seconds per entry on one core (AVX-512), without compilation.
+
+    Args:
+        layers: layers of the network.
+        shape: shape of one input.
+        get: ``nngp`` or ``ntk``.
+        itemsize: bytes per covariance.
+
+    Returns:
+        seconds.
+    """
+    found = states(layers, shape)
+    largest = max(size for _, size in found)
+    tile = tile_of(largest)
+    height = tile if isinstance(layers[0], Dense) else height_of(largest, tile)
+    work = sum(size * _nanoseconds(layer) for layer, size in found) + 0.1 * math.prod(shape)
+    work *= _FROM_MEMORY * itemsize if largest * height * tile * itemsize > _CACHE else 1.0
+    return 1e-9 * _arrays(get) * work
+
+
+def seconds_of_compilation(layers: Layers, shape: tuple[int, ...], get: str = "nngp") -> float:
+    """Return the approximate seconds to compile all layers; equal ones are compiled once."""
+    distinct = {(layer, size) for layer, size in states(layers, shape) if not isinstance(layer, Dense)}
+    steps = sum(
+        2 if isinstance(layer, Convolution) else 4 if isinstance(layer, Pooling) else 1 for layer, _ in distinct
+    )
+    return 0.3 + 0.15 * (0.7 + 0.3 * _arrays(get)) * steps
+
+
+def _arrays(get: str) -> int:
+    """Number of arrays in a state: K, and Θ for the NTK."""
+    return 2 if get == "ntk" else 1
 
 
 def _nanoseconds(layer: Layer | None) -> float:
@@ -133,7 +165,7 @@ def _nanoseconds(layer: Layer | None) -> float:
         case Activation():
             return 3.5
         case Convolution(size=size):
-            return 1.5 + 0.5 * size
+            return 2.0 + 0.5 * size
         case Pooling(size=size):
             return 1.5 + size
         case None:

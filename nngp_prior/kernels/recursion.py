@@ -33,7 +33,6 @@ from nngp_prior.kernels.compiled_layers import (
     LayerState,
     dropping_pairs,
     follow,
-    nanoseconds,
     sizes,
     stages_of,
 )
@@ -41,8 +40,6 @@ from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 
 Get = Literal["nngp", "ntk"]
 
-_CACHE = 2**23  # bytes of a block of covariances, beyond which they are read from memory in each layer
-_FROM_MEMORY = 0.4  # time relative to that from the cache, per byte of a covariance
 _HIGHEST = lax.Precision.HIGHEST
 
 
@@ -66,8 +63,6 @@ class KernelFunction:
     Attributes:
         tile: rows (and columns) of a tile that is fast and takes little memory.
         bytes_per_pair: working memory of a tile over its number of entries.
-        seconds_per_pair: approximate seconds per entry, on one core.
-        compiling: approximate seconds to compile all layers.
     """
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
@@ -80,12 +75,6 @@ class KernelFunction:
         self._height = self.tile if self._layout == VECTORS else height_of(largest, self.tile)
         buffers = BUFFERS * (1 + self._tangent) * largest * self._height / self.tile
         self.bytes_per_pair = math.ceil((buffers + 2) * self._dtype.itemsize)
-        work = sum(size * nanoseconds(stage) for stage, size in stages) + 0.1 * math.prod(self._shape)
-        block = largest * self._height * self.tile * self._dtype.itemsize
-        work *= _FROM_MEMORY * self._dtype.itemsize if block > _CACHE else 1.0
-        self.seconds_per_pair = 1e-9 * (1 + self._tangent) * work
-        # Equal layers are compiled once.
-        self.compiling = 0.3 + 0.15 * (1 + 0.3 * self._tangent) * len({(str(stage), size) for stage, size in stages})
 
     def prepare(self, X: np.ndarray) -> PreparedInputs:
         """Compute the per-input data.

@@ -12,8 +12,7 @@ class Counted:
 
     def __init__(self, real, tile: int, seconds: float, computed: list[str]) -> None:
         self._real, self._seconds, self._computed = real, seconds, computed
-        self.tile, self.bytes_per_pair, self.seconds_per_pair = tile, real.bytes_per_pair, real.seconds_per_pair
-        self.compiling = real.compiling
+        self.tile, self.bytes_per_pair = tile, real.bytes_per_pair
         self.prepare = real.prepare
 
     def within(self, P):

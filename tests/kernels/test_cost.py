@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from nngp_prior import FullyConnected, kernel, kernel_cost
 from nngp_prior.architectures import layers_of
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.kernels.recursion import kernel_function
-from nngp_prior.kernels.tiles import Grid
-from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, ConvolutionLayer
+from nngp_prior.kernels import KernelJob
+from nngp_prior.kernels.cost import seconds_of_kernel
+from nngp_prior.kernels.footprint import seconds_of_compilation
+from nngp_prior.schemas.specs.architecture import Architecture, Convolutional, ConvolutionLayer, Residual
 from tests.kernels.small import with_tiles
 
 TWO = (ConvolutionLayer(),) * 2
@@ -62,6 +64,10 @@ def test_costs_grow() -> None:
         (Convolutional(layers=TWO, readout="global-average-pool"), 16, (20, 20, 1), "float64", 1.21),
         (Convolutional(layers=TWO, readout="global-average-pool"), 16, (28, 28, 1), "float64", 6.23),
         (Convolutional(layers=TWO, readout="global-average-pool"), 16, (28, 28, 1), "float32", 2.27),
+        (Convolutional(readout="global-average-pool"), 4, (64, 64, 1), "float64", 18.5),
+        (Convolutional(readout="global-average-pool"), 4, (96, 96, 1), "float64", 81.0),
+        (Convolutional(), 4, (1000, 1000, 3), "float64", 1.47),
+        (Residual(), 4, (32, 32, 3), "float64", 1.77),
     ],
 )
 def test_times_are_those_measured_within_a_factor_of_two(
@@ -69,10 +75,17 @@ def test_times_are_those_measured_within_a_factor_of_two(
 ) -> None:
     """Seconds of one core, of a second run: without compilation. From 20 × 20 pixels on covariances of all pairs of
     pixels leave the cache."""
-    function = kernel_function(layers_of(architecture), shape, dtype=dtype)  # pyright: ignore[reportArgumentType]
-    grid = Grid(n, n, function.tile, symmetric=True)
-    expected = len(grid) * grid.height * grid.width * function.seconds_per_pair
-    assert seconds / 2 < expected < 2 * seconds
+    compilation = seconds_of_compilation(layers_of(architecture), shape)
+    job = KernelJob.of(architecture, np.broadcast_to(0.0, (n, *shape)), None, "nngp", dtype)
+    assert seconds / 2 < seconds_of_kernel(job, threads=1) - compilation < 2 * seconds
+
+
+def test_plans_without_jax_equal_those_of_the_recursion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nngp_prior.kernels.cost.cores", lambda: 3)
+    for architecture, get in itertools.product((FullyConnected(), Convolutional(), Residual()), ("nngp", "ntk")):
+        job = KernelJob.of(architecture, np.broadcast_to(0.0, (50, 12, 12, 1)), None, get, "float32")
+        planned = kernel_cost(architecture, 50, (12, 12, 1), get=get, dtype="float32").seconds
+        assert seconds_of_kernel(job, threads=3) == pytest.approx(planned)
 
 
 def test_one_tile_takes_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
