@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails
+from pydantic_core import CoreSchema, InitErrorDetails, to_jsonable_python
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.lists import ENOUGH
@@ -28,6 +28,7 @@ from nngp_prior.schemas.pieces import pieces
 from nngp_prior.schemas.text import short
 
 _LONGEST = 200  # maximal number of characters of a field's value in a repr
+_JSON_SCALARS = {int, float, str, bool, type(None)}
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
@@ -212,26 +213,15 @@ class Specification(BaseModel):
         """SHA-256 of the content as canonical JSON, in hexadecimal."""
         known = getattr(self, "_known_hash", None)
         if known is None:
-            found = hashlib.sha256()
-            for piece in pieces(self.as_json, _CANONICAL):
-                found.update(piece.encode())
-            known = found.hexdigest()
+            # Hashed at once: a thread that releases the interpreter's lock for microseconds, piece by piece, starves others.
+            known = hashlib.sha256("".join(pieces(self.as_json, _CANONICAL)).encode()).hexdigest()
             object.__setattr__(self, "_known_hash", known)
         return known
 
     @property
     def as_json(self) -> dict[str, Any]:
         """Return JSON-compatible values, equal to ``model_dump(mode="json")``, but without blocking other threads."""
-        parted = {
-            name: value
-            for name in type(self).model_fields
-            if isinstance(value := getattr(self, name), tuple) and value and isinstance(value[0], Specification)
-        }
-        whole = self.model_dump(mode="json", exclude=set(parted))
-        return {
-            name: [part.model_dump(mode="json") for part in parted[name]] if name in parted else whole[name]
-            for name in type(self).model_fields
-        }
+        return {name: _jsonable(getattr(self, name)) for name in type(self).model_fields}
 
     @property
     def non_default(self) -> dict[str, Any]:
@@ -248,6 +238,19 @@ class Specification(BaseModel):
             or field.is_required()
             or getattr(self, name) != field.get_default(call_default_factory=True)
         }
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON-compatible form of a field's value, as Pydantic's; its serializer blocks other threads until it is done."""
+    match value:
+        case Specification():
+            return value.as_json
+        case dict():
+            return {key: _jsonable(part) for key, part in value.items()}
+        case tuple() | list():
+            return list(value) if set(map(type, value)) <= _JSON_SCALARS else [_jsonable(part) for part in value]
+        case _:
+            return to_jsonable_python(value)
 
 
 def _without_names(model: type[BaseModel], value: Any) -> InvalidInput:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.lists import ENOUGH
 from nngp_prior.schemas.pieces import decode, encode, pieces
 from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, SampleRequest, SharpnessRequest
@@ -53,6 +54,25 @@ def test_long_lists_that_are_right_are_as_they_were() -> None:
     assert request.labellings == (Explicit(values=(1,) * 250 + (-1,) * MANY),)
     assert request.as_json == request.model_dump(mode="json")
     assert list(request.as_json) == list(request.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (
+            EstimateRequest,
+            {**ESTIMATE, "dataset": {"kind": "inline", "x": [[1, 2.5], [-0.0, True]], "classes": [0, 1]}},
+        ),
+        (EstimateRequest, {**ESTIMATE, "dataset": {"kind": "inline", "x": [[[[1.0]], [[1e300]]]]}}),
+        (EstimateRequest, {**ESTIMATE, "architecture": {"kind": "convolutional", "layers": [{"kind": "pooling"}]}}),
+        (SharpnessRequest, SHARPNESS),
+        (SampleRequest, {"dataset": DIGITS, "complexities": ["entropy"]}),
+    ],
+)
+def test_json_is_that_of_pydantic(model: type[Specification], fields: Any) -> None:
+    specification = model.model_validate(fields)
+    assert specification.as_json == specification.model_dump(mode="json")
+    assert specification.content_hash == model.model_validate(specification.as_json).content_hash
 
 
 def test_lists_with_text_make_no_array_as_wide_as_that() -> None:
