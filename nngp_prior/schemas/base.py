@@ -213,7 +213,8 @@ class Specification(BaseModel):
         """SHA-256 of the content as canonical JSON, in hexadecimal."""
         known = getattr(self, "_known_hash", None)
         if known is None:
-            # Hashed at once: a thread that releases the interpreter's lock for microseconds, piece by piece, starves others.
+            # Hashed at once: a thread that releases the interpreter's lock for microseconds, piece by piece, starves
+            # others.
             known = hashlib.sha256("".join(pieces(self.as_json, _CANONICAL)).encode()).hexdigest()
             object.__setattr__(self, "_known_hash", known)
         return known
