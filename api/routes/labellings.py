@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -22,6 +23,9 @@ from nngp_prior.schemas.requests import RequestDataset, RequestLabellings
 
 router = APIRouter(prefix="/v1/labellings", tags=["catalogue"], route_class=StrictRoute)
 _MOST_LABELS = 10**8  # per request; takes some seconds
+# Seconds of sleep per labelling: NumPy releases the interpreter's lock for microseconds, in which the event loop cannot
+# take it.
+_PAUSE = 1e-4
 
 
 class LabellingsRequest(Specification):
@@ -124,6 +128,7 @@ def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -
     for row, place in enumerate(places):
         if gone.is_set():
             raise ClientDisconnect
+        time.sleep(_PAUSE)
         try:
             positive.append(int((service.bench.labels(place, data) > 0).sum()))
         except InvalidLabels as error:
