@@ -1,4 +1,4 @@
-"""Seeds derived by name, and scrambled Sobol points."""
+"""Seeds derived by name, systematic draws, and scrambled Sobol points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import threading
 
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import Float, Integer, UInt32
 
 _SOBOL_DIMENSIONS = 21_201  # limit of the direction numbers of Joe and Kuo (2008)
 _BITS = 32
@@ -38,6 +38,24 @@ def bit_stream(seed: int, *names: object) -> np.random.Generator:
         the same stream for the same seed and names, on any machine.
     """
     return np.random.Generator(np.random.SFC64(_entropy(seed, names)))
+
+
+def systematic(
+    weights: Float[np.ndarray, " n"], count: int, rng: np.random.Generator
+) -> Integer[np.ndarray, " {count}"]:
+    """Draw indices by weight, systematically: each as often as expected, up to rounding.
+
+    Args:
+        weights: weights that are not negative, one at least positive.
+        count: number of draws.
+        rng: random generator.
+
+    Returns:
+        indices in random order.
+    """
+    cumulative = np.cumsum(weights)
+    grid = (np.arange(count) + rng.random()) * (cumulative[-1] / count)
+    return rng.permutation(np.minimum(np.searchsorted(cumulative, grid), len(weights) - 1))
 
 
 def _entropy(seed: int, names: tuple[object, ...]) -> UInt32[np.ndarray, " words"]:

@@ -16,24 +16,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import psutil
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
 
 from nngp_prior import kernels
 from nngp_prior import progress as _progress
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
-from nngp_prior.numerics.random import generator
+from nngp_prior.numerics.random import generator, systematic
+from nngp_prior.prior.weighted_particles import ROWS, WeightedParticles
 from nngp_prior.probability import memory_needed, prepare, require_memory, seconds_needed
 from nngp_prior.probability.checks import as_matrix
-from nngp_prior.probability.common_random_numbers import labels_kept, log_ratio, ratios_of_means, run_labelling, seed_of
+from nngp_prior.probability.common_random_numbers import labels_kept, log_ratio, run_labelling, seed_of
 from nngp_prior.probability.factored_kernel import blas_for, leading_part
 from nngp_prior.probability.rounding import with_rounding
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
@@ -43,9 +42,6 @@ from nngp_prior.schemas.results.posterior import GibbsError, Predictive, VoteErr
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels, label_array
-
-_ROWS = 256  # test inputs per block
-_FEW = 20  # number of contributing particles below which the jackknife's standard error is unreliable
 
 
 def posterior(
@@ -201,6 +197,7 @@ class Posterior:
         self._rank = kernel.rank
         if not math.isfinite(self.log_p.value):
             raise InvalidLabels("labels", self.log_p.message, "There is no posterior without them.")
+        self._particles = WeightedParticles.of(self._run)
         self._predictive: Predictive | None = None
 
     def predictive(self) -> Predictive:
@@ -210,7 +207,7 @@ class Posterior:
             P(label +1 | S) per input, with standard errors.
         """
         if self._predictive is None:
-            self._predictive = self._probabilities(self.test, self._standardised, self._certain())
+            self._predictive = self._particles.predictive(self.test, self._standardised, self._certain())
         return self._predictive
 
     def predictive_at(self, cross: ArrayLike, variances: ArrayLike) -> Predictive:
@@ -238,22 +235,8 @@ class Posterior:
             raise InvalidInput("variances", f"got shape {K_own.shape}, or a value that is no variance", remedy)
         kernel = leading_part(self._kernel, self.train) if self.test else self._kernel
         rows, deviations, tied = kernel.conditional(K_cross, K_own)
-        return self._probabilities(len(rows), lambda some: self._ratio(rows[some], deviations[some]), tied)
-
-    def _probabilities(
-        self, count: int, standardised: Callable[[slice], np.ndarray], certain: np.ndarray
-    ) -> Predictive:
-        """Compute probabilities of the label +1 from blocks of :meth:`_standardised`; ``certain``: tied inputs."""
-        weights = self._weights()
-        positive, unseen = np.empty((count, len(weights))), np.empty(count)
-        for some in _blocks(count):
-            z = standardised(some)
-            positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
-            likely = positive[some].sum(axis=1) > weights.sum() / 2
-            unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
-        value, stderr = ratios_of_means(positive, weights.sum(axis=1))
-        stderr = np.hypot(stderr, np.where(certain, 0.0, unseen))
-        return Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
+        particles = self._particles
+        return particles.predictive(len(rows), lambda some: particles.standardised(rows[some], deviations[some]), tied)
 
     def gibbs_error(self, labels: ArrayLike) -> GibbsError:
         """Compute the expected error at the test inputs of a function drawn from the posterior.
@@ -264,13 +247,7 @@ class Posterior:
         Returns:
             the mean over test inputs of P(another label | S), and its standard error.
         """
-        y, weights = self._test_labels(labels), self._weights()
-        wrong = np.zeros(weights.shape)
-        for some in _blocks(self.test):
-            wrong += ndtr(-y[some][:, None, None] * self._standardised(some)).sum(axis=0) / self.test
-        value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
-        unseen = 0.0 if self._certain().all() else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
-        return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
+        return self._particles.gibbs_error(self._test_labels(labels), self._standardised, bool(self._certain().all()))
 
     def vote_error(self, labels: ArrayLike) -> VoteError:
         """Compute the error at the test inputs of the vote, the label with the larger predictive probability.
@@ -308,10 +285,7 @@ class Posterior:
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
             raise InvalidInput("count", f"got {count!r}", "Pass a positive integer.")
         kernel, rng = self._kernel, generator(seed, "posterior samples")
-        cumulative = np.cumsum(self._weights())
-        grid = (np.arange(count) + rng.random()) * (cumulative[-1] / count)
-        chosen = rng.permutation(np.minimum(np.searchsorted(cumulative, grid), len(cumulative) - 1))
-        epsilon = self._epsilon()[:, chosen]
+        epsilon = self._particles.epsilon[:, systematic(self._particles.weights.ravel(), count, rng)]
         z = rng.standard_normal((kernel.rank - self._rank, int(count)))
         f = self._factor() @ np.concatenate([epsilon, z])  # unit prior variance, for the inputs kept
         deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.diagonal_shift)
@@ -395,14 +369,6 @@ class Posterior:
             raise InvalidLabels("labels", problem, "Pass one label a test input, without those of the training inputs.")
         return check_labels(given, self.test)
 
-    def _weights(self) -> Float[np.ndarray, "replicates particles"]:
-        """Weights of the particles, the largest being 1."""
-        return np.exp(self._run.log_weights - self._run.log_weights.max())
-
-    def _epsilon(self) -> Float[np.ndarray, "rank particles"]:
-        assert self._run.epsilon is not None
-        return self._run.epsilon.reshape(self._rank, -1)
-
     def _factor(self) -> Float[np.ndarray, "m rank"]:
         return self._kernel.algebra.to_host(self._kernel.L)
 
@@ -415,46 +381,13 @@ class Posterior:
         kernel = self._kernel
         rows = self._factor()[kernel.group[self.train :][some]]
         deviations = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))
-        return self._ratio(kernel.sign[self.train :][some, None] * rows[:, : self._rank], deviations)
-
-    def _ratio(
-        self, rows: Float[np.ndarray, "some rank"], deviations: Float[np.ndarray, " some"]
-    ) -> Float[np.ndarray, "some replicates particles"]:
-        """Return (L_* ε)/√v per particle, ±∞ if v is 0."""
-        mean, deviation = rows @ self._epsilon(), deviations[:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(deviation > 0, mean / deviation, np.where(mean > 0, np.inf, -np.inf))
-        return z.reshape(len(rows), *self._run.log_weights.shape)
-
-    def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
-        r"""Return the standard error of a small probability that the spread of replicates misses.
-
-        The jackknife reflects only events that occurred among the particles. Of N effective particles none shows an
-        event of probability 1/N in a third of all runs, and a probability to which only N_h = (Σ w h)²/Σ (w h)²
-        particles contribute is as uncertain as a count of N_h. So 1/N is added if N_h is small.
-
-        Args:
-            rare: h, the event's probability given each particle.
-
-        Returns:
-            exp(-N_h/20)/N.
-        """
-        weights = self._weights()
-        parts = weights * rare
-        total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
-        contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
-        return np.asarray(np.exp(-contributing / _FEW) * np.square(weights).sum() / weights.sum() ** 2)
-
-
-def _blocks(count: int) -> list[slice]:
-    """Return blocks of test inputs that are processed at a time."""
-    return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
+        return self._particles.standardised(kernel.sign[self.train :][some, None] * rows[:, : self._rank], deviations)
 
 
 def bytes_beside(train: int, parameters: SMC) -> int:
     """Return peak memory in addition to an estimate of n labels: a second factor, and the particles at all inputs."""
     particles = parameters.particles * parameters.replicates
-    return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
+    return 8 * (train * train + 2 * train * particles + 3 * ROWS * particles)
 
 
 def _require_room(train: int, n: int, parameters: SMC) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from nngp_prior.numerics.random import scrambled_sobol
+from nngp_prior.numerics.random import scrambled_sobol, systematic
 from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.numpy_particles import NumpyParticles
 from nngp_prior.probability.proposals import Proposal, ProposalBlock, block_of
@@ -221,11 +221,8 @@ class _Run:
             self.resamplings += 1
             own, rng = self.of_replicate[r], self.generators[r]
             self.log_z[r] += peak[r, 0] + math.log(weights[r].mean())
-            cumulative = np.cumsum(weights[r])
-            grid = (np.arange(self.particles) + rng.random()) * (cumulative[-1] / self.particles)
-            ancestors = np.minimum(np.searchsorted(cumulative, grid), self.particles - 1)
-            # The proposal that continues a trajectory must not depend on its index among the ancestors.
-            parents = own[rng.permutation(ancestors)]
+            # The order is random: the proposal that continues a trajectory must not depend on its index.
+            parents = own[systematic(weights[r], self.particles, rng)]
             self.state.reorder(own, parents)
             self.log_target[own] = self.log_target[parents]
             self.log_start[own] = self.log_message[own] = log_gamma[parents]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, qmc
 
-from nngp_prior.numerics.random import generator, scrambled_sobol
+from nngp_prior.numerics.random import generator, scrambled_sobol, systematic
 
 
 def test_streams_differ_by_name_and_seed_and_repeat() -> None:
@@ -80,3 +80,16 @@ def test_sobol_tables_survive_threads_that_ask_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_systematic_draws_are_as_frequent_as_expected_up_to_rounding() -> None:
+    weights = np.array([0.0, 3.0, 0.1, 5.0, 0.0])
+    expected = 100 * weights / weights.sum()
+    draws = [np.bincount(systematic(weights, 100, generator(seed)), minlength=5) for seed in range(2000)]
+    assert np.all(np.abs(np.array(draws) - expected) < 1)
+    assert np.abs(np.mean(draws, axis=0) - expected).max() < 4 * 0.5 / np.sqrt(2000)
+
+
+def test_systematic_draws_are_in_random_order() -> None:
+    first = [systematic(np.ones(2), 2, generator(seed))[0] for seed in range(400)]
+    assert abs(np.mean(first) - 0.5) < 4 * 0.5 / 20

@@ -1,0 +1,128 @@
+"""Weighted particles of f | S, and their predictions at other inputs; see :mod:`nngp_prior.prior.posterior`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import ndtr
+
+from nngp_prior.probability.common_random_numbers import LabellingRun, ratios_of_means
+from nngp_prior.schemas.results.posterior import GibbsError, Predictive
+
+ROWS = 256
+"""Number of inputs per block of predictions."""
+_FEW = 20  # number of contributing particles below which the jackknife's standard error is unreliable
+
+_Standardised = Callable[[slice], Float[np.ndarray, "some replicates particles"]]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedParticles:
+    """Weighted sample of ε given the training labels.
+
+    Attributes:
+        epsilon: the particles, replicate by replicate.
+        weights: their weights, the largest being 1.
+    """
+
+    epsilon: Float[np.ndarray, "rank count"]
+    weights: Float[np.ndarray, "replicates particles"]
+
+    @classmethod
+    def of(cls, run: LabellingRun) -> WeightedParticles:
+        """Return the particles that a run has kept.
+
+        Args:
+            run: replicates with particles.
+
+        Returns:
+            particles and weights.
+        """
+        assert run.epsilon is not None
+        weights = np.exp(run.log_weights - run.log_weights.max())
+        return cls(run.epsilon.reshape(len(run.epsilon), -1), weights)
+
+    def standardised(
+        self, rows: Float[np.ndarray, "some rank"], deviations: Float[np.ndarray, " some"]
+    ) -> Float[np.ndarray, "some replicates particles"]:
+        """Return mean over √v of inputs given each particle: Φ(y z) is P(y).
+
+        Args:
+            rows: rows of L_*.
+            deviations: √v of each input.
+
+        Returns:
+            z = (L_* ε)/√v per particle, ±∞ if v is 0.
+        """
+        mean, deviation = rows @ self.epsilon, deviations[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(deviation > 0, mean / deviation, np.where(mean > 0, np.inf, -np.inf))
+        return z.reshape(len(rows), *self.weights.shape)
+
+    def predictive(self, count: int, standardised: _Standardised, certain: Bool[np.ndarray, " count"]) -> Predictive:
+        """Compute probabilities of the label +1.
+
+        Args:
+            count: number of inputs.
+            standardised: :meth:`standardised` of a block of the inputs.
+            certain: mask of the inputs whose labels training inputs determine.
+
+        Returns:
+            P(label +1 | S) per input, with standard errors.
+        """
+        weights = self.weights
+        positive, unseen = np.empty((count, len(weights))), np.empty(count)
+        for some in _blocks(count):
+            z = standardised(some)
+            positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
+            likely = positive[some].sum(axis=1) > weights.sum() / 2
+            unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
+        value, stderr = ratios_of_means(positive, weights.sum(axis=1))
+        stderr = np.hypot(stderr, np.where(certain, 0.0, unseen))
+        return Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
+
+    def gibbs_error(self, y: Float[np.ndarray, " t"], standardised: _Standardised, certain: bool) -> GibbsError:
+        """Compute the expected error of a function drawn from the posterior.
+
+        Args:
+            y: labels of t inputs.
+            standardised: :meth:`standardised` of a block of the inputs.
+            certain: True if training inputs determine all of the labels.
+
+        Returns:
+            the mean over the inputs of P(another label | S), and its standard error.
+        """
+        weights = self.weights
+        wrong = np.zeros(weights.shape)
+        for some in _blocks(len(y)):
+            wrong += ndtr(-y[some][:, None, None] * standardised(some)).sum(axis=0) / len(y)
+        value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
+        unseen = 0.0 if certain else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
+        return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
+
+    def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
+        r"""Return the standard error of a small probability that the spread of replicates misses.
+
+        The jackknife reflects only events that occurred among the particles. Of N effective particles none shows an
+        event of probability 1/N in a third of all runs, and a probability to which only N_h = (Σ w h)²/Σ (w h)²
+        particles contribute is as uncertain as a count of N_h. So 1/N is added if N_h is small.
+
+        Args:
+            rare: h, the event's probability given each particle.
+
+        Returns:
+            exp(-N_h/20)/N.
+        """
+        parts = self.weights * rare
+        total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
+        contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
+        return np.asarray(np.exp(-contributing / _FEW) * np.square(self.weights).sum() / self.weights.sum() ** 2)
+
+
+def _blocks(count: int) -> list[slice]:
+    """Return blocks of inputs that are processed at a time."""
+    return [slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
