@@ -46,14 +46,14 @@ def kernel(
         dtype: ``float64``, or ``float32`` for speed: dtype of the computation and of the matrix.
         progress: True to show progress, or a callback, called with the expected cost and after each tile.
         path: path of a ``.npy`` file to which the matrix is written, tile by tile, instead of memory. Repeating an
-            interrupted call resumes it; repeating a finished one returns the existing matrix.
+            interrupted call resumes it; repeating a finished one returns the existing matrix, once its checksums hold.
 
     Returns:
         K, exactly symmetric without X2; with ``path`` a read-only map of the file.
 
     Raises:
         InvalidInput: if an argument is invalid: inputs that are not finite numbers, of another shape than the
-            architecture takes, or so large that the kernel overflows; a file with other content.
+            architecture takes, or so large that the kernel overflows; a file with other content, or a damaged one.
         ResourceLimit: if the matrix does not fit into memory, or on the disk.
     """
     if X is None:  # optional only so that kernel(X) raises an error that names the missing argument

@@ -24,6 +24,7 @@ from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.locks import lock, locked
 from nngp_prior.kernels.tile_journal import JournalHeader, TileJournal, journal_path
 from nngp_prior.kernels.tiles import Grid, compute, function_of
+from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback
 
 
@@ -37,15 +38,15 @@ def on_disk(
         path: path of the finished matrix.
         progress: progress callback, called per tile.
         about: description in the journal in addition to that of the job.
-        cached: True if the file belongs to a cache: wait for other processes that compute it, verify every byte of a
-            finished one, and replace what is damaged. Otherwise all of these are refused, or left to the caller.
+        cached: True if the file belongs to a cache: wait for other processes that compute it, and replace what is
+            damaged. Otherwise both are refused.
 
     Returns:
         the matrix, mapped from the file, read-only.
 
     Raises:
-        InvalidInput: if the file is another matrix, or cannot be created, or another process is computing it; or inputs
-            are too large.
+        InvalidInput: if the file is another matrix, or damaged, or cannot be created, or another process is computing
+            it; or inputs are too large.
         ResourceLimit: if memory or disk are too small.
         OSError: if the disk fails in another way.
     """
@@ -59,7 +60,7 @@ def on_disk(
             if partial.exists() and not path.exists():  # interrupted before it was renamed
                 _finish(partial, path)
             K = opened(path, job.dtype, job.shape)
-            if K is not None and not (cached and ledger.unfinished(K)):
+            if K is not None and not ledger.unfinished(K):
                 return K
         if cached:
             path.unlink(missing_ok=True)
@@ -136,6 +137,21 @@ def verified(path: Path) -> Float[np.ndarray, "n n2"] | None:
             return None if K is None or ledger.unfinished(K) else K
     except FileNotFoundError:
         return None
+
+
+def write_verifiable(path: Path, K: Float[np.ndarray, "n n2"], key: str) -> None:
+    """Write a matrix and its checksum, atomically, for :func:`verified`.
+
+    Args:
+        path: path of the ``.npy`` file, in an existing folder.
+        K: the matrix.
+        key: hash of everything that determines it.
+    """
+    with written_whole(path) as file:
+        np.save(file, K)
+    grid = Grid(*K.shape, tile=max(K.shape), symmetric=False)
+    with written_whole(journal_path(path)) as file:
+        TileJournal.begin(file, JournalHeader(key, grid, K.dtype.name, {})).mark(0, K)
 
 
 def _mapped(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> Float[np.ndarray, "n n2"] | None:
@@ -233,7 +249,9 @@ def require_place(path: Path) -> None:
 def _refuse_others(path: Path, partial: Path, ledger: TileJournal | None, key: str) -> None:
     if path.exists():
         raise InvalidInput(
-            "path", f"{path} exists and is not the whole kernel of this call", "Remove it, or name another file."
+            "path",
+            f"{path} exists and is not the whole kernel of this call, or is damaged",
+            "Remove it, or name another file.",
         )
     if partial.exists() and ledger is not None and ledger.header.key != key:
         raise InvalidInput(

@@ -29,9 +29,9 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.architectures.weights import network_weights
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.copies import distinct
+from nngp_prior.kernels.disk import verified, write_verifiable
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
-from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
@@ -141,9 +141,9 @@ def monte_carlo_kernel(
         architecture: a specification, whose width or channels matter here, or a user's network.
         X: (n, …) inputs; convolutional networks take (n, height, width) or (n, height, width, channels).
         monte_carlo: number of networks, and their features.
-        state: a folder to which each finished batch of networks is written, atomically; the same call finds it again,
-            computes what is missing and has the same result bit for bit as one that was never interrupted. Matrices of
-            batches then stay on disk. Files of other calls may share the folder.
+        state: a folder to which each finished batch of networks is written, atomically and with a checksum; the same
+            call finds it again, computes what is missing or damaged and has the same result bit for bit as one that
+            was never interrupted. Matrices of batches then stay on disk. Files of other calls may share the folder.
         progress: True to show progress, or a callback, called after each group of networks.
 
     Returns:
@@ -178,7 +178,8 @@ def monte_carlo_kernel(
                 if len(first) < len(X):  # equal inputs have equal rows
                     stored = stored[np.ix_(place_of, place_of)]
                 if path:
-                    write_matrix(path, stored)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_verifiable(path, stored, path.parent.name)
                     stored = np.load(path, mmap_mode="r")
             sums.append(stored)
             report(Progress("networks", batch.stop, monte_carlo.networks))
@@ -221,24 +222,12 @@ def _identity(architecture: Architecture | FromNetwork, X: np.ndarray, monte_car
 
 
 def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:
-    """Read a batch written before; None if there is none, or it cannot be read."""
+    """Read a batch written before; None if there is none, or it is damaged or cannot be read."""
     try:
-        stored = np.load(path, mmap_mode="r")
-    except (OSError, ValueError):
+        stored = verified(path)
+    except OSError:
         return None
-    return stored if stored.shape == (n, n) and stored.dtype == np.float64 else None
-
-
-def write_matrix(path: Path, S: Float[np.ndarray, "n n"]) -> None:
-    """Write a matrix atomically: the file appears under its name only when complete.
-
-    Args:
-        path: path of the ``.npy`` file.
-        S: the matrix, (n, n).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        np.save(file, S)
+    return stored if stored is not None and stored.shape == (n, n) else None
 
 
 def _memory(n: int, features: int, batches: int) -> int:

@@ -184,6 +184,22 @@ def test_another_kernel_is_refused_and_nothing_is_touched(path: Path, change: di
     assert np.array_equal(kernel(**call), kernel(FullyConnected(), X))
 
 
+@pytest.mark.usefixtures("computed")
+def test_one_changed_bit_of_a_finished_file_is_refused(path: Path) -> None:
+    expected = np.array(kernel(FullyConnected(), X, path=path))
+    content = path.read_bytes()
+    for bit in (0, 1003, *range(8 * len(content) - 1, 1024, -len(content) // 2)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(InvalidInput, match="is damaged") as caught:
+            kernel(FullyConnected(), X, path=path)
+        assert caught.value.field == "path"
+        assert path.read_bytes() == changed
+    path.unlink()  # the remedy
+    assert np.array_equal(kernel(FullyConnected(), X, path=path), expected)
+
+
 def test_a_file_of_somebody_else_is_refused(path: Path) -> None:
     np.save(path, np.eye(30))
     with pytest.raises(InvalidInput, match="is not the whole kernel"):

@@ -207,6 +207,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, m
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("name", ["batch-00001.npy", "batch-00001.npy.tiles"])
+def test_a_batch_with_one_changed_bit_is_computed_again(tmp_path: Path, name: str) -> None:
+    monte_carlo = MonteCarlo(networks=6, batches=3)
+    whole = monte_carlo_kernel(LINEAR, VECTORS, monte_carlo)
+    monte_carlo_kernel(LINEAR, VECTORS, monte_carlo, state=tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    content = path.read_bytes()
+    for bit in range(8 * len(content) - 1, 0, -len(content) // 2):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        again = monte_carlo_kernel(LINEAR, VECTORS, monte_carlo, state=tmp_path)
+        assert np.array_equal(again.K, whole.K)
+        assert np.array_equal(again.stderr, whole.stderr)
+        assert path.read_bytes() == content
+
+
 def test_the_cost_comes_first_and_is_that_of_missing_networks(tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((4, 3))
     costs = []

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from api.blobs import Blobs
 from api.document_store import DocumentStore
 from api.routes.submissions import job_id_of
-from nngp_prior import FullyConnected
+from nngp_prior import FullyConnected, MonteCarlo, kernel, monte_carlo_kernel
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.kernels import KernelCache
 from nngp_prior.kernels.tile_journal import journal_path
@@ -78,6 +78,30 @@ def test_kernels(tmp_path: Path, kind: str) -> None:
         entry.path.write_bytes(matrix)
         journal_path(entry.path).write_bytes(ledger)
     told(f"kernels, {kind}", outcomes)
+
+
+def test_kernel_at_a_path(tmp_path: Path) -> None:
+    outcomes = Counter[str]()
+    path = tmp_path / "K.npy"
+    kernel(FullyConnected(), X, path=path)
+    for _ in flips(path, path.read_bytes()):
+        with pytest.raises(InvalidInput, match="is damaged"):
+            kernel(FullyConnected(), X, path=path)
+        outcomes["refused"] += 1
+    told("kernel at a path", outcomes)
+
+
+@pytest.mark.parametrize("name", ["batch-00001.npy", "batch-00001.npy.tiles"])
+def test_batches_of_networks(tmp_path: Path, name: str) -> None:
+    architecture, monte_carlo, outcomes = FullyConnected(width=8), MonteCarlo(networks=6, batches=3), Counter[str]()
+    expected = monte_carlo_kernel(architecture, X, monte_carlo, state=tmp_path).K
+    (path,) = tmp_path.glob(f"*/{name}")
+    for _ in flips(path, path.read_bytes()):
+        events: list[Progress] = []
+        found = monte_carlo_kernel(architecture, X, monte_carlo, state=tmp_path, progress=events.append)
+        assert np.array_equal(found.K, expected)
+        outcomes["computed again" if events[0].cost else "read"] += 1
+    told(name, outcomes)
 
 
 def test_unfinished_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

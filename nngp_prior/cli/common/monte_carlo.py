@@ -11,7 +11,8 @@ import numpy as np
 from nngp_prior.cli.common import output
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.disk import require_place
-from nngp_prior.kernels.monte_carlo import monte_carlo_kernel, write_matrix
+from nngp_prior.kernels.monte_carlo import monte_carlo_kernel
+from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
@@ -46,7 +47,8 @@ def write_monte_carlo(
     with output.ProgressBars() as bars:
         found = monte_carlo_kernel(architecture, X, specification, progress=bars.bar(f"kernel of {len(X):,} inputs"))
     for path, matrix in ((out, found.K), (errors, found.stderr)):
-        write_matrix(path, matrix)
+        with written_whole(path) as file:
+            np.save(file, matrix)
     document = {
         "n": len(X),
         "monte_carlo": specification.model_dump(mode="json"),
