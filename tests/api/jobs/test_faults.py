@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from api.jobs.models import Lease, State
 from api.jobs.table import JobTable
@@ -189,6 +190,20 @@ def test_a_new_attempt_keeps_what_has_a_result_and_tries_what_was_given_up(table
     assert job is not None
     assert (job.done, job.given_up) == (1, 0)
     assert [claim(table).rows, claim(table).rows] == [(0,), (2,)]
+
+
+def test_a_new_attempt_reads_no_results(table: JobTable) -> None:
+    submit(table, "a", 1, 1)
+    for _ in range(LOSSES):
+        table.lose(claim(table), "killed")
+    named = {"message": 'has "status": "worker-crashed"', "status": "ok"}
+    table.record(claim(table), [(1, named)])
+    said: list[str] = []
+    event.listen(table.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_: said.append(statement))
+    submit(table, "a", 1, 1)
+    assert not [statement for statement in said if statement.startswith("SELECT") and "results.data" in statement]
+    assert claim(table).rows == (0,)
+    assert dict(table.results("a")) == {1: named}
 
 
 @pytest.mark.parametrize("end", [lambda table, clock: table.reclaim(), expired])
