@@ -58,11 +58,11 @@ def _compared(network: Architecture, shape: Shape, dtype: str) -> dict[str, Any]
     finite = finite_network(network, shape)
     parameters = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), finite.init(0))
     v = rng.standard_normal(finite.size).astype(dtype)
-    risk = EmpiricalRisk.of(network, parameters, (X, y), dtype=dtype)
+    risk = EmpiricalRisk.of(network, parameters, X, y, dtype=dtype)
 
     def epochs(count: int) -> None:
         how = Training(optimizer=SGD(learning_rate=_RATE), batch_size=BATCH, epochs=count, goal="none", dtype=dtype)  # pyright: ignore
-        train(network, (X, y), how)
+        train(network, X, y, how)
 
     ours = {
         "loss": lambda: risk.loss(risk.theta),

@@ -64,7 +64,7 @@ def _measured(quick: bool) -> list[dict[str, Any]]:
     network = Residual(blocks=3, channels=64) if large else Residual(channels=4 if quick else 8)
     n = 3000 if large else 20 if quick else 50
     data, X, y = _images(n)
-    risk = EmpiricalRisk.of(network, finite_network(network, X.shape[1:]).init(0), (X, y), dtype="float32")
+    risk = EmpiricalRisk.of(network, finite_network(network, X.shape[1:]).init(0), X, y, dtype="float32")
 
     def gradient() -> None:
         with high_precision():

@@ -48,10 +48,10 @@ def run(quick: bool) -> list[Table]:
     # Gradients of the first layer are α times as large, and so are distances in it: in the function η is α² η there.
     slower = onwards.model_copy(update={"optimizer": SGD(learning_rate=_RATE / _ALPHA**2)})
     say(f"training on {n} {source()} images")
-    first = train(_ARCHITECTURE, (X, y), Training(optimizer=optimizer, epochs=5000), seeds=seeds)
-    before = train(_ARCHITECTURE, (X, y), onwards, seeds=seeds, initial=first.parameters, seed=1)
+    first = train(_ARCHITECTURE, X, y, Training(optimizer=optimizer, epochs=5000), seeds=seeds)
+    before = train(_ARCHITECTURE, X, y, onwards, seeds=seeds, initial=first.parameters, seed=1)
     scaled = rescale(_ARCHITECTURE, before.parameters, _ALPHA)
-    after = train(_ARCHITECTURE, (X, y), slower, seeds=seeds, initial=scaled, seed=2)
+    after = train(_ARCHITECTURE, X, y, slower, seeds=seeds, initial=scaled, seed=2)
     course = _Course((X, y), (X_test, y_test))
     rows = []
     for i in range(seeds):
@@ -87,7 +87,7 @@ class _Course:
     def at(self, parameters: Any) -> dict[str, Any]:
         """All figures of one network; f is what it says of training inputs and some test inputs."""
         began = time.perf_counter()
-        report = measure(_ARCHITECTURE, parameters, self._examples, _MEASURES)
+        report = measure(_ARCHITECTURE, parameters, *self._examples, _MEASURES)
         labels = np.where(np.asarray(self._network.apply(parameters, self._X)) > 0, 1, -1).astype(np.int8)
         f = labels[: self._of_f]
         if f.tobytes() not in self._known:

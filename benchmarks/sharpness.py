@@ -71,7 +71,7 @@ class _Trained:
     def __init__(self, n: int, training: Training, path: Path) -> None:
         data = inputs(n)
         X, y = data.X.reshape(n, -1), label(Threshold(at=5), data.classes)
-        trained = train(NETWORK, (X, y), training)
+        trained = train(NETWORK, X, y, training)
         self.parameters, self.path = trained.network(0), path
         arrays = {"X": X, "y": y}
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.parameters)]
@@ -79,7 +79,7 @@ class _Trained:
             arrays |= {f"weight_{i}": leaves[2 * i], f"bias_{i}": leaves[2 * i + 1]}
         np.savez(path, **arrays)
         self.exact, self.risk = (
-            EmpiricalRisk.of(NETWORK, self.parameters, (X, y), dtype=d) for d in ("float64", "float32")
+            EmpiricalRisk.of(NETWORK, self.parameters, X, y, dtype=d) for d in ("float64", "float32")
         )
 
     def ours(self, specification: Any) -> MeasureOutcome:
@@ -274,7 +274,7 @@ def peak_of(n: int) -> dict[str, float]:
     before = resident_gb()
     forget_peak()
     began = time.perf_counter()
-    risk = EmpiricalRisk.of(NETWORK, parameters, (X, y))
+    risk = EmpiricalRisk.of(NETWORK, parameters, X, y)
     measure_risk(risk, [Eigenvalues(), Trace(probes=4, method="hutchinson"), Trace()], 0)
     return {"before": before, "peak": peak_gb(), "seconds": time.perf_counter() - began, "inputs": X.nbytes / 1e9}
 

@@ -29,7 +29,8 @@ def _sets(n: int, attack: int) -> Sets:
 
 
 def _train(sets: Sets, seeds: int | list[int]) -> Trained:
-    return train(NETWORK, sets.train, HOW, seeds=seeds, attack=sets.attack, test=sets.test)
+    X_test, y_test = sets.test or (None, None)
+    return train(NETWORK, *sets.train, HOW, seeds=seeds, attack=sets.attack, X_test=X_test, y_test=y_test)
 
 
 def _to_zero_error(n: int) -> Table:

@@ -39,8 +39,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "contributions": lambda y, **options: contributions(K, y, **options),
     "ep_start": lambda y, **options: ep_start(K, y, **options),
     "complexity": lambda y: complexity("lempel-ziv", y),
-    "train": lambda y: train(NETWORK, (X, y)),
-    "measure": lambda y: measure(NETWORK, finite_network(NETWORK, (3,)).init(0), (X, y), ["fisher-trace"]),
+    "train": lambda y: train(NETWORK, X, y),
+    "measure": lambda y: measure(NETWORK, finite_network(NETWORK, (3,)).init(0), X, y, ["fisher-trace"]),
 }
 WITH_CLASSES = {"log_probability", "log_probabilities", "log_prior", "learning_curve"}
 
@@ -54,8 +54,8 @@ def test_no_message_proposes_what_is_refused_next(name: str, labels: list[int]) 
     assert bool(proposed) == (name in WITH_CLASSES)
     if proposed:
         FUNCTIONS[name](np.array(labels), classes=int(proposed[0]))
-    elif max(labels) > 1:  # "for one class against the rest, pass labels == 2"
-        class_ = int(re.findall(r"pass (?:labels|y) == (\d)", str(caught.value))[0])
+    elif max(labels) > 1:  # "for one class against the rest, pass y == 2"
+        class_ = int(re.findall(r"pass (?:y|Y\[0\]) == (\d)", str(caught.value))[0])
         if "closed" not in name and name != "train":  # the one has no form for n = 6, the other would train
             FUNCTIONS[name](np.array(labels) == class_)
 

@@ -39,8 +39,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     K = kernel(NET, X)
     cache = KernelCache(tmp_path_factory.mktemp("kernels"), 10**9)
     cache.kernel(NET, X)
-    trained = train(NET, (X, Y), Training(epochs=2, batch_size=8), seeds=3)
-    risk = EmpiricalRisk.of(NET, trained.network(0), (X, Y))
+    trained = train(NET, X, Y, Training(epochs=2, batch_size=8), seeds=3)
+    risk = EmpiricalRisk.of(NET, trained.network(0), X, Y)
     given = posterior(K, Y[:20])
     counts = sample_functions(NET, X[:3], 500)
     client = LocalClient(cache)
@@ -60,8 +60,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         counts, next(iter(counts.top(1))), monte_carlo_kernel(NET, X, MonteCarlo(networks=4)), inspect(K),
         *cache.entries(), KernelJob.of(NET, X, None, "nngp", "float64"), ep_start(K, Y), load(Digits(n=50)),
         training_sets(Digits(n=50), Threshold(at=5)), Inline(x=tuple(map(tuple, X.tolist()))),
-        trained, trained.finite, risk, measure(NET, trained.network(0), (X, Y), ["trace", "frobenius"]),
-        spectral_density(risk), landscape(NET, trained.network(0), (X, Y), Landscape(points=5)),
+        trained, trained.finite, risk, measure(NET, trained.network(0), X, Y, ["trace", "frobenius"]),
+        spectral_density(risk), landscape(NET, trained.network(0), X, Y, Landscape(points=5)),
         *jobs, *sent, *(each[0] for each in sent), client, Status(document), Event("1", "rows", list(range(1000))),
     ]  # fmt: skip
     named: dict[str, object] = {}

@@ -60,12 +60,12 @@ def label(
 
 
 def own_labels(
-    labels: Integer[np.ndarray, " n"], known: tuple[int, ...], where: str, takes_classes: bool = False
+    y: Integer[np.ndarray, " n"], known: tuple[int, ...], where: str, takes_classes: bool = False
 ) -> Integer[np.ndarray, " n"]:
     """Check labels that come with a user's inputs, if no labelling is specified.
 
     Args:
-        labels: (n,) labels of the inputs.
+        y: (n,) labels of the inputs.
         known: all labels of the data set (``Data.known_classes``); empty if the inputs have no labels.
         where: name of the file, for error messages.
         takes_classes: True if the labelling ``classes`` can be used.
@@ -83,7 +83,7 @@ def own_labels(
         named = "one-vs-rest:1" if set(known) <= {0, 1} else f"one-vs-rest:{known[0]}, threshold:{known[-1]} or parity"
         remedy = f"Say which are +1 with --labelling {named}{', or take classes' if takes_classes else ''}."
         raise InvalidLabels("labelling", f"is missing, and {where} has the labels {_listed(np.array(known))}", remedy)
-    return labels
+    return y
 
 
 def _check_classes(labelling: ByClass, known: np.ndarray) -> None:
@@ -167,12 +167,12 @@ def _explicit(labelling: Explicit, classes: np.ndarray) -> np.ndarray:
 
 
 def corrupted(
-    labels: Integer[np.ndarray, " n"], corruption: Corruption, classes: int | None = None
+    y: Integer[np.ndarray, " n"], corruption: Corruption, classes: int | None = None
 ) -> Integer[np.ndarray, " n"]:
     """Return labels with some of them redrawn or changed.
 
     Args:
-        labels: (n,) -1 and +1, or classes 0 … C-1.
+        y: (n,) -1 and +1, or classes 0 … C-1.
         corruption: specification of the corruption.
         classes: number of classes C.
 
@@ -185,17 +185,17 @@ def corrupted(
     rng = generator(corruption.seed, "corruption")  # not the stream of RandomLabels with the same seed
     match corruption:
         case Randomise(probability=probability):
-            redrawn = rng.random(len(labels)) < probability
+            redrawn = rng.random(len(y)) < probability
             if classes is not None:
-                return np.where(redrawn, rng.integers(classes, size=len(labels)), labels)
-            return np.where(redrawn, _signs(rng.random(len(labels)) < 0.5), labels).astype(np.int8)
+                return np.where(redrawn, rng.integers(classes, size=len(y)), y)
+            return np.where(redrawn, _signs(rng.random(len(y)) < 0.5), y).astype(np.int8)
         case Flip(count=count):
-            if count > len(labels):
+            if count > len(y):
                 raise InvalidLabels(
-                    "corruption.count", f"{count} labels to flip where there are {len(labels)}", "Flip fewer."
+                    "corruption.count", f"{count} labels to flip where there are {len(y)}", "Flip fewer."
                 )
-            chosen = rng.permutation(len(labels))[:count]
-            flipped = labels.astype(np.int8 if classes is None else np.int64)
+            chosen = rng.permutation(len(y))[:count]
+            flipped = y.astype(np.int8 if classes is None else np.int64)
             if classes is None:
                 flipped[chosen] *= -1
             else:

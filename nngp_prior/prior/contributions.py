@@ -59,7 +59,7 @@ class Contributions:
 
 def contributions(
     K: ArrayLike,
-    labels: ArrayLike,
+    y: ArrayLike,
     *,
     order: ArrayLike | None = None,
     sizes: Sequence[int] | None = None,
@@ -74,7 +74,7 @@ def contributions(
 
     Args:
         K: (n, n) covariance matrix.
-        labels: (n,) integers -1/+1 or booleans.
+        y: (n,) integers -1/+1 or booleans.
         order: (n,) indices of inputs, each once; default: the order of K.
         sizes: sizes of prefixes of the order, from 1 to n; default: all. n is added.
         seed: random seed.
@@ -85,16 +85,16 @@ def contributions(
         the summands, with errors.
 
     Raises:
-        InvalidInput: if K, labels, order, a size or an option is invalid, or the labels have probability 0.
+        InvalidInput: if K, y, order, a size or an option is invalid, or the labels have probability 0.
     """
     parameters, K = smc_of(options), as_matrix(K)
-    given = check_labels(labels, len(K))
+    labels = check_labels(y, len(K))
     places = _order(order, len(K))
     ends = _sizes(sizes, len(K))
-    y = given[places]
+    y = labels[places]
     kernel = prepare(K if order is None else K[np.ix_(places, places)], parameters)
     if kernel.reduce(y) is None:
-        labels_kept(prepare(K, parameters), given)  # raises, with the user's input indices
+        labels_kept(prepare(K, parameters), labels)  # raises, with the user's input indices
     own_seed = seed_of(y, seed)
     seconds = sum(seconds_needed(end, parameters) for end in ends.tolist())
     with _progress.shown(progress, "contributions") as tell:
@@ -103,7 +103,7 @@ def contributions(
         whole = _run(kernel, y, parameters, own_seed, len(K))
         log_p = whole.estimate(kernel, time.perf_counter() - began)
         if not np.isfinite(log_p.value):
-            raise InvalidInput("labels", log_p.message, "Without an estimate of log P there are no summands.")
+            raise InvalidInput("y", log_p.message, "Without an estimate of log P there are no summands.")
         value, stderr, before = np.zeros(len(ends)), np.zeros(len(ends)), np.zeros(parameters.replicates)
         for i, prefix in enumerate(_prefixes(kernel, parameters, ends[:-1])):
             run = _run(prefix, y[: prefix.n], parameters, own_seed, len(K), whole.shares)

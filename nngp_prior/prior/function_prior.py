@@ -24,7 +24,7 @@ from nngp_prior.schemas.specs.labels import check_labels_for
 def log_prior(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,
-    labels: ArrayLike,
+    y: ArrayLike,
     *,
     kernel: MonteCarlo | None = None,
     bootstraps: int = BOOTSTRAPS,
@@ -42,7 +42,7 @@ def log_prior(
     Args:
         architecture: specification of the network, or a user's own.
         X: (n, …) inputs.
-        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
+        y: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         kernel: specification of a Monte Carlo estimate of the kernel; default: the analytic kernel.
         bootstraps: with ``kernel``, number of kernels of a bootstrap over networks for which log P is computed.
         method: as for :func:`nngp_prior.log_probability`.
@@ -65,12 +65,12 @@ def log_prior(
         if not isinstance(bootstraps, int) or bootstraps < 2:
             raise InvalidInput("bootstraps", f"got {bootstraps!r}", "Pass an integer of at least 2.")
     X = check_inputs("X", X, architecture)
-    check_labels_for(estimator, labels, len(X))
+    check_labels_for(estimator, y, len(X))
     require_memory(len(X), estimator, with_kernel=True)
     if kernel:
         with shown(progress, "log P") as tell:
             K = monte_carlo_kernel(architecture, X, kernel, progress=tell)
-            return log_probability_under(K, labels, estimator, bootstraps, seed, tell)
+            return log_probability_under(K, y, estimator, bootstraps, seed, tell)
     with shown(progress, "log P") as tell:
         K = kernels.kernel(architecture, X, progress=tell)
-        return compute(prepare(K, estimator), labels, estimator, seed, tell)
+        return compute(prepare(K, estimator), y, estimator, seed, tell)

@@ -65,7 +65,7 @@ class LearningCurve(list[CurvePoint]):
 
 def learning_curve(
     K: ArrayLike,
-    labels: ArrayLike,
+    y: ArrayLike,
     sizes: Sequence[int],
     *,
     delta: float = 0.05,
@@ -84,7 +84,7 @@ def learning_curve(
 
     Args:
         K: (n, n) covariance matrix of all examples; its leading blocks are used.
-        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
+        y: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         sizes: values of m, from 1 to n.
         delta: as for :func:`nngp_prior.pac_bayes_bounds`.
         gamma: as for :func:`nngp_prior.pac_bayes_bounds`.
@@ -98,11 +98,11 @@ def learning_curve(
         a point for each distinct m, the smallest first.
 
     Raises:
-        InvalidInput: if K, labels, a size or an option is invalid.
+        InvalidInput: if K, y, a size or an option is invalid.
     """
     estimator = estimator_of(method, **options)
     K = as_matrix(K)
-    y = check_labels_for(estimator, labels, len(K))
+    y = check_labels_for(estimator, y, len(K))
     for m in sizes:
         if isinstance(m, bool) or not isinstance(m, int | np.integer) or not 1 <= m <= len(y):
             raise InvalidInput("sizes", f"got {m!r}", f"Pass integers from 1 to the number of inputs, {len(y):,}.")

@@ -241,13 +241,13 @@ def clean_error_flipped(error: float, rate: float) -> float:
     return min(max((error - rate) / (1 - 2 * rate), 0.0), 1.0)
 
 
-def clean_error_corrupted(error: float, corruption: Corruption, labels: ArrayLike, clean: ArrayLike) -> float:
+def clean_error_corrupted(error: float, corruption: Corruption, y: ArrayLike, clean: ArrayLike) -> float:
     """Convert an error on examples with corrupted labels to the error on clean examples.
 
     Args:
         error: ε̃, such as a bound from the corrupted training labels.
         corruption: type of corruption: randomised with its probability, or flipped.
-        labels: (m,) corrupted training labels, two classes.
+        y: (m,) corrupted training labels, two classes.
         clean: (m,) original labels, from which the rate of flips is computed.
 
     Returns:
@@ -258,7 +258,7 @@ def clean_error_corrupted(error: float, corruption: Corruption, labels: ArrayLik
     """
     if isinstance(corruption, Randomise):
         return clean_error_randomised(error, corruption.probability) if corruption.probability < 1 else 1.0
-    rate = float(np.mean(np.asarray(labels) != np.asarray(clean)))
+    rate = float(np.mean(np.asarray(y) != np.asarray(clean)))
     return clean_error_flipped(error, rate) if rate < 0.5 else 1.0
 
 

@@ -45,14 +45,14 @@ from nngp_prior.schemas.specs.labels import check_labels, label_array
 
 
 def posterior(
-    K: ArrayLike, labels: ArrayLike, *, seed: int = 0, progress: ProgressOption = None, **options: Any
+    K: ArrayLike, y: ArrayLike, *, seed: int = 0, progress: ProgressOption = None, **options: Any
 ) -> Posterior:
     """Compute the prior given labels of the leading inputs.
 
     Args:
         K: (n, n) covariance matrix of training and test inputs, the training inputs first. Its scale affects only
             samples.
-        labels: (m,) labels of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
+        y: (m,) labels of the training inputs, 1 ≤ m ≤ n: integers -1/+1 or booleans.
         seed: random seed; the same seed gives the same values on the same machine.
         progress: True to show progress, or a callback, called with ``Progress`` events.
         **options: fields of :class:`nngp_prior.schemas.specs.estimator.SMC`, such as ``particles``, ``replicates``,
@@ -63,17 +63,17 @@ def posterior(
         the posterior.
 
     Raises:
-        InvalidInput: if K, labels or an option is invalid, or the labels have probability 0.
+        InvalidInput: if K, y or an option is invalid, or the labels have probability 0.
         ResourceLimit: if n is too large for the memory.
     """
     with _progress.shown(progress, "posterior") as tell:
-        return Posterior(K, labels, smc_of(options), seed, tell)
+        return Posterior(K, y, smc_of(options), seed, tell)
 
 
 def function_posterior(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,
-    labels: ArrayLike,
+    y: ArrayLike,
     X_test: ArrayLike,
     *,
     seed: int = 0,
@@ -85,7 +85,7 @@ def function_posterior(
     Args:
         architecture: specification of the network, or a user's own.
         X: (m, …) training inputs.
-        labels: (m,) training labels: integers -1/+1 or booleans.
+        y: (m,) training labels: integers -1/+1 or booleans.
         X_test: (t, …) test inputs.
         seed: as for :func:`posterior`.
         progress: True to show progress, or a callback, called with ``Progress`` events.
@@ -102,22 +102,22 @@ def function_posterior(
     if X.shape[1:] != X_test.shape[1:]:
         problem = f"has inputs of shape {X_test.shape[1:]} where X has {X.shape[1:]}"
         raise InvalidInput("X_test", problem, "Pass inputs of the same shape.")
-    check_labels(labels, len(X))
+    check_labels(y, len(X))
     require_memory(len(X) + len(X_test), parameters, with_kernel=True)
     with _progress.shown(progress, "posterior") as tell:
         K = kernels.kernel(architecture, np.concatenate([X, X_test]), progress=tell)
-        return Posterior(K, labels, parameters, seed, tell)
+        return Posterior(K, y, parameters, seed, tell)
 
 
 def result_row(
-    index: int, K: ArrayLike, labels: ArrayLike, train: int, parameters: SMC, seed: int, progress: ProgressCallback
+    index: int, K: ArrayLike, y: ArrayLike, train: int, parameters: SMC, seed: int, progress: ProgressCallback
 ) -> dict[str, Any]:
     """Return all results of a posterior at its test inputs, as JSON.
 
     Args:
         index: index of the labelling in its request.
         K: (n, n) covariances, training inputs first.
-        labels: (n,) labels of training and test inputs.
+        y: (n,) labels of training and test inputs.
         train: number of training inputs.
         parameters: specification of the estimator.
         seed: random seed.
@@ -125,9 +125,15 @@ def result_row(
 
     Returns:
         as :func:`nngp_prior.schemas.results.posterior.posterior_row`.
+
+    Raises:
+        InvalidLabels: for the field ``labels``, if the labels are invalid or have probability 0.
     """
-    y = label_array(labels)
-    found, test = Posterior(K, y[:train], parameters, seed, progress), y[train:]
+    y = label_array(y, "labels")
+    try:
+        found, test = Posterior(K, y[:train], parameters, seed, progress), y[train:]
+    except InvalidLabels as error:
+        raise InvalidLabels("labels", error.problem, error.remedy) from error  # requests have no argument y
     errors = found.gibbs_error(test), found.vote_error(test)
     return posterior_row(index, found.log_p, found.predictive(), *errors, found.log_probability(test, progress))
 
@@ -154,7 +160,7 @@ class Posterior:
 
     Args:
         K: (n, n) covariances, training inputs first.
-        labels: (m,) labels of the training inputs.
+        y: (m,) labels of the training inputs.
         parameters: specification of the estimator.
         seed: random seed.
         progress: progress callback.
@@ -166,15 +172,15 @@ class Posterior:
         diagonal_shift: c if the prior is that of K + cI, else 0.
     """
 
-    def __init__(self, K: ArrayLike, labels: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
+    def __init__(self, K: ArrayLike, y: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
         began = time.perf_counter()
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
         matrix = as_matrix(K)
-        given = label_array(labels)
+        given = label_array(y)
         if given.ndim != 1 or not 1 <= len(given) <= len(matrix):
-            problem = f"have shape {given.shape} where K has {len(matrix)} inputs"
-            raise InvalidLabels("labels", problem, "Pass one for each training input, the first inputs of K.")
+            problem = f"has shape {given.shape} where K has {len(matrix)} inputs"
+            raise InvalidLabels("y", problem, "Pass one label per training input, the first inputs of K.")
         self._labels = check_labels(given, len(given))
         self.train, self.test = len(given), len(matrix) - len(given)
         _require_room(self.train, len(matrix), parameters)
@@ -196,7 +202,7 @@ class Posterior:
                 self.log_p = with_rounding(self.log_p, again.estimate(perturbed, 0.0), kernel)
         self._rank = kernel.rank
         if not math.isfinite(self.log_p.value):
-            raise InvalidLabels("labels", self.log_p.message, "There is no posterior without them.")
+            raise InvalidLabels("y", self.log_p.message, "There is no posterior without them.")
         self._particles = WeightedParticles.of(self._run)
         self._predictive: Predictive | None = None
 
@@ -238,27 +244,27 @@ class Posterior:
         particles = self._particles
         return particles.predictive(len(rows), lambda some: particles.standardised(rows[some], deviations[some]), tied)
 
-    def gibbs_error(self, labels: ArrayLike) -> GibbsError:
+    def gibbs_error(self, y: ArrayLike) -> GibbsError:
         """Compute the expected error at the test inputs of a function drawn from the posterior.
 
         Args:
-            labels: (t,) labels of the test inputs.
+            y: (t,) labels of the test inputs.
 
         Returns:
             the mean over test inputs of P(another label | S), and its standard error.
         """
-        return self._particles.gibbs_error(self._test_labels(labels), self._standardised, bool(self._certain().all()))
+        return self._particles.gibbs_error(self._test_labels(y), self._standardised, bool(self._certain().all()))
 
-    def vote_error(self, labels: ArrayLike) -> VoteError:
+    def vote_error(self, y: ArrayLike) -> VoteError:
         """Compute the error at the test inputs of the vote, the label with the larger predictive probability.
 
         Args:
-            labels: (t,) labels of the test inputs.
+            y: (t,) labels of the test inputs.
 
         Returns:
             the fraction of test inputs whose vote is wrong, and its possible change by uncertain votes.
         """
-        y, predictive = self._test_labels(labels), self.predictive()
+        y, predictive = self._test_labels(y), self.predictive()
         wrong, uncertain = 0.5 * (1 - predictive.votes * y), predictive.uncertain()
         low = float(wrong[~uncertain].sum()) / self.test
         return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
@@ -291,13 +297,13 @@ class Posterior:
         deviations = np.sqrt(kernel.K.diagonal().astype(np.float64) + kernel.diagonal_shift)
         return (f[kernel.group] * (kernel.sign * deviations)[:, None]).T
 
-    def log_probability(self, labels: ArrayLike, progress: ProgressOption = None) -> Estimate:
+    def log_probability(self, y: ArrayLike, progress: ProgressOption = None) -> Estimate:
         """Estimate log P(f_test | S) = log P(S ∪ f_test) - log P(S) of one labelling of all test inputs.
 
         Both use the same random numbers (:mod:`nngp_prior.probability.common_random_numbers`).
 
         Args:
-            labels: (t,) labels of the test inputs.
+            y: (t,) labels of the test inputs.
             progress: True to show progress, or a callback, called with ``Progress`` events.
 
         Returns:
@@ -306,14 +312,13 @@ class Posterior:
             two bounds is not a bound. -inf with status ``impossible`` if tied inputs have contradictory labels.
         """
         began = time.perf_counter()
-        kernel, y_test = self._kernel, self._test_labels(labels)
-        whole = np.concatenate([self._labels, y_test])
-        y = kernel.reduce(whole)
-        if y is None or kernel.m == int(np.sum(kernel.kept < self.train)):
-            return self._exact(-math.inf if y is None else 0.0, whole)
+        kernel, whole = self._kernel, np.concatenate([self._labels, self._test_labels(y)])
+        kept = kernel.reduce(whole)
+        if kept is None or kernel.m == int(np.sum(kernel.kept < self.train)):
+            return self._exact(-math.inf if kept is None else 0.0, whole)
         with blas_for(kernel.n), _progress.shown(progress, "log P of test labels") as tell:
             tell(_expected(kernel.n, kernel.n, self._parameters))
-            run = run_labelling(kernel, y, self._parameters, self._seed, kernel.n, tell, self._run.shares)
+            run = run_labelling(kernel, kept, self._parameters, self._seed, kernel.n, tell, self._run.shares)
         hit = bool(np.isfinite(run.log_estimates).any()) and run.status != "numerical-failure"
         value, stderr = log_ratio(run.log_estimates, self._run.log_estimates) if hit else (-math.inf, math.inf)
         status = run.status if run.status != "ok" else self._run.status
@@ -360,13 +365,13 @@ class Posterior:
             diagonal_shift=self.diagonal_shift,
         )
 
-    def _test_labels(self, labels: ArrayLike) -> Float[np.ndarray, " t"]:
-        given = label_array(labels)
+    def _test_labels(self, y: ArrayLike) -> Float[np.ndarray, " t"]:
+        given = label_array(y)
         if self.test == 0:
-            raise InvalidInput("labels", "there are no test inputs", "Pass K of training and test inputs.")
+            raise InvalidInput("y", "there are no test inputs", "Pass K of training and test inputs.")
         if given.shape != (self.test,):
-            problem = f"have shape {given.shape} where there are {self.test} test inputs"
-            raise InvalidLabels("labels", problem, "Pass one label a test input, without those of the training inputs.")
+            problem = f"has shape {given.shape} where there are {self.test} test inputs"
+            raise InvalidLabels("y", problem, "Pass one label per test input, without those of the training inputs.")
         return check_labels(given, self.test)
 
     def _factor(self) -> Float[np.ndarray, "m rank"]:

@@ -138,9 +138,9 @@ class RequestContext:
         labelling = place.labelling
         if not isinstance(labelling, BlobLabellings):
             y = label(labelling, data.classes, data.known_classes)
-            return check_labels(y, len(data.X), classes, takes_classes=takes_classes)
+            return check_labels(y, len(data.X), classes, takes_classes=takes_classes, field="labels")
         row = np.atleast_2d(self.array(labelling.sha256))[place.row]
-        y = check_labels(row, len(data.X), classes, takes_classes=takes_classes)
+        y = check_labels(row, len(data.X), classes, takes_classes=takes_classes, field="labels")
         return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 
     def array(self, sha256: str) -> np.ndarray:

@@ -26,7 +26,7 @@ BOOTSTRAPS = 20  # default number
 
 def log_probability_under(
     kernel: MonteCarloKernel,
-    labels: ArrayLike,
+    y: ArrayLike,
     estimator: Estimator,
     bootstraps: int,
     seed: int,
@@ -40,7 +40,7 @@ def log_probability_under(
 
     Args:
         kernel: K̃.
-        labels: (n,) integers -1/+1 or booleans.
+        y: (n,) integers -1/+1 or booleans.
         estimator: specification of the estimator.
         bootstraps: number of kernels of the bootstrap, each as much work as the estimate itself.
         seed: random seed of the estimates; the networks have their own.
@@ -54,13 +54,13 @@ def log_probability_under(
     n = len(kernel.K)
     seconds = (1 + bootstraps) * seconds_needed(n, estimator)
     report(Progress("bootstrap kernels", 0, bootstraps, Cost(memory_needed(n, estimator), seconds)))
-    own = compute(prepare(kernel.K, estimator), labels, estimator, seed, without_cost(report))
+    own = compute(prepare(kernel.K, estimator), y, estimator, seed, without_cost(report))
     batches = len(kernel.sums)
     values = np.empty(bootstraps if math.isfinite(own.value) else 0)
     for b in range(len(values)):
         drawn = generator(seed, "bootstrap", b).integers(batches, size=batches)
         K = kernel.weighted(np.bincount(drawn, minlength=batches))
-        values[b] = compute(prepare(K, estimator), labels, estimator, seed).value
+        values[b] = compute(prepare(K, estimator), y, estimator, seed).value
         report(Progress("bootstrap kernels", b + 1, bootstraps))
     error, bias = _spread(values, own.value, batches)
     stderr = None if own.stderr is None or error is None else math.hypot(own.stderr, error)

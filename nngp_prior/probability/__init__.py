@@ -67,7 +67,7 @@ __all__ = [
 
 def log_probability(
     K: ArrayLike,
-    labels: ArrayLike,
+    y: ArrayLike,
     method: str | Estimator = "smc",
     *,
     seed: int = 0,
@@ -81,7 +81,7 @@ def log_probability(
 
     Args:
         K: (n, n) covariance matrix, such as an NNGP kernel. Its scale does not matter.
-        labels: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
+        y: (n,) integers -1/+1 or booleans; with ``classes=C``, integers 0 … C-1.
         method: a specification such as ``SMC(particles=256)``, or a name: ``smc`` (error bar, interval, rigorous
             bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most of its error corrected, no error
             statement), ``laplace`` (fast, needs noise, no error statement), ``bernstein-yue`` (a lower bound without
@@ -97,12 +97,12 @@ def log_probability(
         the estimate; -inf with status ``impossible`` if tied inputs have contradictory labels.
 
     Raises:
-        InvalidInput: if K, labels or an option is invalid.
+        InvalidInput: if K, y or an option is invalid.
         ResourceLimit: if n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
     with _progress.shown(progress, "log P") as tell:
-        return compute(prepare(K, estimator), labels, estimator, seed, tell, start)
+        return compute(prepare(K, estimator), y, estimator, seed, tell, start)
 
 
 @overload
@@ -164,8 +164,8 @@ def log_probabilities(
     estimator = estimator_of(method, **options)
     kernel = prepare(K, estimator)
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
-        raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling a row.")
-    rows = [check_labels_for(estimator, labels, kernel.n) for labels in Y]
+        raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling per row.")
+    rows = [check_labels_for(estimator, y, kernel.n, field=f"Y[{i}]") for i, y in enumerate(Y)]
     results = _told(kernel, rows, estimator, seed, progress, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
@@ -219,7 +219,7 @@ def compute_all(
 
 def compute(
     kernel: FactoredKernel,
-    labels: ArrayLike,
+    y: ArrayLike,
     estimator: Estimator,
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -230,7 +230,7 @@ def compute(
 
     Args:
         kernel: from :func:`prepare`, with the same estimator.
-        labels: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
+        y: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
         estimator: specification of the estimator.
         seed: random seed.
         progress: called with ``Progress`` events.
@@ -241,7 +241,7 @@ def compute(
         the estimate.
 
     Raises:
-        InvalidInput: if labels, seed or start are invalid.
+        InvalidInput: if y, seed or start are invalid.
     """
     if not isinstance(seed, int | np.integer):
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
@@ -249,7 +249,7 @@ def compute(
         if given is not None and not isinstance(estimator, EP | SMC):
             raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
     classes = classes_of(estimator)
-    y = check_labels_for(estimator, labels, kernel.n)
+    y = check_labels_for(estimator, y, kernel.n)
     for name, given in (("start", start), ("keep", keep)):
         if given is not None and more_than_two(estimator):
             raise InvalidInput(name, f"is of labels -1 and +1 where there are {classes} classes", "Leave it out.")

@@ -99,8 +99,8 @@ def labels_kept(kernel: FactoredKernel, labels: Float[np.ndarray, " n"]) -> Floa
     y = kernel.reduce(labels)
     if y is None:
         first, second = kernel.contradiction(labels)
-        problem = f"inputs {first} and {second} have correlation ±1 to rounding, and contradictory ones: P(S) = 0"
-        raise InvalidLabels("labels", problem, "Leave one of them out, or pass noise_variance.")
+        problem = f"inputs {first} and {second} have correlation ±1 to rounding, and contradictory labels: P(S) = 0"
+        raise InvalidLabels("y", problem, "Leave one of them out, or pass noise_variance.")
     return y
 
 

@@ -38,12 +38,12 @@ class Start:
         return one_line(self)
 
 
-def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **options: Any) -> Start:
+def ep_start(K: ArrayLike, y: ArrayLike, start: Start | None = None, **options: Any) -> Start:
     """Run EP and return its sites, as a start for other runs.
 
     Args:
         K: (p, p) covariance matrix.
-        labels: (p,) integers -1/+1 or booleans, which do not contradict each other on tied inputs.
+        y: (p,) integers -1/+1 or booleans, which do not contradict each other on tied inputs.
         start: initial sites of this run; default: none.
         **options: fields of ``EP``.
 
@@ -51,18 +51,18 @@ def ep_start(K: ArrayLike, labels: ArrayLike, start: Start | None = None, **opti
         the sites.
 
     Raises:
-        InvalidInput: if K, labels or an option is invalid.
+        InvalidInput: if K, y or an option is invalid.
     """
     parameters = EP(**options)
     if parameters.classes is not None:
         raise InvalidInput("classes", f"got {parameters.classes}", "A start is of labels -1 and +1: leave it out.")
     kernel = prepare(K, parameters)
-    y = check_labels(labels, kernel.n)
+    y = check_labels(y, kernel.n)
     reduced = kernel.reduce(y)
     if reduced is None:
         first, second = kernel.contradiction(y)
         raise InvalidInput(
-            "labels", f"those of inputs {first} and {second}, which determine each other, contradict", "P is 0."
+            "y", f"the labels of inputs {first} and {second}, which determine each other, contradict", "P is 0."
         )
     sites = expectation_propagation(
         kernel, reduced, parameters, _progress.ignore, start=sites_for(kernel, reduced, start)

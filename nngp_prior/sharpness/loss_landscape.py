@@ -133,7 +133,8 @@ class Surface:
 def landscape(
     architecture: Architecture | FromNetwork,
     parameters: Parameters,
-    data: tuple[ArrayLike, ArrayLike],
+    X: ArrayLike,
+    y: ArrayLike,
     specification: Landscape | None = None,
     *,
     loss: LossName = "cross-entropy",
@@ -150,7 +151,8 @@ def landscape(
         architecture: specification of the network, or a user's network with one output. Filters are the last axis of
             weight arrays.
         parameters: θ, as returned by ``architectures.network(architecture).init`` or by training.
-        data: inputs (n, …), and n labels -1 or +1, or booleans.
+        X: (n, …) inputs.
+        y: (n,) labels -1 or +1, or booleans.
         specification: grid, and normalisation of directions.
         loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
         dtype: ``float64`` or ``float32``.
@@ -173,7 +175,7 @@ def landscape(
         raise InvalidInput("specification", f"got {specification!r}", "Pass Landscape(…), or nothing.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
-    risk = EmpiricalRisk.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
     steps = None if trajectory is None else np.array([risk.network.flatten(each) for each in trajectory])
     about = {
         "architecture": described(architecture),

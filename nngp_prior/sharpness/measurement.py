@@ -47,7 +47,8 @@ from nngp_prior.versions import versions
 def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,
-    data: Sequence[ArrayLike],
+    X: ArrayLike,
+    y: ArrayLike,
     measures: Sequence[str | Specification] = DEFAULT,
     *,
     loss: str = "cross-entropy",
@@ -64,7 +65,8 @@ def measure(
         architecture: specification of the network, or a user's network with one output.
         parameters: as returned by ``architectures.network(architecture).init`` or by training, or pairs of weights and
             biases from the input on.
-        data: inputs (n, …), and n labels -1 or +1, or booleans.
+        X: (n, …) inputs.
+        y: (n,) labels -1 or +1, or booleans.
         measures: names of measures, or specifications with options.
         loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
         dtype: ``float64`` or ``float32``.
@@ -76,7 +78,7 @@ def measure(
         the quantities, in the order of the measures.
     """
     specifications = _specifications(measures)
-    risk = EmpiricalRisk.of(architecture, parameters, data, loss=loss, dtype=dtype, chunk=chunk)
+    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
     checked(risk, specifications)
     with shown(progress, "sharpness", rows=True) as tell:
         return measure_risk(risk, specifications, seed, tell)

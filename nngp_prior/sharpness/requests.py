@@ -126,7 +126,7 @@ class SharpnessBench:
         weights = self._weights(request, parameter_shapes(request.architecture, X.shape[1:]))
         theta = np.concatenate([array.ravel() for array in weights])
         parameters = finite_network(request.architecture, X.shape[1:]).unflatten(theta)
-        risk = EmpiricalRisk.of(request.architecture, parameters, (X, y), loss=request.loss, dtype=request.dtype)
+        risk = EmpiricalRisk.of(request.architecture, parameters, X, y, loss=request.loss, dtype=request.dtype)
         for row in rows:
             measure = request.measures[row]
             try:

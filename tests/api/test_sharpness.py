@@ -37,7 +37,7 @@ BODY = {
 
 def expected(*measures: Any, **options: Any) -> Report:
     data = load(Digits(n=12))
-    return measure(NETWORK, PARAMETERS, (data.X, label(Parity(), data.classes)), measures, seed=5, **options)
+    return measure(NETWORK, PARAMETERS, data.X, label(Parity(), data.classes), measures, seed=5, **options)
 
 
 def assert_same(found: Report, wanted: Report) -> None:
@@ -195,6 +195,6 @@ def test_images_go_into_convolutions(tmp_path: Path) -> None:
     parameters = finite_network(network, (8, 8, 1)).init(1)
     with LocalClient(KernelCache(tmp_path, 10**9)) as local:
         found = local.sharpness(network, parameters, Digits(n=6), Parity(), "fisher-trace").result().report
-        assert_same(found, measure(network, parameters, (data.images, y), "fisher-trace"))
+        assert_same(found, measure(network, parameters, data.images, y, "fisher-trace"))
         with pytest.raises(InvalidInput, match="there is no 'convolution 2/weight'"):
             local.sharpness(network, parameters[:1], Digits(n=6), Parity())

@@ -31,8 +31,8 @@ FUNCTIONS = {
     "log_prior": lambda network, X: log_prior(network, X, Y),
     "function_posterior": lambda network, X: function_posterior(network, X, Y, X),
     "sample_functions": lambda network, X: sample_functions(network, X, 5),
-    "train": lambda network, X: train(network, (X, Y)),
-    "measure": lambda network, X: measure(network, finite_network(network, X.shape[1:]).init(0), (X, Y), ["trace"]),
+    "train": lambda network, X: train(network, X, Y),
+    "measure": lambda network, X: measure(network, finite_network(network, X.shape[1:]).init(0), X, Y, ["trace"]),
     "client": lambda network, X: LocalClient().estimate(network, X, Y),
 }
 

@@ -61,8 +61,8 @@ def test_windows_larger_than_the_image_are_refused(layer: ConvolutionLayer | Poo
     "use",
     [
         pytest.param(lambda network, X, y: finite_network(network, X.shape[1:]), id="finite_network"),
-        pytest.param(lambda network, X, y: measure(network, [], (X, y)), id="measure"),
-        pytest.param(lambda network, X, y: train(network, (X, y), Training(batch_size=2)), id="train"),
+        pytest.param(lambda network, X, y: measure(network, [], X, y), id="measure"),
+        pytest.param(lambda network, X, y: train(network, X, y, Training(batch_size=2)), id="train"),
         pytest.param(lambda network, X, y: monte_carlo_kernel(network, X), id="monte_carlo_kernel"),
         pytest.param(lambda network, X, y: sample_functions(network, X, 10), id="sample_functions"),
         pytest.param(lambda network, X, y: kernel(network, X), id="kernel"),

@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "trained.npz"
     how = Training(batch_size=8, epochs=2, keep_every=1, goal="none")
     networks = train(
-        FullyConnected(depth=1, width=3), sets.train, how, seeds=2, attack=sets.attack,
+        FullyConnected(depth=1, width=3), *sets.train, how, seeds=2, attack=sets.attack,
         source={**source, "attack": 5, "test": 0},
     )  # fmt: skip
     networks.save(path)

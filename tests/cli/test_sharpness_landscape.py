@@ -26,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = {"dataset": DATASET.model_dump(mode="json"), "labelling": LABELLING.model_dump(mode="json")}
     path = tmp_path_factory.mktemp("trained") / "trained.npz"
     source |= {"attack": 0, "test": 0}
-    train(FullyConnected(depth=1, width=4), sets.train, how, seeds=2, source=source).save(path)
+    train(FullyConnected(depth=1, width=4), *sets.train, how, seeds=2, source=source).save(path)
     return path
 
 
@@ -38,7 +38,7 @@ def test_json_file_and_plot_are_what_python_computes(run, trained: Path, tmp_pat
     document = parse(ended.out)
     networks, sets = Trained.load(trained), training_sets(DATASET, LABELLING)
     specification = Landscape(points=5, radius=0.5)
-    expected = landscape(networks.architecture, networks.network(1), sets.train, specification, seed=3)
+    expected = landscape(networks.architecture, networks.network(1), *sets.train, specification, seed=3)
     assert document["loss"] == expected.loss.tolist()
     assert document["error"] == expected.error.tolist()
     assert document["coordinates"] == [expected.coordinates[0].tolist()]

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trained") / "trained.npz"
     train(
         FullyConnected(depth=1, width=4),
-        sets.train,
+        *sets.train,
         how,
         seeds=2,
         attack=sets.attack,
@@ -49,7 +49,7 @@ def test_json_is_what_python_computes(run, trained: Path) -> None:
     networks, sets = Trained.load(trained), training_sets(Digits(n=30), OneVsRest(label=3), 10, 0)
     data = tuple(np.concatenate(parts) for parts in zip(sets.train, sets.attack, strict=True))
     asked = [Eigenvalues(largest=2, smallest=0, layer="dense 2"), "fisher-trace"]
-    expected = measure(networks.architecture, networks.network(1), data, asked, seed=4)
+    expected = measure(networks.architecture, networks.network(1), *data, asked, seed=4)
     found = document["networks"][1]
     assert (found["n"], found["training_loss"]) == (40, pytest.approx(expected.training_loss))
     for row, figure in zip(found["measurements"], expected.values(), strict=True):

@@ -25,7 +25,11 @@ def test_json_is_what_python_computes_and_the_file_holds(run, tmp_path: Path) ->
     document = parse(ended.out)
     sets = training_sets(Digits(n=40), OneVsRest(label=3), 10, 20)
     how = Training(optimizer=SGD(learning_rate=0.3), batch_size=8)
-    expected = train(FullyConnected(width=10), sets.train, how, seeds=3, attack=sets.attack, test=sets.test)
+    assert sets.test is not None
+    X_test, y_test = sets.test
+    expected = train(
+        FullyConnected(width=10), *sets.train, how, seeds=3, attack=sets.attack, X_test=X_test, y_test=y_test
+    )
     assert document["training"] == how.model_dump(mode="json")
     assert document["dataset"] == Digits(n=40).model_dump(mode="json")
     assert (document["n"], document["attack"], document["test"], document["parameters"]) == (40, 10, 20, 771)

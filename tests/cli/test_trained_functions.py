@@ -49,7 +49,7 @@ def test_functions_of_networks_that_were_trained_on_files(run, folder: Path) -> 
     measured = ("sharpness", "measure", "t.npz", "--network", 0, "--measure", "fisher-trace", "--json")
     assert_refused(run(*measured), "a file has changed. Give --inputs-file and --labels-file")
     (network,) = parse(run(*measured, "--inputs-file", "X.npy", "--labels-file", "y.csv").out)["networks"]
-    expected = measure(FullyConnected(depth=1, width=8), trained.network(0), (X, Y), ["fisher-trace"])
+    expected = measure(FullyConnected(depth=1, width=8), trained.network(0), X, Y, ["fisher-trace"])
     assert network["measurements"][0]["value"] == pytest.approx(expected["fisher_trace"].value, rel=1e-9)
     assert_refused(run(*measured, "--labels-file", "y.csv"), "--labels-file: means nothing without --inputs-file")
 

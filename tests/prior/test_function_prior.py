@@ -49,7 +49,7 @@ def test_progress_tells_of_the_kernel_and_of_the_estimate() -> None:
 def test_what_cannot_be_used_is_refused_wherever_it_comes_from() -> None:
     with pytest.raises(InvalidInput, match="X: has shape"):
         log_prior(FullyConnected(), X[0], LABELS)
-    with pytest.raises(InvalidLabels, match="labels"):
+    with pytest.raises(InvalidLabels, match="y: "):
         log_prior(FullyConnected(), X, LABELS[:-1])
     with pytest.raises(InvalidInput, match="method"):
         log_prior(FullyConnected(), X, LABELS, method="typo")

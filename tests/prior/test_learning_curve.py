@@ -75,5 +75,5 @@ def test_misuse(sizes: list) -> None:
     K, labels = digits(30, Threshold(at=5))
     with pytest.raises(InvalidInput, match="sizes: "):
         learning_curve(K, labels, sizes)
-    with pytest.raises(InvalidInput, match="labels"):
+    with pytest.raises(InvalidInput, match="y: "):
         learning_curve(K, labels[:20], [10])

@@ -373,10 +373,10 @@ def test_an_even_vote_is_half_an_error() -> None:
 @pytest.mark.parametrize(
     ("labels", "options", "field"),
     [
-        ([], {}, "labels"),
-        ([1] * 7, {}, "labels"),
-        ([0, 1], {}, "labels"),
-        ([[1, -1]], {}, "labels"),
+        ([], {}, "y"),
+        ([1] * 7, {}, "y"),
+        ([0, 1], {}, "y"),
+        ([[1, -1]], {}, "y"),
         ([1, -1], {"classes": 2}, "classes"),
         ([1, -1], {"target_stderr": 0.1}, "target_stderr"),
         ([1, -1], {"method": "ep"}, "method"),
@@ -391,7 +391,7 @@ def test_misuse(labels: list, options: dict, field: str) -> None:
 def test_misuse_of_a_posterior() -> None:
     found = posterior(equicorrelated(6, 0.5), [1, -1])
     for labels in ([1, -1], [1, -1, 1, 1, 1, 1], [0, 1, 1, 1]):
-        with pytest.raises(InvalidLabels, match="labels: "):
+        with pytest.raises(InvalidLabels, match="y: "):
             found.log_probability(labels)
     for count in (0, True):
         with pytest.raises(InvalidInput, match="count: "):

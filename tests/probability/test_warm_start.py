@@ -53,7 +53,7 @@ def test_misuse() -> None:
         log_probability(K, labels, method="sampling", start=start)
     with pytest.raises(InvalidInput, match="start: is of 20 inputs where K has 10"):
         log_probability(K[:10, :10], labels[:10], start=start)
-    with pytest.raises(InvalidInput, match=r"labels: those of inputs 0 and 1, .* contradict"):
+    with pytest.raises(InvalidInput, match=r"y: the labels of inputs 0 and 1, .* contradict"):
         ep_start(np.ones((2, 2)), [1, -1])
 
 

@@ -104,13 +104,13 @@ def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "fl
     """A smooth network with 61 parameters, its examples in three chunks, the last one not full."""
     architecture = SMALL.model_copy(update={"activation": activation})
     parameters = finite_network(architecture, (4,)).init(1)
-    return EmpiricalRisk.of(architecture, parameters, data(20, 4), loss=loss, dtype=dtype, chunk=8)
+    return EmpiricalRisk.of(architecture, parameters, *data(20, 4), loss=loss, dtype=dtype, chunk=8)
 
 
 @functools.cache
 def images() -> EmpiricalRisk:
     parameters = finite_network(IMAGES, (4, 4, 1)).init(2)
-    return EmpiricalRisk.of(IMAGES, parameters, data(7, 4, 4, 1), chunk=4)
+    return EmpiricalRisk.of(IMAGES, parameters, *data(7, 4, 4, 1), chunk=4)
 
 
 def being_read(risk: EmpiricalRisk) -> EmpiricalRisk:
@@ -122,7 +122,7 @@ def being_read(risk: EmpiricalRisk) -> EmpiricalRisk:
 def trained(iterations: int = 15) -> EmpiricalRisk:
     """A ReLU network without training error."""
     parameters = finite_network(RELU, (30,)).init(0)
-    risk = EmpiricalRisk.of(RELU, parameters, data(60, 30))
+    risk = EmpiricalRisk.of(RELU, parameters, *data(60, 30))
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = risk.value_and_gradient(theta)
@@ -144,7 +144,7 @@ QUADRATIC = FromNetwork(
 
 def of_matrix(A: np.ndarray) -> EmpiricalRisk:
     """A risk whose Hessian is a given symmetric matrix: f = θᵀAθ/4 at θ = 0, squared error, label -1."""
-    return EmpiricalRisk.of(QUADRATIC, np.zeros(len(A)), (A.reshape(1, -1), [-1]), loss="mse")
+    return EmpiricalRisk.of(QUADRATIC, np.zeros(len(A)), A.reshape(1, -1), [-1], loss="mse")
 
 
 @functools.cache
@@ -188,7 +188,7 @@ LINEAR = FromNetwork(lambda key, shape: ((1,), jnp.zeros(shape[-1])), lambda the
 
 def linear(X: np.ndarray, y: np.ndarray, theta: np.ndarray, loss: str = "mse", **options: Any) -> EmpiricalRisk:
     """f = θ·x, whose loss is quadratic for squared errors."""
-    return EmpiricalRisk.of(LINEAR, theta, (X, y), loss=loss, **options)
+    return EmpiricalRisk.of(LINEAR, theta, X, y, loss=loss, **options)
 
 
 def random_symmetric(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:

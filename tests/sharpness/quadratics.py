@@ -27,7 +27,7 @@ LINEAR = FromNetwork(_init, _apply, name="linear")
 def linear(n: int = 8, loss: str = "mse", dtype: str = "float64", chunk: int | None = 3) -> EmpiricalRisk:
     theta = np.random.default_rng(5).standard_normal(7)
     return EmpiricalRisk.of(
-        LINEAR, (theta[:6].reshape(3, 2), theta[6:]), data(n, 6), loss=loss, dtype=dtype, chunk=chunk
+        LINEAR, (theta[:6].reshape(3, 2), theta[6:]), *data(n, 6), loss=loss, dtype=dtype, chunk=chunk
     )
 
 

@@ -10,5 +10,5 @@ _rng = np.random.default_rng(3)
 X = _rng.standard_normal((12, 3))
 Y = np.where(X[:, 0] + 0.3 * X[:, 1] ** 2 > 0.2, 1, -1)
 ATTACK = (_rng.standard_normal((5, 3)), np.array([1, -1, 1, 1, -1]))
-TEST = (_rng.standard_normal((6, 3)), np.array([1, -1, 1, 1, -1, 1]))
+TEST = {"X_test": _rng.standard_normal((6, 3)), "y_test": np.array([1, -1, 1, 1, -1, 1])}
 QUICK = Training(optimizer=SGD(learning_rate=0.3), batch_size=5, epochs=60)

@@ -24,12 +24,12 @@ PLANE = Landscape(dimensions=2, points=6)
 def of(risk: EmpiricalRisk, specification: Landscape | None = None, **options) -> Surface:
     parameters = risk.network.unflatten(np.asarray(risk.theta))
     examples = (np.asarray(risk.X), np.asarray(risk.y))
-    return landscape(risk.network.architecture, parameters, examples, specification, loss=risk.loss_name, **options)
+    return landscape(risk.network.architecture, parameters, *examples, specification, loss=risk.loss_name, **options)
 
 
 def test_a_quadratic_in_closed_form() -> None:
     """A perceptron's squared error: L + x g·d + x² dᵀHd / 2, and mixed terms on a plane."""
-    risk = EmpiricalRisk.of(PERCEPTRON, WEIGHTS, EXAMPLES, loss="mse")
+    risk = EmpiricalRisk.of(PERCEPTRON, WEIGHTS, *EXAMPLES, loss="mse")
     H, g = dense(risk), np.asarray(risk.gradient(risk.theta))
     L = float(risk.loss(risk.theta))
     d = random_directions(risk, 2, "filter", 7)
@@ -167,14 +167,14 @@ def test_without_normalisation_there_is_no_nan() -> None:
     deep = FullyConnected(depth=8, width=8)
     parameters = finite_network(deep, (3,)).init(0)
     surface = landscape(
-        deep, parameters, EXAMPLES, Landscape(points=5, radius=1e5, normalisation="none"), dtype="float32"
+        deep, parameters, *EXAMPLES, Landscape(points=5, radius=1e5, normalisation="none"), dtype="float32"
     )
     assert not np.isnan(surface.loss).any()
     assert np.isinf(surface.loss[[0, -1]]).all()
     assert np.isfinite(surface.loss[2])
     assert ((surface.error >= 0) & (surface.error <= 1)).all()
     silent = [tuple(np.zeros_like(array) for array in layer) for layer in parameters]
-    flat = landscape(deep, silent, EXAMPLES, Landscape(points=5), dtype="float32")
+    flat = landscape(deep, silent, *EXAMPLES, Landscape(points=5), dtype="float32")
     assert flat.loss == pytest.approx(np.full(5, np.log(2)))
 
 
@@ -190,7 +190,7 @@ def test_without_normalisation_there_is_no_nan() -> None:
 )
 def test_bad_input(options: dict, field: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        landscape(PERCEPTRON, WEIGHTS, EXAMPLES, **options)
+        landscape(PERCEPTRON, WEIGHTS, *EXAMPLES, **options)
     assert refused.value.field == field
 
 
@@ -208,7 +208,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     np.savez(path, loss=np.zeros(3))
     with pytest.raises(DataUnavailable, match="holds no loss landscape"):
         Surface.load(path)
-    of(EmpiricalRisk.of(PERCEPTRON, WEIGHTS, EXAMPLES), Landscape(points=2)).save(path)
+    of(EmpiricalRisk.of(PERCEPTRON, WEIGHTS, *EXAMPLES), Landscape(points=2)).save(path)
     arrays = dict(np.load(path))
     for name, value in (("loss", np.zeros(3)), ("manifest", np.array(json.dumps({"format": 1})))):
         np.savez(path, **{**arrays, name: value})

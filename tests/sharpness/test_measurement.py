@@ -65,7 +65,7 @@ XY = data(20, 4)
 
 def test_the_report_says_what_was_measured_of_what() -> None:
     events = []
-    report = measure(SMALL, PARAMETERS, XY, ["eigenvalues", FisherRaoNorm()], progress=events.append, chunk=8)
+    report = measure(SMALL, PARAMETERS, *XY, ["eigenvalues", FisherRaoNorm()], progress=events.append, chunk=8)
     risk = small("cross-entropy", "relu")
     assert report.training_loss == pytest.approx(float(risk.loss(risk.theta)))
     assert report.training_error == float(risk.error(risk.theta))
@@ -104,7 +104,7 @@ def test_a_figure_depends_on_its_seed_and_on_nothing_else_that_is_measured() -> 
 def test_what_cannot_be_measured_is_refused_before_anything_is(measures: list, message: str) -> None:
     told = []
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        measure(SMALL, PARAMETERS, XY, measures, progress=told.append)
+        measure(SMALL, PARAMETERS, *XY, measures, progress=told.append)
     assert not told
 
 
@@ -120,16 +120,19 @@ def test_fields_are_checked() -> None:
 
 _WRONG_TYPES = """
 from nngp_prior import FullyConnected
-from nngp_prior.sharpness import EmpiricalRisk, Trace, landscape, measure, spectral_density
+from nngp_prior.sharpness import EmpiricalRisk, Trace, landscape, measure, spectral_density, train
 
-network, data = FullyConnected(depth=1, width=2), ([[1.0, 2.0]], [1])
+network, X, y = FullyConnected(depth=1, width=2), [[1.0, 2.0]], [1]
 for call in (
-    lambda: measure("fully-connected", (), data),
-    lambda: measure((), network, data),
-    lambda: measure(network, (), data, 5),
-    lambda: landscape(network, (), data, Trace()),
+    lambda: measure("fully-connected", (), X, y),
+    lambda: measure((), network, X, y),
+    lambda: measure(network, (), X, y, 5),
+    lambda: landscape(network, (), X, y, Trace()),
     lambda: spectral_density(network),
-    lambda: EmpiricalRisk.of(network, (), data, chunk=2.5),
+    lambda: EmpiricalRisk.of(network, (), X, y, chunk=2.5),
+    lambda: measure(network, (), (X, y), ["trace"]),
+    lambda: train(network, (X, y), None),
+    lambda: train(network, X, y, attack=X),
 ):
     try:
         call()
@@ -142,14 +145,20 @@ def test_wrong_types_are_told_as_such() -> None:
     """In a process of its own, since here all types are checked."""
     done = subprocess.run([sys.executable, "-c", _WRONG_TYPES], capture_output=True, text=True, check=True)
     starts = ["architecture: is str", "architecture: is tuple", "measures: got 5", "specification: got Trace("]
-    starts += ["risk: is a FullyConnected", "chunk: got 2.5"]
+    starts += [
+        "risk: is a FullyConnected",
+        "chunk: got 2.5",
+        "X: is not an array of real",
+        "X: is not an array of real",
+    ]
+    starts += ["attack: got list, not a pair (X, y). Pass inputs and labels, such as attack_set(X, y)"]
     for line, start in zip(done.stdout.splitlines(), starts, strict=True):
         assert line.startswith(start)
 
 
 def test_a_loss_that_is_not_finite_is_a_status() -> None:
     huge = FullyConnected(depth=1, width=2, weight_std=1e90)
-    report = measure(huge, finite_network(huge, (4,)).init(0), XY, ["trace", "eigenvalues"], loss="mse")
+    report = measure(huge, finite_network(huge, (4,)).init(0), *XY, ["trace", "eigenvalues"], loss="mse")
     assert not math.isfinite(report.training_loss)
     assert [(each.name, each.status) for each in report.values()] == [
         ("trace", "not-finite"),

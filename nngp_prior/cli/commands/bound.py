@@ -172,7 +172,7 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
         ((name, clean),) = task.labellings
         sizes = asked.sizes or [len(task.K)]
         _require_sizes(sizes, len(task.K))
-        clean = check_labels_for(estimator, clean, len(task.K)).astype(np.int64)
+        clean = check_labels_for(estimator, clean, len(task.K), field="labels").astype(np.int64)
         labels = clean if corruption is None else corrupted(clean, corruption, classes)
         name = _named(name, corruption)
         curve = learning_curve(
@@ -207,7 +207,7 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
         if asked.corruption is not None:
             (one,) = labellings
             if isinstance(one, np.ndarray):
-                checked = check_labels_for(estimator, one, len(one)).astype(np.int64)
+                checked = check_labels_for(estimator, one, len(one), field="labels").astype(np.int64)
                 one = BlobLabellings(sha256=client.upload(checked[None]))
             labellings = [one.model_copy(update={"corruption": asked.corruption})]
         job = client.bound(

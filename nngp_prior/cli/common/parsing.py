@@ -71,7 +71,7 @@ def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> lis
 
     estimator = task.estimator
     prepared = prepare(task.K, estimator)  # validates K, before the labels are validated
-    rows = [check_labels_for(estimator, labels, prepared.n) for _, labels in task.labellings]
+    rows = [check_labels_for(estimator, labels, prepared.n, field="labels") for _, labels in task.labellings]
     if task.estimated is not None:
         return [
             (name, log_probability_under(task.estimated, labels, estimator, BOOTSTRAPS, seed, bars.bar(name)))

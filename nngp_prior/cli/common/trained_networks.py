@@ -57,7 +57,7 @@ class TrainedFile(NamedTuple):
 
         loss = loss or self.trained.training.loss
         parameters = self.trained.network(i, epoch)
-        return EmpiricalRisk.of(self.trained.architecture, parameters, self.data, loss=loss, dtype=dtype)
+        return EmpiricalRisk.of(self.trained.architecture, parameters, *self.data, loss=loss, dtype=dtype)
 
 
 def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> TrainedFile:
@@ -140,7 +140,7 @@ def functions_of_file(
     sets = sets_of(trained, path)
     indices = places(trained, asked)
     note_statuses(trained, indices)
-    X, labels = functions_of(trained, sets.train, None if sets.test is None else sets.test[0])
+    X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])
     named = [(f"network {trained.seeds[i]}", labels[i]) for i in indices]
     architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     return architecture, X, named, {"file": str(path), "train": len(sets.train[1]), **trained.about["source"]}

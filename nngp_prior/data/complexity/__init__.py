@@ -34,13 +34,13 @@ COMPLEXITIES: dict[str, Callable[..., float]] = {
 }
 
 
-def complexity(name: str, labels: ArrayLike, **options: Any) -> float:
+def complexity(name: str, y: ArrayLike, **options: Any) -> float:
     """Compute the complexity of a labelling by a named measure.
 
     Args:
         name: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``, ``critical-sample-ratio-in-box``,
             ``formula-size`` (exact, up to four bits) or ``cover-size`` (an upper bound on it).
-        labels: (n,) integers -1/+1 or booleans.
+        y: (n,) integers -1/+1 or booleans.
         **options: options of the measure's function.
 
     Returns:
@@ -51,7 +51,7 @@ def complexity(name: str, labels: ArrayLike, **options: Any) -> float:
     """
     if name not in COMPLEXITIES:
         raise InvalidInput("name", f"got {name!r}", f"Choose one of {', '.join(COMPLEXITIES)}.")
-    return COMPLEXITIES[name](labels, **options)
+    return COMPLEXITIES[name](y, **options)
 
 
 def __dir__() -> list[str]:

@@ -13,13 +13,13 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
 
 
-def critical_sample_ratio(labels: ArrayLike) -> float:
+def critical_sample_ratio(y: ArrayLike) -> float:
     """Compute the fraction of inputs of a Boolean function with an opposite label one bit away.
 
     As in Valle-Pérez, Camargo and Louis (2019, ICLR), after Arpit et al. (2017).
 
     Args:
-        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1 (most significant bit first); or 2ᵇ-1 of them, if the
+        y: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1 (most significant bit first); or 2ᵇ-1 of them, if the
             first input has none.
 
     Returns:
@@ -28,11 +28,11 @@ def critical_sample_ratio(labels: ArrayLike) -> float:
     Raises:
         InvalidLabels: if the number of labels differs.
     """
-    values = as_bits(labels)
+    values = as_bits(y)
     bits = len(values).bit_length() - (len(values).bit_count() == 1)
     first = 2**bits - len(values)
     if first not in (0, 1) or bits == 0:
-        raise InvalidLabels("labels", f"there are {len(values):,}", "Pass one for each of the 2ᵇ inputs, b ≥ 1.")
+        raise InvalidLabels("y", f"has {len(values):,} labels", "Pass one for each of the 2ᵇ inputs, b ≥ 1.")
     numbers = np.arange(first, 2**bits)
     critical = np.zeros(len(values), dtype=bool)
     for bit in range(bits):
@@ -42,7 +42,7 @@ def critical_sample_ratio(labels: ArrayLike) -> float:
 
 
 def critical_sample_ratio_in_box(
-    labels: ArrayLike,
+    y: ArrayLike,
     X: ArrayLike,
     predict: Callable[[np.ndarray], np.ndarray],
     radius: float,
@@ -64,7 +64,7 @@ def critical_sample_ratio_in_box(
     ratio. Without the gradient, corners of the box are drawn at random, which finds little in many dimensions.
 
     Args:
-        labels: (n,) y, the network's own predictions at X, -1/+1 or booleans.
+        y: (n,) the network's own predictions at X, -1/+1 or booleans.
         X: (n, d) inputs.
         predict: from (k, d) inputs to (k,) real outputs f, whose sign is the label.
         radius: r, half the edge of the box, in the units of X.
@@ -80,7 +80,7 @@ def critical_sample_ratio_in_box(
     Raises:
         InvalidInput: if arrays do not fit each other, labels are not the predictions, or a number is not positive.
     """
-    y = np.where(as_bits(labels), 1.0, -1.0)
+    y = np.where(as_bits(y), 1.0, -1.0)
     centres = np.array(X, dtype=np.float64)
     if centres.ndim != 2 or len(centres) != len(y):
         raise InvalidInput("X", f"has shape {centres.shape} with {len(y):,} labels", "Pass (n, d) inputs.")
@@ -92,7 +92,7 @@ def critical_sample_ratio_in_box(
     wrong = np.flatnonzero(_outputs(predict, centres) * y <= 0)
     if len(wrong):
         raise InvalidInput(
-            "labels", f"that of input {wrong[0]} is not the prediction there", "Pass the signs of predict(X)."
+            "y", f"the label of input {wrong[0]} is not the prediction there", "Pass the signs of predict(X)."
         )
     rng = generator(seed, "critical samples")
     left, found, x = np.arange(len(y)), 0, centres.copy()

@@ -11,7 +11,7 @@ from nngp_prior.data.complexity.checks import as_function
 MOST_BITS = 10
 
 
-def cover_size(labels: ArrayLike) -> float:
+def cover_size(y: ArrayLike) -> float:
     """Count the variables written in a short OR of ANDs, for the function or its negation.
 
     It is an upper bound on :func:`nngp_prior.data.complexity.formulas.formula_size`: two levels may need more than
@@ -19,12 +19,12 @@ def cover_size(labels: ArrayLike) -> float:
     for the function.
 
     Args:
-        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 10.
+        y: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 10.
 
     Returns:
         the smaller of the two numbers.
     """
-    values, bits = as_function(labels, MOST_BITS)
+    values, bits = as_function(y, MOST_BITS)
     return float(min(int((cover(part, bits) != 2).sum()) for part in (values, ~values)))
 
 

@@ -14,19 +14,19 @@ from nngp_prior.data.complexity.checks import as_function
 MOST_BITS = 4
 
 
-def formula_size(labels: ArrayLike) -> float:
+def formula_size(y: ArrayLike) -> float:
     """Count the variables, with repetitions, in the smallest formula of AND, OR and NOT.
 
     NOT costs nothing: De Morgan's laws move it to the variables. Constants have size 0, x₁ ⊕ x₂ = (x₁ ∧ ¬x₂) ∨ (¬x₁ ∧
     x₂) has size 4. The value is exact, from a table of all functions (:func:`smallest_formulas`).
 
     Args:
-        labels: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 4.
+        y: labels of all 2ᵇ inputs in the order 0 … 2ᵇ-1, most significant bit first, b from 1 to 4.
 
     Returns:
         the size.
     """
-    values, bits = as_function(labels, MOST_BITS)
+    values, bits = as_function(y, MOST_BITS)
     function = int(values @ (1 << np.arange(len(values))))
     return float(smallest_formulas(bits)[function])
 

@@ -95,11 +95,11 @@ class FunctionCounts:
         """
         return unpack(self.functions[ranks], self.n)
 
-    def frequency(self, labels: ArrayLike) -> Estimate:
+    def frequency(self, y: ArrayLike) -> Estimate:
         """Return the log of the fraction of draws with the given labels.
 
         Args:
-            labels: (n,) integers -1/+1 or booleans.
+            y: (n,) integers -1/+1 or booleans.
 
         Returns:
             the estimate of log P of networks or of the Gaussian process, with Clopper and Pearson's exact interval.
@@ -107,13 +107,13 @@ class FunctionCounts:
         Raises:
             InvalidLabels: if there are other labels, or not n of them.
         """
-        return self._estimate(self.count(labels))
+        return self._estimate(self.count(y))
 
-    def count(self, labels: ArrayLike) -> int:
+    def count(self, y: ArrayLike) -> int:
         """Count the draws with the given labels.
 
         Args:
-            labels: (n,) integers -1/+1 or booleans.
+            y: (n,) integers -1/+1 or booleans.
 
         Returns:
             number of draws, possibly 0.
@@ -121,7 +121,7 @@ class FunctionCounts:
         Raises:
             InvalidLabels: if there are other labels, or not n of them.
         """
-        packed = pack(check_labels(labels, self.n)[None] > 0)
+        packed = pack(check_labels(y, self.n)[None] > 0)
         order, hashes = self._index
         key = hashed(packed)[0]
         places = order[np.searchsorted(hashes, key, "left") : np.searchsorted(hashes, key, "right")]

@@ -11,22 +11,24 @@ from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.specs.estimator import WITH_CLASSES, Estimator, classes_of
 
 
-def check_labels_for(estimator: Estimator, labels: ArrayLike, n: int) -> Real[np.ndarray, " n"]:
+def check_labels_for(estimator: Estimator, labels: ArrayLike, n: int, *, field: str = "y") -> Real[np.ndarray, " n"]:
     """Validate labels for an estimator; see :func:`check_labels`.
 
     Args:
         estimator: estimator, whose ``classes``, if it has the field, determines the kind of labels.
         labels: n labels.
         n: number of inputs.
+        field: name of the argument, for messages.
 
     Returns:
         an array of -1.0 and +1.0, or of integers 0 … C-1.
     """
-    return check_labels(labels, n, classes_of(estimator), takes_classes=estimator.kind in WITH_CLASSES)
+    takes_classes = estimator.kind in WITH_CLASSES
+    return check_labels(labels, n, classes_of(estimator), takes_classes=takes_classes, field=field)
 
 
 def check_labels(
-    labels: ArrayLike, n: int, classes: int | None = None, *, takes_classes: bool = False, field: str = "labels"
+    labels: ArrayLike, n: int, classes: int | None = None, *, takes_classes: bool = False, field: str = "y"
 ) -> Real[np.ndarray, " n"]:
     """Convert labels to ±1.0, or classes to integers.
 
@@ -66,7 +68,7 @@ def check_labels(
     raise InvalidLabels(field, f"{field}[{i}] is {y[i]}", remedy)
 
 
-def label_array(labels: ArrayLike, field: str = "labels") -> np.ndarray:
+def label_array(labels: ArrayLike, field: str = "y") -> np.ndarray:
     """Convert labels to an array of booleans or real numbers, of any shape and values.
 
     Args:

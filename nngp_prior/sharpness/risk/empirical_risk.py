@@ -88,7 +88,8 @@ class EmpiricalRisk:
         cls,
         architecture: Architecture | FromNetwork,
         parameters: Parameters,
-        data: Sequence[ArrayLike],
+        X: ArrayLike,
+        y: ArrayLike,
         *,
         loss: str = "cross-entropy",
         dtype: str = "float64",
@@ -99,8 +100,9 @@ class EmpiricalRisk:
         Args:
             architecture: a specification, or a user's network with one output.
             parameters: as returned by the architecture's ``init``.
-            data: inputs (n, …), and n labels -1 or +1, or booleans. Inputs larger than one chunk and 64 MiB are read
-                from this array, which may be a file mapped into memory and must not be modified from now on.
+            X: (n, …) inputs. If they are larger than one chunk and 64 MiB, they are read from this array, which may be
+                a file mapped into memory and must not be modified from now on.
+            y: (n,) labels -1 or +1, or booleans.
             loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
             dtype: dtype of all computations, ``float64`` or ``float32``.
             chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
@@ -118,12 +120,12 @@ class EmpiricalRisk:
             raise InvalidInput("dtype", f"got {dtype!r}", "Choose float64 or float32.")
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
             raise InvalidInput("chunk", f"got {chunk!r}", "Pass a number of examples, at least 1.")
-        X, y = checked_data(architecture, data)
-        network = finite_network(architecture, X.shape[1:])
+        inputs, labels = checked_data(architecture, X, y)
+        network = finite_network(architecture, inputs.shape[1:])
         theta = network.flatten(parameters, dtype)
         with high_precision():
             rows = chunk or fitting_rows(network, dtype)
-            return EmpiricalRisk(jnp.asarray(theta), *laid_out(X, y, dtype, rows), network, loss, len(X))
+            return EmpiricalRisk(jnp.asarray(theta), *laid_out(inputs, labels, dtype, rows), network, loss, len(inputs))
 
     @property
     def size(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,29 +22,29 @@ _CHUNK_BYTES = 2**27  # approximate memory of the examples of one chunk in a Hes
 
 
 def checked_data(
-    architecture: Architecture | FromNetwork, data: Sequence[ArrayLike]
+    architecture: Architecture | FromNetwork, X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")
 ) -> tuple[Real[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
     """Return inputs, in their dtype, and labels in float64, in the shapes that the network takes.
 
     Args:
         architecture: a specification, or a user's network.
-        data: inputs (n, …), and n labels -1 or +1, or booleans.
+        X: (n, …) inputs.
+        y: (n,) labels -1 or +1, or booleans.
+        names: names of both arguments, for messages.
 
     Returns:
         inputs and labels; labels are ±1.
 
     Raises:
-        InvalidInput: if ``architecture`` is not an architecture, ``data`` is not a pair, or inputs are not real, not
-            finite or have another number of axes.
+        InvalidInput: if ``architecture`` is not an architecture, or inputs are not real, not finite or have another
+            number of axes.
         InvalidLabels: if labels have other values, or their number differs from that of the inputs.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
         problem = f"is {type(architecture).__name__}"
         raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
-    if not isinstance(data, Sequence) or len(data) != 2:
-        raise InvalidInput("data", f"is no pair (X, y) but a {type(data).__name__}", "Pass inputs and labels.")
-    X = fitting_inputs("X", data[0], architecture)
-    return X, check_labels(data[1], len(X), field="y")
+    inputs = fitting_inputs(names[0], X, architecture)
+    return inputs, check_labels(y, len(inputs), field=names[1])
 
 
 def fitting_rows(network: FiniteNetwork, dtype: str) -> int:

@@ -29,12 +29,14 @@ Examples = tuple[ArrayLike, ArrayLike]
 
 def train(
     architecture: Architecture | FromNetwork,
-    data: Examples,
+    X: ArrayLike,
+    y: ArrayLike,
     training: Training | None = None,
     *,
     seeds: int | Sequence[int] = 1,
     attack: Examples | None = None,
-    test: Examples | None = None,
+    X_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
     initial: Parameters | None = None,
     seed: int = 0,
     source: Mapping[str, Any] | None = None,
@@ -45,12 +47,15 @@ def train(
 
     Args:
         architecture: a specification, including width or channels, or a user's network with one output.
-        data: training set: inputs (n, …) and labels -1 or +1.
+        X: (n, …) training inputs.
+        y: (n,) training labels -1 or +1, or booleans.
         training: training specification. Default: SGD on minibatches of 32 to zero training error.
         seeds: number of networks, numbered from 0; or their numbers. Up to rounding, a network does not depend on the
             others. Network r starts with the parameters of network r of ``MonteCarlo(seed=seed)``.
-        attack: additional inputs and labels for training that are not part of the function; see :func:`attack_set`.
-        test: inputs at which final outputs are computed, and their labels.
+        attack: additional inputs and labels for training that are not part of the function, as a pair; see
+            :func:`attack_set`.
+        X_test: (t, …) inputs at which final outputs are computed.
+        y_test: (t,) labels of ``X_test``; required with it.
         initial: parameters to start from instead of draws, with a leading axis of seeds in each array.
         seed: random seed of all random numbers.
         source: source of the data, as JSON-compatible values; stored in ``about["source"]`` of the result.
@@ -62,8 +67,8 @@ def train(
         the networks, with a status for each.
 
     Raises:
-        InvalidInput: if an argument is invalid: labels that are not ±1, minibatches larger than the data, a checkpoint
-            of another call.
+        InvalidInput: if an argument is invalid: labels that are not ±1 or not one per input, minibatches larger than
+            the data, a checkpoint of another call.
         DataUnavailable: if the checkpoint is damaged.
     """
     if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
@@ -72,7 +77,7 @@ def train(
     numbers = _numbers(seeds)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
-    checked = _checked(architecture, data, attack, test)
+    checked = _checked(architecture, X, y, attack, X_test, y_test)
     if training.batch_size > len(checked.y):
         problem = f"got {training.batch_size} where there are {len(checked.y)} examples"
         raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")
@@ -120,26 +125,41 @@ def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked(
-    architecture: Architecture | FromNetwork, data: Examples, attack: Examples | None, test: Examples | None
+    architecture: Architecture | FromNetwork,
+    X: ArrayLike,
+    y: ArrayLike,
+    attack: Examples | None,
+    X_test: ArrayLike | None,
+    y_test: ArrayLike | None,
 ) -> TrainingArrays:
-    def in_float64(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-        inputs, labels = checked_data(architecture, examples)
-        return inputs.astype(np.float64, copy=False), labels
+    inputs, labels = _in_float64(architecture, X, y, ("X", "y"))
 
-    def of_shape(name: str, examples: Examples) -> tuple[np.ndarray, np.ndarray]:
-        inputs, labels = in_float64(examples)
-        if inputs.shape[1:] != X.shape[1:]:
-            problem = f"has inputs of shape {inputs.shape[1:]} where the training set has {X.shape[1:]}"
-            raise InvalidInput(name, problem, "Pass inputs of one shape.")
-        return inputs, labels
+    def of_shape(X: ArrayLike, y: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        found = _in_float64(architecture, X, y, names)
+        if found[0].shape[1:] != inputs.shape[1:]:
+            problem = f"has inputs of shape {found[0].shape[1:]} where the training set has {inputs.shape[1:]}"
+            raise InvalidInput(names[0], problem, "Pass inputs of one shape.")
+        return found
 
-    X, y = in_float64(data)
-    n = len(y)
-    checked_test = None if test is None else of_shape("test", test)
+    if (X_test is None) != (y_test is None):
+        given, missing = ("y_test", "X_test") if X_test is None else ("X_test", "y_test")
+        raise InvalidInput(missing, f"is missing beside {given}", "Pass both, or neither.")
+    test = None if X_test is None or y_test is None else of_shape(X_test, y_test, ("X_test", "y_test"))
+    n = len(labels)
     if attack is not None:
-        inputs, labels = of_shape("attack", attack)
-        X, y = np.concatenate([X, inputs]), np.concatenate([y, labels])
-    return TrainingArrays(X, y, n, checked_test)
+        if not isinstance(attack, tuple | list) or len(attack) != 2:
+            problem = f"got {type(attack).__name__}, not a pair (X, y)"
+            raise InvalidInput("attack", problem, "Pass inputs and labels, such as attack_set(X, y).")
+        more_inputs, more_labels = of_shape(*attack, ("attack[0]", "attack[1]"))
+        inputs, labels = np.concatenate([inputs, more_inputs]), np.concatenate([labels, more_labels])
+    return TrainingArrays(inputs, labels, n, test)
+
+
+def _in_float64(
+    architecture: Architecture | FromNetwork, X: ArrayLike, y: ArrayLike, names: tuple[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    inputs, labels = checked_data(architecture, X, y, names)
+    return inputs.astype(np.float64, copy=False), labels
 
 
 def _initial(network: FiniteNetwork, initial: Parameters, seeds: int, dtype: str) -> Parameters:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from jaxtyping import Float, Int8
+from numpy.typing import ArrayLike
 
 from nngp_prior.architectures.inputs import check_inputs
-from nngp_prior.data.splits import Examples, Sets, training_data
+from nngp_prior.data.splits import Sets, training_data
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import kernel
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
@@ -37,7 +38,7 @@ def training_sets_of(trained: Trained) -> Sets:
     source = trained.about.get("source") or {}
     if not ({"dataset", "inputs_file"} & set(source)):
         problem = "the networks do not say what data they were trained on"
-        raise InvalidInput("trained", problem, "Pass the data: to measure, or as data=(X, y) and test=X.")
+        raise InvalidInput("trained", problem, "Pass the data, as X, y and, if there is a test set, X_test.")
     sets = training_data(TrainingData(**source))
     X, y = (np.concatenate(parts) for parts in zip(*filter(None, (sets.train, sets.attack)), strict=True))
     if digest(check_inputs("X", X, trained.architecture), y.astype(np.float64)) != trained.about["examples"]:
@@ -47,15 +48,15 @@ def training_sets_of(trained: Trained) -> Sets:
 
 
 def functions_of(
-    trained: Trained, data: Examples | None = None, test: Any = None
+    trained: Trained, X: ArrayLike | None = None, y: ArrayLike | None = None, X_test: ArrayLike | None = None
 ) -> tuple[Float[np.ndarray, "inputs ..."], Int8[np.ndarray, "networks inputs"]]:
     """Return the functions of networks, as labellings of the training inputs and the test inputs.
 
     Args:
         trained: the networks.
-        data: training set, inputs and labels, without the attack set. Default: generated from the source in
-            ``trained``.
-        test: inputs of the test set. Default: those of ``trained`` if ``data`` is also absent, else none.
+        X: (n, …) training inputs, without the attack set. Default: generated from the source in ``trained``.
+        y: (n,) training labels; required with ``X``.
+        X_test: (t, …) test inputs. Default: those of ``trained`` if ``X`` is also absent, else none.
 
     Returns:
         inputs, training inputs first; and the signs of each network's outputs, one row per network: on the training
@@ -64,16 +65,20 @@ def functions_of(
     Raises:
         InvalidInput: if the data are unknown or do not fit, or an output is exactly 0, which has no sign.
     """
-    if data is None:
+    if (X is None) != (y is None):
+        given, missing = ("y", "X") if X is None else ("X", "y")
+        raise InvalidInput(missing, f"is missing beside {given}", "Pass both, or neither.")
+    if X is None or y is None:
         sets = training_sets_of(trained)
-        data, given = sets.train, None if sets.test is None else sets.test[0]
-        test = given if test is None else test
-    X = check_inputs("X", data[0], trained.architecture)
-    y = check_labels(data[1], len(X), field="y")
-    inputs = X if test is None else np.concatenate([X, check_inputs("test", test, trained.architecture)])
+        X, y = sets.train
+        X_test = sets.test[0] if X_test is None and sets.test is not None else X_test
+    inputs = check_inputs("X", X, trained.architecture)
+    labels = check_labels(y, len(inputs))
+    if X_test is not None:
+        inputs = np.concatenate([inputs, check_inputs("X_test", X_test, trained.architecture)])
     signs = np.sign(trained.outputs(inputs)).astype(np.int8)
     # Training counted zero errors on these inputs; rounding with other chunks could change the sign of outputs near 0.
-    signs[trained.error == 0, : len(y)] = y
+    signs[trained.error == 0, : len(labels)] = labels
     if not signs.all():
         network, i = np.argwhere(signs == 0)[0]
         problem = f"network {trained.seeds[network]} has the output 0 at input {i}, which has no sign"
@@ -85,8 +90,9 @@ def function_probability(
     trained: Trained,
     i: int = 0,
     *,
-    data: Examples | None = None,
-    test: Any = None,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    X_test: ArrayLike | None = None,
     method: str | Estimator = "smc",
     seed: int = 0,
     progress: ProgressCallback | None = None,
@@ -95,16 +101,15 @@ def function_probability(
     """Estimate log P of the function of a trained network, under the prior of its architecture at infinite width.
 
     The function is defined as by :func:`functions_of`: the training labels, and the signs of the network's outputs at
-    the
-    test inputs. For many networks compute the kernel once: with ``X, labels = functions_of(trained)``,
-    ``log_probabilities(kernel(trained.architecture, X), labels)``.
+    the test inputs. For many networks compute the kernel once: with ``X, Y = functions_of(trained)``,
+    ``log_probabilities(kernel(trained.architecture, X), Y)``.
 
     Args:
         trained: networks, as ``train`` returns them.
         i: index of the network.
-        data: training inputs and labels, as for :func:`functions_of`; required if ``train`` was called without
-            ``source``.
-        test: test inputs, as for :func:`functions_of`.
+        X: training inputs, as for :func:`functions_of`; required if ``train`` was called without ``source``.
+        y: training labels, as for :func:`functions_of`.
+        X_test: test inputs, as for :func:`functions_of`.
         method: as for :func:`nngp_prior.log_probability`.
         seed: as for :func:`nngp_prior.log_probability`.
         progress: called with ``Progress`` events.
@@ -118,8 +123,8 @@ def function_probability(
     """
     estimator = estimator_of(method, **options)
     trained.network(i)
-    X, labels = functions_of(trained, data, test)
-    check_labels_for(estimator, labels[i], len(X))
-    require_memory(len(X), estimator, with_kernel=True)
-    K = kernel(trained.architecture, X, progress=progress)
-    return compute(prepare(K, estimator), labels[i], estimator, seed, progress)
+    inputs, Y = functions_of(trained, X, y, X_test)
+    check_labels_for(estimator, Y[i], len(inputs))
+    require_memory(len(inputs), estimator, with_kernel=True)
+    K = kernel(trained.architecture, inputs, progress=progress)
+    return compute(prepare(K, estimator), Y[i], estimator, seed, progress)

@@ -86,12 +86,12 @@ def test_in_a_box_steps_stay_in_the_box_and_noise_leaves_a_stationary_point() ->
         ({"noise": -1.0}, "noise"),
         ({"iterations": 0}, "iterations"),
         ({"X": np.zeros((3, 5))}, "X"),
-        ({"labels": [1, 1]}, "labels"),
+        ({"y": [1, 1]}, "y"),
         ({"predict": lambda x: x}, "predict"),
     ],
 )
 def test_in_a_box_misuse(changes: dict, field: str) -> None:
-    fine = {"labels": [1, -1], "X": np.array([[1.0] * 5, [-1.0] * 5]), "predict": plane, "radius": 0.1}
+    fine = {"y": [1, -1], "X": np.array([[1.0] * 5, [-1.0] * 5]), "predict": plane, "radius": 0.1}
     critical_sample_ratio_in_box(**fine)
     with pytest.raises(InvalidInput, match=f"{field}: "):
         critical_sample_ratio_in_box(**(fine | changes))

@@ -112,5 +112,5 @@ def test_covers_of_seven_bits() -> None:
     ("function", "count"), [(formula_size, 32), (formula_size, 7), (cover_size, 2048), (cover_size, 3)]
 )
 def test_numbers_of_labels_that_are_no_function(function, count: int) -> None:
-    with pytest.raises(InvalidLabels, match=f"labels: there are {count:,}. Pass one for each of the 2ᵇ inputs"):
+    with pytest.raises(InvalidLabels, match=f"y: has {count:,} labels. Pass one for each of the 2ᵇ inputs"):
         function([1] * count)

@@ -117,5 +117,5 @@ def test_by_name() -> None:
 @pytest.mark.parametrize("labels", [[], [0, 1], [[1, -1]], [1, 2]])
 @pytest.mark.parametrize("name", ["lempel-ziv", "entropy", "critical-sample-ratio", "formula-size", "cover-size"])
 def test_labels_that_are_none(name: str, labels: list) -> None:
-    with pytest.raises(InvalidLabels, match="labels: "):
+    with pytest.raises(InvalidLabels, match="y: "):
         complexity(name, labels)

@@ -38,7 +38,7 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
     X[3] = 0  # at the kink of relu where there are no biases
     parameters = finite_network(architecture, (6,)).init(1)
     ours, own = (
-        EmpiricalRisk.of(each, parameters, (X, y), loss=loss, chunk=4)
+        EmpiricalRisk.of(each, parameters, X, y, loss=loss, chunk=4)
         for each in (architecture, as_users_own(architecture))
     )
     assert has_formulas(ours.network)
@@ -67,13 +67,13 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
 
 def test_other_networks_are_left_to_jax() -> None:
     architecture = FullyConnected(depth=1, width=4, layer_norm=True)
-    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), *data(6, 3))
     assert not has_formulas(risk.network)
 
 
 def test_several_vectors_at_once() -> None:
     architecture = FullyConnected(depth=1, width=4, activation="erf")
-    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), *data(6, 3))
     V = np.random.default_rng(0).standard_normal((3, risk.size))
     H = hessian(risk)
     with high_precision():
@@ -83,7 +83,7 @@ def test_several_vectors_at_once() -> None:
 
 def test_a_minibatch_has_products_of_its_own_examples() -> None:
     architecture = FullyConnected(depth=1, width=4, activation="erf")
-    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), data(6, 3))
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (3,)).init(0), *data(6, 3))
     rows, v = np.array([4, 1, 5, 0, 3, 2])[:4], np.ones(risk.size)
     with high_precision():
         part = minibatch(risk, jnp.asarray(rows))

@@ -110,7 +110,7 @@ def test_there_is_no_ratio_to_nothing() -> None:
 )
 def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        measure(LINEAR, np.ones(4), data(20, 4), [ContrastiveFlatness(**options)])
+        measure(LINEAR, np.ones(4), *data(20, 4), [ContrastiveFlatness(**options)])
 
 
 def test_it_is_not_taken_of_itself() -> None:

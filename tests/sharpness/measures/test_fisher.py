@@ -35,7 +35,8 @@ def test_the_model_fisher_is_the_covariance_of_gradients_with_labels_drawn_from_
         given = EmpiricalRisk.of(
             risk.network.architecture,
             risk.unravel(np.asarray(risk.theta)),
-            (np.asarray(risk.X), np.full(risk.n, label)),
+            np.asarray(risk.X),
+            np.full(risk.n, label),
         )
         of_labels.append(np.stack([np.asarray(given.subset([i]).gradient(given.theta)) for i in range(risk.n)]))
     F = sum(
@@ -67,6 +68,6 @@ def test_neither_the_empirical_one_has_nor_other_networks_have() -> None:
 def test_with_layer_norm_they_differ() -> None:
     architecture = FullyConnected(depth=1, width=4, layer_norm=True)
     parameters = finite_network(architecture, (3,)).init(0)
-    risk = EmpiricalRisk.of(architecture, parameters, data(6, 3))
+    risk = EmpiricalRisk.of(architecture, parameters, *data(6, 3))
     report = measure_risk(risk, [FisherTrace(), Trace(probes="basis")], 0)
     assert relative(report["fisher_trace"].value, report["trace"].value) > 1e-3

@@ -175,4 +175,4 @@ def test_labels_of_one_kind_have_no_pairs_that_differ() -> None:
 @pytest.mark.parametrize("specification", [GradientStiffness(), GradientNoiseScale(of="population")])
 def test_one_example_is_too_few(specification) -> None:
     with pytest.raises(InvalidInput, match=r"^data: have 1 example"):
-        measure(LINEAR, np.ones(4), data(1, 4), [specification])
+        measure(LINEAR, np.ones(4), *data(1, 4), [specification])

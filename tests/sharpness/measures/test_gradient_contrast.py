@@ -217,4 +217,4 @@ def test_float32_is_enough_for_it() -> None:
 @pytest.mark.parametrize("specification", [GradientContrast(batch=11), ContrastRegret(batch=11)])
 def test_minibatches_that_are_too_large_are_refused(specification) -> None:
     with pytest.raises(InvalidInput, match=r"^batch: got 11 where two minibatches have to fit into 20 .* at most 10"):
-        measure(LINEAR, np.ones(4), data(20, 4), [specification])
+        measure(LINEAR, np.ones(4), *data(20, 4), [specification])

@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
     risk = linear()
     parameters = risk.network.unflatten(np.asarray(risk.theta))
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        measure(LINEAR, parameters, (risk.X, risk.y), [Keskar(**options)], loss="mse")
+        measure(LINEAR, parameters, risk.X, risk.y, [Keskar(**options)], loss="mse")
 
 
 def test_minibatches_have_no_subspace() -> None:

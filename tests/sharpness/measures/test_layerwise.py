@@ -57,7 +57,7 @@ def test_they_are_as_defined(name: str) -> None:
 def test_minimum_sharpness_is_the_least_sum_of_traces_under_rescaling() -> None:
     """A linear network without biases stays the same function where its layers' factors multiply to 1."""
     X, y = data(8, 2)
-    risk = EmpiricalRisk.of(LINEAR, finite_network(LINEAR, (2,)).init(1), (X, y), loss="mse")
+    risk = EmpiricalRisk.of(LINEAR, finite_network(LINEAR, (2,)).init(1), X, y, loss="mse")
 
     def total(logs: np.ndarray) -> float:
         theta = np.array(risk.theta)
@@ -128,7 +128,7 @@ def test_negative_and_zero_traces() -> None:
 def test_what_is_refused() -> None:
     curved = Convolutional(layers=(ConvolutionLayer(),), channels=2, activation="erf")
     examples, parameters = data(3, 4, 4, 1), finite_network(curved, (4, 4, 1)).init(0)
-    risk = EmpiricalRisk.of(curved, parameters, examples)
+    risk = EmpiricalRisk.of(curved, parameters, *examples)
     for kind in ("minimum-sharpness", "weight-curvature-index"):
         with pytest.raises(InvalidInput, match="'basis'") as refused:
             checked(risk, [measure_of(kind)])

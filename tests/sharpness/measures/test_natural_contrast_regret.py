@@ -158,4 +158,4 @@ def test_what_it_says_nothing_of_is_told() -> None:
     assert flat.status == "degenerate"
     assert math.isnan(flat.value)
     with pytest.raises(InvalidInput, match=r"^batch: got 6 where two minibatches have to fit into 10 examples"):
-        measure(LINEAR, np.ones(4), data(20, 4), [NaturalContrastRegret(batch=6)])
+        measure(LINEAR, np.ones(4), *data(20, 4), [NaturalContrastRegret(batch=6)])

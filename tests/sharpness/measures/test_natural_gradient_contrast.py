@@ -32,7 +32,7 @@ def found(risk: EmpiricalRisk, seed: int = 0, **options) -> list[Quantity]:
 def many(activation: str = "relu", loss: str = "cross-entropy") -> EmpiricalRisk:
     """A network of 61 parameters, and ten times as many examples."""
     parameters = finite_network(SMALL.model_copy(update={"activation": activation}), (4,)).init(1)
-    return EmpiricalRisk.of(SMALL.model_copy(update={"activation": activation}), parameters, data(600, 4), loss=loss)
+    return EmpiricalRisk.of(SMALL.model_copy(update={"activation": activation}), parameters, *data(600, 4), loss=loss)
 
 
 def by_definition(risk: EmpiricalRisk, inverse, seed: int = 0, **options) -> np.ndarray:
@@ -190,13 +190,13 @@ def test_it_counts_the_gradients_for_f_too() -> None:
 )
 def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        measure(LINEAR, np.ones(4), data(20, 4), [NaturalGradientContrast(**options)])
+        measure(LINEAR, np.ones(4), *data(20, 4), [NaturalGradientContrast(**options)])
 
 
 def test_an_f_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(natural, "_BYTES", 100)
     with pytest.raises(InvalidInput, match=r"^fisher_examples: gradients of 10 outputs by 4 parameters .* at most 3"):
-        measure(LINEAR, np.ones(4), data(20, 4), [NaturalGradientContrast(batch=2)])
+        measure(LINEAR, np.ones(4), *data(20, 4), [NaturalGradientContrast(batch=2)])
 
 
 def with_a_unit_that_f_does_not_see() -> tuple[EmpiricalRisk, NaturalGradientContrast]:
@@ -210,7 +210,7 @@ def with_a_unit_that_f_does_not_see() -> tuple[EmpiricalRisk, NaturalGradientCon
     network = finite_network(architecture, (3,))
     theta = network.flatten(network.init(0))
     theta[[0, 4, 8, 12]] = 3, 0, 0, 0  # its weights and bias
-    return EmpiricalRisk.of(architecture, network.unflatten(theta), (X, y)), specification
+    return EmpiricalRisk.of(architecture, network.unflatten(theta), X, y), specification
 
 
 def test_parameters_that_no_input_for_f_reaches_are_left_out() -> None:

@@ -35,7 +35,7 @@ def defined(risk: EmpiricalRisk, layer: str) -> tuple[float, float]:
         (small, ["dense 1", "dense 2", "dense 3"]),
         (images, ["dense 2"]),
         (
-            lambda: EmpiricalRisk.of(NORMALISED, finite_network(NORMALISED, (3,)).init(0), data(6, 3), loss="mse"),
+            lambda: EmpiricalRisk.of(NORMALISED, finite_network(NORMALISED, (3,)).init(0), *data(6, 3), loss="mse"),
             ["dense 1"],
         ),
     ],
@@ -116,11 +116,11 @@ def test_inputs_without_deviation() -> None:
     parameters = finite_network(PERCEPTRON, (3,)).init(0)
     w, deviations = parameters[0][0][:, 0], X.std(axis=0)
     asked = RelativeFlatness(normalise=True, eigenvalues=False)
-    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse").measurements
+    (found,) = measure(PERCEPTRON, parameters, X, y, [asked], loss="mse").measurements
     sizes = np.mean(np.sum((X[:, [0, 2]] / deviations[[0, 2]]) ** 2, axis=1))
     assert found.value == pytest.approx(2 * sizes * np.sum((deviations * w) ** 2), rel=1e-10)
     X[:, 1] = 0.1
-    (found,) = measure(PERCEPTRON, parameters, (X, y), [asked], loss="mse").measurements
+    (found,) = measure(PERCEPTRON, parameters, X, y, [asked], loss="mse").measurements
     assert (found.status, np.isnan(found.value)) == ("degenerate", True)
     assert "input 1 of the layer" in found.message
 

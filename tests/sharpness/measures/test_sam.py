@@ -194,4 +194,4 @@ def test_what_does_not_fit_is_refused(measures: list, message: str) -> None:
     risk = linear()
     parameters = risk.network.unflatten(np.asarray(risk.theta))
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        sharpness.measure(LINEAR, parameters, (risk.X, risk.y), measures, loss="mse")
+        sharpness.measure(LINEAR, parameters, risk.X, risk.y, measures, loss="mse")

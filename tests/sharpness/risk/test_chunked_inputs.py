@@ -38,16 +38,16 @@ def few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_are_copied_and_many_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(EmpiricalRisk.of(SMALL, PARAMETERS, (X, Y), chunk=8).inputs, Held)
+    assert isinstance(EmpiricalRisk.of(SMALL, PARAMETERS, X, Y, chunk=8).inputs, Held)
     monkeypatch.setattr(examples, "_HELD_BYTES", X.nbytes - 1)
     assert isinstance(
-        EmpiricalRisk.of(SMALL, PARAMETERS, (X, Y), chunk=20).inputs, Held
+        EmpiricalRisk.of(SMALL, PARAMETERS, X, Y, chunk=20).inputs, Held
     )  # the one chunk that is worked on
-    risk = EmpiricalRisk.of(SMALL, PARAMETERS, (X, Y), chunk=8)
+    risk = EmpiricalRisk.of(SMALL, PARAMETERS, X, Y, chunk=8)
     assert isinstance(risk.inputs, Read)
     assert np.shares_memory(risk.inputs.source.X, X)
     monkeypatch.setattr(examples, "_READ_BYTES", 5 * 4 * 8)
-    assert EmpiricalRisk.of(SMALL, PARAMETERS, (X, Y), chunk=8).chunk == 5
+    assert EmpiricalRisk.of(SMALL, PARAMETERS, X, Y, chunk=8).chunk == 5
     assert isinstance(risk.subset(range(15)).inputs, Held)
 
 
@@ -82,11 +82,11 @@ def test_measures_are_those_of_inputs_in_memory(specification) -> None:
 )
 def test_inputs_of_all_real_types_are_read(stored: str, dtype: str) -> None:
     inputs = np.round(np.abs(40 * X)).astype(stored)
-    risk = EmpiricalRisk.of(SMALL, PARAMETERS, (inputs, Y), dtype=dtype, chunk=8)
+    risk = EmpiricalRisk.of(SMALL, PARAMETERS, inputs, Y, dtype=dtype, chunk=8)
     assert isinstance(risk.inputs, Read)
     np.testing.assert_array_equal(risk.X, inputs.astype(np.float64))
     assert risk.X.dtype == dtype
-    in_memory = EmpiricalRisk.of(SMALL, PARAMETERS, (inputs.astype(np.float64), Y), dtype=dtype, chunk=20)
+    in_memory = EmpiricalRisk.of(SMALL, PARAMETERS, inputs.astype(np.float64), Y, dtype=dtype, chunk=20)
     np.testing.assert_allclose(risk.all_outputs(risk.theta), in_memory.all_outputs(in_memory.theta), rtol=1e-5)
 
 
@@ -94,10 +94,10 @@ def test_inputs_of_all_real_types_are_read(stored: str, dtype: str) -> None:
 def test_inputs_may_be_a_view_or_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "X.npy", X)
     in_file = np.load(tmp_path / "X.npy", mmap_mode="r")
-    held = EmpiricalRisk.of(SMALL, PARAMETERS, (X, Y))
+    held = EmpiricalRisk.of(SMALL, PARAMETERS, X, Y)
     expected = held.gradient(held.theta)
     for inputs in (np.repeat(X, 2, axis=0)[::2], np.asfortranarray(X), X[::-1][::-1], in_file):
-        risk = EmpiricalRisk.of(SMALL, PARAMETERS, (inputs, Y), chunk=8)
+        risk = EmpiricalRisk.of(SMALL, PARAMETERS, inputs, Y, chunk=8)
         assert np.shares_memory(risk.inputs.source.X, inputs)
         np.testing.assert_allclose(risk.gradient(risk.theta), expected, rtol=1e-12)
 
@@ -171,4 +171,4 @@ def test_what_is_not_finite_is_found_wherever_it_is() -> None:
     inputs = np.ones((9000, 4), np.float32)
     inputs[8500, 2] = np.inf
     with pytest.raises(InvalidInput, match=r"^X: input 8500 has the value inf at feature 2"):
-        measure(SMALL, PARAMETERS, (inputs, np.ones(9000)), [Trace()])
+        measure(SMALL, PARAMETERS, inputs, np.ones(9000), [Trace()])

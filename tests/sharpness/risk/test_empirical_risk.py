@@ -110,11 +110,11 @@ def test_nothing_is_traced_again_for_other_numbers() -> None:
         return X @ theta
 
     network = FromNetwork(lambda key, shape: ((1,), jnp.ones(shape[-1])), apply, name="counting")
-    risk = EmpiricalRisk.of(network, np.ones(4), data(20, 4))
+    risk = EmpiricalRisk.of(network, np.ones(4), *data(20, 4))
     hessian(risk)(np.ones(4))
     calls.clear()
     hessian(risk.at(2 * np.ones(4)))(4 * np.ones(4))
-    hessian(EmpiricalRisk.of(network, 2 * np.ones(4), (2 * data(20, 4)[0], data(20, 4)[1])))(np.ones(4))
+    hessian(EmpiricalRisk.of(network, 2 * np.ones(4), 2 * data(20, 4)[0], data(20, 4)[1]))(np.ones(4))
     assert not calls
     risk.subset(range(5)).gradient(risk.theta)
     calls.clear()
@@ -136,8 +136,8 @@ def test_memory_does_not_grow_with_the_data(read: bool, monkeypatch: pytest.Monk
     wide = finite_network(FullyConnected(depth=0), (1_000_000,))
     assert fitting_rows(wide, "float64") == inputs._CHUNK_BYTES // 8_000_000
     monkeypatch.setattr(inputs, "_CHUNK_BYTES", 20_000)
-    few = EmpiricalRisk.of(SMALL, finite.init(0), data(40, 4))
-    many = EmpiricalRisk.of(SMALL, finite.init(0), data(400, 4))
+    few = EmpiricalRisk.of(SMALL, finite.init(0), *data(40, 4))
+    many = EmpiricalRisk.of(SMALL, finite.init(0), *data(400, 4))
     assert few.chunk < 40
     if read:
         few, many = being_read(few), being_read(many)
@@ -160,35 +160,34 @@ X, Y = data(6, 4)
         ({"loss": "hinge"}, "loss: got 'hinge'. Choose one of cross-entropy, mse"),
         ({"dtype": "float16"}, "dtype: got 'float16'"),
         ({"chunk": 0}, "chunk: got 0"),
-        ({"data": (X,)}, "data: is no pair"),
-        ({"data": (X, Y[:-1])}, r"y: got shape \(5,\) where there are 6 inputs"),
-        ({"data": (X, (Y + 1) // 2)}, r"y: got labels 0 and 1 \(y\[\d\] is 0\)\. Pass 2 \* y - 1, or booleans"),
-        ({"data": (np.ma.array(X, mask=X > 0), Y)}, "X: .* masked"),
-        ({"data": (X.astype(str), Y)}, "X: .*it holds text"),
-        ({"data": (X, np.ma.array(Y, mask=Y > 0))}, "y: .* masked"),
-        ({"data": (X, np.full(6, "1"))}, "y: got type <U1"),
-        ({"data": (np.where(X > 2, np.nan, np.nan), Y)}, "X: input 0 has the value nan"),
-        ({"data": (X[:0], Y[:0])}, "X: has shape"),
-        ({"data": (X[:, :3], Y)}, r"parameters: the weights of dense 1 .* have shape \(4, 5\), not \(3, 5\)"),
+        ({"y": Y[:-1]}, r"y: got shape \(5,\) where there are 6 inputs"),
+        ({"y": (Y + 1) // 2}, r"y: got labels 0 and 1 \(y\[\d\] is 0\)\. Pass 2 \* y - 1, or booleans"),
+        ({"X": np.ma.array(X, mask=X > 0)}, "X: .* masked"),
+        ({"X": X.astype(str)}, "X: .*it holds text"),
+        ({"y": np.ma.array(Y, mask=Y > 0)}, "y: .* masked"),
+        ({"y": np.full(6, "1")}, "y: got type <U1"),
+        ({"X": np.where(X > 2, np.nan, np.nan)}, "X: input 0 has the value nan"),
+        ({"X": X[:0], "y": Y[:0]}, "X: has shape"),
+        ({"X": X[:, :3]}, r"parameters: the weights of dense 1 .* have shape \(4, 5\), not \(3, 5\)"),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments: dict, message: str) -> None:
-    given = {"data": (X, Y), **arguments}
+    given = {"X": X, "y": Y, **arguments}
     with pytest.raises(InvalidInput, match=f"^{message}"):
-        EmpiricalRisk.of(SMALL, finite_network(SMALL, (4,)).init(0), given.pop("data"), **given)
+        EmpiricalRisk.of(SMALL, finite_network(SMALL, (4,)).init(0), **given)
 
 
 def test_labels_may_be_booleans() -> None:
     parameters = finite_network(SMALL, (4,)).init(0)
-    np.testing.assert_array_equal(EmpiricalRisk.of(SMALL, parameters, (X, Y > 0)).y, Y)
+    np.testing.assert_array_equal(EmpiricalRisk.of(SMALL, parameters, X, Y > 0).y, Y)
     with pytest.raises(InvalidLabels):
-        EmpiricalRisk.of(SMALL, parameters, (X, np.zeros(6)))
+        EmpiricalRisk.of(SMALL, parameters, X, np.zeros(6))
 
 
 def test_images_of_one_channel_may_come_without_the_axis() -> None:
     parameters = finite_network(IMAGES, (4, 4, 1)).init(2)
     images_, y = data(7, 4, 4, 1)
-    flat = EmpiricalRisk.of(IMAGES, parameters, (images_[..., 0], y))
+    flat = EmpiricalRisk.of(IMAGES, parameters, images_[..., 0], y)
     assert flat.loss(flat.theta) == pytest.approx(float(images().loss(flat.theta)), rel=1e-13)
 
 

@@ -40,7 +40,7 @@ def test_only_the_last_bias_has_derivatives(architecture: Any) -> None:
     parameters, data = zeros(architecture)
     # Several chunks; one, whose linearisation all products share, for dense layers: these have formulas of their own.
     for chunk in (2, None) if isinstance(architecture, FullyConnected) else (2,):
-        risk = EmpiricalRisk.of(architecture, parameters, data, chunk=chunk)
+        risk = EmpiricalRisk.of(architecture, parameters, *data, chunk=chunk)
         v = np.random.default_rng(0).standard_normal(risk.size)
         last = np.arange(risk.size) == risk.size - 1
         gradient = risk.gradient(risk.theta)
@@ -54,7 +54,7 @@ def test_training_moves_the_last_bias_only(architecture: Any) -> None:
     parameters, data = zeros(architecture)
     training = Training(optimizer=SGD(learning_rate=0.1), batch_size=5, epochs=1, goal="none", dtype="float64")
     initial = jax.tree.map(lambda leaf: leaf[None], parameters)
-    trained = train(architecture, data, training, initial=initial)
+    trained = train(architecture, *data, training, initial=initial)
     *others, last = zip(jax.tree.leaves(initial), jax.tree.leaves(trained.parameters), strict=True)
     for before, after in others:
         np.testing.assert_array_equal(before, after)
@@ -63,7 +63,8 @@ def test_training_moves_the_last_bias_only(architecture: Any) -> None:
 
 @pytest.mark.parametrize("architecture", NETWORKS[:2], ids=lambda network: network.kind)
 def test_measures(architecture: Any) -> None:
-    report = measure(architecture, *zeros(architecture), ["eigenvalues", "trace", "fisher-trace"])
+    parameters, data = zeros(architecture)
+    report = measure(architecture, parameters, *data, ["eigenvalues", "trace", "fisher-trace"])
     for name in ("lambda_max", "trace", "fisher_trace"):
         assert report[name].value == pytest.approx(0.25, rel=1e-12)
 
@@ -71,7 +72,7 @@ def test_measures(architecture: Any) -> None:
 def test_leaky_relu_has_its_slope_at_zero() -> None:
     architecture = FullyConnected(depth=1, width=3, activation="leaky-relu", negative_slope=0.2)
     parameters, data = zeros(architecture)
-    risk = EmpiricalRisk.of(architecture, parameters, data)
+    risk = EmpiricalRisk.of(architecture, parameters, *data)
     v = jax.tree.leaves(parameters)[2]  # f = v·φ(W x + b) + c
     expected = np.zeros(risk.size)
     expected[18:21], expected[-1] = 0.2 * np.ravel(v), 1.0

@@ -19,7 +19,7 @@ IMAGES = RNG.standard_normal((6, 4, 4, 3))
 def test_pairs_are_taken_by_measure_as_by_the_client() -> None:
     by_hand = np.concatenate([np.ravel(array) for pair in PAIRS for array in pair])
     assert np.array_equal(finite_network(NETWORK, (4,)).flatten(PAIRS), by_hand)
-    report = measure(NETWORK, PAIRS, (X, Y), ["fisher-trace"])
+    report = measure(NETWORK, PAIRS, X, Y, ["fisher-trace"])
     of_client = LocalClient().sharpness(NETWORK, PAIRS, X, Y, ["fisher-trace"]).result().report
     assert report["fisher_trace"].value == of_client["fisher_trace"].value
     rows = [(W, b[None]) for W, b in PAIRS]  # biases as init has them
@@ -32,7 +32,7 @@ def test_layouts_of_pytorch_are_refused_with_the_transpose(by_client: bool) -> N
         if by_client:
             LocalClient().sharpness(architecture, parameters, inputs, Y, ["fisher-trace"])
         else:
-            measure(architecture, parameters, (inputs, Y), ["fisher-trace"])
+            measure(architecture, parameters, inputs, Y, ["fisher-trace"])
 
     with pytest.raises(InvalidInput, match=r"\(3, 4\), not \(4, 3\)\. Transpose\? .*pass .*\.T\."):
         ask(NETWORK, [(W.T, b) for W, b in PAIRS], X)
@@ -52,4 +52,4 @@ def test_layouts_of_pytorch_are_refused_with_the_transpose(by_client: bool) -> N
 )
 def test_what_is_no_such_network_is_told_in_words(parameters, message: str) -> None:
     with pytest.raises(InvalidInput, match=f"parameters: {message}"):
-        measure(NETWORK, parameters, (X, Y), ["fisher-trace"])
+        measure(NETWORK, parameters, X, Y, ["fisher-trace"])

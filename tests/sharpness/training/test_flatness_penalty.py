@@ -44,20 +44,20 @@ def arrays_of(parameters) -> list[np.ndarray]:
 
 def kappa(trained, **options) -> float:
     asked = [RelativeFlatness(eigenvalues=False, **options)]
-    return measure(NETWORK, trained.network(), (X, Y), asked).measurements[0].value
+    return measure(NETWORK, trained.network(), X, Y, asked).measurements[0].value
 
 
 def test_a_step_goes_down_the_loss_and_the_penalty() -> None:
     how = HOW.model_copy(update={"penalty": FlatnessPenalty(strength=STRENGTH), "epochs": 1})
-    start = arrays_of(train(NETWORK, (X, Y), how.model_copy(update={"epochs": 0})).network())
-    found = arrays_of(train(NETWORK, (X, Y), how).network())
+    start = arrays_of(train(NETWORK, X, Y, how.model_copy(update={"epochs": 0})).network())
+    found = arrays_of(train(NETWORK, X, Y, how).network())
     for before, after, slopes in zip(start, found, numerical_gradient(start), strict=True):
         assert after == pytest.approx(before - 0.1 * slopes, abs=1e-8)
 
 
 def test_networks_are_flatter_with_it() -> None:
     def ended(penalty: FlatnessPenalty | None):
-        return train(NETWORK, (X, Y), HOW.model_copy(update={"penalty": penalty, "epochs": 150}), seeds=[2])
+        return train(NETWORK, X, Y, HOW.model_copy(update={"penalty": penalty, "epochs": 150}), seeds=[2])
 
     plain, output, all_layers = (
         ended(penalty) for penalty in (None, FlatnessPenalty(), FlatnessPenalty(layer="each", strength=0.05))
@@ -67,13 +67,13 @@ def test_networks_are_flatter_with_it() -> None:
     assert kappa(all_layers, layer="dense 1") < 0.7 * kappa(plain, layer="dense 1")
     # What is written down is the loss alone.
     assert output.loss[0] == pytest.approx(
-        measure(NETWORK, output.network(), (X, Y), ["fisher-trace"]).training_loss, rel=1e-9
+        measure(NETWORK, output.network(), X, Y, ["fisher-trace"]).training_loss, rel=1e-9
     )
 
 
 def test_a_layer_that_is_not_there() -> None:
     how = HOW.model_copy(update={"penalty": FlatnessPenalty(layer="dense 7")})
     with pytest.raises(InvalidInput, match="dense 7"):
-        train(NETWORK, (X, Y), how)
+        train(NETWORK, X, Y, how)
     with pytest.raises(InvalidInput, match="strength"):
         FlatnessPenalty(strength=0)

@@ -54,8 +54,8 @@ def gradient_descent(parameters, steps: int, rate: float, loss: str, inputs: np.
 @pytest.mark.parametrize("loss", ["cross-entropy", "mse"])
 def test_full_batches_are_gradient_descent_in_numpy(loss: str) -> None:
     how = Training(optimizer=SGD(learning_rate=0.1), loss=loss, batch_size=17, goal="none", epochs=4, dtype="float64")
-    start = train(NETWORK, (X, Y), how.model_copy(update={"epochs": 0}), attack=ATTACK)
-    found = train(NETWORK, (X, Y), how, attack=ATTACK)
+    start = train(NETWORK, X, Y, how.model_copy(update={"epochs": 0}), attack=ATTACK)
+    found = train(NETWORK, X, Y, how, attack=ATTACK)
     inputs, y = np.concatenate([X, ATTACK[0]]), np.concatenate([Y, ATTACK[1]])
     expected = gradient_descent(start.network(), 4, 0.1, loss, inputs, y)
     for a, b in zip(jax.tree.leaves(found.network()), expected, strict=True):
@@ -91,7 +91,7 @@ def test_the_last_minibatch_counts_as_many_examples_as_it_has(monkeypatch: pytes
 
     how = Training(optimizer=SGD(learning_rate=0.1), batch_size=8, goal="none", epochs=1, dtype="float64")
     monkeypatch.setattr(run, "minibatches", in_order)
-    start, found = (train(NETWORK, (X, Y), how.model_copy(update={"epochs": epochs})) for epochs in (0, 1))
+    start, found = (train(NETWORK, X, Y, how.model_copy(update={"epochs": epochs})) for epochs in (0, 1))
     w, b, v, c = gradient_descent(start.network(), 1, 0.1, "cross-entropy", X[:8], Y[:8])
     expected = gradient_descent([(w, b), (), (v, c)], 1, 0.1, "cross-entropy", X[8:], Y[8:])
     for a, e in zip(jax.tree.leaves(found.network()), expected, strict=True):
@@ -111,21 +111,23 @@ def test_the_last_minibatch_counts_as_many_examples_as_it_has(monkeypatch: pytes
 )
 def test_every_optimizer_gets_there(optimizer) -> None:
     how = Training(optimizer=optimizer, batch_size=5, epochs=200, dtype="float64")
-    together = train(NETWORK, (X, Y), how, seeds=[4, 7], test=TEST)
+    together = train(NETWORK, X, Y, how, seeds=[4, 7], **TEST)
     assert together.statuses == ("zero-error",) * 2
     assert np.all(together.error == 0)
     assert together.epochs.tolist() == together.reached.tolist()
     assert not alike(together.network(0), together.network(1))
-    assert together.test_outputs == pytest.approx(np.stack([forward(together.network(i), TEST[0]) for i in range(2)]))
-    assert together.test_error == pytest.approx(np.mean(np.sign(together.test_outputs) != TEST[1], axis=1))
+    assert together.test_outputs == pytest.approx(
+        np.stack([forward(together.network(i), TEST["X_test"]) for i in range(2)])
+    )
+    assert together.test_error == pytest.approx(np.mean(np.sign(together.test_outputs) != TEST["y_test"], axis=1))
     assert np.all(together.outputs(X) * Y > 0)
 
 
 def test_a_network_alone_is_as_among_others() -> None:
     """With its own minibatches, and its own noise."""
     how = Training(optimizer=EntropySGD(langevin_steps=4, noise=0.01), batch_size=5, epochs=200, dtype="float64")
-    together = train(NETWORK, (X, Y), how, seeds=[4, 7], test=TEST)
-    alone = train(NETWORK, (X, Y), how, seeds=[7], test=TEST)
+    together = train(NETWORK, X, Y, how, seeds=[4, 7], **TEST)
+    alone = train(NETWORK, X, Y, how, seeds=[7], **TEST)
     assert alone.epochs[0] == together.epochs[1]
     assert alike(alone.network(), together.network(1), rtol=1e-8)
     assert alone.test_outputs[0] == pytest.approx(together.test_outputs[1], rel=1e-8)
@@ -133,13 +135,13 @@ def test_a_network_alone_is_as_among_others() -> None:
 
 def test_networks_that_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven networks in three places: one that ends makes room for the next."""
-    groups = [train(NETWORK, (X, Y), QUICK, seeds=group) for group in ([0, 1, 2], [3, 4, 5], [4, 5, 6])]
+    groups = [train(NETWORK, X, Y, QUICK, seeds=group) for group in ([0, 1, 2], [3, 4, 5], [4, 5, 6])]
     whole = [*(group.network(i) for group in groups[:2] for i in range(3)), groups[2].network(2)]
     epochs = [*groups[0].epochs, *groups[1].epochs, groups[2].epochs[2]]
     assert len(set(epochs)) > 3
     monkeypatch.setattr(run, "side_by_side", lambda *_: 3)
     told = []
-    found = train(NETWORK, (X, Y), QUICK, seeds=7, progress=told.append)
+    found = train(NETWORK, X, Y, QUICK, seeds=7, progress=told.append)
     assert found.epochs.tolist() == epochs
     for i, expected in enumerate(whole):
         assert alike(found.network(i), expected, rtol=1e-4, atol=1e-6)
@@ -154,9 +156,9 @@ def test_networks_that_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_extra_epochs_come_after_the_goal_and_networks_are_frozen_then() -> None:
-    short = train(NETWORK, (X, Y), QUICK, seeds=3)
+    short = train(NETWORK, X, Y, QUICK, seeds=3)
     how = QUICK.model_copy(update={"extra_epochs": 10, "keep_every": 1})
-    long = train(NETWORK, (X, Y), how, seeds=3)
+    long = train(NETWORK, X, Y, how, seeds=3)
     assert len(set(short.epochs)) > 1
     assert long.reached.tolist() == short.epochs.tolist()
     assert long.epochs.tolist() == (short.epochs + 10).tolist()
@@ -175,16 +177,16 @@ def test_extra_epochs_come_after_the_goal_and_networks_are_frozen_then() -> None
 
 def test_the_goal() -> None:
     how = QUICK.model_copy(update={"epochs": 400})
-    found = train(NETWORK, (X, Y), how, attack=ATTACK, seeds=3)
+    found = train(NETWORK, X, Y, how, attack=ATTACK, seeds=3)
     assert found.statuses == ("zero-error",) * 3
-    every = train(NETWORK, (X, Y), how.model_copy(update={"goal": "all"}), attack=ATTACK, seeds=3)
+    every = train(NETWORK, X, Y, how.model_copy(update={"goal": "all"}), attack=ATTACK, seeds=3)
     assert np.all(every.epochs >= found.epochs)
     assert every.epochs.sum() > found.epochs.sum()
     for i, (status, last) in enumerate(zip(every.statuses, every.epochs, strict=True)):
         both = every.history["error"][:, i] + every.history["attack_error"][:, i]
         assert (status == "zero-error") == (both[last] == 0)
         assert np.all(both[:last] > 0)
-    few = train(NETWORK, (X, Y), QUICK.model_copy(update={"epochs": 1}), seeds=3)
+    few = train(NETWORK, X, Y, QUICK.model_copy(update={"epochs": 1}), seeds=3)
     assert few.statuses == ("epochs-spent", "epochs-spent", "zero-error")
     assert few.reached.tolist() == [-1, -1, 1]
     assert "after 1 epochs" in few.message(0)
@@ -192,29 +194,29 @@ def test_the_goal() -> None:
 
 
 def test_networks_that_diverge_are_told_and_the_others_go_on() -> None:
-    start = train(NETWORK, (X, Y), QUICK.model_copy(update={"epochs": 0}), seeds=3)
+    start = train(NETWORK, X, Y, QUICK.model_copy(update={"epochs": 0}), seeds=3)
     initial = jax.tree.map(np.copy, start.parameters)
     for leaf in jax.tree.leaves(initial):
         leaf[1] *= 1e12
     tame = Training(optimizer=SGD(learning_rate=0.01), loss="mse", batch_size=5, epochs=30, goal="none")
-    found = train(NETWORK, (X, Y), tame, seeds=3, initial=initial)
+    found = train(NETWORK, X, Y, tame, seeds=3, initial=initial)
     assert found.statuses == ("epochs-spent", "diverged", "epochs-spent")
     assert "learning rate" in found.message(1)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.parameters))
     assert found.epochs[1] < found.epochs[0] == 30
-    alone = train(NETWORK, (X, Y), tame, seeds=3)
+    alone = train(NETWORK, X, Y, tame, seeds=3)
     for i in (0, 2):
         assert alike(found.network(i), alone.network(i), rtol=1e-4, atol=1e-6)
 
 
 def test_training_goes_on_from_given_parameters_and_rescaled_ones_have_the_same_outputs() -> None:
-    first = train(NETWORK, (X, Y), QUICK, seeds=3, test=TEST)
+    first = train(NETWORK, X, Y, QUICK, seeds=3, **TEST)
     other = rescale(NETWORK, first.parameters, 5.9)
-    found = train(NETWORK, (X, Y), QUICK, seeds=3, initial=other, test=TEST)
+    found = train(NETWORK, X, Y, QUICK, seeds=3, initial=other, **TEST)
     assert found.reached.tolist() == found.epochs.tolist() == [0] * 3
     assert same(found.parameters, other)
     assert found.test_outputs == pytest.approx(first.test_outputs, rel=1e-4, abs=1e-5)
-    on = train(NETWORK, (X, Y), QUICK.model_copy(update={"extra_epochs": 3}), seeds=3, initial=other)
+    on = train(NETWORK, X, Y, QUICK.model_copy(update={"extra_epochs": 3}), seeds=3, initial=other)
     assert on.epochs.tolist() == [3] * 3
     assert not alike(on.parameters, other)
 
@@ -223,12 +225,12 @@ def test_attack_sets_and_float32() -> None:
     inputs, labels = attack_set(X, Y)
     assert inputs is X
     assert np.array_equal(labels, -Y)
-    found = train(NETWORK, (X, Y), QUICK, seeds=3, attack=attack_set(ATTACK[0], ATTACK[1]))
+    found = train(NETWORK, X, Y, QUICK, seeds=3, attack=attack_set(ATTACK[0], ATTACK[1]))
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(found.parameters))
     assert set(found.history) == {"loss", "error", "attack_loss", "attack_error"}
-    rounded = train(NETWORK, (X, Y), QUICK, seeds=3)
+    rounded = train(NETWORK, X, Y, QUICK, seeds=3)
     assert set(rounded.history) == {"loss", "error"}
-    precise = train(NETWORK, (X, Y), QUICK.model_copy(update={"dtype": "float64"}), seeds=3)
+    precise = train(NETWORK, X, Y, QUICK.model_copy(update={"dtype": "float64"}), seeds=3)
     assert jax.tree.leaves(precise.parameters)[0].dtype == np.float64
     assert alike(precise.parameters, rounded.parameters, rtol=1e-4, atol=1e-6)
 
@@ -238,7 +240,7 @@ def test_networks_start_as_draws_from_the_prior(width: int) -> None:
     """The covariance of outputs of one hidden layer is the kernel at any width: 4 standard errors."""
     network = FullyConnected(depth=1, width=width, bias_std=0.5)
     how = Training(goal="none", epochs=0, batch_size=2, dtype="float64")
-    f = train(network, (X, Y), how, seeds=1000).outputs(X[:4])
+    f = train(network, X, Y, how, seeds=1000).outputs(X[:4])
     products = f[:, :, None] * f[:, None, :]
     stderr = products.std(axis=0) / np.sqrt(len(f))
     assert np.abs((products.mean(axis=0) - kernel(network, X[:4])) / stderr).max() < 4
@@ -249,7 +251,7 @@ def test_convolutional_networks_and_ones_own() -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.standard_normal((9, 4, 4)), np.tile([1, -1, 1], 3)
     network = Convolutional(layers=(ConvolutionLayer(),), channels=4)
-    found = train(network, (images, labels), QUICK, seeds=2)
+    found = train(network, images, labels, QUICK, seeds=2)
     assert found.statuses == ("zero-error",) * 2
     assert np.all(found.outputs(images) * labels > 0)
     with pytest.raises(InvalidInput, match=r"shape \(3, 4, 1\)"):
@@ -259,7 +261,7 @@ def test_convolutional_networks_and_ones_own() -> None:
         return (shape[0],), {"w": jax.random.normal(key, (shape[-1],))}
 
     own = FromNetwork(init, lambda parameters, inputs: inputs @ parameters["w"], name="linear")
-    linear = train(own, (X, np.where(X[:, 0] > 0, 1, -1)), QUICK)
+    linear = train(own, X, np.where(X[:, 0] > 0, 1, -1), QUICK)
     assert linear.statuses == ("zero-error",)
 
 
@@ -279,8 +281,8 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytes
         keep_every=3,
         dtype="float64",
     )
-    arguments = {"seeds": 4, "test": TEST}
-    whole = train(NETWORK, (X, Y), how, **arguments)
+    arguments = {"seeds": 4, **TEST}
+    whole = train(NETWORK, X, Y, how, **arguments)
     path = tmp_path / "networks.npz"
     for after in (1, 5, 9):
         left = itertools.count(after, -1)
@@ -290,13 +292,13 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytes
                 raise Killed
 
         with pytest.raises(Killed):
-            train(NETWORK, (X, Y), how, checkpoint=path, progress=stop, **arguments)
+            train(NETWORK, X, Y, how, checkpoint=path, progress=stop, **arguments)
         before = Trained.load(path)
         assert "unfinished" in before.statuses
         assert before.test_outputs is None
         assert "interrupted" in before.message(before.statuses.index("unfinished"))
-    found = train(NETWORK, (X, Y), how, checkpoint=path, **arguments)
-    again = train(NETWORK, (X, Y), how, checkpoint=path, progress=lambda _: pytest.fail("nothing is left"), **arguments)
+    found = train(NETWORK, X, Y, how, checkpoint=path, **arguments)
+    again = train(NETWORK, X, Y, how, checkpoint=path, progress=lambda _: pytest.fail("nothing is left"), **arguments)
     for trained in (found, again, Trained.load(path)):
         assert trained.statuses == whole.statuses
         assert same((trained.parameters, trained.kept), (whole.parameters, whole.kept))
@@ -308,36 +310,42 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytes
 def test_a_file_of_another_call(tmp_path) -> None:
     path = tmp_path / "networks.npz"
     how = QUICK.model_copy(update={"epochs": 1})
-    trained = train(NETWORK, (X, Y), how, seeds=3, checkpoint=path)
+    trained = train(NETWORK, X, Y, how, seeds=3, checkpoint=path)
     for named, change in {
         "seed": {"seed": 1},
         "seeds": {"seeds": 2},
         "training": {"training": QUICK},
-        "examples": {"data": (X + 1, Y)},
+        "examples": {"X": X + 1},
         "initial": {"initial": trained.parameters},
-        "test": {"test": TEST},
+        "test": TEST,
     }.items():
-        call = {"data": (X, Y), "training": how, "seeds": 3, "checkpoint": path} | change
+        call = {"X": X, "y": Y, "training": how, "seeds": 3, "checkpoint": path} | change
         with pytest.raises(InvalidInput, match=rf"another call \(another .*{named}"):
             train(NETWORK, **call)
     momentum = Training(optimizer=MOMENTUM, batch_size=5, epochs=1, dtype="float64")
-    train(NETWORK, (X, Y), momentum, seeds=2).save(path)
+    train(NETWORK, X, Y, momentum, seeds=2).save(path)
     with pytest.raises(InvalidInput, match="without the optimizer's state"):
-        train(NETWORK, (X, Y), momentum, seeds=2, checkpoint=path)
+        train(NETWORK, X, Y, momentum, seeds=2, checkpoint=path)
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DataUnavailable):
-        train(NETWORK, (X, Y), momentum, seeds=2, checkpoint=path)
+        train(NETWORK, X, Y, momentum, seeds=2, checkpoint=path)
 
 
 @pytest.mark.parametrize(
     ("change", "field", "risk"),
     [
-        ({"data": (X, np.arange(12))}, "y", "0"),
-        ({"data": (X, Y[:5])}, "y", r"\(5,\)"),
-        ({"data": (X * np.nan, Y)}, "X", "nan"),
+        ({"y": np.arange(12)}, "y", "0"),
+        ({"y": Y[:5]}, "y", r"got shape \(5,\) where there are 12 inputs. Pass one label per input"),
+        ({"y": np.stack([Y, Y], axis=1)}, "y", r"got shape \(12, 2\) where there are 12 inputs"),
+        ({"y": Y[:, None]}, "y", r"got shape \(12, 1\) .* Pass y.ravel\(\)"),
+        ({"X": X * np.nan}, "X", "nan"),
         ({"training": Training(batch_size=13)}, "training.batch_size", "13 where there are 12"),
-        ({"attack": (X[:, :2], Y)}, "attack", r"\(2,\)"),
-        ({"test": (X[:, :2], Y)}, "test", r"\(2,\)"),
+        ({"attack": (X[:, :2], Y)}, "attack[0]", r"\(2,\)"),
+        ({"attack": (X, Y[:5])}, "attack[1]", r"got shape \(5,\) where there are 12 inputs"),
+        ({"X_test": X[:, :2], "y_test": Y}, "X_test", r"\(2,\)"),
+        ({"X_test": X, "y_test": Y[:5]}, "y_test", r"got shape \(5,\) where there are 12 inputs"),
+        ({"X_test": X}, "y_test", "is missing beside X_test"),
+        ({"y_test": Y}, "X_test", "is missing beside y_test"),
         ({"seeds": 0}, "seeds", "0"),
         ({"seeds": [1, 1]}, "seeds", r"\[1, 1\]"),
         ({"seeds": [-1]}, "seeds", "-1"),
@@ -348,9 +356,9 @@ def test_a_file_of_another_call(tmp_path) -> None:
     ],
 )
 def test_bad_input(change: dict, field: str, risk: str) -> None:
-    arguments = {"architecture": NETWORK, "data": (X, Y), "training": QUICK} | change
+    arguments = {"architecture": NETWORK, "X": X, "y": Y, "training": QUICK} | change
     with pytest.raises((InvalidInput, InvalidLabels), match=risk) as refused:
-        train(arguments.pop("architecture"), arguments.pop("data"), arguments.pop("training"), **arguments)
+        train(**arguments)
     assert refused.value.field == field
 
 

@@ -18,7 +18,7 @@ from tests.sharpness.small import ATTACK, NETWORK, QUICK, TEST, X, Y
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     how = QUICK.model_copy(update={"epochs": 4, "keep_every": 2})
-    return train(NETWORK, (X, Y), how, seeds=3, attack=ATTACK, test=TEST, seed=5, source={"what": "random"})
+    return train(NETWORK, X, Y, how, seeds=3, attack=ATTACK, **TEST, seed=5, source={"what": "random"})
 
 
 def test_what_is_saved_comes_back(trained: Trained, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_what_is_saved_comes_back(trained: Trained, tmp_path: Path) -> None:
     assert found.history.keys() == trained.history.keys()
     for name, values in found.history.items():
         assert np.array_equal(values, trained.history[name], equal_nan=True)
-    assert found.outputs(TEST[0]) == pytest.approx(trained.test_outputs, rel=1e-6)
+    assert found.outputs(TEST["X_test"]) == pytest.approx(trained.test_outputs, rel=1e-6)
     assert found.network(1)[0][0].shape == (3, 8)
     with pytest.raises(InvalidInput, match="i: got 3 of 3 networks"):
         found.network(3)
@@ -126,9 +126,9 @@ def test_ones_own_network_is_handed_over_again(trained: Trained, tmp_path: Path)
         return inputs @ parameters["w"]
 
     own, path = FromNetwork(init, apply, name="linear"), tmp_path / "trained.npz"
-    found = train(own, (X, Y), QUICK.model_copy(update={"epochs": 0}), test=TEST)
+    found = train(own, X, Y, QUICK.model_copy(update={"epochs": 0}), **TEST)
     found.save(path)
-    assert np.array_equal(Trained.load(path, own).outputs(TEST[0]), found.test_outputs)
+    assert np.array_equal(Trained.load(path, own).outputs(TEST["X_test"]), found.test_outputs)
     for given in (None, FromNetwork(init, apply, name="other")):
         with pytest.raises(InvalidInput, match="'linear'"):
             Trained.load(path, given)

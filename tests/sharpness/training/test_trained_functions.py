@@ -19,9 +19,11 @@ SOURCE = TrainingData(dataset=Digits(n=20), labelling=Threshold(at=5), attack=4,
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     sets = training_data(SOURCE)
+    assert sets.test is not None
     return train(
-        NETWORK, sets.train, HOW, seeds=2, attack=sets.attack, test=sets.test, source=SOURCE.model_dump(mode="json")
-    )
+        NETWORK, *sets.train, HOW, seeds=2, attack=sets.attack, X_test=sets.test[0], y_test=sets.test[1],
+        source=SOURCE.model_dump(mode="json"),
+    )  # fmt: skip
 
 
 def test_is_log_p_of_training_labels_and_signs_at_test_inputs(trained: Trained) -> None:
@@ -33,19 +35,19 @@ def test_is_log_p_of_training_labels_and_signs_at_test_inputs(trained: Trained) 
     for i in range(2):
         labels = np.concatenate([sets.train[1], np.sign(trained.test_outputs[i])])
         by_hand = log_prior(NETWORK, X, labels, seed=3, particles=16)
-        for options in ({}, {"data": sets.train, "test": sets.test[0]}):
+        for options in ({}, {"X": sets.train[0], "y": sets.train[1], "X_test": sets.test[0]}):
             found = function_probability(trained, i, seed=3, particles=16, **options)
             assert (found.value, found.n) == (by_hand.value, 30)
-    X, labels = functions_of(trained, sets.train)  # no test inputs
+    X, labels = functions_of(trained, *sets.train)  # no test inputs
     training_labels = log_probability(kernel(NETWORK, sets.train[0]), sets.train[1], method="ep").value
     assert log_probability(kernel(NETWORK, X), labels[0], method="ep").value == training_labels
 
 
 def test_a_network_that_errs_has_the_signs_of_its_own_outputs() -> None:
     sets = training_sets(Digits(n=20), Threshold(at=5))
-    untrained = train(NETWORK, sets.train, HOW.model_copy(update={"goal": "none", "epochs": 0}))
+    untrained = train(NETWORK, *sets.train, HOW.model_copy(update={"goal": "none", "epochs": 0}))
     assert untrained.error[0] > 0
-    _, (labels,) = functions_of(untrained, sets.train)
+    _, (labels,) = functions_of(untrained, *sets.train)
     assert np.array_equal(labels, np.sign(untrained.outputs(sets.train[0])[0]))
     assert not np.array_equal(labels, sets.train[1])
 
@@ -53,17 +55,22 @@ def test_a_network_that_errs_has_the_signs_of_its_own_outputs() -> None:
 def test_what_is_unknown_or_changed_is_told(trained: Trained, tmp_path: Path) -> None:
     sets = training_sets(Digits(n=20), Threshold(at=5))
     with pytest.raises(InvalidInput, match=r"trained: the networks do not say what data .*Pass the data"):
-        function_probability(train(NETWORK, sets.train, HOW))
+        function_probability(train(NETWORK, *sets.train, HOW))
     with pytest.raises(InvalidInput, match="i: got 2 of 2 networks"):
         function_probability(trained, 2)
-    with pytest.raises(InvalidInput, match=r"labels: .*-1 and \+1 need no classes"):
+    with pytest.raises(InvalidInput, match=r"y: .*-1 and \+1 need no classes"):
         function_probability(trained, classes=3)
+    with pytest.raises(InvalidInput, match="y: is missing beside X"):
+        functions_of(trained, sets.train[0])
     path = tmp_path / "own.npz"
     X, y = sets.train
     np.savez(path, images=X, labels=y)
     source = TrainingData(inputs_file=str(path), n=15, test=5)
     own = training_data(source)
-    fitted = train(NETWORK, own.train, HOW, test=own.test, source=source.model_dump(mode="json"))
+    assert own.test is not None
+    fitted = train(
+        NETWORK, *own.train, HOW, X_test=own.test[0], y_test=own.test[1], source=source.model_dump(mode="json")
+    )
     found = function_probability(fitted, method="ep")
     assert found.value == pytest.approx(log_prior(NETWORK, X, functions_of(fitted)[1][0], method="ep").value, abs=1e-9)
     np.savez(path, images=X[::-1], labels=y[::-1])

@@ -59,7 +59,7 @@ def landscape(
         surface = landscape_of(
             trained.architecture,
             trained.network(place, epoch),
-            found.data,
+            *found.data,
             specification,
             loss=loss,  # pyright: ignore[reportArgumentType]
             dtype=dtype,

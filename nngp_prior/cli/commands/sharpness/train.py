@@ -101,6 +101,7 @@ def train(
     from nngp_prior.sharpness.training.train import train as train_networks
 
     sets = training_data(source)
+    X_test, y_test = sets.test or (None, None)
     count = len(sets.train[1])
     fields = source.model_dump(mode="json", exclude={"preprocessing"} if source.inputs_file is None else set())
     about = {name: value for name, value in fields.items() if value is not None and name != "n"}
@@ -109,11 +110,12 @@ def train(
     with output.ProgressBars() as bars:
         trained = train_networks(
             network,
-            sets.train,
+            *sets.train,
             training,
             seeds=seeds,
             attack=sets.attack,
-            test=sets.test,
+            X_test=X_test,
+            y_test=y_test,
             seed=seed,
             source=about,
             checkpoint=out,
