@@ -16,6 +16,7 @@ from nngp_prior import clean_error_randomised, kernel, pac_bayes_bounds, posteri
 from nngp_prior.data import corrupted, label, load
 from nngp_prior.prior.posterior import Posterior
 from nngp_prior.schemas.specs.data import Randomise, Threshold
+from nngp_prior.schemas.statistics import mean_with_error
 
 _SIZES, _QUICK_SIZES = (100, 300, 1000, 3000, 5000), (50, 100)
 _TEST, _QUICK_TEST = 1000, 100
@@ -80,8 +81,7 @@ def _rows(name: str, quick: bool) -> list[dict[str, Any]]:
 def _gibbs(found: Posterior, labels: np.ndarray) -> dict[str, float]:
     """The Gibbs error, its standard error from the estimator alone, and with the draw of the test inputs."""
     error, probability = found.gibbs_error(labels), found.predictive().value
-    wrong = np.where(labels > 0, 1 - probability, probability)
-    of_inputs = float(wrong.std(ddof=1)) / math.sqrt(len(wrong))
+    _, of_inputs = mean_with_error(np.where(labels > 0, 1 - probability, probability))
     return {"": error.value, "_estimator": error.stderr, "_stderr": math.hypot(error.stderr, of_inputs)}
 
 

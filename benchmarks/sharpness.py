@@ -29,6 +29,7 @@ from nngp_prior.progress import ignore
 from nngp_prior.schemas.measures.curvature import Eigenvalues, SpectralDensity, Trace
 from nngp_prior.schemas.specs.data import Threshold
 from nngp_prior.schemas.specs.training import Training
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness import EmpiricalRisk, finite_network, train
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.measures.registry import MEASURES, MeasureOutcome
@@ -177,7 +178,7 @@ def _trace(network: _Trained) -> list[dict[str, Any]]:
                     "error": abs(found.value / exact - 1),
                     "products": outcome.gradients / 2,
                     "peer_value": values.mean(),
-                    "peer_value_stderr": values.std(ddof=1) / math.sqrt(len(values)),
+                    "peer_value_stderr": mean_with_error(values)[1],
                     "peer_error": abs(values.mean() / exact - 1),
                     "peer_products": peer["products"],
                     **times,
@@ -210,11 +211,11 @@ def _density(network: _Trained) -> list[dict[str, Any]]:
                 "figure": f"density: eigenvalues > λ_max/100 (there are {count})",
                 "peer": "PyHessian",
                 "value": counts.mean(),
-                "value_stderr": counts.std(ddof=1) / math.sqrt(len(counts)),
+                "value_stderr": mean_with_error(counts)[1],
                 "error": abs(counts.mean() / count - 1),
                 "products": products,
                 "peer_value": theirs.mean(),
-                "peer_value_stderr": theirs.std(ddof=1) / math.sqrt(len(theirs)),
+                "peer_value_stderr": mean_with_error(theirs)[1],
                 "peer_error": abs(theirs.mean() / count - 1),
                 "peer_products": peer["products"],
                 **times,

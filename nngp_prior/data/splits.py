@@ -41,7 +41,8 @@ def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test:
 
     The first ``dataset.n`` inputs of the draw are the training set, whatever other sets are requested. Images of the
     split ``train`` are tested on a draw from the split ``test``; all other data sets on further inputs of their own.
-    ``standardise`` uses the mean and variance of all inputs drawn from the same split.
+    ``standardise`` uses one mean and one variance for all inputs drawn together: those of all three sets, except that
+    images of the split ``test`` have their own.
 
     Args:
         dataset: specification of the data set, with ``n``, the number of training inputs.
@@ -62,7 +63,9 @@ def training_sets(dataset: Dataset, labelling: Labelling, attack: int = 0, test:
 
 
 def training_data(source: TrainingData) -> Sets:
-    """Draw the sets of a specification, as :func:`training_sets` does; inputs from a file keep their order.
+    """Draw the sets of a specification, as :func:`training_sets` does.
+
+    Inputs from a file keep their order, and ``standardise`` uses all of them, also those in none of the sets.
 
     Args:
         source: specification of the data.

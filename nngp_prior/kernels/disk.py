@@ -24,7 +24,7 @@ from nngp_prior.kernels.job import KernelJob
 from nngp_prior.kernels.locks import lock, locked
 from nngp_prior.kernels.tile_journal import JournalHeader, TileJournal, journal_path
 from nngp_prior.kernels.tiles import Grid, compute, function_of
-from nngp_prior.numerics.whole_files import written_whole
+from nngp_prior.numerics.whole_files import writable, written_whole
 from nngp_prior.progress import Progress, ProgressCallback
 
 
@@ -242,8 +242,7 @@ def require_place(path: Path) -> None:
         raise InvalidInput("path", f"got {str(path)!r}", "Name a file that ends in .npy.")
     if path.is_dir():
         raise InvalidInput("path", f"{path} is a folder", "Name a file.")
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise InvalidInput("path", f"{path.parent} is no folder that can be written to", "Name another one.")
+    writable("path", path)
 
 
 def _refuse_others(path: Path, partial: Path, ledger: TileJournal | None, key: str) -> None:

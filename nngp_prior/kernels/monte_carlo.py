@@ -32,6 +32,7 @@ from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.disk import verified, write_verifiable
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
+from nngp_prior.numerics.hashing import digest
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
@@ -215,10 +216,8 @@ def _sum_of(
 
 def _identity(architecture: Architecture | FromNetwork, X: np.ndarray, monte_carlo: MonteCarlo) -> str:
     """Return a hash of everything that the sums depend on: all but the ridge."""
-    digest = hashlib.sha256(architecture.content_hash.encode())
-    digest.update(monte_carlo.model_copy(update={"ridge": 0.0}).content_hash.encode())
-    digest.update(str(X.shape).encode() + np.ascontiguousarray(X).tobytes())
-    return digest.hexdigest()
+    parts = architecture.content_hash, monte_carlo.model_copy(update={"ridge": 0.0}).content_hash, digest(X)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _stored(path: Path, n: int) -> Float[np.ndarray, "n n"] | None:

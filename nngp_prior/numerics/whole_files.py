@@ -1,4 +1,4 @@
-"""Atomic file writes, and size limits of folders."""
+"""Atomic file writes, checks of paths, and size limits of folders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from nngp_prior.errors import InvalidInput
 
 
 @contextmanager
@@ -30,6 +32,27 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def writable(name: str, path: str | os.PathLike[str] | None) -> Path | None:
+    """Convert a user's path of a file to be written.
+
+    Args:
+        name: name of the argument, for messages.
+        path: path of the file; None for no file.
+
+    Returns:
+        the path.
+
+    Raises:
+        InvalidInput: if its folder does not exist, or cannot be written to.
+    """
+    if path is None:
+        return None
+    path = Path(path)
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidInput(name, f"{path} cannot be written", "Name a file in a folder that exists.")
+    return path
 
 
 def trim(folder: Path, limit: int, keep: Path | None = None) -> None:

@@ -29,6 +29,7 @@ from nngp_prior.probability.replicates import judge, run_in_threads
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate, Replicates, Status
 from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.statistics import jackknife
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def log_ratio(
     logs = _logs_left_out(numerator) - _logs_left_out(denominator)
     if not np.all(np.isfinite(logs)):
         return value, math.inf
-    return value, float(_jackknife(logs))
+    return value, float(jackknife(logs))
 
 
 def _logs_left_out(log_z: np.ndarray) -> np.ndarray:
@@ -197,11 +198,4 @@ def ratios_of_means(
     value = np.asarray(numerator.sum(axis=-1) / total)
     if rest.min() <= 0:
         return value, np.full(value.shape, math.inf)
-    return value, _jackknife((numerator.sum(axis=-1, keepdims=True) - numerator) / rest)
-
-
-def _jackknife(left_out: Float[np.ndarray, "*shape replicates"]) -> Float[np.ndarray, "*shape"]:
-    """Return standard errors from the leave-one-out values of an estimate."""
-    count = left_out.shape[-1]
-    deviations = left_out - left_out.mean(axis=-1, keepdims=True)
-    return np.asarray(np.sqrt((count - 1) / count * np.square(deviations).sum(axis=-1)))
+    return value, jackknife((numerator.sum(axis=-1, keepdims=True) - numerator) / rest)

@@ -5,10 +5,8 @@ r"""The loss on lines and planes through a network's parameters (Li et al. 2018,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +22,10 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.numerics.checkpoint import Checkpoint
+from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.random import generator
-from nngp_prior.numerics.whole_files import written_whole
+from nngp_prior.numerics.whole_files import writable, written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.landscape import Landscape, Normalisation
@@ -37,7 +37,6 @@ from nngp_prior.sharpness.risk.networks import Parameters, high_precision
 from nngp_prior.sharpness.training.trained import described
 
 _AT_A_TIME = 16  # points per call
-_SAVE_EVERY = 10.0  # seconds
 _MARGIN = 0.1  # margin on each side of the trajectory, as a fraction of its width
 _FORMAT = 1
 
@@ -185,13 +184,11 @@ def landscape(
         "chunk": risk.chunk,
         "seed": seed if trajectory is None else None,
         "n": risk.n,
-        "examples": _digest(np.asarray(risk.X), np.asarray(risk.y)),
-        "parameters": _digest(np.asarray(risk.theta)),
-        "trajectory": None if steps is None else _digest(steps),
+        "examples": digest(np.asarray(risk.X), np.asarray(risk.y)),
+        "parameters": digest(np.asarray(risk.theta)),
+        "trajectory": None if steps is None else digest(steps),
     }
-    file = None if path is None else Path(path)
-    if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-        raise InvalidInput("path", f"{file} cannot be written", "Name a file in a folder that exists.")
+    file = writable("path", path)
     directions, surface = _planned(risk, specification, seed, steps, about)
     if file is not None and file.exists():
         before = Surface.load(file)
@@ -298,7 +295,7 @@ def _fill(
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*surface.coordinates, indexing="ij")], axis=1)
     loss, error = surface.loss.reshape(-1), surface.error.reshape(-1)  # views
     missing = np.flatnonzero(np.isnan(error))
-    saved, own = time.perf_counter(), risk.network.architecture
+    checkpoint, own = Checkpoint(path, surface.save), risk.network.architecture
     cost = None if isinstance(own, FromNetwork) else landscape_cost(own, risk.X.shape, len(missing), str(risk.dtype))
     progress(Progress("points", len(grid) - len(missing), len(grid), cost))
     with high_precision():
@@ -309,12 +306,10 @@ def _fill(
             filled = np.concatenate([chosen, np.repeat(chosen[:1], _AT_A_TIME - len(chosen))])
             found = _figures(risk, along, jnp.asarray(grid[filled], risk.dtype))
             loss[chosen], error[chosen] = (np.asarray(values)[: len(chosen)] for values in found)
-            if path is not None and time.perf_counter() - saved >= _SAVE_EVERY:
-                surface.save(path)
-                saved = time.perf_counter()
+            checkpoint.save_if_due()
             progress(Progress("points", len(grid) - len(missing) + first + len(chosen), len(grid)))
-    if path is not None and len(missing):
-        surface.save(path)
+    if len(missing):
+        checkpoint.save()
 
 
 @jax.jit
@@ -335,11 +330,3 @@ def _figures(
         return jnp.where(jnp.isfinite(loss), loss, jnp.inf), error
 
     return lax.map(one, points)
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    """SHA-256 of arrays, in hexadecimal."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -33,6 +33,22 @@ def test_digits_are_tested_on_the_other_split() -> None:
     assert np.array_equal(alone.train[0], sets.train[0])
 
 
+@pytest.mark.parametrize(
+    "dataset", [Digits(n=20, preprocessing="standardise"), Boolean(n=20, bits=8, preprocessing="standardise")]
+)
+def test_inputs_drawn_together_are_standardised_together(dataset: Digits | Boolean) -> None:
+    train, attack, test = (
+        None if part is None else part[0] for part in training_sets(dataset, Parity(), attack=10, test=15)
+    )
+    assert attack is not None
+    assert test is not None
+    together = [[train, attack], [test]] if dataset.kind == "digits" else [[train, attack, test]]
+    for parts in together:
+        values = np.concatenate([part.ravel() for part in parts])
+        assert (values.mean(), values.std()) == pytest.approx((0, 1), abs=1e-12)
+    assert abs(train.mean()) > 1e-6
+
+
 def test_boolean_inputs_are_each_in_one_set() -> None:
     sets = training_sets(Boolean(bits=5, n=16), Parity(), attack=6, test=10)
     assert sets.attack is not None

@@ -209,7 +209,8 @@ def test_a_file_of_somebody_else_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("K.txt", "K.txt"), ("folder.npy", "is a folder"), ("none/K.npy", "is no folder")]
+    ("name", "problem"),
+    [("K.txt", "K.txt"), ("folder.npy", "is a folder"), ("none/K.npy", "cannot be written")],
 )
 def test_a_place_that_cannot_be(tmp_path: Path, name: str, problem: str) -> None:
     (tmp_path / "folder.npy").mkdir()

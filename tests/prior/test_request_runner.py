@@ -9,6 +9,7 @@ from nngp_prior import FunctionCounts, log_prior, log_probability
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import KernelCache
+from nngp_prior.numerics import checkpoint
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.prior.sampling import request as sampling_request
 from nngp_prior.prior.sampling import sample
@@ -147,8 +148,8 @@ def without_time(row: dict) -> dict:
 def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is saved and intact is not drawn again, the result is the same, and the file goes with it."""
     asked = SampleRequest.model_validate(DRAWS | {"architecture": {"kind": "fully-connected", "width": 4}})
-    monkeypatch.setattr(sample, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sample, "_SAVE_COST", 10.0**9)
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 10.0**9)
     monkeypatch.setattr(sample, "_ROUND", 1)
     folder = tmp_path / "samples"
     left_behind = folder / "old.npz"

@@ -8,8 +8,9 @@ import pytest
 
 from nngp_prior import FullyConnected
 from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
+from nngp_prior.numerics import checkpoint
 from nngp_prior.schemas.specs.landscape import Landscape
-from nngp_prior.sharpness import EmpiricalRisk, landscape
+from nngp_prior.sharpness import EmpiricalRisk, landscape, loss_landscape
 from nngp_prior.sharpness.loss_landscape import Surface, principal_directions, random_directions
 from nngp_prior.sharpness.rescaling import rescale, rescale_nodes
 from nngp_prior.sharpness.risk.networks import finite_network
@@ -95,10 +96,9 @@ def test_rescaling_of_layers_leaves_it_and_that_of_nodes_does_not() -> None:
 
 
 def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch) -> None:
-    import nngp_prior.sharpness.loss_landscape as module
-
     risk, path = small(), tmp_path / "plane.npz"
-    monkeypatch.setattr(module, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
     seen = []
 
     def stop(event) -> None:
@@ -125,7 +125,7 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(tmp_path: Path, mon
     def figures(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(module, "_figures", figures)
+    monkeypatch.setattr(loss_landscape, "_figures", figures)
     assert np.array_equal(of(risk, PLANE, path=path).loss, alone.loss)
     with pytest.raises(InvalidInput, match=r"another landscape \(another seed\)"):
         of(risk, PLANE, path=path, seed=1)

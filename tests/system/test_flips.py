@@ -24,6 +24,7 @@ from nngp_prior import FullyConnected, MonteCarlo, kernel, monte_carlo_kernel
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.kernels import KernelCache
 from nngp_prior.kernels.tile_journal import journal_path
+from nngp_prior.numerics import checkpoint
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.prior.sampling import sample
 from nngp_prior.progress import Progress
@@ -105,8 +106,9 @@ def test_batches_of_networks(tmp_path: Path, name: str) -> None:
 
 
 def test_unfinished_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_SAVE_EVERY": 0.0, "_SAVE_COST": 1e9, "_ROUND": 1}.items():
-        monkeypatch.setattr(sample, name, value)
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+    monkeypatch.setattr(sample, "_ROUND", 1)
     dataset, narrow = {"kind": "boolean", "bits": 3}, {"kind": "fully-connected", "width": 4}
     request = SampleRequest.model_validate({"dataset": dataset, "networks": 40_000, "architecture": narrow})
     saved: list[bytes] = []

@@ -13,6 +13,7 @@ from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import SMC, Estimator, classes_of
+from nngp_prior.schemas.statistics import mean_with_error
 
 _TEST = 400  # largest number of test inputs; standard error of the mean below 0.025
 
@@ -91,9 +92,8 @@ def measured_errors(
             output.note(f"no error is measured at m = {size:,}: {error}")
             break
         error, probability = posterior.gibbs_error(y[m:]), posterior.predictive().value
-        spread = float(np.where(y[m:] > 0, 1 - probability, probability).std(ddof=1)) if len(y) > m + 1 else math.inf
-        stderr = math.hypot(error.stderr, spread / math.sqrt(len(y) - m))
-        found[size] = MeasuredError(error.value, stderr, len(y) - m)
+        _, of_inputs = mean_with_error(np.where(y[m:] > 0, 1 - probability, probability))
+        found[size] = MeasuredError(error.value, math.hypot(error.stderr, of_inputs), len(y) - m)
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv as csv_
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.table import Column, Table
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.extras import require_extra
+from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import Display
 from nngp_prior.schemas.results.base import LEVEL, Result, finite
 from nngp_prior.schemas.results.estimate import Estimate
@@ -164,8 +164,9 @@ def require_plots(option: str, path: Path) -> None:
     require_extra("plots")
     if path.suffix not in SUFFIXES:
         raise InvalidInput(option, f"got {str(path)!r}", f"Name a file that ends in {', '.join(SUFFIXES)}.")
-    if path.is_dir() or not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise InvalidInput(option, f"{path} cannot be written", "Name a file in a folder that exists.")
+    if path.is_dir():
+        raise InvalidInput(option, f"{path} is a folder", "Name a file.")
+    writable(option, path)
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,9 @@ from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
+from nngp_prior.numerics.whole_files import writable
 from nngp_prior.prior.sampling.cost import sampling_cost
 from nngp_prior.prior.sampling.counts import FunctionCounts
 from nngp_prior.prior.sampling.gaussian import GaussianDraws
@@ -31,8 +32,6 @@ SOURCES = ("networks", "gp")
 # Sources of independent draws from a prior, in mutually independent blocks.
 _Draws = FullyConnectedNetworks | JaxNetworks | GaussianDraws
 _ROUND = 8  # blocks per core between two readings of the clock
-_SAVE_EVERY = 10.0  # minimum interval in seconds
-_SAVE_COST = 0.05  # maximum fraction of the time spent on saving
 
 
 class _Counted(NamedTuple):
@@ -87,10 +86,8 @@ def sample_functions(
     _refuse_zero_inputs(architecture, X)
     draws = _draws(architecture, X, networks, seed, source)
     about = _about(architecture, X, seed, source, draws)
-    path = None if path is None else Path(path)
+    path = writable("path", path)
     before = None if path is None or not path.exists() else _before(path, about, networks)
-    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise InvalidInput("path", f"{path} cannot be written", "Name a file in a folder that exists.")
     if before is not None and before.draws == networks:
         return before
     left = networks - (0 if before is None else before.draws)
@@ -123,7 +120,7 @@ def _sample(
         first = block * draws.block
         return _counted(draws(block)[numbers.start - first : numbers.stop - first])
 
-    saved, cost = time.perf_counter(), 0.0
+    checkpoint = Checkpoint(path, lambda path: result().save(path))
     while done < networks:
         parts = _parts(done, networks, draws.block, _ROUND * cores() if draws.parallel else 1)
         finished = done
@@ -135,11 +132,9 @@ def _sample(
             finished += part.draws
             report(Progress(about["source"], finished, networks))
         done = finished  # these blocks and all before them
-        now = time.perf_counter()
-        if path is not None and (done == networks or now - saved >= max(_SAVE_EVERY, cost / _SAVE_COST)):
-            result().save(path)
-            saved = time.perf_counter()
-            cost = saved - now
+        if done < networks:
+            checkpoint.save_if_due()
+    checkpoint.save()
     return result()
 
 

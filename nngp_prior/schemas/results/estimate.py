@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.statistics import jackknife, require_probability, student_quantile
 
 # SciPy is imported on use: clients read results without it.
 
@@ -70,12 +70,10 @@ class Replicates(_Evidence):
         if np.all(np.isneginf(log_z)):
             return math.inf
         z = np.exp(log_z - log_z.max())
-        count = len(z)
-        left_out = (z.sum() - z) / (count - 1)
+        left_out = (z.sum() - z) / (len(z) - 1)
         if left_out.min() <= 0:
             return math.inf
-        logs = np.log(left_out)
-        return float(math.sqrt((count - 1) / count * np.sum((logs - logs.mean()) ** 2)))
+        return float(jackknife(np.log(left_out)))
 
     def interval(self, level: float) -> tuple[float, float]:
         """value ± t · stderr, t the quantile of Student's distribution with R - 1 degrees of freedom.
@@ -169,25 +167,6 @@ class Counts(_Evidence):
         if self.hits == 0:
             return -math.inf
         return math.log(betaincinv(self.hits, self.draws - self.hits + 1, delta))
-
-
-def student_quantile(freedom: int, level: float) -> float:
-    """Return half the width of a confidence interval, in standard errors.
-
-    Args:
-        freedom: degrees of freedom of Student's distribution.
-        level: coverage of the interval.
-
-    Returns:
-        the quantile of order (1 + level)/2.
-
-    Raises:
-        InvalidInput: if the level is not strictly between 0 and 1.
-    """
-    from scipy.special import stdtrit
-
-    _require_probability("level", level)
-    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 class Approximate(_Evidence):
@@ -292,7 +271,7 @@ class Estimate(Specification):
             its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
             ``sampling``; Student's t if the kernel is an estimate too), or None if the method has no error statement.
         """
-        _require_probability("level", level)
+        require_probability("level", level)
         if self.evidence is None:
             return None
         low, high = self.evidence.interval(level)
@@ -311,7 +290,7 @@ class Estimate(Specification):
             the bound in nats, or None if the method has none. If the rounding of K matters, the bound is lowered by the
             normal quantile of that error, which is not rigorous.
         """
-        _require_probability("delta", delta)
+        require_probability("delta", delta)
         bound = None if self.evidence is None else self.evidence.lower_bound(delta)
         return bound - _normal(1 - delta) * self.rounding if bound is not None and self.rounding else bound
 
@@ -329,8 +308,3 @@ def _normal(probability: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(probability))
-
-
-def _require_probability(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise InvalidInput(name, f"got {value}", "Choose a probability between 0 and 1.")

@@ -9,7 +9,8 @@ import numpy as np
 
 from nngp_prior.extras import import_from
 from nngp_prior.schemas.results.base import Result, Results, finite, row_of
-from nngp_prior.schemas.results.estimate import Estimate, student_quantile
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.statistics import student_quantile
 from nngp_prior.schemas.text import number_of
 
 

@@ -43,7 +43,8 @@ class ImageData(_DataSet):
         split: the official split; digits, which has none, is divided after four fifths in its original order.
         classes: classes that images are drawn from, in any order. Default: all ten.
         preprocessing: ``unit-interval`` divides by the largest possible pixel value; ``standardise`` gives mean 0 and
-            variance 1 over all values of the subset; ``unit-norm`` gives each image the Euclidean norm √d.
+            variance 1 over all values of all inputs drawn together; ``unit-norm`` gives each image the Euclidean norm
+            √d.
     """
 
     class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")

@@ -9,7 +9,6 @@ not Euclidean are images of a Euclidean ball: the minimisation is over the u of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Integer
 
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.measures.gradients import ContrastRegret, NaturalContrastRegret
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.measures.gradient_contrast import euclidean, figures
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
@@ -243,7 +243,7 @@ def mean_regret(
     if missed:
         status, message = "not-converged", f"no minimum was reached in {missed} of {len(values)} pairs; raise max_steps"
     rounding = eps * float(risk.loss(risk.theta)) / specification.radius
-    mean, stderr = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean, stderr = mean_with_error(values)
     diagnostics = {"limit": at_zero.value, "rounding": rounding}
     name = specification.kind.replace("-", "_")
     return Quantity(name, mean, stderr, status, message, diagnostics), taken * specification.batch / risk.n

@@ -19,6 +19,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.measures.registry import ContrastiveFlatness
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
@@ -96,7 +97,7 @@ def contrastive_flatness(
 def _contrasts(whole: Quantity, parts: list[Quantity]) -> list[Quantity]:
     """Difference and ratio of one quantity."""
     values = np.array([part.value for part in parts])
-    mean, spread = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean, spread = mean_with_error(values)
     of_whole = whole.stderr or 0.0
     of_parts = float(np.mean([part.stderr or 0.0 for part in parts]))
     error = math.hypot(spread, of_whole + of_parts)

@@ -19,6 +19,7 @@ from jaxtyping import Integer
 
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.measures.gradients import GradientContrast
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import (
@@ -101,7 +102,7 @@ def figures(pairs: list[Pair], names: tuple[str, str, str]) -> list[Quantity]:
     zeros = sum(norm == 0 for pair in pairs for norm in pair.norms)
     quantities = []
     for name, of_pairs in zip(names, values, strict=True):
-        mean, stderr = float(np.mean(of_pairs)), float(np.std(of_pairs, ddof=1)) / math.sqrt(len(pairs))
+        mean, stderr = mean_with_error(of_pairs)
         if not zeros:
             quantities.append(Quantity(name, mean, stderr))
             continue

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.measures.neighbourhoods import PACBayes
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.measures.projected_ascent import FORWARD
 from nngp_prior.sharpness.measures.registry import MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
@@ -102,12 +103,12 @@ def pac_bayes(risk: EmpiricalRisk, specification: PACBayes, seed: int, progress:
         low, high = (middle, high) if drop(middle) <= specification.drop else (low, middle)
     sigma = math.sqrt(low * high)
     at_sigma = drop.of_each(sigma)
-    error_of_drop = float(np.std(at_sigma, ddof=1)) / math.sqrt(len(at_sigma))
+    mean_drop, error_of_drop = mean_with_error(at_sigma)
     slope = (drop(sigma * _WINDOW) - drop(sigma / _WINDOW)) / (2 * math.log(_WINDOW))
     # v = σ⁻²: δv = 2 v δ log σ, and δ log σ = δ drop / (∂ drop / ∂ log σ)
     value = sigma**-2
     stderr = 2 * value * error_of_drop / slope if slope > 0 else math.inf
-    diagnostics = {"sigma": sigma, "drop": float(at_sigma.mean()), "drop_stderr": error_of_drop, "slope": slope}
+    diagnostics = {"sigma": sigma, "drop": mean_drop, "drop_stderr": error_of_drop, "slope": slope}
     diagnostics["training_error"] = drop.error
     return _ended(drop, specification, Quantity(name, value, stderr, diagnostics=diagnostics), progress)
 

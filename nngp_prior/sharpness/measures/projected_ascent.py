@@ -7,17 +7,16 @@ with s the half-widths of the box, or the half-axes of the ellipsoid, and A the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES
 
@@ -110,9 +109,8 @@ def averaged(values: list[float]) -> tuple[float, float | None]:
     Returns:
         mean and standard error; the error is None for a single value.
     """
-    with np.errstate(invalid="ignore"):
-        mean = float(np.mean(values))
-        return mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+    mean, error = mean_with_error(values)
+    return mean, error if len(values) > 1 else None
 
 
 def normalized_loss(risk: EmpiricalRisk, theta: Float[Array, " P"]) -> Float[Array, ""]:

@@ -28,6 +28,7 @@ from matfree import stochtrace
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.measures.curvature import Frobenius, Matrix, Trace
+from nngp_prior.schemas.statistics import mean_with_error
 from nngp_prior.sharpness.curvature.operators import COST, Operator, operator_of
 from nngp_prior.sharpness.measures.fisher import traces_of_layers
 from nngp_prior.sharpness.measures.names import check_layer, operators
@@ -92,9 +93,8 @@ def mean_and_error(values: list[float], probes: int | str) -> tuple[float, float
     Returns:
         mean and standard error; the error is None for a basis, whose mean is exact.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite become a status
-        mean = float(np.mean(values))
-        return mean, None if probes == "basis" else float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean, error = mean_with_error(values)
+    return mean, None if probes == "basis" else error
 
 
 def quadratics(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.hashing import digest
+from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.specs.labels import label_array
@@ -84,9 +84,7 @@ def train(
     network = finite_network(architecture, checked.X.shape[1:])
     start = None if initial is None else _initial(network, initial, len(numbers), training.dtype)
     about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise InvalidInput("checkpoint", f"{path} cannot be written", "Name a file in a folder that exists.")
+    path = writable("checkpoint", checkpoint)
     with shown(progress, "training", rows=True) as tell, high_precision():
         run = TrainingRun(network, training, seed, numbers, checked, about)
         if path is not None and path.exists():
@@ -194,18 +192,3 @@ def _about(
         "test": None if data.test is None else digest(*data.test),
         "initial": None if initial is None else digest(*jax.tree.leaves(initial)),
     }
-
-
-def digest(*arrays: np.ndarray) -> str:
-    """Return the SHA-256 of arrays, in hexadecimal.
-
-    Args:
-        *arrays: any number of arrays.
-
-    Returns:
-        the hash.
-    """
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype} {array.shape}\0".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -12,13 +12,13 @@ from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.data.splits import Sets, training_data
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import kernel
+from nngp_prior.numerics.hashing import digest
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from nngp_prior.schemas.specs.labels import check_labels, check_labels_for
-from nngp_prior.sharpness.training.train import digest
 from nngp_prior.sharpness.training.trained import Trained
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from jaxtyping import Float, Integer
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.specs.training import Training
@@ -28,9 +28,6 @@ from nngp_prior.sharpness.training.epoch import (
     side_by_side,
 )
 from nngp_prior.sharpness.training.trained import Status, Trained, read, write
-
-_SAVE_EVERY = 10.0  # minimal time between saves
-_SAVE_COST = 0.05  # maximal fraction of the time spent on saving
 
 
 class TrainingArrays(NamedTuple):
@@ -146,7 +143,12 @@ class TrainingRun:
         if self._active().any():
             self._announce(report)
         chosen, networks = np.zeros(0, dtype=int), None
-        saved, cost = time.perf_counter(), 0.0
+
+        def save(path: Path) -> None:
+            self._put(chosen, networks)
+            self._save(path)
+
+        checkpoint = Checkpoint(path, save)
         while self._active().any():
             places = self._side_by_side()
             if not np.array_equal(places, chosen):
@@ -159,15 +161,10 @@ class TrainingRun:
             self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
             report(Progress("networks", self._ended(), len(self._epochs)))
             report(Progress("epochs", int(self._epochs[chosen].max()), self._limit()))
-            now = time.perf_counter()
-            if path is not None and now - saved >= max(_SAVE_EVERY, cost / _SAVE_COST) and self._active().any():
-                self._put(chosen, networks)
-                self._save(path)
-                saved = time.perf_counter()
-                cost = saved - now
+            if self._active().any():
+                checkpoint.save_if_due()
         self._put(chosen, networks)
-        if path is not None:
-            self._save(path)
+        checkpoint.save()
 
     def _announce(self, report: ProgressCallback) -> None:
         """Report the cost of the maximal number of epochs left."""

@@ -22,6 +22,7 @@ from nngp_prior import (
 from nngp_prior.architectures import network
 from nngp_prior.data import load
 from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels, ResourceLimit
+from nngp_prior.numerics import checkpoint
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.prior.sampling import networks, sample
 from nngp_prior.progress import Progress
@@ -323,8 +324,8 @@ def test_what_does_not_fit_is_refused_and_the_file_keeps_what_was_done(
 ) -> None:
     path = tmp_path / "counts.npz"
     monkeypatch.setattr(sample, "_ROUND", 1)
-    monkeypatch.setattr(sample, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sample, "_SAVE_COST", 1e9)
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
     free = iter([10**9] * 5)
 
     class Memory:
@@ -342,8 +343,9 @@ KILLED = """
 import sys
 import numpy as np
 from nngp_prior import FullyConnected, sample_functions
+from nngp_prior.numerics import checkpoint
 from nngp_prior.prior.sampling import sample
-sample._ROUND, sample._SAVE_EVERY, sample._SAVE_COST = 1, 0.0, 1e9
+sample._ROUND, checkpoint._INTERVAL, checkpoint._SHARE = 1, 0.0, 1e9
 X = np.load(sys.argv[2])
 sample_functions(FullyConnected(depth=1, width=8), X, 4_000_000, seed=9, path=sys.argv[1],
                  progress=lambda event: print(event.done, flush=True))

@@ -9,6 +9,7 @@ import pytest
 from nngp_prior import Convolutional, FromNetwork, FullyConnected
 from nngp_prior.errors import DataUnavailable, InvalidInput, InvalidLabels
 from nngp_prior.kernels import kernel
+from nngp_prior.numerics import checkpoint
 from nngp_prior.schemas.specs.architecture import ConvolutionLayer
 from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Momentum, Training
 from nngp_prior.sharpness.rescaling import rescale
@@ -270,8 +271,8 @@ class Killed(Exception):
 
 
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(run, "_SAVE_COST", 1e9)
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
     monkeypatch.setattr(run, "side_by_side", lambda *_: 2)
     how = Training(
         optimizer=EntropySGD(langevin_steps=4, noise=0.01),
