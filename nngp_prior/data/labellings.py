@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
+from nngp_prior.data.own_files import unnamed_labels
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
 from nngp_prior.registry import Registry
@@ -60,14 +62,14 @@ def label(
 
 
 def own_labels(
-    y: Integer[np.ndarray, " n"], known: tuple[int, ...], where: str, takes_classes: bool = False
+    y: Integer[np.ndarray, " n"], known: tuple[int, ...], path: Path, takes_classes: bool = False
 ) -> Integer[np.ndarray, " n"]:
     """Check labels that come with a user's inputs, if no labelling is specified.
 
     Args:
         y: (n,) labels of the inputs.
         known: all labels of the data set (``Data.known_classes``); empty if the inputs have no labels.
-        where: name of the file, for error messages.
+        path: file of the inputs, for error messages.
         takes_classes: True if the labelling ``classes`` can be used.
 
     Returns:
@@ -77,12 +79,17 @@ def own_labels(
         InvalidLabels: if there are none, or they are not -1 and +1.
     """
     if not known:
-        problem = f"is missing, and {where} has no labels beside its inputs"
-        raise InvalidLabels("labels-file", problem, "Give labels, or choose a labelling: random or constant.")
+        others = unnamed_labels(path, len(y))
+        problem, remedy = f"is missing, and {path.name} has no labels beside its inputs", "Give labels"
+        if others:
+            problem += f" under the name labels or y (of the same length: {', '.join(others)})"
+            remedy = f"If {others[0]} are the labels, save them as labels; or give others"
+        raise InvalidLabels("labels-file", problem, f"{remedy}, or choose a labelling: random or constant.")
     if not set(known) <= {-1, 1}:
         named = "one-vs-rest:1" if set(known) <= {0, 1} else f"one-vs-rest:{known[0]}, threshold:{known[-1]} or parity"
         remedy = f"Say which are +1 with --labelling {named}{', or take classes' if takes_classes else ''}."
-        raise InvalidLabels("labelling", f"is missing, and {where} has the labels {_listed(np.array(known))}", remedy)
+        problem = f"is missing, and {path.name} has the labels {_listed(np.array(known))}"
+        raise InvalidLabels("labelling", problem, remedy)
     return y
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from nngp_prior.data.idx import read_idx
 from nngp_prior.data.npy import npz_names, read_npy, read_npz
 from nngp_prior.errors import DataUnavailable
 
-_PAIRS = (("images", "labels"), ("X", "y"), ("x", "y"))
+_INPUTS, _LABELS = ("images", "X", "x"), ("labels", "y")  # names of arrays in a .npz file
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "y")
 _IDX = re.compile(r"idx\d-ubyte")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
@@ -24,9 +25,9 @@ def read_inputs(path: Path) -> tuple[Shaped[np.ndarray, "n ..."], np.ndarray | N
     """Read inputs, and labels if the file has some.
 
     Args:
-        path: path of a ``.npy`` file; a ``.npz`` file with ``images`` and ``labels``, ``X`` and ``y``, or a single
-            array; a ``.csv`` file with one input per line, and labels in a column with the heading ``label``; or an IDX
-            file, compressed or not, as for MNIST.
+        path: path of a ``.npy`` file; a ``.npz`` file with ``images``, ``X`` or ``x``, and optionally ``labels`` or
+            ``y``, or with a single array; a ``.csv`` file with one input per line, and labels in a column with the
+            heading ``label``; or an IDX file, compressed or not, as for MNIST.
 
     Returns:
         both as they are in the file.
@@ -37,13 +38,12 @@ def read_inputs(path: Path) -> tuple[Shaped[np.ndarray, "n ..."], np.ndarray | N
     """
     if path.suffix == ".npz":
         names = npz_names(path)
-        for inputs, labels in _PAIRS:
-            if inputs in names:
-                found = read_npz(path, inputs, labels)
-                return found[inputs], found.get(labels)
-        if len(names) == 1:
-            return read_npz(path, *names)[names[0]], None
-        raise DataUnavailable(_no_array(path, names, "inputs", "images=…, labels=…"))
+        inputs = _named(path, names, _INPUTS, "inputs") or (names[0] if len(names) == 1 else None)
+        if inputs is None:
+            raise DataUnavailable(_no_array(path, names, "inputs", "images=…, labels=…"))
+        labels = _named(path, names, _LABELS, "labels")
+        found = read_npz(path, inputs, *filter(None, [labels]))
+        return found[inputs], None if labels is None else found[labels]
     if path.suffix == ".csv":
         header, values = _read_csv(path)
         columns = [i for i, name in enumerate(header) if name.lower() in _LABEL_COLUMNS]
@@ -75,14 +75,42 @@ def read_labels(path: Path) -> list[tuple[str, Shaped[np.ndarray, " n"]]]:
         return list(zip(names if values.shape[1] > 1 else [path.name], values.T, strict=True))
     if path.suffix == ".npz":
         names = npz_names(path)
-        wanted = [name for name in ("labels", "y") if name in names] or (names if len(names) == 1 else [])
-        if not wanted or wanted == ["images"]:
+        labels = _named(path, names, _LABELS, "labels") or (names[0] if len(names) == 1 else None)
+        if labels is None or labels in _INPUTS:
             raise DataUnavailable(_no_array(path, names, "labels", "labels=…"))
-        Y = read_npz(path, wanted[0])[wanted[0]]
+        Y = read_npz(path, labels)[labels]
     else:
         Y = _read_array(path)
     rows = np.atleast_2d(Y[:, 0] if Y.ndim == 2 and Y.shape[1] == 1 else Y)
     return [(f"{path.name}[{i}]" if len(rows) > 1 else path.name, row) for i, row in enumerate(rows)]
+
+
+def unnamed_labels(path: Path, n: int) -> list[str]:
+    """Find arrays that may be labels, saved under another name.
+
+    Args:
+        path: file of inputs without labels.
+        n: number of inputs.
+
+    Returns:
+        names of the arrays (n,) and (n, 1) of a ``.npz`` file that are not inputs; none for other files.
+    """
+    if path.suffix != ".npz":
+        return []
+    found = []
+    for name in npz_names(path):
+        with suppress(DataUnavailable):  # such as Python objects
+            if name not in _INPUTS and read_npz(path, name)[name].shape in ((n,), (n, 1)):
+                found.append(name)
+    return found
+
+
+def _named(path: Path, names: Sequence[str], known: Sequence[str], what: str) -> str | None:
+    """Return the array of a known name; None if there is none."""
+    found = [name for name in known if name in names]
+    if len(found) > 1:
+        raise DataUnavailable(f"{path}: has several arrays of {what} ({', '.join(found)}). Save one of them.")
+    return found[0] if found else None
 
 
 def _read_array(path: Path) -> np.ndarray:

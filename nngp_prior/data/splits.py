@@ -122,4 +122,4 @@ def _labels(source: TrainingData, parts: list[Data], total: int) -> Integer[np.n
         clean = source.labelling.model_copy(update={"corruption": None})
         return np.concatenate([label(clean, part.classes, part.known_classes) for part in parts])
     (part,) = parts
-    return own_labels(part.classes, part.known_classes, Path(source.inputs_file or "").name).astype(np.int8)
+    return own_labels(part.classes, part.known_classes, Path(source.inputs_file or "")).astype(np.int8)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nngp_prior.data import label, load, load_file
+from nngp_prior.data import label, load, load_file, own_labels
 from nngp_prior.data.own_files import read_labels
-from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput
+from nngp_prior.errors import DataMissing, DataUnavailable, InvalidInput, InvalidLabels
 from nngp_prior.schemas.specs.data import Boolean, Inline, OneVsRest, Parity, Threshold
 from tests.data.idx_files import idx_bytes
 
@@ -142,6 +142,27 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, name: str) -> None:
     assert data.known_classes == ((-1, 1) if with_labels else ())
 
 
+@pytest.mark.parametrize("inputs", ["images", "X", "x"])
+@pytest.mark.parametrize("labels", ["labels", "y"])
+def test_an_archive_may_combine_all_names_of_inputs_and_labels(tmp_path: Path, inputs: str, labels: str) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, **{inputs: X, labels: CLASSES, "other": X})  # pyright: ignore[reportArgumentType]
+    data = load_file(path)
+    assert np.array_equal(data.X, X)
+    assert np.array_equal(data.classes, CLASSES)
+
+
+def test_an_archive_with_labels_under_another_name_is_told_apart_from_one_without(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, X=X, target=CLASSES, weights=CLASSES[:2], names=np.array([{}] * 6))
+    data = load_file(path)
+    with pytest.raises(InvalidLabels, match=r"no labels .* under the name labels or y \(of the same length: target\)"):
+        own_labels(data.classes, data.known_classes, path)
+    np.savez(path, X=X)
+    with pytest.raises(InvalidLabels, match=r"own.npz has no labels beside its inputs\. Give labels, or choose"):
+        own_labels(data.classes, data.known_classes, path)
+
+
 @pytest.mark.parametrize("name", ["y.npy", "y.npz", "alone.npz", "y.csv", "train-labels-idx1-ubyte"])
 def test_labels_are_read_from_the_same_formats(tmp_path: Path, name: str) -> None:
     y, path = np.array([3, 1, 26]), tmp_path / name
@@ -208,6 +229,8 @@ def with_nan() -> np.ndarray:
     ("arrays", "problem"),
     [
         ({"inputs": X, "other": X}, r"which of its arrays are the inputs \(it has inputs, other\)\. Save them"),
+        ({"images": X, "X": X}, r"several arrays of inputs \(images, X\)\. Save one of them"),
+        ({"X": X, "labels": CLASSES, "y": CLASSES}, r"several arrays of labels \(labels, y\)\. Save one of them"),
         ({"images": with_nan()}, "input 4 has values that are not finite"),
         ({"images": X + 0j}, "inputs are complex128. Save real numbers"),
         ({"images": X.astype(str)}, "Save real numbers"),

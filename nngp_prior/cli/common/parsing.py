@@ -278,7 +278,7 @@ class Given(NamedTuple):
         name = self.inputs_file.name
         if classes_of(estimator) is not None and data.known_classes:
             return [(name, data.classes)]
-        return [(name, own_labels(data.classes, data.known_classes, name, self.takes_classes))]
+        return [(name, own_labels(data.classes, data.known_classes, self.inputs_file, self.takes_classes))]
 
 
 def task_of(
