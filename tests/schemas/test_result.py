@@ -10,6 +10,8 @@ from nngp_prior import log_probability
 from nngp_prior.errors import MissingExtra
 from nngp_prior.schemas.results.base import Result, Results, refused_row, row_of
 from nngp_prior.schemas.results.estimate import Approximate, Estimate
+from nngp_prior.schemas.specs.architecture import FullyConnected
+from nngp_prior.schemas.specs.data import Digits
 from tests.cases import equicorrelated
 
 ESTIMATE = log_probability(equicorrelated(6, 0.5), [1, 1, -1, 1, 1, -1])
@@ -101,3 +103,23 @@ def test_a_plot_has_a_point_and_a_bar_a_labelling() -> None:
     np.testing.assert_array_equal(points.get_ydata(), results.values)
     (bars,) = axes.collections
     np.testing.assert_array_equal(bars.get_segments()[1], [[2, end] for end in ESTIMATE.interval()])
+
+
+def test_a_plot_is_titled_as_the_command_lines_and_its_ticks_are_the_labellings() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    dataset, architecture = Digits(n=10).model_dump(mode="json"), FullyConnected(depth=3).model_dump(mode="json")
+    about = {"n": 1000, "dataset": dataset, "architecture": architecture}
+    axes = Results([row_of(i, ESTIMATE) for i in range(2)], about).plot()
+    assert axes.get_title() == "1,000 digits (train split), fully-connected, depth 3, relu"
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [0, 1]
+    whole = axes.figure.bbox
+    for text in (axes.yaxis.label, axes.xaxis.label, axes.title):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1, text
+    uploaded = {"n": 60, "dataset": {"kind": "blob", "sha256": "0" * 64}}
+    assert Results([row_of(0, ESTIMATE)], uploaded).plot().get_title() == "60 inputs"
+    matplotlib.pyplot.close("all")

@@ -9,12 +9,13 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli.common import options, output, remote, titles
+from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import naming
 from nngp_prior.cli.common.measured_error import MeasuredError, measured_errors
 from nngp_prior.cli.common.parsing import Given, describe_corruption, for_classes, parse_corruption, task_of
 from nngp_prior.cli.plots.bound import Curve, plot_bounds
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.results.bound import BoundName, BoundResult, PacBayesBound, bound_row
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.architecture import Architecture

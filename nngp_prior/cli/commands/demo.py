@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from nngp_prior.cli.commands.serve import passing_service
-from nngp_prior.cli.common import output, titles
+from nngp_prior.cli.common import output
 from nngp_prior.cli.common.parsing import describe, parse_dataset
 from nngp_prior.errors import InvalidInput
 from nngp_prior.extras import require_extra
 from nngp_prior.progress import Progress
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.results.base import Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.architecture import FullyConnected

@@ -10,11 +10,12 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from nngp_prior.cli.common import options, output, titles
+from nngp_prior.cli.common import options, output
 from nngp_prior.cli.common.command import App
 from nngp_prior.cli.common.parsing import Given, parse_dataset
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.progress import Progress
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.specs.data import ImageData
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli.common import options, output, remote, titles
+from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.parsing import Given
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.results.base import LEVEL, Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.results.sample import SampledFunction, Samples, bits_of

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 import typer
 
-from nngp_prior.cli.common import output, titles
+from nngp_prior.cli.common import output
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.text import number_of
 

@@ -28,8 +28,9 @@ def plot_spectrum(path: Path, title: str, at: np.ndarray, density: np.ndarray, s
         floor = highest / 10**_DECADES
         axis.fill_between(at, floor, np.maximum(density, floor), color=_INK, alpha=0.15, lw=0)
         axis.semilogy(at, np.maximum(density, floor), color=_INK, lw=1.3)
-        for end, name in ((spectrum.smallest, "smallest"), (spectrum.largest, "largest")):
-            axis.axvline(end, color=_ENDS, lw=0.9, ls="--", label=f"{name} node {end:.4g}")
+        ends = (spectrum.smallest, spectrum.largest)
+        label = f"extreme nodes: {spectrum.smallest:.4g} and {spectrum.largest:.4g}"
+        axis.vlines(ends, floor, 3 * highest, color=_ENDS, lw=0.9, ls="--", label=label)
         axis.set(xlabel="eigenvalue", ylabel="density", ylim=(floor, 3 * highest), xlim=(at[0], at[-1]))
-        axis.legend()
+        axis.legend(loc="upper center")
         axis.grid(alpha=0.25)

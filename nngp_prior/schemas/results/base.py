@@ -12,6 +12,7 @@ import numpy as np
 from typing_extensions import TypeVar
 
 from nngp_prior.extras import import_from
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.style import INK
@@ -217,8 +218,8 @@ class Results(list[R]):
         Returns:
             the axes.
         """
-        pyplot = import_from("plots", "matplotlib.pyplot")
-        axes = pyplot.subplots()[1] if axes is None else axes
+        pyplot, ticker = (import_from("plots", f"matplotlib.{module}") for module in ("pyplot", "ticker"))
+        axes = pyplot.subplots(layout="constrained")[1] if axes is None else axes
         axes.spines[["top", "right"]].set_visible(False)
         ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
         places, finite = [result.labelling for result in self], np.isfinite(self.values)
@@ -226,10 +227,11 @@ class Results(list[R]):
         whole = finite & np.isfinite(ends).all(axis=1)
         axes.vlines(np.array(places)[whole], *ends[whole].T, color=INK, lw=1.3)
         axes.set_xlabel("labelling")
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
         if "n" in self.about:
-            architecture = (self.about.get("architecture") or {}).get("kind", "")
-            data = (self.about.get("dataset") or {}).get("kind", "inputs")
-            axes.set_title(f"{self.about['n']:,} {data}{architecture and ', '}{architecture}", fontsize=10)
+            inputs = f"{self.about['n']:,} {titles.data(self.about.get('dataset'))}"
+            architecture = self.about.get("architecture")
+            axes.set_title(inputs if architecture is None else f"{inputs}, {titles.network(architecture)}", fontsize=10)
         axes.set_ylabel("log P (nats)")
         return axes
 
