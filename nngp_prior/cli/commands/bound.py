@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -44,31 +43,12 @@ _CLEAN = "realizable, clean labels"
 
 def bound(
     context: typer.Context,
-    data: options.DataName = "digits",
-    n: options.N = None,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
-    labelling: options.LabellingName = None,
-    corrupt: options.Corrupt = None,
-    corrupt_seed: options.CorruptSeed = 0,
+    data: options.DataOptions,
+    labels: options.OneLabelling,
+    architecture: options.ArchitectureOptions,
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; inputs in random order")] = None,
     inputs_file: options.InputsFile = None,
-    labels_file: options.LabelsFile = None,
     label_classes: options.LabelClasses = None,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
     m: Annotated[
         str | None, typer.Option("-m", "--m", help="numbers of training examples: 100,200,500; default: n")
     ] = None,
@@ -89,19 +69,23 @@ def bound(
     json: options.Json = False,
 ) -> None:
     """Bound the error of functions drawn from the prior given the training labels (not of a network trained by SGD)."""
-    given = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
+    fields = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
     with naming({"classes": "--label-classes"}):
         estimator = estimator_of(
-            method, classes=label_classes, **{name: value for name, value in given.items() if value is not None}
+            method, classes=label_classes, **{name: value for name, value in fields.items() if value is not None}
         )
-    network = options.architecture_of(context)
+    network = architecture.specification()
     options.refuse_ignored(context, _IGNORED)
-    corruption = None if corrupt is None else parse_corruption(corrupt, corrupt_seed)
+    corruption = None if labels.corrupt is None else parse_corruption(labels.corrupt, labels.corrupt_seed)
     sizes = None if m is None else _sizes(m)
     if plot is not None:
         output.require_plots("--plot", plot)
-    asked = _Asked(network, estimator, corruption, sizes)
-    computed = _here(context, asked) if url is None else _there(context, asked)
+    files = {"kernel_file": kernel_file, "inputs_file": inputs_file}
+    given = Given.of(data, network, labels=labels, **files, corrupt=False, takes_classes=True)
+    if sizes is not None and given.fields:  # of a data set, as many inputs as needed
+        given = given._replace(fields={"n": max(sizes), **given.fields})
+    asked = _Asked(network, given, estimator, corruption, sizes, seed, delta, gamma, plot is not None)
+    computed = _here(asked) if url is None else _there(url, asked)
     name, points = computed.name, computed.points
     if plot is not None:
         plot_bounds(plot, _title(computed, asked, points[-1]), {"": _curves(points)})
@@ -127,9 +111,14 @@ def bound(
 
 class _Asked(NamedTuple):
     network: Architecture
+    given: Given
     estimator: Estimator
     corruption: Corruption | None
     sizes: list[int] | None
+    seed: int
+    delta: float
+    gamma: float
+    measured: bool  # True to measure the errors that the bounds are drawn with
 
 
 class _Point(NamedTuple):
@@ -159,15 +148,15 @@ class _Computed(NamedTuple):
     points: list[_Point]
 
 
-def _here(context: typer.Context, asked: _Asked) -> _Computed:
+def _here(asked: _Asked) -> _Computed:
     """Compute bounds in this process."""
     from nngp_prior.data import corrupted
     from nngp_prior.prior.learning_curve import learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_corrupted
 
-    given, corruption = SimpleNamespace(**context.params), asked.corruption
+    corruption = asked.corruption
     with output.ProgressBars() as bars:
-        task = task_of(_given(context, asked), asked.network, asked.estimator, bars)
+        task = task_of(asked.given, asked.network, asked.estimator, bars)
         estimator, classes = task.estimator, classes_of(task.estimator)
         _require_one(len(task.labellings))
         ((name, clean),) = task.labellings
@@ -177,14 +166,12 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
         labels = clean if corruption is None else corrupted(clean, corruption, classes)
         name = _named(name, corruption)
         curve = learning_curve(
-            task.K, labels, sizes, delta=given.delta, gamma=given.gamma, method=estimator.kind, seed=given.seed,
+            task.K, labels, sizes, delta=asked.delta, gamma=asked.gamma, method=estimator.kind, seed=asked.seed,
             progress=bars.bar(name, rows=True), **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
         measured = {}
-        if given.plot is not None:
-            measured = measured_errors(
-                _given(context, asked), asked.network, estimator, clean, labels, sizes, given.seed, bars
-            )
+        if asked.measured:
+            measured = measured_errors(asked.given, asked.network, estimator, clean, labels, sizes, asked.seed, bars)
     points = []
     for m, estimate, bounds in curve:
         value = bounds["realizable"].value
@@ -195,13 +182,12 @@ def _here(context: typer.Context, asked: _Asked) -> _Computed:
     return _Computed(name, {**task.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
 
 
-def _there(context: typer.Context, asked: _Asked) -> _Computed:
+def _there(url: str, asked: _Asked) -> _Computed:
     """Compute bounds on a service."""
     from nngp_prior.client import Client
 
-    given = SimpleNamespace(**context.params)
-    with Client(given.url) as client:
-        wanted = remote.asked(client, _given(context, asked), asked.estimator)
+    with Client(url) as client:
+        wanted = remote.asked(client, asked.given, asked.estimator)
         _require_one(len(wanted.names))
         estimator = for_classes(asked.estimator, wanted.labellings, wanted.known_classes)
         labellings: list[Any] = wanted.labellings
@@ -212,8 +198,8 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
                 one = BlobLabellings(sha256=client.upload(checked[None]))
             labellings = [one.model_copy(update={"corruption": asked.corruption})]
         job = client.bound(
-            asked.network, wanted.dataset, labellings, delta=given.delta, gamma=given.gamma, sizes=asked.sizes,
-            method=estimator.kind, seed=given.seed,
+            asked.network, wanted.dataset, labellings, delta=asked.delta, gamma=asked.gamma, sizes=asked.sizes,
+            method=estimator.kind, seed=asked.seed,
             **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
         results = remote.waited_for(job)
@@ -230,14 +216,6 @@ def _there(context: typer.Context, asked: _Asked) -> _Computed:
         if each in results.about
     }
     return _Computed(name, source, results.about["versions"], points)
-
-
-def _given(context: typer.Context, asked: _Asked) -> Given:
-    """Return the source of inputs and labels; of a data set, as many inputs as needed."""
-    given = Given.of(context, asked.network, corrupt=False)
-    if asked.sizes is None or not given.fields:
-        return given
-    return given._replace(fields={"n": max(asked.sizes), **given.fields})
 
 
 def _named(name: str, corruption: Corruption | None) -> str:

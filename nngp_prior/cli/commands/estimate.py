@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -47,23 +47,20 @@ _IGNORED = {
 }
 
 
+@dataclass(frozen=True)
+class LabelOptions(options.LabelOptions):
+    """Labels of the inputs, of one labelling or several."""
+
+    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}, classes; may be repeated")] = None
+
+
 def estimate(
     context: typer.Context,
-    data: options.DataName = "digits",
-    n: options.N = None,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}, classes; may be repeated")] = None,
-    corrupt: options.Corrupt = None,
-    corrupt_seed: options.CorruptSeed = 0,
+    data: options.DataOptions,
+    labels: LabelOptions,
+    architecture: options.MonteCarloArchitectureOptions,
     kernel_file: Annotated[Path | None, typer.Option(help=options.MATRIX)] = None,
     inputs_file: options.InputsFile = None,
-    labels_file: options.LabelsFile = None,
     label_classes: options.LabelClasses = None,
     trained: Annotated[
         Path | None, typer.Option(help="file of sharpness train: functions of its networks at training and test inputs")
@@ -71,17 +68,6 @@ def estimate(
     network: Annotated[
         list[int] | None, typer.Option(help="with --trained: a network's number; may be repeated [all]")
     ] = None,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
-    monte_carlo: options.MonteCarloNetworks = None,
-    width: options.MonteCarloWidth = None,
     method: Annotated[
         str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
@@ -123,11 +109,19 @@ def estimate(
             jitter=jitter,
             **{name: value for name, value in chosen.items() if value is not None},
         )
-    architecture_ = options.architecture_of(context)
+    specification = architecture.specification()
     options.refuse_ignored(context, _IGNORED)
     if network and trained is None:
         raise InvalidInput("--network", "means nothing without --trained", "Add that, or leave it out.")
-    computed = (_here if url is None else _there)(context, architecture_, estimator)
+    functions = given = None
+    if trained is not None:
+        functions = trained_networks.functions_of_file(trained, network)
+    else:
+        given = Given.of(
+            data, specification, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file, takes_classes=True
+        )
+    asked = _Asked(specification, given, functions, estimator, architecture.monte_carlo, seed, delta)
+    computed = _here(asked) if url is None else _there(url, asked)
     if json or csv:
         rows = [{"name": name, **row} for name, row in zip(computed.names, computed.rows, strict=True)]
         output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
@@ -137,6 +131,16 @@ def estimate(
         output.note(f"inputs in the order {computed.about['order']}")
 
 
+class _Asked(NamedTuple):
+    network: Architecture
+    given: Given | None
+    functions: trained_networks.Functions | None  # of trained networks, if there is no other source
+    estimator: Estimator
+    monte_carlo: int | None
+    seed: int
+    delta: float
+
+
 class _Computed(NamedTuple):
     about: dict[str, Any]
     names: list[str]
@@ -144,46 +148,46 @@ class _Computed(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def _here(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
+def _here(asked: _Asked) -> _Computed:
     """Compute estimates in this process."""
-    given = SimpleNamespace(**context.params)
     with output.ProgressBars() as bars:
-        if given.trained is not None:
-            functions = trained_networks.functions_of_file(given.trained, given.network)
-            task = task_of_rows(*functions, estimator, bars)
+        if asked.functions is not None:
+            task = task_of_rows(*asked.functions, asked.estimator, bars)
         else:
-            task = task_of(Given.of(context, network), network, estimator, bars, given.monte_carlo)
-        named = estimates(task, given.seed, bars)
+            assert asked.given is not None
+            task = task_of(asked.given, asked.network, asked.estimator, bars, asked.monte_carlo)
+        named = estimates(task, asked.seed, bars)
         names, results = [name for name, _ in named], [result for _, result in named]
     about = {
         "units": "nats",
         "n": len(task.K),
         **task.source,
         "estimator": task.estimator.model_dump(mode="json"),
-        "seed": given.seed,
+        "seed": asked.seed,
         "versions": versions(),
     }
-    return _Computed(about, names, results, [row_of(i, each, delta=given.delta) for i, each in enumerate(results)])
+    return _Computed(about, names, results, [row_of(i, each, delta=asked.delta) for i, each in enumerate(results)])
 
 
-def _there(context: typer.Context, network: Architecture, estimator: Estimator) -> _Computed:
+def _there(url: str, asked: _Asked) -> _Computed:
     """Compute estimates on a service."""
     from nngp_prior.client import Client
 
-    given = SimpleNamespace(**context.params)
-    remote.require_default("monte-carlo", given.monte_carlo, None)
-    with Client(given.url) as client:
-        if given.trained is not None:
-            network, X, named, _ = trained_networks.functions_of_file(given.trained, given.network)
-            asked = remote.Asked(X, [labels for _, labels in named], [name for name, _ in named], ())
+    network = asked.network
+    remote.require_default("monte-carlo", asked.monte_carlo, None)
+    with Client(url) as client:
+        if asked.functions is not None:
+            network, X, named, _ = asked.functions
+            sent = remote.Asked(X, [labels for _, labels in named], [name for name, _ in named], ())
         else:
-            asked = remote.asked(client, Given.of(context, network), estimator)
-        estimator = for_classes(estimator, asked.labellings, asked.known_classes)
-        results = remote.estimated(client, network, (asked.dataset, asked.labellings), estimator, given.seed)
+            assert asked.given is not None
+            sent = remote.asked(client, asked.given, asked.estimator)
+        estimator = for_classes(asked.estimator, sent.labellings, sent.known_classes)
+        results = remote.estimated(client, network, (sent.dataset, sent.labellings), estimator, asked.seed)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
     rows = [
-        result.row if result.estimate is None else row_of(result.labelling, result.estimate, delta=given.delta)
+        result.row if result.estimate is None else row_of(result.labelling, result.estimate, delta=asked.delta)
         for result in results
     ]
-    return _Computed(results.about, asked.names, results, rows)
+    return _Computed(results.about, sent.names, results, rows)

@@ -40,27 +40,9 @@ class _Matrix(NamedTuple):
 @app.command()
 def compute(
     context: typer.Context,
-    data: options.DataName = "digits",
-    n: options.N = None,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
+    data: options.DataOptions,
+    architecture: options.MonteCarloArchitectureOptions,
     inputs_file: options.InputsFile = None,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
-    monte_carlo: options.MonteCarloNetworks = None,
-    width: options.MonteCarloWidth = None,
     get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
     dtype: options.Dtype = "float64",
     out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
@@ -68,13 +50,13 @@ def compute(
     json: options.Json = False,
 ) -> None:
     """Compute the kernel of an architecture on a data set; an interrupted computation resumes when repeated."""
-    network = options.architecture_of(context)
+    network, monte_carlo = architecture.specification(), architecture.monte_carlo
     options.refuse_ignored(context, _IGNORED)
     from nngp_prior.kernels import KernelCache, KernelJob
     from nngp_prior.kernels.disk import on_disk
     from nngp_prior.prior.request_context import inputs_of
 
-    loaded, source, _ = Given.of(context, network).loaded()
+    loaded, source, _ = Given.of(data, network, inputs_file=inputs_file).loaded()
     X = inputs_of(loaded, network)
     if monte_carlo is not None:
         from nngp_prior.cli.common.monte_carlo import write_monte_carlo

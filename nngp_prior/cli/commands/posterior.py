@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -33,33 +33,22 @@ _IGNORED = {
 }
 
 
+@dataclass(frozen=True)
+class LabelOptions(options.LabelOptions):
+    """Labels of training and test inputs."""
+
+    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}; may be repeated")] = None
+    corrupt: Annotated[str | None, typer.Option(help=f"{options.CORRUPTIONS}, of training and test labels")] = None
+
+
 def posterior(
     context: typer.Context,
+    data: options.DataOptions,
+    labels: LabelOptions,
+    architecture: options.ArchitectureOptions,
     train: Annotated[int, typer.Option("-m", "--train", help="the first so many inputs are training inputs")],
-    data: options.DataName = "digits",
-    n: options.N = None,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
-    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}; may be repeated")] = None,
-    corrupt: Annotated[str | None, typer.Option(help=f"{options.CORRUPTIONS}, of training and test labels")] = None,
-    corrupt_seed: options.CorruptSeed = 0,
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; training inputs first")] = None,
     inputs_file: options.InputsFile = None,
-    labels_file: options.LabelsFile = None,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
     particles: Annotated[int | None, typer.Option(help="particles of a replicate [32]")] = None,
     replicates: Annotated[int | None, typer.Option(help="independent replicates [32]")] = None,
     noise_variance: options.NoiseVariance = 0.0,
@@ -71,18 +60,28 @@ def posterior(
     json: options.Json = False,
 ) -> None:
     """Predict the labels of test inputs by the prior given the training labels, and count errors."""
-    given = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
-    parameters = SMC(**{name: value for name, value in given.items() if value is not None})
+    fields = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
+    parameters = SMC(**{name: value for name, value in fields.items() if value is not None})
     if train < 1:
         raise InvalidInput("--train", f"got {train}", "Give at least one training input.")
-    network = options.architecture_of(context)
+    network = architecture.specification()
     options.refuse_ignored(context, _IGNORED)
-    computed = _here(context, network, parameters) if url is None else _there(context, network, parameters)
+    given = Given.of(data, network, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file)
+    asked = _Asked(network, given, parameters, train, seed)
+    computed = _here(asked) if url is None else _there(url, asked)
     if json or csv:
         rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
         output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
         return
     print_posteriors(computed.names, computed.results, computed.about)
+
+
+class _Asked(NamedTuple):
+    network: Architecture
+    given: Given
+    parameters: SMC
+    train: int
+    seed: int
 
 
 class _Computed(NamedTuple):
@@ -91,53 +90,52 @@ class _Computed(NamedTuple):
     results: list[PosteriorResult]
 
 
-def _here(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
+def _here(asked: _Asked) -> _Computed:
     """Compute posteriors in this process."""
     from nngp_prior.prior.posterior import result_row
 
-    given, names, results = SimpleNamespace(**context.params), [], []
+    parameters, names, results = asked.parameters, [], []
     with output.ProgressBars() as bars:
-        task = task_of(Given.of(context, network), network, parameters, bars)
+        task = task_of(asked.given, asked.network, parameters, bars)
         if task.estimator != parameters:
             raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
         n = len(task.K)
-        if given.train >= n:
-            raise InvalidInput("--train", f"got {given.train:,} where there are {n:,} inputs", "Leave some to test.")
+        if asked.train >= n:
+            raise InvalidInput("--train", f"got {asked.train:,} where there are {n:,} inputs", "Leave some to test.")
         for i, (name, labels) in enumerate(task.labellings):
             if len(labels) != n:
                 raise InvalidInput(
                     "--labels-file", f"has {len(labels):,} labels for {n:,} inputs", "Give one per input."
                 )
-            row = result_row(i, task.K, labels, given.train, parameters, given.seed, bars.bar(name))
+            row = result_row(i, task.K, labels, asked.train, parameters, asked.seed, bars.bar(name))
             names.append(name)
             results.append(PosteriorResult(row))
     about = {
         "units": "nats",
         "n": n,
-        "train": given.train,
+        "train": asked.train,
         **task.source,
         "estimator": parameters.model_dump(mode="json"),
-        "seed": given.seed,
+        "seed": asked.seed,
         "versions": versions(),
     }
     return _Computed(about, names, results)
 
 
-def _there(context: typer.Context, network: Architecture, parameters: SMC) -> _Computed:
+def _there(url: str, asked: _Asked) -> _Computed:
     """Compute posteriors on a service."""
     from nngp_prior.client import Client
 
-    given = SimpleNamespace(**context.params)
-    with Client(given.url) as client:
-        asked = remote.asked(client, Given.of(context, network), parameters)
-        options_of_smc = parameters.model_dump(exclude={"kind"}, exclude_unset=True)
+    with Client(url) as client:
+        sent = remote.asked(client, asked.given, asked.parameters)
+        options_of_smc = asked.parameters.model_dump(exclude={"kind"}, exclude_unset=True)
         job = client.posterior(
-            network, asked.dataset, asked.labellings, train=given.train, seed=given.seed, **options_of_smc
+            asked.network, sent.dataset, sent.labellings, train=asked.train, seed=asked.seed, **options_of_smc
         )
         results = remote.waited_for(job)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
-    return _Computed(results.about, asked.names, list(results))
+    return _Computed(results.about, sent.names, list(results))
 
 
 def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], about: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
@@ -33,30 +33,20 @@ _MEASURES = {
 }
 
 
+@dataclass(frozen=True)
+class BooleanOptions(options.DataOptions):
+    """Data set of the inputs; by default, all inputs of Boolean functions."""
+
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar10 or boolean")] = "boolean"
+
+
 def sample(
     context: typer.Context,
+    data: BooleanOptions,
+    architecture: options.FiniteArchitectureOptions,
     networks: Annotated[int, typer.Option("-N", "--networks", help="number of draws")] = 100_000,
     source: Annotated[str, typer.Option(help="networks, or gp: the Gaussian process of infinite width")] = "networks",
-    data: options.DataName = "boolean",
-    n: options.N = None,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
     inputs_file: options.InputsFile = None,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
-    width: options.Width = None,
     seed: Annotated[int, typer.Option(help="of all draws, and of the estimates")] = 0,
     out: options.Checkpoint = None,
     compare: Annotated[Path | None, typer.Option(help="counts of other draws at the same inputs, shown beside")] = None,
@@ -79,10 +69,11 @@ def sample(
     options.require_npz(out)
     if plot is not None:
         output.require_plots("--plot", plot)
-    network = options.architecture_of(context)
+    network = architecture.specification()
     options.refuse_ignored(context, {"inputs_file": options.OF_DATA})
-    given = Given.of(context, network)
-    drawn = (_here if url is None else _there)(context, network, given, methods)
+    given = Given.of(data, network, inputs_file=inputs_file)
+    asked = _Asked(network, given, networks, source, seed, top, methods, out, compare, plot)
+    drawn = _here(asked) if url is None else _there(url, asked)
     if json or csv:
         output.print_rows(
             {
@@ -121,6 +112,19 @@ def print_samples(found: Samples) -> None:
         output.note(found.message)
 
 
+class _Asked(NamedTuple):
+    network: Architecture
+    inputs: Given
+    networks: int
+    source: str
+    seed: int
+    top: int
+    methods: list[str]
+    out: Path | None
+    compare: Path | None
+    plot: Path | None
+
+
 class _Drawn(NamedTuple):
     """Contents of the output.
 
@@ -149,35 +153,35 @@ class _Drawn(NamedTuple):
     estimates: dict[str, list[Estimate]]
 
 
-def _here(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
+def _here(asked: _Asked) -> _Drawn:
     """Draw in this process."""
     from nngp_prior.data.complexity import lempel_ziv
     from nngp_prior.prior.request_context import inputs_of
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
 
-    given = SimpleNamespace(**context.params)
-    loaded, about, _ = inputs.loaded()
+    network = asked.network
+    loaded, about, _ = asked.inputs.loaded()
     X = inputs_of(loaded, network)
-    other = None if given.compare is None else FunctionCounts.load(given.compare)
+    other = None if asked.compare is None else FunctionCounts.load(asked.compare)
     with output.ProgressBars() as bars:
         began = time.perf_counter()
         counts = sample_functions(
             network,
             X,
-            given.networks,
-            seed=given.seed,
-            source=given.source,
-            path=given.out,
+            asked.networks,
+            seed=asked.seed,
+            source=asked.source,
+            path=asked.out,
             progress=bars.bar(f"{network.kind}, n = {len(X):,}"),
         )
         seconds = time.perf_counter() - began
         if other is not None and other.about["inputs"] != counts.about["inputs"]:
-            problem = f"{given.compare} is of other inputs"
+            problem = f"{asked.compare} is of other inputs"
             raise InvalidInput("--compare", problem, "Name a file of draws at the same inputs.")
-        top = [SampledFunction(*each, {_LEMPEL_ZIV: lempel_ziv(each.labels)}) for each in counts.top(given.top)]
-        estimates = _estimates(network, X, top, methods, given.seed, bars)
-    if given.plot is not None:
-        _plot(given.plot, _title(network, counts, about), counts, other, top, estimates)
+        top = [SampledFunction(*each, {_LEMPEL_ZIV: lempel_ziv(each.labels)}) for each in counts.top(asked.top)]
+        estimates = _estimates(network, X, top, asked.methods, asked.seed, bars)
+    if asked.plot is not None:
+        _plot(asked.plot, _title(network, counts, about), counts, other, top, estimates)
     compared = None
     if other is not None:
         compared = f"{other.source}, {other.draws:,}", [other.frequency(each.labels) for each in top]
@@ -187,28 +191,27 @@ def _here(context: typer.Context, network: Architecture, inputs: Given, methods:
     )  # fmt: skip
 
 
-def _there(context: typer.Context, network: Architecture, inputs: Given, methods: list[str]) -> _Drawn:
+def _there(url: str, asked: _Asked) -> _Drawn:
     """Draw on a service."""
     from nngp_prior.client import Client
 
-    given = SimpleNamespace(**context.params)
-    for name in ("out", "compare", "plot"):
-        remote.require_default(name, context.params[name], None)
+    for name, value in (("out", asked.out), ("compare", asked.compare), ("plot", asked.plot)):
+        remote.require_default(name, value, None)
     estimates: dict[str, list[Estimate]] = {}
-    with Client(given.url) as client:
-        dataset, _ = inputs.specified()
+    with Client(url) as client:
+        dataset, _ = asked.inputs.specified()
         if dataset is None:
-            dataset, _ = remote.uploaded(client, inputs)
+            dataset, _ = remote.uploaded(client, asked.inputs)
         job = client.sample(
-            network, dataset, given.networks, seed=given.seed, source=given.source, top=given.top,
+            asked.network, dataset, asked.networks, seed=asked.seed, source=asked.source, top=asked.top,
             complexities=(_LEMPEL_ZIV,),
         )  # fmt: skip
         found = remote.waited_for(job)
         if found.status != "ok":
             output.fail(found.message)
-        for method in methods if found else []:
+        for method in asked.methods if found else []:
             Y = np.array([function.labels for function in found])
-            results = remote.waited_for(client.estimate(network, dataset, Y, method=method, seed=given.seed))
+            results = remote.waited_for(client.estimate(asked.network, dataset, Y, method=method, seed=asked.seed))
             estimates[method] = [_estimate_of(result) for result in results]
     return _drawn(found, estimates)
 

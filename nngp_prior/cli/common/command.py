@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from typing_extensions import override
 
+from nngp_prior.cli.common.groups import expanded
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import explain
 
@@ -50,7 +51,7 @@ _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILIN
 
 
 class App(typer.Typer):
-    """Group of commands, each a :class:`Command`; all take ``-h``.
+    """Group of commands, each a :class:`Command`; all take ``-h``, and their parameters may be option groups.
 
     Args:
         **options: options of ``typer.Typer``.
@@ -62,7 +63,13 @@ class App(typer.Typer):
 
     @override
     def command(self, name: str | None = None, **options: Any) -> Callable[[F], F]:
-        return super().command(name, **{"cls": Command, **options})
+        register = super().command(name, **{"cls": Command, **options})
+
+        def registered(command: F) -> F:
+            register(expanded(command))
+            return command
+
+        return registered
 
 
 class Command(typer.core.TyperCommand):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import TypeAdapter
+from typing_extensions import override
 
 from nngp_prior.cli.common import output
+from nngp_prior.cli.common.groups import names_of
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.specs.architecture import (
     Architecture,
@@ -25,61 +29,16 @@ MATRIX = "n × n matrix (.npy) instead of a data set"
 CORRUPTIONS = "randomise:PROBABILITY or flip:COUNT"
 _WIDTH = "units of a layer, or channels [512, 64]"
 
-DataName = Annotated[str, typer.Option("--data", help="digits, mnist, fashion-mnist, cifar10 or boolean")]
 N = Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")]
-Split = Annotated[str | None, typer.Option(help="train or test [train]")]
-DataSeed = Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")]
-Classes = Annotated[
-    str | None,
-    typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
-]
-Bits = Annotated[int | None, typer.Option(help="boolean: number of bits [7]")]
-Encoding = Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")]
-LeaveOutZero = Annotated[
-    bool | None,
-    typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
-]
-PreprocessingName = Annotated[
-    str | None,
-    typer.Option("--preprocessing", help="unit-interval (images' default), standardise, unit-norm or none"),
-]
 InputsFile = Annotated[
     Path | None, typer.Option(help="n × … inputs, perhaps with labels (.npy, .npz, .csv, IDX), instead of a data set")
 ]
-LabellingName = Annotated[str | None, typer.Option("--labelling", help=f"{LABELLINGS} [threshold:5; boolean: parity]")]
-Corrupt = Annotated[str | None, typer.Option(help=CORRUPTIONS)]
-CorruptSeed = Annotated[int, typer.Option(help="of the corruption")]
 LabelsFile = Annotated[
     Path | None, typer.Option(help="n labels, or L × n (.npy, .npz, .csv, IDX), -1 and +1, instead of --labelling")
 ]
 LabelClasses = Annotated[
     int | None, typer.Option(help="C: labels in a file are classes 0 … C-1; --labelling classes needs none")
 ]
-ArchitectureName = Annotated[
-    str,
-    typer.Option(
-        "--architecture",
-        help="fully-connected, convolutional, residual, myrtle-5, myrtle-7, myrtle-10, or a specification (.json)",
-    ),
-]
-Depth = Annotated[
-    int | None, typer.Option(help="fully-connected: number of hidden layers [2]; convolutional: of convolutions [3]")
-]
-Blocks = Annotated[int | None, typer.Option(help="residual: of each of the three groups [1]")]
-Readout = Annotated[str | None, typer.Option(help="of images: flatten or global-average-pool")]
-InputChannels = Annotated[
-    int | None, typer.Option(help="convolutional, residual: channels of inputs, whose last axis they are")
-]
-Activation = Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gelu, sin, cos or identity [relu]")]
-LayerNorm = Annotated[bool | None, typer.Option("--layer-norm", help="normalise before each activation")]
-WeightStd = Annotated[float | None, typer.Option(help="standard deviation of weights, times √fan-in [√2]")]
-BiasStd = Annotated[float | None, typer.Option(help="standard deviation of biases [0.1]")]
-MonteCarloNetworks = Annotated[
-    int | None,
-    typer.Option("--monte-carlo", help="kernel of so many random networks of finite width, not the analytic one"),
-]
-Width = Annotated[int | None, typer.Option(help=_WIDTH)]
-MonteCarloWidth = Annotated[int | None, typer.Option("--width", help=f"with --monte-carlo: {_WIDTH}")]
 Particles = Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")]
 Replicates = Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")]
 NoiseVariance = Annotated[float, typer.Option(help="v: of the prior of K + vI instead")]
@@ -95,22 +54,163 @@ Quiet = Annotated[
 Csv = Annotated[bool, typer.Option("--csv", help="print CSV, a line for each row of the table")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
-OF_DATA = ("data", "n", "split", "data_seed", "classes", "bits", "encoding", "leave_out_zero")
-OF_ARCHITECTURE = (
-    "architecture",
-    "depth",
-    "blocks",
-    "readout",
-    "input_channels",
-    "activation",
-    "layer_norm",
-    "weight_std",
-    "bias_std",
-)
-OF_MONTE_CARLO = ("monte_carlo", "width")
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 _KINDS = {"fully-connected": FullyConnected, "convolutional": Convolutional, "residual": Residual}
 _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-10": 10}
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Data set of the inputs."""
+
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar10 or boolean")] = "digits"
+    n: N = None
+    split: Annotated[str | None, typer.Option(help="train or test [train]")] = None
+    data_seed: Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
+    ] = None
+    bits: Annotated[int | None, typer.Option(help="boolean: number of bits [7]")] = None
+    encoding: Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")] = None
+    leave_out_zero: Annotated[
+        bool | None,
+        typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
+    ] = None
+    preprocessing: Annotated[
+        str | None, typer.Option(help="unit-interval (images' default), standardise, unit-norm or none")
+    ] = None
+
+    def fields(self, architecture: Architecture) -> dict[str, Any]:
+        """Return the given fields of the data set, except its classes, which may be names.
+
+        Args:
+            architecture: architecture that the data are for.
+
+        Returns:
+            fields with a value. The zero vector is left out if the network's output there is 0, which has no sign.
+        """
+        fields = _given(self)
+        fields.pop("classes", None)
+        if fields.get("encoding") == "bits" and architecture.bias_std == 0:
+            fields.setdefault("leave_out_zero", True)
+        return {{"data": "kind", "data_seed": "seed"}.get(name, name): value for name, value in fields.items()}
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Labels of the inputs; commands take one of the subclasses, with one labelling or with several."""
+
+    labelling: str | list[str] | None = None
+    corrupt: Annotated[str | None, typer.Option(help=CORRUPTIONS)] = None
+    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0
+    labels_file: LabelsFile = None
+
+    @property
+    def labellings(self) -> list[str]:
+        """Labellings as text."""
+        return [self.labelling] if isinstance(self.labelling, str) else self.labelling or []
+
+
+@dataclass(frozen=True)
+class OneLabelling(LabelOptions):
+    """Labels of the inputs, of one labelling unless a file has several."""
+
+    labelling: Annotated[str | None, typer.Option(help=f"{LABELLINGS} [threshold:5; boolean: parity]")] = None
+
+
+@dataclass(frozen=True)
+class ArchitectureOptions:
+    """Architecture: a kind, a preset or a JSON file, and options for its fields."""
+
+    architecture: Annotated[
+        str,
+        typer.Option(
+            help="fully-connected, convolutional, residual, myrtle-5, myrtle-7, myrtle-10, or a specification (.json)"
+        ),
+    ] = "fully-connected"
+    depth: Annotated[
+        int | None,
+        typer.Option(help="fully-connected: number of hidden layers [2]; convolutional: of convolutions [3]"),
+    ] = None
+    blocks: Annotated[int | None, typer.Option(help="residual: of each of the three groups [1]")] = None
+    readout: Annotated[str | None, typer.Option(help="of images: flatten or global-average-pool")] = None
+    input_channels: Annotated[
+        int | None, typer.Option(help="convolutional, residual: channels of inputs, whose last axis they are")
+    ] = None
+    activation: Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gelu, sin, cos or identity [relu]")] = (
+        None
+    )
+    layer_norm: Annotated[bool | None, typer.Option("--layer-norm", help="normalise before each activation")] = None
+    weight_std: Annotated[float | None, typer.Option(help="standard deviation of weights, times √fan-in [√2]")] = None
+    bias_std: Annotated[float | None, typer.Option(help="standard deviation of biases [0.1]")] = None
+
+    def specification(self) -> Architecture:
+        """Return the architecture; ``depth`` of a convolutional network is its number of layers.
+
+        Returns:
+            the specification.
+
+        Raises:
+            InvalidInput: if the name is unknown, or an option does not apply to the architecture.
+        """
+        fields = _given(self)
+        fields.pop("monte_carlo", None)
+        name = fields.pop("architecture")
+        preset = name.endswith(".json") or name in _MYRTLE
+        beside = [field for field in fields if name.endswith(".json") or (preset and field in ("depth", "blocks"))]
+        if preset and beside:
+            flag = f"--{beside[0].replace('_', '-')}"
+            raise InvalidInput(flag, f"means nothing beside --architecture {name}", "Leave one of them out.")
+        if name.endswith(".json"):
+            return _ARCHITECTURE.validate_python(read_json(Path(name)))
+        if "width" in fields and name != "fully-connected":
+            fields["channels"] = fields.pop("width")
+        if name in _MYRTLE:
+            return Convolutional.myrtle(_MYRTLE[name], **fields)
+        if name not in _KINDS:
+            known = ", ".join([*_KINDS, *_MYRTLE])
+            raise InvalidInput("architecture", f"got {name!r}", f"Choose one of {known}, or give a .json file.")
+        if name == "convolutional" and "depth" in fields:
+            depth = fields.pop("depth")
+            if depth < 1:
+                raise InvalidInput("depth", f"got {depth}", "A convolutional network has at least one convolution.")
+            fields["layers"] = (ConvolutionLayer(),) * depth
+        return _KINDS[name](**fields)
+
+
+@dataclass(frozen=True)
+class FiniteArchitectureOptions(ArchitectureOptions):
+    """Architecture of networks of finite width."""
+
+    width: Annotated[int | None, typer.Option(help=_WIDTH)] = None
+
+
+@dataclass(frozen=True)
+class MonteCarloArchitectureOptions(ArchitectureOptions):
+    """Architecture whose kernel is analytic, or estimated from networks of finite width."""
+
+    monte_carlo: Annotated[
+        int | None, typer.Option(help="kernel of so many random networks of finite width, not the analytic one")
+    ] = None
+    width: Annotated[int | None, typer.Option(help=f"with --monte-carlo: {_WIDTH}")] = None
+
+    @override
+    def specification(self) -> Architecture:
+        if self.width is not None and self.monte_carlo is None:
+            raise InvalidInput("--width", "means nothing without --monte-carlo", "Add that, or leave it out.")
+        return super().specification()
+
+
+OF_DATA = tuple(name for name in names_of(DataOptions) if name != "preprocessing")  # not of inputs from a file
+OF_ARCHITECTURE = names_of(ArchitectureOptions)
+OF_MONTE_CARLO = ("monte_carlo", "width")
+
+
+def _given(group: DataOptions | ArchitectureOptions) -> dict[str, Any]:
+    """Return the options that have a value."""
+    values = {field.name: getattr(group, field.name) for field in dataclass_fields(group)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def default_labelling(data: str) -> str:
@@ -136,70 +236,6 @@ def require_npz(path: Path | None) -> None:
     """
     if path is not None and path.suffix != ".npz":
         raise InvalidInput("--out", f"got {str(path)!r}", "Name a file that ends in .npz.")
-
-
-def architecture_of(context: typer.Context) -> Architecture:
-    """Return the architecture from a kind, a preset or a JSON file, and the options for its fields.
-
-    Args:
-        context: context of a command with all of ``OF_ARCHITECTURE``, and possibly ``OF_MONTE_CARLO``, or ``width``
-            alone; ``depth`` of a convolutional network is its number of layers.
-
-    Returns:
-        the specification.
-
-    Raises:
-        InvalidInput: if the name is unknown, or an option does not apply to the architecture.
-    """
-    fields = _given(context, OF_ARCHITECTURE)
-    name = fields.pop("architecture")
-    width = context.params.get("width")
-    if width is not None:
-        if context.params.get("monte_carlo", width) is None:
-            raise InvalidInput("--width", "means nothing without --monte-carlo", "Add that, or leave it out.")
-        fields["width"] = width
-    preset = name.endswith(".json") or name in _MYRTLE
-    beside = [field for field in fields if name.endswith(".json") or (preset and field in ("depth", "blocks"))]
-    if preset and beside:
-        flag = f"--{beside[0].replace('_', '-')}"
-        raise InvalidInput(flag, f"means nothing beside --architecture {name}", "Leave one of them out.")
-    if name.endswith(".json"):
-        return _ARCHITECTURE.validate_python(read_json(Path(name)))
-    if "width" in fields and name != "fully-connected":
-        fields["channels"] = fields.pop("width")
-    if name in _MYRTLE:
-        return Convolutional.myrtle(_MYRTLE[name], **fields)
-    if name not in _KINDS:
-        known = ", ".join([*_KINDS, *_MYRTLE])
-        raise InvalidInput("architecture", f"got {name!r}", f"Choose one of {known}, or give a .json file.")
-    if name == "convolutional" and "depth" in fields:
-        depth = fields.pop("depth")
-        if depth < 1:
-            raise InvalidInput("depth", f"got {depth}", "A convolutional network has at least one convolution.")
-        fields["layers"] = (ConvolutionLayer(),) * depth
-    return _KINDS[name](**fields)
-
-
-def data_fields(context: typer.Context, architecture: Architecture) -> dict[str, Any]:
-    """Return the given fields of the data set, except its classes, which may be names.
-
-    Args:
-        context: context of a command with all of ``OF_DATA`` and ``preprocessing``.
-        architecture: architecture that the data are for.
-
-    Returns:
-        fields with a value. The zero vector is left out if the network's output there is 0, which has no sign.
-    """
-    fields = _given(context, (*OF_DATA, "preprocessing"))
-    fields.pop("classes", None)
-    if fields.get("encoding") == "bits" and architecture.bias_std == 0:
-        fields.setdefault("leave_out_zero", True)
-    return {{"data": "kind", "data_seed": "seed"}.get(name, name): value for name, value in fields.items()}
-
-
-def _given(context: typer.Context, names: Sequence[str]) -> dict[str, Any]:
-    """Return the options that have a value."""
-    return {name: context.params[name] for name in names if context.params[name] is not None}
 
 
 def read_json(path: Path) -> Any:

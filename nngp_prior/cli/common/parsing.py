@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import typer
 from pydantic import TypeAdapter
 
 from nngp_prior.cli.common import options, output
@@ -198,33 +197,49 @@ class Given(NamedTuple):
     takes_classes: bool
 
     @classmethod
-    def of(cls, context: typer.Context, architecture: Architecture, corrupt: bool = True) -> Given:
-        """Read the options of a command.
+    def of(
+        cls,
+        data: options.DataOptions,
+        architecture: Architecture,
+        *,
+        labels: options.LabelOptions | None = None,
+        kernel_file: Path | None = None,
+        inputs_file: Path | None = None,
+        corrupt: bool = True,
+        takes_classes: bool = False,
+    ) -> Given:
+        """Create from the options of a command.
 
         Args:
-            context: context of the command.
+            data: data set.
             architecture: architecture that the inputs are for.
+            labels: labels; default: none.
+            kernel_file: matrix instead of inputs.
+            inputs_file: inputs instead of a data set.
             corrupt: False to leave the corruption to the command.
+            takes_classes: True if labels may be classes.
 
         Returns:
             source of inputs and labels.
         """
-        given = context.params
-        labellings = given.get("labelling") or []
-        labellings = [labellings] if isinstance(labellings, str) else labellings
-        own = given.get("inputs_file") is not None
-        if not labellings and not own and "labelling" in given:
-            labellings = [options.default_labelling(given["data"])]
+        labellings, corruption, labels_file = [], (None, 0), None
+        if labels is not None:
+            labels_file = labels.labels_file
+            labellings = labels.labellings
+            if not labellings and inputs_file is None:
+                labellings = [options.default_labelling(data.data)]
+            if corrupt:
+                corruption = labels.corrupt, labels.corrupt_seed
         return cls(
-            {} if own or given.get("kernel_file") is not None else options.data_fields(context, architecture),
-            given["classes"],
+            {} if inputs_file is not None or kernel_file is not None else data.fields(architecture),
+            data.classes,
             labellings,
-            (given["corrupt"], given["corrupt_seed"]) if corrupt and "corrupt" in given else (None, 0),
-            given.get("kernel_file"),
-            given.get("inputs_file"),
-            given.get("labels_file"),
-            given["preprocessing"] or "none",
-            "label_classes" in given,
+            corruption,
+            kernel_file,
+            inputs_file,
+            labels_file,
+            data.preprocessing or "none",
+            takes_classes,
         )
 
     def specified(self) -> tuple[Dataset | None, list[Labelling]]:

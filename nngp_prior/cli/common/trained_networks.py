@@ -61,6 +61,22 @@ class TrainedFile(NamedTuple):
         return EmpiricalRisk.of(self.trained.architecture, parameters, *self.data, loss=loss, dtype=dtype)
 
 
+class Functions(NamedTuple):
+    """Functions of trained networks.
+
+    Attributes:
+        architecture: architecture of the networks.
+        X: training inputs and test inputs, (n, …).
+        named: name and labels of each function.
+        source: JSON description of the data.
+    """
+
+    architecture: Architecture
+    X: np.ndarray
+    named: list[tuple[str, np.ndarray]]
+    source: dict[str, Any]
+
+
 def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_file: Path | None = None) -> TrainedFile:
     """Read networks, and the data to evaluate them on.
 
@@ -122,9 +138,7 @@ def sets_of(trained: Trained, path: Path) -> Sets:
         raise InvalidInput("FILE", problem, "Give --inputs-file and --labels-file, or train again.") from None
 
 
-def functions_of_file(
-    path: Path, asked: list[int] | None
-) -> tuple[Architecture, np.ndarray, list[tuple[str, np.ndarray]], dict[str, Any]]:
+def functions_of_file(path: Path, asked: list[int] | None) -> Functions:
     """Return the functions of trained networks at their training and test inputs.
 
     Args:
@@ -132,7 +146,7 @@ def functions_of_file(
         asked: numbers of networks; default: all.
 
     Returns:
-        architecture, inputs, names with labels, and JSON description of the data.
+        the functions.
     """
     from nngp_prior.sharpness.training.trained import Trained
     from nngp_prior.sharpness.training.trained_functions import functions_of
@@ -144,7 +158,9 @@ def functions_of_file(
     X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])
     named = [(f"network {trained.seeds[i]}", labels[i]) for i in indices]
     architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
-    return architecture, X, named, {"file": str(path), "train": len(sets.train[1]), **trained.about["source"]}
+    return Functions(
+        architecture, X, named, {"file": str(path), "train": len(sets.train[1]), **trained.about["source"]}
+    )
 
 
 def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples, dict[str, Any]]:

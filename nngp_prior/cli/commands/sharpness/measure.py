@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -51,7 +50,8 @@ def measure(
     options.refuse_ignored(context, {"inputs_file": ("on",)})
     found = trained_networks.open_networks(file, on, inputs_file, labels_file)
     places = trained_networks.places(found.trained, network)
-    taken = (_here if url is None else _there)(context, found, places, specifications)
+    asked = _Asked(found, places, specifications, epoch, loss, dtype, seed)
+    taken = _here(asked) if url is None else _there(url, asked)
     numbers, statuses = ([each[i] for i in places] for each in (found.trained.seeds, found.trained.statuses))
     trained_networks.note_statuses(found.trained, places)
     if json or csv:
@@ -74,6 +74,16 @@ def measure(
         _print(f"network {number}: {found.title}, {each.report.parameters:,} parameters", each)
 
 
+class _Asked(NamedTuple):
+    found: trained_networks.TrainedFile
+    places: list[int]
+    specifications: list[Measure]
+    epoch: int | None
+    loss: str | None
+    dtype: str
+    seed: int
+
+
 class _Measured(NamedTuple):
     """Figures of one network; with the measures that a service does not offer."""
 
@@ -89,37 +99,35 @@ class _Measured(NamedTuple):
         return self.report.document() | ({"refused": [each.row for each in self.refused]} if self.refused else {})
 
 
-def _here(
-    context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
-) -> list[_Measured]:
+def _here(asked: _Asked) -> list[_Measured]:
     """Compute figures in this process."""
     from nngp_prior.sharpness.measurement import checked, measure_risk
 
-    given, taken = SimpleNamespace(**context.params), []
+    taken = []
     with output.ProgressBars() as bars:
-        for i in places:
-            risk = found.risk(i, given.epoch, given.loss, given.dtype)
-            checked(risk, specifications)
-            bar = bars.bar(f"network {found.trained.seeds[i]}", rows=True)
-            taken.append(_Measured(measure_risk(risk, specifications, given.seed, bar), []))
+        for i in asked.places:
+            risk = asked.found.risk(i, asked.epoch, asked.loss, asked.dtype)
+            checked(risk, asked.specifications)
+            bar = bars.bar(f"network {asked.found.trained.seeds[i]}", rows=True)
+            taken.append(_Measured(measure_risk(risk, asked.specifications, asked.seed, bar), []))
     return taken
 
 
-def _there(
-    context: typer.Context, found: trained_networks.TrainedFile, places: list[int], specifications: list[Measure]
-) -> list[_Measured]:
+def _there(url: str, asked: _Asked) -> list[_Measured]:
     """Compute figures on a service: one job per network, all submitted at once."""
     from nngp_prior.client import Client
 
-    given, trained = SimpleNamespace(**context.params), found.trained
-    options_ = {"loss": given.loss or trained.training.loss, "dtype": given.dtype, "seed": given.seed}
+    trained = asked.found.trained
     architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
-    networks = [trained.network(i, given.epoch) for i in places]
-    with Client(given.url) as client:
+    networks = [trained.network(i, asked.epoch) for i in asked.places]
+    with Client(url) as client:
         jobs = [
-            client.sharpness(architecture, parameters, *found.data, specifications, **options_)
+            client.sharpness(
+                architecture, parameters, *asked.found.data, asked.specifications,
+                loss=asked.loss or trained.training.loss, dtype=asked.dtype, seed=asked.seed,
+            )
             for parameters in networks
-        ]
+        ]  # fmt: skip
         return [_Measured.of(results) for results in remote.all_waited_for(jobs)]
 
 

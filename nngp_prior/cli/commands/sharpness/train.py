@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,38 +31,32 @@ _IGNORED = {
 }
 
 
-def train(
-    context: typer.Context,
-    data: options.DataName = "digits",
+@dataclass(frozen=True)
+class DataOptions(options.DataOptions):
+    """Data set of the training inputs; attack and test inputs follow them."""
+
     n: Annotated[
         int | None, typer.Option("-n", "--n", help="inputs of the training set [500; of a file all that are left]")
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class LabelOptions(options.OneLabelling):
+    """Labels of all sets; the corruption is of the training set's only."""
+
+    corrupt: Annotated[str | None, typer.Option(help=f"of the training set's labels: {options.CORRUPTIONS}")] = None
+
+
+def train(
+    context: typer.Context,
+    data: DataOptions,
+    labels: LabelOptions,
+    architecture: options.FiniteArchitectureOptions,
     attack: Annotated[
         int, typer.Option(help="further inputs, trained on with flipped labels and no part of the function")
     ] = 0,
     test: Annotated[int, typer.Option(help="inputs of the test set")] = 0,
-    split: options.Split = None,
-    data_seed: options.DataSeed = None,
-    classes: options.Classes = None,
-    bits: options.Bits = None,
-    encoding: options.Encoding = None,
-    leave_out_zero: options.LeaveOutZero = None,
-    preprocessing: options.PreprocessingName = None,
     inputs_file: options.InputsFile = None,
-    labels_file: options.LabelsFile = None,
-    labelling: options.LabellingName = None,
-    corrupt: Annotated[str | None, typer.Option(help=f"of the training set's labels: {options.CORRUPTIONS}")] = None,
-    corrupt_seed: options.CorruptSeed = 0,
-    architecture: options.ArchitectureName = "fully-connected",
-    depth: options.Depth = None,
-    blocks: options.Blocks = None,
-    readout: options.Readout = None,
-    input_channels: options.InputChannels = None,
-    activation: options.Activation = None,
-    layer_norm: options.LayerNorm = None,
-    weight_std: options.WeightStd = None,
-    bias_std: options.BiasStd = None,
-    width: options.Width = None,
     optimizer: Annotated[
         str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
@@ -86,7 +81,7 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train networks, initialised from the prior, until they fit all labels."""
-    network = options.architecture_of(context)
+    network = architecture.specification()
     fields = {
         "optimizer": _optimizer(optimizer, learning_rate),
         **{"loss": loss, "batch_size": batch_size, "goal": goal, "dtype": dtype},
@@ -96,7 +91,7 @@ def train(
     training = Training(**fields)
     options.require_npz(out)
     options.refuse_ignored(context, _IGNORED)
-    source = _source(context, network)
+    source = _source(data, labels, network, inputs_file, attack, test)
     from nngp_prior.data.splits import training_data
     from nngp_prior.sharpness.training.train import train as train_networks
 
@@ -144,21 +139,26 @@ def train(
         output.console.print(f"Written: {out}", highlight=False)
 
 
-def _source(context: typer.Context, network: Architecture) -> TrainingData:
+def _source(
+    data: DataOptions, labels: LabelOptions, network: Architecture, inputs_file: Path | None, attack: int, test: int
+) -> TrainingData:
     """Return the source of the sets: a data set, or files."""
-    given, params = Given.of(context, network, corrupt=context.params["labels_file"] is None), context.params
+    given = Given.of(data, network, labels=labels, inputs_file=inputs_file, corrupt=labels.labels_file is None)
     dataset, labellings = given._replace(fields={"n": 500, **given.fields}).specified()
-    corrupt = params["corrupt"] if given.labels_file is not None or not labellings else None
-    files = {name: params[name] and str(params[name].resolve()) for name in ("inputs_file", "labels_file")}
+    corrupt = labels.corrupt if given.labels_file is not None or not labellings else None
+    files = {
+        name: None if path is None else str(path.resolve())
+        for name, path in (("inputs_file", inputs_file), ("labels_file", labels.labels_file))
+    }
     return TrainingData(
         dataset=dataset,
         **files,
         preprocessing=given.preprocessing if dataset is None else "none",  # pyright: ignore[reportArgumentType]
         labelling=None if given.labels_file is not None or not labellings else labellings[0],
-        corruption=None if corrupt is None else parse_corruption(corrupt, params["corrupt_seed"]),
-        n=params["n"] if dataset is None else None,
-        attack=params["attack"],
-        test=params["test"],
+        corruption=None if corrupt is None else parse_corruption(corrupt, labels.corrupt_seed),
+        n=data.n if dataset is None else None,
+        attack=attack,
+        test=test,
     )
 
 
