@@ -142,14 +142,19 @@ class Display:
 
 @dataclass(eq=False)
 class _Task:
-    """State of a computation: its main event, and the stage within a row."""
+    """State of a computation: its main event, the stage within a row, and the last expected cost with its time."""
 
     title: str
     rows: bool
-    began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    began: float = field(init=False)
     event: Progress | None = None
     within: Progress | None = None
     expected: Progress | None = None
+    expected_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.began = self.clock()
 
     def take(self, event: Progress) -> bool:
         """Record an event; True if its cost is to be printed."""
@@ -159,25 +164,26 @@ class _Task:
             self.event, self.within = event, None
         if event.cost is None:
             return False
-        self.expected = event
+        self.expected, self.expected_at = event, self.clock()
         return event.cost.seconds >= _LONG
 
     def line(self) -> str:
         """Return a line with stage, units done and time."""
-        seconds = time.monotonic() - self.began
+        seconds = self.clock() - self.began
         parts = [] if self.event is None else [_counted(self.event)]
         parts += [] if self.within is None else [_counted(self.within)]
-        parts += [duration(seconds), *self._left(seconds)]
+        parts += [duration(seconds), *self._left()]
         return f"{self.title}: {', '.join(parts)}"
 
-    def _left(self, seconds: float) -> list[str]:
-        event, expected = self.event, self.expected
-        if event is None or expected is None or expected.cost is None or expected.at_most:
+    def _left(self) -> list[str]:
+        """Return the time left: extrapolated from the stage with the expected cost once some of it is done."""
+        expected = self.expected
+        if expected is None or expected.cost is None or expected.at_most:
             return []
-        if event.stage == expected.stage and event.done > 0:
-            left = seconds * (event.total - event.done) / event.done
-        else:
-            left = expected.cost.seconds - seconds
+        seconds = self.clock() - self.expected_at
+        stage = next((each for each in (self.event, self.within) if each and each.stage == expected.stage), expected)
+        done = stage.done - expected.done  # a resumed computation begins above 0
+        left = seconds * (stage.total - stage.done) / done if done > 0 else expected.cost.seconds - seconds
         return [f"about {duration(left)} left"] if left > 0 else []
 
 

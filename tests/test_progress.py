@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nngp_prior import FullyConnected, kernel
-from nngp_prior.progress import Display, Progress, ignore, shown, without_cost
+from nngp_prior.progress import Display, Progress, _Task, ignore, shown, without_cost
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.text import duration, number_of, size
 
@@ -60,6 +60,31 @@ def test_rows_and_the_stage_within_a_row_are_told_together(capsys: pytest.Captur
     first, second = text.splitlines()[:2]
     assert first == "training: expected: at most 1,000 epochs in 6.7 min, each about 0.4 s, 300 MB"
     assert second.startswith("training: networks 1 of 2, epochs 12 of 1,000, ")
+
+
+def _line(*events: tuple[float, Progress], at: float, rows: bool = False) -> str:
+    """The line of a computation whose events came at given seconds."""
+    now = [0.0]
+    task = _Task("job", rows, lambda: now[0])
+    for now[0], event in events:
+        task.take(event)
+    now[0] = at
+    return task.line()
+
+
+def test_the_time_left_is_extrapolated_from_the_stage_with_the_cost() -> None:
+    """Within a row: no row has ended, and the cost was estimated too low."""
+    epochs = (Progress("epochs", 0, 3000, Cost(10**8, 36.0)), Progress("epochs", 1000, 3000))
+    rows = Progress("networks", 0, 8)
+    line = _line((0.0, rows), (0.0, epochs[0]), (30.0, rows), (30.0, epochs[1]), at=30.0, rows=True)
+    assert line == "job: networks 0 of 8, epochs 1,000 of 3,000, 30 s, about 60 s left"
+
+
+def test_the_time_left_counts_from_the_cost_on_and_what_was_done_before_does_not() -> None:
+    """Ten seconds for something else, then a computation that resumes at 60 of 100."""
+    begin, then = Progress("networks", 60, 100, Cost(10**8, 99.0)), Progress("networks", 70, 100)
+    line = _line((10.0, begin), (30.0, then), at=30.0)
+    assert line == "job: networks 70 of 100, 30 s, about 60 s left"
 
 
 def test_short_work_and_quiet_displays_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:

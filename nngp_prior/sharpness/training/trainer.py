@@ -160,7 +160,7 @@ class TrainingRun:
             )
             self._tell(chosen, active, networks, jax.tree.map(np.asarray, figures), np.asarray(finite))
             report(Progress("networks", self._ended(), len(self._epochs)))
-            report(Progress("epochs", int(self._epochs[chosen].max()), self._limit()))
+            report(Progress("epochs", self._epochs_done(), self._limit()))
             if self._active().any():
                 checkpoint.save_if_due()
         self._put(chosen, networks)
@@ -169,11 +169,18 @@ class TrainingRun:
     def _announce(self, report: ProgressCallback) -> None:
         """Report the cost of the maximal number of epochs left."""
         report(Progress("networks", self._ended(), len(self._epochs)))
-        done, limit, own = int(self._epochs[self._active()].min()), self._limit(), self._network.architecture
+        limit, own = self._limit(), self._network.architecture
         if not isinstance(own, FromNetwork):
-            left, networks = limit - done, int(self._active().sum())
+            left, networks = limit - int(self._epochs[self._active()].min()), int(self._active().sum())
             cost = training_cost(own, self._data.X.shape, self._training, networks, left)
-            report(Progress("epochs", done, limit, cost, at_most=self._training.goal != "none"))
+            report(Progress("epochs", self._epochs_done(), limit, cost, at_most=self._training.goal != "none"))
+
+    def _epochs_done(self) -> int:
+        """Epochs done: the mean of all networks if each takes all epochs, else those of the network furthest on."""
+        if self._training.goal == "none":  # proportional to the time also if networks take turns
+            return int(self._epochs.mean())
+        active = self._active()
+        return int(self._epochs[active if active.any() else slice(None)].max())
 
     def _ended(self) -> int:
         return len(self._epochs) - int(self._active().sum())

@@ -156,6 +156,16 @@ def test_networks_that_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> N
     assert (expected.stage, expected.done, expected.total, expected.at_most) == ("epochs", 0, QUICK.epochs, True)
 
 
+def test_epochs_are_reported_in_proportion_to_the_work_also_of_networks_in_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "side_by_side", lambda *_: 2)
+    told = []
+    train(NETWORK, X, Y, QUICK.model_copy(update={"goal": "none", "epochs": 6}), seeds=4, progress=told.append)
+    epochs = [event.done for event in told if event.stage == "epochs"]
+    assert epochs == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+
+
 def test_extra_epochs_come_after_the_goal_and_networks_are_frozen_then() -> None:
     short = train(NETWORK, X, Y, QUICK, seeds=3)
     how = QUICK.model_copy(update={"extra_epochs": 10, "keep_every": 1})
