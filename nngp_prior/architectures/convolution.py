@@ -25,6 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Float
 
+from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.schemas.specs.architecture import Padding
 
 # Convolutions in float64, which XLA compiles to loops:
@@ -152,8 +153,7 @@ def _of_weights(x: Array, g: Array, window: Window) -> Array:
     """Sum over blocks of examples, each of which is an input channel of a convolution with filter g."""
     s = window.stride
     of_example = max(x[0].size, g[0].size) * x.dtype.itemsize
-    blocks = -(-len(x) // max(1, _CACHE_BYTES // of_example))
-    rows = -(-len(x) // blocks)
+    blocks, rows = even_chunks(len(x), max(1, _CACHE_BYTES // of_example))
     each = zip(window.image, window.size, window.outputs, window.padding, strict=True)
     pads = [(low, size + (outputs - 1) * s - edge - low) for edge, size, outputs, (low, _) in each]
 

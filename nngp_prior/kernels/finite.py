@@ -16,6 +16,7 @@ from jaxtyping import Float
 from nngp_prior.architectures import FromNetwork, layers_of, network_of
 from nngp_prior.architectures.layers import Dense
 from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.chunks import even_chunks, filled_up
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 
@@ -112,13 +113,11 @@ class Drawer:
             remedy = "Write init and apply with jax.numpy, without branches on values."
             raise InvalidInput("architecture", problem, remedy) from None
         rows = max(1, min(self._n, _LARGEST // max(largest, 1)))
-        chunks = -(-self._n // rows)
-        rows = -(-self._n // chunks)
-        padding = np.repeat(X[:1], chunks * rows - self._n, axis=0)
-        self._X = jnp.asarray(np.concatenate([X, padding]).reshape(chunks, rows, *X.shape[1:]))
+        chunks, rows = even_chunks(self._n, rows)
+        self._X = jnp.asarray(filled_up(X, chunks * rows).reshape(chunks, rows, *X.shape[1:]))
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
         fitting = max(1, min(most, _GROUP // max(self._n * self.units, weights)))
-        self.group = -(-most // -(-most // fitting))
+        _, self.group = even_chunks(most, fitting)
         self._draw, self._forward = _compiled(features, shape)
         if features.check:
             self._check(features.apply, _parameters(features, shape, self._key, 0), X[:1])

@@ -7,7 +7,6 @@ last block is padded with inputs of ones, whose rows are discarded.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.copies import Copies
 from nngp_prior.kernels.job import KernelJob
+from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 
 
@@ -54,12 +54,12 @@ class Grid:
     @property
     def height(self) -> int:
         """Number of rows of each tile but the last."""
-        return _side(self.n, self.tile)
+        return even_chunks(self.n, self.tile)[1]
 
     @property
     def width(self) -> int:
         """Number of columns of each tile but the last."""
-        return _side(self.n2, self.tile)
+        return even_chunks(self.n2, self.tile)[1]
 
     @cached_property
     def tiles(self) -> list[Tile]:
@@ -79,10 +79,6 @@ class Grid:
     def __len__(self) -> int:
         blocks, blocks2 = -(-self.n // self.height), -(-self.n2 // self.width)
         return blocks * (blocks + 1) // 2 if self.symmetric else blocks * blocks2
-
-
-def _side(n: int, tile: int) -> int:
-    return math.ceil(n / math.ceil(n / tile))
 
 
 def function_of(job: KernelJob) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from scipy.special import erfcx, log_ndtr, ndtri_exp
 
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-_CONTINUED_FRACTION_BELOW = -5.0
+CONTINUED_FRACTION_BELOW = -5.0
 _CONTINUED_FRACTION_TERMS = 60
 _CUMULANTS_BY_MOMENTS_BELOW = -3.0  # here 60 terms leave an error of 1e-12
 _HAZARD_UNDERFLOWS_ABOVE = 37.0
@@ -37,21 +38,35 @@ def half_line_moments(z: float) -> tuple[float, float, float, float]:
     Returns:
         (h, r, V, D), each with a relative error under 1e-10 for -1e8 ≤ z ≤ 37. Above, φ underflows and h = r = 0.
     """
-    if z < _CONTINUED_FRACTION_BELOW:
-        x = -z
-        tail = x
-        for k in range(_CONTINUED_FRACTION_TERMS, 2, -1):
-            tail = x + k / tail
-        c = 2 / tail
-        d = 1 / (x + c)
-        h = x + d
-        # r = h (z + h) with z + h = d exactly.
-        return h, h * d, d * (c - d), c * d
-    if z > _HAZARD_UNDERFLOWS_ABOVE:
-        return 0.0, 0.0, 1.0, 1.0 + z * z
-    h = _SQRT_2_OVER_PI / float(erfcx(-z * _SQRT_HALF))
+    if z < CONTINUED_FRACTION_BELOW:
+        return far_moments(-z)
+    return near_moments(z, 0.0 if z > _HAZARD_UNDERFLOWS_ABOVE else _SQRT_2_OVER_PI / float(erfcx(-z * _SQRT_HALF)))
+
+
+def near_moments(z: Any, h: Any) -> tuple[Any, Any, Any, Any]:
+    """Return (h, r, V, D) from h, for z that is not far below 0.
+
+    Args:
+        z: a number, or an array of NumPy or JAX.
+        h: hazards, of the same type.
+
+    Returns:
+        four of the same type.
+    """
     r = h * (z + h)
     return h, r, 1 - r, 1 + z * (z + h)
+
+
+def far_moments(x: Any) -> tuple[Any, Any, Any, Any]:
+    """Return (h, r, V, D) by the continued fraction, for z = -x far below 0; types as for :func:`near_moments`."""
+    tail = x
+    for k in range(_CONTINUED_FRACTION_TERMS, 2, -1):
+        tail = x + k / tail
+    c = 2 / tail
+    d = 1 / (x + c)
+    h = x + d
+    # r = h (z + h) with z + h = d exactly.
+    return h, h * d, d * (c - d), c * d
 
 
 def half_line_moments_array(
@@ -65,19 +80,11 @@ def half_line_moments_array(
     Returns:
         (h, r, V, D), one array each.
     """
-    far = z < _CONTINUED_FRACTION_BELOW
-    x = -np.minimum(z, _CONTINUED_FRACTION_BELOW)
-    ratios = _moment_ratios(x, 2)
-    d, c = ratios[0], ratios[1]
-    near = np.maximum(z, _CONTINUED_FRACTION_BELOW)
+    near = np.maximum(z, CONTINUED_FRACTION_BELOW)
     h = np.where(z > _HAZARD_UNDERFLOWS_ABOVE, 0.0, _SQRT_2_OVER_PI / erfcx(-near * _SQRT_HALF))
-    r = h * (near + h)
-    return (
-        np.where(far, x + d, h),
-        np.where(far, (x + d) * d, r),
-        np.where(far, d * (c - d), 1 - r),
-        np.where(far, c * d, 1 + near * (near + h)),
-    )
+    both = zip(far_moments(-np.minimum(z, CONTINUED_FRACTION_BELOW)), near_moments(near, h), strict=True)
+    h, r, V, D = (np.where(z < CONTINUED_FRACTION_BELOW, below, above) for below, above in both)
+    return h, r, V, D
 
 
 def _moment_ratios(x: Float[np.ndarray, " n"], count: int) -> list[Float[np.ndarray, " n"]]:

@@ -14,12 +14,12 @@ from jax import Array, lax
 from jaxtyping import Float
 from scipy.special import erfcx
 
+from nngp_prior.numerics.gaussian import CONTINUED_FRACTION_BELOW, far_moments, near_moments
+
 _SQRT_2PI = math.sqrt(2 * math.pi)
 _MAP = 3.75  # x ↦ (x - _MAP)/(x + _MAP) takes [0, ∞] to [-1, 1]; Shepherd and Laframboise, Math. Comp. 36 (1981)
 _DEGREE = 18  # relative error 1e-13
 _ATANH_TERMS = 8
-_CONTINUED_FRACTION_BELOW = -5.0
-_CONTINUED_FRACTION_TERMS = 60
 
 
 def _mills_coefficients() -> tuple[float, ...]:
@@ -96,22 +96,11 @@ def moments(
     Returns:
         h, r, V and D.
     """
-    far = z < _CONTINUED_FRACTION_BELOW
-    x = -jnp.minimum(z, _CONTINUED_FRACTION_BELOW)
-    tail = x
-    for k in range(_CONTINUED_FRACTION_TERMS, 2, -1):
-        tail = x + k / tail
-    c = 2 / tail
-    d = 1 / (x + c)
-    near = jnp.maximum(z, _CONTINUED_FRACTION_BELOW)
+    near = jnp.maximum(z, CONTINUED_FRACTION_BELOW)
     h = jnp.exp(-0.5 * jnp.square(jnp.maximum(near, 0.0))) / (_SQRT_2PI * positive_part(near))
-    r = h * (near + h)
-    return (
-        jnp.where(far, x + d, h),
-        jnp.where(far, (x + d) * d, r),
-        jnp.where(far, d * (c - d), 1 - r),
-        jnp.where(far, c * d, 1 + near * (near + h)),
-    )
+    both = zip(far_moments(-jnp.minimum(z, CONTINUED_FRACTION_BELOW)), near_moments(near, h), strict=True)
+    h, r, V, D = (jnp.where(z < CONTINUED_FRACTION_BELOW, below, above) for below, above in both)
+    return h, r, V, D
 
 
 def draw(

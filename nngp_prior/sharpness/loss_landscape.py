@@ -23,6 +23,7 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.checkpoint import Checkpoint
+from nngp_prior.numerics.chunks import filled_up
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.whole_files import writable, written_whole
@@ -303,8 +304,7 @@ def _fill(
         for first in range(0, len(missing), _AT_A_TIME):
             chosen = missing[first : first + _AT_A_TIME]
             # One shape for all calls: the last is padded with its first point.
-            filled = np.concatenate([chosen, np.repeat(chosen[:1], _AT_A_TIME - len(chosen))])
-            found = _figures(risk, along, jnp.asarray(grid[filled], risk.dtype))
+            found = _figures(risk, along, jnp.asarray(grid[filled_up(chosen, _AT_A_TIME)], risk.dtype))
             loss[chosen], error[chosen] = (np.asarray(values)[: len(chosen)] for values in found)
             checkpoint.save_if_due()
             progress(Progress("points", len(grid) - len(missing) + first + len(chosen), len(grid)))

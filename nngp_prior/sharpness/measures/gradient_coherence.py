@@ -19,6 +19,7 @@ from jax import Array, lax
 from jaxtyping import Float, Integer
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
@@ -78,8 +79,7 @@ def stiffness_sums(
     """
     m = len(chosen)
     size = max(1, min(m, risk.chunk, _BYTES // (risk.size * risk.dtype.itemsize)))
-    blocks = -(-m // size)
-    size = -(-m // blocks)
+    blocks, size = even_chunks(m, size)
     rows = np.resize(chosen, blocks * size).reshape(blocks, size)
     there = (np.arange(blocks * size) < m).reshape(blocks, size)
     y = np.asarray(risk.y, np.float64)[rows]

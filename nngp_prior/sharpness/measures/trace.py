@@ -25,6 +25,7 @@ from jax import Array
 from jaxtyping import Real
 from matfree import stochtrace
 
+from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ignore
 from nngp_prior.schemas.measures.curvature import Frobenius, Matrix, Trace
@@ -73,9 +74,9 @@ def probe_batches(size: int, probes: int | str, seed: int, at_once: int) -> Iter
         one batch at a time.
     """
     total, vectors = number_of(probes, size), probe_vectors(size, probes, seed)
-    lots = math.ceil(total / at_once)
-    for _ in range(lots):
-        yield list(itertools.islice(vectors, math.ceil(total / lots)))
+    batches, in_batch = even_chunks(total, at_once)
+    for _ in range(batches):
+        yield list(itertools.islice(vectors, in_batch))
 
 
 def number_of(probes: int | str, size: int) -> int:

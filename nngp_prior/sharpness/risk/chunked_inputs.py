@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Real
 
+from nngp_prior.numerics.chunks import even_chunks, filled_up
+
 _HELD_BYTES = 2**26  # maximal size of inputs that are copied
 _DEVICE_BYTES = 2**32  # the same for an accelerator, which would have to wait for reads
 _READ_BYTES = 2**24  # size of a chunk that is read
@@ -122,7 +124,7 @@ class Read:
 
         def read(number: Any, i: Any) -> np.ndarray:
             X = _array(number)
-            return _filled_up(X[int(i) * rows : (int(i) + 1) * rows], rows, X)
+            return filled_up(X[int(i) * rows : (int(i) + 1) * rows], rows, X)
 
         return self._read(read, (rows,), i)
 
@@ -169,8 +171,7 @@ def chunk_weights(n: int, most: int) -> Float[np.ndarray, "chunks rows"]:
     Returns:
         1/n for examples and 0 for the padding of the last chunk.
     """
-    chunks = -(-n // most)
-    rows = -(-n // chunks)
+    chunks, rows = even_chunks(n, most)
     return np.where(np.arange(chunks * rows) < n, 1 / n, 0.0).reshape(chunks, rows)
 
 
@@ -196,14 +197,8 @@ def laid_out(
 
     def in_chunks(values: np.ndarray) -> Array:
         values = values.astype(dtype, copy=False)
-        filled = _filled_up(values, weights.size, values)
+        filled = filled_up(values, weights.size)
         return jnp.asarray(filled.reshape(*weights.shape, *values.shape[1:]))
 
     inputs = Held(in_chunks(X)) if held else Read.of(X, dtype, weights.shape[1])
     return inputs, in_chunks(y), jnp.asarray(weights, dtype)
-
-
-def _filled_up(values: np.ndarray, rows: int, X: np.ndarray) -> np.ndarray:
-    """Pad to the number of rows with copies of X's first; a last chunk may be empty."""
-    missing = rows - len(values)
-    return np.concatenate([values, np.repeat(X[:1], missing, axis=0)]) if missing else values

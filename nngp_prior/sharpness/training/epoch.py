@@ -14,6 +14,7 @@ from jaxtyping import Float, Int32
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures import network as network_of_specification
+from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.schemas.specs.training import FlatnessPenalty, LossName, Optimizer
 from nngp_prior.sharpness.curvature.layer_partition import cuts_asked, kappa_trace
 from nngp_prior.sharpness.risk.losses import LOSSES, is_error
@@ -235,9 +236,8 @@ def _rows(network: FiniteNetwork, dtype: str, networks: int) -> int:
 def _in_chunks(function: Callable[[Array], Array], X: Array, rows: int) -> Array:
     """Apply a function to chunks of examples; the last chunk is padded with copies of the first example."""
     n = len(X)
-    chunks = -(-n // rows)
-    if chunks <= 1:
+    chunks, rows = even_chunks(n, rows)
+    if chunks == 1:
         return function(X)
-    rows = -(-n // chunks)
     filled = np.where(np.arange(chunks * rows) < n, np.arange(chunks * rows), 0)
     return lax.map(function, X[filled].reshape(chunks, rows, *X.shape[1:])).reshape(-1)[:n]
