@@ -15,4 +15,4 @@ def service_of(request: Request) -> Service:
 
 
 Shared = Annotated[Service, Depends(service_of)]
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="64 hexadecimal digits")]
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in 64 hexadecimal digits.")]

@@ -57,8 +57,8 @@ def schema() -> dict[int | str, dict[str, Any]]:
     }
     content = {MEDIA_TYPE: {"schema": {"type": "object", "properties": properties, "required": list(properties)}}}
     return {
-        "4XX": {"description": "What was sent cannot be used.", "content": content},
-        "5XX": {"description": "The service cannot do it now.", "content": content},
+        "4XX": {"description": "The request is invalid.", "content": content},
+        "5XX": {"description": "The service cannot execute the request now.", "content": content},
     }
 
 

@@ -57,7 +57,7 @@ class Service:
         limits: cores and memory of the workers.
         blobs: uploaded arrays.
         kernels: kernel cache.
-        bench: request runner for planning and checks.
+        runner: request runner for planning and checks.
         datasets: named data sets.
         labellings: named labellings.
         spectra: computed spectra of kernels.
@@ -78,7 +78,7 @@ class Service:
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
-        self.bench = RequestRunner(self.kernels, self.blobs.open, planning=True)
+        self.runner = RequestRunner(self.kernels, self.blobs.open, planning=True)
         self.datasets = DocumentStore(home / "catalogue" / "datasets", free)
         self.labellings = DocumentStore(home / "catalogue" / "labellings", free)
         self.spectra = DocumentStore(home / "catalogue" / "spectra", free)
@@ -140,7 +140,7 @@ class Service:
             Problem: if there are too many.
         """
         self.require_rows("labellings", len(labellings))  # checked first: each may name an array to be opened
-        count = len(self.bench.places(labellings))
+        count = len(self.runner.places(labellings))
         self.require_rows("labellings", count)
         return count
 
@@ -159,7 +159,7 @@ class Service:
                 work = WORK[job.kind]
                 content, _ = self.table.request(job.id)
                 request = work.request.model_validate(content)
-                plan = work.plan(request, self.bench, self.limits)
+                plan = work.plan(request, self.runner, self.limits)
             except (NngpPriorError, ValidationError, Problem, KeyError) as error:
                 self.table.refuse(job.id, problem_of(error).document())
             else:

@@ -56,12 +56,12 @@ def _sampled(X: np.ndarray, draws: int, source: str) -> tuple[FunctionCounts, fl
 
 
 def _say_each(parts: int):
-    told = 0
+    reported = 0
 
     def report(event) -> None:
-        nonlocal told
-        if event.done * parts // event.total > told:
-            told = event.done * parts // event.total
+        nonlocal reported
+        if event.done * parts // event.total > reported:
+            reported = event.done * parts // event.total
             say(f"{event.stage}: {event.done:,} of {event.total:,}")
 
     return report

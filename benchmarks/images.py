@@ -24,7 +24,7 @@ _PROBES = 10
 
 
 def run(quick: bool) -> list[Table]:
-    """One row a measure, from a process of its own, whose peak memory is told."""
+    """One row a measure, from a process of its own, whose peak memory is reported."""
     say("a residual network on images")
     rows = fresh(_measured, quick)
     return [

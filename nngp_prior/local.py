@@ -24,26 +24,26 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
-from nngp_prior.sharpness.requests import SharpnessBench
+from nngp_prior.sharpness.requests import SharpnessRunner
 
 R = TypeVar("R")
-_Bench = Any  # RequestRunner or SharpnessBench, depending on the request
+_Runner = Any  # RequestRunner or SharpnessRunner, depending on the request
 
 
 class LocalJob(BaseJob[R]):
     """A request and its computed rows; created by the methods of :class:`LocalClient`.
 
     Args:
-        bench: object that executes the request.
+        runner: object that executes the request.
         request: request for estimates, bounds, posteriors, samples or sharpness.
     """
 
-    _goes_on = "Ask again."
+    _after_timeout = "Call again to continue."
 
-    def __init__(self, bench: _Bench, request: Request) -> None:
+    def __init__(self, runner: _Runner, request: Request) -> None:
         super().__init__(request.content_hash, request.work)
-        self._bench, self._request = bench, request
-        self._target, self._facts = bench.count(request), bench.facts(request)
+        self._runner, self._request = runner, request
+        self._target, self._facts = runner.count(request), runner.facts(request)
         self._rows: dict[int, dict[str, Any]] = {}
         self._state = "accepted"
 
@@ -110,7 +110,7 @@ class LocalJob(BaseJob[R]):
             elif event.cost is not None:  # cost of the remaining rows; progress counts rows
                 progress(replace(event, done=len(self._rows), total=self._target))
 
-        for row, document in self._bench.results(self._request, left, stages):
+        for row, document in self._runner.results(self._request, left, stages):
             self._rows[row] = document
             progress(Progress(self._reader.unit, len(self._rows), self._target))
             if len(self._rows) == self._target:
@@ -138,14 +138,14 @@ class LocalClient(
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
         self._arrays: dict[str, np.ndarray] = {}
-        self._bench = RequestRunner(kernels, self._array)
+        self._runner = RequestRunner(kernels, self._array)
         self._jobs: dict[str, LocalJob] = {}
 
     @override
     def submit(self, request: Request) -> LocalJob[Any]:
         id = request.content_hash
         if id not in self._jobs:
-            self._jobs[id] = LocalJob(self._bench_of(request), request)
+            self._jobs[id] = LocalJob(self._runner_of(request), request)
         self._jobs[id].accept()
         return self._jobs[id]
 
@@ -169,8 +169,8 @@ class LocalClient(
     def close(self) -> None:
         """No-op, for interface parity with :class:`nngp_prior.Client`."""
 
-    def _bench_of(self, request: Request) -> _Bench:
-        return SharpnessBench(self._bench) if isinstance(request, SharpnessRequest) else self._bench
+    def _runner_of(self, request: Request) -> _Runner:
+        return SharpnessRunner(self._runner) if isinstance(request, SharpnessRequest) else self._runner
 
     def _array(self, sha256: str) -> np.ndarray:
         if sha256 not in self._arrays:

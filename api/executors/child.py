@@ -52,14 +52,14 @@ def main(works: Mapping[str, Work[Any]] = WORK) -> None:
     os.nice(_NICENESS)
     for module in _HEAVY:  # preloaded, so that no task waits for them
         importlib.import_module(module)
-    bench = RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
+    runner = RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
         while True:
             if not channel.poll(_IDLE):
-                bench.forget()  # frees memory, and kernels that a user may want to remove
+                runner.forget()  # frees memory, and kernels that a user may want to remove
             task = json.loads(channel.recv_bytes())
-            _send(channel, _ended(task, works, bench, channel))
+            _send(channel, _ended(task, works, runner, channel))
 
 
 def die_with_server() -> None:
@@ -86,14 +86,14 @@ def die_with_server() -> None:
 
 
 def _ended(
-    task: dict[str, Any], works: Mapping[str, Work[Any]], bench: RequestRunner, channel: Connection
+    task: dict[str, Any], works: Mapping[str, Work[Any]], runner: RequestRunner, channel: Connection
 ) -> dict[str, Any]:
     """Run a task; return its last message."""
     try:
         with use_cores(task["cores"]):
             work = works[task["kind"]]
             request = work.request.model_validate(task["request"])
-            for place, result in work.run(request, task["rows"], bench, _Reporter(channel)):
+            for place, result in work.run(request, task["rows"], runner, _Reporter(channel)):
                 _send(channel, {"row": [place, result]})
     except (Exception, SystemExit) as error:
         if _disk_is_full(error):

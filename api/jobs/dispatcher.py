@@ -143,7 +143,7 @@ class Dispatcher:
                 if shutil.disk_usage(self._folder).free < self._min_free_disk:
                     return None
                 lease = self._table.claim(
-                    self._owner, cores, free_bytes, all_cores=self._cores, but=self._with_all_other_slots()
+                    self._owner, cores, free_bytes, all_cores=self._cores, skip=self._with_all_other_slots()
                 )
             except Exception as error:
                 if self._trouble.due():

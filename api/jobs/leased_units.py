@@ -81,7 +81,7 @@ class LeasedUnits(Queries):
         return lambda: self._listeners.remove(callback)
 
     def claim(
-        self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None, but: str | None = None
+        self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None, skip: str | None = None
     ) -> Lease | None:
         """Claim the next unit if it fits. Jobs take turns: the next unit belongs to the job served least recently.
 
@@ -92,7 +92,7 @@ class LeasedUnits(Queries):
             cores: number of free cores.
             free_bytes: bytes of free memory.
             all_cores: number of all cores, free or not; default: ``cores``.
-            but: id of a job to skip.
+            skip: id of a job to skip.
 
         Returns:
             the lease; None if no unit waits or the next one does not fit.
@@ -103,7 +103,7 @@ class LeasedUnits(Queries):
         total = cores if all_cores is None else all_cores
         with self._change() as change:
             self._require_ours(change)
-            while (unit := change.next_unit(but)) is not None and DAMAGED in (unit.request, unit.rows):
+            while (unit := change.next_unit(skip)) is not None and DAMAGED in (unit.request, unit.rows):
                 change.fail_damaged(unit)
             if unit is None:
                 return None
@@ -229,8 +229,8 @@ class LeasedUnits(Queries):
         with self._change() as change:
             unit = change.held(lease)
             if unit is not None:
-                told = error if unit.request_id is None else {**error, "request_id": unit.request_id}
-                change.end(unit.job, unit.job_id, State.FAILED, {"error": told}, error=told)
+                problem = error if unit.request_id is None else {**error, "request_id": unit.request_id}
+                change.end(unit.job, unit.job_id, State.FAILED, {"error": problem}, error=problem)
 
     def expire(self) -> int:
         """Requeue units with expired leases.

@@ -105,19 +105,19 @@ class Transaction:
         waits = (JOBS.c.number == number) & JOBS.c.turn.is_not(None)
         self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
 
-    def next_unit(self, but: str | None = None) -> Row[Any] | None:
+    def next_unit(self, skip: str | None = None) -> Row[Any] | None:
         """Return the first waiting unit of the job whose turn it is.
 
         Args:
-            but: id of a job to skip.
+            skip: id of a job to skip.
 
         Returns:
             the unit, with the columns of its job that a lease needs; None if none waits.
         """
         waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, UNITS.c.until.is_(None)).exists()
         jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn)
-        if but is not None:
-            jobs = jobs.where(JOBS.c.id != but)
+        if skip is not None:
+            jobs = jobs.where(JOBS.c.id != skip)
         number = self.connection.execute(jobs.limit(1)).scalar_one_or_none()
         if number is None:
             return None

@@ -25,7 +25,7 @@ _BODY = {
 @router.put(
     "/{sha256}",
     status_code=201,
-    responses={200: {"description": "It was there already."}},
+    responses={200: {"description": "The array existed already."}},
     openapi_extra={"requestBody": _BODY},
 )
 async def put(sha256: Digest, request: Request, service: Shared) -> JSONResponse:
@@ -54,7 +54,7 @@ async def put(sha256: Digest, request: Request, service: Shared) -> JSONResponse
     return JSONResponse(document, 201 if new else 200)
 
 
-@router.head("/{sha256}", responses={200: {"description": "It is there: its size and type are in the headers."}})
+@router.head("/{sha256}", responses={200: {"description": "The array exists; its size and type are in the headers."}})
 def head(sha256: Digest, service: Shared) -> Response:
     """Check that an array exists; its size is the Content-Length.
 

@@ -17,7 +17,7 @@ from nngp_prior.schemas.requests import RequestDataset
 router = APIRouter(prefix="/v1/datasets", tags=["catalogue"], route_class=StrictRoute)
 
 
-@router.post("", status_code=201, responses={200: {"description": "It was there already."}})
+@router.post("", status_code=201, responses={200: {"description": "The data set existed already."}})
 async def post(dataset: Annotated[RequestDataset, Body()], service: Shared) -> JSONResponse:
     """Name a data set. It is loaded once to check it; afterwards it is available by its id.
 
@@ -83,7 +83,7 @@ def delete(id: Digest, service: Shared) -> None:
 
 
 def _name(dataset: RequestDataset, service: Service) -> tuple[dict[str, Any], bool]:
-    data = service.bench.data(dataset)
+    data = service.runner.data(dataset)
     specification = dataset.as_json
     document = {
         "id": dataset.content_hash,

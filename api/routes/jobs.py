@@ -66,13 +66,13 @@ def list_jobs(
     return JobList(jobs=[job_document(job) for job in jobs], links=links)
 
 
-@router.get("/{job_id}", responses={304: {"description": "it has not changed since the ETag that was sent"}})
+@router.get("/{job_id}", responses={304: {"description": "The job has not changed since the given ETag."}})
 async def show(
     job: JobOf,
     service: Shared,
     response: Response,
     if_none_match: Annotated[str | None, Header()] = None,
-    prefer: Annotated[str | None, Header(description="wait=N: answer at its next change, or after N ≤ 30 s")] = None,
+    prefer: Annotated[str | None, Header(description="`wait=N`: answer at the next change, or after N ≤ 30 s.")] = None,
 ) -> JobDocument:
     """Get a job's state and progress."""
     known = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
@@ -92,13 +92,13 @@ async def show(
 
 @router.get(
     "/{job_id}/results",
-    responses={200: {"content": {_NDJSON: {}, _NPY: {}}, "description": "as JSON, one row a line, or an array"}},
+    responses={200: {"content": {_NDJSON: {}, _NPY: {}}, "description": "Results as JSON, JSON lines or an array."}},
 )
 def results(
     job: JobOf,
     service: Shared,
     request: Request,
-    partial: Annotated[bool, Query(description="the rows that there are, whatever the state")] = False,
+    partial: Annotated[bool, Query(description="Return the rows computed so far, in any state.")] = False,
 ) -> Response:
     """Get results as JSON, JSON lines (``application/x-ndjson``) or an array (``application/x-npy``)."""
     if not partial:
@@ -120,7 +120,9 @@ def results(
 @router.get(
     "/{job_id}/events",
     response_class=EventStream,
-    responses={200: {"content": {EventStream.media_type: {"schema": {"type": "string"}}}, "description": "events"}},
+    responses={
+        200: {"content": {EventStream.media_type: {"schema": {"type": "string"}}}, "description": "Stream of events."}
+    },
 )
 def events(
     job: JobOf,

@@ -38,7 +38,9 @@ def list_(service: Shared) -> dict[str, Any]:
 async def get(
     key: Digest,
     service: Shared,
-    spectrum: Annotated[bool, Query(description=f"with the eigenvalues' range, up to n = {_LARGEST:,}")] = False,
+    spectrum: Annotated[
+        bool, Query(description=f"Include the range of the eigenvalues, for n up to {_LARGEST:,}.")
+    ] = False,
 ) -> dict[str, Any]:
     """Get a kernel by key.
 

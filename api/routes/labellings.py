@@ -40,7 +40,7 @@ class LabellingsRequest(Specification):
     labellings: RequestLabellings
 
 
-@router.post("", status_code=201, responses={200: {"description": "They were there already."}})
+@router.post("", status_code=201, responses={200: {"description": "The labellings existed already."}})
 async def post(request: LabellingsRequest, http: Request, service: Shared) -> JSONResponse:
     """Name labellings. They are made once to check them. An invalid one gets an error; the others are kept.
 
@@ -117,7 +117,7 @@ def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -
     if known is not None:
         return known, False
     count = service.count(request.labellings)
-    data, places = service.bench.data(request.dataset), service.bench.places(request.labellings)
+    data, places = service.runner.data(request.dataset), service.runner.places(request.labellings)
     n = len(data.X)
     if count * n > _MOST_LABELS:
         problem = f"{count:,} labellings of {n:,} inputs are {count * n:,} labels, and {_MOST_LABELS:,} are allowed"
@@ -130,7 +130,7 @@ def _name(request: LabellingsRequest, service: Service, gone: threading.Event) -
             raise ClientDisconnect
         time.sleep(_PAUSE)
         try:
-            positive.append(int((service.bench.labels(place, data) > 0).sum()))
+            positive.append(int((service.runner.labels(place, data) > 0).sum()))
         except InvalidLabels as error:
             positive.append(None)
             errors.append({"labelling": row, "message": str(error)})

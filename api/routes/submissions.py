@@ -50,8 +50,10 @@ def _router(work: Work[Any]) -> APIRouter:
         body: Specification,
         response: Response,
         service: Shared,
-        dry_run: Annotated[bool, Query(description="say what it would take, and do nothing")] = False,
-        prefer: Annotated[str | None, Header(description="wait=N: answer with the results within N ≤ 30 s")] = None,
+        dry_run: Annotated[bool, Query(description="Return the cost of the request without running it.")] = False,
+        prefer: Annotated[
+            str | None, Header(description="`wait=N`: answer with the results if the job ends within N ≤ 30 s.")
+        ] = None,
     ) -> Any:
         if dry_run:
             plan = await service.in_thread(_plan, service, work, body)
@@ -87,8 +89,8 @@ def _router(work: Work[Any]) -> APIRouter:
         status_code=201,
         response_model=None,
         responses={
-            200: {"description": "known already, done within the time waited for, or a dry run"},
-            201: {"model": JobDocument, "description": "accepted"},
+            200: {"description": "The job exists, or ended within the wait, or this is a dry run."},
+            201: {"model": JobDocument, "description": "The job is accepted."},
         },
     )
     return router
@@ -109,7 +111,7 @@ def wait_of(prefer: str | None) -> int | None:
 
 def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
     service.count(getattr(request, "labellings", ()))
-    plan = work.plan(request, service.bench, service.limits)
+    plan = work.plan(request, service.runner, service.limits)
     service.require_rows(plan.unit, plan.rows)
     longest = max(chunk.seconds for chunk in plan.chunks)
     if longest > service.settings.task_seconds:

@@ -85,12 +85,12 @@ class Work(Protocol[Request]):
     request: type[Request]
     columns: tuple[str, ...]
 
-    def plan(self, request: Request, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: Request, runner: RequestRunner, limits: Limits) -> Plan:
         """Check everything possible without computing; runs in the API process and does not load JAX.
 
         Args:
             request: request body.
-            bench: request runner with data sets, uploaded arrays and kernels.
+            runner: request runner with data sets, uploaded arrays and kernels.
             limits: resources of the workers.
 
         Returns:
@@ -102,14 +102,14 @@ class Work(Protocol[Request]):
         ...
 
     def run(
-        self, request: Request, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: Request, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Compute rows in a worker.
 
         Args:
             request: request body.
             rows: indices of the rows to compute.
-            bench: request runner with data sets, uploaded arrays and kernels.
+            runner: request runner with data sets, uploaded arrays and kernels.
             progress: progress callback.
 
         Returns:

@@ -20,19 +20,19 @@ class BoundWork:
     request = BoundRequest
     columns: tuple[str, ...] = ("log_p", "stderr", "bound")
 
-    def plan(self, request: BoundRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: BoundRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; costs are those of estimates, for each number of examples."""
 
         def seconds(n: int) -> float:
             return sum(seconds_needed(m, request.estimator) for m in request.sizes or (n,))
 
-        return plan_of(request, bench, limits, seconds)
+        return plan_of(request, runner, limits, seconds)
 
     def run(
-        self, request: BoundRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: BoundRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
-        return bench.bounds(request, rows, progress)
+        return runner.bounds(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Work.document`."""

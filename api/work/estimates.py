@@ -29,27 +29,27 @@ class EstimateWork:
     request = EstimateRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
-    def plan(self, request: EstimateRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: EstimateRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; the worker refuses the rows of invalid labellings alone."""
-        return plan_of(request, bench, limits, lambda n: seconds_needed(n, request.estimator))
+        return plan_of(request, runner, limits, lambda n: seconds_needed(n, request.estimator))
 
     def run(
-        self, request: EstimateRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: EstimateRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
-        return bench.estimates(request, rows, progress)
+        return runner.estimates(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Work.document`."""
         return {"units": "nats", **facts, **{name: request[name] for name in ("architecture", "estimator", "seed")}}
 
 
-def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seconds: Callable[[int], float]) -> Plan:
+def plan_of(request: EstimateRequest, runner: RequestRunner, limits: Limits, seconds: Callable[[int], float]) -> Plan:
     """Plan work with one row per labelling.
 
     Args:
         request: request body.
-        bench: request runner with data sets, uploaded arrays and kernels.
+        runner: request runner with data sets, uploaded arrays and kernels.
         limits: resources of the workers.
         seconds: function that returns the seconds per labelling of n inputs.
 
@@ -60,7 +60,7 @@ def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seco
         ResourceLimit: if n is too large for the memory.
     """
     kernel = KernelRequest(architecture=request.architecture, dataset=request.dataset)
-    job, estimator = bench.kernel_job(kernel), request.estimator
+    job, estimator = runner.kernel_job(kernel), request.estimator
     n = len(job.X)
     small = constraints(n, estimator) <= SMALL
 
@@ -81,7 +81,7 @@ def plan_of(request: EstimateRequest, bench: RequestRunner, limits: Limits, seco
             f"kernel, and workers have {limits.bytes / 2**30:.1f} GiB. {remedy}, or raise "
             "NNGP_MEMORY_LIMIT."
         )
-    rows, facts, cached = bench.count(request), bench.facts(request), bench.has(kernel)  # these read all inputs
+    rows, facts, cached = runner.count(request), runner.facts(request), runner.has(kernel)  # these read all inputs
     each = seconds(n)
     size = _size(rows, each, limits.cores if small else 1)
     chunks = [

@@ -24,9 +24,9 @@ class KernelWork:
     request = KernelRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: KernelRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: KernelRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; the matrix is written to disk tile by tile."""
-        job = bench.kernel_job(request)
+        job = runner.kernel_job(request)
         n, cores = len(job.X), limits.cores
         memory = bytes_of_inputs(job, n) + bytes_of_kernel(job, n, cores)
         if memory > limits.bytes:
@@ -34,22 +34,22 @@ class KernelWork:
                 f"dataset.n: the kernel of n = {n:,} inputs takes {memory / 2**30:.1f} GiB to compute, and workers "
                 f"have {limits.bytes / 2**30:.1f} GiB. Use fewer or smaller inputs, or raise NNGP_MEMORY_LIMIT."
             )
-        bench.require_room(request)
-        cached = bench.has(request)
+        runner.require_room(request)
+        cached = runner.has(request)
         seconds = 0.0 if cached else seconds_of_kernel(job, cores)
-        facts = {"n": n, "kernel": bench.kernel_key(request), **about(request.dataset), "versions": versions()}
+        facts = {"n": n, "kernel": runner.kernel_key(request), **about(request.dataset), "versions": versions()}
         return Plan(1, (Chunk((0,), 0, memory, seconds),), "kernels", facts, cached)
 
     def run(
-        self, request: KernelRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: KernelRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
         for row in rows:
             began = time.perf_counter()
-            K = bench.kernel(request, progress)
+            K = runner.kernel(request, progress)
             yield (
                 row,
-                {"kernel": bench.kernel_job(request).key, "bytes": K.nbytes, "seconds": time.perf_counter() - began},
+                {"kernel": runner.kernel_job(request).key, "bytes": K.nbytes, "seconds": time.perf_counter() - began},
             )
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

@@ -23,13 +23,13 @@ class PosteriorWork:
     request = PosteriorRequest
     columns: tuple[str, ...] = ("log_p", "stderr")
 
-    def plan(self, request: PosteriorRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: PosteriorRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; costs: estimates of the training labels and of all labels, and the particles."""
 
         def seconds(n: int) -> float:
             return seconds_needed(request.train, request.estimator) + seconds_needed(n, request.estimator)
 
-        plan = plan_of(request, bench, limits, seconds)
+        plan = plan_of(request, runner, limits, seconds)
         more = bytes_beside(request.train, request.estimator)
         if plan.bytes + more > limits.bytes:
             raise ResourceLimit(
@@ -40,10 +40,10 @@ class PosteriorWork:
         return replace(plan, chunks=tuple(replace(chunk, bytes=chunk.bytes + more) for chunk in plan.chunks))
 
     def run(
-        self, request: PosteriorRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: PosteriorRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
-        return bench.posteriors(request, rows, progress)
+        return runner.posteriors(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Work.document`."""

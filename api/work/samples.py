@@ -23,11 +23,11 @@ class SampleWork:
     request = SampleRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: SampleRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: SampleRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; the worker detects a zero input without biases, which has no label."""
-        rows = bench.count(request)
+        rows = runner.count(request)
         shape = fitting_inputs(
-            "dataset", inputs_of(bench.data(request.dataset), request.architecture), request.architecture
+            "dataset", inputs_of(runner.data(request.dataset), request.architecture), request.architecture
         ).shape
 
         def memory(draws: int) -> int:
@@ -42,13 +42,13 @@ class SampleWork:
                 f"{limits.bytes / 2**30:.1f} GiB. {remedy} fewer inputs, or raise NNGP_MEMORY_LIMIT."
             )
         cost = sampling_cost(request.architecture, shape, request.networks, request.source)
-        return Plan(rows, (Chunk((0,), 0, cost.bytes, cost.seconds),), "samples", bench.facts(request))
+        return Plan(rows, (Chunk((0,), 0, cost.bytes, cost.seconds),), "samples", runner.facts(request))
 
     def run(
-        self, request: SampleRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: SampleRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
-        return bench.results(request, rows, progress)
+        return runner.results(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Work.document`."""

@@ -11,7 +11,7 @@ from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.requests import SharpnessRequest
 from nngp_prior.sharpness.cost import measuring_cost
-from nngp_prior.sharpness.requests import SharpnessBench
+from nngp_prior.sharpness.requests import SharpnessRunner
 
 
 class SharpnessWork:
@@ -21,9 +21,9 @@ class SharpnessWork:
     request = SharpnessRequest
     columns: tuple[str, ...] = ()
 
-    def plan(self, request: SharpnessRequest, bench: RequestRunner, limits: Limits) -> Plan:
+    def plan(self, request: SharpnessRequest, runner: RequestRunner, limits: Limits) -> Plan:
         """See :meth:`Work.plan`; the worker detects measures that these data do not allow, and refuses them alone."""
-        found = SharpnessBench(bench)
+        found = SharpnessRunner(runner)
         found.count(request)
         facts, shape = found.facts(request), found.input_shape(request)
         chunks = []
@@ -39,10 +39,10 @@ class SharpnessWork:
         return Plan(len(chunks), tuple(chunks), "measures", facts)
 
     def run(
-        self, request: SharpnessRequest, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: SharpnessRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """See :meth:`Work.run`."""
-        return SharpnessBench(bench).results(request, rows, progress)
+        return SharpnessRunner(runner).results(request, rows, progress)
 
     def document(self, request: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Work.document`."""

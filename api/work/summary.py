@@ -48,16 +48,16 @@ def brief(specification: Specification, without: Collection[str] = ()) -> str:
     Returns:
         text such as ``fully-connected(depth=3)``; long values are replaced by their number of parts.
     """
-    told = []
+    parts = []
     for name, field in type(specification).model_fields.items():
         value = getattr(specification, name)
         if name in {"kind", *without} or value == field.get_default(call_default_factory=True):
             continue
         if name == "sha256":
             value = str(value)[:_HASH]
-        told.append(f"{name}={len(value) if isinstance(value, tuple) else value}")
+        parts.append(f"{name}={len(value) if isinstance(value, tuple) else value}")
     kind = getattr(specification, "kind", type(specification).__name__)
-    return _short(f"{kind}({', '.join(told)})" if told else kind)
+    return _short(f"{kind}({', '.join(parts)})" if parts else kind)
 
 
 def _short(text: str) -> str:

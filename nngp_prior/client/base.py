@@ -43,7 +43,7 @@ class BaseJob(ABC, Generic[R]):
         id: id of the job; equal for equal requests.
     """
 
-    _goes_on = ""  # remark on a job after a timeout
+    _after_timeout = ""  # advice in the message of a timeout
 
     def __init__(self, id: str, work: str) -> None:
         self.id = id
@@ -87,7 +87,7 @@ class BaseJob(ABC, Generic[R]):
         """
         if not self.wait(timeout, progress=progress):
             stands = f"has not ended after {timeout:g} s ({self._last_status().done})"
-            raise NotFinished(f"timeout: job {self.id} {stands}. {self._goes_on}")
+            raise NotFinished(f"timeout: job {self.id} {stands}. {self._after_timeout}")
         return self._all_results()
 
     @abstractmethod

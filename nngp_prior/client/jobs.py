@@ -51,7 +51,7 @@ class RemoteJob(BaseJob[R]):
         etag: ETag of the document.
     """
 
-    _goes_on = "It goes on: ask again."
+    _after_timeout = "It keeps running: call again."
 
     def __init__(self, http: Http, document: dict[str, Any], etag: str | None = None) -> None:
         super().__init__(document["id"], document["kind"])
@@ -216,7 +216,7 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
         left = until - time.monotonic()
         if waiting and left <= 0:
             raise NotFinished(
-                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They keep running: ask again."
+                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They keep running: call again."
             )
         if waiting:  # jobs mostly end in order of submission; limit the share of time spent on status requests
             waiting[0].wait(min(max(1.0, 5 * (time.monotonic() - began)), left))

@@ -166,11 +166,11 @@ def log_probabilities(
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling per row.")
     rows = [check_labels_for(estimator, y, kernel.n, field=f"Y[{i}]") for i, y in enumerate(Y)]
-    results = _told(kernel, rows, estimator, seed, progress, start)
+    results = _with_progress(kernel, rows, estimator, seed, progress, start)
     return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
 
 
-def _told(
+def _with_progress(
     kernel: FactoredKernel,
     rows: list[np.ndarray],
     estimator: Estimator,

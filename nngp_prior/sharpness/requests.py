@@ -41,7 +41,7 @@ class Source(Protocol):
         ...
 
 
-class SharpnessBench:
+class SharpnessRunner:
     """Checks requests and computes their results; only the latter imports JAX.
 
     Args:

@@ -40,7 +40,7 @@ class InProcess:
     slots, resident = 1, 0
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
-        self._bench = RequestRunner(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
+        self._runner = RequestRunner(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
         self.go_on = threading.Event()  # cleared by tests that want jobs to stay as they are
         self.go_on.set()
         self._ended = False
@@ -52,7 +52,7 @@ class InProcess:
         work = WORK[task.kind]
         try:
             request = work.request.model_validate(task.request)
-            for row in work.run(request, task.rows, self._bench, ignore):
+            for row in work.run(request, task.rows, self._runner, ignore):
                 listener.rows([row])
         except NngpPriorError as error:
             return Failed(problem_of(error).document())

@@ -140,11 +140,11 @@ def test_requests_that_cannot_be_carried_out_are_no_jobs(
 
 
 def test_a_curve_takes_the_time_of_its_points(tmp_path: Path) -> None:
-    bench, limits = RequestRunner(KernelCache(tmp_path, 10**9)), Limits(2, 2**34)
+    runner, limits = RequestRunner(KernelCache(tmp_path, 10**9)), Limits(2, 2**34)
 
     def seconds(**more: Any) -> float:
         request = BoundRequest.model_validate({"dataset": {"kind": "digits", "n": 1000}, "labellings": ROWS, **more})
-        return WORK["bounds"].plan(request, bench, limits).seconds
+        return WORK["bounds"].plan(request, runner, limits).seconds
 
     assert seconds(sizes=[1000]) == seconds()
     point = seconds(sizes=[250, 1000]) - seconds(sizes=[1000])  # the kernel's time is in both

@@ -95,12 +95,12 @@ def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/posteriors?dry_run=true", json=BODY).json()
     assert cost["rows"] == 3
     request = PosteriorRequest(**BODY | {"estimator": {"kind": "smc", "particles": 1024}})
-    bench = RequestRunner(KernelCache(tmp_path, 10**9))
-    plan = WORK["posteriors"].plan(request, bench, Limits(2, 10**10))
-    few = WORK["posteriors"].plan(PosteriorRequest(**BODY), bench, Limits(2, 10**10))
+    runner = RequestRunner(KernelCache(tmp_path, 10**9))
+    plan = WORK["posteriors"].plan(request, runner, Limits(2, 10**10))
+    few = WORK["posteriors"].plan(PosteriorRequest(**BODY), runner, Limits(2, 10**10))
     assert plan.bytes - few.bytes > 16 * 20 * 32 * (1024 - 32)  # the particles
     with pytest.raises(ResourceLimit, match="train: a posterior of 20 training inputs"):
-        WORK["posteriors"].plan(request, bench, Limits(2, plan.bytes - 1))
+        WORK["posteriors"].plan(request, runner, Limits(2, plan.bytes - 1))
 
 
 def test_clients_check_options_before_anything_is_sent(tmp_path: Path) -> None:

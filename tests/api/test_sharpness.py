@@ -152,12 +152,12 @@ def test_measures_are_rows_of_a_job_too(api: TestClient, monkeypatch: pytest.Mon
 def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
     cost = api.post("/v1/sharpness?dry_run=true", json=BODY).json()
     assert (cost["rows"], cost["chunks"], cost["cached"]) == (3, 3, False)
-    bench = RequestRunner(
+    runner = RequestRunner(
         KernelCache(tmp_path, 10**9), dict(zip(BODY["weights"].values(), ARRAYS.values(), strict=True)).get
     )
 
     def plan(measure: dict[str, Any], memory: int = 10**11) -> Any:
-        return WORK["sharpness"].plan(SharpnessRequest(**BODY | {"measures": [measure]}), bench, Limits(2, memory))
+        return WORK["sharpness"].plan(SharpnessRequest(**BODY | {"measures": [measure]}), runner, Limits(2, memory))
 
     few, many = (plan({"kind": "trace", "method": "xtrace", "probes": probes}) for probes in (10, 10_000))
     assert many.bytes - few.bytes == 8 * 199 * 2 * 9_990

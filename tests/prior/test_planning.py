@@ -19,7 +19,7 @@ from nngp_prior.schemas.specs.data import BlobData, BlobLabellings, Boolean, Ran
 SHA, OTHER = "a" * 64, "b" * 64
 
 
-def bench(folder: Path, arrays: dict[str, np.ndarray], planning: bool = True) -> RequestRunner:
+def runner(folder: Path, arrays: dict[str, np.ndarray], planning: bool = True) -> RequestRunner:
     return RequestRunner(KernelCache(folder, 10**9), arrays.__getitem__, planning=planning)
 
 
@@ -64,7 +64,7 @@ def test_the_search_for_a_labelling_that_can_be_used_ends(tmp_path: Path, monkey
     """A request of nothing but wrong rows is accepted where finding that out would take long."""
     monkeypatch.setattr("nngp_prior.prior.request_runner._SEARCHED", 10)
     X, Y = np.eye(5), np.full((3, 5), 7, np.int8)
-    planned = bench(tmp_path, {SHA: X, OTHER: Y})
+    planned = runner(tmp_path, {SHA: X, OTHER: Y})
     request = EstimateRequest(dataset=BlobData(sha256=SHA), labellings=(BlobLabellings(sha256=OTHER),))
     looked: list[int] = []
     labels = planned.labels
@@ -95,7 +95,7 @@ def test_keys_of_kernels_are_the_same_without_the_inputs(
     monkeypatch.setattr("nngp_prior.data.datasets._LARGE", 1)
     arrays = {} if array is None else {SHA: array}
     request = KernelRequest(architecture=architecture, dataset=dataset)
-    planned, computed = (bench(tmp_path, arrays, planning) for planning in (True, False))
+    planned, computed = (runner(tmp_path, arrays, planning) for planning in (True, False))
     data, whole = planned.data(dataset), computed.data(dataset)
     assert not any(data.X.strides)
     assert any(whole.X.strides)
@@ -113,7 +113,7 @@ def test_large_inputs_take_no_memory_to_plan(tmp_path: Path) -> None:
     del stored
     array = np.load(path, mmap_mode="r")
     dataset = BlobData(sha256=SHA)
-    planned = bench(tmp_path, {SHA: array})
+    planned = runner(tmp_path, {SHA: array})
     request = KernelRequest(dataset=dataset)
     assert peak(lambda: planned.kernel_job(request)) < 10**6
     assert planned.kernel_job(request).X.shape == (400, 1_000_000)
@@ -127,7 +127,7 @@ def test_large_inputs_take_no_memory_to_plan(tmp_path: Path) -> None:
 def test_small_inputs_are_loaded_and_checked_as_ever(tmp_path: Path) -> None:
     dataset = Boolean(bits=4)
     assert np.array_equal(outline(dataset).X, load(dataset).X)
-    assert bench(tmp_path, {}).data(dataset).X.shape == (16, 4)
+    assert runner(tmp_path, {}).data(dataset).X.shape == (16, 4)
 
 
 def test_inputs_are_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,10 @@ def test_classes_and_uploaded_ones(cache: KernelCache) -> None:
 
 
 def test_rows_can_be_asked_for_apart(cache: KernelCache) -> None:
-    bench = RequestRunner(cache)
+    runner = RequestRunner(cache)
     asked = request(*({"kind": "random", "seed": i} for i in range(4)), estimator={"kind": "ep"})
-    whole = dict(bench.estimates(asked))
-    part = dict(bench.estimates(asked, [3, 1]))
+    whole = dict(runner.estimates(asked))
+    part = dict(runner.estimates(asked, [3, 1]))
     assert sorted(part) == [1, 3]
     for row, document in part.items():
         assert document["log_p"] == whole[row]["log_p"]
@@ -80,7 +80,7 @@ def test_uploaded_arrays(cache: KernelCache) -> None:
     Y = np.sign(np.random.default_rng(0).standard_normal((3, 20))).astype(np.int8)
     Y[1, 4] = 0
     arrays = {SHA: data.images, "b" * 64: Y, "c" * 64: data.classes}
-    bench = RequestRunner(cache, arrays.__getitem__)
+    runner = RequestRunner(cache, arrays.__getitem__)
     blob = {"kind": "blob", "sha256": SHA, "classes": "c" * 64}
     asked = request(
         {"kind": "blob", "sha256": "b" * 64},
@@ -89,8 +89,8 @@ def test_uploaded_arrays(cache: KernelCache) -> None:
         dataset=blob,
         estimator={"kind": "ep"},
     )
-    assert len(bench.places(asked.labellings)) == 7
-    results = dict(bench.estimates(asked))
+    assert len(runner.places(asked.labellings)) == 7
+    results = dict(runner.estimates(asked))
     assert [results[i]["status"] for i in range(7)] == [
         "ok",
         "invalid-labels",
@@ -100,7 +100,7 @@ def test_uploaded_arrays(cache: KernelCache) -> None:
         "invalid-labels",
         "ok",
     ]
-    K = bench.kernel(KernelRequest(dataset=asked.dataset))
+    K = runner.kernel(KernelRequest(dataset=asked.dataset))
     for row, y in ((0, Y[0]), (2, Y[2]), (4, -Y[0])):
         assert results[row]["log_p"] == log_probability(K, y, method="ep").value
 
@@ -110,9 +110,9 @@ def test_uploaded_arrays(cache: KernelCache) -> None:
     [(np.ones((), dtype=np.int8), "shape"), (np.ones((2, 20)), "float64"), (np.ones((1, 2, 20), dtype=int), "shape")],
 )
 def test_uploaded_labellings_of_another_form_are_refused(cache: KernelCache, array: np.ndarray, problem: str) -> None:
-    bench = RequestRunner(cache, lambda _: array)
+    runner = RequestRunner(cache, lambda _: array)
     with pytest.raises(InvalidInput, match=problem):
-        bench.places(request({"kind": "blob", "sha256": SHA}).labellings)
+        runner.places(request({"kind": "blob", "sha256": SHA}).labellings)
 
 
 def test_without_a_service_there_are_no_uploaded_arrays(cache: KernelCache) -> None:
@@ -123,19 +123,19 @@ def test_without_a_service_there_are_no_uploaded_arrays(cache: KernelCache) -> N
 
 
 def test_the_last_kernels_and_factors_are_kept_and_the_older_ones_not(cache: KernelCache) -> None:
-    bench = RequestRunner(cache)
+    runner = RequestRunner(cache)
     events: list[Progress] = []
 
     def run(n: int) -> int:
         events.clear()
-        dict(bench.estimates(request({"kind": "parity"}, dataset={"kind": "digits", "n": n}), None, events.append))
+        dict(runner.estimates(request({"kind": "parity"}, dataset={"kind": "digits", "n": n}), None, events.append))
         return sum(event.stage == "kernel tiles" and event.done > 0 for event in events)
 
     assert [run(n) for n in (10, 11, 10, 11)] == [1, 1, 0, 0]
-    kept = bench.kernel(KernelRequest(dataset=Digits(n=11)))
-    assert bench.kernel(KernelRequest(dataset=Digits(n=11))) is kept
-    assert bench.has(KernelRequest(dataset=Digits(n=10)))
-    assert not bench.has(KernelRequest(dataset=Digits(n=12)))
+    kept = runner.kernel(KernelRequest(dataset=Digits(n=11)))
+    assert runner.kernel(KernelRequest(dataset=Digits(n=11))) is kept
+    assert runner.has(KernelRequest(dataset=Digits(n=10)))
+    assert not runner.has(KernelRequest(dataset=Digits(n=12)))
 
 
 DRAWS = {"dataset": {"kind": "boolean", "bits": 3}, "networks": 60_000, "top": 5}
@@ -186,16 +186,16 @@ def test_samples_that_were_cut_off_go_on(cache: KernelCache, tmp_path, monkeypat
 
 
 def test_requests_of_all_kinds(cache: KernelCache) -> None:
-    bench = RequestRunner(cache)
+    runner = RequestRunner(cache)
     labellings = [{"kind": "parity"}, {"kind": "constant"}]
     bounds = BoundRequest.model_validate({"dataset": DIGITS, "labellings": labellings, "estimator": {"kind": "ep"}})
     narrow = {"kind": "fully-connected", "width": 4}
     samples = SampleRequest.model_validate(DRAWS | {"networks": 100, "architecture": narrow})
     for asked, count in ((request(*labellings), 2), (bounds, 2), (samples, 1)):
-        assert bench.count(asked) == count
-        found = dict(bench.results(asked, range(count)))
+        assert runner.count(asked) == count
+        found = dict(runner.results(asked, range(count)))
         assert sorted(found) == list(range(count))
-        facts = bench.facts(asked)
+        facts = runner.facts(asked)
         assert (facts["n"], "kernel" in facts) == ((8, False) if asked is samples else (20, True))
         assert facts["dataset"] == asked.dataset.model_dump(mode="json")
-    assert "bounds" in dict(bench.results(bounds, [1]))[1]
+    assert "bounds" in dict(runner.results(bounds, [1]))[1]

@@ -50,19 +50,21 @@ def bound(
     inputs_file: options.InputsFile = None,
     label_classes: options.LabelClasses = None,
     m: Annotated[
-        str | None, typer.Option("-m", "--m", help="numbers of training examples: 100,200,500; default: n")
+        str | None, typer.Option("-m", "--m", help="numbers of training examples, such as 100,200,500; default: n")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="smc, ghk, bernstein-yue, sampling, closed-form; ep, ep2, laplace give no bound")
+        str, typer.Option(help="method: smc, ghk, bernstein-yue, sampling, closed-form; ep, ep2, laplace give no bound")
     ] = "smc",
     particles: options.Particles = None,
     replicates: options.Replicates = None,
     noise_variance: options.NoiseVariance = 0.0,
     jitter: options.Jitter = 0.0,
-    seed: Annotated[int, typer.Option(help="of all random numbers of the estimates")] = 0,
-    delta: Annotated[float, typer.Option(help="δ: a bound fails with at most this probability")] = 0.05,
-    gamma: Annotated[float, typer.Option(help="γ: and, of one function drawn, with this one beside it")] = 0.05,
-    plot: Annotated[Path | None, typer.Option(help="a figure, with measured errors (.png, .svg, .pdf)")] = None,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
+    delta: Annotated[float, typer.Option(help="δ: probability with which a bound may fail")] = 0.05,
+    gamma: Annotated[float, typer.Option(help="γ: probability added to δ for the bound on one drawn function")] = 0.05,
+    plot: Annotated[
+        Path | None, typer.Option(help="figure of the bounds and measured errors (.png, .svg, .pdf)")
+    ] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,

@@ -25,9 +25,9 @@ _DELTA = 0.05
 
 
 def demo(
-    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist or cifar10")] = "digits",
+    data: Annotated[str, typer.Option(help="data set: digits, mnist, fashion-mnist or cifar10")] = "digits",
     n: Annotated[int, typer.Option("-n", "--n", help="number of inputs")] = 1000,
-    folder: Annotated[Path, typer.Option(help="where the plot and its data go")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="folder for the plot and its data")] = Path("demo"),
     json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Compare four labellings of a data set: log P with its standard error, EP's value, bounds, a plot.

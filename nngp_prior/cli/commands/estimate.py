@@ -63,27 +63,34 @@ def estimate(
     inputs_file: options.InputsFile = None,
     label_classes: options.LabelClasses = None,
     trained: Annotated[
-        Path | None, typer.Option(help="file of sharpness train: functions of its networks at training and test inputs")
+        Path | None,
+        typer.Option(
+            help="file of sharpness train; labellings are the functions of its networks at training and test inputs"
+        ),
     ] = None,
     network: Annotated[
-        list[int] | None, typer.Option(help="with --trained: a network's number; may be repeated [all]")
+        list[int] | None, typer.Option(help="with --trained: number of a network; may be repeated [all]")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
+        str, typer.Option(help="method: smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
     ] = "smc",
     particles: options.Particles = None,
     replicates: options.Replicates = None,
     target_stderr: Annotated[
-        float | None, typer.Option(help="smc: add particles and replicates until this is met")
+        float | None, typer.Option(help="smc: target standard error, for which particles and replicates are added")
     ] = None,
-    max_replicates: Annotated[int | None, typer.Option(help="smc: where adding ends [1024]")] = None,
-    max_sweeps: Annotated[int | None, typer.Option(help="ep, ep2, smc: sweeps of EP [50, 50, 20]")] = None,
-    link: Annotated[str | None, typer.Option(help="laplace: probit or logistic [probit]")] = None,
-    draws: Annotated[int | None, typer.Option(help="sampling, bernstein-yue: draws [100000, 10000]")] = None,
+    max_replicates: Annotated[
+        int | None, typer.Option(help="smc: maximum number of replicates with --target-stderr [1024]")
+    ] = None,
+    max_sweeps: Annotated[
+        int | None, typer.Option(help="ep, ep2, smc: maximum number of sweeps of EP [50, 50, 20]")
+    ] = None,
+    link: Annotated[str | None, typer.Option(help="laplace: link, probit or logistic [probit]")] = None,
+    draws: Annotated[int | None, typer.Option(help="sampling, bernstein-yue: number of draws [100000, 10000]")] = None,
     noise_variance: options.NoiseVariance = 0.0,
     jitter: options.Jitter = 0.0,
-    seed: Annotated[int, typer.Option(help="of all random numbers of the estimate")] = 0,
-    delta: Annotated[float, typer.Option(help="the lower bound fails with at most this probability")] = 0.01,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
+    delta: Annotated[float, typer.Option(help="probability with which the lower bound may fail")] = 0.01,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,

@@ -25,16 +25,19 @@ from nngp_prior.schemas.results.sharpness import SharpnessResults
 if TYPE_CHECKING:
     from nngp_prior.client import Client, Status
 
-app = App(help="Look after the jobs of a service.")
+app = App(help="Manage the jobs of a service.")
 
-Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="of the service [that of NNGP_HOME]")]
-Id = Annotated[str, typer.Argument(help="of the job, or its beginning")]
+Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="URL of the service [that of NNGP_HOME]")]
+Id = Annotated[str, typer.Argument(help="id of the job, or its first characters")]
 
 
 @app.command("list")
 def list_(
-    state: Annotated[str | None, typer.Option(help="only: accepted, running, successful, failed or dismissed")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="at most so many")] = 50,
+    state: Annotated[
+        str | None,
+        typer.Option(help="state of the jobs: accepted, running, successful, failed or dismissed; default: any"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of jobs")] = 50,
     url: Url = None,
     csv: options.Csv = False,
     json: options.Json = False,

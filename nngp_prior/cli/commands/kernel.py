@@ -23,9 +23,9 @@ from nngp_prior.versions import versions
 if TYPE_CHECKING:
     from nngp_prior.kernels.tile_journal import JournalHeader
 
-app = App(help="Kernel matrices: compute, look at, and what the cache holds.")
+app = App(help="Compute, inspect and plot kernel matrices, and manage their cache.")
 _IGNORED = {"inputs_file": options.OF_DATA, "monte_carlo": ("get", "dtype")}
-_SOURCE_HELP = "a .npy file, or the key of a cached kernel (its beginning is enough)"
+_SOURCE_HELP = ".npy file, or key of a cached kernel (its first characters suffice)"
 Source = Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)]
 
 
@@ -43,7 +43,7 @@ def compute(
     data: options.DataOptions,
     architecture: options.MonteCarloArchitectureOptions,
     inputs_file: options.InputsFile = None,
-    get: Annotated[str, typer.Option(help="nngp or ntk")] = "nngp",
+    get: Annotated[str, typer.Option(help="kernel: nngp or ntk")] = "nngp",
     dtype: options.Dtype = "float64",
     out: Annotated[Path | None, typer.Option(help=".npy file for the matrix, instead of the cache")] = None,
     quiet: options.Quiet = False,
@@ -200,7 +200,8 @@ def list_(csv: options.Csv = False, json: options.Json = False) -> None:
 @app.command()
 def evict(
     limit: Annotated[
-        int | None, typer.Option("--bytes", min=0, help="what may stay [NNGP_CACHE_BYTES]; 0 removes all")
+        int | None,
+        typer.Option("--bytes", min=0, help="maximum size of the cache afterwards [NNGP_CACHE_BYTES]; 0 removes all"),
     ] = None,
     json: options.Json = False,
 ) -> None:

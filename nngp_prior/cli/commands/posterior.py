@@ -38,7 +38,9 @@ class LabelOptions(options.LabelOptions):
     """Labels of training and test inputs."""
 
     labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}; may be repeated")] = None
-    corrupt: Annotated[str | None, typer.Option(help=f"{options.CORRUPTIONS}, of training and test labels")] = None
+    corrupt: Annotated[
+        str | None, typer.Option(help=f"corruption of training and test labels: {options.CORRUPTIONS}")
+    ] = None
 
 
 def posterior(
@@ -46,14 +48,14 @@ def posterior(
     data: options.DataOptions,
     labels: LabelOptions,
     architecture: options.ArchitectureOptions,
-    train: Annotated[int, typer.Option("-m", "--train", help="the first so many inputs are training inputs")],
+    train: Annotated[int, typer.Option("-m", "--train", help="number of leading inputs used for training")],
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; training inputs first")] = None,
     inputs_file: options.InputsFile = None,
-    particles: Annotated[int | None, typer.Option(help="particles of a replicate [32]")] = None,
-    replicates: Annotated[int | None, typer.Option(help="independent replicates [32]")] = None,
+    particles: Annotated[int | None, typer.Option(help="particles per replicate [32]")] = None,
+    replicates: Annotated[int | None, typer.Option(help="number of independent replicates [32]")] = None,
     noise_variance: options.NoiseVariance = 0.0,
     jitter: options.Jitter = 0.0,
-    seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,

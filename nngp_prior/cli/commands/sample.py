@@ -37,7 +37,7 @@ _MEASURES = {
 class BooleanOptions(options.DataOptions):
     """Data set of the inputs; by default, all inputs of Boolean functions."""
 
-    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar10 or boolean")] = "boolean"
+    data: Annotated[str, typer.Option(help="data set: digits, mnist, fashion-mnist, cifar10 or boolean")] = "boolean"
 
 
 def sample(
@@ -45,15 +45,17 @@ def sample(
     data: BooleanOptions,
     architecture: options.FiniteArchitectureOptions,
     networks: Annotated[int, typer.Option("-N", "--networks", help="number of draws")] = 100_000,
-    source: Annotated[str, typer.Option(help="networks, or gp: the Gaussian process of infinite width")] = "networks",
+    source: Annotated[str, typer.Option(help="source of the draws: networks, or gp (infinite width)")] = "networks",
     inputs_file: options.InputsFile = None,
-    seed: Annotated[int, typer.Option(help="of all draws, and of the estimates")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the draws and the estimates")] = 0,
     out: options.Checkpoint = None,
-    compare: Annotated[Path | None, typer.Option(help="counts of other draws at the same inputs, shown beside")] = None,
-    top: Annotated[int, typer.Option(help="functions in the table")] = 10,
-    estimate: Annotated[list[str] | None, typer.Option(help="and log P of each by smc, ep, …; may be repeated")] = None,
+    compare: Annotated[Path | None, typer.Option(help="file of other draws at the same inputs, for comparison")] = None,
+    top: Annotated[int, typer.Option(help="number of functions in the table")] = 10,
+    estimate: Annotated[
+        list[str] | None, typer.Option(help="method for log P of each function: smc, ep, …; may be repeated")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="a figure of frequency against rank and complexity (.png, .svg, .pdf)")
+        Path | None, typer.Option(help="figure of frequency against rank and complexity (.png, .svg, .pdf)")
     ] = None,
     url: remote.Url = None,
     quiet: options.Quiet = False,

@@ -29,14 +29,18 @@ def serve(
     port: Annotated[int, typer.Option(envvar="NNGP_PORT", help="port to listen on")] = 8000,
     token: Annotated[
         str | None,
-        typer.Option(help="that requests must bear; others see it in the list of processes, but not in NNGP_TOKEN"),
+        typer.Option(help="token that requests must carry; unlike NNGP_TOKEN, it is visible in the list of processes"),
     ] = None,
-    no_token: Annotated[bool, typer.Option("--no-token", help="ask for none; on loopback only")] = False,
-    slots: Annotated[int | None, typer.Option(help="processes that compute [number of cores; 1 with a GPU]")] = None,
-    memory_limit: Annotated[int | None, typer.Option(help="bytes that they may take together [80 % of RAM]")] = None,
-    database_url: Annotated[str | None, typer.Option(help="of the table of jobs [SQLite in NNGP_HOME]")] = None,
-    queue_limit: Annotated[int | None, typer.Option(help="jobs that may wait or run [2000]")] = None,
-    task_seconds: Annotated[float | None, typer.Option(help="longest time of a unit of work [86400]")] = None,
+    no_token: Annotated[bool, typer.Option("--no-token", help="require no token; on loopback only")] = False,
+    slots: Annotated[
+        int | None, typer.Option(help="number of worker processes [number of cores; 1 with a GPU]")
+    ] = None,
+    memory_limit: Annotated[
+        int | None, typer.Option(help="memory of all worker processes, bytes [80 % of RAM]")
+    ] = None,
+    database_url: Annotated[str | None, typer.Option(help="URL of the database of jobs [SQLite in NNGP_HOME]")] = None,
+    queue_limit: Annotated[int | None, typer.Option(help="maximum number of waiting and running jobs [2000]")] = None,
+    task_seconds: Annotated[float | None, typer.Option(help="maximum time of a unit of work, seconds [86400]")] = None,
 ) -> None:
     """Run the service until it is interrupted; further settings are read from the environment (NNGP_…).
 

@@ -85,7 +85,7 @@ class Command(typer.core.TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, typer.core.TyperOption):
                 parameter.help = escape(parameter.help or "")  # brackets around defaults are not markup
-                parameter.rich_help_panel = _PANEL_OF.get(parameter.name or "")
+                parameter.rich_help_panel = parameter.rich_help_panel or _PANEL_OF.get(parameter.name or "")
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -25,33 +25,38 @@ from nngp_prior.schemas.specs.architecture import (
 )
 
 LABELLINGS = "threshold:K, parity, one-vs-rest:K, two-classes:K,L, random[:seed], constant[:-1]"
-MATRIX = "n × n matrix (.npy) instead of a data set"
+MATRIX = "file of an n × n kernel matrix (.npy), instead of a data set"
 CORRUPTIONS = "randomise:PROBABILITY or flip:COUNT"
-_WIDTH = "units of a layer, or channels [512, 64]"
+_WIDTH = "number of units per layer, or of channels [512, 64]"
 
 N = Annotated[int | None, typer.Option("-n", "--n", help="number of inputs; default: all")]
 InputsFile = Annotated[
-    Path | None, typer.Option(help="n × … inputs, perhaps with labels (.npy, .npz, .csv, IDX), instead of a data set")
+    Path | None,
+    typer.Option(help="file of n × … inputs, with or without labels (.npy, .npz, .csv, IDX), instead of a data set"),
 ]
 LabelsFile = Annotated[
-    Path | None, typer.Option(help="n labels, or L × n (.npy, .npz, .csv, IDX), -1 and +1, instead of --labelling")
+    Path | None,
+    typer.Option(help="file of n or L × n labels, -1 and +1 (.npy, .npz, .csv, IDX), instead of --labelling"),
 ]
 LabelClasses = Annotated[
-    int | None, typer.Option(help="C: labels in a file are classes 0 … C-1; --labelling classes needs none")
+    int | None,
+    typer.Option(
+        help="number of classes C, if labels in a file are classes 0 … C-1; not needed with --labelling classes"
+    ),
 ]
-Particles = Annotated[int | None, typer.Option(help="smc, ghk: particles of a replicate [32, of classes 128; 128]")]
-Replicates = Annotated[int | None, typer.Option(help="smc, ghk: independent replicates [32]")]
-NoiseVariance = Annotated[float, typer.Option(help="v: of the prior of K + vI instead")]
-Jitter = Annotated[float, typer.Option(help="c: of the prior of K + c·mean(diag K)·I instead")]
-Dtype = Annotated[str, typer.Option(help="float64 or float32")]
+Particles = Annotated[int | None, typer.Option(help="smc, ghk: particles per replicate [32, with classes 128; 128]")]
+Replicates = Annotated[int | None, typer.Option(help="smc, ghk: number of independent replicates [32]")]
+NoiseVariance = Annotated[float, typer.Option(help="noise variance v: the prior is that of K + vI")]
+Jitter = Annotated[float, typer.Option(help="jitter c: the prior is that of K + c·mean(diag K)·I")]
+Dtype = Annotated[str, typer.Option(help="precision: float64 or float32")]
 PlotFile = Annotated[Path, typer.Option(help="figure to write (.png, .svg, .pdf)")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help=".npz file for intermediate results; an interrupted run resumes from it")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=output.set_quiet, help="no progress and no expected cost")
+    bool, typer.Option("--quiet", "-q", callback=output.set_quiet, help="print no progress and no expected cost")
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="print CSV, a line for each row of the table")]
+Csv = Annotated[bool, typer.Option("--csv", help="print CSV, one line per row of the table")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
@@ -63,22 +68,27 @@ _MYRTLE: dict[str, Literal[5, 7, 10]] = {"myrtle-5": 5, "myrtle-7": 7, "myrtle-1
 class DataOptions:
     """Data set of the inputs."""
 
-    data: Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar10 or boolean")] = "digits"
+    data: Annotated[str, typer.Option(help="data set: digits, mnist, fashion-mnist, cifar10 or boolean")] = "digits"
     n: N = None
-    split: Annotated[str | None, typer.Option(help="train or test [train]")] = None
-    data_seed: Annotated[int | None, typer.Option(help="of the draw of the inputs [0]")] = None
+    split: Annotated[str | None, typer.Option(help="part of the data set: train or test [train]")] = None
+    data_seed: Annotated[int | None, typer.Option(help="random seed of the draw of the inputs [0]")] = None
     classes: Annotated[
         str | None,
-        typer.Option(help="draw from these alone: 3,1 or cat,car; default: all, or those of --labelling two-classes"),
+        typer.Option(
+            help="classes to draw from, such as 3,1 or cat,car; default: all, or those of --labelling two-classes"
+        ),
     ] = None
     bits: Annotated[int | None, typer.Option(help="boolean: number of bits [7]")] = None
     encoding: Annotated[str | None, typer.Option(help="boolean: signs or bits [signs]")] = None
     leave_out_zero: Annotated[
         bool | None,
-        typer.Option("--leave-out-zero/--keep-zero", help="boolean: default: left out where it has no label"),
+        typer.Option(
+            "--leave-out-zero/--keep-zero", help="boolean: leave out the zero vector; default: if it has no label"
+        ),
     ] = None
     preprocessing: Annotated[
-        str | None, typer.Option(help="unit-interval (images' default), standardise, unit-norm or none")
+        str | None,
+        typer.Option(help="preprocessing: unit-interval (default for images), standardise, unit-norm or none"),
     ] = None
 
     def fields(self, architecture: Architecture) -> dict[str, Any]:
@@ -102,8 +112,8 @@ class LabelOptions:
     """Labels of the inputs; commands take one of the subclasses, with one labelling or with several."""
 
     labelling: str | list[str] | None = None
-    corrupt: Annotated[str | None, typer.Option(help=CORRUPTIONS)] = None
-    corrupt_seed: Annotated[int, typer.Option(help="of the corruption")] = 0
+    corrupt: Annotated[str | None, typer.Option(help=f"corruption of the labels: {CORRUPTIONS}")] = None
+    corrupt_seed: Annotated[int, typer.Option(help="random seed of the corruption")] = 0
     labels_file: LabelsFile = None
 
     @property
@@ -131,12 +141,14 @@ class ArchitectureOptions:
     ] = "fully-connected"
     depth: Annotated[
         int | None,
-        typer.Option(help="fully-connected: number of hidden layers [2]; convolutional: of convolutions [3]"),
+        typer.Option(help="fully-connected: number of hidden layers [2]; convolutional: number of convolutions [3]"),
     ] = None
-    blocks: Annotated[int | None, typer.Option(help="residual: of each of the three groups [1]")] = None
-    readout: Annotated[str | None, typer.Option(help="of images: flatten or global-average-pool")] = None
+    blocks: Annotated[int | None, typer.Option(help="residual: number of blocks in each of the three groups [1]")] = (
+        None
+    )
+    readout: Annotated[str | None, typer.Option(help="readout of images: flatten or global-average-pool")] = None
     input_channels: Annotated[
-        int | None, typer.Option(help="convolutional, residual: channels of inputs, whose last axis they are")
+        int | None, typer.Option(help="convolutional, residual: number of channels, the last axis of the inputs")
     ] = None
     activation: Annotated[str | None, typer.Option(help="relu, leaky-relu, erf, gelu, sin, cos or identity [relu]")] = (
         None
@@ -191,7 +203,10 @@ class MonteCarloArchitectureOptions(ArchitectureOptions):
     """Architecture whose kernel is analytic, or estimated from networks of finite width."""
 
     monte_carlo: Annotated[
-        int | None, typer.Option(help="kernel of so many random networks of finite width, not the analytic one")
+        int | None,
+        typer.Option(
+            help="number of random networks of finite width that estimate the kernel; default: analytic kernel"
+        ),
     ] = None
     width: Annotated[int | None, typer.Option(help=f"with --monte-carlo: {_WIDTH}")] = None
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Url = Annotated[
-    str | None, typer.Option("--url", envvar="NNGP_URL", help="of a service that computes it instead of this process")
+    str | None,
+    typer.Option("--url", envvar="NNGP_URL", help="URL of a service that does the computation instead of this process"),
 ]
 
 

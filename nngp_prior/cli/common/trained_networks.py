@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
     from nngp_prior.sharpness.training.trained import Trained
 
-File = Annotated[Path, typer.Argument(help="what sharpness train wrote (.npz)", show_default=False)]
-On = Annotated[str, typer.Option("--on", help="training: without the attack set; all: with it; attack; or test")]
-Epoch = Annotated[int | None, typer.Option(help="parameters kept after this epoch; the last ones when absent")]
-Network = Annotated[int | None, typer.Option(help="a network's number; default: the first of the file")]
-Loss = Annotated[str | None, typer.Option(help="cross-entropy or mse; the one trained with when absent")]
+File = Annotated[Path, typer.Argument(help="file written by sharpness train (.npz)", show_default=False)]
+On = Annotated[
+    str, typer.Option("--on", help="set of examples: training (without the attack set), all (with it), attack or test")
+]
+Epoch = Annotated[int | None, typer.Option(help="epoch after which the parameters were kept; default: the last")]
+Network = Annotated[int | None, typer.Option(help="number of the network; default: the first in the file")]
+Loss = Annotated[str | None, typer.Option(help="loss: cross-entropy or mse; default: the training loss")]
 
 
 class TrainedFile(NamedTuple):

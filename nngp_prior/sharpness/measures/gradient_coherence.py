@@ -249,7 +249,8 @@ def gradient_noise_scale(
     value, square = _of_population(second, of_mean, n)
     if square <= 0:
         message = (
-            "the estimate of the population's ‖G‖² is not positive: its gradient is not told from 0; take more data"
+            "the estimate of the population's ‖G‖² is not positive: its gradient cannot be distinguished from zero; "
+            "take more data"
         )
         return MeasureOutcome([Quantity(name, math.nan, None, "degenerate", message)], 2)
     # The mean of all but g_i is (n ḡ - g_i)/(n - 1).

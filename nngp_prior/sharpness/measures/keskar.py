@@ -23,7 +23,7 @@ from nngp_prior.sharpness.risk.networks import high_precision
 
 _EPSILON = {"keskar": 1e-3, "zhang2021": 1e-4, "sign-pgd": 1e-3}
 
-Told = Callable[[int, int], None]  # (done, total) of one ascent
+StepCallback = Callable[[int, int], None]  # (done, total) of one ascent
 
 
 class Box(NamedTuple):
@@ -93,10 +93,10 @@ def keskar(risk: EmpiricalRisk, specification: Keskar, seed: int, progress: Prog
     found, gradients, ascents = [], 1.0, []
     for repeat in range(repeats):
 
-        def told(done: int, total: int, repeat: int = repeat) -> None:
+        def on_step(done: int, total: int, repeat: int = repeat) -> None:
             progress(Progress("ascents", repeat * total + done, repeats * total))
 
-        ascent = _ASCENTS[specification.mode](risk, specification, seed, repeat, told)
+        ascent = _ASCENTS[specification.mode](risk, specification, seed, repeat, on_step)
         ascents.append(ascent)
         gradients += ascent.gradients
         found.append(100 * (ascent.value - here) / (1 + here))
@@ -139,7 +139,7 @@ def _along(risk: EmpiricalRisk, box: Box, z: Array) -> tuple[Array, Array]:
     return value, box.slope(g)
 
 
-def _quasi_newton(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
+def _quasi_newton(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, on_step: StepCallback) -> Ascent:
     """Ascent by L-BFGS-B, without its convergence tests."""
     box = box_of(risk, specification, seed, repeat)
     widths = np.asarray(box.widths, np.float64)
@@ -154,7 +154,7 @@ def _quasi_newton(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat:
     options = {"maxiter": specification.iterations or ITERATIONS["keskar"], "ftol": 0, "gtol": 0}
     bounds = np.stack([-widths, widths], axis=1)
     result = minimize(descent, np.zeros(len(widths)), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    told(1, 1)
+    on_step(1, 1)
     at_edge = float(np.mean(np.abs(result.x) >= widths * (1 - 1e-6)))
     return Ascent(float(np.max(values)), len(values), {"iterations": int(result.nit), "at_edge": at_edge})
 
@@ -169,7 +169,7 @@ def _by_signs(risk: EmpiricalRisk, box: Box, start: Array, steps: int) -> tuple[
     return found.losses.max(), found.u
 
 
-def _sign_pgd(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
+def _sign_pgd(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, on_step: StepCallback) -> Ascent:
     box = box_of(risk, specification, seed, repeat)
     steps = specification.iterations or ITERATIONS["sign-pgd"]
     values, at_edge = [], []
@@ -180,7 +180,7 @@ def _sign_pgd(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int
             value, u = _by_signs(risk, box, u, steps)
         values.append(float(value))
         at_edge.append(float(np.mean(np.abs(np.asarray(u)) == 1)))
-        told(start + 1, specification.starts)
+        on_step(start + 1, specification.starts)
     best = int(np.argmax(values))
     return Ascent(values[best], specification.starts * (steps + 1), {"losses": values, "at_edge": at_edge[best]})
 
@@ -197,7 +197,7 @@ def _epoch(risk: EmpiricalRisk, box: Box, theta: Array, batches: Integer[Array, 
     return lax.scan(step, theta, batches)[0]
 
 
-def _stochastic(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, told: Told) -> Ascent:
+def _stochastic(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: int, on_step: StepCallback) -> Ascent:
     """Ascent on minibatches."""
     box = box_of(risk, specification, seed, repeat)
     epochs = specification.iterations or ITERATIONS["zhang2021"]
@@ -212,14 +212,14 @@ def _stochastic(risk: EmpiricalRisk, specification: Keskar, seed: int, repeat: i
             theta = _epoch(risk, box, theta, jnp.asarray(rows), rate)
         # L by its definition; the authors' code takes the mean of the minibatches' losses right after their steps.
         values.append(float(risk.loss(theta)))
-        told(epoch + 1, epochs)
+        on_step(epoch + 1, epochs)
     cost = epochs * k * m / risk.n + (epochs + 1) * FORWARD
     z = np.asarray(theta) - np.asarray(risk.theta)
     at_edge = float(np.mean(np.abs(z) >= np.asarray(box.widths) * (1 - 1e-6)))
     return Ascent(float(np.max(values)), cost, {"losses": values, "at_edge": at_edge})
 
 
-_ASCENTS: dict[str, Callable[[EmpiricalRisk, Keskar, int, int, Told], Ascent]] = {
+_ASCENTS: dict[str, Callable[[EmpiricalRisk, Keskar, int, int, StepCallback], Ascent]] = {
     "keskar": _quasi_newton,
     "zhang2021": _stochastic,
     "sign-pgd": _sign_pgd,

@@ -265,8 +265,8 @@ def judged(
     }
     limit = _OUTSIDE * math.sqrt(float(jnp.finfo(risk.dtype).eps))
     bound = _UNSEEN if specification.damping > 0 else limit
-    told = LeftOut(outside if outside > limit else 0.0, unseen if unseen > bound else 0.0)
-    status, message = _worth(specification, rank, examples, told)
+    largest = LeftOut(outside if outside > limit else 0.0, unseen if unseen > bound else 0.0)
+    status, message = _worth(specification, rank, examples, largest)
     judgements = []
     for each in quantities:
         if rank == 0:
@@ -277,13 +277,13 @@ def judged(
     return judgements
 
 
-def _worth(specification: InDivergence, rank: int, examples: int, told: LeftOut) -> tuple[Status, str]:
+def _worth(specification: InDivergence, rank: int, examples: int, largest: LeftOut) -> tuple[Status, str]:
     """Status of the quantities; parts too small to be measured are 0."""
     if rank == 0:
         return "degenerate", "F is zero: the loss has no curvature at these outputs, or they do not depend on θ"
-    if told.unseen and (specification.damping > 0 or not told.outside):
+    if largest.unseen and (specification.damping > 0 or not largest.outside):
         message = (
-            f"up to {told.unseen:.2g} of a gradient (times θ) is in parameters that no input for F reaches, and is "
+            f"up to {largest.unseen:.2g} of a gradient (times θ) is in parameters that no input for F reaches, and is "
             "left out; take more fisher_examples, or damped_by='identity'"
         )
         return "degenerate", message
@@ -295,9 +295,9 @@ def _worth(specification: InDivergence, rank: int, examples: int, told: LeftOut)
             "orthogonal, whatever the network is; take fisher_inputs='separate', or damping"
         )
         return "degenerate", message
-    if told.outside:
+    if largest.outside:
         message = (
-            f"up to {told.outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), "
+            f"up to {largest.outside:.2g} of a gradient is outside the range of F (rank {rank}, of {examples} inputs), "
             "where the divergence does not bound a step, and is left out; take more fisher_examples, or damping"
         )
         return "degenerate", message

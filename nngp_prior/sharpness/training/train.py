@@ -88,7 +88,7 @@ def train(
     with shown(progress, "training", rows=True) as tell, high_precision():
         run = TrainingRun(network, training, seed, numbers, checked, about)
         if path is not None and path.exists():
-            run.go_on_from(path)
+            run.resume_from(path)
         else:
             run.start(start)
         run.to_the_end(path, tell)

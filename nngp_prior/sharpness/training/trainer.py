@@ -103,7 +103,7 @@ class TrainingRun:
         self._diverged = ~np.isfinite(figures.loss)
         self._reached[~self._diverged & self._at_goal(figures)] = 0
 
-    def go_on_from(self, path: Path) -> None:
+    def resume_from(self, path: Path) -> None:
         """Resume from a checkpoint file.
 
         Args:

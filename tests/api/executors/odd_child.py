@@ -89,7 +89,7 @@ class Misbehave:
     request = Odd
 
     def run(
-        self, request: Odd, rows: Sequence[int], bench: RequestRunner, progress: ProgressCallback
+        self, request: Odd, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for done, row in enumerate(rows, start=1):
             progress(Progress("odd rows", done, len(rows)))

@@ -409,10 +409,10 @@ def test_with_real_processes(start: Start, tmp_path: Path) -> None:
     }
     for name, request in requests.items():
         table.submit(name, "estimates", request.model_dump(mode="json"), plan(2, 1))
-    bench = RequestRunner(KernelCache(tmp_path / "other", 10**9))
+    runner = RequestRunner(KernelCache(tmp_path / "other", 10**9))
     for job in ended(table, *requests, within=60):
         assert (job.state, job.losses) == (State.SUCCESSFUL, 0)
-        expected = dict(bench.estimates(requests[job.id]))
+        expected = dict(runner.estimates(requests[job.id]))
         for row, result in table.results(job.id):
             assert result["log_p"] == expected[row]["log_p"]
     crash = {"rows": ["fine", "abort", "fine"]}

@@ -25,18 +25,22 @@ def landscape(
     network: trained_networks.Network = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
-    dimensions: Annotated[int, typer.Option(help="1, a line, or 2, a plane")] = 1,
-    points: Annotated[int, typer.Option(help="along each axis")] = 51,
-    radius: Annotated[float | None, typer.Option(help="as far each way [1; with --trajectory: to cover it]")] = None,
-    normalisation: Annotated[str, typer.Option(help="of random directions: filter, layer or none")] = "filter",
+    dimensions: Annotated[int, typer.Option(help="1 (a line) or 2 (a plane)")] = 1,
+    points: Annotated[int, typer.Option(help="number of points along each axis")] = 51,
+    radius: Annotated[
+        float | None, typer.Option(help="largest distance in each direction [1; with --trajectory: covers it]")
+    ] = None,
+    normalisation: Annotated[
+        str, typer.Option(help="normalisation of random directions: filter, layer or none")
+    ] = "filter",
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="principal directions of the parameters that training has kept")
+        bool, typer.Option("--trajectory", help="use the principal directions of the parameters kept in training")
     ] = False,
     loss: trained_networks.Loss = None,
     dtype: options.Dtype = "float64",
-    seed: Annotated[int, typer.Option(help="of random directions")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the directions")] = 0,
     out: options.Checkpoint = None,
-    plot: Annotated[Path | None, typer.Option(help="a figure of the landscape (.png, .svg, .pdf)")] = None,
+    plot: Annotated[Path | None, typer.Option(help="figure of the landscape (.png, .svg, .pdf)")] = None,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:

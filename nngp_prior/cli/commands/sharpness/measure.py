@@ -31,7 +31,7 @@ def measure(
         ),
     ] = None,
     network: Annotated[
-        list[int] | None, typer.Option(help="a network's number; may be repeated; default: all in the file")
+        list[int] | None, typer.Option(help="number of a network; may be repeated; default: all in the file")
     ] = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
@@ -39,7 +39,7 @@ def measure(
     labels_file: options.LabelsFile = None,
     loss: trained_networks.Loss = None,
     dtype: options.Dtype = "float64",
-    seed: Annotated[int, typer.Option(help="of random vectors")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
     url: remote.Url = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,

@@ -21,17 +21,21 @@ def spectrum(
     network: trained_networks.Network = None,
     epoch: trained_networks.Epoch = None,
     on: trained_networks.On = "training",
-    matrix: Annotated[str, typer.Option(help="hessian, ggn or empirical-fisher")] = "hessian",
-    layer: Annotated[str | None, typer.Option(help="the block of one layer, as 'dense 1'")] = None,
-    probes: Annotated[int, typer.Option(help="random starting vectors")] = 10,
-    steps: Annotated[int, typer.Option(help="Lanczos steps from each; fewer once the curve has converged")] = 80,
-    width: Annotated[float, typer.Option(help="of the Gaussians, as a part of the spectrum's width")] = 0.01,
-    points: Annotated[int, typer.Option(help="of the curve")] = 1000,
+    matrix: Annotated[str, typer.Option(help="matrix: hessian, ggn or empirical-fisher")] = "hessian",
+    layer: Annotated[str | None, typer.Option(help="layer whose block is used, such as 'dense 1'")] = None,
+    probes: Annotated[int, typer.Option(help="number of random starting vectors")] = 10,
+    steps: Annotated[
+        int, typer.Option(help="Lanczos steps per starting vector; fewer once the curve has converged")
+    ] = 80,
+    width: Annotated[
+        float, typer.Option(help="width of the Gaussians, relative to that of the spectrum", rich_help_panel="Options")
+    ] = 0.01,
+    points: Annotated[int, typer.Option(help="number of points of the curve")] = 1000,
     loss: trained_networks.Loss = None,
     dtype: Annotated[
-        str, typer.Option(help="float32 or float64; the curve is the same to a millionth of its height")
+        str, typer.Option(help="precision: float32 or float64; the curves agree to a millionth of their height")
     ] = "float32",
-    seed: Annotated[int, typer.Option(help="of the starting vectors")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the starting vectors")] = 0,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:

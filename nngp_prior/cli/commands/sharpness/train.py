@@ -36,7 +36,7 @@ class DataOptions(options.DataOptions):
     """Data set of the training inputs; attack and test inputs follow them."""
 
     n: Annotated[
-        int | None, typer.Option("-n", "--n", help="inputs of the training set [500; of a file all that are left]")
+        int | None, typer.Option("-n", "--n", help="number of training inputs [500; of a file: all that remain]")
     ] = None
 
 
@@ -44,7 +44,9 @@ class DataOptions(options.DataOptions):
 class LabelOptions(options.OneLabelling):
     """Labels of all sets; the corruption is of the training set's only."""
 
-    corrupt: Annotated[str | None, typer.Option(help=f"of the training set's labels: {options.CORRUPTIONS}")] = None
+    corrupt: Annotated[str | None, typer.Option(help=f"corruption of the training labels: {options.CORRUPTIONS}")] = (
+        None
+    )
 
 
 def train(
@@ -53,28 +55,30 @@ def train(
     labels: LabelOptions,
     architecture: options.FiniteArchitectureOptions,
     attack: Annotated[
-        int, typer.Option(help="further inputs, trained on with flipped labels and no part of the function")
+        int, typer.Option(help="number of attack inputs: trained on with flipped labels, not part of the function")
     ] = 0,
-    test: Annotated[int, typer.Option(help="inputs of the test set")] = 0,
+    test: Annotated[int, typer.Option(help="number of test inputs")] = 0,
     inputs_file: options.InputsFile = None,
     optimizer: Annotated[
-        str, typer.Option(help="sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
+        str, typer.Option(help="optimizer: sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
     learning_rate: Annotated[
-        float | None, typer.Option(help="of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
+        float | None, typer.Option(help="learning rate of the optimizer [0.01; adam 0.001, entropy-sgd 0.1]")
     ] = None,
-    loss: Annotated[str, typer.Option(help="cross-entropy or mse")] = "cross-entropy",
+    loss: Annotated[str, typer.Option(help="loss: cross-entropy or mse")] = "cross-entropy",
     flatness: Annotated[
         float | None, typer.Option(help="λ: add λ times the relative flatness of the output layer to the loss (FAM)")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="examples of a minibatch")] = 32,
-    goal: Annotated[str, typer.Option(help="zero error on: training (without the attack set), all, none")] = "training",
-    epochs: Annotated[int, typer.Option(help="at most so many until the goal")] = 1000,
-    extra_epochs: Annotated[int, typer.Option(help="so many more after the goal")] = 0,
-    keep_every: Annotated[int | None, typer.Option(help="keep parameters after every so many epochs")] = None,
+    batch_size: Annotated[int, typer.Option(help="examples per minibatch")] = 32,
+    goal: Annotated[
+        str, typer.Option(help="set to reach zero error on: training (without the attack set), all or none")
+    ] = "training",
+    epochs: Annotated[int, typer.Option(help="maximum number of epochs until the goal")] = 1000,
+    extra_epochs: Annotated[int, typer.Option(help="number of epochs after the goal")] = 0,
+    keep_every: Annotated[int | None, typer.Option(help="number of epochs between kept parameters")] = None,
     dtype: options.Dtype = "float32",
-    seeds: Annotated[int, typer.Option(help="networks, each with its own draw and its own minibatches")] = 1,
-    seed: Annotated[int, typer.Option(help="of all of them")] = 0,
+    seeds: Annotated[int, typer.Option(help="number of networks, each with its own draw and its own minibatches")] = 1,
+    seed: Annotated[int, typer.Option(help="random seed of all networks")] = 0,
     out: options.Checkpoint = None,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
