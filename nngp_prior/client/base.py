@@ -22,6 +22,7 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
+from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, estimator_of
 
@@ -161,7 +162,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         Y: Any,
         *,
         method: str | Estimator = "smc",
-        seed: int = 0,
+        seed: SeedLike = 0,
         **options: Unpack[EstimatorOptions],
     ) -> EstimateJob:
         """Submit a request for log P of labellings under the prior of an infinitely wide network.
@@ -193,7 +194,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         estimator_share: float = 0.1,
         sizes: Sequence[int] | None = None,
         method: str | Estimator = "smc",
-        seed: int = 0,
+        seed: SeedLike = 0,
         **options: Unpack[EstimatorOptions],
     ) -> BoundJob:
         """Submit a request for PAC-Bayes bounds on the generalization error; each labelling is a training set's.
@@ -218,7 +219,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         return self.submit(with_arrays(BoundRequest, parts, X, Y, self.upload))
 
     def posterior(
-        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: int = 0, **options: Any
+        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: SeedLike = 0, **options: Any
     ) -> PosteriorJob:
         """Submit a request for the posterior given labels of the first inputs, at the others.
 
@@ -243,7 +244,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         X: Any,
         networks: int,
         *,
-        seed: int = 0,
+        seed: SeedLike = 0,
         source: str = "networks",
         top: int = 10,
         complexities: Sequence[str] = (),
@@ -275,7 +276,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         *,
         loss: str = "cross-entropy",
         dtype: str = "float64",
-        seed: int = 0,
+        seed: SeedLike = 0,
     ) -> SharpnessJob:
         """Submit a request for the sharpness at a trained network, see :func:`nngp_prior.sharpness.measure`.
 

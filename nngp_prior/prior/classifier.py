@@ -19,6 +19,7 @@ from nngp_prior.prior.posterior import Posterior, smc_of
 from nngp_prior.probability import require_memory
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.results.posterior import Predictive
+from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.estimator import SMC
 
@@ -55,7 +56,7 @@ class NNGPClassifier(ClassifierMixin, BaseEstimator):
         architecture: Architecture | FromNetwork | None = None,
         *,
         method: str | SMC = "smc",
-        seed: int = 0,
+        seed: SeedLike = 0,
         progress: ProgressOption = None,
     ) -> None:
         self.architecture = architecture

@@ -30,6 +30,7 @@ from nngp_prior.probability.factored_kernel import FactoredKernel, blas_for, lea
 from nngp_prior.progress import Progress, ProgressOption
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.text import one_line
@@ -63,7 +64,7 @@ def contributions(
     *,
     order: ArrayLike | None = None,
     sizes: Sequence[int] | None = None,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     **options: Any,
 ) -> Contributions:
@@ -95,7 +96,7 @@ def contributions(
     kernel = prepare(K if order is None else K[np.ix_(places, places)], parameters)
     if kernel.reduce(y) is None:
         labels_kept(prepare(K, parameters), labels)  # raises, with the user's input indices
-    own_seed = seed_of(y, seed)
+    own_seed = seed_of(y, checked_seed(seed))
     seconds = sum(seconds_needed(end, parameters) for end in ends.tolist())
     with _progress.shown(progress, "contributions") as tell:
         tell(Progress("prefixes", 0, len(ends), Cost(memory_needed(len(K), parameters), seconds)))

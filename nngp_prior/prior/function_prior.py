@@ -15,6 +15,7 @@ from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from nngp_prior.schemas.specs.kernel import MonteCarlo
@@ -29,7 +30,7 @@ def log_prior(
     kernel: MonteCarlo | None = None,
     bootstraps: int = BOOTSTRAPS,
     method: str | Estimator = "smc",
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     **options: Unpack[EstimatorOptions],
 ) -> Estimate:
@@ -70,7 +71,7 @@ def log_prior(
     if kernel:
         with shown(progress, "log P") as tell:
             K = monte_carlo_kernel(architecture, X, kernel, progress=tell)
-            return log_probability_under(K, y, estimator, bootstraps, seed, tell)
+            return log_probability_under(K, y, estimator, bootstraps, checked_seed(seed), tell)
     with shown(progress, "log P") as tell:
         K = kernels.kernel(architecture, X, progress=tell)
         return compute(prepare(K, estimator), y, estimator, seed, tell)

@@ -24,6 +24,7 @@ from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.bound import BoundName, PacBayesBound
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, EstimatorOptions, more_than_two
 from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import html_table, number_of
@@ -72,7 +73,7 @@ def learning_curve(
     gamma: float = 0.05,
     estimator_share: float = 0.1,
     method: str | Estimator = "smc",
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     **options: Unpack[EstimatorOptions],
 ) -> LearningCurve:

@@ -39,13 +39,14 @@ from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Approximate, Estimate, Exact
 from nngp_prior.schemas.results.posterior import GibbsError, Predictive, VoteError, posterior_row
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels, label_array
 
 
 def posterior(
-    K: ArrayLike, y: ArrayLike, *, seed: int = 0, progress: ProgressOption = None, **options: Any
+    K: ArrayLike, y: ArrayLike, *, seed: SeedLike = 0, progress: ProgressOption = None, **options: Any
 ) -> Posterior:
     """Compute the prior given labels of the leading inputs.
 
@@ -76,7 +77,7 @@ def function_posterior(
     y: ArrayLike,
     X_test: ArrayLike,
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     **options: Any,
 ) -> Posterior:
@@ -172,10 +173,9 @@ class Posterior:
         diagonal_shift: c if the prior is that of K + cI, else 0.
     """
 
-    def __init__(self, K: ArrayLike, y: ArrayLike, parameters: SMC, seed: int, progress: ProgressCallback) -> None:
+    def __init__(self, K: ArrayLike, y: ArrayLike, parameters: SMC, seed: SeedLike, progress: ProgressCallback) -> None:
         began = time.perf_counter()
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-            raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
+        seed = checked_seed(seed)
         matrix = as_matrix(K)
         given = label_array(y)
         if given.ndim != 1 or not 1 <= len(given) <= len(matrix):
@@ -269,7 +269,7 @@ class Posterior:
         low = float(wrong[~uncertain].sum()) / self.test
         return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
 
-    def samples(self, count: int, seed: int = 0) -> Float[np.ndarray, "{count} n"]:
+    def samples(self, count: int, seed: SeedLike = 0) -> Float[np.ndarray, "{count} n"]:
         """Draw functions from the posterior, at training and test inputs.
 
         Particles are drawn by weight (systematically, in random order), and outputs at test inputs from their Gaussian
@@ -290,7 +290,7 @@ class Posterior:
         """
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
             raise InvalidInput("count", f"got {count!r}", "Pass a positive integer.")
-        kernel, rng = self._kernel, generator(seed, "posterior samples")
+        kernel, rng = self._kernel, generator(checked_seed(seed), "posterior samples")
         epsilon = self._particles.epsilon[:, systematic(self._particles.weights.ravel(), count, rng)]
         z = rng.standard_normal((kernel.rank - self._rank, int(count)))
         f = self._factor() @ np.concatenate([epsilon, z])  # unit prior variance, for the inputs kept

@@ -33,6 +33,7 @@ from nngp_prior.probability.warm_start import Start, ep_start, sites_for, start_
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Estimate, Exact
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.estimator import (
     EP,
     SMC,
@@ -70,7 +71,7 @@ def log_probability(
     y: ArrayLike,
     method: str | Estimator = "smc",
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     start: Start | None = None,
     **options: Unpack[EstimatorOptions],
@@ -86,7 +87,8 @@ def log_probability(
             bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most of its error corrected, no error
             statement), ``laplace`` (fast, needs noise, no error statement), ``bernstein-yue`` (a lower bound without
             randomness), ``closed-form``, ``sampling``. All but ``laplace`` and ``closed-form`` take ``classes``.
-        seed: random seed; the same seed gives the same value on the same machine.
+        seed: random seed, an integer from 0 to 2⁶³ - 1 or a JAX key; the same seed gives the same value on the same
+            machine.
         progress: True to show progress, or a callback, called with the expected cost and with ``Progress`` events.
         start: initial sites for EP, from :func:`ep_start`; for ``ep``, ``ep2`` and ``smc``.
         **options: fields of a named method's specification, such as
@@ -111,7 +113,7 @@ def log_probabilities(
     Y: Sequence[ArrayLike] | np.ndarray,
     method: str | Estimator = "smc",
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     as_completed: Literal[False] = False,
     start: Start | None = None,
@@ -123,7 +125,7 @@ def log_probabilities(
     Y: Sequence[ArrayLike] | np.ndarray,
     method: str | Estimator = "smc",
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     as_completed: Literal[True],
     start: Start | None = None,
@@ -134,7 +136,7 @@ def log_probabilities(
     Y: Sequence[ArrayLike] | np.ndarray,
     method: str | Estimator = "smc",
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
     as_completed: bool = False,
     start: Start | None = None,
@@ -174,7 +176,7 @@ def _with_progress(
     kernel: FactoredKernel,
     rows: list[np.ndarray],
     estimator: Estimator,
-    seed: int,
+    seed: SeedLike,
     progress: ProgressOption,
     start: Start | None,
 ) -> Iterator[tuple[int, Estimate]]:
@@ -187,7 +189,7 @@ def compute_all(
     kernel: FactoredKernel,
     rows: list[np.ndarray],
     estimator: Estimator,
-    seed: int,
+    seed: SeedLike,
     progress: ProgressCallback,
     start: Start | None = None,
 ) -> Iterator[tuple[int, Estimate]]:
@@ -221,7 +223,7 @@ def compute(
     kernel: FactoredKernel,
     y: ArrayLike,
     estimator: Estimator,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressCallback | None = None,
     start: Start | None = None,
     keep: Callable[[Start], None] | None = None,
@@ -243,8 +245,7 @@ def compute(
     Raises:
         InvalidInput: if y, seed or start are invalid.
     """
-    if not isinstance(seed, int | np.integer):
-        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer.")
+    seed = checked_seed(seed)
     for name, given in (("start", start), ("keep", keep)):
         if given is not None and not isinstance(estimator, EP | SMC):
             raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -25,6 +26,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, to_jsonable_python
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.lists import ENOUGH
 from nngp_prior.schemas.pieces import pieces
+from nngp_prior.schemas.seeds import plain_seed
 from nngp_prior.schemas.text import short
 
 _LONGEST = 200  # maximal number of characters of a field's value in a repr
@@ -56,7 +58,7 @@ KIND_IS_SAID = WrapValidator(_kind_is_said)
 # Shared bounds, far above useful values: requests below them are checked by their cost instead.
 MOST = 10**9  # for counts of inputs and examples
 Count = Annotated[int, Field(ge=1, le=MOST), PLAIN]
-Seed = Annotated[int, Field(ge=0, lt=2**63), PLAIN]
+Seed = Annotated[int, Field(ge=0, lt=2**63), PLAIN, BeforeValidator(plain_seed)]
 NotNegative = Annotated[float, Field(ge=0, le=1e100), PLAIN]  # in units of the user's data, such as those of K
 
 _NO_OBJECT = ("model_attributes_type", "model_type", "dict_type", "union_tag_not_found")

@@ -18,7 +18,6 @@ RequestDataset = Annotated[Dataset | BlobData, Field(discriminator="kind")]
 RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="kind")]
 RequestLabellings = Annotated[tuple[RequestLabelling, ...], Field(min_length=1), StopsEarly()]
 ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
-AnySeed = Annotated[int, Field(ge=-(2**63), lt=2**63), PLAIN]
 _Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
 
 
@@ -56,7 +55,7 @@ class EstimateRequest(Specification):
     dataset: RequestDataset
     labellings: RequestLabellings
     estimator: Estimator = SMC()
-    seed: AnySeed = 0
+    seed: Seed = 0
 
 
 class BoundRequest(EstimateRequest):

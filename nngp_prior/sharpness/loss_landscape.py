@@ -28,6 +28,7 @@ from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.whole_files import writable, written_whole
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.landscape import Landscape, Normalisation
 from nngp_prior.schemas.specs.training import LossName
@@ -140,7 +141,7 @@ def landscape(
     loss: LossName = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
-    seed: int = 0,
+    seed: SeedLike = 0,
     trajectory: Sequence[Parameters] | None = None,
     path: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
@@ -173,8 +174,7 @@ def landscape(
     specification = specification or Landscape()
     if not isinstance(specification, Landscape):
         raise InvalidInput("specification", f"got {specification!r}", "Pass Landscape(…), or nothing.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    seed = checked_seed(seed)
     risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
     steps = None if trajectory is None else np.array([risk.network.flatten(each) for each in trajectory])
     about = {

@@ -20,6 +20,7 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.measures.gradients import ContrastRegret, NaturalContrastRegret
 from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
 from nngp_prior.schemas.results.sharpness import Measurement, Report
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their measures)
@@ -54,7 +55,7 @@ def measure(
     loss: str = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressOption = None,
 ) -> Report:
     """Measure how flat the loss is at a network's parameters.
@@ -81,7 +82,7 @@ def measure(
     risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
     checked(risk, specifications)
     with shown(progress, "sharpness", rows=True) as tell:
-        return measure_risk(risk, specifications, seed, tell)
+        return measure_risk(risk, specifications, checked_seed(seed), tell)
 
 
 def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:

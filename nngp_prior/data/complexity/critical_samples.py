@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.data.complexity.checks import as_bits
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 
 
 def critical_sample_ratio(y: ArrayLike) -> float:
@@ -51,7 +52,7 @@ def critical_sample_ratio_in_box(
     step: float = 0.05,
     noise: float = 0.05,
     iterations: int = 100,
-    seed: int = 0,
+    seed: SeedLike = 0,
 ) -> float:
     r"""Compute the fraction of inputs with an opposite prediction found nearby in L∞ (Arpit et al. 2017, section 4).
 
@@ -94,7 +95,7 @@ def critical_sample_ratio_in_box(
         raise InvalidInput(
             "y", f"the label of input {wrong[0]} is not the prediction there", "Pass the signs of predict(X)."
         )
-    rng = generator(seed, "critical samples")
+    rng = generator(checked_seed(seed), "critical samples")
     left, found, x = np.arange(len(y)), 0, centres.copy()
     for _ in range(iterations):
         around = centres[left]

@@ -26,6 +26,7 @@ from nngp_prior.prior.sampling.gaussian import GaussianDraws
 from nngp_prior.prior.sampling.networks import FullyConnectedNetworks, JaxNetworks
 from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, FullyConnected
 
 SOURCES = ("networks", "gp")
@@ -49,7 +50,7 @@ def sample_functions(
     X: ArrayLike,
     networks: int,
     *,
-    seed: int = 0,
+    seed: SeedLike = 0,
     source: str = "networks",
     path: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
@@ -78,8 +79,7 @@ def sample_functions(
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
     if not isinstance(networks, int) or isinstance(networks, bool) or not 1 <= networks < 2**32:
         raise InvalidInput("networks", f"got {networks!r}", "Pass a number of draws, an integer from 1 to 2³² - 1.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    seed = checked_seed(seed)
     if source not in SOURCES:
         raise InvalidInput("source", f"got {source!r}", f"Choose one of {', '.join(SOURCES)}.")
     X = check_inputs("X", X, architecture)

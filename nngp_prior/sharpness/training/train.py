@@ -15,6 +15,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import ProgressOption, shown
+from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.specs.labels import label_array
 from nngp_prior.schemas.specs.training import Training
@@ -38,7 +39,7 @@ def train(
     X_test: ArrayLike | None = None,
     y_test: ArrayLike | None = None,
     initial: Parameters | None = None,
-    seed: int = 0,
+    seed: SeedLike = 0,
     source: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
@@ -75,8 +76,7 @@ def train(
         raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
     training = training or Training()
     numbers = _numbers(seeds)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InvalidInput("seed", f"got {seed!r}", "Pass an integer from 0 to 2⁶³ - 1.")
+    seed = checked_seed(seed)
     checked = _checked(architecture, X, y, attack, X_test, y_test)
     if training.batch_size > len(checked.y):
         problem = f"got {training.batch_size} where there are {len(checked.y)} examples"

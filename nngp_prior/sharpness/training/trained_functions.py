@@ -16,6 +16,7 @@ from nngp_prior.numerics.hashing import digest
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
 from nngp_prior.schemas.specs.labels import check_labels, check_labels_for
@@ -94,7 +95,7 @@ def function_probability(
     y: ArrayLike | None = None,
     X_test: ArrayLike | None = None,
     method: str | Estimator = "smc",
-    seed: int = 0,
+    seed: SeedLike = 0,
     progress: ProgressCallback | None = None,
     **options: Unpack[EstimatorOptions],
 ) -> Estimate:
