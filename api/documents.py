@@ -45,8 +45,15 @@ class Link(BaseModel):
     href: str
 
 
+class CostDocument(BaseModel):
+    """Expected cost of all rows: peak memory, and time if they are computed in sequence."""
+
+    bytes: int
+    seconds: float
+
+
 class JobDocument(BaseModel):
-    """Job; with short descriptions of data, architecture and method, and the number of inputs if known."""
+    """Job; with short descriptions of data, architecture and method, number of inputs and expected cost if known."""
 
     id: str
     kind: str
@@ -55,6 +62,7 @@ class JobDocument(BaseModel):
     n: int | None
     architecture: str | None
     method: str | None
+    cost: CostDocument | None
     progress: ProgressDocument
     attempt: int
     losses: int

@@ -58,6 +58,8 @@ class LocalJob(BaseJob[R]):
         document = {
             "id": self.id,
             "kind": self._request.work,
+            "data": self._request.dataset.kind,
+            "n": self._facts["n"],
             "state": self._state,
             "progress": progress,
             "error": None,

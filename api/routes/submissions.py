@@ -140,5 +140,5 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
     if service.disk_is_full():
         raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    summary = summary_of(request, plan.facts)
+    summary = summary_of(request, plan)
     return service.table.submit(job_id, work.kind, request.as_json, plan, request_id, summary)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
+from api.work.base import Plan
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.requests import EstimateRequest, KernelRequest, SampleRequest, SharpnessRequest
 
-SUMMARY = ("data", "n", "architecture", "method")
+SUMMARY = ("data", "n", "architecture", "method", "cost")
 _LONGEST = 120  # characters
 _HASH = 8  # leading characters of a hash that are shown
 
 
-def summary_of(request: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a request that identify it.
+def summary_of(request: Any, plan: Plan) -> dict[str, Any]:
+    """Return the parts of a request that identify it, and its expected cost.
 
     Args:
         request: request of any kind of work.
-        facts: facts of its plan, with the number of inputs.
+        plan: its plan.
 
     Returns:
-        descriptions by the names in :data:`SUMMARY`.
+        values by the names in :data:`SUMMARY`.
     """
     match request:
         case EstimateRequest():
@@ -35,7 +36,13 @@ def summary_of(request: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         case _:
             method = None
     data, architecture = brief(request.dataset, {"n"}), brief(request.architecture)
-    return {"data": data, "n": facts["n"], "architecture": architecture, "method": method and _short(method)}
+    return {
+        "data": data,
+        "n": plan.facts["n"],
+        "architecture": architecture,
+        "method": method and _short(method),
+        "cost": {"bytes": plan.bytes, "seconds": round(plan.seconds, 3)},
+    }
 
 
 def brief(specification: Specification, without: Collection[str] = ()) -> str:

@@ -68,7 +68,7 @@ class BaseJob(ABC, Generic[R]):
         Returns:
             False if the job has not ended in time.
         """
-        with shown(progress, f"job {self.id[:12]}", rows=True) as tell:
+        with shown(progress, self._last_status().title, rows=True) as tell:
             return self._wait(timeout, tell)
 
     def result(self, timeout: float | None = None, *, progress: ProgressOption = None) -> R:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import httpx2
@@ -73,6 +73,8 @@ class RemoteJob(BaseJob[R]):
         require_seconds(timeout)
         until = float("inf") if timeout is None else time.monotonic() + timeout
         pause, longest = _PAUSES
+        if not self._status.ended:  # before the first request, which waits for a change
+            progress(replace(self._status.events[0], cost=self._status.cost))
         while True:
             left = until - time.monotonic()
             asked = self._ask(max(min(_LONGEST_WAIT, left), 0))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nngp_prior.progress import Progress
+from nngp_prior.schemas import titles
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.text import number_of
 
 ENDED = ("successful", "failed", "dismissed")
@@ -38,6 +40,21 @@ class Status:
     def ended(self) -> bool:
         """True if this attempt has ended."""
         return self.state in ENDED
+
+    @property
+    def title(self) -> str:
+        """Id, kind and data as text: ``job 3de384b02ee0 (estimates, 20 digits)``."""
+        n, data = self.document.get("n"), self.document.get("data")
+        about = [] if n is None or data is None else [f"{n:,} {titles.data({'kind': data.partition('(')[0]})}"]
+        return f"job {self.id[:12]} ({', '.join([self.document['kind'], *about])})"
+
+    @property
+    def cost(self) -> Cost | None:
+        """Expected cost of the rows left; None if unknown."""
+        stated = self.document.get("cost")
+        if stated is None:
+            return None
+        return Cost(stated["bytes"], stated["seconds"] * (1 - self.current / max(self.target, 1)))
 
     @property
     def current(self) -> int:

@@ -115,7 +115,10 @@ def test_what_a_job_would_take(api: TestClient) -> None:
     assert not cost.json()["cached"]
     assert ids(api) == before
     api.post("/v1/estimates", json=request(5), headers=WAIT)
-    assert api.post("/v1/estimates?dry_run=true", json=request(6)).json()["cached"]
+    cost = api.post("/v1/estimates?dry_run=true", json=request(6)).json()
+    assert cost["cached"]
+    job = api.post("/v1/estimates", json=request(6)).json()
+    assert job["cost"] == {name: cost[name] for name in ("bytes", "seconds")}
 
 
 def test_pages_of_jobs(api: TestClient) -> None:

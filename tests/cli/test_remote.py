@@ -17,6 +17,7 @@ import pytest
 from nngp_prior import Client, FullyConnected
 from nngp_prior.cli.common.remote import all_waited_for
 from nngp_prior.client import RemoteJob
+from nngp_prior.client.status import Status
 from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
@@ -148,6 +149,7 @@ class WaitedFor:
 
     def __init__(self, number: int) -> None:
         self.number, self.id = number, f"{number}" * 64
+        self.last = Status({"id": self.id, "kind": "estimates"})
 
     def result(self, progress: bool) -> int:
         if self.number == 2:

@@ -9,6 +9,7 @@ from nngp_prior.client import as_completed
 from nngp_prior.client.status import Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import Progress
+from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.data import Digits, Parity
 from tests.client.service import FakeService, Handler
 
@@ -95,7 +96,31 @@ def test_stages_are_told_beside_rows(client: Client, service: FakeService) -> No
     service.faults[f"GET /v1/jobs/{job.id}"] = [lambda handler: handler.answer(200, document)]
     seen: list[Progress] = []
     job.wait(progress=seen.append)
-    assert seen[1] == Progress("kernel tiles", 2, 9)
+    assert seen[:3] == [Progress("labellings", 0, 3), Progress("labellings", 0, 3), Progress("kernel tiles", 2, 9)]
+
+
+def test_the_expected_cost_of_the_rows_left_is_told_before_the_first_request(
+    client: Client, service: FakeService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id = estimate(client).id
+    service.ready_after = 10**6
+    document = service.document(id, "running", 4) | {"cost": {"bytes": 10**8, "seconds": 800.0}}
+    document |= {"data": "fashion-mnist(seed=3)", "n": 2000}
+    document["progress"]["current"] = 1
+    service.jobs[id] = document
+    job = client.job(id)
+    service.asked.clear()
+
+    def first(event: Progress) -> None:
+        assert not service.asked
+        assert event == Progress("labellings", 1, 4, Cost(10**8, 600.0))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.wait(progress=first)
+    assert not job.wait(0, progress=True)
+    title = f"job {id[:12]} (estimates, 2,000 Fashion-MNIST)"
+    assert capsys.readouterr().err == f"{title}: expected: about 10 min, 100 MB\n"
 
 
 def test_a_bar_is_drawn_on_a_terminal(

@@ -71,7 +71,7 @@ def watch(id: Id, url: Url = None, quiet: options.Quiet = False, json: options.J
     with _client(url) as client:
         job = client.job(id)
         with output.ProgressBars() as bars:
-            job.wait(progress=bars.bar(f"job {job.id[:12]}", rows=True))
+            job.wait(progress=bars.bar(job.last.title, rows=True))
     _show(job.last, json)
     if job.last.state != "successful":
         sys.exit(1)

@@ -115,7 +115,7 @@ def all_waited_for(jobs: Sequence[RemoteJob[R]]) -> list[R]:
     try:
         for job in jobs:
             with output.ProgressBars() as bars:
-                found.append(job.result(progress=bars.bar(f"job {job.id[:12]}", rows=True)))
+                found.append(job.result(progress=bars.bar(job.last.title, rows=True)))
     except KeyboardInterrupt:
         left = jobs[len(found) :]
         which = (
