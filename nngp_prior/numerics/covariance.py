@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, Integer
 
 from nngp_prior.errors import InvalidKernel
-from nngp_prior.numerics.backends import row_blocks
+from nngp_prior.numerics.backends import correlation, row_blocks
+from nngp_prior.numerics.linalg import cholesky
 
 # In units of the rounding ε of the matrix's own type, relative to a unit diagonal. Rows of scaled copies, which the
 # recursion of a ReLU network gives, differ by up to 12 ε at depth 20.
@@ -82,29 +84,46 @@ def _equal_rows(K: np.ndarray, scale: np.ndarray, i: int, j: int, sign: float, r
     return bool(difference[k] <= _EQUAL_ROWS * rounding)
 
 
-def require_semidefinite(rows: tuple[int, int], smallest: float, n: int, rounding: float) -> None:
+def require_semidefinite(
+    K: Float[np.ndarray, "n n"], inputs: Integer[np.ndarray, " m"], scale: Float[np.ndarray, " m"], rounding: float
+) -> None:
     """Refuse a matrix with a negative eigenvalue that rounding does not explain.
 
+    Decided by a Cholesky factorisation of the correlations with the allowed deviation added; eigenvalues are computed
+    only for the message.
+
     Args:
-        rows: the two inputs with the largest part in its direction, for the message.
-        smallest: the smallest eigenvalue of the correlations, or an upper limit on it.
-        n: number of inputs.
-        rounding: ε of the type of K.
+        K: symmetric matrix.
+        inputs: indices of the inputs to be examined.
+        scale: 1/standard deviation of each of them, noise included.
+        rounding: ε of the type that K was computed in.
 
     Raises:
         InvalidKernel: if there is one.
     """
     # Independent rounding errors have a spectral norm of about ε √n.
-    allowed = max(1e-10, 32 * n**0.5 * rounding)
+    allowed = max(1e-10, 32 * len(K) ** 0.5 * rounding)
+    C = correlation(K, inputs, scale)
+    C[np.diag_indices_from(C)] += allowed
+    if cholesky(C) is not None:
+        return
+    i, j, smallest = _negative_direction(correlation(K, inputs, scale, whole=True))
     if smallest >= -allowed:
         return
-    i, j = sorted(rows)
+    i, j = sorted((int(inputs[i]), int(inputs[j])))
     raise InvalidKernel(
         "K",
-        f"is not positive semi-definite: its correlations have an eigenvalue of {smallest:.2g} or less, in a direction "
-        f"about inputs {i} and {j} (rounding explains {-allowed:.1g})",
+        f"is not positive semi-definite: its correlations have the eigenvalue {smallest:.2g}, in a direction about "
+        f"inputs {i} and {j} (rounding explains {-allowed:.1g})",
         remedy_for(-smallest, rounding),
     )
+
+
+def _negative_direction(C: Float[np.ndarray, "n n"]) -> tuple[int, int, float]:
+    """Return the two rows with the largest part in the eigenvector of the smallest eigenvalue, and this eigenvalue."""
+    values, vectors = scipy.linalg.eigh(C, overwrite_a=True, check_finite=False, subset_by_index=[0, 0])
+    i, j = np.argsort(np.abs(vectors[:, 0]))[[-2, -1]] if len(C) > 1 else (0, 0)
+    return int(i), int(j), float(values[0])
 
 
 def remedy_for(size: float, rounding: float) -> str:

@@ -22,46 +22,15 @@ _FEWEST_ROWS, _PARTS = 128, 16  # solved for together: their zeros cost work, mo
 
 
 class PivotedCholesky(NamedTuple):
-    """C[order][:, order] = L Lᵀ up to ``rest``; L is n × rank and lower trapezoidal with a positive diagonal.
+    """C[order][:, order] = L Lᵀ up to the tolerance; L is n × rank and lower trapezoidal with a positive diagonal.
 
     Attributes:
         L: the factor.
         order: order of visits.
-        rest: C - L Lᵀ of the rows not factored: rounding, unless C is not positive semi-definite.
     """
 
     L: Float[np.ndarray, "n rank"]
     order: Integer[np.ndarray, " n"]
-    rest: Float[np.ndarray, "rest rest"]
-
-    @property
-    def residual(self) -> float:
-        """Largest absolute entry of ``rest``."""
-        return float(np.abs(self.rest).max(initial=0.0))
-
-    def negative_direction(self) -> tuple[tuple[int, int], float]:
-        """Return an upper limit on C's smallest eigenvalue, and the two rows with the largest part in its direction.
-
-        The limit is the Rayleigh quotient of an eigenvector v of a 2 × 2 block of ``rest``, continued by -L₁₁⁻ᵀ L₂₁ᵀ v
-        to the rows that were factored: a direction in which L Lᵀ vanishes. The block with the smallest one is taken.
-
-        Returns:
-            the rows, and the limit, which is 0 if all rows were factored.
-        """
-        rank = self.L.shape[1]
-        if not self.rest.size:
-            return (0, 0), 0.0
-        d = self.rest.diagonal()
-        smallest = (d[:, None] + d) / 2 - np.hypot((d[:, None] - d) / 2, self.rest)
-        if len(d) > 1:
-            np.fill_diagonal(smallest, np.inf)
-        pair = np.unique(np.unravel_index(int(np.argmin(smallest)), smallest.shape))
-        values, vectors = np.linalg.eigh(self.rest[np.ix_(pair, pair)])
-        v = vectors[:, 0]
-        others = solve_triangular(self.L[:rank], self.L[rank + pair].T @ v, lower=True, trans=1) if rank else v[:0]
-        x = np.concatenate([others, v])
-        rows = np.concatenate([self.order[:rank], self.order[rank + pair]])[np.argsort(np.abs(x))[-2:]]
-        return (int(rows[0]), int(rows[-1])), float(values[0] / (x @ x))
 
 
 def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCholesky:
@@ -74,21 +43,15 @@ def pivoted_cholesky(C: Float[np.ndarray, "n n"], tolerance: float) -> PivotedCh
         tolerance: absolute tolerance.
 
     Returns:
-        the factor, the order of visits, and the residual of the rows not factored.
+        the factor and the order of visits.
     """
-    diagonal = C.diagonal().copy()
-    if diagonal.max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
-        return PivotedCholesky(np.zeros((len(C), 0), order="F"), np.arange(len(C)), C)
+    if C.diagonal().max(initial=0.0) <= tolerance:  # pstrf takes the first pivot in any case
+        return PivotedCholesky(np.zeros((len(C), 0), order="F"), np.arange(len(C)))
     (pstrf,) = get_lapack_funcs(("pstrf",), dtype=C.dtype)
     L, pivots, rank, _ = pstrf(C, lower=1, overwrite_a=1, tol=tolerance)
-    order = pivots - 1
-    # pstrf leaves the strict upper triangle unchanged: the original entries of the rows not factored.
-    rest = order[rank:]
-    block = L[np.minimum.outer(rest, rest), np.maximum.outer(rest, rest)]
-    np.fill_diagonal(block, diagonal[rest])
     L = np.asfortranarray(L[:, :rank])
     _zero_above_diagonal(L)
-    return PivotedCholesky(L, order, block - L[rank:] @ L[rank:].T)
+    return PivotedCholesky(L, pivots - 1)
 
 
 def pivoted_cholesky_in_two(

@@ -25,7 +25,7 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
 )
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.ep import Sites
-from nngp_prior.probability.factored_kernel import SMALL, FactoredKernel, blas_for, prepare
+from nngp_prior.probability.factored_kernel import HARMLESS, PERTURBATION, SMALL, FactoredKernel, blas_for, prepare
 from nngp_prior.probability.multiclass import differences
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.rounding import with_rounding
@@ -304,9 +304,10 @@ def compute(
 
     with blas_for(constraints(kernel.n, estimator)):
         found = estimate(kernel, reduced, **more)
-        if kernel.rounding_matters and math.isfinite(found.value):
-            perturbed = kernel.perturbed()
-            found = with_rounding(found, estimate(perturbed, y[perturbed.kept]), kernel)
+        if kernel.rounding_matters:
+            units = PERTURBATION if math.isfinite(found.value) else HARMLESS
+            perturbed = kernel.perturbed(units)
+            found = with_rounding(found, estimate(perturbed, y[perturbed.kept]), units * kernel.rounding, kernel)
     return found.model_copy(update={"diagonal_shift": kernel.diagonal_shift}) if kernel.diagonal_shift else found
 
 

@@ -19,9 +19,10 @@ from nngp_prior.probability.checks import as_matrix, check_correlations, check_e
 from nngp_prior.probability.cost import backend_of, require_memory
 from nngp_prior.schemas.specs.estimator import Estimator, more_than_two
 
-# In units of the rounding ε of K's own type: diagonal shift used to measure the dependence of log P on rounding, and
-# the largest conditional variances for which that is done.
+# In units of the rounding ε of K's own type: diagonal shift used to measure the dependence of log P on rounding, one
+# that makes log P independent of it, and the largest conditional variances for which that is done.
 PERTURBATION = 4
+HARMLESS = 10_000
 _UNCERTAIN_VARIANCE = 4096
 # Conditional variances below this justify a second factorisation, which finds duplicates and pivots. Below it float32
 # rounding of conditional means also begins to affect the weights of particles.
@@ -95,13 +96,16 @@ class FactoredKernel:
         """True if conditional variances are so small that the rounding of K may change log P."""
         return self.smallest_conditional_variance < _UNCERTAIN_VARIANCE * self.rounding
 
-    def perturbed(self) -> FactoredKernel:
-        """Return the kernel of C + δI, δ = 4ε, C the correlations: a perturbation of the size of K's rounding.
+    def perturbed(self, units: int) -> FactoredKernel:
+        """Return the kernel of C + δI, C the correlations: a perturbation of the size of K's rounding.
+
+        Args:
+            units: δ in units of the rounding ε.
 
         Returns:
             the kernel, positive semi-definite as C is; the order of visits may differ.
         """
-        scale = self.scale / np.sqrt(1 + PERTURBATION * self.rounding)
+        scale = self.scale / np.sqrt(1 + units * self.rounding)
         factor = pivoted_cholesky(correlation(self.K, self.kept, scale, whole=True), _tolerance(self.m, self.rounding))
         return self._visited(factor.order, factor.L, scale)
 
@@ -256,8 +260,8 @@ def _prepare_singular(
     C = correlation(K, kept, scale[kept], whole=True)
     tolerance = _tolerance(len(kept), rounding)
     factor = pivoted_cholesky(C.copy(order="F") if leading else C, tolerance)
-    (i, j), smallest = factor.negative_direction()
-    require_semidefinite((int(kept[i]), int(kept[j])), smallest, n, rounding)
+    if factor.L.shape[1] < len(kept):
+        require_semidefinite(K, kept, scale[kept], rounding)
     L, order = factor.L, factor.order
     if leading:
         L, order = pivoted_cholesky_in_two(C, int(np.sum(kept < leading)), tolerance)

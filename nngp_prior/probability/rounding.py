@@ -7,25 +7,27 @@ import math
 import numpy as np
 
 from nngp_prior.probability.common_random_numbers import log_ratio
-from nngp_prior.probability.factored_kernel import PERTURBATION, FactoredKernel
+from nngp_prior.probability.factored_kernel import HARMLESS, FactoredKernel
 from nngp_prior.schemas.results.estimate import Estimate, Replicates
 
 _VISIBLE = 0.01  # nats
-_HARMLESS = 1e4  # units of rounding that make K + cI well-defined
 
 
-def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> Estimate:
+def with_rounding(found: Estimate, again: Estimate, shift: float, kernel: FactoredKernel) -> Estimate:
     """Add the effect of rounding to an error bar.
 
     Args:
         found: the estimate.
         again: the estimate for the perturbed kernel (``kernel.perturbed``), with the same random numbers.
+        shift: number added to the variances of the correlations for it.
         kernel: kernel of ``found``.
 
     Returns:
         the estimate with ``rounding``, the difference that its statistical error does not explain; status ``rounding``
-        if that is the larger part of the error.
+        if that is the larger part of the error, or if the estimate is -inf and that of the perturbed kernel is not.
     """
+    if not math.isfinite(found.value):
+        return _resolved(found, again, shift) if math.isfinite(again.value) else found
     difference = again.value - found.value
     effect = math.sqrt(max(difference**2 - _noise(found, again) ** 2, 0.0)) if math.isfinite(again.value) else math.inf
     statistical = found.stderr or 0.0
@@ -34,15 +36,33 @@ def with_rounding(found: Estimate, again: Estimate, kernel: FactoredKernel) -> E
         update["stderr"] = math.hypot(statistical, effect)
     if effect > max(statistical, _VISIBLE):
         message = (
-            f"log P depends on the rounding of K: with {PERTURBATION * kernel.rounding:.1g} added to the variances of "
-            f"its correlations it is {again.value:.6g}; the difference is in the error bar. Compute K in higher "
-            f"precision, or pass jitter={_HARMLESS * kernel.rounding:.0e}, for which it does not (log P is then that "
-            "of K + cI)"
+            f"log P depends on the rounding of K: with {shift:.1g} added to the variances of its correlations it is "
+            f"{again.value:.6g}; the difference is in the error bar. {_remedy(HARMLESS * kernel.rounding)}"
         )
         update["message"] = "; ".join(part for part in (message, found.message) if part)
         if found.status == "ok":
             update["status"] = "rounding"
     return found.model_copy(update=update)
+
+
+def _resolved(found: Estimate, again: Estimate, shift: float) -> Estimate:
+    """Say what an estimate of -inf is for a kernel that rounding does not affect."""
+    message = (
+        "labels of inputs that others determine up to the rounding of K are wrong for all particles: P is 0 if K is "
+        f"exact, but with {shift:.1g} added to the variances of its correlations log P is {again.value:.6g}. "
+        f"{_remedy(shift)}"
+    )
+    diagnostics = {**found.diagnostics, "rounding": math.inf}
+    return found.model_copy(
+        update={"status": "rounding", "message": message, "rounding": math.inf, "diagnostics": diagnostics}
+    )
+
+
+def _remedy(jitter: float) -> str:
+    return (
+        f"Compute K in higher precision, or pass jitter={jitter:.0e}, for which log P does not depend on it (it is "
+        "then that of K + cI)"
+    )
 
 
 def _noise(found: Estimate, again: Estimate) -> float:

@@ -26,8 +26,6 @@ def test_pivoted_cholesky(rank: int) -> None:
     factor = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE)
     L, order = factor.L, factor.order
     assert L.shape == (40, rank)
-    assert factor.residual < 1e-13
-    assert abs(factor.negative_direction()[1]) < 1e-13
     np.testing.assert_allclose(L @ L.T, C[np.ix_(order, order)], atol=1e-13)
     np.testing.assert_array_equal(L, np.tril(L))
     assert np.all(np.diff(np.diagonal(L)) <= 0)
@@ -48,23 +46,10 @@ def test_pivoted_cholesky_in_two(rank: int, leading: int) -> None:
     np.testing.assert_array_equal(L[first, own:], 0.0)
 
 
-def test_pivoted_cholesky_finds_a_negative_direction() -> None:
-    """The limit lies between the smallest eigenvalue and 0, and the rows are those that were moved apart."""
-    C = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.9], [0.1, 0.9, 1.0]])
-    rows, limit = pivoted_cholesky(np.asfortranarray(C), _TOLERANCE).negative_direction()
-    assert np.linalg.eigvalsh(C)[0] <= limit < -0.1
-    C = _covariance(40, 5)
-    C[3, 30] -= 0.2
-    C[30, 3] -= 0.2
-    rows, limit = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE).negative_direction()
-    assert set(rows) & {3, 30}
-    assert np.linalg.eigvalsh(C)[0] <= limit < 0.2 * np.linalg.eigvalsh(C)[0]
-
-
 @pytest.mark.parametrize("rank", [7, 40])
 def test_posterior_factor_is_that_of_gaussian_conditioning(rank: int) -> None:
     C = _covariance(40, rank)
-    L, order, _ = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE)
+    L, order = pivoted_cholesky(np.asfortranarray(C.copy()), _TOLERANCE)
     C = C[np.ix_(order, order)]
     s = np.random.default_rng(1).gamma(0.3, size=40)
     factor, log_determinant = posterior_factor(L, s)
