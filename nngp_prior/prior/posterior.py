@@ -33,7 +33,7 @@ from nngp_prior.prior.weighted_particles import ROWS, WeightedParticles
 from nngp_prior.probability import memory_needed, prepare, require_memory, seconds_needed
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.common_random_numbers import labels_kept, log_ratio, run_labelling, seed_of
-from nngp_prior.probability.factored_kernel import blas_for, leading_part
+from nngp_prior.probability.factored_kernel import FactoredKernel, blas_for, leading_part
 from nngp_prior.probability.rounding import with_rounding
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption
 from nngp_prior.schemas.cost import Cost
@@ -194,12 +194,12 @@ class Posterior:
             progress(_expected(self.train, len(matrix), parameters))
             self._run = run_labelling(kernel, y, parameters, self._seed, self._kernel.n, progress, keep=True)
             self.log_p = self._run.estimate(kernel, time.perf_counter() - began)
-            if kernel.rounding_matters and math.isfinite(self.log_p.value):
-                perturbed, dimensions = kernel.perturbed(), self._kernel.n
-                again = run_labelling(
-                    perturbed, self._labels[perturbed.kept], parameters, self._seed, dimensions, progress
-                )
-                self.log_p = with_rounding(self.log_p, again.estimate(perturbed, 0.0), kernel)
+
+            def estimate(other: FactoredKernel) -> Estimate:
+                labels, dimensions = self._labels[other.kept], self._kernel.n
+                return run_labelling(other, labels, parameters, self._seed, dimensions, progress).estimate(other, 0.0)
+
+            self.log_p = with_rounding(self.log_p, kernel, estimate)
         self._rank = kernel.rank
         if not math.isfinite(self.log_p.value):
             raise InvalidLabels("y", self.log_p.message, "There is no posterior without them.")

@@ -25,7 +25,7 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
 )
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.ep import Sites
-from nngp_prior.probability.factored_kernel import HARMLESS, PERTURBATION, SMALL, FactoredKernel, blas_for, prepare
+from nngp_prior.probability.factored_kernel import SMALL, FactoredKernel, blas_for, prepare
 from nngp_prior.probability.multiclass import differences
 from nngp_prior.probability.registry import ESTIMATORS
 from nngp_prior.probability.rounding import with_rounding
@@ -304,10 +304,7 @@ def compute(
 
     with blas_for(constraints(kernel.n, estimator)):
         found = estimate(kernel, reduced, **more)
-        if kernel.rounding_matters:
-            units = PERTURBATION if math.isfinite(found.value) else HARMLESS
-            perturbed = kernel.perturbed(units)
-            found = with_rounding(found, estimate(perturbed, y[perturbed.kept]), units * kernel.rounding, kernel)
+        found = with_rounding(found, kernel, lambda other: estimate(other, y[other.kept]))
     return found.model_copy(update={"diagonal_shift": kernel.diagonal_shift}) if kernel.diagonal_shift else found
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from nngp_prior.probability.common_random_numbers import log_ratio
-from nngp_prior.probability.factored_kernel import HARMLESS, FactoredKernel
+from nngp_prior.probability.factored_kernel import HARMLESS, PERTURBATION, FactoredKernel
 from nngp_prior.schemas.results.estimate import Estimate, Replicates
 
 _VISIBLE = 0.01  # nats
 
 
-def with_rounding(found: Estimate, again: Estimate, shift: float, kernel: FactoredKernel) -> Estimate:
-    """Add the effect of rounding to an error bar.
+def with_rounding(found: Estimate, kernel: FactoredKernel, estimate: Callable[[FactoredKernel], Estimate]) -> Estimate:
+    """Add the effect of the rounding of K to an error bar, from an estimate for a perturbed kernel.
 
     Args:
-        found: the estimate.
-        again: the estimate for the perturbed kernel (``kernel.perturbed``), with the same random numbers.
-        shift: number added to the variances of the correlations for it.
-        kernel: kernel of ``found``.
+        found: the estimate for ``kernel``.
+        kernel: its kernel.
+        estimate: function that returns the estimate for another kernel, with the same random numbers.
 
     Returns:
-        the estimate with ``rounding``, the difference that its statistical error does not explain; status ``rounding``
-        if that is the larger part of the error, or if the estimate is -inf and that of the perturbed kernel is not.
+        the estimate, unchanged if rounding cannot matter; else with ``rounding``, the difference that its statistical
+        error does not explain; status ``rounding`` if that is the larger part of the error, or if the estimate is -inf
+        and that of the perturbed kernel is not.
     """
+    if not kernel.rounding_matters:
+        return found
+    units = PERTURBATION if math.isfinite(found.value) else HARMLESS
+    again, shift = estimate(kernel.perturbed(units)), units * kernel.rounding
     if not math.isfinite(found.value):
         return _resolved(found, again, shift) if math.isfinite(again.value) else found
     difference = again.value - found.value

@@ -163,7 +163,7 @@ def test_plots_need_matplotlib(run, tmp_path: Path) -> None:
         ("compute --get cov", ["get", "'cov'", "nngp, ntk"]),
         ("compute --dtype float16", ["dtype", "'float16'", "float64"]),
         ("compute --out K.txt", ["path", "K.txt", ".npy"]),
-        ("compute --out none/K.npy", ["path", "none", "no folder"]),
+        ("compute --out none/K.npy", ["path", "none", "a folder that exists"]),
         ("compute --data cifar", ["--data", "'cifar'", "digits"]),
         ("compute --inputs-file X.npy --data mnist", ["--data", "means nothing beside --inputs-file"]),
         ("compute --inputs-file none.npy", ["none.npy", "no such file"]),
