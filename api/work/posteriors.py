@@ -9,8 +9,8 @@ from typing import Any
 from api.work.base import Limits, Plan
 from api.work.estimates import plan_of
 from nngp_prior.errors import ResourceLimit
-from nngp_prior.prior.posterior import bytes_beside
 from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.prior.weighted_particles import bytes_beside
 from nngp_prior.probability import seconds_needed
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.requests import PosteriorRequest

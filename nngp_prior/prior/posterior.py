@@ -19,7 +19,6 @@ import time
 from typing import Any
 
 import numpy as np
-import psutil
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
@@ -27,9 +26,9 @@ from nngp_prior import kernels
 from nngp_prior import progress as _progress
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
-from nngp_prior.errors import InvalidInput, InvalidLabels, ResourceLimit
+from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator, systematic
-from nngp_prior.prior.weighted_particles import ROWS, WeightedParticles
+from nngp_prior.prior.weighted_particles import WeightedParticles, require_room
 from nngp_prior.probability import memory_needed, prepare, require_memory, seconds_needed
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.common_random_numbers import labels_kept, log_ratio, run_labelling, seed_of
@@ -183,7 +182,7 @@ class Posterior:
             raise InvalidLabels("y", problem, "Pass one label per training input, the first inputs of K.")
         self._labels = check_labels(given, len(given))
         self.train, self.test = len(given), len(matrix) - len(given)
-        _require_room(self.train, len(matrix), parameters)
+        require_room(self.train, len(matrix), parameters)
         self._parameters = parameters
         self._kernel = prepare(matrix, parameters, self.train)
         self.diagonal_shift = self._kernel.diagonal_shift
@@ -387,25 +386,3 @@ class Posterior:
         rows = self._factor()[kernel.group[self.train :][some]]
         deviations = np.sqrt(np.square(rows[:, self._rank :]).sum(axis=1))
         return self._particles.standardised(kernel.sign[self.train :][some, None] * rows[:, : self._rank], deviations)
-
-
-def bytes_beside(train: int, parameters: SMC) -> int:
-    """Return peak memory in addition to an estimate of n labels: a second factor, and the particles at all inputs."""
-    particles = parameters.particles * parameters.replicates
-    return 8 * (train * train + 2 * train * particles + 3 * ROWS * particles)
-
-
-def _require_room(train: int, n: int, parameters: SMC) -> None:
-    """Refuse what does not fit, before the computation starts.
-
-    Raises:
-        ResourceLimit: if it does not fit; the message gives the required memory.
-    """
-    particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise ResourceLimit(
-            f"n: a posterior of {train:,} training and {n - train:,} test inputs with {particles:,} particles takes "
-            f"{needed / 2**30:.1f} GiB beside its estimate and {free / 2**30:.1f} GiB are free. Use fewer inputs or "
-            "particles."
-        )

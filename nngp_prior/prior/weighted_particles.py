@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 from jaxtyping import Bool, Float
 from scipy.special import ndtr
 
+from nngp_prior.errors import ResourceLimit
 from nngp_prior.probability.common_random_numbers import LabellingRun, ratios_of_means
 from nngp_prior.schemas.results.posterior import GibbsError, Predictive
+from nngp_prior.schemas.specs.estimator import SMC
 
-ROWS = 256
-"""Number of inputs per block of predictions."""
+_ROWS = 256  # inputs per block of predictions
 _FEW = 20  # number of contributing particles below which the jackknife's standard error is unreliable
 
 _Standardised = Callable[[slice], Float[np.ndarray, "some replicates particles"]]
@@ -125,4 +127,39 @@ class WeightedParticles:
 
 def _blocks(count: int) -> list[slice]:
     """Return blocks of inputs that are processed at a time."""
-    return [slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
+    return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
+
+
+def bytes_beside(train: int, parameters: SMC) -> int:
+    """Return peak memory in addition to an estimate of n labels: a second factor, and the particles at all inputs.
+
+    Args:
+        train: number of training inputs.
+        parameters: specification of the estimator.
+
+    Returns:
+        bytes.
+    """
+    particles = parameters.particles * parameters.replicates
+    return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
+
+
+def require_room(train: int, n: int, parameters: SMC) -> None:
+    """Refuse a posterior that does not fit, before the computation starts.
+
+    Args:
+        train: number of training inputs.
+        n: number of training and test inputs.
+        parameters: specification of the estimator.
+
+    Raises:
+        ResourceLimit: if it does not fit; the message gives the required memory.
+    """
+    particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceLimit(
+            f"n: a posterior of {train:,} training and {n - train:,} test inputs with {particles:,} particles takes "
+            f"{needed / 2**30:.1f} GiB beside its estimate and {free / 2**30:.1f} GiB are free. Use fewer inputs or "
+            "particles."
+        )
