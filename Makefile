@@ -20,9 +20,10 @@ demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fash
 	$(BIN)/nngp-prior demo --data $(DATA)
 
 # Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. What was
-# compiled stays in .pytest_cache/jax for later runs. Workers are all there is in parallel, so BLAS has one thread in each.
+# compiled stays in .pytest_cache/jax for later runs, and Python's bytecode in __pycache__ also where the environment
+# says otherwise. Workers are all there is in parallel, so BLAS has one thread in each.
 test: setup      ## the fast suite; WORKERS=2 processes
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 
 test-slow: setup ## calibration over hundreds of seeds
 	$(BIN)/pytest -m slow --timeout 3600

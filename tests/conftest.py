@@ -5,6 +5,7 @@ in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), 
 ``.pytest_cache/jax`` under JAX's own key: the program, the options and the versions.
 """
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -36,6 +37,13 @@ _CHECKED = [
     "sharpness",
 ]
 install_import_hook([f"nngp_prior.{room}" for room in _CHECKED], "beartype.beartype")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt modules and collected tests, which live as long as the process, from garbage collection."""
+    gc.collect()
+    gc.freeze()
+
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
 
