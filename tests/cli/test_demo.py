@@ -1,12 +1,15 @@
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from nngp_prior import log_probability
+from nngp_prior.cli.commands import demo as module
 from nngp_prior.schemas.specs.data import Digits, OneVsRest
 from tests.cases import digits
 from tests.cli.strict_json import parse
+from tests.client.service import TOKEN, fake_service
 
 NAMES = ["threshold:5", "one-vs-rest:3", "random:1", "constant:1"]
 
@@ -49,7 +52,11 @@ def test_needs_the_service(run, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_prints_json_where_it_is_asked_to(run, tmp_path: Path) -> None:
-    ended = run("demo", "-n", 30, "--folder", tmp_path, "--json")
-    assert ended.code == 0
-    assert parse(ended.out) == parse((tmp_path / "digits.json").read_text(encoding="utf-8"))
+def test_json_is_what_the_file_holds(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_service() as service:
+        monkeypatch.setattr(module, "passing_service", lambda: nullcontext((service.url, TOKEN)))
+        ended = run("demo", "-n", 4, "--folder", tmp_path, "--json")
+    assert ended.code == 0, ended.err
+    document = parse(ended.out)
+    assert [result["name"] for result in document["results"]] == NAMES
+    assert document == parse((tmp_path / "digits.json").read_text(encoding="utf-8"))

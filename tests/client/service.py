@@ -27,7 +27,8 @@ TOKEN = "secret"
 
 def estimate(i: int, n: int = 4) -> Estimate:
     evidence = Approximate(log_p=-10.0 - i, standard_error=0.5, freedom=31)
-    return Estimate(value=-10.0 - i, stderr=0.5, n=n, method="smc", evidence=evidence)
+    diagnostics = {"log_z_ep": -10.5 - i}
+    return Estimate(value=-10.0 - i, stderr=0.5, n=n, method="smc", evidence=evidence, diagnostics=diagnostics)
 
 
 def report(i: int) -> Report:

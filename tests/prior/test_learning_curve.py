@@ -60,9 +60,9 @@ def test_tells_its_progress_and_takes_options() -> None:
 @pytest.mark.parametrize("classes", [2, 10])
 def test_of_classes(classes: int) -> None:
     """At each m it is log P of the first m classes, and the bounds that follow from it."""
-    data = load(Digits(n=40))
+    data = load(Digits(n=24))
     K, labels = kernel(FullyConnected(depth=2), data.X), data.classes % classes
-    points = learning_curve(K, labels, [20, 40], classes=classes)
+    points = learning_curve(K, labels, [12, 24], classes=classes)
     for m, estimate, bounds in points:
         alone = log_probability(K[:m, :m], labels[:m], classes=classes)
         assert abs(estimate.value - alone.value) < 4 * math.hypot(estimate.stderr or 0, alone.stderr or 0)

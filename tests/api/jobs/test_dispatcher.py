@@ -1,65 +1,27 @@
-"""Units from the table of jobs to an executor and back, through full disks, deaths, dismissals and the end."""
+"""Units from the table of jobs to an executor and back, through dismissals, restarts and the end."""
 
 from __future__ import annotations
 
-import itertools
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
 
-from api.executors.base import Cancelled, Done, Executor, Failed, Listener, Lost, Outcome, PutBack, Task
+from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, Task
 from api.executors.local import LocalExecutor
 from api.jobs import dispatcher as module
-from api.jobs.dispatcher import Dispatcher
 from api.jobs.models import State
 from api.jobs.table import JobTable
-from api.problems import StorageFull
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.executors.odd_child import Misbehave
+from tests.api.jobs.dispatchers import LIMIT, Start
 from tests.api.jobs.tables import plan, submit, url
-from tests.api.jobs.threads import Held, Threads, all_rows, ended, failing, until_cancelled
+from tests.api.jobs.threads import Held, Threads, all_rows, ended, until_cancelled
 from tests.system.server import wait_for
-
-LIMIT = 1000  # bytes
-
-
-class Service(NamedTuple):
-    table: JobTable
-    dispatcher: Dispatcher
-
-
-Start = Callable[..., Service]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a dispatcher; tables are those of a class, with some methods replaced."""
-    services: list[Service] = []
-
-    def start(
-        executor: Executor, table: JobTable | None = None, lease_seconds: float = 15.0, **options: Any
-    ) -> Service:
-        table = table or JobTable(url(tmp_path), lease_seconds=lease_seconds)
-        values: dict[str, Any] = {"cores": executor.slots, "memory_limit": LIMIT, "min_free_disk": 0, **options}
-        dispatcher = Dispatcher(table, executor, owner="here", folder=tmp_path, lease_seconds=lease_seconds, **values)
-        services.append(Service(table, dispatcher))
-        dispatcher.start()
-        assert dispatcher.ready()
-        return services[-1]
-
-    yield start
-    for service in services:
-        service.dispatcher.stop()
-        service.table.close()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("slot-", "leases"))]
 
 
 @pytest.fixture
@@ -212,91 +174,6 @@ def test_a_failure_is_the_jobs_and_ends_its_other_units(start: Start) -> None:
     assert len(executor.cancelled) == 1
 
 
-def test_a_row_that_is_lost_thrice_is_refused_and_the_others_are_done(start: Start) -> None:
-    def crash(task: Task, listener: Listener, end: threading.Event) -> Outcome:
-        for row in task.rows:
-            if row == 2:
-                return Lost("it was ended by SIGSEGV")
-            listener.rows([(row, {"labelling": row, "status": "ok"})])
-        return Done()
-
-    table, _ = start(Threads(2, crash=crash))
-    submit(table, "crash", 5)
-    (job,) = ended(table, "crash")
-    assert (job.state, job.losses) == (State.SUCCESSFUL, 5)  # two with others, three alone
-    statuses = [result["status"] for _, result in table.results("crash")]
-    assert statuses == ["ok", "ok", "worker-crashed", "ok", "ok"]
-
-
-def test_a_unit_that_is_put_back_comes_again_and_has_lost_nothing(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.05)
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
-    tries = itertools.count()
-
-    def later(task: Task, listener: Listener, end: threading.Event) -> Outcome:
-        return PutBack("no space left") if next(tries) < 3 else all_rows(task, listener, end)
-
-    table, _ = start(Threads(1, later=later))
-    submit(table, "later", 2)
-    (job,) = ended(table, "later")
-    assert (job.state, job.losses, next(tries)) == (State.SUCCESSFUL, 0, 4)
-
-
-def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path))
-    failing(table, "expire", StorageFull("full"), times=10**9)
-    with capture_logs() as logged:
-        start(Threads(1), table, lease_seconds=0.3)
-        time.sleep(1.0)  # thousands of times, if it were tried again at once
-    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["leases could not be prolonged"]
-
-
-@pytest.mark.parametrize("method", ["record", "finish", "claim", "progress", "heartbeat", "expire"])
-def test_a_full_disk_loses_nothing(start: Start, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.05)
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
-
-    def with_progress(task: Task, listener: Listener, end: threading.Event) -> Outcome:
-        listener.progress("rows", 0, len(task.rows))
-        return all_rows(task, listener, end)
-
-    table = JobTable(url(tmp_path))
-    failing(table, method, StorageFull("full"), times=2)
-    executor = Threads(1, progress=with_progress)
-    start(executor, table)
-    submit(table, "progress", 3)
-    (job,) = ended(table, "progress")
-    assert (job.state, job.done, job.losses) == (State.SUCCESSFUL, 3, 0)
-    assert executor.began == ["progress"]
-
-
-def test_nothing_is_begun_on_a_disk_that_is_nearly_full(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.05)
-    real, free = shutil.disk_usage("/"), 10
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: real._replace(free=free))
-    executor = Threads(1)
-    table, _ = start(executor, min_free_disk=11)
-    submit(table, "fine", 1)
-    time.sleep(0.3)
-    assert executor.began == []
-    assert table.get("fine").state == State.ACCEPTED  # pyright: ignore[reportOptionalMemberAccess]
-    free = 11
-    assert ended(table, "fine")[0].state == State.SUCCESSFUL
-
-
-@pytest.mark.parametrize("method", ["record", "finish"])
-def test_a_defect_in_the_table_ends_no_slot(start: Start, tmp_path: Path, method: str) -> None:
-    table = JobTable(url(tmp_path), lease_seconds=1.0)
-    failing(table, method, ZeroDivisionError("a bug"), times=1)
-    _, dispatcher = start(Threads(1), table, lease_seconds=1.0)
-    submit(table, "fine1", 1)
-    submit(table, "fine2", 1)
-    assert {job.state for job in ended(table, "fine1", "fine2")} == {State.SUCCESSFUL}
-    assert dispatcher.ready()
-
-
 def test_a_dismissed_job_is_ended_at_once_and_the_slot_goes_on(start: Start) -> None:
     executor = Threads(1, endless=until_cancelled)
     table, _ = start(executor, lease_seconds=1000.0)
@@ -337,15 +214,6 @@ def test_leases_are_kept_for_as_long_as_it_takes(start: Start) -> None:
     assert (job.losses, executor.began) == (0, ["long"])
 
 
-def test_units_of_a_server_that_died_are_taken_over(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path), lease_seconds=0.6)
-    submit(table, "fine", 2)
-    assert table.claim("one that dies", 1, LIMIT) is not None
-    start(Threads(1), table, lease_seconds=0.6)
-    (job,) = ended(table, "fine")
-    assert (job.state, job.losses) == (State.SUCCESSFUL, 0)
-
-
 def test_a_process_is_not_killed_for_having_told_its_last_row(start: Start) -> None:
     def lingering(task: Task, listener: Listener, end: threading.Event) -> Outcome:
         all_rows(task, listener, end)
@@ -379,20 +247,6 @@ def test_the_end_puts_units_back(start: Start, tmp_path: Path) -> None:
     assert executor.began == ["endless"] * 2
 
 
-def test_the_end_comes_also_while_the_disk_is_full(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path))
-    failing(table, "record", StorageFull("full"), times=10**9)
-    executor = Threads(1)
-    _, dispatcher = start(executor, table)
-    submit(table, "fine", 2)
-    while not executor.began:
-        time.sleep(0.01)
-    begun = time.monotonic()
-    dispatcher.stop()
-    assert time.monotonic() - begun < 2
-    assert table.counts()["units_waiting"] == 1
-
-
 def test_with_real_processes(start: Start, tmp_path: Path) -> None:
     """Results are those of the library, a dismissed job's process dies, and the end leaves none."""
     executor = LocalExecutor(2, home=tmp_path, blobs=tmp_path, task_seconds=60, module="tests.api.executors.odd_child")
@@ -405,7 +259,7 @@ def test_with_real_processes(start: Start, tmp_path: Path) -> None:
                 "estimator": {"kind": "ep"},
             }
         )
-        for i in range(5)
+        for i in range(3)
     }
     for name, request in requests.items():
         table.submit(name, "estimates", request.model_dump(mode="json"), plan(2, 1))
@@ -415,11 +269,6 @@ def test_with_real_processes(start: Start, tmp_path: Path) -> None:
         expected = dict(runner.estimates(requests[job.id]))
         for row, result in table.results(job.id):
             assert result["log_p"] == expected[row]["log_p"]
-    crash = {"rows": ["fine", "abort", "fine"]}
-    table.submit("crash", Misbehave.kind, crash, plan(3))
-    (job,) = ended(table, "crash", within=60)
-    assert (job.state, job.losses) == (State.SUCCESSFUL, 4)
-    assert [result.get("status") for _, result in table.results("crash")] == [None, "worker-crashed", None]
     running = threading.Event()
     table.listen(lambda _: running.set() if table.get("hang").stage else None)  # pyright: ignore[reportOptionalMemberAccess]
     table.submit("hang", Misbehave.kind, {"rows": ["hang"]}, plan(1))

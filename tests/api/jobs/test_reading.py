@@ -77,14 +77,14 @@ def test_a_cursor_that_is_none(table: JobTable, cursor: str) -> None:
 
 
 def test_results_in_order_some_or_all_and_more_than_a_page(table: JobTable) -> None:
-    submit(table, "a", 1200)
+    submit(table, "a", 600)
     lease = claim(table)
-    table.record(lease, results(range(600, 1200)))
-    table.record(lease, results(range(0, 599)))
-    rows = [*range(599), *range(600, 1200)]
+    table.record(lease, results(range(300, 600)))
+    table.record(lease, results(range(0, 299)))
+    rows = [*range(299), *range(300, 600)]
     assert list(table.results("a")) == results(rows)
-    assert list(table.results("a", [700, 3, 599, 3, 5000])) == results([3, 700])
-    assert [row for row, _ in table.results("a", range(1200))] == rows
+    assert list(table.results("a", [400, 3, 299, 3, 5000])) == results([3, 400])
+    assert [row for row, _ in table.results("a", range(600))] == rows
     assert list(table.results("a", [])) == []
 
 

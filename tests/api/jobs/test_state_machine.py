@@ -314,12 +314,12 @@ class Machine(RuleBasedStateMachine):
         self.root.cleanup()
 
 
-Machine.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-TestMachine = pytest.mark.timeout(300)(Machine.TestCase)
+class LongMachine(Machine):
+    """The same with more and longer runs."""
+
+
+REPRODUCIBLE = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+Machine.TestCase.settings = settings(REPRODUCIBLE, max_examples=8, stateful_step_count=40)
+LongMachine.TestCase.settings = settings(REPRODUCIBLE, max_examples=200, stateful_step_count=60)
+TestMachine = Machine.TestCase
+TestLongMachine = pytest.mark.slow(LongMachine.TestCase)
