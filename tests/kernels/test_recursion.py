@@ -75,8 +75,7 @@ def test_activations(activation: str, layer_norm: bool) -> None:
     check(FullyConnected(depth=2, activation=activation, layer_norm=layer_norm, weight_std=1.3, bias_std=0.3), 6)
 
 
-@pytest.mark.parametrize("depth", [0, 1, 5, 20])
-@pytest.mark.parametrize("bias_std", [0.0, 0.3])
+@pytest.mark.parametrize(("depth", "bias_std"), [(0, 0.3), (1, 0.0), (5, 0.3), (20, 0.0), (20, 0.3)])
 def test_depths(depth: int, bias_std: float) -> None:
     check(FullyConnected(depth=depth, bias_std=bias_std), 6)
     X, X2 = inputs(3, 6), inputs(3, 6, seed=1)
@@ -127,6 +126,7 @@ SMALL = {
     ),
 }
 
+BOTH_KINDS = [("fully connected", "ntk"), ("equal pixels", "nngp"), ("all pixels", "ntk")]
 _LONG_TO_COMPILE = {
     "myrtle",
     "average pooling, flatten",
@@ -175,8 +175,7 @@ def test_the_tangent_kernel_of_a_homogeneous_network_with_itself() -> None:
     assert own == pytest.approx(4 * 2 * (X * X).mean(axis=1), rel=1e-13)
 
 
-@pytest.mark.parametrize("get", ["nngp", "ntk"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "get"), BOTH_KINDS)
 def test_blocks_and_tiles_do_not_show(name: str, get: str, monkeypatch: pytest.MonkeyPatch) -> None:
     architecture, shape = SMALL[name]
     X = inputs(5, *shape)
@@ -190,8 +189,7 @@ def test_blocks_and_tiles_do_not_show(name: str, get: str, monkeypatch: pytest.M
     assert np.abs(f.between(first, rest) - whole[:2, 2:]).max() < 1e-12 * np.abs(whole).max()
 
 
-@pytest.mark.parametrize("get", ["nngp", "ntk"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "get"), BOTH_KINDS)
 def test_copies_are_copies_and_black_images_are_zero(name: str, get: str) -> None:
     """Across tiles a copy has the correlation 1 to rounding; without biases an input of zeros has no variance."""
     architecture, shape = SMALL[name]

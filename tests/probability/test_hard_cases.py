@@ -141,11 +141,13 @@ def test_a_few_odd_labels_under_two_strong_factors() -> None:
     x = np.linspace(-7, 7, 561)
     a, b = np.meshgrid(x, x)
     logs = -(a**2 + b**2) / 2 - math.log(2 * math.pi) + 2 * math.log(x[1] - x[0])
-    for y, w in zip(labels, wave, strict=True):
-        logs += log_ndtr(10 * y * (a + b * w))
+    for place in range(n // 2 + 1):  # inputs i and n - i are alike
+        count = 1 if place in (0, 50, n // 2) else 2
+        logs += count * log_ndtr(10 * (a + b * wave[place]))
+    logs += log_ndtr(-10 * (a + b * wave[50]))
     truth = float(logsumexp(logs))
     K = 1 + np.outer(wave, wave) + 0.01 * np.eye(n)
-    estimates = [log_probability(K, labels, seed=seed) for seed in range(20)]
+    estimates = [log_probability(K, labels, seed=seed) for seed in range(8)]
     z = np.array([(estimate.value - truth) / estimate.stderr for estimate in estimates])
     assert np.mean([estimate.stderr for estimate in estimates]) < 0.015  # 0.017 and z of 1.8 with one sweep less
     assert np.mean(np.square(z)) < 2

@@ -1,3 +1,4 @@
+import functools
 import math
 import time
 from itertools import pairwise
@@ -9,6 +10,7 @@ from scipy.special import logsumexp
 from nngp_prior import log_probabilities, log_probability
 from nngp_prior.numerics.threads import use_cores
 from nngp_prior.progress import Progress
+from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.data import Constant, OneVsRest, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 from tests.probability.oracles import all_labellings
@@ -32,10 +34,8 @@ def test_standard_error_is_small_where_it_was_promised() -> None:
     assert estimate.status == "ok"
 
 
-@pytest.mark.parametrize(
-    "K", [digits(6, Constant())[0], digits(6, Constant(), depth=10)[0]], ids=["depth 2", "depth 10"]
-)
-def test_all_labellings_sum_to_one(K: np.ndarray) -> None:
+def test_all_labellings_sum_to_one() -> None:
+    K = digits(6, Constant(), depth=10)[0]
     estimates = log_probabilities(K, all_labellings(6), particles=64, replicates=16)
     total = float(np.exp(logsumexp([e.value for e in estimates])))
     error = math.sqrt(sum((math.exp(e.value) * (e.stderr or 0)) ** 2 for e in estimates))
@@ -87,10 +87,15 @@ def test_any_number_of_particles(particles: int) -> None:
     assert abs(estimate.value + math.log(21)) < 4 * (estimate.stderr or 0)
 
 
+@functools.cache
+def of_two_hundred_digits() -> Estimate:
+    return log_probability(*digits(200, Threshold(at=5)), seed=1)
+
+
 @pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0.4, 0, 0.6)])
 def test_any_mixture_is_unbiased_also_with_resampling(shares: tuple[float, ...]) -> None:
     K, labels = digits(200, Threshold(at=5))
-    reference = log_probability(K, labels, seed=1)
+    reference = of_two_hundred_digits()
     estimate = log_probability(K, labels, shares=shares, particles=512)
     assert abs(estimate.value - reference.value) < 4 * math.hypot(estimate.stderr or 0, reference.stderr or 0)
     if shares[1] == 0:
@@ -112,10 +117,10 @@ def test_target_is_met_or_said_not_to_be() -> None:
 def test_heavy_tails_are_told_and_the_default_avoids_them() -> None:
     """Without the mixture the weights of this case have infinite variance."""
     K, labels = equicorrelated(200, 0.8), np.ones(200, dtype=int)
-    plain = [log_probability(K, labels, shares=(0, 1, 0), seed=seed).status for seed in range(10)]
-    default = [log_probability(K, labels, seed=seed).status for seed in range(10)]
-    assert plain.count("heavy-tailed") >= 7
-    assert default.count("ok") >= 9
+    plain = [log_probability(K, labels, shares=(0, 1, 0), seed=seed).status for seed in range(4)]
+    default = [log_probability(K, labels, seed=seed).status for seed in range(4)]
+    assert plain.count("heavy-tailed") >= 3
+    assert default.count("ok") == 4
 
 
 def test_noise_and_jitter_are_of_another_kernel_and_say_so() -> None:

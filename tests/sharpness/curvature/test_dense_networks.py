@@ -10,14 +10,14 @@ from nngp_prior.architectures import network
 from nngp_prior.schemas.measures.curvature import FisherTrace
 from nngp_prior.sharpness.curvature import dense_networks as dense
 from nngp_prior.sharpness.curvature.dense_networks import has_formulas
-from nngp_prior.sharpness.curvature.operators import ggn, hessian, operator_of
+from nngp_prior.sharpness.curvature.operators import Operator, ggn, hessian, operator_of
 from nngp_prior.sharpness.curvature.products import FACTORS, start_vector
 from nngp_prior.sharpness.measurement import measure_risk
 from nngp_prior.sharpness.risk.chunked_inputs import Held
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import minibatch
 from nngp_prior.sharpness.risk.networks import finite_network, high_precision
-from tests.sharpness.cases import data, small
+from tests.sharpness.cases import SMALL, data, small
 
 CASES = [
     (FullyConnected(depth=2, width=5), "cross-entropy"),
@@ -32,6 +32,31 @@ def as_users_own(architecture: FullyConnected) -> FromNetwork:
     return FromNetwork(functions.init, functions.apply, name="own")
 
 
+def assert_same_products(ours: Operator, by_jax: Operator) -> None:
+    v = np.random.default_rng(0).standard_normal(ours.risk.size)
+    V = np.stack([v, 2 * v[::-1], v**2])
+    expected = np.stack([by_jax(each) for each in V])
+    scale = np.abs(expected).max()
+    with high_precision():
+        quadratics, intermediates = ours.forward([*jnp.asarray(V)])
+    np.testing.assert_allclose(ours.backward(intermediates), expected, atol=1e-13 * scale)
+    for found in (quadratics, ours.quadratics(V)):
+        np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(ours(v), expected[0], atol=1e-13 * scale)
+    np.testing.assert_allclose(ours.start_vector(v), by_jax.start_vector(v), atol=1e-13)
+
+
+@pytest.mark.parametrize("matrix", FACTORS)
+def test_products_of_one_chunk_which_keep_what_they_share(matrix: str) -> None:
+    risk = small().subset(range(3))
+    own = EmpiricalRisk.of(
+        as_users_own(SMALL.model_copy(update={"activation": "erf"})), risk.unravel(risk.theta), risk.X, risk.y
+    )
+    by_jax = operator_of(own, matrix)
+    assert_same_products(operator_of(risk, matrix), by_jax)
+    assert_same_products(by_jax, by_jax)
+
+
 @pytest.mark.parametrize(("architecture", "loss"), CASES)
 def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
     X, y = data(11, 6)
@@ -43,22 +68,8 @@ def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
     )
     assert has_formulas(ours.network)
     assert not has_formulas(own.network)
-    v = np.random.default_rng(0).standard_normal(ours.size)
-    for risk in (ours, ours.subset(range(3))):  # several chunks; one, of which all that products share is kept
-        by_jax = own if risk is ours else own.subset(range(3))
-        for matrix in FACTORS:
-            mine, its = operator_of(risk, matrix), operator_of(by_jax, matrix)
-            V = np.stack([v, 2 * v[::-1], v**2])
-            expected = np.stack([its(each) for each in V])
-            scale = np.abs(expected).max()
-            for operator in (mine, its):
-                with high_precision():
-                    quadratics, intermediates = operator.forward([*jnp.asarray(V)])
-                np.testing.assert_allclose(operator.backward(intermediates), expected, atol=1e-13 * scale)
-                for found in (quadratics, operator.quadratics(V)):
-                    np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
-            np.testing.assert_allclose(mine(v), expected[0], atol=1e-13 * scale)
-            np.testing.assert_allclose(mine.start_vector(v), its.start_vector(v), atol=1e-13)
+    for matrix in FACTORS:
+        assert_same_products(operator_of(ours, matrix), operator_of(own, matrix))
     found, expected = (
         [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0).measurements] for risk in (ours, own)
     )

@@ -141,11 +141,10 @@ def test_it_tends_to_the_closed_form() -> None:
 
 def test_of_a_network_too_and_rescaling_of_layers_and_nodes_leaves_it_alone() -> None:
     """Rescaling at a radius where the divergence is not quadratic; all measures are rescaled at 1e-3 in other tests."""
-    for radius, near in ((1e-3, 1e-3), (0.05, 0.2)):
-        options = {"damping": 0.1, "radius": radius, "tolerance": 1e-4}
-        before = found(many(), **options)
-        assert before.status == "ok"
-        assert 0 < abs(before.value / before.diagnostics["limit"] - 1) < near
+    options = {"damping": 0.1, "radius": 0.05, "tolerance": 1e-4}
+    before = found(many(), **options)
+    assert before.status == "ok"
+    assert 1e-3 < abs(before.value / before.diagnostics["limit"] - 1) < 0.2
     for other in rescaled(many()):
         after = found(other, **options)
         assert after.status == "ok"

@@ -58,6 +58,7 @@ def test_gradients_of_examples_have_the_gradient_as_their_mean(risk: EmpiricalRi
 
 
 @pytest.mark.parametrize("matrix", ["hessian", "ggn", "empirical-fisher"])
+@pytest.mark.parametrize("risk", PROBLEMS, indirect=True)
 def test_products_are_those_of_the_dense_matrices(risk: EmpiricalRisk, matrix: str) -> None:
     A, V = dense(risk, matrix), np.random.default_rng(1).standard_normal((3, risk.size))
     operator = {"hessian": hessian, "ggn": ggn, "empirical-fisher": empirical_fisher}[matrix](risk)

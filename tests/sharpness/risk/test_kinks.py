@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected
-from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer, Residual
+from nngp_prior.schemas.specs.architecture import Residual
 from nngp_prior.schemas.specs.training import SGD, Training
 from nngp_prior.sharpness import measure, train
 from nngp_prior.sharpness.curvature.operators import operator_of
@@ -20,7 +20,6 @@ from nngp_prior.sharpness.risk.networks import finite_network
 
 NETWORKS = [
     FullyConnected(depth=2, width=5),
-    Convolutional(layers=(ConvolutionLayer(),) * 2, channels=3),
     Residual(groups=1, channels=2),
 ]
 
@@ -61,10 +60,9 @@ def test_training_moves_the_last_bias_only(architecture: Any) -> None:
     np.testing.assert_allclose(last[1].ravel(), 0.05 * np.mean(data[1]), rtol=1e-12)
 
 
-@pytest.mark.parametrize("architecture", NETWORKS[:2], ids=lambda network: network.kind)
-def test_measures(architecture: Any) -> None:
-    parameters, data = zeros(architecture)
-    report = measure(architecture, parameters, *data, ["eigenvalues", "trace", "fisher-trace"])
+def test_measures() -> None:
+    parameters, data = zeros(NETWORKS[0])
+    report = measure(NETWORKS[0], parameters, *data, ["eigenvalues", "trace", "fisher-trace"])
     for name in ("lambda_max", "trace", "fisher_trace"):
         assert report[name].value == pytest.approx(0.25, rel=1e-12)
 
