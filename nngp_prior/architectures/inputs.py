@@ -11,8 +11,17 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.arrays import real_array
 from nngp_prior.numerics.large_arrays import first_not_finite
 from nngp_prior.schemas.arrays import numeric_array
-from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, Convolutional, FullyConnected, Residual
+from nngp_prior.schemas.specs.architecture import (
+    ARCHITECTURES,
+    Architecture,
+    Convolutional,
+    FullyConnected,
+    Residual,
+    architecture_first,
+)
+from nngp_prior.schemas.text import short
 
+requires_architecture = architecture_first((*ARCHITECTURES, FromNetwork))
 _FEW_CHANNELS = 4  # maximum number of channels in image files
 
 
@@ -86,7 +95,7 @@ def fitting_inputs(name: str, X: ArrayLike, architecture: Architecture | FromNet
 def no_architecture(value: object) -> InvalidInput:
     """Return the error for an argument ``architecture`` that is not a specification of a network."""
     known = ", ".join(f"{kind.__name__}(…)" for kind in ARCHITECTURES)
-    return InvalidInput("architecture", f"got {value!r}", f"Pass one of {known}.")
+    return InvalidInput("architecture", f"got {short(value)}", f"Pass one of {known}.")
 
 
 def _check_channels(name: str, shape: tuple[int, ...], architecture: Convolutional | Residual) -> None:

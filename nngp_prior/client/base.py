@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -23,10 +23,11 @@ from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.schemas.seeds import SeedLike
-from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, architecture_first
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, estimator_of
 
 R = TypeVar("R")
+_requires_architecture = architecture_first((*ARCHITECTURES, Mapping))
 Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors extend estimates
 
 
@@ -155,6 +156,7 @@ SharpnessJob = TypeVar("SharpnessJob", bound=BaseJob[SharpnessResults])
 class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, SharpnessJob]):
     """Estimates, bounds, posteriors, samples and sharpness; subclasses determine where they are computed."""
 
+    @_requires_architecture
     def estimate(
         self,
         architecture: Architecture,
@@ -183,6 +185,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
         return self.submit(with_arrays(EstimateRequest, parts, X, Y, self.upload))
 
+    @_requires_architecture
     def bound(
         self,
         architecture: Architecture,
@@ -218,6 +221,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         parts |= {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
         return self.submit(with_arrays(BoundRequest, parts, X, Y, self.upload))
 
+    @_requires_architecture
     def posterior(
         self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: SeedLike = 0, **options: Any
     ) -> PosteriorJob:
@@ -238,6 +242,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed}
         return self.submit(with_arrays(PosteriorRequest, {**parts, "train": train}, X, Y, self.upload))
 
+    @_requires_architecture
     def sample(
         self,
         architecture: Architecture,
@@ -266,6 +271,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
         return self.submit(with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, self.upload))
 
+    @_requires_architecture
     def sharpness(
         self,
         architecture: Architecture,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.cost import cost_of, require_memory
 from nngp_prior.kernels.disk import on_disk
@@ -22,9 +22,10 @@ from nngp_prior.schemas.specs.architecture import Architecture
 _BLOCK = 32  # inputs of a user's network per block of the kernel from which the diagonal is taken
 
 
+@requires_architecture
 def kernel(
     architecture: Architecture | FromNetwork,
-    X: ArrayLike | None = None,
+    X: ArrayLike,
     X2: ArrayLike | None = None,
     *,
     get: str = "nngp",
@@ -56,11 +57,6 @@ def kernel(
             architecture takes, or so large that the kernel overflows; a file with other content, or a damaged one.
         ResourceLimit: if the matrix does not fit into memory, or on the disk.
     """
-    if X is None:  # optional only so that kernel(X) raises an error that names the missing argument
-        given = "an array" if hasattr(architecture, "shape") else type(architecture).__name__
-        raise InvalidInput(
-            "X", f"is missing; the first argument is {given}", "Call kernel(FullyConnected(depth=2), X)."
-        )
     if isinstance(architecture, FromNetwork):
         for field, value, only in (("dtype", dtype, "float64"), ("path", path, None)):
             if value != only:
@@ -73,6 +69,7 @@ def kernel(
         return in_memory(job, tell) if path is None else on_disk(job, Path(path), tell)
 
 
+@requires_architecture
 def kernel_diagonal(
     architecture: Architecture | FromNetwork, X: ArrayLike, *, get: str = "nngp", dtype: str = "float64"
 ) -> Float[np.ndarray, " n"]:

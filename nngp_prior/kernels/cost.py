@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from nngp_prior.architectures import layers_of
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.footprint import seconds_of_compilation, seconds_of_pair, states, tile_of
 from nngp_prior.kernels.job import KernelJob
@@ -24,6 +25,7 @@ from nngp_prior.schemas.specs.architecture import Architecture
 _COMPILER = 2**28  # JAX and its compiled code
 
 
+@requires_architecture
 def kernel_cost(
     architecture: Architecture,
     n: int,

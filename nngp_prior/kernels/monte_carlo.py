@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.architectures.weights import network_weights
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.kernels.copies import distinct
@@ -35,7 +35,7 @@ from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
 
@@ -128,6 +128,7 @@ class MonteCarloKernel:
         return K
 
 
+@requires_architecture
 def monte_carlo_kernel(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,
@@ -155,8 +156,6 @@ def monte_carlo_kernel(
             not a function of parameters and input alone.
         ResourceLimit: if the batches' matrices, or one network's features, do not fit into memory.
     """
-    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
-        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
     monte_carlo = monte_carlo or MonteCarlo()
     X = check_inputs("X", X, architecture)
     features = features_of(architecture, monte_carlo)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
@@ -22,6 +22,7 @@ from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.specs.labels import check_labels_for
 
 
+@requires_architecture
 def log_prior(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,

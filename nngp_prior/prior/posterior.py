@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from nngp_prior import kernels
 from nngp_prior import progress as _progress
 from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator, systematic
 from nngp_prior.prior.weighted_particles import WeightedParticles, require_room
@@ -70,6 +70,7 @@ def posterior(
         return Posterior(K, y, smc_of(options), seed, tell)
 
 
+@requires_architecture
 def function_posterior(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,

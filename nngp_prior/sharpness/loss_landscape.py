@@ -20,6 +20,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.checkpoint import Checkpoint
@@ -131,6 +132,7 @@ class Surface:
         return found
 
 
+@requires_architecture
 def landscape(
     architecture: Architecture | FromNetwork,
     parameters: Parameters,

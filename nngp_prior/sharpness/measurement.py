@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import norm as scipy_norm
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, ignore, shown, without_cost
@@ -45,6 +46,7 @@ from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.versions import versions
 
 
+@requires_architecture
 def measure(
     architecture: Architecture | FromNetwork,
     parameters: Any,

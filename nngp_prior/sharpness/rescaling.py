@@ -16,6 +16,7 @@ from jax.tree_util import tree_leaves_with_path, tree_map_with_path
 from jaxtyping import Float
 
 from nngp_prior.architectures import FromNetwork, layers_of
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.architectures.layers import Convolution, Dense, Layers, Sum
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
@@ -88,6 +89,7 @@ def _hidden(layers: Layers, root: Path) -> list[HiddenLayer]:
     return found
 
 
+@requires_architecture
 def rescale(architecture: Architecture | FromNetwork, parameters: Any, alpha: float = ALPHA, *, layer: int = 0) -> Any:
     """Divide a hidden layer by α and multiply the next layer's weights by it, which leaves the function unchanged.
 
@@ -106,6 +108,7 @@ def rescale(architecture: Architecture | FromNetwork, parameters: Any, alpha: fl
     return _rescaled(architecture, parameters, {layer: np.full(1, _positive(alpha))})
 
 
+@requires_architecture
 def rescale_nodes(
     architecture: Architecture | FromNetwork,
     parameters: Any,

@@ -8,7 +8,6 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from nngp_prior import kernel
 from nngp_prior.data.datasets import DATASETS
 from nngp_prior.data.labellings import LABELLINGS
 from nngp_prior.errors import InvalidInput
@@ -291,7 +290,6 @@ def test_a_registry_takes_one_implementation_of_each() -> None:
     [
         (lambda: FullyConnected(2), r"FullyConnected: got 2 without a name. Name the field: FullyConnected\(depth=2\)"),
         (lambda: SMC(64), r"SMC\(particles=64\)"),
-        (lambda: kernel(FullyConnected()), "X: is missing; the first argument is FullyConnected"),
     ],
 )
 def test_what_is_missing_is_said(call, message: str) -> None:
@@ -299,8 +297,32 @@ def test_what_is_missing_is_said(call, message: str) -> None:
         call()
 
 
-def test_a_kernel_of_an_array_alone() -> None:
+def test_a_forgotten_architecture_is_named() -> None:
     """In a process of its own, since the tests check types at run time."""
-    program = "import numpy, nngp_prior; nngp_prior.kernel(numpy.ones((3, 2)))"
+    program = """
+import numpy
+from nngp_prior import *
+from nngp_prior.errors import InvalidInput
+from nngp_prior.sharpness import EmpiricalRisk, landscape, measure, rescale, rescale_nodes, train
+X, y = numpy.ones((3, 2)), numpy.ones(3)
+client = LocalClient()
+clients = client.estimate, client.bound, client.posterior, client.sample, client.sharpness
+kernels = kernel, kernel_cost, monte_carlo_kernel, log_prior, function_posterior, sample_functions
+for call in (*kernels, train, measure, landscape, rescale, rescale_nodes, EmpiricalRisk.of, *clients):
+    try:
+        call(X, y)
+    except InvalidInput as error:
+        print(error)
+"""
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "X: is missing; the first argument is an array. Call kernel(FullyConnected(depth=2), X)." in ended.stderr
+    assert ended.stderr == ""
+    calls = """kernel X; kernel_cost n, input_shape; monte_carlo_kernel X; log_prior X, y;
+function_posterior X, y, X_test; sample_functions X, networks; train X, y; measure parameters, X, y;
+landscape parameters, X, y; rescale parameters; rescale_nodes parameters; EmpiricalRisk.of parameters, X, y;
+estimate X, Y; bound X, Y; posterior X, Y; sample X, networks; sharpness parameters, X, y"""
+    named = [each.split(maxsplit=1) for each in calls.split(";")]
+    assert ended.stdout.splitlines() == [
+        "architecture: is missing; the first argument is an array of shape (3, 2). "
+        f"Call {name}(FullyConnected(depth=2), {arguments}), or with another architecture."
+        for name, arguments in named
+    ]

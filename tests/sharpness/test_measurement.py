@@ -144,7 +144,7 @@ for call in (
 def test_wrong_types_are_told_as_such() -> None:
     """In a process of its own, since here all types are checked."""
     done = subprocess.run([sys.executable, "-c", _WRONG_TYPES], capture_output=True, text=True, check=True)
-    starts = ["architecture: is str", "architecture: is tuple", "measures: got 5", "specification: got Trace("]
+    starts = ["architecture: got '", "architecture: got (", "measures: got 5", "specification: got Trace("]
     starts += [
         "risk: is a FullyConnected",
         "chunk: got 2.5",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
@@ -27,7 +27,7 @@ from nngp_prior.prior.sampling.networks import FullyConnectedNetworks, JaxNetwor
 from nngp_prior.prior.sampling.packing import Tally, counted, pack, ranked
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
-from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, FullyConnected
+from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 
 SOURCES = ("networks", "gp")
 # Sources of independent draws from a prior, in mutually independent blocks.
@@ -45,6 +45,7 @@ class _Counted(NamedTuple):
     zeros: Integer[np.ndarray, " n"]
 
 
+@requires_architecture
 def sample_functions(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,
@@ -75,8 +76,6 @@ def sample_functions(
         DataUnavailable: if the file is damaged.
         ResourceLimit: if the distinct functions no longer fit into memory; the file holds those until then.
     """
-    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
-        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
     if not isinstance(networks, int) or isinstance(networks, bool) or not 1 <= networks < 2**32:
         raise InvalidInput("networks", f"got {networks!r}", "Pass a number of draws, an integer from 1 to 2³² - 1.")
     seed = checked_seed(seed)

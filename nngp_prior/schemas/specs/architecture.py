@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, ParamSpec, TypeVar
 
 from pydantic import Field, StrictBool
 
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import PLAIN, Specification
 from nngp_prior.schemas.lists import StopsEarly
+from nngp_prior.schemas.text import short
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Homogeneous: φ(c x) = c φ(x) for c > 0.
 PIECEWISE_LINEAR = ("relu", "leaky-relu", "identity")
@@ -168,3 +176,37 @@ class Residual(_Network):
 
 Architecture = Annotated[FullyConnected | Convolutional | Residual, Field(discriminator="kind")]
 ARCHITECTURES = (FullyConnected, Convolutional, Residual)
+
+
+def architecture_first(kinds: tuple[type, ...]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that refuses calls without an architecture as first argument.
+
+    Without it, Python would say of ``log_prior(X, y)`` that the last argument is missing.
+
+    Args:
+        kinds: types of architectures.
+
+    Returns:
+        decorator of functions and methods with an argument ``architecture``.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        parameters = list(inspect.signature(function).parameters.values())
+        place = [parameter.name for parameter in parameters].index("architecture")
+        positional = [each for each in parameters[place + 1 :] if each.kind == each.POSITIONAL_OR_KEYWORD]
+        others = [each.name for each in positional if each.default is each.empty]
+        name = function.__qualname__ if parameters[0].name == "cls" else function.__name__
+        call = f"{name}({', '.join(['FullyConnected(depth=2)', *others])})"
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            if len(args) > place and not isinstance(args[place], kinds):
+                shape = getattr(args[place], "shape", None)
+                array = f"is missing; the first argument is an array of shape {shape}"
+                problem = f"got {short(args[place])}" if shape is None else array
+                raise InvalidInput("architecture", problem, f"Call {call}, or with another architecture.")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate

@@ -18,6 +18,7 @@ from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.training import LossName
@@ -84,6 +85,7 @@ class EmpiricalRisk:
         return f"<EmpiricalRisk {parameters}, {examples}, {self.loss_name}>"
 
     @classmethod
+    @requires_architecture
     def of(
         cls,
         architecture: Architecture | FromNetwork,

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import fitting_inputs
-from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.sharpness.risk.networks import FiniteNetwork
 
@@ -40,9 +39,6 @@ def checked_data(
             number of axes.
         InvalidLabels: if labels have other values, or their number differs from that of the inputs.
     """
-    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
-        problem = f"is {type(architecture).__name__}"
-        raise InvalidInput("architecture", problem, "Pass FullyConnected(…), another specification, or FromNetwork(…).")
     inputs = fitting_inputs(names[0], X, architecture)
     return inputs, check_labels(y, len(inputs), field=names[1])
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
+from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
-from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.labels import label_array
 from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.text import number_of
@@ -28,6 +29,7 @@ from nngp_prior.sharpness.training.trainer import TrainingArrays, TrainingRun
 Examples = tuple[ArrayLike, ArrayLike]
 
 
+@requires_architecture
 def train(
     architecture: Architecture | FromNetwork,
     X: ArrayLike,
@@ -72,8 +74,6 @@ def train(
             the data, a checkpoint of another call.
         DataUnavailable: if the checkpoint is damaged.
     """
-    if not isinstance(architecture, (*ARCHITECTURES, FromNetwork)):
-        raise InvalidInput("architecture", f"got {architecture!r}", "Pass FullyConnected(…) or FromNetwork(…).")
     training = training or Training()
     numbers = _numbers(seeds)
     seed = checked_seed(seed)
