@@ -5,7 +5,7 @@ DATA ?= digits
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow check bench lock clean
+.PHONY: help setup demo study test test-slow check bench lock clean
 help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -18,6 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fashion-mnist with NNGP_DATA set
 	$(BIN)/nngp-prior demo --data $(DATA)
+
+study: setup     ## log P(f) against flatness on small networks: a study with its report
+	$(BIN)/nngp-prior experiment run digits
 
 # Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. What was
 # compiled stays in .pytest_cache/jax for later runs, and Python's bytecode in __pycache__ also where the environment
@@ -44,4 +47,4 @@ lock: setup      ## requirements.lock from pyproject.toml, with the hashes of th
 	  pyproject.toml -o requirements.lock
 
 clean:           ## remove what the targets made
-	rm -rf .venv .venv-gpy demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-gpy demo experiments .pytest_cache .ruff_cache .hypothesis .import_linter_cache

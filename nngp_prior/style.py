@@ -23,6 +23,7 @@ _RC = {
     "legend.frameon": False,
     "pdf.fonttype": 42,  # editable text
     "svg.fonttype": "none",
+    "svg.hashsalt": "nngp-prior",  # the same figure is the same file
 }
 
 
@@ -46,7 +47,8 @@ def figure(path: Path, title: str, **shape: Any) -> Iterator[tuple[Any, Any]]:
         yield drawn, axes
         drawn.suptitle(title)
         drawn.tight_layout()
-        drawn.savefig(path, dpi=_DPI, bbox_inches="tight")
+        undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix)
+        drawn.savefig(path, dpi=_DPI, bbox_inches="tight", metadata=undated)
         pyplot.close(drawn)
 
 

@@ -1,4 +1,4 @@
-"""Command line: ``estimate | kernel | posterior | bound | sample | sharpness | serve | jobs | demo | doctor``."""
+"""Command line: one module of ``commands`` per command."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nngp_prior.cli.commands.bound import bound
 from nngp_prior.cli.commands.demo import demo
 from nngp_prior.cli.commands.doctor import doctor
 from nngp_prior.cli.commands.estimate import estimate
+from nngp_prior.cli.commands.experiment import app as experiment
 from nngp_prior.cli.commands.jobs import app as jobs
 from nngp_prior.cli.commands.kernel import app as kernel
 from nngp_prior.cli.commands.posterior import posterior
@@ -52,6 +53,7 @@ app.command()(posterior)
 app.command()(bound)
 app.command()(sample)
 app.add_typer(sharpness, name="sharpness")
+app.add_typer(experiment, name="experiment")
 app.command()(serve)
 app.add_typer(jobs, name="jobs")
 app.command()(demo)

@@ -1,0 +1,5 @@
+"""Report of a study: one HTML file, one Markdown file, and figures with their data."""
+
+from nngp_prior.experiments.report.write import write_report
+
+__all__ = ["write_report"]

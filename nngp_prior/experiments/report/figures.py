@@ -1,0 +1,105 @@
+"""Figures of a study: a quantity against the test accuracy, and the coefficients of all quantities."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nngp_prior import style
+from nngp_prior.experiments.analysis import Verdict, in_words
+from nngp_prior.experiments.study import Study
+
+_MARKERS = "osD^vP*X<>"
+_COEFFICIENTS = ("pearson", "spearman", "kendall")
+
+
+def scatter(study: Study, verdict: Verdict, path: Path) -> list[dict[str, Any]]:
+    """Draw a quantity against the test accuracy, one point per network, coloured by the first axis.
+
+    Args:
+        study: results.
+        verdict: verdict on the quantity.
+        path: file to write.
+
+    Returns:
+        the data of the figure.
+    """
+    name, axes = verdict.name, list(study.protocol.axes)
+    names = ["setting", "network", *axes, "test_error", name, f"{name}.stderr", f"{name}.status"]
+    rows = [
+        {key: row.get(key) for key in names} for row in study.rows if _is_number(row.get(name), row.get("test_error"))
+    ]
+    values = _distinct(axes[0], rows) if axes else [""]
+    ticker: Any = importlib.import_module("matplotlib.ticker")
+    colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.92, len(values)))
+    tests = max(study.tests, 1)
+    with style.figure(path, "", figsize=(4.6, 3.5)) as (_, axis):
+        for place, (value, colour) in enumerate(zip(values, colours, strict=True)):
+            own = [row for row in rows if not axes or row[axes[0]] == value]
+            accuracy = 1 - np.array([row["test_error"] for row in own], float)
+            x = np.array([row[name] for row in own], float)
+            noise = np.array([row[f"{name}.stderr"] or 0.0 for row in own], float)
+            deviation = np.sqrt(accuracy * (1 - accuracy) / tests)
+            axis.errorbar(
+                x, accuracy, deviation, noise, fmt=_MARKERS[place % len(_MARKERS)], color=colour, ms=4, elinewidth=0.7,
+                label=str(value),
+            )  # fmt: skip
+        axis.set(xlabel=_label(verdict), ylabel="test accuracy")
+        if verdict.scale == "log10":
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+            axis.xaxis.set_minor_locator(ticker.NullLocator())
+        if len(values) > 1:
+            axis.legend(title=axes[0], loc="center left", bbox_to_anchor=(1.01, 0.5), handletextpad=0.2)
+    return rows
+
+
+def coefficients(verdicts: Sequence[Verdict], path: Path) -> list[dict[str, Any]]:
+    """Draw the correlation coefficients of all quantities with their intervals, and published ones.
+
+    Args:
+        verdicts: verdicts, the best predictor first.
+        path: file to write.
+
+    Returns:
+        the data of the figure.
+    """
+    shape = {"ncols": 3, "figsize": (9.2, 1.2 + 0.3 * len(verdicts)), "sharey": True, "squeeze": False}
+    rows = []
+    with style.figure(path, "", **shape) as (_, axes):
+        for axis, kind in zip(axes[0], _COEFFICIENTS, strict=True):
+            for place, verdict in enumerate(verdicts):
+                value, low, high = getattr(verdict, kind)
+                published = None if verdict.published is None else getattr(verdict.published, kind)
+                colour = style.INK if value * verdict.expected >= 0 else style.ACCENT
+                axis.plot([low, high], [place, place], color=colour, lw=1.6)
+                axis.plot(value, place, "o" if value * verdict.expected >= 0 else "X", color=colour, ms=5.5)
+                if published is not None:
+                    axis.plot(published, place, "D", mfc="none", mec="black", ms=7)
+                rows.append(
+                    {"quantity": verdict.name, "coefficient": kind, "value": value, "low": low, "high": high}
+                    | {"published": published}
+                )
+            axis.axvline(0, color="grey", lw=0.8)
+            axis.set(xlim=(-1.05, 1.05), title=kind.capitalize())
+            axis.set_yticks(range(len(verdicts)), [in_words(verdict.name) for verdict in verdicts])
+        axes[0, 0].invert_yaxis()
+    return rows
+
+
+def _label(verdict: Verdict) -> str:
+    return f"{in_words(verdict.name)} (nats)" if verdict.expected > 0 else in_words(verdict.name)
+
+
+def _distinct(axis: str, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    return list(dict.fromkeys(row[axis] for row in rows))
+
+
+def _is_number(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)

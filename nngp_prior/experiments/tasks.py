@@ -1,0 +1,189 @@
+"""The work of a study in tasks that any process can carry out: training, flatness measures, log P.
+
+A task is a function of a setting and a folder. It returns rows, JSON-compatible, by key; what a row depends on is in
+its key, so that a row of an earlier run is the same row.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nngp_prior.data.splits import Sets, training_data
+from nngp_prior.errors import InvalidInput
+from nngp_prior.experiments.grid import Setting
+from nngp_prior.experiments.store import Key
+from nngp_prior.kernels import KernelCache, monte_carlo_kernel
+from nngp_prior.prior.posterior import posterior
+from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
+from nngp_prior.probability import compute_all, prepare
+from nngp_prior.progress import ProgressCallback, ignore
+from nngp_prior.schemas.protocols import LogP, LogPosterior, Quantity
+from nngp_prior.sharpness.measurement import measure
+from nngp_prior.sharpness.training.train import train
+from nngp_prior.sharpness.training.trained import Trained
+from nngp_prior.sharpness.training.trained_functions import functions_of
+
+Rows = list[tuple[Key, dict[str, Any]]]
+
+
+class Task(NamedTuple):
+    """A unit of work.
+
+    Attributes:
+        kind: ``train`` for all networks of a setting, ``measure`` or ``log-p`` for one quantity of some of them.
+        setting: setting of the networks.
+        networks: numbers of the networks.
+        quantity: the quantity; None to train.
+    """
+
+    kind: str
+    setting: Setting
+    networks: tuple[int, ...]
+    quantity: Quantity | None = None
+
+    @property
+    def keys(self) -> list[Key]:
+        """Keys of the rows, one per network."""
+        own = (self.quantity.content_hash[:16],) if self.quantity is not None else ()
+        kernel = self.setting.protocol.kernel
+        of_kernel = (kernel.content_hash[:16],) if self.kind == "log-p" and kernel is not None else ()
+        return [(self.kind, self.setting.key, str(i), *own, *of_kernel) for i in self.networks]
+
+
+def carry_out(task: Task, folder: Path, progress: ProgressCallback = ignore) -> Rows:
+    """Carry out a task.
+
+    Args:
+        task: the task.
+        folder: folder of the study.
+        progress: progress callback.
+
+    Returns:
+        a row for each network. What cannot be computed for a network has a status and a message instead of a value.
+    """
+    rows = {"train": _train, "measure": _measure, "log-p": _log_p}[task.kind](task, folder, progress)
+    return list(zip(task.keys, rows, strict=True))
+
+
+def networks_file(setting: Setting, folder: Path) -> Path:
+    """Return the path of the trained networks of a setting."""
+    return folder / "networks" / f"{setting.key}-{setting.protocol.seeds}.npz"
+
+
+@functools.lru_cache(maxsize=2)
+def _sets(content: str) -> Sets:
+    from nngp_prior.schemas.specs.data import TrainingData
+
+    return training_data(TrainingData.model_validate_json(content))
+
+
+def sets_of(setting: Setting) -> Sets:
+    """Return the training, attack and test set of a setting."""
+    return _sets(setting.protocol.data.model_dump_json())
+
+
+def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+    own, sets = task.setting.protocol, sets_of(task.setting)
+    trained = train(
+        own.architecture,
+        *sets.train,
+        own.training,
+        seeds=task.networks,
+        attack=sets.attack,
+        X_test=None if sets.test is None else sets.test[0],
+        y_test=None if sets.test is None else sets.test[1],
+        seed=task.setting.seed,
+        source=own.data.model_dump(mode="json", exclude_none=True),
+        checkpoint=networks_file(task.setting, folder),
+        progress=progress,
+    )
+    test_error = trained.test_error
+    for i in range(len(trained)):
+        attack = trained.history.get("attack_error")
+        yield {
+            "status": trained.statuses[i],
+            "message": trained.message(i),
+            "epochs": int(trained.epochs[i]),
+            "training_loss": float(trained.loss[i]),
+            "training_error": float(trained.error[i]),
+            "attack_error": None if attack is None else float(attack[trained.epochs[i], i]),
+            "test_error": None if test_error is None else float(test_error[i]),
+        }
+
+
+def _loaded(task: Task, folder: Path) -> tuple[Trained, list[int]]:
+    """Return the networks of a setting, and the indices of those of the task."""
+    trained = Trained.load(networks_file(task.setting, folder))
+    return trained, [trained.seeds.index(number) for number in task.networks]
+
+
+def _measure(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+    own, sets = task.setting.protocol, sets_of(task.setting)
+    trained, places = _loaded(task, folder)
+    assert task.quantity is not None
+    for i in places:
+        if trained.statuses[i] == "diverged":
+            yield {"values": [], "status": "diverged", "message": trained.message(i)}
+            continue
+        try:
+            report = measure(
+                own.architecture,
+                trained.network(i),
+                *sets.train,
+                [task.quantity],
+                loss=own.training.loss,
+                seed=own.seed,
+                progress=progress,
+            )
+        except InvalidInput as error:
+            yield {"values": [], "status": "invalid-measure", "message": str(error)}
+            continue
+        values = [
+            {"name": name, "value": each.value, "stderr": each.stderr, "status": each.status, "message": each.message}
+            for name, each in report.items()
+        ]
+        yield {"values": values, "status": "ok", "message": ""}
+
+
+def _log_p(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+    own, sets, quantity = task.setting.protocol, sets_of(task.setting), task.quantity
+    trained, places = _loaded(task, folder)
+    assert isinstance(quantity, LogP | LogPosterior)
+    X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])
+    usable = [i for i in places if trained.statuses[i] != "diverged"]
+    found: dict[int, dict[str, Any]] = {}
+    for i, estimate in zip(
+        usable, _estimates(own, quantity, X, labels[usable], len(sets.train[1]), folder, progress), strict=True
+    ):
+        value = {"name": quantity.name, "value": estimate.value, "stderr": estimate.stderr}
+        found[i] = {
+            "values": [{**value, "status": estimate.status, "message": estimate.message}],
+            "status": "ok",
+            "message": "",
+        }
+    for i in places:
+        yield found.get(i) or {"values": [], "status": "diverged", "message": trained.message(i)}
+
+
+def _estimates(
+    own: Any, quantity: LogP | LogPosterior, X: np.ndarray, labels: np.ndarray, n: int, folder: Path, progress: Any
+) -> Sequence[Any]:
+    if own.kernel is not None:
+        estimated = monte_carlo_kernel(own.architecture, X, own.kernel, state=folder / "kernels", progress=progress)
+        if isinstance(quantity, LogP):
+            return [
+                log_probability_under(estimated, y, quantity.estimator, BOOTSTRAPS, own.seed, progress) for y in labels
+            ]
+        K = estimated.K
+    else:
+        K = KernelCache(folder / "kernels").kernel(own.architecture, X, progress=progress)
+    if isinstance(quantity, LogPosterior):
+        given = posterior(K, labels[0, :n], seed=own.seed, particles=quantity.particles, replicates=quantity.replicates)
+        return [given.log_probability(y[n:], progress) for y in labels]
+    kernel = prepare(K, quantity.estimator)
+    return [each for _, each in sorted(compute_all(kernel, list(labels), quantity.estimator, own.seed, progress))]

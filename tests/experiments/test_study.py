@@ -1,0 +1,174 @@
+"""Studies of a few small networks: rows are kept, interruptions leave no trace, and what has no value is explained."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nngp_prior import FullyConnected, kernel, log_probability
+from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.experiments import Study, load, read_protocol, run
+from nngp_prior.experiments.report import write_report
+from nngp_prior.experiments.store import opened
+from nngp_prior.progress import Progress
+from nngp_prior.schemas.protocols import Protocol
+from nngp_prior.sharpness.training.trained import Trained
+from nngp_prior.sharpness.training.trained_functions import functions_of
+from tests.experiments.test_files import TEXT, written
+
+CHANGES = ["training.epochs=30", 'training.optimizer={ kind = "sgd", learning_rate = 0.1 }', "training.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
+    return read_protocol(written(tmp_path_factory.mktemp("protocol"), TEXT), CHANGES)
+
+
+@pytest.fixture(scope="module")
+def whole(protocol: Protocol, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """An uninterrupted run with its report."""
+    study = run(protocol, tmp_path_factory.mktemp("study") / "whole")
+    write_report(study)
+    return study
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything but the order in which rows were finished."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "kernels")
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    found["rows.jsonl"] = b"\n".join(sorted(found["rows.jsonl"].splitlines()))
+    return found
+
+
+def test_rows_are_those_of_the_parts(protocol: Protocol, whole: Study) -> None:
+    assert len(whole.rows) == whole.total == 4
+    networks = [(row["setting"], row["network"], row["attack"]) for row in whole.rows]
+    assert networks == [(0, 0, 0), (0, 1, 0), (1, 0, 10), (1, 1, 10)]
+    with (whole.folder / "results.csv").open() as file:
+        written_rows = list(csv.DictReader(file))
+    assert [float(row["log_p"]) for row in written_rows] == list(whole.column("log_p"))
+    path = whole.folder / "networks" / f"{whole.settings[1].key}-2.npz"
+    trained = Trained.load(path)
+    X, labels = functions_of(trained)
+    own = log_probability(kernel(FullyConnected(width=4), X), labels[1], seed=protocol.seed)
+    assert whole.rows[3]["log_p"] == own.value
+    assert whole.rows[3]["test_error"] == trained.test_error[1]
+    assert len(X) == 50
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+def test_an_interrupted_run_continues_and_leaves_no_trace(
+    protocol: Protocol, whole: Study, tmp_path: Path, after: int
+) -> None:
+    seen = 0
+
+    def stop(event: Progress) -> None:
+        nonlocal seen
+        seen += event.stage == "tasks" and event.done >= after
+        if seen:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run(protocol, folder, progress=stop)
+    finished = (folder / "rows.jsonl").read_bytes() if after else b""
+    (folder / "rows.jsonl").write_bytes(finished + b'{"key": ["train", "cut o')
+    study = run(protocol, folder)
+    write_report(study)
+    assert (folder / "rows.jsonl").read_bytes().startswith(finished)
+    assert files(folder) == files(whole.folder)
+
+
+def test_a_killed_process_loses_nothing(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    path, folder = written(tmp_path, TEXT), tmp_path / "study"
+    changes = [part for change in CHANGES for part in ("--set", change)]
+    command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "experiment", "run", str(path)]
+    process = subprocess.Popen(
+        [*command, "--folder", str(folder), "--workers", "1", *changes],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    rows, deadline = folder / "rows.jsonl", time.monotonic() + 100
+    while not rows.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = rows.read_bytes()
+    write_report(run(protocol, folder))
+    assert rows.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert files(folder) == files(whole.folder)
+
+
+def test_other_processes_give_the_same_results(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        write_report(run(protocol, tmp_path / "study", executor=executor))
+    assert files(tmp_path / "study") == files(whole.folder)
+
+
+def test_nothing_is_done_twice_and_more_values_use_what_is_there(protocol: Protocol, whole: Study) -> None:
+    events: list[Progress] = []
+    again = run(protocol, whole.folder, progress=events.append)
+    assert again.rows == whole.rows
+    assert [event.done for event in events if event.stage == "tasks"] == [12 - 4]
+    assert events[0].cost is None
+    events.clear()
+    fewer = protocol.model_copy(update={"quantities": protocol.quantities[:1], "axes": {"attack": (10,)}})
+    part = run(fewer, whole.folder, progress=events.append)
+    assert [row["log_p"] for row in part.rows] == [row["log_p"] for row in whole.rows[2:]]
+    assert len(events) == 1
+    run(protocol, whole.folder)
+
+
+def test_an_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    lines = (whole.folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(line for line in lines if b'"train"' in line or b'"log-p"' in line))
+    (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
+    study = load(tmp_path)
+    assert study.quantities == ("log_p",)
+    assert len(study.rows) == 4
+    with pytest.raises(InvalidInput, match="no study"):
+        load(tmp_path / "elsewhere")
+
+
+def test_one_process_at_a_time_writes(protocol: Protocol, tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(InvalidInput, match="in use"):
+        run(protocol, tmp_path)
+
+
+def test_a_damaged_line_is_named(protocol: Protocol, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"key": ["train", "a", "0"]}\nnothing\n')
+    with pytest.raises(DataUnavailable, match="line 2"):
+        run(protocol, tmp_path)
+
+
+def test_networks_that_diverge_and_measures_that_do_not_apply_are_explained(protocol: Protocol, tmp_path: Path) -> None:
+    """The rest goes on: one of two learning rates is far too large, and a measure knows other losses only."""
+    document = protocol.model_dump(mode="json")
+    document["axes"] = {"learning-rate": [0.1, 1e6]}
+    document["training"] |= {"loss": "mse"}
+    document["quantities"] = ["log-p", "trace", {"kind": "trace", "layer": "dense 7"}]
+    study = run(Protocol.model_validate(document), tmp_path)
+    statuses = [row["status"] for row in study.rows]
+    assert statuses[2:] == ["diverged"] * 2
+    assert "diverged" not in statuses[:2]
+    assert np.isfinite(study.column("log_p")).tolist() == [True, True, False, False]
+    assert np.isfinite(study.column("trace(layer=None)")).tolist() == [True, True, False, False]
+    assert any("dense 7" in problem for problem in study.problems)
+    assert any("learning rate" in problem for problem in study.problems)
+
+
+def test_the_report_needs_nothing_else(whole: Study) -> None:
+    html = (whole.folder / "report.html").read_text()
+    assert "http" not in html.replace("http://www.w3.org", "")  # namespaces of SVG
+    assert html.count("<svg") == 3
+    assert "log P(f)" in html
+    assert json.loads((whole.folder / "verdicts.json").read_text())[0]["networks"] == 4
+    assert "| log P(f) |" in (whole.folder / "report.md").read_text()
