@@ -1,6 +1,8 @@
 """The client's calls in process."""
 
 import inspect
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -76,6 +78,16 @@ def test_a_row_that_cannot_be_used_is_refused_alone(client: LocalClient) -> None
     with pytest.warns(UserWarning, match=r"1 of 4 labellings cannot be used .* labelling 1: Y: Y\[3\] is nan"):
         job = client.estimate(NET, X, labels, method="ep")
     assert [result.status for result in job.result()] == ["ok", "invalid-labels", "ok", "ok"]
+
+
+def test_a_warning_names_the_line_of_the_call() -> None:
+    """In a process of its own, since the tests check types at run time, in frames between."""
+    program = """import numpy, nngp_prior
+client, network, X = nngp_prior.LocalClient(), nngp_prior.FullyConnected(), numpy.eye(2)
+client.estimate(network, X, [[1, -1], [0, 1]])
+client.posterior(network, X, [[1, -1], [0, 1]], train=1)"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [line.partition(" ")[0] for line in ended.stderr.splitlines()] == ["<string>:3:", "<string>:4:"]
 
 
 @pytest.mark.parametrize(

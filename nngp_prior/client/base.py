@@ -141,7 +141,7 @@ def one_of(jobs: Iterable[J], beginning: str) -> J:
     found = list(itertools.islice((job for job in jobs if job.id.startswith(beginning)), 2))
     if len(found) != 1:
         problem = f"{'no job has' if not found else 'more than one job has'} an id that begins with {beginning!r}"
-        raise InvalidInput("id", problem, "Look at those that there are: jobs(), or jobs list.")
+        raise InvalidInput("id", problem, "List the jobs for their ids.")
     return found[0]
 
 

@@ -100,7 +100,7 @@ class Client(
     @override
     def job(self, id: str) -> RemoteJob[Any]:
         if not re.fullmatch("[0-9a-f]{1,64}", id):
-            raise InvalidInput("id", f"got {id!r}", "Give hexadecimal digits; jobs() has the ids that there are.")
+            raise InvalidInput("id", f"got {id!r}", "An id is hexadecimal digits, or their beginning.")
         if len(id) < _WHOLE:
             return one_of(self.jobs(), id)
         response = self._http.request("GET", f"/v1/jobs/{id}")

@@ -26,7 +26,7 @@ _log = logging.getLogger("nngp_prior.client")
 
 
 def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    _log.warning("%s Trying again in %.1f s.", details.caused_by, details.wait_for)
+    _log.warning("%s. Trying again in %.1f s.", str(details.caused_by).rstrip("."), details.wait_for)
 
 
 # If structlog is installed, stamina's default hook would print on standard output, among a program's results.

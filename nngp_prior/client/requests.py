@@ -209,7 +209,7 @@ def _check_rows(Y: np.ndarray, given: np.ndarray, n: int | None, estimator: Esti
         message = (
             f"{len(bad)} of {len(Y)} labellings cannot be used and will have no result; labelling {bad[0]}: {error}"
         )
-        warnings.warn(message, stacklevel=5)
+        warnings.warn(message, stacklevel=5)  # the line that calls the client's method
 
 
 def _signs(labels: np.ndarray) -> np.ndarray:

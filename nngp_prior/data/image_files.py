@@ -21,6 +21,7 @@ from nngp_prior.schemas.specs.data import Cifar10, FashionMnist, Mnist
 from nngp_prior.settings import Settings
 
 _CLASSES = 10
+_LISTED = 3  # archives named in an error
 _LARGEST_PIXEL = 255
 _MNIST_SHAPE = (28, 28, 1)
 _CIFAR_SHAPE = (32, 32, 3)
@@ -158,8 +159,10 @@ def _archive(dataset: Mnist | FashionMnist | Cifar10, folder: Path, original: Pa
             f"Put the files of the binary version (cifar-10-binary.tar.gz) into {folder}, or {accepted}: docs/data.md."
         )
     if not found:
+        archives = sorted(folder.glob("*.npz"))
+        others = "".join(f" {path.name} there has {', '.join(sorted(npz_names(path)))}." for path in archives[:_LISTED])
         raise DataMissing(
-            f"{original}: no such file. Put the original files into {folder}, or {accepted}. "
+            f"{original}: no such file.{others} Put the original files into {folder}, or {accepted}. "
             f"NNGP_DATA is {folder.parent}."
         )
     if len(found) == 2 and ["labels" in path.name.lower() for path in found] == [False, True]:

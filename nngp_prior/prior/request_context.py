@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from nngp_prior.data import Data, corrupted, hash_of_large, label, load, outline
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.kernels import KernelCache, KernelJob
 from nngp_prior.probability import FactoredKernel, prepare
 from nngp_prior.progress import ProgressCallback, ignore
@@ -105,13 +105,13 @@ class RequestContext:
             one source for each row of the results.
 
         Raises:
-            InvalidInput: if an uploaded array is neither (n,) nor (L, n), or not of integers or booleans.
+            InvalidInput: if an uploaded array is neither (n,) nor (L, n), or not of real numbers or booleans.
         """
         found: dict[str, int] = {}
         for labelling in labellings:
             if isinstance(labelling, BlobLabellings) and labelling.sha256 not in found:
                 Y = self.array(labelling.sha256)
-                if Y.ndim not in (1, 2) or Y.dtype.kind not in "biu":
+                if Y.ndim not in (1, 2) or Y.dtype.kind not in "biuf":
                     problem = f"{labelling.sha256} is {Y.dtype} of shape {Y.shape}"
                     remedy = "Upload n integers, or L × n: -1 and +1, or classes."
                     raise InvalidInput("labellings", problem, remedy)
@@ -139,7 +139,11 @@ class RequestContext:
         if not isinstance(labelling, BlobLabellings):
             y = label(labelling, data.classes, data.known_classes)
             return check_labels(y, len(data.X), classes, takes_classes=takes_classes, field="labels")
-        row = np.atleast_2d(self.array(labelling.sha256))[place.row]
+        Y, n = self.array(labelling.sha256), len(data.X)
+        if Y.shape == (n, 1) and n > 1:
+            problem = f"the array has shape {Y.shape}, {n:,} labellings of one input"
+            raise InvalidLabels("labels", problem, f"Upload one labelling as ({n},) or (1, {n}).")
+        row = np.atleast_2d(Y)[place.row]
         y = check_labels(row, len(data.X), classes, takes_classes=takes_classes, field="labels")
         return y if labelling.corruption is None else corrupted(y.astype(np.int64), labelling.corruption, classes)
 

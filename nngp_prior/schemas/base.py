@@ -114,7 +114,7 @@ def explain_one(problem: Mapping[str, Any], model: type[BaseModel] | None = None
         return InvalidInput("body", f"invalid JSON at character {place} ({reason})", "Correct the JSON.")
     if problem["type"] == "missing":
         return InvalidInput(field, "is required", "Give it a value.")
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return InvalidInput(field, f"got {_short(problem['input'])}", f"{message}.")
 
 

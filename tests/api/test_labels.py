@@ -47,11 +47,27 @@ def test_uploaded_labels_none_of_which_can_be_used(api: TestClient, route: str) 
     short = blob(api, SIGNS[0, :5])
     error = refused(api, route, {"dataset": DIGITS, "labellings": [short, zero_one]})
     assert error["message"].startswith("row 0: got shape (5,) where there are 6 inputs; none of the 3 labellings")
+    column = blob(api, SIGNS[0, :, None])
+    error = refused(api, route, {"dataset": DIGITS, "labellings": [column]})
+    assert "the array has shape (6, 1), 6 labellings of one input; none of" in error["message"]
+    assert error["message"].endswith("Upload one labelling as (6,) or (1, 6).")
     unknown = blob(api, np.where(SIGNS == 1, 7, SIGNS)[:1])
     error = refused(api, route, {"dataset": DIGITS, "labellings": [unknown]})
     assert error["message"].startswith("row 0: labels[0] is 7. Labels are -1 and +1")
     dry = api.post(f"/v1/{route}?dry_run=true", json=ROUTES[route] | body)
     assert problem(dry, 422, "invalid-labels")["errors"][0]["location"] == "labellings.0"
+
+
+def test_uploaded_labels_may_be_floats_as_in_files(api: TestClient) -> None:
+    found = [
+        api.post(
+            "/v1/estimates",
+            json={"dataset": DIGITS, "labellings": [blob(api, SIGNS.astype(dtype))]},
+            headers={"Prefer": "wait=30"},
+        ).json()["results"]
+        for dtype in (np.int8, np.float64)
+    ]
+    assert [row["log_p"] for row in found[0]] == [row["log_p"] for row in found[1]]
 
 
 @pytest.mark.parametrize(
@@ -96,3 +112,9 @@ def test_clients_raise_the_same_error(api: TestClient, tmp_path) -> None:
         local.submit(EstimateRequest.model_validate(body))
     assert isinstance(remote, InvalidLabels)
     assert str(remote) == str(caught.value)
+
+
+def test_labellings_that_are_no_list(api: TestClient) -> None:
+    body = {"dataset": DIGITS, "labellings": {"kind": "parity"}}
+    document = problem(api.post("/v1/estimates", json=body), 422, "invalid-request")
+    assert document["errors"][0]["message"].endswith("Input should be a list.")

@@ -103,7 +103,8 @@ def test_classes_that_there_are_not(run_cifar10, arguments: str, parts: list[str
         ("--data boolean --labelling threshold:9", ["threshold at=9", "0 … 7"]),
         ("--data boolean --leave-out-zero", ["leave_out_zero", "encoding='bits'"]),
         ("--bits 5", ["digits.bits", "no such field"]),
-        ("--data inline", ["inline.x", "required"]),
+        ("--data inline", ["--data: got 'inline'", "'cifar10', 'boolean'."]),
+        ("--data digits --labelling nonsense", ["--labelling: got 'nonsense'", "'random', 'constant'."]),
         ("--inputs-file x.npy --bits 5", ["--bits", "means nothing beside --inputs-file"]),
     ],
 )

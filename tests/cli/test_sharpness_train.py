@@ -61,7 +61,7 @@ def test_the_table_and_what_did_not_work(run, tmp_path: Path) -> None:
         (("--optimizer", "a.json"), "a.json"),
         (("--optimizer", "a.json", "--learning-rate", 1), "--learning-rate"),
         (("--learning-rate", 0), "learning_rate"),
-        (("-n", 20), "batch_size"),
+        (("-n", 20, "--batch-size", 32), "batch_size"),
         (("-n", 2000), "1,437"),
         (("--loss", "hinge"), "loss"),
         (("--out", "a.npy"), "--out"),

@@ -117,7 +117,7 @@ def test_a_service_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatc
 def test_trying_again_is_logged_and_not_printed(
     client: Client, service: FakeService, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    service.faults["GET"] = [refuse(503, "busy", "Busy.")]
+    service.faults["GET"] = [refuse(503, "busy", "Busy")]
     list(client.jobs())
     assert capsys.readouterr().out == ""
     assert "Busy. Trying again" in caplog.text

@@ -104,6 +104,12 @@ def test_an_archive_of_cifar10(root: Path, images: np.ndarray) -> None:
         load(Cifar10(split="test"))
 
 
+def test_an_archive_of_another_format_is_named(root: Path) -> None:
+    write_archive(root / "mnist" / "pathmnist.npz", train_images=GREY, val_images=GREY)
+    with pytest.raises(DataMissing, match=r"no such file\. pathmnist\.npz there has train_images, val_images\. Put"):
+        load(Mnist())
+
+
 @pytest.mark.parametrize("shape", [(6, 28, 28), (6, 28, 28, 1), (6, 784)])
 @pytest.mark.parametrize("kind", [Mnist, FashionMnist])
 def test_an_archive_of_grey_images(root: Path, kind: type[Mnist | FashionMnist], shape: tuple[int, ...]) -> None:

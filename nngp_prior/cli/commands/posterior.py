@@ -154,9 +154,7 @@ def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], a
     for name, result in zip(names, results, strict=True):
         made.add_row(name, output.nats(result.value, result.stderr), *_cells(result))
     output.print_table(made)
-    output.console.print(
-        "* votes that more particles may change: ½ is within the 95 % interval of the probability", soft_wrap=True
-    )
+    output.console.print("* votes that more particles may change: 95 % interval of P contains ½", soft_wrap=True)
     for name, result in zip(names, results, strict=True):
         for message in filter(None, dict.fromkeys([result.message, result.given.message if result.given else ""])):
             output.note(f"{name}: {message}")

@@ -17,7 +17,16 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.architecture import Architecture
-from nngp_prior.schemas.specs.data import Classes, Corruption, Dataset, ImageData, Labelling, TwoClasses
+from nngp_prior.schemas.specs.data import (
+    Classes,
+    Corruption,
+    Dataset,
+    ImageData,
+    Labelling,
+    LabellingRule,
+    NamedDataset,
+    TwoClasses,
+)
 from nngp_prior.schemas.specs.estimator import Estimator, classes_of, estimator_of
 from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.text import number_of
@@ -26,8 +35,8 @@ if TYPE_CHECKING:
     from nngp_prior.data import Data
     from nngp_prior.kernels import MonteCarloKernel
 
-_DATASET: TypeAdapter[Dataset] = TypeAdapter(Dataset)
-_LABELLING: TypeAdapter[Labelling] = TypeAdapter(Labelling)
+_DATASET: TypeAdapter[Dataset] = TypeAdapter(NamedDataset)
+_LABELLING: TypeAdapter[Labelling] = TypeAdapter(LabellingRule)
 _CORRUPTION: TypeAdapter[Corruption] = TypeAdapter(Corruption)
 # Fields that may follow a kind after a colon, as in threshold:5 and two-classes:3,1.
 _SHORTHAND = {

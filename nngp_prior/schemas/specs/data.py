@@ -214,7 +214,9 @@ class BlobData(_DataSet):
     preprocessing: PlainPreprocessing = "none"
 
 
-Dataset = Annotated[Digits | Mnist | FashionMnist | Cifar10 | Boolean | Inline, Field(discriminator="kind")]
+_Named = Digits | Mnist | FashionMnist | Cifar10 | Boolean
+NamedDataset = Annotated[_Named, Field(discriminator="kind")]  # without inputs of one's own
+Dataset = Annotated[_Named | Inline, Field(discriminator="kind")]
 
 
 class Randomise(Specification):
@@ -306,16 +308,15 @@ class Explicit(_Labelling):
 
 
 class BlobLabellings(_Labelling):
-    """Labellings in an uploaded array, one per row: (n,) or (L, n) integers, -1 or +1, in the order of the data."""
+    """Labellings in an uploaded array, one per row: (n,) or (L, n) numbers, -1 or +1, in the order of the data."""
 
     kind: Literal["blob"] = "blob"
     sha256: SHA256
 
 
-Labelling = Annotated[
-    Threshold | Parity | OneVsRest | TwoClasses | Classes | RandomLabels | Constant | Explicit,
-    Field(discriminator="kind"),
-]
+_Rule = Threshold | Parity | OneVsRest | TwoClasses | Classes | RandomLabels | Constant
+LabellingRule = Annotated[_Rule, Field(discriminator="kind")]  # without a list of labels
+Labelling = Annotated[_Rule | Explicit, Field(discriminator="kind")]
 
 
 class TrainingData(Specification):

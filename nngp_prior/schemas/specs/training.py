@@ -138,7 +138,8 @@ class Training(Specification):
         loss: ``cross-entropy`` log(1 + exp(-y f)) in nats, or ``mse`` (f - y)²; the mean over a minibatch.
         penalty: penalty added to the loss; not included in recorded losses. Default: none.
         batch_size: number of examples in a minibatch. In each epoch the examples are shuffled and divided into
-            minibatches; the last one may be smaller, and its loss is the mean over its examples.
+            minibatches; the last one may be smaller, and its loss is the mean over its examples. If it is not given and
+            there are fewer than 32 examples, it is their number.
         goal: training ends after the first epoch with zero error on the ``training`` set without the attack set, or on
             ``all`` points; ``none`` trains for ``epochs``.
         epochs: maximal number of epochs to reach the goal.

@@ -78,6 +78,8 @@ def train(
     numbers = _numbers(seeds)
     seed = checked_seed(seed)
     checked = _checked(architecture, X, y, attack, X_test, y_test)
+    if "batch_size" not in training.model_fields_set:
+        training = training.model_copy(update={"batch_size": min(training.batch_size, len(checked.y))})
     if training.batch_size > len(checked.y):
         problem = f"got {training.batch_size} where there are {len(checked.y)} examples"
         raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")

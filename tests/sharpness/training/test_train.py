@@ -166,6 +166,15 @@ def test_epochs_are_reported_in_proportion_to_the_work_also_of_networks_in_turns
     assert epochs == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
 
 
+def test_the_default_minibatch_has_all_of_a_few_examples() -> None:
+    how = Training(optimizer=QUICK.optimizer, epochs=3)
+    found, given = train(NETWORK, X, Y, how), train(NETWORK, X, Y, how.model_copy(update={"batch_size": len(X)}))
+    assert found.training.batch_size == len(X)
+    assert same(found.parameters, given.parameters)
+    with pytest.raises(InvalidInput, match=r"training.batch_size: got 32 where there are 12 examples"):
+        train(NETWORK, X, Y, Training(optimizer=QUICK.optimizer, batch_size=32))
+
+
 def test_extra_epochs_come_after_the_goal_and_networks_are_frozen_then() -> None:
     short = train(NETWORK, X, Y, QUICK, seeds=3)
     how = QUICK.model_copy(update={"extra_epochs": 10, "keep_every": 1})

@@ -69,7 +69,9 @@ def train(
     flatness: Annotated[
         float | None, typer.Option(help="λ: add λ times the relative flatness of the output layer to the loss (FAM)")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="examples per minibatch")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="examples per minibatch [32, or all if there are fewer]")
+    ] = None,
     goal: Annotated[
         str, typer.Option(help="set to reach zero error on: training (without the attack set), all or none")
     ] = "training",
@@ -88,7 +90,8 @@ def train(
     network = architecture.specification()
     fields = {
         "optimizer": _optimizer(optimizer, learning_rate),
-        **{"loss": loss, "batch_size": batch_size, "goal": goal, "dtype": dtype},
+        **{"loss": loss, "goal": goal, "dtype": dtype},
+        **({} if batch_size is None else {"batch_size": batch_size}),
         **{"epochs": epochs, "extra_epochs": extra_epochs, "keep_every": keep_every},
         "penalty": None if flatness is None else FlatnessPenalty(strength=flatness),
     }
