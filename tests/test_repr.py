@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 
 import numpy as np
 import pytest
@@ -76,6 +77,9 @@ def test_each_result_is_one_line(results: dict[str, object]) -> None:
     assert {name: text for name, text in shown.items() if len(text) > 300 or "\n" in text or "array(" in text} == {}
     assert repr(results["Trained"]).startswith("<Trained 3 networks of 19 parameters: ")
     assert repr(results["LearningCurve"]).startswith("<LearningCurve 6 points: realizable bound ")
+    assert repr(results["Contributions"]).startswith("<Contributions of 30 inputs, 3 parts, log P = -")
+    for name in ("RankedFunction", "SampledFunction"):
+        assert re.match(rf"<{name} rank 1, \d+ draws?: log P = -", repr(results[name]))
     assert repr(results["Estimate"]).startswith("log P = -")
     assert repr(results["Data"]).startswith("Data(X=float64(50, 64), classes=int64(50,), ")
 

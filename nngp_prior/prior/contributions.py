@@ -33,7 +33,7 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels
-from nngp_prior.schemas.text import one_line
+from nngp_prior.schemas.text import number_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Contributions:
     log_p: Estimate
 
     def __repr__(self) -> str:
-        return one_line(self)
+        of = f"{number_of(len(self.order), 'input')}, {number_of(len(self.sizes), 'part')}"
+        return f"<Contributions of {of}, {self.log_p}>"
 
 
 def contributions(

@@ -20,7 +20,7 @@ from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.prior.sampling.packing import hashed, pack, unpack
 from nngp_prior.schemas.results.estimate import Counts, Estimate
 from nngp_prior.schemas.specs.labels import check_labels
-from nngp_prior.schemas.text import number_of, one_line
+from nngp_prior.schemas.text import number_of
 
 _FORMAT = 1
 _KEYS = ("about", "functions", "counts", "zeros")
@@ -42,7 +42,7 @@ class RankedFunction(NamedTuple):
     frequency: Estimate
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return f"<{type(self).__name__} rank {self.rank}, {number_of(self.draws, 'draw')}: {self.frequency}>"
 
 
 @dataclass(frozen=True, eq=False)

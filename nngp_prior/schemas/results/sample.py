@@ -11,7 +11,7 @@ import numpy as np
 from nngp_prior.extras import import_from
 from nngp_prior.schemas.results.base import Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate
-from nngp_prior.schemas.text import one_line
+from nngp_prior.schemas.text import number_of
 
 
 class SampledFunction(NamedTuple):
@@ -32,7 +32,7 @@ class SampledFunction(NamedTuple):
     complexities: dict[str, float]
 
     def __repr__(self) -> str:
-        return one_line(self)
+        return f"<{type(self).__name__} rank {self.rank}, {number_of(self.draws, 'draw')}: {self.frequency}>"
 
 
 def function_row(
