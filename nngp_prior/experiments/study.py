@@ -6,18 +6,18 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.experiments.files import read_protocol
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.experiments.tasks import Task, carry_out, networks_file, sets_of
+from nngp_prior.experiments.tasks import Rows, Task, carry_out, networks_file, sets_of
 from nngp_prior.kernels import kernel_cost
 from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS
@@ -213,7 +213,7 @@ def _carry_out_all(
             del ready[:room]
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
-                for key, row in future.result():
+                for key, row in _result(future):
                     store.add(key, row)
                 if task.kind == "train":
                     # Measured before the next setting is trained, so that rows are complete early.
@@ -224,6 +224,16 @@ def _carry_out_all(
         for future in running:
             future.cancel()
         wait(running)
+
+
+def _result(future: Future[Rows]) -> Rows:
+    try:
+        return future.result()
+    except BrokenExecutor as error:
+        raise ResourceLimit(
+            f"workers: a process ended without a result, perhaps for lack of memory ({error}). Run the same with fewer "
+            "workers; what is finished is kept."
+        ) from error
 
 
 def _is_done(task: Task, store: Store) -> bool:

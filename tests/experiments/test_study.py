@@ -3,19 +3,24 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typing_extensions import override
 
 from nngp_prior import FullyConnected, kernel, log_probability
-from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
 from nngp_prior.experiments import Study, load, read_protocol, run
+from nngp_prior.experiments.grid import settings_of
 from nngp_prior.experiments.report import write_report
 from nngp_prior.experiments.store import opened
 from nngp_prior.progress import Progress
@@ -138,6 +143,29 @@ def test_an_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_p
         load(tmp_path / "elsewhere")
 
 
+class _Dying(ThreadPoolExecutor):
+    """Executor whose worker dies in the third task."""
+
+    submitted = 0
+
+    @override
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.submitted += 1
+        if self.submitted < 3:
+            return super().submit(fn, *args, **kwargs)
+        future: Future[Any] = Future()
+        future.set_exception(BrokenExecutor("died"))
+        return future
+
+
+def test_a_worker_that_dies_leaves_what_is_finished(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    with _Dying(1) as executor, pytest.raises(ResourceLimit, match="fewer workers"):
+        run(protocol, tmp_path / "study", executor=executor)
+    assert (tmp_path / "study" / "rows.jsonl").stat().st_size > 0
+    write_report(run(protocol, tmp_path / "study"))
+    assert files(tmp_path / "study") == files(whole.folder)
+
+
 def test_one_process_at_a_time_writes(protocol: Protocol, tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(InvalidInput, match="in use"):
         run(protocol, tmp_path)
@@ -172,3 +200,15 @@ def test_the_report_needs_nothing_else(whole: Study) -> None:
     assert "log P(f)" in html
     assert json.loads((whole.folder / "verdicts.json").read_text())[0]["networks"] == 4
     assert "| log P(f) |" in (whole.folder / "report.md").read_text()
+
+
+def test_the_lines_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    assert len(names["study"].rows) == 4
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        (tmp_path / "own.toml").write_text(block, encoding="utf-8")
+        assert len(settings_of(read_protocol(tmp_path / "own.toml"))) == 9
