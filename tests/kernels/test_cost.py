@@ -1,3 +1,4 @@
+import inspect
 import itertools
 from types import SimpleNamespace
 
@@ -117,5 +118,5 @@ def test_arguments(arguments: dict, field: str) -> None:
     good = {"architecture": FullyConnected(), "n": 5, "input_shape": (4,)}
     assert kernel_cost(**good).bytes > 0
     with pytest.raises(InvalidInput) as caught:
-        kernel_cost.__wrapped__(**good | arguments)  # without the check of types
+        inspect.unwrap(kernel_cost)(**good | arguments)  # without the check of types
     assert caught.value.field == field
