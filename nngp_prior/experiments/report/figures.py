@@ -55,8 +55,12 @@ def scatter(study: Study, verdict: Verdict, path: Path) -> list[dict[str, Any]]:
             axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
             axis.xaxis.set_minor_locator(ticker.NullLocator())
-        if len(values) > 1:
+        if len(values) > 4:
             axis.legend(title=axes[0], loc="center left", bbox_to_anchor=(1.01, 0.5), handletextpad=0.2)
+        elif len(values) > 1:
+            axis.legend(
+                title=axes[0], loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(values), handletextpad=0.2
+            )
     return rows
 
 

@@ -28,7 +28,7 @@ _STYLE = """
   figure svg { filter: invert(0.92) hue-rotate(180deg); }
 }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 62rem; padding: 0 1.2rem; }
+  max-width: 70rem; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
 .about, .note, figcaption { color: var(--faint); }
 .wide { overflow-x: auto; }
@@ -215,7 +215,8 @@ def _markdown(study: Study, found: Sequence[Verdict]) -> str:
         lines += [f"| {' | '.join(_HEADINGS)} |", f"|{'---|' * len(_HEADINGS)}"]
         for verdict in found:
             cells = (f"{value} ({rest})" if rest else value for value, rest in _cells(verdict))
-            lines.append(f"| {in_words(verdict.name)} | {' | '.join(cells)} |")
+            name = in_words(verdict.name).replace("|", "\\|")
+            lines.append(f"| {name} | {' | '.join(cells)} |")
         lines += ["", _explanation(study), "", "![coefficients](figures/coefficients.svg)", ""]
     headings = [*study.protocol.axes, "networks", "mean epochs", "training error", "test error"]
     lines += ["## Networks by setting", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
