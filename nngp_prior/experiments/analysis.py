@@ -110,7 +110,6 @@ def _verdict(study: Study, name: str) -> Verdict | None:
     )
     numbers = [row["network"] for row in rows]
     granulated, along = statistics.granulated(scaled, 1 - error, axes, numbers)
-    tests = max(study.tests, 1)
     towards_error = -expected or (1 if statistics.kendall(scaled, error) > 0 else -1)
     return Verdict(
         name=name,
@@ -126,9 +125,7 @@ def _verdict(study: Study, name: str) -> Verdict | None:
         granulated=granulated,
         along=along,
         information=statistics.conditional_information(scaled, error, axes),
-        sign_error=statistics.sign_error(
-            towards_error * scaled, error, np.sqrt(np.maximum(error * (1 - error), 1 / tests) / tests), axes
-        ),
+        sign_error=statistics.sign_error(towards_error * scaled, error, study.accuracy_errors(rows), axes),
         published=protocol.published.get(name),
     )
 

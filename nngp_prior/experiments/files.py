@@ -20,13 +20,12 @@ _TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 def built_in() -> dict[str, Protocol]:
     """Return the protocols of the package by name."""
-    names = sorted(each.name.removesuffix(".toml") for each in _folder().iterdir() if each.name.endswith(".toml"))
-    return {name: read_protocol(name) for name in names}
+    return {name: read_protocol(name) for name in _names()}
 
 
 def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol:
@@ -65,6 +64,11 @@ def _folder() -> Any:
     return resources.files("nngp_prior.experiments") / "protocols"
 
 
+def _names() -> list[str]:
+    """Return the names of the package's protocols."""
+    return sorted(each.name.removesuffix(".toml") for each in _folder().iterdir() if each.name.endswith(".toml"))
+
+
 def _text(source: str | Path) -> tuple[str, str]:
     """Return the name and the text of a protocol file."""
     path = Path(source)
@@ -73,7 +77,7 @@ def _text(source: str | Path) -> tuple[str, str]:
             return path.name, path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataUnavailable(f"{path}: cannot be read ({error}).") from None
-    known = sorted(each.name.removesuffix(".toml") for each in _folder().iterdir() if each.name.endswith(".toml"))
+    known = _names()
     if str(source) not in known:
         near = get_close_matches(str(source), known, n=1)
         remedy = f"Did you mean {near[0]}? " if near else ""
@@ -82,11 +86,11 @@ def _text(source: str | Path) -> tuple[str, str]:
     return f"{source}.toml", (_folder() / f"{source}.toml").read_text(encoding="utf-8")
 
 
-def _lines(text: str) -> dict[Path_, int]:
+def _lines(text: str) -> dict[KeyPath, int]:
     """Return the line of each key and table, for messages; lines within long strings may add some that do not exist."""
-    found: dict[Path_, int] = {}
-    table: Path_ = ()
-    counts: dict[Path_, int] = {}
+    found: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    counts: dict[KeyPath, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if match := _TABLE.match(line):
             table = _parts(match[2])
@@ -132,7 +136,7 @@ def _put(document: dict[str, Any], path: tuple[str, ...], value: Any, override: 
     inner[path[-1]] = value
 
 
-def _with_line(error: ValidationError, document: Any, lines: dict[Path_, int], name: str) -> InvalidInput:
+def _with_line(error: ValidationError, document: Any, lines: dict[KeyPath, int], name: str) -> InvalidInput:
     """Return the error with the line of the field, or of the nearest table around it."""
     explained = explain(error)
     path: list[str | int] = []

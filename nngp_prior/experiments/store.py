@@ -14,10 +14,11 @@ from nngp_prior.kernels.locks import locked
 from nngp_prior.numerics.whole_files import written_whole
 
 Key = tuple[str, ...]
+_ROWS = "rows.jsonl"
 
 
 class Store:
-    """Results by key. A row is on the disk before :meth:`add` returns; one that was cut off is computed again.
+    """Results by key. A row is on the disk when :meth:`add` returns; an incomplete last line is ignored.
 
     Args:
         folder: folder of the study.
@@ -27,19 +28,11 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._path = folder, folder / _ROWS
         self._rows = dict(self._read())
-
-    @property
-    def networks(self) -> Path:
-        """Folder of trained networks."""
-        return self.folder / "networks"
 
     def __contains__(self, key: Key) -> bool:
         return key in self._rows
-
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        return self._rows[key]
 
     def get(self, key: Key) -> dict[str, Any] | None:
         """Return a row; None if there is none."""
@@ -58,27 +51,15 @@ class Store:
             os.fsync(file.fileno())
         self._rows[key] = row
 
-    def write(self, name: str, text: str) -> Path:
-        """Write a file of the study atomically, and return its path."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the study atomically."""
+        with written_whole(self.folder / name) as file:
             file.write(text.encode())
-        return path
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / "rows.jsonl"
 
     def _read(self) -> Iterator[tuple[Key, dict[str, Any]]]:
         if not self._path.exists():
             return
-        content = self._path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # the last append was cut off
-            with self._path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(_complete_lines(self._path).splitlines(), start=1):
             try:
                 row = json.loads(line)
                 yield tuple(row.pop("key")), row
@@ -86,6 +67,12 @@ class Store:
                 raise DataUnavailable(
                     f"{self._path}, line {number}: is damaged. Delete that line; it is computed again."
                 ) from None
+
+
+def _complete_lines(path: Path) -> bytes:
+    """Return the content of a file without an incomplete last line."""
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
 
 
 @contextmanager
@@ -110,4 +97,7 @@ def opened(folder: Path) -> Iterator[Store]:
     with locked(folder / "lock", wait=False) as file:
         if file is None:
             raise InvalidInput("folder", f"{folder} is in use by another run", "Wait for it, or name another folder.")
+        rows = folder / _ROWS
+        if rows.exists():  # an interrupted append; only the holder of the lock may remove it
+            os.truncate(rows, len(_complete_lines(rows)))
         yield Store(folder)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -27,6 +25,7 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
 from nngp_prior.schemas.protocols import LogP, LogPosterior, Protocol, Quantity
 from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.text import csv_text, differing
 from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
 _EPOCHS = 100  # guessed number of epochs until the goal
@@ -62,17 +61,18 @@ class Study:
     @property
     def total(self) -> int:
         """Number of networks of the protocol."""
-        return len(self.settings) * self.protocol.seeds
+        return self.protocol.networks
 
     @property
     def quantities(self) -> tuple[str, ...]:
         """Names of the quantities."""
         return tuple(self.expected)
 
-    @property
-    def tests(self) -> int:
-        """Number of test inputs of each network."""
-        return self.protocol.data.test
+    def accuracy_errors(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Return standard errors of the test accuracies of rows, due to finite test sets; at least 1/t for t inputs."""
+        errors = np.array([row["test_error"] for row in rows], float)
+        tests = np.array([self.settings[row["setting"]].protocol.data.test for row in rows], float)
+        return np.sqrt(np.maximum(errors * (1 - errors), 1 / tests) / tests)
 
     def column(self, name: str) -> np.ndarray:
         """Return a numeric column of the rows; NaN where it is missing."""
@@ -80,12 +80,7 @@ class Study:
 
     def to_csv(self) -> str:
         """Return the rows as CSV."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return csv_text(self.rows)
 
 
 def run(
@@ -99,7 +94,7 @@ def run(
 
     Each result is on the disk when it is finished, in ``rows.jsonl`` and ``networks/``. The same call continues after
     an interruption; nothing is trained or estimated twice, and the results are those of an uninterrupted run. A
-    protocol with further values of an axis, networks or quantities uses the results of the earlier one in the same
+    protocol with further values of an axis, or further quantities, uses the results of the earlier one in the same
     folder.
 
     Args:
@@ -110,7 +105,7 @@ def run(
         progress: True to show progress, or a callback, called with the expected cost and after each task.
 
     Returns:
-        the results; ``results.csv``, ``protocol.json`` and the report are in the folder.
+        the results; ``results.csv`` and ``protocol.json`` are in the folder.
 
     Raises:
         InvalidInput: if the protocol or the folder is invalid.
@@ -145,8 +140,8 @@ def load(folder: str | Path) -> Study:
     return _study(protocol, settings_of(protocol), Store(Path(folder)))
 
 
-def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> tuple[int, Cost | None]:
-    """Return what is left of a study.
+def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> Cost | None:
+    """Return the expected cost of what is left of a study.
 
     Args:
         protocol: the protocol.
@@ -154,11 +149,12 @@ def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> t
         workers: number of processes.
 
     Returns:
-        number of networks in all, and the expected cost of what is left; None if nothing is.
+        the cost; None if nothing is left.
     """
-    settings, store = settings_of(protocol), Store(Path(folder))
-    left = [task for task in tasks_of(protocol, settings) if not _is_done(task, store)]
-    return len(settings) * protocol.seeds, _cost(left, store, workers)
+    store = Store(Path(folder))
+    return _cost(
+        [task for task in tasks_of(protocol, settings_of(protocol)) if not _is_done(task, store)], store, workers
+    )
 
 
 def tasks_of(protocol: Protocol, settings: Sequence[Setting]) -> Iterator[Task]:
@@ -189,8 +185,8 @@ class _Serial(Executor):
 def _carry_out_all(
     protocol: Protocol, settings: Sequence[Setting], store: Store, executor: Executor | None, tell: ProgressCallback
 ) -> None:
-    left = [task for task in tasks_of(protocol, settings) if not _is_done(task, store)]
-    total = len(list(tasks_of(protocol, settings)))
+    tasks = list(tasks_of(protocol, settings))
+    left, total = [task for task in tasks if not _is_done(task, store)], len(tasks)
     workers = 1 if executor is None else getattr(executor, "_max_workers", cores())
     tell(Progress("tasks", total - len(left), total, _cost(left, store, workers)))
     waiting: dict[str, list[Task]] = {}
@@ -257,58 +253,50 @@ def _cost(tasks: Sequence[Task], store: Store, workers: int) -> Cost | None:
                 epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
                 epochs += own.training.extra_epochs
                 cost = training_cost(own.architecture, (examples, *shape[1:]), own.training, own.seeds, round(epochs))
-            case LogP(estimator=estimator):
-                each = Cost(memory_needed(total, estimator), own.seeds * seconds_needed(total, estimator))
-                cost = _with_kernel(own, total, shape[1:], each)
-            case LogPosterior(particles=particles, replicates=replicates):
-                estimator = SMC(particles=particles, replicates=replicates)
-                each = Cost(memory_needed(total, estimator), own.seeds * seconds_needed(total, estimator))
-                cost = _with_kernel(own, total, shape[1:], each)
+            case LogP() | LogPosterior() as quantity:
+                cost = _cost_of_log_p(own, quantity, total, shape[1:])
             case measure:
                 cost = measuring_cost(own.architecture, shape, measure, "float64")
         seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
     return Cost(workers * memory, seconds / workers) if tasks else None
 
 
-def _with_kernel(own: Protocol, n: int, shape: tuple[int, ...], cost: Cost) -> Cost:
+def _cost_of_log_p(own: Protocol, quantity: LogP | LogPosterior, n: int, shape: tuple[int, ...]) -> Cost:
+    """Expected cost of one quantity of all networks of a setting, with its kernel."""
+    if isinstance(quantity, LogP):
+        estimator = quantity.estimator
+    else:
+        estimator = SMC(particles=quantity.particles, replicates=quantity.replicates)
+    memory, seconds = memory_needed(n, estimator), own.seeds * seconds_needed(n, estimator)
     if own.kernel is not None:
-        return Cost(cost.bytes + 8 * n * n, (1 + BOOTSTRAPS) * cost.seconds)
+        return Cost(memory + 8 * n * n, (1 + BOOTSTRAPS) * seconds)
     kernel = kernel_cost(own.architecture, n, shape)
-    return Cost(cost.bytes + kernel.bytes, cost.seconds + kernel.seconds)
+    return Cost(memory + kernel.bytes, seconds + kernel.seconds)
 
 
 def _study(protocol: Protocol, settings: Sequence[Setting], store: Store) -> Study:
     """Collect the rows of a protocol from the store."""
-    rows, problems = [], []
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    problems: dict[tuple[int, int], list[str]] = {}
     expected: dict[str, int] = {}
-    tasks = list(tasks_of(protocol, settings))
-    trained = {task.setting.key: task for task in tasks if task.kind == "train"}
-    measured: dict[str, list[Task]] = {}
-    for task in tasks:
-        if task.kind != "train":
-            measured.setdefault(task.setting.key, []).append(task)
     for index, setting in enumerate(settings):
-        for number in range(protocol.seeds):
-            found = store.get(trained[setting.key].keys[number])
-            if found is None:
-                continue
-            row = {"setting": index, "network": number, **setting.values}
-            row |= {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
-            problems += [f"{setting}, network {number}: {found['message']}"] if found["message"] else []
-            for task in measured.get(setting.key, []):
-                if number not in task.networks:
+        for task in tasks_of(protocol, [setting]):
+            for number, key in zip(task.networks, task.keys, strict=True):
+                place, found = (index, number), store.get(key)
+                if task.kind == "train" and found is not None:
+                    row = {"setting": index, "network": number, **setting.values}
+                    rows[place] = row | {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
+                if found is None or place not in rows:
                     continue
-                results = store.get(task.keys[task.networks.index(number)])
-                if results is None:
-                    continue
-                if results["message"]:
-                    problems.append(f"{setting}, network {number}: {results['message']}")
-                for each in results["values"]:
+                if found["message"]:
+                    problems.setdefault(place, []).append(f"{setting}, network {number}: {found['message']}")
+                for each in found.get("values", ()):
                     name = each["name"] + _suffix(task.quantity, protocol)
-                    expected[name] = 0 if name == _SIGNED else _expected(task.quantity)
-                    row |= {name: each["value"], f"{name}.stderr": each["stderr"], f"{name}.status": each["status"]}
-            rows.append(row)
-    return Study(protocol, tuple(settings), store.folder, tuple(rows), expected, tuple(problems))
+                    expected[name] = 0 if each["name"] == _SIGNED else _expected(task.quantity)
+                    values = {name: each["value"], f"{name}.stderr": each["stderr"], f"{name}.status": each["status"]}
+                    rows[place] |= values
+    listed = [problem for place in rows for problem in problems.get(place, ())]
+    return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), expected, tuple(listed))
 
 
 def _suffix(quantity: Quantity | None, protocol: Protocol) -> str:
@@ -316,9 +304,7 @@ def _suffix(quantity: Quantity | None, protocol: Protocol) -> str:
     alike = [each for each in protocol.quantities if quantity is not None and each.kind == quantity.kind]
     if quantity is None or len(alike) == 1 or isinstance(quantity, LogP | LogPosterior):
         return ""
-    own = quantity.as_json
-    differing = [name for name in own if any(each.as_json.get(name) != own[name] for each in alike)]
-    return f"({', '.join(f'{name}={own[name]}' for name in differing)})"
+    return f"({differing(quantity.as_json, [each.as_json for each in alike])})"
 
 
 def _expected(quantity: Quantity | None) -> int:

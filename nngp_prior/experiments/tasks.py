@@ -7,11 +7,9 @@ its key, so that a row of an earlier run is the same row.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from nngp_prior.data.splits import Sets, training_data
 from nngp_prior.errors import InvalidInput
@@ -23,6 +21,8 @@ from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
 from nngp_prior.probability import compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.protocols import LogP, LogPosterior, Quantity
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.results.sharpness import Measurement
 from nngp_prior.sharpness.measurement import measure
 from nngp_prior.sharpness.training.train import train
 from nngp_prior.sharpness.training.trained import Trained
@@ -75,16 +75,12 @@ def networks_file(setting: Setting, folder: Path) -> Path:
     return folder / "networks" / f"{setting.key}-{setting.protocol.seeds}.npz"
 
 
-@functools.lru_cache(maxsize=2)
-def _sets(content: str) -> Sets:
-    from nngp_prior.schemas.specs.data import TrainingData
-
-    return training_data(TrainingData.model_validate_json(content))
+_sets = functools.lru_cache(maxsize=2)(training_data)
 
 
 def sets_of(setting: Setting) -> Sets:
     """Return the training, attack and test set of a setting."""
-    return _sets(setting.protocol.data.model_dump_json())
+    return _sets(setting.protocol.data)  # pyright: ignore[reportArgumentType]  frozen models are hashable
 
 
 def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
@@ -128,7 +124,7 @@ def _measure(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[d
     assert task.quantity is not None
     for i in places:
         if trained.statuses[i] == "diverged":
-            yield {"values": [], "status": "diverged", "message": trained.message(i)}
+            yield _without_value("diverged", trained.message(i))
             continue
         try:
             report = measure(
@@ -141,38 +137,43 @@ def _measure(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[d
                 progress=progress,
             )
         except InvalidInput as error:
-            yield {"values": [], "status": "invalid-measure", "message": str(error)}
-            continue
-        values = [
-            {"name": name, "value": each.value, "stderr": each.stderr, "status": each.status, "message": each.message}
-            for name, each in report.items()
-        ]
-        yield {"values": values, "status": "ok", "message": ""}
+            yield _without_value("invalid-measure", str(error))
+        else:
+            yield _with_values(report)
 
 
 def _log_p(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
-    own, sets, quantity = task.setting.protocol, sets_of(task.setting), task.quantity
+    assert isinstance(task.quantity, LogP | LogPosterior)
     trained, places = _loaded(task, folder)
-    assert isinstance(quantity, LogP | LogPosterior)
-    X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])
     usable = [i for i in places if trained.statuses[i] != "diverged"]
-    found: dict[int, dict[str, Any]] = {}
-    for i, estimate in zip(
-        usable, _estimates(own, quantity, X, labels[usable], len(sets.train[1]), folder, progress), strict=True
-    ):
-        value = {"name": quantity.name, "value": estimate.value, "stderr": estimate.stderr}
-        found[i] = {
-            "values": [{**value, "status": estimate.status, "message": estimate.message}],
-            "status": "ok",
-            "message": "",
-        }
+    found = dict(zip(usable, _estimates(task, trained, usable, folder, progress), strict=True)) if usable else {}
     for i in places:
-        yield found.get(i) or {"values": [], "status": "diverged", "message": trained.message(i)}
+        if i in found:
+            yield _with_values({task.quantity.name: found[i]})
+        else:
+            yield _without_value("diverged", trained.message(i))
+
+
+def _with_values(found: Mapping[str, Measurement | Estimate]) -> dict[str, Any]:
+    values = [
+        {"name": name, "value": each.value, "stderr": each.stderr, "status": each.status, "message": each.message}
+        for name, each in found.items()
+    ]
+    return {"values": values, "status": "ok", "message": ""}
+
+
+def _without_value(status: str, message: str) -> dict[str, Any]:
+    return {"values": [], "status": status, "message": message}
 
 
 def _estimates(
-    own: Any, quantity: LogP | LogPosterior, X: np.ndarray, labels: np.ndarray, n: int, folder: Path, progress: Any
-) -> Sequence[Any]:
+    task: Task, trained: Trained, usable: list[int], folder: Path, progress: ProgressCallback
+) -> list[Estimate]:
+    """Return the estimates of some networks of a setting."""
+    own, sets, quantity = task.setting.protocol, sets_of(task.setting), task.quantity
+    assert isinstance(quantity, LogP | LogPosterior)
+    X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])
+    labels = labels[usable]
     if own.kernel is not None:
         estimated = monte_carlo_kernel(own.architecture, X, own.kernel, state=folder / "kernels", progress=progress)
         if isinstance(quantity, LogP):
@@ -183,7 +184,8 @@ def _estimates(
     else:
         K = KernelCache(folder / "kernels").kernel(own.architecture, X, progress=progress)
     if isinstance(quantity, LogPosterior):
-        given = posterior(K, labels[0, :n], seed=own.seed, particles=quantity.particles, replicates=quantity.replicates)
-        return [given.log_probability(y[n:], progress) for y in labels]
+        S = sets.train[1]
+        given = posterior(K, S, seed=own.seed, particles=quantity.particles, replicates=quantity.replicates)
+        return [given.log_probability(y[len(S) :], progress) for y in labels]
     kernel = prepare(K, quantity.estimator)
     return [each for _, each in sorted(compute_all(kernel, list(labels), quantity.estimator, own.seed, progress))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -128,3 +129,8 @@ class Protocol(Specification):
     kernel: MonteCarlo | None = None
     statistics: Statistics = Statistics()
     published: dict[str, Marks] = Field(default_factory=dict)
+
+    @property
+    def networks(self) -> int:
+        """Number of networks."""
+        return self.seeds * math.prod(map(len, self.axes.values()))

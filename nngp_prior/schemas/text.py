@@ -1,9 +1,11 @@
-"""Human-readable text: counts, times, sizes, one-line representations, tables for notebooks."""
+"""Human-readable text: counts, times, sizes, one-line representations, tables for notebooks, CSV."""
 
 from __future__ import annotations
 
+import csv
 import html
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -110,6 +112,37 @@ def _tokens(value: Any, longest: int) -> Iterator[str]:
         yield "}"
     else:
         yield repr(value)
+
+
+def differing(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Format the options that distinguish a specification from others of its kind.
+
+    Args:
+        own: options of the specification.
+        others: options of the others.
+
+    Returns:
+        text such as ``epsilon=0.001, layer=dense 1``; empty if no option differs.
+    """
+    return ", ".join(
+        f"{name}={value}" for name, value in own.items() if any(other.get(name) != value for other in others)
+    )
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Format rows as CSV, with the columns of all rows in order of first appearance.
+
+    Args:
+        rows: values by column.
+
+    Returns:
+        a heading, and a line per row.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def html_table(headings: Sequence[str], rows: Sequence[Iterable[object]], shown: int = 20) -> str:

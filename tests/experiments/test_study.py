@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from nngp_prior import FullyConnected, kernel, log_probability
+from nngp_prior import FullyConnected, kernel, log_probability, posterior
 from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
 from nngp_prior.experiments import Study, load, read_protocol, run
 from nngp_prior.experiments.grid import settings_of
@@ -26,7 +26,7 @@ from nngp_prior.experiments.store import opened
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.sharpness.training.trained import Trained
-from nngp_prior.sharpness.training.trained_functions import functions_of
+from nngp_prior.sharpness.training.trained_functions import functions_of, training_sets_of
 from tests.experiments.test_files import TEXT, written
 
 CHANGES = ["training.epochs=30", 'training.optimizer={ kind = "sgd", learning_rate = 0.1 }', "training.batch_size=8"]
@@ -166,6 +166,40 @@ def test_a_worker_that_dies_leaves_what_is_finished(protocol: Protocol, whole: S
     assert files(tmp_path / "study") == files(whole.folder)
 
 
+def test_the_posterior_is_given_the_training_labels_whatever_a_network_makes_of_them(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    """Networks without training: their signs at the training inputs are not the labels."""
+    document = protocol.model_dump(mode="json") | {"quantities": ["log-posterior"], "axes": {}}
+    document["training"] |= {"goal": "none", "epochs": 0}
+    study = run(Protocol.model_validate(document), tmp_path)
+    trained = Trained.load(next((tmp_path / "networks").iterdir()))
+    X, labels = functions_of(trained)
+    y = training_sets_of(trained).train[1]
+    assert not np.array_equal(labels[0, :30], y)
+    given = posterior(kernel(FullyConnected(width=4), X), y, seed=protocol.seed)
+    expected = [given.log_probability(function[30:]).value for function in labels]
+    assert study.column("log_posterior").tolist() == expected
+
+
+def test_accuracies_have_the_error_of_their_own_test_set(protocol: Protocol, tmp_path: Path) -> None:
+    document = protocol.model_dump(mode="json") | {"quantities": ["trace"], "axes": {"data.test": [5, 50]}, "seeds": 1}
+    study = run(Protocol.model_validate(document), tmp_path)
+    errors = study.column("test_error")
+    assert study.accuracy_errors(study.rows) == pytest.approx(
+        [max(e * (1 - e), 1 / t) ** 0.5 / t**0.5 for e, t in zip(errors, (5, 50), strict=True)]
+    )
+
+
+def test_reading_a_running_study_changes_nothing(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    """The last line may be half written by another process."""
+    content = (whole.folder / "rows.jsonl").read_bytes() + b'{"key": ["train", "cut o'
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
+    assert load(tmp_path).rows == whole.rows
+    assert (tmp_path / "rows.jsonl").read_bytes() == content
+
+
 def test_one_process_at_a_time_writes(protocol: Protocol, tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(InvalidInput, match="in use"):
         run(protocol, tmp_path)
@@ -182,12 +216,13 @@ def test_networks_that_diverge_and_measures_that_do_not_apply_are_explained(prot
     document = protocol.model_dump(mode="json")
     document["axes"] = {"learning-rate": [0.1, 1e6]}
     document["training"] |= {"loss": "mse"}
-    document["quantities"] = ["log-p", "trace", {"kind": "trace", "layer": "dense 7"}]
+    document["quantities"] = ["log-p", "log-posterior", "trace", {"kind": "trace", "layer": "dense 7"}]
     study = run(Protocol.model_validate(document), tmp_path)
     statuses = [row["status"] for row in study.rows]
     assert statuses[2:] == ["diverged"] * 2
     assert "diverged" not in statuses[:2]
     assert np.isfinite(study.column("log_p")).tolist() == [True, True, False, False]
+    assert np.isfinite(study.column("log_posterior")).tolist() == [True, True, False, False]
     assert np.isfinite(study.column("trace(layer=None)")).tolist() == [True, True, False, False]
     assert any("dense 7" in problem for problem in study.problems)
     assert any("learning rate" in problem for problem in study.problems)

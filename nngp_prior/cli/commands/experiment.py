@@ -48,8 +48,9 @@ def run(
     where = folder or Path("experiments") / specification.name
     count = cores() if workers is None else workers
     if dry_run:
-        networks, cost = expected_cost(specification, where, max(count, 1))
-        output.console.print(f"{specification.name}: {number_of(networks, 'network')}, {cost or 'finished'}")
+        cost = expected_cost(specification, where, max(count, 1))
+        networks = number_of(specification.networks, "network")
+        output.console.print(f"{specification.name}: {networks}, {cost or 'finished'}")
         return
     began = time.perf_counter()
     with output.ProgressBars() as bars, _pool(count) as executor:
@@ -83,10 +84,7 @@ def list_() -> None:
     table = output.table("networks", "title", rows="protocol")
     table.columns[2].justify = "left"
     for name, protocol in built_in().items():
-        networks = protocol.seeds
-        for values in protocol.axes.values():
-            networks *= len(values)
-        table.add_row(name, f"{networks:,}", protocol.title)
+        table.add_row(name, f"{protocol.networks:,}", protocol.title)
     output.print_table(table)
 
 
@@ -122,11 +120,10 @@ def compare(
 
 
 def _finish(study: Study, json: bool, time_taken: str) -> None:
-    from nngp_prior.experiments.analysis import in_words, summary, verdicts
+    from nngp_prior.experiments.analysis import in_words, summary
     from nngp_prior.experiments.report import write_report
 
-    path = write_report(study)
-    found = verdicts(study)
+    found = write_report(study)
     if json:
         output.print_json({"study": study.protocol.as_json, "verdicts": [each.as_json() for each in found]})
         return
@@ -147,5 +144,6 @@ def _finish(study: Study, json: bool, time_taken: str) -> None:
     if len(study.problems) > 10:
         output.note(f"… {len(study.problems) - 10} more in the report")
     output.console.print(
-        f"{number_of(len(study.rows), 'network')} of {study.total:,}; report: {path} {time_taken}".strip()
+        f"{number_of(len(study.rows), 'network')} of {study.total:,}; "
+        f"report: {study.folder / 'report.html'} {time_taken}".strip()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_
 import json
 import math
 import sys
@@ -21,6 +20,7 @@ from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import Display
 from nngp_prior.schemas.results.base import LEVEL, Result, finite
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.text import csv_text
 from nngp_prior.style import SUFFIXES
 
 console = Console()
@@ -128,11 +128,7 @@ def print_rows(document: dict[str, Any], rows: str, *, csv: bool) -> None:
     if not csv:
         print_json(document)
         return
-    flat = [dict(_flat(finite(row))) for row in document[rows]]
-    names = list(dict.fromkeys(name for row in flat for name in row))
-    writer = csv_.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
+    sys.stdout.write(csv_text([dict(_flat(finite(row))) for row in document[rows]]))
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -37,14 +37,13 @@ def scatter(study: Study, verdict: Verdict, path: Path) -> list[dict[str, Any]]:
     values = _distinct(axes[0], rows) if axes else [""]
     ticker: Any = importlib.import_module("matplotlib.ticker")
     colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.92, len(values)))
-    tests = max(study.tests, 1)
     with style.figure(path, "", figsize=(4.6, 3.5)) as (_, axis):
         for place, (value, colour) in enumerate(zip(values, colours, strict=True)):
             own = [row for row in rows if not axes or row[axes[0]] == value]
             accuracy = 1 - np.array([row["test_error"] for row in own], float)
             x = np.array([row[name] for row in own], float)
             noise = np.array([row[f"{name}.stderr"] or 0.0 for row in own], float)
-            deviation = np.sqrt(accuracy * (1 - accuracy) / tests)
+            deviation = study.accuracy_errors(own)
             axis.errorbar(
                 x, accuracy, deviation, noise, fmt=_MARKERS[place % len(_MARKERS)], color=colour, ms=4, elinewidth=0.7,
                 label=str(value),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from nngp_prior.experiments.report import figures
 from nngp_prior.experiments.statistics import Coefficient
 from nngp_prior.experiments.study import Study
 from nngp_prior.extras import require_extra
-from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.text import csv_text, number_of
 from nngp_prior.versions import versions
 
 _STYLE = """
@@ -54,14 +53,14 @@ _HEADINGS = (
 )
 
 
-def write_report(study: Study) -> Path:
-    """Write ``report.html``, ``report.md``, ``verdicts.json``, and figures with their data, into the study's folder.
+def write_report(study: Study) -> list[Verdict]:
+    """Write ``report.html``, ``report.md``, ``verdicts.json``, and figures with their data, to the study's folder.
 
     Args:
         study: results.
 
     Returns:
-        path of ``report.html``.
+        the verdicts on all quantities, the best predictor first.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
@@ -71,25 +70,22 @@ def write_report(study: Study) -> Path:
     folder.mkdir(exist_ok=True)
     drawn: dict[str, str] = {}
     if found:
-        _save(folder / "coefficients.csv", figures.coefficients(found, folder / "coefficients.svg"))
-        drawn["coefficients"] = (folder / "coefficients.svg").read_text()
+        drawn["coefficients"] = _drawn(folder / "coefficients.svg", lambda path: figures.coefficients(found, path))
     for verdict in found:
         name = re.sub(r"[^a-z0-9_]+", "-", verdict.name.lower()).strip("-")
-        _save(folder / f"{name}.csv", figures.scatter(study, verdict, folder / f"{name}.svg"))
-        drawn[verdict.name] = (folder / f"{name}.svg").read_text()
+        draw = functools.partial(figures.scatter, study, verdict)
+        drawn[verdict.name] = _drawn(folder / f"{name}.svg", draw)
     (study.folder / "verdicts.json").write_text(json.dumps([each.as_json() for each in found], indent=2) + "\n")
     (study.folder / "report.md").write_text(_markdown(study, found), encoding="utf-8")
-    path = study.folder / "report.html"
-    path.write_text(_html(study, found, drawn), encoding="utf-8")
-    return path
+    (study.folder / "report.html").write_text(_html(study, found, drawn), encoding="utf-8")
+    return found
 
 
-def _save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+def _drawn(path: Path, draw: Callable[[Path], list[dict[str, Any]]]) -> str:
+    """Draw a figure, write its data beside it, and return it as SVG without header and metadata."""
+    path.with_suffix(".csv").write_text(csv_text(draw(path)), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def _title(study: Study) -> str:
@@ -97,7 +93,7 @@ def _title(study: Study) -> str:
 
 
 def _state(study: Study) -> str:
-    """What the study is of, in a sentence."""
+    """Return the number of networks and the axes, in a sentence."""
     axes = " × ".join(f"{number_of(len(values), 'value')} of {name}" for name, values in study.protocol.axes.items())
     whole = f"{number_of(len(study.rows), 'network')}: {axes or 'one setting'}, {study.protocol.seeds} each"
     if len(study.rows) < study.total:
@@ -148,7 +144,7 @@ def _html(study: Study, found: Sequence[Verdict], drawn: Mapping[str, str]) -> s
         for verdict in found
     )
     scatters = "".join(
-        f"<figure>{_svg(drawn[verdict.name])}<figcaption>{escape(sentence(verdict))}</figcaption></figure>"
+        f"<figure>{drawn[verdict.name]}<figcaption>{escape(sentence(verdict))}</figcaption></figure>"
         for verdict in found
     )
     problems = "".join(f"<li>{escape(each)}</li>" for each in study.problems)
@@ -162,9 +158,7 @@ def _html(study: Study, found: Sequence[Verdict], drawn: Mapping[str, str]) -> s
         else "<p>Fewer than four networks are finished.</p>",
         f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>" if found else "",
         f"<p class=note>{escape(_explanation(study))}</p>",
-        f"<h2>Coefficients and intervals</h2><figure>{_svg(drawn['coefficients'])}</figure>{published}"
-        if found
-        else "",
+        f"<h2>Coefficients and intervals</h2><figure>{drawn['coefficients']}</figure>{published}" if found else "",
         f"<h2>Each quantity against the test accuracy</h2><div class=grid>{scatters}</div>" if found else "",
         "<p class=note>Error bars: one standard error, of the quantity and of the accuracy on a finite test set.</p>",
         f"<h2>Networks by setting</h2><div class=wide>{_settings(study)}</div>",
@@ -180,9 +174,8 @@ def _html(study: Study, found: Sequence[Verdict], drawn: Mapping[str, str]) -> s
     )
 
 
-def _svg(text: str) -> str:
-    """Return a figure without its header and metadata."""
-    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+def _setting_headings(study: Study) -> list[str]:
+    return [*study.protocol.axes, "networks", "mean epochs", "training error", "test error"]
 
 
 def _summaries(study: Study) -> list[list[str]]:
@@ -201,8 +194,7 @@ def _summaries(study: Study) -> list[list[str]]:
 
 
 def _settings(study: Study) -> str:
-    headings = [*study.protocol.axes, "networks", "mean epochs", "training error", "test error"]
-    head = "".join(f"<th>{escape(name)}</th>" for name in headings)
+    head = "".join(f"<th>{escape(name)}</th>" for name in _setting_headings(study))
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in _summaries(study))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -218,7 +210,7 @@ def _markdown(study: Study, found: Sequence[Verdict]) -> str:
             name = in_words(verdict.name).replace("|", "\\|")
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines += ["", _explanation(study), "", "![coefficients](figures/coefficients.svg)", ""]
-    headings = [*study.protocol.axes, "networks", "mean epochs", "training error", "test error"]
+    headings = _setting_headings(study)
     lines += ["## Networks by setting", "", f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     lines += [f"| {' | '.join(row)} |" for row in _summaries(study)]
     lines += ["", *(f"- {each}" for each in study.problems)]

@@ -13,7 +13,7 @@ from nngp_prior.extras import import_from
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.results.base import finite
 from nngp_prior.schemas.specs.training import LossName
-from nngp_prior.schemas.text import html_table, number_of, short
+from nngp_prior.schemas.text import differing, html_table, number_of, short
 
 _OF_NETWORK = ("training_loss", "training_error", "gradient_norm")
 Status = Literal["ok", "not-finite", "not-converged", "indefinite", "zero-gradient", "degenerate"]
@@ -95,8 +95,7 @@ class Report(_Figures, Mapping[str, Measurement]):
         named: dict[str, Measurement] = {}
         for each in self.measurements:
             alike = [other.options for other in self.measurements if other.name == each.name]
-            differing = [name for name in each.options if any(other.get(name) != each.options[name] for other in alike)]
-            options = ", ".join(f"{name}={each.options[name]}" for name in differing)
+            options = differing(each.options, alike)
             key = f"{each.name}({options})" if options else each.name
             repeated = sum(name.split(" #")[0] == key for name in named)
             named[f"{key} #{repeated + 1}" if repeated else key] = each
