@@ -277,7 +277,7 @@ class Transaction:
         self.store(unit, [(row, refused_row(row, status, message))])
 
     def forget_given_up(self, number: int) -> int:
-        """Delete the results of given-up rows, and of those that a reader found damaged.
+        """Delete the results of given-up rows and of rows found damaged when read.
 
         Args:
             number: number of the job.

@@ -235,7 +235,7 @@ class KernelCache:
         return K
 
     def evict(self, limit: int | None = None) -> list[Entry]:
-        """Remove the least recently used entries, except those that any process computes or uses.
+        """Remove the least recently used entries. Entries in use by any process are kept.
 
         Args:
             limit: size in bytes to reduce the cache to; default: the limit of the cache.

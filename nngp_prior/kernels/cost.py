@@ -1,4 +1,4 @@
-"""Memory, disk space and time of kernels, and refusal of those that do not fit."""
+"""Memory, disk space and time of kernels; kernels that do not fit are refused."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class TileJournal:
             K: content of the file.
 
         Returns:
-            the tiles that are not finished, and those that differ from the data written, themselves or mirrored.
+            indices of unfinished tiles, and of tiles whose content, or mirror image, differs from what was written.
         """
         tiles = enumerate(zip(self.header.grid.tiles, self._marks(), strict=True))
         return [place for place, (tile, mark) in tiles if not self._is_intact(K, tile, mark)]

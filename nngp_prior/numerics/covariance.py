@@ -107,7 +107,7 @@ def require_semidefinite(
     C[np.diag_indices_from(C)] += allowed
     if cholesky(C) is not None:
         return
-    i, j, smallest = _negative_direction(correlation(K, inputs, scale, whole=True))
+    i, j, smallest = _negative_direction(correlation(K, inputs, scale))
     if smallest >= -allowed:
         return
     i, j = sorted((int(inputs[i]), int(inputs[j])))
@@ -120,8 +120,8 @@ def require_semidefinite(
 
 
 def _negative_direction(C: Float[np.ndarray, "n n"]) -> tuple[int, int, float]:
-    """Return the two rows with the largest part in the eigenvector of the smallest eigenvalue, and this eigenvalue."""
-    values, vectors = scipy.linalg.eigh(C, overwrite_a=True, check_finite=False, subset_by_index=[0, 0])
+    """Return the rows with the largest entries of the eigenvector of the smallest eigenvalue, and this eigenvalue."""
+    values, vectors = scipy.linalg.eigh(C, lower=True, overwrite_a=True, check_finite=False, subset_by_index=[0, 0])
     i, j = np.argsort(np.abs(vectors[:, 0]))[[-2, -1]] if len(C) > 1 else (0, 0)
     return int(i), int(j), float(values[0])
 

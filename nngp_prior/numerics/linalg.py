@@ -62,8 +62,8 @@ def pivoted_cholesky_in_two(
     .. math:: C = \begin{pmatrix} A & B^T \\ B & D \end{pmatrix}, \quad A = L L^T, \quad X = B L^{-T}, \quad
         D - X X^T = M M^T, \quad \text{factor } \begin{pmatrix} L & 0 \\ X & M \end{pmatrix}
 
-    where L in X contains only the rows that determine A. The order is these, then those that determine the rest, then
-    the leading rows that are determined, then the others.
+    where L in X contains only the pivot rows of A. Order of visits: the pivot rows of A, the pivot rows of
+    D - X Xᵀ, the remaining leading rows, the remaining rows.
 
     Args:
         C: symmetric, both triangles; positive semi-definite up to rounding, which is not checked.

@@ -84,7 +84,7 @@ def on_all_cores(
 ) -> Iterator[tuple[int, _Result]]:
     """Yield results of ``work`` for each item as they finish, with their indices; nested calls run in sequence.
 
-    If one fails, or the iterator is closed, those that have not begun are dropped, and the others waited for.
+    If a call fails, or the iterator is closed, items not yet begun are dropped; running calls are waited for.
 
     Args:
         work: function to call, from several threads at once.

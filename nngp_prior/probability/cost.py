@@ -1,4 +1,4 @@
-"""Memory and time of estimates, and refusal of those that exceed the free memory."""
+"""Memory and time of estimates; estimates that exceed the free memory are refused."""
 
 from __future__ import annotations
 

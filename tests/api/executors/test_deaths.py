@@ -41,12 +41,22 @@ def test_a_row_that_crashes_its_process_loses_the_task_but_no_row_before_it(
     assert works(executor)
 
 
-def test_a_child_that_is_killed_loses_its_task_and_the_next_one_works(executor: LocalExecutor) -> None:
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (signal.SIGKILL, Lost("the worker was ended by SIGKILL")),
+        # As systemd asks all processes of a service that it stops, the server among them: nothing is lost.
+        (signal.SIGTERM, PutBack("a worker was ended by SIGTERM")),
+    ],
+)
+def test_a_child_that_is_ended_by_a_signal_and_the_next_one_works(
+    executor: LocalExecutor, sent: signal.Signals, expected: Lost | PutBack
+) -> None:
     heard = Heard()
     outcome = in_thread(executor, odd("sleep"), heard)
     assert heard.begun.wait(20)
-    os.kill(executor.pids()[0], signal.SIGKILL)
-    assert outcome() == Lost("the worker was ended by SIGKILL")
+    os.kill(executor.pids()[0], sent)
+    assert outcome() == expected
     assert works(executor)
 
 
@@ -82,15 +92,6 @@ def test_who_has_to_end_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert to_be_ended([new, large, small], 5 * 10**9) is small
     assert to_be_ended([new, large], 3 * 10**9) is large
     assert large.excess < 0 < small.excess
-
-
-def test_a_child_that_is_asked_to_end_has_lost_nothing(executor: LocalExecutor) -> None:
-    """As systemd asks all processes of a service that it stops, the server among them."""
-    heard = Heard()
-    outcome = in_thread(executor, odd("sleep"), heard)
-    assert heard.begun.wait(20)
-    os.kill(executor.pids()[0], signal.SIGTERM)
-    assert outcome() == PutBack("a worker was ended by SIGTERM")
 
 
 def test_a_child_that_is_killed_while_idle_is_nobodys_loss(executor: LocalExecutor) -> None:
