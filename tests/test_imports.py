@@ -30,6 +30,7 @@ WITHOUT_JAX = [
     "nngp_prior.prior.posterior",
     "nngp_prior.prior.sampling",
     "nngp_prior.prior.request_runner",
+    "nngp_prior.experiments",
     "nngp_prior.local",
     "nngp_prior.cli",
     "api.work",

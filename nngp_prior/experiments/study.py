@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +19,19 @@ from nngp_prior.experiments.files import read_protocol
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
 from nngp_prior.experiments.tasks import Rows, Task, carry_out, networks_file, sets_of
+from nngp_prior.experiments.workers import Workers
 from nngp_prior.kernels import kernel_cost
-from nngp_prior.numerics.threads import cores
-from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS
 from nngp_prior.probability import memory_needed, seconds_needed
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown, without_cost
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
 from nngp_prior.schemas.protocols import LogP, LogPosterior, Protocol, Quantity
 from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
 from nngp_prior.schemas.text import csv_text, differing
 from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
+_LOOK = 0.5  # seconds between two looks for progress within tasks
 _EPOCHS = 100  # guessed number of epochs until the goal
 _SIGNED = "lambda_min"  # neither larger nor smaller values are flatter
 _OF_TRAINING = ("status", "epochs", "training_loss", "training_error", "attack_error", "test_error")
@@ -87,6 +91,7 @@ def run(
     protocol: Protocol | str | Path,
     folder: str | Path,
     *,
+    workers: int | None = None,
     executor: Executor | None = None,
     progress: ProgressOption = None,
 ) -> Study:
@@ -100,21 +105,25 @@ def run(
     Args:
         protocol: protocol, path of its TOML file, or name of a protocol of the package.
         folder: folder of the results, which is created; executors' workers must reach it by the same path.
-        executor: executor of the tasks, such as a ``ProcessPoolExecutor`` with the start method ``spawn``. Default:
-            the tasks are carried out one after another.
-        progress: True to show progress, or a callback, called with the expected cost and after each task.
+        workers: number of processes that carry out the tasks. Default: this process carries them out one after another.
+            With ``executor``: number of tasks that it carries out at a time, for the expected cost; default: 1.
+        executor: executor of the tasks, in place of processes on this machine.
+        progress: True to show progress, or a callback, called with the expected cost, after each task, and within tasks
+            unless ``executor`` carries them out.
 
     Returns:
         the results; ``results.csv`` and ``protocol.json`` are in the folder.
 
     Raises:
-        InvalidInput: if the protocol or the folder is invalid.
+        InvalidInput: if the protocol, the folder or the number of workers is invalid.
         DataUnavailable: if data are missing.
     """
+    if workers is not None and workers < 1:
+        raise InvalidInput("workers", f"got {workers}", "Pass at least 1, or None for this process alone.")
     protocol = protocol if isinstance(protocol, Protocol) else read_protocol(protocol)
     settings = settings_of(protocol)
     with opened(Path(folder)) as store, shown(progress, protocol.name, rows=True) as tell:
-        _carry_out_all(protocol, settings, store, executor, tell)
+        _carry_out_all(protocol, settings, store, workers, executor, tell)
         study = _study(protocol, settings, store)
         store.write("protocol.json", protocol.model_dump_json(indent=2) + "\n")
         store.write("results.csv", study.to_csv())
@@ -146,7 +155,7 @@ def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> C
     Args:
         protocol: the protocol.
         folder: folder of the results, which may not exist.
-        workers: number of processes.
+        workers: number of processes, or of tasks that an executor carries out at a time.
 
     Returns:
         the cost; None if nothing is left.
@@ -170,25 +179,17 @@ def tasks_of(protocol: Protocol, settings: Sequence[Setting]) -> Iterator[Task]:
                     yield Task("measure", setting, (i,), quantity)
 
 
-class _Serial(Executor):
-    """Executor that carries out each call when it is submitted."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 def _carry_out_all(
-    protocol: Protocol, settings: Sequence[Setting], store: Store, executor: Executor | None, tell: ProgressCallback
+    protocol: Protocol,
+    settings: Sequence[Setting],
+    store: Store,
+    workers: int | None,
+    executor: Executor | None,
+    tell: ProgressCallback,
 ) -> None:
     tasks = list(tasks_of(protocol, settings))
     left, total = [task for task in tasks if not _is_done(task, store)], len(tasks)
-    workers = 1 if executor is None else getattr(executor, "_max_workers", cores())
-    tell(Progress("tasks", total - len(left), total, _cost(left, store, workers)))
+    tell(Progress("tasks", total - len(left), total, _cost(left, store, workers or 1)))
     waiting: dict[str, list[Task]] = {}
     untrained = {task.setting.key for task in left if task.kind == "train"}
     ready: list[Task] = []
@@ -197,29 +198,57 @@ def _carry_out_all(
             waiting.setdefault(task.setting.key, []).append(task)
         else:
             ready.append(task)
-    own = executor or _Serial()
-    more = () if executor is not None else (without_cost(tell),)
-    running: dict[Future[Any], Task] = {}
+    running: dict[Future[Rows], Task] = {}
     done = total - len(left)
-    try:
-        while ready or running:
-            room = 1 if executor is None else len(ready)
-            for task in ready[:room]:
-                running[own.submit(carry_out, task, store.folder, *more)] = task
-            del ready[:room]
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                for key, row in _result(future):
-                    store.add(key, row)
-                if task.kind == "train":
-                    # Measured before the next setting is trained, so that rows are complete early.
-                    ready[:0] = waiting.pop(task.setting.key, [])
-                done += 1
-                tell(Progress("tasks", done, total))
-    finally:
-        for future in running:
-            future.cancel()
-        wait(running)
+    with ExitStack() as stack:
+        submit, events, serial = _how(workers, executor, tell, stack)
+        try:
+            while ready or running:
+                room = 1 if serial else len(ready)
+                for task in ready[:room]:
+                    running[submit(task, store.folder)] = task
+                del ready[:room]
+                finished = wait(running, None if events is None else _LOOK, FIRST_COMPLETED).done
+                for event in () if events is None else events():
+                    tell(event)
+                for future in finished:
+                    task = running.pop(future)
+                    for key, row in _result(future):
+                        store.add(key, row)
+                    if task.kind == "train":
+                        # Measured before the next setting is trained, so that rows are complete early.
+                        ready[:0] = waiting.pop(task.setting.key, [])
+                    done += 1
+                    tell(Progress("tasks", done, total))
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
+
+
+_Submit = Callable[[Task, Path], Future[Rows]]
+_Events = Callable[[], list[Progress]]
+
+
+def _how(
+    workers: int | None, executor: Executor | None, tell: ProgressCallback, stack: ExitStack
+) -> tuple[_Submit, _Events | None, bool]:
+    """Return a function that submits a task, one that returns events within tasks, and True if tasks run in turn."""
+    if executor is not None:
+        return functools.partial(executor.submit, carry_out), None, False
+    if workers is not None:
+        processes = stack.enter_context(Workers(workers))
+        return processes.submit, processes.events, False
+
+    def carry_out_now(task: Task, folder: Path) -> Future[Rows]:
+        future: Future[Rows] = Future()
+        try:
+            future.set_result(carry_out(task, folder, without_cost(tell)))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    return carry_out_now, None, True
 
 
 def _result(future: Future[Rows]) -> Rows:
@@ -277,12 +306,14 @@ def _cost_of_log_p(own: Protocol, quantity: LogP | LogPosterior, n: int, shape: 
 def _study(protocol: Protocol, settings: Sequence[Setting], store: Store) -> Study:
     """Collect the rows of a protocol from the store."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
+    by: Counter[str] = Counter()
     problems: dict[tuple[int, int], list[str]] = {}
     expected: dict[str, int] = {}
     for index, setting in enumerate(settings):
         for task in tasks_of(protocol, [setting]):
             for number, key in zip(task.networks, task.keys, strict=True):
                 place, found = (index, number), store.get(key)
+                by.update([] if found is None else [_versions_of(found)])
                 if task.kind == "train" and found is not None:
                     row = {"setting": index, "network": number, **setting.values}
                     rows[place] = row | {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
@@ -295,8 +326,21 @@ def _study(protocol: Protocol, settings: Sequence[Setting], store: Store) -> Stu
                     expected[name] = 0 if each["name"] == _SIGNED else _expected(task.quantity)
                     values = {name: each["value"], f"{name}.stderr": each["stderr"], f"{name}.status": each["status"]}
                     rows[place] |= values
-    listed = [problem for place in rows for problem in problems.get(place, ())]
+    listed = [*_mixed(by), *(problem for place in rows for problem in problems.get(place, ()))]
     return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), expected, tuple(listed))
+
+
+def _versions_of(row: Mapping[str, Any]) -> str:
+    found = row.get("versions")
+    return ", ".join(f"{name} {version}" for name, version in found.items()) if found else "an unknown version"
+
+
+def _mixed(by: Counter[str]) -> list[str]:
+    """Return a warning if results, counted by version, are of different ones."""
+    if len(by) < 2:
+        return []
+    parts = "; ".join(f"{count:,} by {versions}" for versions, count in sorted(by.items()))
+    return [f"Results were computed by different versions: {parts}. For those of one version, use an empty folder."]
 
 
 def _suffix(quantity: Quantity | None, protocol: Protocol) -> str:

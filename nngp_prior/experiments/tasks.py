@@ -1,4 +1,4 @@
-"""The work of a study in tasks that any process can carry out: training, flatness measures, log P.
+"""The work of a study in tasks that any process can carry out: training, flatness measures, log P. JAX is loaded then.
 
 A task is a function of a setting and a folder. It returns rows, JSON-compatible, by key; what a row depends on is in
 its key, so that a row of an earlier run is the same row.
@@ -9,24 +9,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngp_prior.data.splits import Sets, training_data
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.grid import Setting
 from nngp_prior.experiments.store import Key
-from nngp_prior.kernels import KernelCache, monte_carlo_kernel
-from nngp_prior.prior.posterior import posterior
-from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
+from nngp_prior.kernels import KernelCache
 from nngp_prior.probability import compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.protocols import LogP, LogPosterior, Quantity
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.results.sharpness import Measurement
-from nngp_prior.sharpness.measurement import measure
-from nngp_prior.sharpness.training.train import train
-from nngp_prior.sharpness.training.trained import Trained
-from nngp_prior.sharpness.training.trained_functions import functions_of
+from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
+from nngp_prior.versions import PACKAGE, versions
+
+if TYPE_CHECKING:
+    from nngp_prior.sharpness.training.trained import Trained
 
 Rows = list[tuple[Key, dict[str, Any]]]
 
@@ -64,10 +63,12 @@ def carry_out(task: Task, folder: Path, progress: ProgressCallback = ignore) -> 
         progress: progress callback.
 
     Returns:
-        a row for each network. What cannot be computed for a network has a status and a message instead of a value.
+        a row for each network, with the versions that computed it. What cannot be computed for a network has a status
+        and a message instead of a value.
     """
     rows = {"train": _train, "measure": _measure, "log-p": _log_p}[task.kind](task, folder, progress)
-    return list(zip(task.keys, rows, strict=True))
+    by = {name: versions()[name] for name in (PACKAGE, "jax")}
+    return [(key, {**row, "versions": by}) for key, row in zip(task.keys, rows, strict=True)]
 
 
 def networks_file(setting: Setting, folder: Path) -> Path:
@@ -84,6 +85,8 @@ def sets_of(setting: Setting) -> Sets:
 
 
 def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+    from nngp_prior.sharpness.training.train import train
+
     own, sets = task.setting.protocol, sets_of(task.setting)
     trained = train(
         own.architecture,
@@ -114,11 +117,15 @@ def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dic
 
 def _loaded(task: Task, folder: Path) -> tuple[Trained, list[int]]:
     """Return the networks of a setting, and the indices of those of the task."""
+    from nngp_prior.sharpness.training.trained import Trained
+
     trained = Trained.load(networks_file(task.setting, folder))
     return trained, [trained.seeds.index(number) for number in task.networks]
 
 
 def _measure(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
+    from nngp_prior.sharpness.measurement import measure
+
     own, sets = task.setting.protocol, sets_of(task.setting)
     trained, places = _loaded(task, folder)
     assert task.quantity is not None
@@ -170,6 +177,11 @@ def _estimates(
     task: Task, trained: Trained, usable: list[int], folder: Path, progress: ProgressCallback
 ) -> list[Estimate]:
     """Return the estimates of some networks of a setting."""
+    from nngp_prior.kernels.monte_carlo import monte_carlo_kernel
+    from nngp_prior.prior.posterior import posterior
+    from nngp_prior.prior.uncertain_kernel import log_probability_under
+    from nngp_prior.sharpness.training.trained_functions import functions_of
+
     own, sets, quantity = task.setting.protocol, sets_of(task.setting), task.quantity
     assert isinstance(quantity, LogP | LogPosterior)
     X, labels = functions_of(trained, *sets.train, None if sets.test is None else sets.test[0])

@@ -11,14 +11,14 @@ from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
-from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
+from nngp_prior.prior.uncertain_kernel import log_probability_under
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions
-from nngp_prior.schemas.specs.kernel import MonteCarlo
+from nngp_prior.schemas.specs.kernel import BOOTSTRAPS, MonteCarlo
 from nngp_prior.schemas.specs.labels import check_labels_for
 
 

@@ -21,8 +21,6 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.results.estimate import Approximate, Estimate
 from nngp_prior.schemas.specs.estimator import Estimator
 
-BOOTSTRAPS = 20  # default number
-
 
 def log_probability_under(
     kernel: MonteCarloKernel,

@@ -27,6 +27,7 @@ from nngp_prior.progress import Progress
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.sharpness.training.trained_functions import functions_of, training_sets_of
+from nngp_prior.versions import __version__
 from tests.experiments.test_files import TEXT, written
 
 CHANGES = ["training.epochs=30", 'training.optimizer={ kind = "sgd", learning_rate = 0.1 }', "training.batch_size=8"]
@@ -116,6 +117,38 @@ def test_other_processes_give_the_same_results(protocol: Protocol, whole: Study,
     with ThreadPoolExecutor(2) as executor:
         write_report(run(protocol, tmp_path / "study", executor=executor))
     assert files(tmp_path / "study") == files(whole.folder)
+
+
+def test_processes_of_its_own_report_progress_within_tasks(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    events: list[Progress] = []
+    write_report(run(protocol, tmp_path / "study", workers=1, progress=events.append))
+    assert files(tmp_path / "study") == files(whole.folder)
+    assert [event.done for event in events if event.stage == "tasks"] == list(range(9))
+    within = {event.stage for event in events} - {"tasks"}
+    assert "networks" in within  # of training, in which the first event of a process is sent at once
+    assert [event for event in events if event.cost is not None] == events[:1]
+    with pytest.raises(InvalidInput, match="workers: got 0"):
+        run(protocol, tmp_path / "study", workers=0)
+
+
+def test_results_of_several_versions_are_told(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    lines = (whole.folder / "rows.jsonl").read_text().splitlines()
+    assert {json.loads(line)["versions"]["nngp-prior"] for line in lines} == {__version__}
+    assert not any("versions" in problem for problem in whole.problems)
+    (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
+    changed = [json.loads(line) for line in lines]
+    changed[0]["versions"]["nngp-prior"] = "0.0.9"
+    del changed[1]["versions"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    study = load(tmp_path)
+    problem, *others = study.problems
+    assert others == list(whole.problems)
+    assert "different versions" in problem
+    assert "1 by nngp-prior 0.0.9" in problem
+    assert "1 by an unknown version" in problem
+    write_report(study)
+    assert "1 by nngp-prior 0.0.9" in (tmp_path / "report.html").read_text()
+    assert "1 by nngp-prior 0.0.9" in (tmp_path / "report.md").read_text()
 
 
 def test_nothing_is_done_twice_and_more_values_use_what_is_there(protocol: Protocol, whole: Study) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,16 +50,10 @@ def run(
         output.console.print(f"{specification.name}: {networks}, {cost or 'finished'}")
         return
     began = time.perf_counter()
-    with output.ProgressBars() as bars, _pool(count) as executor:
-        study = run_study(specification, where, executor=executor, progress=bars.bar(specification.name, rows=True))
+    with output.ProgressBars() as bars:
+        bar = bars.bar(specification.name, rows=True)
+        study = run_study(specification, where, workers=count or None, progress=bar)
     _finish(study, json, f"{time.perf_counter() - began:.0f} s")
-
-
-def _pool(workers: int) -> Any:
-    """Processes of one core each; none for 0."""
-    if workers == 0:
-        return nullcontext()
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
 
 
 @app.command()

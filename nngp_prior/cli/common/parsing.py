@@ -28,7 +28,7 @@ from nngp_prior.schemas.specs.data import (
     TwoClasses,
 )
 from nngp_prior.schemas.specs.estimator import Estimator, classes_of, estimator_of
-from nngp_prior.schemas.specs.kernel import MonteCarlo
+from nngp_prior.schemas.specs.kernel import BOOTSTRAPS, MonteCarlo
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def estimates(task: EstimationTask, seed: int, bars: output.ProgressBars) -> lis
     Returns:
         names and estimates.
     """
-    from nngp_prior.prior.uncertain_kernel import BOOTSTRAPS, log_probability_under
+    from nngp_prior.prior.uncertain_kernel import log_probability_under
     from nngp_prior.probability import compute_all, prepare
     from nngp_prior.schemas.specs.labels import check_labels_for
 

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from nngp_prior.schemas.base import PLAIN, NotNegative, Seed, Specification
 
+BOOTSTRAPS = 20  # kernels of the bootstrap of log P under a Monte Carlo kernel
+
 
 class MonteCarlo(Specification):
     """Kernel as a mean over random networks of finite width.

@@ -1,0 +1,86 @@
+"""Processes that carry out the tasks of a study, and report progress within them."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nngp_prior.experiments.tasks import Rows, Task, carry_out
+from nngp_prior.progress import Progress
+
+_BETWEEN = 0.2  # seconds between two events of a worker
+_events: Any = None  # in a worker: the queue to the process that started it
+
+
+class Workers:
+    """Spawned processes, to which tasks are submitted as to an executor.
+
+    Args:
+        count: number of processes.
+    """
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._numbers = itertools.count()
+        self._queue: Any = context.SimpleQueue()
+        self._pool = ProcessPoolExecutor(count, context, initializer=_connect, initargs=(self._queue,))
+        self._running: dict[int, Future[Rows]] = {}
+
+    def submit(self, task: Task, folder: Path) -> Future[Rows]:
+        """Submit a task.
+
+        Args:
+            task: the task.
+            folder: folder of the study.
+
+        Returns:
+            its rows, once it is carried out.
+        """
+        number = next(self._numbers)
+        self._running[number] = self._pool.submit(_carry_out, number, task, folder)
+        return self._running[number]
+
+    def events(self) -> list[Progress]:
+        """Return the new events of the task that runs longest; those of the others are dropped, to show one task.
+
+        Returns:
+            events, oldest first.
+        """
+        sent = []
+        while not self._queue.empty():
+            sent.append(self._queue.get())
+        oldest = next(iter(self._running), None)
+        self._running = {number: future for number, future in self._running.items() if not future.done()}
+        return [event for number, event in sent if number == oldest]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._queue.close()
+
+
+def _connect(queue: Any) -> None:
+    global _events
+    _events = queue
+
+
+def _carry_out(number: int, task: Task, folder: Path) -> Rows:
+    last = -_BETWEEN
+
+    def report(event: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if event.cost is None and now - last >= _BETWEEN:
+            last = now
+            _events.put((number, event))
+
+    return carry_out(task, folder, report)
