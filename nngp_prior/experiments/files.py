@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.schemas.base import explain
+from nngp_prior.schemas.base import explain_one
+from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
 from nngp_prior.schemas.protocols import Protocol
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
@@ -23,12 +24,12 @@ _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 KeyPath = tuple[str | int, ...]
 
 
-def built_in() -> dict[str, Protocol]:
+def built_in() -> dict[str, Protocol | FrequencyProtocol]:
     """Return the protocols of the package by name."""
     return {name: read_protocol(name) for name in _names()}
 
 
-def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol:
+def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol | FrequencyProtocol:
     """Read a protocol.
 
     Args:
@@ -54,7 +55,7 @@ def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol
         _put(document, path, value, override)
         lines = {known: line for known, line in lines.items() if known[: len(path)] != path}
     try:
-        return Protocol.model_validate(document)
+        return ANY_PROTOCOL.validate_python(document)
     except ValidationError as error:
         explained = _with_line(error, document, lines, name)
         raise explained from None
@@ -138,10 +139,13 @@ def _put(document: dict[str, Any], path: tuple[str, ...], value: Any, override: 
 
 def _with_line(error: ValidationError, document: Any, lines: dict[KeyPath, int], name: str) -> InvalidInput:
     """Return the error with the line of the field, or of the nearest table around it."""
-    explained = explain(error)
+    problem = error.errors(include_url=False)[0]
+    # The location begins with the kind of the protocol, unless that is what is wrong.
+    location = problem["loc"][1:] or (() if problem["loc"] else ("kind",))
+    explained = explain_one({**problem, "loc": problem["loc"][1:]})
     path: list[str | int] = []
     inner = document
-    for part in error.errors(include_url=False)[0]["loc"]:
+    for part in location:
         # Locations also contain the kinds of specifications, which are no keys.
         if (isinstance(inner, dict) and part in inner) or (isinstance(inner, list) and isinstance(part, int)):
             path, inner = [*path, part], inner[part]  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -9,13 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.schemas.base import explain
+from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.protocols import Protocol
 
 _PATHS = {
@@ -33,10 +34,11 @@ _PATHS = {
 }
 
 Value = str | int | float | bool
+P = TypeVar("P", Protocol, FrequencyProtocol)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Generic[P]):
     """One combination of the axes' values; what it determines does not depend on the other combinations.
 
     Attributes:
@@ -45,7 +47,7 @@ class Setting:
     """
 
     values: Mapping[str, Value]
-    protocol: Protocol
+    protocol: P
 
     @cached_property
     def seed(self) -> int:
@@ -57,14 +59,15 @@ class Setting:
     def key(self) -> str:
         """Hexadecimal digits that are equal for equal networks."""
         own = self.protocol
-        parts = (own.data.content_hash, own.architecture.content_hash, own.training.content_hash, str(self.seed))
+        training = "" if own.training is None else own.training.content_hash
+        parts = (own.data.content_hash, own.architecture.content_hash, training, str(self.seed))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         return ", ".join(f"{name} = {value}" for name, value in self.values.items()) or self.protocol.name
 
 
-def settings_of(protocol: Protocol) -> list[Setting]:
+def settings_of(protocol: P) -> list[Setting[P]]:
     """Return all settings of a protocol; the last axis varies fastest.
 
     Args:
@@ -78,16 +81,16 @@ def settings_of(protocol: Protocol) -> list[Setting]:
     """
     base = {**protocol.as_json, "axes": {}}
     combinations = itertools.product(*protocol.axes.values())
-    return [_setting(base, dict(zip(protocol.axes, values, strict=True))) for values in combinations]
+    return [_setting(type(protocol), base, dict(zip(protocol.axes, values, strict=True))) for values in combinations]
 
 
-def _setting(base: dict[str, Any], values: dict[str, Any]) -> Setting:
+def _setting(kind: type[P], base: dict[str, Any], values: dict[str, Any]) -> Setting[P]:
     document = copy.deepcopy(base)
     for name, value in values.items():
         _put(document, name, copy.deepcopy(value))
     texts = {name: _short(value) for name, value in values.items()}
     try:
-        return Setting(texts, Protocol.model_validate(document))
+        return Setting(texts, kind.model_validate(document))
     except ValidationError as error:
         found = explain(error)
         at = ", ".join(f"{name} = {text}" for name, text in texts.items())

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.errors import InvalidInput
+from nngp_prior.experiments.execution import execute, mixed_versions
 from nngp_prior.experiments.files import read_protocol
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.experiments.tasks import Rows, Task, carry_out, networks_file, sets_of
-from nngp_prior.experiments.workers import Workers
+from nngp_prior.experiments.tasks import Task, carry_out, networks_file, sets_of
 from nngp_prior.kernels import kernel_cost
 from nngp_prior.probability import memory_needed, seconds_needed
-from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown, without_cost
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
 from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
 from nngp_prior.schemas.protocols import LogP, LogPosterior, Protocol, Quantity
 from nngp_prior.schemas.specs.estimator import SMC
@@ -31,7 +29,6 @@ from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
 from nngp_prior.schemas.text import csv_text, differing
 from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
-_LOOK = 0.5  # seconds between two looks for progress within tasks
 _EPOCHS = 100  # guessed number of epochs until the goal
 _SIGNED = "lambda_min"  # neither larger nor smaller values are flatter
 _OF_TRAINING = ("status", "epochs", "training_loss", "training_error", "attack_error", "test_error")
@@ -53,7 +50,7 @@ class Study:
     """
 
     protocol: Protocol
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting[Protocol], ...]
     folder: Path
     rows: tuple[dict[str, Any], ...]
     expected: Mapping[str, int]
@@ -88,7 +85,7 @@ class Study:
 
 
 def run(
-    protocol: Protocol | str | Path,
+    protocol: Protocol | FrequencyProtocol | str | Path,
     folder: str | Path,
     *,
     workers: int | None = None,
@@ -120,7 +117,7 @@ def run(
     """
     if workers is not None and workers < 1:
         raise InvalidInput("workers", f"got {workers}", "Pass at least 1, or None for this process alone.")
-    protocol = protocol if isinstance(protocol, Protocol) else read_protocol(protocol)
+    protocol = _of_networks(read_protocol(protocol) if isinstance(protocol, str | Path) else protocol)
     settings = settings_of(protocol)
     with opened(Path(folder)) as store, shown(progress, protocol.name, rows=True) as tell:
         _carry_out_all(protocol, settings, store, workers, executor, tell)
@@ -145,11 +142,17 @@ def load(folder: str | Path) -> Study:
     path = Path(folder) / "protocol.json"
     if not path.is_file():
         raise InvalidInput("folder", f"{folder} has no study (no protocol.json)", "Name the folder of a run.")
-    protocol = Protocol.model_validate_json(path.read_text())
+    protocol = _of_networks(ANY_PROTOCOL.validate_json(path.read_text()))
     return _study(protocol, settings_of(protocol), Store(Path(folder)))
 
 
-def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> Cost | None:
+def _of_networks(protocol: Protocol | FrequencyProtocol) -> Protocol:
+    if isinstance(protocol, FrequencyProtocol):
+        raise InvalidInput("kind", "got 'frequencies', which cannot be run yet", "Run a protocol of networks.")
+    return protocol
+
+
+def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, workers: int = 1) -> Cost | None:
     """Return the expected cost of what is left of a study.
 
     Args:
@@ -160,13 +163,11 @@ def expected_cost(protocol: Protocol, folder: str | Path, workers: int = 1) -> C
     Returns:
         the cost; None if nothing is left.
     """
-    store = Store(Path(folder))
-    return _cost(
-        [task for task in tasks_of(protocol, settings_of(protocol)) if not _is_done(task, store)], store, workers
-    )
+    own, store = _of_networks(protocol), Store(Path(folder))
+    return _cost([task for task in tasks_of(own, settings_of(own)) if not _is_done(task, store)], store, workers)
 
 
-def tasks_of(protocol: Protocol, settings: Sequence[Setting]) -> Iterator[Task]:
+def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Iterator[Task]:
     """Yield all tasks: for each setting its training, then a task for each quantity and, of measures, each network."""
     numbers = tuple(range(protocol.seeds))
     for setting in settings:
@@ -181,7 +182,7 @@ def tasks_of(protocol: Protocol, settings: Sequence[Setting]) -> Iterator[Task]:
 
 def _carry_out_all(
     protocol: Protocol,
-    settings: Sequence[Setting],
+    settings: Sequence[Setting[Protocol]],
     store: Store,
     workers: int | None,
     executor: Executor | None,
@@ -198,67 +199,12 @@ def _carry_out_all(
             waiting.setdefault(task.setting.key, []).append(task)
         else:
             ready.append(task)
-    running: dict[Future[Rows], Task] = {}
-    done = total - len(left)
-    with ExitStack() as stack:
-        submit, events, serial = _how(workers, executor, tell, stack)
-        try:
-            while ready or running:
-                room = 1 if serial else len(ready)
-                for task in ready[:room]:
-                    running[submit(task, store.folder)] = task
-                del ready[:room]
-                finished = wait(running, None if events is None else _LOOK, FIRST_COMPLETED).done
-                for event in () if events is None else events():
-                    tell(event)
-                for future in finished:
-                    task = running.pop(future)
-                    for key, row in _result(future):
-                        store.add(key, row)
-                    if task.kind == "train":
-                        # Measured before the next setting is trained, so that rows are complete early.
-                        ready[:0] = waiting.pop(task.setting.key, [])
-                    done += 1
-                    tell(Progress("tasks", done, total))
-        finally:
-            for future in running:
-                future.cancel()
-            wait(running)
 
+    def follow(task: Task) -> Sequence[Task]:
+        # Measured before the next setting is trained, so that rows are complete early.
+        return waiting.pop(task.setting.key, ()) if task.kind == "train" else ()
 
-_Submit = Callable[[Task, Path], Future[Rows]]
-_Events = Callable[[], list[Progress]]
-
-
-def _how(
-    workers: int | None, executor: Executor | None, tell: ProgressCallback, stack: ExitStack
-) -> tuple[_Submit, _Events | None, bool]:
-    """Return a function that submits a task, one that returns events within tasks, and True if tasks run in turn."""
-    if executor is not None:
-        return functools.partial(executor.submit, carry_out), None, False
-    if workers is not None:
-        processes = stack.enter_context(Workers(workers))
-        return processes.submit, processes.events, False
-
-    def carry_out_now(task: Task, folder: Path) -> Future[Rows]:
-        future: Future[Rows] = Future()
-        try:
-            future.set_result(carry_out(task, folder, without_cost(tell)))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    return carry_out_now, None, True
-
-
-def _result(future: Future[Rows]) -> Rows:
-    try:
-        return future.result()
-    except BrokenExecutor as error:
-        raise ResourceLimit(
-            f"workers: a process ended without a result, perhaps for lack of memory ({error}). Run the same with fewer "
-            "workers; what is finished is kept."
-        ) from error
+    execute(ready, carry_out, store, workers, executor, tell, Progress("tasks", total - len(left), total), follow)
 
 
 def _is_done(task: Task, store: Store) -> bool:
@@ -303,17 +249,17 @@ def _cost_of_log_p(own: Protocol, quantity: LogP | LogPosterior, n: int, shape: 
     return Cost(memory + kernel.bytes, seconds + kernel.seconds)
 
 
-def _study(protocol: Protocol, settings: Sequence[Setting], store: Store) -> Study:
+def _study(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: Store) -> Study:
     """Collect the rows of a protocol from the store."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
-    by: Counter[str] = Counter()
+    found_rows: list[dict[str, Any]] = []
     problems: dict[tuple[int, int], list[str]] = {}
     expected: dict[str, int] = {}
     for index, setting in enumerate(settings):
         for task in tasks_of(protocol, [setting]):
             for number, key in zip(task.networks, task.keys, strict=True):
                 place, found = (index, number), store.get(key)
-                by.update([] if found is None else [_versions_of(found)])
+                found_rows += [] if found is None else [found]
                 if task.kind == "train" and found is not None:
                     row = {"setting": index, "network": number, **setting.values}
                     rows[place] = row | {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
@@ -326,21 +272,8 @@ def _study(protocol: Protocol, settings: Sequence[Setting], store: Store) -> Stu
                     expected[name] = 0 if each["name"] == _SIGNED else _expected(task.quantity)
                     values = {name: each["value"], f"{name}.stderr": each["stderr"], f"{name}.status": each["status"]}
                     rows[place] |= values
-    listed = [*_mixed(by), *(problem for place in rows for problem in problems.get(place, ()))]
+    listed = [*mixed_versions(found_rows), *(problem for place in rows for problem in problems.get(place, ()))]
     return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), expected, tuple(listed))
-
-
-def _versions_of(row: Mapping[str, Any]) -> str:
-    found = row.get("versions")
-    return ", ".join(f"{name} {version}" for name, version in found.items()) if found else "an unknown version"
-
-
-def _mixed(by: Counter[str]) -> list[str]:
-    """Return a warning if results, counted by version, are of different ones."""
-    if len(by) < 2:
-        return []
-    parts = "; ".join(f"{count:,} by {versions}" for versions, count in sorted(by.items()))
-    return [f"Results were computed by different versions: {parts}. For those of one version, use an empty folder."]
 
 
 def _suffix(quantity: Quantity | None, protocol: Protocol) -> str:

@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nngp_prior.data.splits import Sets, training_data
 from nngp_prior.errors import InvalidInput
+from nngp_prior.experiments.execution import with_versions
 from nngp_prior.experiments.grid import Setting
 from nngp_prior.experiments.store import Key
+from nngp_prior.experiments.workers import Rows
 from nngp_prior.kernels import KernelCache
 from nngp_prior.probability import compute_all, prepare
 from nngp_prior.progress import ProgressCallback, ignore
-from nngp_prior.schemas.protocols import LogP, LogPosterior, Quantity
+from nngp_prior.schemas.protocols import LogP, LogPosterior, Protocol, Quantity
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.results.sharpness import Measurement
 from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
-from nngp_prior.versions import PACKAGE, versions
 
 if TYPE_CHECKING:
     from nngp_prior.sharpness.training.trained import Trained
-
-Rows = list[tuple[Key, dict[str, Any]]]
 
 
 class Task(NamedTuple):
@@ -41,7 +40,7 @@ class Task(NamedTuple):
     """
 
     kind: str
-    setting: Setting
+    setting: Setting[Protocol]
     networks: tuple[int, ...]
     quantity: Quantity | None = None
 
@@ -67,11 +66,10 @@ def carry_out(task: Task, folder: Path, progress: ProgressCallback = ignore) -> 
         and a message instead of a value.
     """
     rows = {"train": _train, "measure": _measure, "log-p": _log_p}[task.kind](task, folder, progress)
-    by = {name: versions()[name] for name in (PACKAGE, "jax")}
-    return [(key, {**row, "versions": by}) for key, row in zip(task.keys, rows, strict=True)]
+    return with_versions(list(zip(task.keys, rows, strict=True)))
 
 
-def networks_file(setting: Setting, folder: Path) -> Path:
+def networks_file(setting: Setting[Protocol], folder: Path) -> Path:
     """Return the path of the trained networks of a setting."""
     return folder / "networks" / f"{setting.key}-{setting.protocol.seeds}.npz"
 
@@ -79,7 +77,7 @@ def networks_file(setting: Setting, folder: Path) -> Path:
 _sets = functools.lru_cache(maxsize=2)(training_data)
 
 
-def sets_of(setting: Setting) -> Sets:
+def sets_of(setting: Setting[Protocol]) -> Sets:
     """Return the training, attack and test set of a setting."""
     return _sets(setting.protocol.data)  # pyright: ignore[reportArgumentType]  frozen models are hashable
 

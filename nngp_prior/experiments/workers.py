@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nngp_prior.experiments.tasks import Rows, Task, carry_out
+from nngp_prior.experiments.store import Key
 from nngp_prior.progress import Progress
+
+Rows = list[tuple[Key, dict[str, Any]]]
 
 _BETWEEN = 0.2  # seconds between two events of a worker
 _events: Any = None  # in a worker: the queue to the process that started it
@@ -31,10 +34,11 @@ class Workers:
         self._pool = ProcessPoolExecutor(count, context, initializer=_connect, initargs=(self._queue,))
         self._running: dict[int, Future[Rows]] = {}
 
-    def submit(self, task: Task, folder: Path) -> Future[Rows]:
+    def submit(self, carry_out: Callable[..., Rows], task: Any, folder: Path) -> Future[Rows]:
         """Submit a task.
 
         Args:
+            carry_out: function of a task, a folder and a progress callback.
             task: the task.
             folder: folder of the study.
 
@@ -42,7 +46,7 @@ class Workers:
             its rows, once it is carried out.
         """
         number = next(self._numbers)
-        self._running[number] = self._pool.submit(_carry_out, number, task, folder)
+        self._running[number] = self._pool.submit(_carry_out, number, carry_out, task, folder)
         return self._running[number]
 
     def events(self) -> list[Progress]:
@@ -73,7 +77,7 @@ def _connect(queue: Any) -> None:
     _events = queue
 
 
-def _carry_out(number: int, task: Task, folder: Path) -> Rows:
+def _carry_out(number: int, carry_out: Callable[..., Rows], task: Any, folder: Path) -> Rows:
     last = -_BETWEEN
 
     def report(event: Progress) -> None:

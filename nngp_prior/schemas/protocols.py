@@ -44,25 +44,27 @@ class LogPosterior(Specification):
     replicates: Annotated[int, Field(ge=2, le=10**6), PLAIN] = 32
 
 
-_NAMED: dict[str, Specification] = {
+NAMED: dict[str, Specification] = {
     "log-p": LogP(),
     "probit-log-p": LogP(name="probit_log_p", estimator=SMC(noise_variance=1.0)),
     "ep-log-p": LogP(name="ep_log_p", estimator=EP()),
     "log-posterior": LogPosterior(),
 }
-QUANTITIES = (*_NAMED, *MEASURES_BY_KIND)  # names that need no options
+QUANTITIES = (*NAMED, *MEASURES_BY_KIND)  # names that need no options
 
 
 def _quantity(value: Any) -> Any:
     """Replace the name of a quantity by its fields."""
     if not isinstance(value, str):
         return value
-    return _NAMED[value].as_json if value in _NAMED else {"kind": value}
+    return NAMED[value].as_json if value in NAMED else {"kind": value}
 
 
 _Quantity = Annotated[LogP | LogPosterior | Measure, Field(discriminator="kind")]
 Quantity = Annotated[_Quantity, BeforeValidator(_quantity)]
 Coefficient = Annotated[float, Field(ge=-1, le=1)]
+Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
+Axes = dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000)]]
 
 
 class Marks(Specification):
@@ -116,13 +118,14 @@ class Protocol(Specification):
         published: published coefficients by name of the quantity.
     """
 
-    name: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
+    kind: Literal["networks"] = "networks"
+    name: Name
     title: str = ""
     about: str = ""
     data: TrainingData
     architecture: Architecture = FullyConnected()
     training: Training = Training()
-    axes: dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000)]] = Field(default_factory=dict)
+    axes: Axes = Field(default_factory=dict)
     seeds: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 5
     seed: Seed = 0
     quantities: Annotated[tuple[Quantity, ...], Field(min_length=1, max_length=100)]
