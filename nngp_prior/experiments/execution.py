@@ -65,7 +65,8 @@ def execute(
                 for future in finished:
                     task = running.pop(future)
                     for key, row in _result(future):
-                        store.add(key, row)
+                        if key not in store:  # a task that was killed while its rows were stored is carried out again
+                            store.add(key, row)
                     ready[:0] = follow(task)
                     done += 1
                     tell(Progress(before.stage, done, before.total))

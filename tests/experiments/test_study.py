@@ -93,6 +93,16 @@ def test_an_interrupted_run_continues_and_leaves_no_trace(
     assert files(folder) == files(whole.folder)
 
 
+def test_a_task_whose_rows_are_stored_in_part_leaves_no_trace(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    run(protocol, folder)
+    lines = (folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    trained = [line for line in lines if b'"train"' in line]
+    (folder / "rows.jsonl").write_bytes(b"".join(line for line in lines if line is not trained[1]))
+    write_report(run(protocol, folder))
+    assert files(folder) == files(whole.folder)
+
+
 def test_a_killed_process_loses_nothing(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
     path, folder = written(tmp_path, TEXT), tmp_path / "study"
     changes = [part for change in CHANGES for part in ("--set", change)]
