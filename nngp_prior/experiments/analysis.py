@@ -13,6 +13,7 @@ from nngp_prior.experiments import statistics
 from nngp_prior.experiments.statistics import Coefficient, SignError
 from nngp_prior.experiments.study import Study
 from nngp_prior.schemas.protocols import Marks
+from nngp_prior.schemas.quantities import Group
 
 _FEWEST = 4  # networks
 
@@ -24,6 +25,7 @@ class Verdict:
     Attributes:
         name: name of the quantity.
         expected: sign that the correlation is expected to have: +1 for log P, -1 for sharpness; 0 if none is.
+        group: log probability, other quantity of the prior, or flatness.
         networks: number of networks with a value and a test error.
         missing: number of networks without one.
         scale: ``log10`` if Pearson's coefficients are of the logarithm of the (positive) quantity, else ``linear``.
@@ -41,6 +43,7 @@ class Verdict:
 
     name: str
     expected: int
+    group: Group
     networks: int
     missing: int
     scale: str
@@ -93,7 +96,7 @@ def _verdict(study: Study, name: str) -> Verdict | None:
     rows = [row for row, use in zip(study.rows, usable, strict=True) if use]
     x, error, loss = x[usable], error[usable], loss[usable]
     stderr = np.nan_to_num(study.column(f"{name}.stderr")[usable])
-    expected = study.expected[name]
+    expected, group = study.quantities[name]
     logarithmic = expected <= 0 and bool(np.all(x > 0))
     scaled, own_error = (np.log10(x), stderr / (x * math.log(10))) if logarithmic else (x, stderr)
     settings: Sequence[object] = [row["setting"] for row in rows]
@@ -114,6 +117,7 @@ def _verdict(study: Study, name: str) -> Verdict | None:
     return Verdict(
         name=name,
         expected=expected,
+        group=group,
         networks=len(x),
         missing=study.total - len(x),
         scale="log10" if logarithmic else "linear",
@@ -135,6 +139,10 @@ _WORDS = {
     "probit_log_p": "log P(f), probit",
     "ep_log_p": "log P(f), EP",
     "log_posterior": "log P(f | S)",
+    "log_evidence": "log P(S)",
+    "pac_bayes_bound": "PAC-Bayes bound",
+    "gibbs_error": "Gibbs error of the posterior",
+    "vote_error": "error of the posterior's vote",
     "lambda_max": "largest Hessian eigenvalue",
     "lambda_min": "smallest Hessian eigenvalue",
     "trace": "Hessian trace",
@@ -179,8 +187,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
         the best log P and the best measure of flatness, how they differ, and which signs are not the expected ones.
     """
     known = [each for each in verdicts if not math.isnan(each.kendall.value)]
-    by_p = next((each for each in known if each.expected > 0), None)
-    by_flatness = next((each for each in known if each.expected < 0), None)
+    by_p = next((each for each in known if each.group == "log-p"), None)
+    by_flatness = next((each for each in known if each.group == "flatness" and each.expected < 0), None)
     parts = []
     if by_p is not None:
         parts.append(f"{in_words(by_p.name)} orders the networks with Kendall's τ = {_with_range(by_p.kendall)}")

@@ -7,31 +7,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
 from nngp_prior.experiments.files import read_protocol
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.experiments.tasks import Task, carry_out, networks_file, sets_of
-from nngp_prior.kernels import kernel_cost
-from nngp_prior.probability import memory_needed, seconds_needed
+from nngp_prior.experiments.tasks import Task, networks_file
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
-from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
-from nngp_prior.schemas.protocols import LogP, LogPosterior, Protocol, Quantity
-from nngp_prior.schemas.specs.estimator import SMC
-from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
+from nngp_prior.schemas.protocols import Protocol
+from nngp_prior.schemas.quantities import Group, Quantity, expected_sign, group_of
 from nngp_prior.schemas.text import csv_text, differing
-from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
-_EPOCHS = 100  # guessed number of epochs until the goal
 _SIGNED = "lambda_min"  # neither larger nor smaller values are flatter
 _OF_TRAINING = ("status", "epochs", "training_loss", "training_error", "attack_error", "test_error")
+
+
+class Described(NamedTuple):
+    """What a quantity of a study is.
+
+    Attributes:
+        expected: sign of the correlation with the test accuracy that is expected; 0 if none is.
+        group: log probability, other quantity of the prior, or flatness.
+    """
+
+    expected: int
+    group: Group
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,7 @@ class Study:
         folder: folder of the results.
         rows: a row for each finished network: ``setting`` (its index), ``network``, the axes' values, the results of
             training, and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``.
-        expected: sign of the correlation with the test accuracy that is expected of each quantity, in the protocol's
-            order; 0 if none is.
+        quantities: description of each quantity by name, in the protocol's order.
         problems: explanations of what has no value.
     """
 
@@ -53,7 +59,7 @@ class Study:
     settings: tuple[Setting[Protocol], ...]
     folder: Path
     rows: tuple[dict[str, Any], ...]
-    expected: Mapping[str, int]
+    quantities: Mapping[str, Described]
     problems: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -63,11 +69,6 @@ class Study:
     def total(self) -> int:
         """Number of networks of the protocol."""
         return self.protocol.networks
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        """Names of the quantities."""
-        return tuple(self.expected)
 
     def accuracy_errors(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Return standard errors of the test accuracies of rows, due to finite test sets; at least 1/t for t inputs."""
@@ -164,7 +165,7 @@ def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, wo
         the cost; None if nothing is left.
     """
     own, store = _of_networks(protocol), Store(Path(folder))
-    return _cost([task for task in tasks_of(own, settings_of(own)) if not _is_done(task, store)], store, workers)
+    return cost_of([task for task in tasks_of(own, settings_of(own)) if not _is_done(task, store)], store, workers)
 
 
 def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Iterator[Task]:
@@ -173,11 +174,11 @@ def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Itera
     for setting in settings:
         yield Task("train", setting, numbers)
         for quantity in protocol.quantities:
-            if isinstance(quantity, LogP | LogPosterior):
-                yield Task("log-p", setting, numbers, quantity)
-            else:
+            if group_of(quantity) == "flatness":
                 for i in numbers:
                     yield Task("measure", setting, (i,), quantity)
+            else:
+                yield Task("prior", setting, numbers, quantity)
 
 
 def _carry_out_all(
@@ -190,7 +191,7 @@ def _carry_out_all(
 ) -> None:
     tasks = list(tasks_of(protocol, settings))
     left, total = [task for task in tasks if not _is_done(task, store)], len(tasks)
-    tell(Progress("tasks", total - len(left), total, _cost(left, store, workers or 1)))
+    tell(Progress("tasks", total - len(left), total, cost_of(left, store, workers or 1)))
     waiting: dict[str, list[Task]] = {}
     untrained = {task.setting.key for task in left if task.kind == "train"}
     ready: list[Task] = []
@@ -204,6 +205,8 @@ def _carry_out_all(
         # Measured before the next setting is trained, so that rows are complete early.
         return waiting.pop(task.setting.key, ()) if task.kind == "train" else ()
 
+    from nngp_prior.experiments.work import carry_out  # loads JAX, which planning does not need
+
     execute(ready, carry_out, store, workers, executor, tell, Progress("tasks", total - len(left), total), follow)
 
 
@@ -213,48 +216,12 @@ def _is_done(task: Task, store: Store) -> bool:
     return all(key in store for key in task.keys)
 
 
-def _cost(tasks: Sequence[Task], store: Store, workers: int) -> Cost | None:
-    """Expected cost of tasks; the number of epochs is guessed, from finished networks if there are some."""
-    finished = [row["epochs"] for row in store.rows("train")]
-    seconds, memory = 0.0, 0
-    for task in tasks:
-        own, sets = task.setting.protocol, sets_of(task.setting)
-        shape = sets.train[0].shape
-        n = len(sets.train[1])
-        total = n + (0 if sets.test is None else len(sets.test[1]))
-        match task.quantity:
-            case None:
-                examples = n + (0 if sets.attack is None else len(sets.attack[1]))
-                epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
-                epochs += own.training.extra_epochs
-                cost = training_cost(own.architecture, (examples, *shape[1:]), own.training, own.seeds, round(epochs))
-            case LogP() | LogPosterior() as quantity:
-                cost = _cost_of_log_p(own, quantity, total, shape[1:])
-            case measure:
-                cost = measuring_cost(own.architecture, shape, measure, "float64")
-        seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
-    return Cost(workers * memory, seconds / workers) if tasks else None
-
-
-def _cost_of_log_p(own: Protocol, quantity: LogP | LogPosterior, n: int, shape: tuple[int, ...]) -> Cost:
-    """Expected cost of one quantity of all networks of a setting, with its kernel."""
-    if isinstance(quantity, LogP):
-        estimator = quantity.estimator
-    else:
-        estimator = SMC(particles=quantity.particles, replicates=quantity.replicates)
-    memory, seconds = memory_needed(n, estimator), own.seeds * seconds_needed(n, estimator)
-    if own.kernel is not None:
-        return Cost(memory + 8 * n * n, (1 + BOOTSTRAPS) * seconds)
-    kernel = kernel_cost(own.architecture, n, shape)
-    return Cost(memory + kernel.bytes, seconds + kernel.seconds)
-
-
 def _study(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: Store) -> Study:
     """Collect the rows of a protocol from the store."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     found_rows: list[dict[str, Any]] = []
     problems: dict[tuple[int, int], list[str]] = {}
-    expected: dict[str, int] = {}
+    quantities: dict[str, Described] = {}
     for index, setting in enumerate(settings):
         for task in tasks_of(protocol, [setting]):
             for number, key in zip(task.networks, task.keys, strict=True):
@@ -268,23 +235,20 @@ def _study(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: Sto
                 if found["message"]:
                     problems.setdefault(place, []).append(f"{setting}, network {number}: {found['message']}")
                 for each in found.get("values", ()):
+                    assert task.quantity is not None
                     name = each["name"] + _suffix(task.quantity, protocol)
-                    expected[name] = 0 if each["name"] == _SIGNED else _expected(task.quantity)
+                    sign = 0 if each["name"] == _SIGNED else expected_sign(task.quantity)
+                    quantities[name] = Described(sign, group_of(task.quantity))
                     values = {name: each["value"], f"{name}.stderr": each["stderr"], f"{name}.status": each["status"]}
                     rows[place] |= values
     listed = [*mixed_versions(found_rows), *(problem for place in rows for problem in problems.get(place, ()))]
-    return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), expected, tuple(listed))
+    return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), quantities, tuple(listed))
 
 
-def _suffix(quantity: Quantity | None, protocol: Protocol) -> str:
+def _suffix(quantity: Quantity, protocol: Protocol) -> str:
     """Options of a measure that differ from those of another one of the same kind, to tell their quantities apart."""
-    alike = [each for each in protocol.quantities if quantity is not None and each.kind == quantity.kind]
-    if quantity is None or len(alike) == 1 or isinstance(quantity, LogP | LogPosterior):
+    alike = [each for each in protocol.quantities if each.kind == quantity.kind]
+    names = [getattr(each, "name", None) for each in alike]
+    if len(alike) == 1 or (None not in names and len(set(names)) == len(names)):
         return ""
     return f"({differing(quantity.as_json, [each.as_json for each in alike])})"
-
-
-def _expected(quantity: Quantity | None) -> int:
-    if isinstance(quantity, LogP | LogPosterior):
-        return 1
-    return 0 if isinstance(quantity, GradientStiffness | GradientDiversity | GradientNoiseScale) else -1

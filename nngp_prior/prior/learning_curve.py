@@ -22,10 +22,11 @@ from nngp_prior.probability import (
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.results.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.results.bound import PacBayesBound
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, EstimatorOptions, more_than_two
+from nngp_prior.schemas.specs.inequality import BoundName
 from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import html_table, number_of
 

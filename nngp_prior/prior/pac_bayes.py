@@ -46,9 +46,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.results.bound import BoundName, PacBayesBound
+from nngp_prior.schemas.results.bound import PacBayesBound
 from nngp_prior.schemas.results.estimate import Estimate, Exact
 from nngp_prior.schemas.specs.data import Corruption, Randomise
+from nngp_prior.schemas.specs.inequality import BoundName
 
 _MEAN = "mean error of the functions of the posterior (the prior given the training labels)"
 _DRAW = "error of one function drawn from the posterior"

@@ -19,9 +19,10 @@ from nngp_prior.probability import compute_all
 from nngp_prior.progress import ProgressCallback, ignore
 from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, KernelRequest, PosteriorRequest, SampleRequest
 from nngp_prior.schemas.results.base import refused_row, row_of
-from nngp_prior.schemas.results.bound import BoundName, PacBayesBound, bound_row
+from nngp_prior.schemas.results.bound import PacBayesBound, bound_row
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import WITH_CLASSES, classes_of, more_than_two
+from nngp_prior.schemas.specs.inequality import BoundName
 from nngp_prior.versions import versions
 
 _SEARCHED = 10**7  # number of labels searched for one valid labelling

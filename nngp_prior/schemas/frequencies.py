@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator
 
 from nngp_prior.schemas.base import PLAIN, Count, Seed, Specification
-from nngp_prior.schemas.protocols import NAMED, Axes, Coefficient, LogP, LogPosterior, Name, Protocol, Statistics
+from nngp_prior.schemas.protocols import Axes, Coefficient, Name, Protocol, Statistics
+from nngp_prior.schemas.quantities import NAMED, LogP, LogPosterior
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.specs.training import Training
@@ -51,7 +52,7 @@ class Complexity(Specification):
 
 _COMPLEXITIES = ("lempel-ziv", "entropy", "critical-sample-ratio", "formula-size", "cover-size")
 _NAMED: dict[str, Specification] = {
-    **NAMED,
+    **{name: quantity for name, quantity in NAMED.items() if isinstance(quantity, LogP | LogPosterior)},
     "sampled-log-p": SampledLogP(),
     **{measure: Complexity(measure=measure) for measure in _COMPLEXITIES},
 }
@@ -154,6 +155,8 @@ class FrequencyProtocol(Specification):
         names = [each.name for each in quantities]
         if len(set(names)) < len(names):
             raise ValueError(f"Give each a name of its own (there are {', '.join(names)})")
+        if any(isinstance(each, LogP | LogPosterior) and each.kernel is not None for each in quantities):
+            raise ValueError("Frequencies are compared with the analytic kernel: leave kernel out")
         if info.data.get("training", ...) is None and any(isinstance(each, LogPosterior) for each in quantities):
             raise ValueError("log-posterior is given training labels: add training, or take log-p")
         return quantities

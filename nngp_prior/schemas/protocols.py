@@ -5,63 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from nngp_prior.schemas.base import PLAIN, Seed, Specification
-from nngp_prior.schemas.measures.registry import MEASURES_BY_KIND, Measure
+from nngp_prior.schemas.quantities import Quantity
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.data import TrainingData
-from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator
-from nngp_prior.schemas.specs.kernel import MonteCarlo
 from nngp_prior.schemas.specs.training import Training
 
-
-class LogP(Specification):
-    """log P(f) of the function f of a network: the training labels with the network's labels of the test inputs.
-
-    Attributes:
-        name: name of the quantity.
-        estimator: estimator with its options; ``noise_variance`` = v is for the probability under K + vI.
-    """
-
-    kind: Literal["log-p"] = "log-p"
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=60)] = "log_p"
-    estimator: Estimator = SMC()
-
-
-class LogPosterior(Specification):
-    """log P(f | S): the posterior probability of the network's labels of the test inputs, given the training labels S.
-
-    Attributes:
-        name: name of the quantity.
-        particles: particles of a replicate.
-        replicates: independent replicates.
-    """
-
-    kind: Literal["log-posterior"] = "log-posterior"
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=60)] = "log_posterior"
-    particles: Annotated[int, Field(ge=4, le=10**6), PLAIN] = 32
-    replicates: Annotated[int, Field(ge=2, le=10**6), PLAIN] = 32
-
-
-NAMED: dict[str, Specification] = {
-    "log-p": LogP(),
-    "probit-log-p": LogP(name="probit_log_p", estimator=SMC(noise_variance=1.0)),
-    "ep-log-p": LogP(name="ep_log_p", estimator=EP()),
-    "log-posterior": LogPosterior(),
-}
-QUANTITIES = (*NAMED, *MEASURES_BY_KIND)  # names that need no options
-
-
-def _quantity(value: Any) -> Any:
-    """Replace the name of a quantity by its fields."""
-    if not isinstance(value, str):
-        return value
-    return NAMED[value].as_json if value in NAMED else {"kind": value}
-
-
-_Quantity = Annotated[LogP | LogPosterior | Measure, Field(discriminator="kind")]
-Quantity = Annotated[_Quantity, BeforeValidator(_quantity)]
 Coefficient = Annotated[float, Field(ge=-1, le=1)]
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$", max_length=60)]
 Axes = dict[str, Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000)]]
@@ -113,7 +64,6 @@ class Protocol(Specification):
         seeds: number of networks of each setting.
         seed: random seed of everything.
         quantities: names, or specifications with options.
-        kernel: kernel of finite random networks for log P. Default: the analytic kernel at infinite width.
         statistics: how correlations are computed.
         published: published coefficients by name of the quantity.
     """
@@ -129,7 +79,6 @@ class Protocol(Specification):
     seeds: Annotated[int, Field(ge=1, le=10_000), PLAIN] = 5
     seed: Seed = 0
     quantities: Annotated[tuple[Quantity, ...], Field(min_length=1, max_length=100)]
-    kernel: MonteCarlo | None = None
     statistics: Statistics = Statistics()
     published: dict[str, Marks] = Field(default_factory=dict)
 

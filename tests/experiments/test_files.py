@@ -7,7 +7,7 @@ import pytest
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.experiments import built_in, read_protocol
 from nngp_prior.experiments.grid import settings_of
-from nngp_prior.schemas.protocols import LogP
+from nngp_prior.schemas.quantities import LogP
 from nngp_prior.schemas.specs.training import Adam
 
 TEXT = """\

@@ -17,12 +17,22 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from nngp_prior import FullyConnected, kernel, log_probability, posterior
+from nngp_prior import (
+    SMC,
+    FullyConnected,
+    MonteCarlo,
+    kernel,
+    log_probability,
+    monte_carlo_kernel,
+    pac_bayes_bounds,
+    posterior,
+)
 from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
 from nngp_prior.experiments import Study, load, read_protocol, run
 from nngp_prior.experiments.grid import settings_of
 from nngp_prior.experiments.report import write_report
 from nngp_prior.experiments.store import opened
+from nngp_prior.prior.uncertain_kernel import log_probability_under
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.sharpness.training.trained import Trained
@@ -177,10 +187,10 @@ def test_nothing_is_done_twice_and_more_values_use_what_is_there(protocol: Proto
 
 def test_an_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
     lines = (whole.folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "rows.jsonl").write_bytes(b"".join(line for line in lines if b'"train"' in line or b'"log-p"' in line))
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(line for line in lines if b'"train"' in line or b'"prior"' in line))
     (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
     study = load(tmp_path)
-    assert study.quantities == ("log_p",)
+    assert list(study.quantities) == ["log_p"]
     assert len(study.rows) == 4
     with pytest.raises(InvalidInput, match="no study"):
         load(tmp_path / "elsewhere")
@@ -290,3 +300,52 @@ def test_the_lines_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
         (tmp_path / "own.toml").write_text(block, encoding="utf-8")
         assert len(settings_of(read_protocol(tmp_path / "own.toml"))) == 9
+
+
+def test_quantities_of_the_prior_are_those_of_the_library(protocol: Protocol, tmp_path: Path) -> None:
+    """Evidence, bound and posterior errors are equal for all networks of a setting; a second kernel stands beside."""
+    document = protocol.model_dump(mode="json") | {"axes": {}}
+    finite = {"kind": "monte-carlo", "networks": 64, "batches": 8}
+    document["quantities"] = [
+        "log-p",
+        "log-evidence",
+        "pac-bayes-bound",
+        "posterior-errors",
+        {"kind": "log-p", "name": "finite_log_p", "kernel": finite},
+    ]
+    study = run(Protocol.model_validate(document), tmp_path)
+    trained = Trained.load(next((tmp_path / "networks").iterdir()))
+    sets, (X, labels) = training_sets_of(trained), functions_of(trained)
+    y, (_, y_test) = sets.train[1], sets.test or ()
+    K = kernel(FullyConnected(width=4), X)
+    evidence, given = log_probability(K[:30, :30], y, seed=protocol.seed), posterior(K, y, seed=protocol.seed)
+    expected = {
+        "log_evidence": evidence.value,
+        "pac_bayes_bound": pac_bayes_bounds(evidence)["realizable"].value,
+        "gibbs_error": given.gibbs_error(y_test).value,
+        "vote_error": given.vote_error(y_test).value,
+    }
+    assert {name: study.column(name).tolist() for name in expected} == {
+        name: [value, value] for name, value in expected.items()
+    }
+    estimated = monte_carlo_kernel(FullyConnected(width=4), X, MonteCarlo(networks=64, batches=8))
+    under = [log_probability_under(estimated, y, SMC(), 20, protocol.seed).value for y in labels]
+    assert study.column("finite_log_p").tolist() == under
+    assert [quantity.group for quantity in study.quantities.values()] == [
+        "log-p",
+        "log-p",
+        "prior",
+        "prior",
+        "prior",
+        "log-p",
+    ]
+
+
+def test_a_kernel_that_excludes_the_training_labels_is_explained(protocol: Protocol, tmp_path: Path) -> None:
+    """Two networks: the kernel has rank 8 of 50, and the labels of 30 inputs have probability 0."""
+    document = protocol.model_dump(mode="json") | {"axes": {}, "seeds": 1}
+    few = {"kind": "monte-carlo", "networks": 2, "batches": 2}
+    document["quantities"] = [{"kind": "log-posterior", "kernel": few}, "log-evidence"]
+    study = run(Protocol.model_validate(document), tmp_path)
+    assert np.isfinite(study.column("log_evidence")).all()
+    assert any("no posterior" in problem for problem in study.problems), study.problems

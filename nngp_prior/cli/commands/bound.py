@@ -15,11 +15,12 @@ from nngp_prior.cli.common.parsing import Given, describe_corruption, for_classe
 from nngp_prior.cli.plots.bound import Curve, plot_bounds
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas import titles
-from nngp_prior.schemas.results.bound import BoundName, BoundResult, PacBayesBound, bound_row
+from nngp_prior.schemas.results.bound import BoundResult, PacBayesBound, bound_row
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.data import BlobLabellings, Corruption
 from nngp_prior.schemas.specs.estimator import Estimator, classes_of, estimator_of, more_than_two
+from nngp_prior.schemas.specs.inequality import BoundName
 from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions

@@ -97,7 +97,7 @@ def coefficients(verdicts: Sequence[Verdict], path: Path) -> list[dict[str, Any]
 
 
 def _label(verdict: Verdict) -> str:
-    return f"{in_words(verdict.name)} (nats)" if verdict.expected > 0 else in_words(verdict.name)
+    return f"{in_words(verdict.name)} (nats)" if verdict.group == "log-p" else in_words(verdict.name)
 
 
 def _distinct(axis: str, rows: Sequence[dict[str, Any]]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -12,10 +12,7 @@ from nngp_prior.extras import import_from
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.results.base import Result, Results, finite, row_of
 from nngp_prior.schemas.results.estimate import Estimate
-
-BoundName = Literal[
-    "realizable", "maurer", "langford-seeger", "valle-perez-camargo-louis", "mcallester", "valle-perez-louis"
-]
+from nngp_prior.schemas.specs.inequality import BoundName
 
 
 class PacBayesBound(Specification):
