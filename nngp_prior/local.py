@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
+import uuid
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,19 +20,21 @@ from nngp_prior.client.base import BaseClient, BaseJob, Request, one_of
 from nngp_prior.client.requests import Npy
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress, ProgressCallback, ignore
-from nngp_prior.schemas.requests import SharpnessRequest
+from nngp_prior.schemas.requests import ExperimentRequest, SharpnessRequest
 from nngp_prior.schemas.results.base import Results
 from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.experiment import ExperimentResults, report_type
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.sharpness.requests import SharpnessRunner
 
 R = TypeVar("R")
-_Runner = Any  # RequestRunner or SharpnessRunner, depending on the request
+_Runner = Any  # RequestRunner, SharpnessRunner or ExperimentRunner, depending on the request
 
 
 class LocalJob(BaseJob[R]):
@@ -35,7 +42,7 @@ class LocalJob(BaseJob[R]):
 
     Args:
         runner: object that executes the request.
-        request: request for estimates, bounds, posteriors, samples or sharpness.
+        request: request for estimates, bounds, posteriors, samples, sharpness or a study.
     """
 
     _after_timeout = "Call again to continue."
@@ -80,6 +87,16 @@ class LocalJob(BaseJob[R]):
         yield from [self._reader.one(row) for row in self._rows.values()]
         for row in self._compute(ignore):
             yield self._reader.one(row)
+
+    @override
+    def report(self, kind: str = "html") -> str:
+        report_type(kind)
+        if not isinstance(self._request, ExperimentRequest):
+            raise NngpPriorError(f"job {self.id} is of {self._request.work}, which have no report.")
+        path = self._runner.report(self._request, kind)
+        if path is None:
+            raise NngpPriorError(f"job {self.id} is not finished ({self.status().done}). Ask for its result first.")
+        return path.read_text(encoding="utf-8")
 
     @override
     def dismiss(self) -> Status:
@@ -127,12 +144,13 @@ class LocalClient(
         LocalJob[PosteriorResults],
         LocalJob[Samples],
         LocalJob[SharpnessResults],
+        LocalJob[ExperimentResults],
     ]
 ):
     """Client that computes in this process, with the calls of :class:`nngp_prior.Client`.
 
-    Computes estimates, bounds, posteriors, samples and sharpness when results are requested. Arrays (copies of those
-    that are "uploaded") and results are kept for the lifetime of the client.
+    Computes estimates, bounds, posteriors, samples, sharpness and studies when results are requested. Arrays (copies of
+    those that are "uploaded") and results, also those of unfinished studies, are kept for the lifetime of the client.
 
     Args:
         kernels: kernel cache; default: the user's cache.
@@ -140,7 +158,9 @@ class LocalClient(
 
     def __init__(self, kernels: KernelCache | None = None) -> None:
         self._arrays: dict[str, np.ndarray] = {}
-        self._runner = RequestRunner(kernels, self._array)
+        studies = Path(tempfile.gettempdir()) / f"nngp-prior-{uuid.uuid4().hex}"  # created by the first study
+        weakref.finalize(self, shutil.rmtree, studies, ignore_errors=True)
+        self._runner = RequestRunner(kernels, self._array, studies=studies)
         self._jobs: dict[str, LocalJob] = {}
 
     @override
@@ -172,7 +192,13 @@ class LocalClient(
         """No-op, for interface parity with :class:`nngp_prior.Client`."""
 
     def _runner_of(self, request: Request) -> _Runner:
-        return SharpnessRunner(self._runner) if isinstance(request, SharpnessRequest) else self._runner
+        match request:
+            case SharpnessRequest():
+                return SharpnessRunner(self._runner)
+            case ExperimentRequest():
+                return ExperimentRunner(self._runner.studies)
+            case _:
+                return self._runner
 
     def _array(self, sha256: str) -> np.ndarray:
         if sha256 not in self._arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
@@ -16,9 +17,19 @@ from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NotFinished
 from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.measures.registry import DEFAULT
-from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.protocol_files import read_protocol
+from nngp_prior.schemas.protocols import Protocol
+from nngp_prior.schemas.requests import (
+    BoundRequest,
+    EstimateRequest,
+    ExperimentRequest,
+    PosteriorRequest,
+    SampleRequest,
+    SharpnessRequest,
+)
 from nngp_prior.schemas.results.base import Results
 from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
@@ -28,7 +39,8 @@ from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, esti
 
 R = TypeVar("R")
 _requires_architecture = architecture_first((*ARCHITECTURES, Mapping))
-Request = EstimateRequest | SampleRequest | SharpnessRequest  # bounds and posteriors extend estimates
+# Bounds and posteriors extend estimates.
+Request = EstimateRequest | SampleRequest | SharpnessRequest | ExperimentRequest
 
 
 J = TypeVar("J", bound="BaseJob[Any]")
@@ -81,7 +93,7 @@ class BaseJob(ABC, Generic[R]):
 
         Returns:
             ``Results``, ``BoundResults`` or ``PosteriorResults``, one per labelling in order; ``Samples`` of draws;
-            ``SharpnessResults``, one per measure.
+            ``SharpnessResults``, one per measure; ``ExperimentResults`` of a study.
 
         Raises:
             NotFinished: if the job has not ended in time; computed results are kept. Call again, here or through
@@ -97,7 +109,19 @@ class BaseJob(ABC, Generic[R]):
         """Yield results as soon as they are available.
 
         Yields:
-            each labelling's or measure's result once, in no particular order; ``Samples`` of draws.
+            each labelling's, measure's or task's result once, in no particular order; ``Samples`` of draws.
+        """
+
+    @abstractmethod
+    def report(self, kind: str = "html") -> str:
+        """Get the report of a finished study.
+
+        Args:
+            kind: ``html``, one file that needs no other; ``markdown``; or ``csv``, the rows.
+
+        Returns:
+            content of the file. A job of another kind, or one that is not finished, raises a
+            :class:`nngp_prior.errors.NngpPriorError`.
         """
 
     @abstractmethod
@@ -151,10 +175,11 @@ BoundJob = TypeVar("BoundJob", bound=BaseJob[BoundResults])
 PosteriorJob = TypeVar("PosteriorJob", bound=BaseJob[PosteriorResults])
 SampleJob = TypeVar("SampleJob", bound=BaseJob[Samples])
 SharpnessJob = TypeVar("SharpnessJob", bound=BaseJob[SharpnessResults])
+ExperimentJob = TypeVar("ExperimentJob", bound=BaseJob[ExperimentResults])
 
 
-class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, SharpnessJob]):
-    """Estimates, bounds, posteriors, samples and sharpness; subclasses determine where they are computed."""
+class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, SharpnessJob, ExperimentJob]):
+    """Estimates, bounds, posteriors, samples, sharpness and studies; subclasses determine where they are computed."""
 
     @_requires_architecture
     def estimate(
@@ -303,12 +328,25 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         options = {"loss": loss, "dtype": dtype, "seed": seed}
         return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
 
+    def experiment(self, protocol: Protocol | Mapping[str, Any] | str | Path) -> ExperimentJob:
+        """Submit a request for a study, see :func:`nngp_prior.experiments.run`.
+
+        Args:
+            protocol: protocol, path of its TOML file, or name of a protocol of the package. Its data are a data set.
+
+        Returns:
+            the job; the existing one if the request was submitted before. Its results have ``rows`` of the networks and
+            ``verdicts`` on the quantities; ``job.report()`` is the report.
+        """
+        found: Any = read_protocol(protocol) if isinstance(protocol, str | Path) else protocol
+        return self.submit(ExperimentRequest(protocol=found))
+
     @abstractmethod
     def submit(self, request: Request) -> Any:
         """Submit a request; everything except its labels is validated at once.
 
         Args:
-            request: request for estimates, bounds, posteriors, samples or sharpness.
+            request: request for estimates, bounds, posteriors, samples, sharpness or a study.
 
         Returns:
             the job; the existing one if the request was submitted before.

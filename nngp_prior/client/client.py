@@ -18,6 +18,7 @@ from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.base import Results
 from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
@@ -35,9 +36,10 @@ class Client(
         RemoteJob[PosteriorResults],
         RemoteJob[Samples],
         RemoteJob[SharpnessResults],
+        RemoteJob[ExperimentResults],
     ]
 ):
-    """Client for estimates, bounds, posteriors, samples and sharpness. The jobs it returns have been accepted.
+    """Client for estimates, bounds, posteriors, samples, sharpness and studies. The jobs it returns have been accepted.
 
     Refused requests raise the errors of this package (:mod:`nngp_prior.errors`). If the service is unreachable, too
     busy or out of disk space, requests are retried, after the time it states or with growing, jittered pauses.
@@ -69,7 +71,7 @@ class Client(
         """Estimate the cost of a request without submitting it.
 
         Args:
-            request: request for estimates, bounds, posteriors, samples or sharpness.
+            request: request for estimates, bounds, posteriors, samples, sharpness or a study.
 
         Returns:
             peak ``bytes``, rough ``seconds``, ``cached`` (True if the kernel is), ``rows`` and ``chunks``.

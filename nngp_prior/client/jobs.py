@@ -16,6 +16,7 @@ from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.status import ENDED, Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.results.experiment import report_type
 from nngp_prior.schemas.text import one_line
 
 R = TypeVar("R")
@@ -140,6 +141,10 @@ class RemoteJob(BaseJob[R]):
             if last is None or last.type not in ENDED:
                 time.sleep(pause)
                 pause = min(1.5 * pause, longest)
+
+    @override
+    def report(self, kind: str = "html") -> str:
+        return self._http.request("GET", f"{self._path}/report", headers={"Accept": report_type(kind)}).text
 
     @override
     def dismiss(self) -> Status:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, PosteriorRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.requests import (
+    BoundRequest,
+    EstimateRequest,
+    ExperimentRequest,
+    PosteriorRequest,
+    SampleRequest,
+    SharpnessRequest,
+)
 from nngp_prior.schemas.results.base import Result, Results
 from nngp_prior.schemas.results.bound import BoundResult, BoundResults
+from nngp_prior.schemas.results.experiment import ExperimentResults, TaskResult
 from nngp_prior.schemas.results.posterior import PosteriorResult, PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResult, SharpnessResults
@@ -34,6 +42,7 @@ _KINDS = {
     PosteriorRequest.work: ResultReader("labellings", PosteriorResult, PosteriorResults),
     SampleRequest.work: ResultReader("samples", Samples, lambda rows, about: Samples(rows[0], about)),
     SharpnessRequest.work: ResultReader("measures", SharpnessResult, SharpnessResults),
+    ExperimentRequest.work: ResultReader("tasks", TaskResult, ExperimentResults.of_rows),
 }
 
 

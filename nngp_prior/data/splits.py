@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from nngp_prior.data.datasets import Data, load, load_file
+from nngp_prior.data.datasets import Data, load, load_file, outline
 from nngp_prior.data.labellings import corrupted, label, own_labels
 from nngp_prior.data.own_files import read_labels
 from nngp_prior.errors import InvalidInput
@@ -77,20 +78,8 @@ def training_data(source: TrainingData) -> Sets:
         InvalidInput: if more inputs are requested than exist, or labels are not ±1.
         DataUnavailable: if a file is missing or broken.
     """
-    if source.labelling is not None and source.labelling.kind == "classes":
-        raise InvalidInput("labelling", "got classes, where one output has labels -1 and +1", "Choose threshold, ….")
-    if source.inputs_file is not None:
-        parts = [load_file(Path(source.inputs_file), source.preprocessing)]
-        n = len(parts[0].X) - source.attack - source.test if source.n is None else source.n
-    else:
-        parts, n = _drawn(source)
-    X = np.concatenate([part.images for part in parts])
-    y, total = _labels(source, parts, len(X)), n + source.attack + source.test
-    if n < 1 or total > len(X):
-        problem = (
-            f"{max(n, 1):,} training, {source.attack:,} attack and {source.test:,} test inputs are more than {len(X):,}"
-        )
-        raise InvalidInput("n", problem, "Ask for fewer.")
+    parts, y, n = _labelled(source, load)
+    X, total = np.concatenate([part.images for part in parts]), n + source.attack + source.test
     corruption = source.corruption if source.labelling is None else source.labelling.corruption
     train = y[:n] if corruption is None else corrupted(y[:n], corruption)
     tested, cut = slice(n + source.attack, total), slice(n, n + source.attack)
@@ -99,16 +88,55 @@ def training_data(source: TrainingData) -> Sets:
     )
 
 
-def _drawn(source: TrainingData) -> tuple[list[Data], int]:
+def training_shape(source: TrainingData) -> tuple[int, ...]:
+    """Return the shape of the training set without loading large inputs.
+
+    Args:
+        source: specification of the data, as for :func:`training_data`.
+
+    Returns:
+        number of training inputs, then the shape of one input.
+
+    Raises:
+        InvalidInput: as from :func:`training_data`.
+        DataUnavailable: as from :func:`training_data`.
+    """
+    parts, _, n = _labelled(source, outline)
+    return (n, *parts[0].image_shape)
+
+
+_Find = Callable[[Dataset], Data]
+
+
+def _labelled(source: TrainingData, find: _Find) -> tuple[list[Data], Integer[np.ndarray, " n"], int]:
+    """Return the inputs of all sets, their true labels, and the number of training inputs."""
+    if source.labelling is not None and source.labelling.kind == "classes":
+        raise InvalidInput("labelling", "got classes, where one output has labels -1 and +1", "Choose threshold, ….")
+    if source.inputs_file is not None:
+        parts = [load_file(Path(source.inputs_file), source.preprocessing)]
+        n = len(parts[0].X) - source.attack - source.test if source.n is None else source.n
+    else:
+        parts, n = _drawn(source, find)
+    there, total = sum(len(part.X) for part in parts), n + source.attack + source.test
+    y = _labels(source, parts, there)
+    if n < 1 or total > there:
+        problem = (
+            f"{max(n, 1):,} training, {source.attack:,} attack and {source.test:,} test inputs are more than {there:,}"
+        )
+        raise InvalidInput("n", problem, "Ask for fewer.")
+    return parts, y, n
+
+
+def _drawn(source: TrainingData, find: _Find) -> tuple[list[Data], int]:
     """Return the drawn inputs, those of a separate test split apart, and the number of training inputs."""
     dataset = source.dataset
     if dataset is None or dataset.n is None:
         raise InvalidInput("n", "is missing", "Say how many inputs there are to train on.")
     n, apart = dataset.n, isinstance(dataset, ImageData) and dataset.split == "train" and source.test > 0
-    first = load(dataset.model_copy(update={"n": n + source.attack + (0 if apart else source.test)}))
+    first = find(dataset.model_copy(update={"n": n + source.attack + (0 if apart else source.test)}))
     if not apart:
         return [first], n
-    return [first, load(dataset.model_copy(update={"n": source.test, "split": "test"}))], n
+    return [first, find(dataset.model_copy(update={"n": source.test, "split": "test"}))], n
 
 
 def _labels(source: TrainingData, parts: list[Data], total: int) -> Integer[np.ndarray, " n"]:

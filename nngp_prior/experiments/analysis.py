@@ -4,67 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from nngp_prior.experiments import statistics
-from nngp_prior.experiments.statistics import Coefficient, SignError
 from nngp_prior.experiments.study import Study
-from nngp_prior.schemas.protocols import Marks
-from nngp_prior.schemas.quantities import Group
+from nngp_prior.schemas.results.experiment import Coefficient, Verdict
 
 _FEWEST = 4  # networks
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How well one quantity predicts the test accuracy over the networks of a study.
-
-    Attributes:
-        name: name of the quantity.
-        expected: sign that the correlation is expected to have: +1 for log P, -1 for sharpness; 0 if none is.
-        group: log probability, other quantity of the prior, or flatness.
-        networks: number of networks with a value and a test error.
-        missing: number of networks without one.
-        scale: ``log10`` if Pearson's coefficients are of the logarithm of the (positive) quantity, else ``linear``.
-        pearson: Pearson's r with the test accuracy.
-        spearman: Spearman's ρ.
-        kendall: Kendall's τ.
-        partial: partial correlation (Pearson) given the training loss.
-        gap: Kendall's τ with the generalization gap, test minus training error, where the opposite sign is expected.
-        granulated: granulated Kendall coefficient Ψ.
-        along: ψ of each axis.
-        information: normalised conditional mutual information.
-        sign_error: distribution of the sign error over environments.
-        published: published coefficients, if the protocol has some.
-    """
-
-    name: str
-    expected: int
-    group: Group
-    networks: int
-    missing: int
-    scale: str
-    pearson: Coefficient
-    spearman: Coefficient
-    kendall: Coefficient
-    partial: Coefficient
-    gap: float
-    granulated: float
-    along: dict[str, float]
-    information: float
-    sign_error: SignError
-    published: Marks | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return JSON-compatible values."""
-        own = asdict(self)
-        for name, value in own.items():
-            if isinstance(value, Coefficient | SignError):
-                own[name] = value._asdict()
-        return {**own, "published": None if self.published is None else self.published.as_json}
 
 
 def verdicts(study: Study) -> list[Verdict]:

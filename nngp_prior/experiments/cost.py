@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nngp_prior.data.splits import training_shape
+from nngp_prior.errors import InvalidInput
+from nngp_prior.experiments.grid import Setting
 from nngp_prior.experiments.store import Store
-from nngp_prior.experiments.tasks import Task, sets_of
+from nngp_prior.experiments.tasks import Task
 from nngp_prior.kernels import kernel_cost
 from nngp_prior.probability import memory_needed, seconds_needed
 from nngp_prior.schemas.cost import Cost
@@ -20,8 +23,8 @@ from nngp_prior.sharpness.cost import measuring_cost, training_cost
 _EPOCHS = 100  # guessed number of epochs until the goal
 
 
-def cost_of(tasks: Sequence[Task], store: Store, workers: int) -> Cost | None:
-    """Return the expected cost of tasks; the number of epochs is guessed, from finished networks if there are some.
+def cost_of(tasks: Sequence[Task], store: Store, workers: int = 1) -> Cost | None:
+    """Return the expected cost of tasks together; see :func:`costs_of`.
 
     Args:
         tasks: tasks to be carried out.
@@ -31,16 +34,35 @@ def cost_of(tasks: Sequence[Task], store: Store, workers: int) -> Cost | None:
     Returns:
         the cost; None if there are no tasks.
     """
+    costs = list(costs_of(tasks, store))
+    if not costs:
+        return None
+    return Cost(workers * max(cost.bytes for cost in costs), sum(cost.seconds for cost in costs) / workers)
+
+
+def costs_of(tasks: Sequence[Task], store: Store) -> Iterator[Cost]:
+    """Yield the expected cost of each task; the number of epochs is guessed, from finished networks if there are some.
+
+    Large inputs are not loaded.
+
+    Args:
+        tasks: tasks to be carried out.
+        store: store of the study.
+
+    Yields:
+        peak memory and time.
+    """
     finished = [row["epochs"] for row in store.rows("train")]
-    seconds, memory = 0.0, 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for task in tasks:
-        own, sets = task.setting.protocol, sets_of(task.setting)
-        shape = sets.train[0].shape
-        n = len(sets.train[1])
-        total = n + (0 if sets.test is None else len(sets.test[1]))
+        own = task.setting.protocol
+        if own.data.content_hash not in shapes:
+            shapes[own.data.content_hash] = _shape(task.setting)
+        shape = shapes[own.data.content_hash]
+        n, total = shape[0], shape[0] + own.data.test
         match task.quantity:
             case None:
-                examples = n + (0 if sets.attack is None else len(sets.attack[1]))
+                examples = n + own.data.attack
                 epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
                 epochs += own.training.extra_epochs
                 cost = training_cost(own.architecture, (examples, *shape[1:]), own.training, own.seeds, round(epochs))
@@ -48,8 +70,14 @@ def cost_of(tasks: Sequence[Task], store: Store, workers: int) -> Cost | None:
                 cost = _cost_under_kernel(own, quantity, n, total, shape[1:])
             case measure:
                 cost = measuring_cost(own.architecture, shape, measure, "float64")
-        seconds, memory = seconds + cost.seconds, max(memory, cost.bytes)
-    return Cost(workers * memory, seconds / workers) if tasks else None
+        yield cost
+
+
+def _shape(setting: Setting[Protocol]) -> tuple[int, ...]:
+    try:
+        return training_shape(setting.protocol.data)
+    except InvalidInput as error:
+        raise InvalidInput(f"data ({setting}): {error.field}", error.problem, error.remedy) from None
 
 
 def _cost_under_kernel(own: Protocol, quantity: PriorQuantity, n: int, total: int, shape: tuple[int, ...]) -> Cost:

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nngp_prior.experiments.statistics import Coefficient
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.results.experiment import Coefficient
 from nngp_prior.schemas.text import csv_text
 from nngp_prior.versions import versions
 

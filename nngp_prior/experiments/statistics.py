@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,23 +16,10 @@ from scipy.special import ndtr
 from scipy.stats import rankdata
 
 from nngp_prior.numerics.random import generator
+from nngp_prior.schemas.results.experiment import Coefficient, SignError
 
 Vector = Float[np.ndarray, " networks"]
 Labels = Sequence[object]
-
-
-class Coefficient(NamedTuple):
-    """A coefficient with an interval.
-
-    Attributes:
-        value: the coefficient; NaN if it is undefined.
-        low: lower end of the bootstrap interval.
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 def pearson(x: Vector, y: Vector) -> float:
@@ -131,24 +118,6 @@ def _normalised_information(a: Int[np.ndarray, " p"], b: Int[np.ndarray, " p"], 
 
     entropy = -mean_log(columns, columns, total)
     return mean_log(joint, joint * total, rows * columns) / entropy if entropy > 1e-12 else math.nan
-
-
-class SignError(NamedTuple):
-    """Distribution over environments of the probability that a quantity orders two settings wrongly.
-
-    Attributes:
-        environments: number of environments.
-        mean: mean sign error.
-        median: median.
-        upper: 90 % quantile.
-        worst: largest sign error.
-    """
-
-    environments: int
-    mean: float
-    median: float
-    upper: float
-    worst: float
 
 
 def sign_error(x: Vector, errors: Vector, noise: Vector, axes: Mapping[str, Labels]) -> SignError:

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nngp_prior.errors import DataUnavailable, InvalidInput
-from nngp_prior.kernels.locks import locked
+from nngp_prior.kernels.locks import lock, locked
 from nngp_prior.numerics.whole_files import written_whole
 
 Key = tuple[str, ...]
@@ -19,6 +19,8 @@ _ROWS = "rows.jsonl"
 
 class Store:
     """Results by key. A row is on the disk when :meth:`add` returns; an incomplete last line is ignored.
+
+    Several processes may add rows to one folder; each knows the rows that were there when it was opened, and its own.
 
     Args:
         folder: folder of the study.
@@ -45,7 +47,9 @@ class Store:
     def add(self, key: Key, row: dict[str, Any]) -> None:
         """Append a row and wait until it is on the disk."""
         line = json.dumps({"key": key, **row}, allow_nan=True) + "\n"
-        with self._path.open("ab") as file:
+        with self._path.open("a+b") as file:
+            lock(file, exclusive=True, wait=True)  # until the file is closed
+            _drop_incomplete_line(file)
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -75,6 +79,17 @@ def _complete_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def _drop_incomplete_line(file: IO[bytes]) -> None:
+    """Remove what an interrupted append left at the end of a locked file."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[Store]:
     """Open the folder of a study for writing; one process at a time.
@@ -97,7 +112,4 @@ def opened(folder: Path) -> Iterator[Store]:
     with locked(folder / "lock", wait=False) as file:
         if file is None:
             raise InvalidInput("folder", f"{folder} is in use by another run", "Wait for it, or name another folder.")
-        rows = folder / _ROWS
-        if rows.exists():  # an interrupted append; only the holder of the lock may remove it
-            os.truncate(rows, len(_complete_lines(rows)))
         yield Store(folder)

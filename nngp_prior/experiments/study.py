@@ -14,13 +14,13 @@ import numpy as np
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
-from nngp_prior.experiments.files import read_protocol
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
 from nngp_prior.experiments.tasks import Task, networks_file
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
+from nngp_prior.schemas.protocol_files import read_protocol
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.quantities import Group, Quantity, expected_sign, group_of
 from nngp_prior.schemas.text import csv_text, differing
@@ -122,7 +122,7 @@ def run(
     settings = settings_of(protocol)
     with opened(Path(folder)) as store, shown(progress, protocol.name, rows=True) as tell:
         _carry_out_all(protocol, settings, store, workers, executor, tell)
-        study = _study(protocol, settings, store)
+        study = study_of(protocol, settings, store)
         store.write("protocol.json", protocol.model_dump_json(indent=2) + "\n")
         store.write("results.csv", study.to_csv())
         return study
@@ -144,7 +144,7 @@ def load(folder: str | Path) -> Study:
     if not path.is_file():
         raise InvalidInput("folder", f"{folder} has no study (no protocol.json)", "Name the folder of a run.")
     protocol = _of_networks(ANY_PROTOCOL.validate_json(path.read_text()))
-    return _study(protocol, settings_of(protocol), Store(Path(folder)))
+    return study_of(protocol, settings_of(protocol), Store(Path(folder)))
 
 
 def _of_networks(protocol: Protocol | FrequencyProtocol) -> Protocol:
@@ -165,7 +165,7 @@ def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, wo
         the cost; None if nothing is left.
     """
     own, store = _of_networks(protocol), Store(Path(folder))
-    return cost_of([task for task in tasks_of(own, settings_of(own)) if not _is_done(task, store)], store, workers)
+    return cost_of([task for task in tasks_of(own, settings_of(own)) if not is_done(task, store)], store, workers)
 
 
 def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Iterator[Task]:
@@ -190,7 +190,7 @@ def _carry_out_all(
     tell: ProgressCallback,
 ) -> None:
     tasks = list(tasks_of(protocol, settings))
-    left, total = [task for task in tasks if not _is_done(task, store)], len(tasks)
+    left, total = [task for task in tasks if not is_done(task, store)], len(tasks)
     tell(Progress("tasks", total - len(left), total, cost_of(left, store, workers or 1)))
     waiting: dict[str, list[Task]] = {}
     untrained = {task.setting.key for task in left if task.kind == "train"}
@@ -210,14 +210,24 @@ def _carry_out_all(
     execute(ready, carry_out, store, workers, executor, tell, Progress("tasks", total - len(left), total), follow)
 
 
-def _is_done(task: Task, store: Store) -> bool:
+def is_done(task: Task, store: Store) -> bool:
+    """True if the results of a task, and its networks, are in the folder."""
     if task.kind == "train" and not networks_file(task.setting, store.folder).exists():
         return False
     return all(key in store for key in task.keys)
 
 
-def _study(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: Store) -> Study:
-    """Collect the rows of a protocol from the store."""
+def study_of(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: Store) -> Study:
+    """Collect the results of a study from its store.
+
+    Args:
+        protocol: the protocol.
+        settings: its settings.
+        store: the store.
+
+    Returns:
+        the results, complete or not.
+    """
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     found_rows: list[dict[str, Any]] = []
     problems: dict[tuple[int, int], list[str]] = {}

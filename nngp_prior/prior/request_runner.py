@@ -23,6 +23,7 @@ from nngp_prior.schemas.results.bound import PacBayesBound, bound_row
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import WITH_CLASSES, classes_of, more_than_two
 from nngp_prior.schemas.specs.inequality import BoundName
+from nngp_prior.settings import Settings
 from nngp_prior.versions import versions
 
 _SEARCHED = 10**7  # number of labels searched for one valid labelling
@@ -37,7 +38,11 @@ class RequestRunner(RequestContext):
         kernels: kernel cache; default: the user's cache.
         blobs: function that returns an uploaded array by its hash; default: no uploaded arrays.
         unfinished: folder for interrupted samples, from which they resume; default: they are not kept.
+        studies: folder of the results of studies; default: ``studies`` in ``NNGP_HOME``.
         planning: True if requests are only planned; shape and hash of large inputs then take no memory.
+
+    Attributes:
+        studies: folder of the results of studies.
     """
 
     def __init__(
@@ -46,10 +51,11 @@ class RequestRunner(RequestContext):
         blobs: Blobs | None = None,
         unfinished: Path | None = None,
         *,
+        studies: Path | None = None,
         planning: bool = False,
     ) -> None:
         super().__init__(kernels, blobs, planning=planning)
-        self._unfinished = unfinished
+        self._unfinished, self.studies = unfinished, studies or Settings().home / "studies"
 
     def estimates(
         self, request: EstimateRequest, rows: Sequence[int] | None = None, progress: ProgressCallback = ignore

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from nngp_prior.schemas.base import PLAIN, Specification
+from nngp_prior.schemas.base import PLAIN, OrNamed, Specification
 from nngp_prior.schemas.measures.gradients import GradientDiversity, GradientNoiseScale, GradientStiffness
 from nngp_prior.schemas.measures.registry import MEASURES_BY_KIND, Measure
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator
@@ -120,7 +120,7 @@ def _quantity(value: Any) -> Any:
 
 
 _Quantity = Annotated[PriorQuantity | Measure, Field(discriminator="kind")]
-Quantity = Annotated[_Quantity, BeforeValidator(_quantity)]
+Quantity = Annotated[_Quantity, BeforeValidator(_quantity), OrNamed(QUANTITIES)]
 
 
 def group_of(quantity: Quantity) -> Group:

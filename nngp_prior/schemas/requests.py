@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
-from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, Said, Seed, Specification
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, OrNamed, Said, Seed, Specification
+from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.lists import StopsEarly
 from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
+from nngp_prior.schemas.protocol_files import named, names
+from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.data import SHA256, BlobData, BlobLabellings, Dataset, Labelling
 from nngp_prior.schemas.specs.estimator import SMC, Estimator
@@ -161,3 +167,77 @@ class SharpnessRequest(Specification):
     loss: LossName = "cross-entropy"
     dtype: Literal["float64", "float32"] = "float64"
     seed: Seed = 0
+
+
+def _named(protocol: Any) -> Any:
+    """Replace the name of a protocol of the package by its fields."""
+    if isinstance(protocol, FrequencyProtocol):
+        raise ValueError("Requests are for protocols of the kind networks; use nngp_prior.experiments.run")
+    if not isinstance(protocol, str):
+        return protocol
+    try:
+        return named(protocol)
+    except InvalidInput as error:
+        raise ValueError(error.remedy.removesuffix(".")) from None
+
+
+_NETWORKS = tuple(name for name in names() if named(name).get("kind", "networks") == "networks")
+_FILES = ("inputs_file", "labels_file")
+_DEEPEST = 8  # levels of lists and objects in a value of an axis
+
+
+class ExperimentRequest(Specification):
+    """A study: networks over all combinations of some axes' values, and quantities of each network.
+
+    Attributes:
+        protocol: protocol of the study, or the name of a protocol of the package. Its data are a data set.
+    """
+
+    work: ClassVar[str] = "experiments"
+    protocol: Annotated[Protocol, BeforeValidator(_named), OrNamed(_NETWORKS)]
+
+    @field_validator("protocol")
+    @classmethod
+    def _is_self_contained(cls, protocol: Protocol) -> Protocol:
+        """Refuse files, which are on another machine, and values of axes that JSON cannot have."""
+        data = protocol.data
+        for name in _FILES:
+            given = getattr(data, name) or protocol.axes.get(f"data.{name}")
+            if given is not None:
+                remedy = "Leave it out, and name a data set or give its inputs (kind inline): requests have no files"
+                raise _at(("data", name), given, remedy)
+        if data.dataset is None or data.dataset.n is None:
+            raise _at(("data", "dataset"), data.dataset, "Name a data set, with the number n of inputs to train on")
+        for axis, values in protocol.axes.items():
+            if not all(_is_plain(value) for value in values):
+                remedy = f"Give finite numbers, texts, or objects of at most {_DEEPEST} levels"
+                raise _at(("axes", axis), values, remedy)
+        return protocol
+
+    @property
+    def dataset(self) -> Dataset:
+        """Data set of the networks, unless an axis varies it."""
+        assert self.protocol.data.dataset is not None
+        return self.protocol.data.dataset
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of the networks, unless an axis varies it."""
+        return self.protocol.architecture
+
+
+def _at(location: tuple[str, ...], value: Any, remedy: str) -> ValidationError:
+    """Return an error of a field within the protocol."""
+    error = PydanticCustomError("value_error", "{remedy}", {"remedy": remedy})
+    return ValidationError.from_exception_data("protocol", [{"type": error, "loc": location, "input": value}])
+
+
+def _is_plain(value: Any, levels: int = _DEEPEST) -> bool:
+    match value:
+        case dict() | list() | tuple():
+            parts = value.values() if isinstance(value, dict) else value
+            return levels > 0 and all(_is_plain(part, levels - 1) for part in parts)
+        case float():
+            return math.isfinite(value)
+        case _:
+            return value is None or isinstance(value, str | int)

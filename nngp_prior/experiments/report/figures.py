@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.experiments.analysis import Verdict, in_words
+from nngp_prior.experiments.analysis import in_words
 from nngp_prior.experiments.study import Study
+from nngp_prior.schemas.results.experiment import Verdict
 
 _MARKERS = "osD^vP*X<>"
 _COEFFICIENTS = ("pearson", "spearman", "kendall")

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from nngp_prior.experiments.analysis import Verdict, in_words, sentence, summary, verdicts
+from nngp_prior.experiments.analysis import in_words, sentence, summary, verdicts
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
 from nngp_prior.experiments.report import figures
 from nngp_prior.experiments.study import Study
 from nngp_prior.extras import require_extra
+from nngp_prior.schemas.results.experiment import Verdict
 from nngp_prior.schemas.text import number_of
 
 _HEADINGS = (

@@ -18,8 +18,8 @@ from nngp_prior.schemas.text import html_table, number_of
 from nngp_prior.style import INK
 
 LEVEL, DELTA = 0.95, 0.01  # defaults for intervals and lower bounds
-GIVEN_UP = ("worker-crashed", "memory-limit", "damaged")
-"""Statuses of rows that a service abandoned or lost; they may succeed in a new attempt."""
+GIVEN_UP = ("worker-crashed", "memory-limit", "damaged", "incomplete")
+"""Statuses of rows that a service abandoned or lost, or that lack those; they may succeed in a new attempt."""
 
 
 def row_of(index: int, estimate: Estimate, level: float = LEVEL, delta: float = DELTA) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.schemas.base import explain_one
 from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
 from nngp_prior.schemas.protocols import Protocol
+from nngp_prior.schemas.text import short
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
@@ -26,7 +27,27 @@ KeyPath = tuple[str | int, ...]
 
 def built_in() -> dict[str, Protocol | FrequencyProtocol]:
     """Return the protocols of the package by name."""
-    return {name: read_protocol(name) for name in _names()}
+    return {name: read_protocol(name) for name in names()}
+
+
+def names() -> list[str]:
+    """Return the names of the package's protocols."""
+    return sorted(each.name.removesuffix(".toml") for each in _folder().iterdir() if each.name.endswith(".toml"))
+
+
+def named(name: str) -> dict[str, Any]:
+    """Read a protocol of the package, never another file.
+
+    Args:
+        name: name of the protocol.
+
+    Returns:
+        its fields.
+
+    Raises:
+        InvalidInput: if there is no such protocol.
+    """
+    return tomllib.loads(_named(name))
 
 
 def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol | FrequencyProtocol:
@@ -62,12 +83,7 @@ def read_protocol(source: str | Path, overrides: Sequence[str] = ()) -> Protocol
 
 
 def _folder() -> Any:
-    return resources.files("nngp_prior.experiments") / "protocols"
-
-
-def _names() -> list[str]:
-    """Return the names of the package's protocols."""
-    return sorted(each.name.removesuffix(".toml") for each in _folder().iterdir() if each.name.endswith(".toml"))
+    return resources.files("nngp_prior") / "experiments" / "protocols"
 
 
 def _text(source: str | Path) -> tuple[str, str]:
@@ -78,13 +94,16 @@ def _text(source: str | Path) -> tuple[str, str]:
             return path.name, path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataUnavailable(f"{path}: cannot be read ({error}).") from None
-    known = _names()
-    if str(source) not in known:
-        near = get_close_matches(str(source), known, n=1)
+    return f"{source}.toml", _named(str(source), ", or name a .toml file")
+
+
+def _named(name: str, otherwise: str = "") -> str:
+    known = names()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
         remedy = f"Did you mean {near[0]}? " if near else ""
-        remedy += f"Choose one of {', '.join(known)}, or name a .toml file."
-        raise InvalidInput("protocol", f"got {str(source)!r}", remedy)
-    return f"{source}.toml", (_folder() / f"{source}.toml").read_text(encoding="utf-8")
+        raise InvalidInput("protocol", f"got {short(name)}", f"{remedy}Choose one of {', '.join(known)}{otherwise}.")
+    return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _lines(text: str) -> dict[KeyPath, int]:

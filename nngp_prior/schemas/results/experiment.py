@@ -1,0 +1,244 @@
+"""Results of a study: rows of networks, and how well each quantity predicts generalization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.extras import import_from
+from nngp_prior.schemas.protocols import Marks, Protocol
+from nngp_prior.schemas.quantities import Group
+from nngp_prior.schemas.results.base import finite
+from nngp_prior.schemas.text import csv_text, html_table, number_of
+
+STUDY = "study"  # the last row of a request for a study: what follows from all tasks
+REPORTS = {"html": "text/html", "markdown": "text/markdown", "csv": "text/csv"}
+"""Media types of reports by name; ``csv``: the rows."""
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+class Coefficient(NamedTuple):
+    """A coefficient with an interval.
+
+    Attributes:
+        value: the coefficient; NaN if it is undefined.
+        low: lower end of the bootstrap interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+class SignError(NamedTuple):
+    """Distribution over environments of the probability that a quantity orders two settings wrongly.
+
+    Attributes:
+        environments: number of environments.
+        mean: mean sign error.
+        median: median.
+        upper: 90 % quantile.
+        worst: largest sign error.
+    """
+
+    environments: int
+    mean: float
+    median: float
+    upper: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How well one quantity predicts the test accuracy over the networks of a study.
+
+    Attributes:
+        name: name of the quantity.
+        expected: sign that the correlation is expected to have: +1 for log P, -1 for sharpness; 0 if none is.
+        group: log probability, other quantity of the prior, or flatness.
+        networks: number of networks with a value and a test error.
+        missing: number of networks without one.
+        scale: ``log10`` if Pearson's coefficients are of the logarithm of the (positive) quantity, else ``linear``.
+        pearson: Pearson's r with the test accuracy.
+        spearman: Spearman's ρ.
+        kendall: Kendall's τ.
+        partial: partial correlation (Pearson) given the training loss.
+        gap: Kendall's τ with the generalization gap, test minus training error, where the opposite sign is expected.
+        granulated: granulated Kendall coefficient Ψ.
+        along: ψ of each axis.
+        information: normalised conditional mutual information.
+        sign_error: distribution of the sign error over environments.
+        published: published coefficients, if the protocol has some.
+    """
+
+    name: str
+    expected: int
+    group: Group
+    networks: int
+    missing: int
+    scale: str
+    pearson: Coefficient
+    spearman: Coefficient
+    kendall: Coefficient
+    partial: Coefficient
+    gap: float
+    granulated: float
+    along: dict[str, float]
+    information: float
+    sign_error: SignError
+    published: Marks | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON-compatible values; NaN is a string."""
+        own = asdict(self)
+        for name, value in own.items():
+            if isinstance(value, Coefficient | SignError):
+                own[name] = value._asdict()
+        return finite({**own, "published": None if self.published is None else self.published.as_json})
+
+    @classmethod
+    def of_json(cls, document: Mapping[str, Any]) -> Verdict:
+        """Read a verdict.
+
+        Args:
+            document: values from :meth:`as_json`.
+
+        Returns:
+            the verdict.
+        """
+        own = _numbers(document)
+        for name in ("pearson", "spearman", "kendall", "partial"):
+            own[name] = Coefficient(**own[name])
+        own["sign_error"] = SignError(**own["sign_error"])
+        published = own["published"]
+        return cls(**{**own, "published": None if published is None else Marks.model_validate(published)})
+
+
+def report_type(kind: str) -> str:
+    """Return the media type of a report.
+
+    Args:
+        kind: name of the report.
+
+    Returns:
+        its media type.
+
+    Raises:
+        InvalidInput: if there is no such report.
+    """
+    if kind not in REPORTS:
+        raise InvalidInput("kind", f"got {kind!r}", f"Choose one of {', '.join(REPORTS)}.")
+    return REPORTS[kind]
+
+
+class TaskResult:
+    """One task of a study as sent; the last one is what follows from all the others.
+
+    Args:
+        row: row of the result.
+
+    Attributes:
+        row: as given.
+    """
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.row = row
+
+    @property
+    def task(self) -> str | None:
+        """``train``, ``measure``, ``prior`` or ``study``; None if the worker crashed."""
+        return self.row.get("task")
+
+    @property
+    def status(self) -> str:
+        """``ok``, with a separate status for each network; or ``incomplete``, ``worker-crashed``, ``memory-limit``."""
+        return self.row["status"]
+
+    @property
+    def message(self) -> str:
+        """Meaning of the status, and remedy."""
+        return self.row["message"]
+
+    def __repr__(self) -> str:
+        setting = ", ".join(f"{name} = {value}" for name, value in self.row.get("setting", {}).items())
+        parts = [self.task or "task", self.row.get("quantity"), f"({setting})" if setting else None]
+        parts.append(None if self.status == "ok" else f"[{self.status}]")
+        return " ".join(filter(None, parts))
+
+
+class ExperimentResults:
+    """Results of a study.
+
+    Args:
+        row: row of the study, after those of its tasks.
+        about: metadata: protocol, numbers of networks and inputs, versions.
+
+    Attributes:
+        about: metadata.
+        rows: a row for each network: ``setting`` (its index), ``network``, the axes' values, the results of training,
+            and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``.
+        verdicts: verdicts on all quantities with a value for at least four networks, the best predictor first.
+        problems: explanations of what has no value.
+        summary: the outcome in a few sentences; empty without verdicts.
+    """
+
+    def __init__(self, row: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+        if row.get("task") != STUDY:
+            raise NngpPriorError(f"study: its results could not be put together ({row.get('message')})")
+        self.about = dict(about or {})
+        self.rows: tuple[dict[str, Any], ...] = tuple(map(_numbers, row["rows"]))
+        self.verdicts = tuple(map(Verdict.of_json, row["verdicts"]))
+        self.problems: tuple[str, ...] = tuple(row["problems"])
+        self.summary: str = row["summary"]
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> ExperimentResults:
+        """Read all rows of a request, the last of which is the study's."""
+        return cls(rows[-1], about)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol."""
+        return Protocol.model_validate(self.about["protocol"])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        best = self.verdicts[0] if self.verdicts else None
+        found = "" if best is None else f": {best.name} predicts best, Kendall's τ = {best.kendall.value:.2f}"
+        name = self.about.get("protocol", {}).get("name", "study")
+        return f"<ExperimentResults {name}, {number_of(len(self.rows), 'network')}{found}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.name, *map(_with_interval, (each.kendall, each.spearman, each.pearson)), each.networks)
+            for each in self.verdicts
+        ]
+        return html_table(("quantity", "Kendall's τ", "Spearman's ρ", "Pearson's r", "networks"), rows)
+
+    def to_pandas(self) -> Any:
+        """Return a data frame with a row for each network.
+
+        Returns:
+            a ``pandas.DataFrame``.
+        """
+        return import_from("notebooks", "pandas").DataFrame(list(self.rows))
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV."""
+        return csv_text(self.rows)
+
+
+def _with_interval(coefficient: Coefficient) -> str:
+    return f"{coefficient.value:.3f} ({coefficient.low:.2f} … {coefficient.high:.2f})"
+
+
+def _numbers(value: Any) -> Any:
+    """Decode the strings that stand for numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _numbers(part) for name, part in value.items()}
+    return float(value) if isinstance(value, str) and value in _NOT_FINITE else value
