@@ -22,8 +22,11 @@ def verdicts(study: Study) -> list[Verdict]:
         study: results of a study.
 
     Returns:
-        a verdict for each quantity with a value for at least four networks.
+        a verdict for each quantity with a value for at least four networks; none of a study with a course, whose rows
+        are not independent.
     """
+    if study.protocol.course is not None:
+        return []
     found = [_verdict(study, name) for name in study.quantities]
     return sorted((each for each in found if each is not None), key=_merit, reverse=True)
 
@@ -137,16 +140,22 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     known = [each for each in verdicts if not math.isnan(each.kendall.value)]
     by_p = next((each for each in known if each.group == "log-p"), None)
     by_flatness = next((each for each in known if each.group == "flatness" and each.expected < 0), None)
+    by_prior = next((each for each in known if each.group == "prior"), None)
     parts = []
     if by_p is not None:
         parts.append(f"{in_words(by_p.name)} orders the networks with Kendall's τ = {_with_range(by_p.kendall)}")
+    if by_prior is not None:
+        best = f"of errors and bounds of the posterior, {in_words(by_prior.name)} does best"
+        parts.append(f"{best}, with τ = {_with_range(by_prior.kendall)}")
     if by_flatness is not None:
         best = f"of the flatness measures, {in_words(by_flatness.name)} does best"
         parts.append(f"{best}, with τ = {_with_range(by_flatness.kendall)}")
+    if not parts:
+        return ""
     text = "; ".join(parts)
     if by_p is not None and by_flatness is not None:
         apart = by_p.kendall.low > -by_flatness.kendall.low or -by_flatness.kendall.high > by_p.kendall.high
-        text += ". The intervals " + ("do not overlap" if apart else "overlap")
+        text += ". The intervals of log P and flatness " + ("do not overlap" if apart else "overlap")
     wrong = [in_words(each.name) for each in known if each.expected * each.kendall.value < 0]
     text += f". Against expectation: {', '.join(wrong)}" if wrong else ". All signs are as expected" if known else ""
     return f"{text[:1].upper()}{text[1:]}."

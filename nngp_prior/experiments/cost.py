@@ -64,7 +64,7 @@ def costs_of(tasks: Sequence[Task], store: Store) -> Iterator[Cost]:
             case None:
                 examples = n + own.data.attack
                 epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
-                epochs += own.training.extra_epochs
+                epochs += own.training.extra_epochs + (0 if own.course is None else own.course.epochs)
                 cost = training_cost(own.architecture, (examples, *shape[1:]), own.training, own.seeds, round(epochs))
             case LogP() | LogPosterior() | LogEvidence() | PriorBound() | PosteriorErrors() as quantity:
                 cost = _cost_under_kernel(own, quantity, n, total, shape[1:])

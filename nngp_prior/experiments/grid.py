@@ -60,7 +60,14 @@ class Setting(Generic[P]):
         """Hexadecimal digits that are equal for equal networks."""
         own = self.protocol
         training = "" if own.training is None else own.training.content_hash
-        parts = (own.data.content_hash, own.architecture.content_hash, training, str(self.seed))
+        course = own.course.content_hash if isinstance(own, Protocol) and own.course is not None else ""
+        parts = (
+            own.data.content_hash,
+            own.architecture.content_hash,
+            training,
+            str(self.seed),
+            *filter(None, [course]),
+        )
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:

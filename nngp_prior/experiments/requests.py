@@ -17,7 +17,7 @@ from nngp_prior.experiments.cost import cost_of, costs_of
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store
 from nngp_prior.experiments.study import is_done, study_of, tasks_of
-from nngp_prior.experiments.tasks import Task, networks_file
+from nngp_prior.experiments.tasks import Task, networks_files
 from nngp_prior.extras import require_extra
 from nngp_prior.progress import Progress, ProgressCallback, ignore, without_cost
 from nngp_prior.schemas.cost import Cost
@@ -167,6 +167,7 @@ class ExperimentRunner:
     def _study(self, request: ExperimentRequest, settings: list[Setting], tasks: list[Task]) -> dict[str, Any]:
         """Write the report, and return the row of the study."""
         from nngp_prior.experiments.analysis import summary
+        from nngp_prior.experiments.changes import changes, summary_of_course
         from nngp_prior.experiments.report import write_report
 
         store = Store(self.folder(request))  # with the results of other processes
@@ -183,7 +184,7 @@ class ExperimentRunner:
             "rows": finite(list(study.rows)),
             "verdicts": [verdict.as_json() for verdict in verdicts],
             "problems": [*study.problems, *missing],
-            "summary": summary(verdicts) if verdicts else "",
+            "summary": summary(verdicts) or summary_of_course(changes(study)),
         }
 
 
@@ -210,7 +211,7 @@ def _row(row: int, task: Task, settings: list[Setting], store: Store, progress: 
 
     status, message = "ok", ""
     if not is_done(task, store):
-        if task.kind != "train" and not networks_file(task.setting, store.folder).exists():
+        if task.kind != "train" and not all(path.exists() for path in networks_files(task.setting, store.folder)):
             status, message = "incomplete", "Its networks are not trained. Post the request again."
         else:
             for key, result in carry_out(task, store.folder, without_cost(progress)):

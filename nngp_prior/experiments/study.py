@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -16,7 +17,7 @@ from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.experiments.tasks import Task, networks_file
+from nngp_prior.experiments.tasks import Task, networks_files
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
@@ -50,7 +51,8 @@ class Study:
         settings: its settings.
         folder: folder of the results.
         rows: a row for each finished network: ``setting`` (its index), ``network``, the axes' values, the results of
-            training, and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``.
+            training, and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``. With a course, a row for each
+            of its moments, with ``epoch`` and ``rescaled``.
         quantities: description of each quantity by name, in the protocol's order.
         problems: explanations of what has no value.
     """
@@ -63,7 +65,12 @@ class Study:
     problems: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<Study {self.protocol.name}: {len(self.rows):,} of {self.total:,} networks>"
+        return f"<Study {self.protocol.name}: {self.finished:,} of {self.total:,} networks>"
+
+    @property
+    def finished(self) -> int:
+        """Number of trained networks."""
+        return len({(row["setting"], row["network"]) for row in self.rows})
 
     @property
     def total(self) -> int:
@@ -171,14 +178,15 @@ def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, wo
 def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Iterator[Task]:
     """Yield all tasks: for each setting its training, then a task for each quantity and, of measures, each network."""
     numbers = tuple(range(protocol.seeds))
+    moments = [None] if protocol.course is None else range(len(protocol.course.moments))
     for setting in settings:
         yield Task("train", setting, numbers)
-        for quantity in protocol.quantities:
+        for quantity, moment in itertools.product(protocol.quantities, moments):
             if group_of(quantity) == "flatness":
                 for i in numbers:
-                    yield Task("measure", setting, (i,), quantity)
+                    yield Task("measure", setting, (i,), quantity, moment)
             else:
-                yield Task("prior", setting, numbers, quantity)
+                yield Task("prior", setting, numbers, quantity, moment)
 
 
 def _carry_out_all(
@@ -212,7 +220,7 @@ def _carry_out_all(
 
 def is_done(task: Task, store: Store) -> bool:
     """True if the results of a task, and its networks, are in the folder."""
-    if task.kind == "train" and not networks_file(task.setting, store.folder).exists():
+    if task.kind == "train" and not all(path.exists() for path in networks_files(task.setting, store.folder)):
         return False
     return all(key in store for key in task.keys)
 
@@ -228,19 +236,23 @@ def study_of(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: S
     Returns:
         the results, complete or not.
     """
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    rows: dict[tuple[int, int, int | None], dict[str, Any]] = {}
     found_rows: list[dict[str, Any]] = []
-    problems: dict[tuple[int, int], list[str]] = {}
+    problems: dict[tuple[int, int, int | None], list[str]] = {}
     quantities: dict[str, Described] = {}
     for index, setting in enumerate(settings):
         for task in tasks_of(protocol, [setting]):
             for number, key in zip(task.networks, task.keys, strict=True):
-                place, found = (index, number), store.get(key)
-                found_rows += [] if found is None else [found]
-                if task.kind == "train" and found is not None:
-                    row = {"setting": index, "network": number, **setting.values}
-                    rows[place] = row | {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
-                if found is None or place not in rows:
+                found = store.get(key)
+                if found is None:
+                    continue
+                found_rows.append(found)
+                if task.kind == "train":
+                    of_network = {"setting": index, "network": number, **setting.values}
+                    for moment, trained in _moments(found, protocol):
+                        rows[index, number, moment] = of_network | trained
+                place = (index, number, None if protocol.course is None else task.moment or 0)
+                if place not in rows:
                     continue
                 if found["message"]:
                     problems.setdefault(place, []).append(f"{setting}, network {number}: {found['message']}")
@@ -253,6 +265,15 @@ def study_of(protocol: Protocol, settings: Sequence[Setting[Protocol]], store: S
                     rows[place] |= values
     listed = [*mixed_versions(found_rows), *(problem for place in rows for problem in problems.get(place, ()))]
     return Study(protocol, tuple(settings), store.folder, tuple(rows.values()), quantities, tuple(listed))
+
+
+def _moments(found: Mapping[str, Any], protocol: Protocol) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """Yield the results of training of a network: at the end, or at each moment of the course."""
+    if protocol.course is None:
+        yield None, {name: found[name] for name in _OF_TRAINING if found.get(name) is not None}
+        return
+    for index, (moment, own) in enumerate(zip(protocol.course.moments, found["course"], strict=True)):
+        yield index, {**moment._asdict(), **{name: own[name] for name in _OF_TRAINING if own.get(name) is not None}}
 
 
 def _suffix(quantity: Quantity, protocol: Protocol) -> str:

@@ -26,23 +26,28 @@ class Task(NamedTuple):
         setting: setting of the networks.
         networks: numbers of the networks.
         quantity: the quantity; None to train.
+        moment: index into the moments of the protocol's course; None without one.
     """
 
     kind: str
     setting: Setting[Protocol]
     networks: tuple[int, ...]
     quantity: Quantity | None = None
+    moment: int | None = None
 
     @property
     def keys(self) -> list[Key]:
         """Keys of the rows, one per network."""
-        own = (self.quantity.content_hash[:16],) if self.quantity is not None else ()
+        own = () if self.quantity is None else (self.quantity.content_hash[:16],)
+        own += () if self.moment is None else (str(self.moment),)
         return [(self.kind, self.setting.key, str(i), *own) for i in self.networks]
 
 
-def networks_file(setting: Setting[Protocol], folder: Path) -> Path:
-    """Return the path of the trained networks of a setting."""
-    return folder / "networks" / f"{setting.key}-{setting.protocol.seeds}.npz"
+def networks_files(setting: Setting[Protocol], folder: Path) -> list[Path]:
+    """Return the paths of the networks of a setting: at the goal, and of a course before and after the rescaling."""
+    course = setting.protocol.course
+    ends = [""] if course is None else ["", "-before"] if course.rescale_after is None else ["", "-before", "-after"]
+    return [folder / "networks" / f"{setting.key}-{setting.protocol.seeds}{end}.npz" for end in ends]
 
 
 _sets = functools.lru_cache(maxsize=2)(training_data)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.execution import with_versions
 from nngp_prior.experiments.grid import Setting
-from nngp_prior.experiments.tasks import Task, networks_file, sets_of
+from nngp_prior.experiments.tasks import Task, networks_files, sets_of
 from nngp_prior.experiments.workers import Rows
 from nngp_prior.kernels import KernelCache, monte_carlo_kernel
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
@@ -31,7 +34,10 @@ from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.results.posterior import GibbsError
 from nngp_prior.schemas.results.sharpness import Measurement
 from nngp_prior.schemas.specs.kernel import BOOTSTRAPS, MonteCarlo
+from nngp_prior.schemas.specs.training import Training
 from nngp_prior.sharpness.measurement import measure
+from nngp_prior.sharpness.rescaling import rescale
+from nngp_prior.sharpness.risk.networks import Parameters
 from nngp_prior.sharpness.training.train import train
 from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.sharpness.training.trained_functions import functions_of
@@ -54,24 +60,45 @@ def carry_out(task: Task, folder: Path, progress: ProgressCallback = ignore) -> 
 
 
 def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dict[str, Any]]:
-    own, sets = task.setting.protocol, sets_of(task.setting)
-    trained = train(
+    setting = task.setting
+    own, path = setting.protocol, networks_files(setting, folder)[0]
+    trained = _trained(setting, task.networks, own.training, path, progress)
+    courses = zip(*(_results(each) for each in _course(setting, trained, folder, progress)), strict=True)
+    results, course = _results(trained), None if own.course is None else list(courses)
+    for i, result in enumerate(results):
+        yield result if course is None else {**result, "course": course[i]}
+
+
+def _trained(
+    setting: Setting[Protocol],
+    networks: Sequence[int],
+    training: Training,
+    path: Path,
+    progress: ProgressCallback,
+    initial: Parameters | None = None,
+) -> Trained:
+    own, sets = setting.protocol, sets_of(setting)
+    return train(
         own.architecture,
         *sets.train,
-        own.training,
-        seeds=task.networks,
+        training,
+        seeds=networks,
         attack=sets.attack,
         X_test=None if sets.test is None else sets.test[0],
         y_test=None if sets.test is None else sets.test[1],
-        seed=task.setting.seed,
+        initial=initial,
+        seed=setting.seed,
         source=own.data.model_dump(mode="json", exclude_none=True),
-        checkpoint=networks_file(task.setting, folder),
+        checkpoint=path,
         progress=progress,
     )
-    test_error = trained.test_error
-    for i in range(len(trained)):
-        attack = trained.history.get("attack_error")
-        yield {
+
+
+def _results(trained: Trained) -> list[dict[str, Any]]:
+    """Return the results of training of each network."""
+    test_error, attack = trained.test_error, trained.history.get("attack_error")
+    return [
+        {
             "status": trained.statuses[i],
             "message": trained.message(i),
             "epochs": int(trained.epochs[i]),
@@ -80,11 +107,64 @@ def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dic
             "attack_error": None if attack is None else float(attack[trained.epochs[i], i]),
             "test_error": None if test_error is None else float(test_error[i]),
         }
+        for i in range(len(trained))
+    ]
+
+
+def _course(
+    setting: Setting[Protocol], trained: Trained, folder: Path, progress: ProgressCallback
+) -> Iterator[Trained]:
+    """Yield the networks at each moment of the course; trains them if that has not been done."""
+    own, sets = setting.protocol, sets_of(setting)
+    course = own.course
+    if course is None:
+        return
+    _, *paths = networks_files(setting, folder)
+    at = course.epochs if course.rescale_after is None else course.rescale_after
+
+    def on(epochs: int, path: Path, initial: Parameters) -> Trained:
+        changes = {"goal": "none", "epochs": epochs, "extra_epochs": 0, "keep_every": course.every}
+        training = own.training.model_copy(update=changes)
+        return _trained(setting, trained.seeds, training, path, progress, initial)
+
+    def moment(part: Trained, epoch: int, parameters: Parameters) -> Trained:
+        history = {name: values[: epoch + 1] for name, values in part.history.items()}
+        ended = part.epochs < epoch  # diverged before
+        statuses = tuple("diverged" if each else "epochs-spent" for each in ended)
+        epochs = np.minimum(part.epochs, epoch)
+
+        def finite(kept: np.ndarray, last: np.ndarray) -> np.ndarray:
+            return np.where(ended.reshape(-1, *[1] * (kept.ndim - 1)), last, kept)
+
+        now = replace(
+            part,
+            parameters=jax.tree.map(finite, parameters, part.parameters),
+            epochs=epochs,
+            statuses=statuses,
+            history=history,
+            test_outputs=None,
+        )
+        return now if sets.test is None else replace(now, test_outputs=now.outputs(sets.test[0]))
+
+    def moments(part: Trained, epochs: int, initial: Parameters) -> Iterator[Trained]:
+        yield moment(part, 0, initial)
+        for k, epoch in enumerate(range(course.every, epochs + 1, course.every)):
+            kept = k < len(part.kept_epochs)  # training ends early if all networks diverge
+            yield moment(part, epoch, jax.tree.map(lambda leaf, k=k: leaf[k], part.kept) if kept else part.parameters)
+
+    before = on(at, paths[0], trained.parameters)
+    yield from moments(before, at, trained.parameters)
+    if course.rescale_after is not None:
+        rescaled = rescale(own.architecture, before.parameters, course.alpha)
+        after = on(course.epochs - at, paths[1], rescaled)
+        yield from moments(after, course.epochs - at, rescaled)
 
 
 def _loaded(task: Task, folder: Path) -> tuple[Trained, list[int]]:
     """Return the networks of a setting, and the indices of those of the task."""
-    trained = Trained.load(networks_file(task.setting, folder))
+    trained = Trained.load(networks_files(task.setting, folder)[0])
+    if task.moment is not None:
+        trained = next(itertools.islice(_course(task.setting, trained, folder, ignore), task.moment, None))
     return trained, [trained.seeds.index(number) for number in task.networks]
 
 

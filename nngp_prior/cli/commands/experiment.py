@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.experiments import Study
+    from nngp_prior.experiments.analysis import Verdict
 
 app = App(name="experiment", help="Run studies: which quantity predicts generalization, log P or flatness?")
 
@@ -111,13 +113,32 @@ def compare(
 
 
 def _finish(study: Study, json: bool, time_taken: str) -> None:
-    from nngp_prior.experiments.analysis import in_words, summary
+    from nngp_prior.experiments.analysis import summary
+    from nngp_prior.experiments.changes import changes, summary_of_course
     from nngp_prior.experiments.report import write_report
 
-    found = write_report(study)
+    found, changed = write_report(study), changes(study)
     if json:
-        output.print_json({"study": study.protocol.as_json, "verdicts": [each.as_json() for each in found]})
+        of_course = {} if study.protocol.course is None else {"changes": [each._asdict() for each in changed]}
+        verdicts = [each.as_json() for each in found]
+        output.print_json({"study": study.protocol.as_json, "verdicts": verdicts, **of_course})
         return
+    if study.protocol.course is None:
+        _print_verdicts(study, found)
+    output.console.print(summary(found) if found else summary_of_course(changed), highlight=False)
+    for problem in study.problems[:10]:
+        output.note(problem)
+    if len(study.problems) > 10:
+        output.note(f"… {len(study.problems) - 10} more in the report")
+    output.console.print(
+        f"{number_of(study.finished, 'network')} of {study.total:,}; "
+        f"report: {study.folder / 'report.html'} {time_taken}".strip()
+    )
+
+
+def _print_verdicts(study: Study, found: Sequence[Verdict]) -> None:
+    from nngp_prior.experiments.analysis import in_words
+
     table = output.table("Kendall τ", "interval", "Spearman", "Pearson", title=study.protocol.title, rows="quantity")
     for verdict in found:
         table.add_row(
@@ -128,13 +149,3 @@ def _finish(study: Study, json: bool, time_taken: str) -> None:
             f"{verdict.pearson.value:.3f}",
         )
     output.print_table(table)
-    if found:
-        output.console.print(summary(found), highlight=False)
-    for problem in study.problems[:10]:
-        output.note(problem)
-    if len(study.problems) > 10:
-        output.note(f"… {len(study.problems) - 10} more in the report")
-    output.console.print(
-        f"{number_of(len(study.rows), 'network')} of {study.total:,}; "
-        f"report: {study.folder / 'report.html'} {time_taken}".strip()
-    )

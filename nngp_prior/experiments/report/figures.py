@@ -97,6 +97,52 @@ def coefficients(verdicts: Sequence[Verdict], path: Path) -> list[dict[str, Any]
     return rows
 
 
+def has_errors(study: Study) -> bool:
+    """Return True if errors and bounds of the posterior can be drawn over the study's only axis."""
+    values = [value for values in study.protocol.axes.values() for value in values]
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return len(study.protocol.axes) == 1 and numeric and bool(_of_prior(study))
+
+
+def errors(study: Study, path: Path) -> list[dict[str, Any]]:
+    """Draw the test error of the networks, and errors and bounds of the posterior, over the study's only axis.
+
+    Args:
+        study: results, of which :func:`has_errors` is true.
+        path: file to write.
+
+    Returns:
+        the data of the figure.
+    """
+    (name,) = study.protocol.axes
+    drawn = {"test_error": "trained networks"} | {each: in_words(each) for each in _of_prior(study)}
+    rows = []
+    with style.figure(path, "", figsize=(5.4, 3.8)) as (_, axis):
+        for place, (column, label) in enumerate(drawn.items()):
+            points = []
+            for value in sorted(study.protocol.axes[name]):
+                own = [row[column] for row in study.rows if row[name] == value and _is_number(row.get(column))]
+                if own:
+                    points.append((value, float(np.mean(own)), float(np.std(own))))
+            x, mean, spread = np.array(points, float).reshape(-1, 3).T
+            colour, marker = style.COLOURS[place % len(style.COLOURS)], _MARKERS[place]
+            axis.errorbar(x, mean, spread, fmt=f"{marker}-", color=colour, ms=4.5, lw=1.2, elinewidth=0.8, label=label)
+            rows += [{name: a, "quantity": column, "mean": b, "deviation": c} for a, b, c in points]
+        axis.set(xlabel=name, ylabel="error or bound", ylim=(0, None))
+        if min(study.protocol.axes[name]) > 0 and max(study.protocol.axes[name]) >= 8 * min(study.protocol.axes[name]):
+            ticker: Any = importlib.import_module("matplotlib.ticker")
+            axis.set_xscale("log")
+            axis.set_xticks(sorted(study.protocol.axes[name]))
+            axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.legend()
+    return rows
+
+
+def _of_prior(study: Study) -> list[str]:
+    return [name for name, described in study.quantities.items() if described.group == "prior"]
+
+
 def _label(verdict: Verdict) -> str:
     return f"{in_words(verdict.name)} (nats)" if verdict.group == "log-p" else in_words(verdict.name)
 

@@ -12,6 +12,7 @@ from html import escape
 from nngp_prior.experiments.analysis import in_words, sentence, summary, verdicts
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
 from nngp_prior.experiments.report import figures
+from nngp_prior.experiments.report.course import write_course
 from nngp_prior.experiments.study import Study
 from nngp_prior.extras import require_extra
 from nngp_prior.schemas.results.experiment import Verdict
@@ -28,6 +29,11 @@ _HEADINGS = (
     "sign error",
     "published τ, ρ, r",
 )
+_ALONG = "Kendall's τ along one axis, all others fixed"
+_ERRORS = (
+    "Test errors of the trained networks, and errors and bounds of functions drawn from the posterior given the same "
+    "training set, as means over networks with their standard deviation. The bounds are not of networks trained by SGD."
+)
 
 
 def write_report(study: Study) -> list[Verdict]:
@@ -37,17 +43,22 @@ def write_report(study: Study) -> list[Verdict]:
         study: results.
 
     Returns:
-        the verdicts on all quantities, the best predictor first.
+        the verdicts on all quantities, the best predictor first; none of a study with a course.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
     require_extra("plots")
+    if study.protocol.course is not None:
+        write_course(study)
+        return []
     found, folder = verdicts(study), study.folder / "figures"
     folder.mkdir(exist_ok=True)
     plots: dict[str, str] = {}
     if found:
         plots["coefficients"] = drawn(folder / "coefficients.svg", lambda path: figures.coefficients(found, path))
+    if figures.has_errors(study):
+        plots["errors"] = drawn(folder / "errors.svg", lambda path: figures.errors(study, path))
     for verdict in found:
         name = re.sub(r"[^a-z0-9_]+", "-", verdict.name.lower()).strip("-")
         draw = functools.partial(figures.scatter, study, verdict)
@@ -113,6 +124,10 @@ def _html(study: Study, found: Sequence[Verdict], plots: Mapping[str, str]) -> s
         else "<p>Fewer than four networks are finished.</p>",
         table(_HEADINGS, lines) if found else "",
         f"<p class=note>{escape(_explanation(study))}</p>",
+        *_along_html(study, found),
+        f"<h2>Errors and bounds</h2><figure>{plots['errors']}</figure><p class=note>{_ERRORS}</p>"
+        if "errors" in plots
+        else "",
         f"<h2>Coefficients and intervals</h2><figure>{plots['coefficients']}</figure>{published}" if found else "",
         f"<h2>Each quantity against the test accuracy</h2><div class=grid>{scatters}</div>" if found else "",
         "<p class=note>Error bars: one standard error, of the quantity and of the accuracy on a finite test set.</p>",
@@ -122,6 +137,25 @@ def _html(study: Study, found: Sequence[Verdict], plots: Mapping[str, str]) -> s
         "<p class=note>Data: results.csv has a row for each network; figures/ has the data of each figure.</p>",
     ]
     return page(_title(study), parts)
+
+
+def _along(study: Study, found: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table of Kendall's τ along each axis."""
+    axes = list(study.protocol.axes)
+    cells = [
+        [
+            in_words(each.name),
+            *("–" if math.isnan(each.along.get(axis, math.nan)) else f"{each.along[axis]:.2f}" for axis in axes),
+        ]
+        for each in found
+    ]
+    return ["quantity", *axes], cells
+
+
+def _along_html(study: Study, found: Sequence[Verdict]) -> list[str]:
+    if not found or len(study.protocol.axes) < 2:
+        return []
+    return [f"<h2>{_ALONG}</h2>{table(*_along(study, found))}"]
 
 
 def _setting_headings(study: Study) -> list[str]:
@@ -150,6 +184,10 @@ def _markdown(study: Study, found: Sequence[Verdict]) -> str:
         lines += [*(f"- {sentence(verdict)}" for verdict in found), ""]
         lines += markdown_table(_HEADINGS, [[in_words(each.name), *_cells(each)] for each in found])
         lines += ["", _explanation(study), "", "![coefficients](figures/coefficients.svg)", ""]
+    if found and len(study.protocol.axes) > 1:
+        lines += [f"## {_ALONG}", "", *markdown_table(*_along(study, found)), ""]
+    if figures.has_errors(study):
+        lines += ["## Errors and bounds", "", "![errors](figures/errors.svg)", "", _ERRORS, ""]
     lines += ["## Networks by setting", "", *markdown_table(_setting_headings(study), _summaries(study))]
     lines += ["", *(f"- {each}" for each in study.problems)]
     return "\n".join(lines) + "\n"
