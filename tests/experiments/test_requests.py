@@ -131,7 +131,7 @@ def test_processes_may_add_rows_to_one_folder(tmp_path: Path) -> None:
     ("change", "field", "part"),
     [
         ({"protocol": "digts"}, "protocol", "Did you mean digits?"),
-        ({"protocol": "tests/experiments/own.toml"}, "protocol", "Choose one of batch-size, digits"),
+        ({"protocol": "tests/experiments/own.toml"}, "protocol", "Choose one of "),
         ({"quantities": ["trac"]}, "protocol.quantities.0.kind", "'trac'"),
         (
             {"data": {**TINY["data"], "inputs_file": "/etc/passwd"}},
