@@ -1,5 +1,6 @@
 """Studies of a few small networks: rows are kept, interruptions leave no trace, and what has no value is explained."""
 
+import contextlib
 import csv
 import json
 import os
@@ -131,6 +132,36 @@ def test_a_killed_process_loses_nothing(protocol: Protocol, whole: Study, tmp_pa
     write_report(run(protocol, folder))
     assert rows.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert files(folder) == files(whole.folder)
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Killed without notice, as by the system for lack of memory, it cannot end them."""
+    path, folder = written(tmp_path, TEXT), tmp_path / "study"
+    command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "experiment", "run", str(path)]
+    process = subprocess.Popen([*command, "--folder", str(folder), "--workers", "1"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 100
+    workers: list[int] = []
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.05)
+        workers = _workers(process.pid)
+    process.kill()
+    process.wait()
+    assert workers
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def _workers(parent: int) -> list[int]:
+    """Spawned processes that a process started."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                own = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+                found += [int(folder.name)] if own and b"spawn_main" in command else []
+    return found
 
 
 def test_other_processes_give_the_same_results(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
