@@ -16,6 +16,7 @@ from api.service import Service
 from api.work import WORK
 from api.work.summary import SUMMARY
 from nngp_prior.schemas.pieces import encode
+from nngp_prior.schemas.requests import ExperimentRequest
 
 _TOGETHER = 100  # rows per chunk of the response
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -83,6 +84,7 @@ def job_document(job: Job) -> JobDocument:
         the document.
     """
     here = f"/v1/jobs/{job.id}"
+    report = [Link(rel="report", href=f"{here}/report")] if job.kind == ExperimentRequest.work else []
     summary = dict.fromkeys(SUMMARY) | (job.summary or {})
     return JobDocument(
         id=job.id,
@@ -105,6 +107,7 @@ def job_document(job: Job) -> JobDocument:
             Link(rel="self", href=here),
             Link(rel="results", href=f"{here}/results"),
             Link(rel="events", href=f"{here}/events"),
+            *report,
         ],
     )
 

@@ -31,11 +31,12 @@ from api.problems import Problem, problem_of
 from api.settings import ServerSettings
 from api.work import WORK, Limits
 from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels.cache import KernelCache
 from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.request_runner import RequestRunner
-from nngp_prior.schemas.requests import RequestLabelling
+from nngp_prior.schemas.requests import ExperimentRequest, RequestLabelling
 from nngp_prior.versions import versions
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class Service:
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
-        self.runner = RequestRunner(self.kernels, self.blobs.open, planning=True)
+        self.runner = RequestRunner(self.kernels, self.blobs.open, studies=home / "studies", planning=True)
         self.datasets = DocumentStore(home / "catalogue" / "datasets", free)
         self.labellings = DocumentStore(home / "catalogue" / "labellings", free)
         self.spectra = DocumentStore(home / "catalogue" / "spectra", free)
@@ -108,7 +109,9 @@ class Service:
         compiled = home / "xla"
         compiled.mkdir(mode=0o700, exist_ok=True)
         self._housekeeping = Housekeeping(
-            lambda: self.table.forget(settings.job_days), lambda: trim(compiled, _COMPILED_BYTES)
+            lambda: self.table.forget(settings.job_days),
+            lambda: trim(compiled, _COMPILED_BYTES),
+            self._forget_studies,
         )
         self._housekeeping.start()
         self.slow, self.reading, self.naming = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
@@ -164,6 +167,13 @@ class Service:
                 self.table.refuse(job.id, problem_of(error).document())
             else:
                 self.table.submit(job.id, job.kind, content, plan, job.request_id, job.summary, anew=True)
+
+    def _forget_studies(self) -> None:
+        """Delete the folders of studies whose jobs have been deleted."""
+        kept = self.table.requests(ExperimentRequest.work)
+        ExperimentRunner(self.runner.studies).keep_only(
+            (ExperimentRequest.model_validate(request), facts.get("versions", {})) for request, facts in kept
+        )
 
     def disk_is_full(self) -> bool:
         """True if less free disk space is left than required."""

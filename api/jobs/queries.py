@@ -64,6 +64,19 @@ class Queries(ABC):
             raise DamagedStore("The stored request of this job is damaged. Post it again.")
         return row.request, row.facts
 
+    def requests(self, kind: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield the requests and facts of all jobs of a kind, without damaged ones.
+
+        Args:
+            kind: kind of work.
+
+        Yields:
+            request and facts, as JSON objects.
+        """
+        with self.database.read() as connection:
+            found = connection.execute(select(JOBS.c.request, JOBS.c.facts).where(JOBS.c.kind == kind)).all()
+        yield from (tuple(row) for row in found if DAMAGED not in tuple(row))
+
     def glance(self, job_id: str) -> tuple[State, int] | None:
         """Get the state and the version of a job, the cheapest query.
 

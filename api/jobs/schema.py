@@ -46,9 +46,9 @@ JOBS = Table(
     Index("ix_jobs_turn", "turn"),
 )
 
-# A unit waits while fence and until are null. Units of a job are served by ascending place; the halves of a bisected
-# unit keep its place. Rows are stored as ranges and include those with results, so recording a result need not rewrite
-# them.
+# A unit waits while fence and until are null. Units of a job are served by ascending place; those of a phase wait until
+# no unit of an earlier phase is left. The halves of a bisected unit keep its place and its phase. Rows are stored as
+# ranges and include those with results, so recording a result need not rewrite them.
 UNITS = Table(
     "units",
     METADATA,
@@ -60,11 +60,13 @@ UNITS = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("losses", Integer, nullable=False),
     Column("interruptions", Integer, nullable=False, server_default="0"),
+    Column("phase", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("fence", BigInteger),
     Column("until", Double),  # monotonic clock
     Index("ix_units_until", "until", "place", "id"),
     Index("ix_units_queue", "job", "until", "place", "id"),
+    Index("ix_units_phase", "job", "phase"),
     sqlite_autoincrement=True,  # otherwise the number of a deleted unit could be reused
 )
 

@@ -95,7 +95,7 @@ class JobTable(LeasedUnits):
         place = change.tickets(len(left)) - len(left)
         new = {"job": number, "losses": 0, "interruptions": 0}
         units = [
-            {**new, "place": place + i, "rows": rows, "cores": c.cores, "bytes": c.bytes}
+            {**new, "place": place + i, "phase": c.phase, "rows": rows, "cores": c.cores, "bytes": c.bytes}
             for i, (c, rows) in enumerate(left, 1)
             if rows
         ]

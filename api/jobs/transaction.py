@@ -20,6 +20,9 @@ LOSSES = 3
 INTERRUPTIONS = 100
 """Number of service deaths during a unit after which it is bisected: finds a row that kills the whole service."""
 
+_EARLIER = UNITS.alias()
+_OF_EARLIER_PHASE = (_EARLIER.c.job == UNITS.c.job) & (_EARLIER.c.phase < UNITS.c.phase)
+_READY = UNITS.c.until.is_(None) & ~select(_EARLIER.c.id).where(_OF_EARLIER_PHASE).correlate(UNITS).exists()
 _HELD = select(
     UNITS, JOBS.c.id.label("job_id"), JOBS.c.rows.label("of"), JOBS.c.done, JOBS.c.told, JOBS.c.request_id
 ).join(JOBS)
@@ -106,15 +109,15 @@ class Transaction:
         self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
 
     def next_unit(self, skip: str | None = None) -> Row[Any] | None:
-        """Return the first waiting unit of the job whose turn it is.
+        """Return the first waiting unit of the job whose turn it is, among units that wait for no earlier phase.
 
         Args:
             skip: id of a job to skip.
 
         Returns:
-            the unit, with the columns of its job that a lease needs; None if none waits.
+            the unit, with the columns of its job that a lease needs; None if there is none.
         """
-        waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, UNITS.c.until.is_(None)).exists()
+        waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, _READY).exists()
         jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn)
         if skip is not None:
             jobs = jobs.where(JOBS.c.id != skip)
@@ -122,7 +125,7 @@ class Transaction:
         if number is None:
             return None
         unit = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
-        unit = unit.where(UNITS.c.job == number, UNITS.c.until.is_(None)).order_by(UNITS.c.place, UNITS.c.id)
+        unit = unit.where(UNITS.c.job == number, _READY).order_by(UNITS.c.place, UNITS.c.id)
         return self.connection.execute(unit.limit(1)).one()
 
     def tell(self, number: int, type_: str, data: dict[str, Any]) -> None:
@@ -352,7 +355,7 @@ class Transaction:
         half = (len(left) + 1) // 2
         self._wait(unit, left[:half], **counts)
         if left[half:]:
-            same = ("job", "place", "cores", "bytes", "losses", "interruptions")
+            same = ("job", "place", "phase", "cores", "bytes", "losses", "interruptions")
             rest = {name: getattr(unit, name) for name in same}
             self.connection.execute(insert(UNITS), rest | {"rows": ranges_of(left[half:]), **counts})
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
 from api.bodies import StrictRoute
@@ -21,12 +21,17 @@ from api.problems import Problem
 from api.routes.submissions import wait_of
 from api.service import Service
 from api.work import WORK
+from nngp_prior.experiments.requests import ExperimentRunner
+from nngp_prior.schemas.requests import ExperimentRequest
+from nngp_prior.schemas.results.experiment import REPORTS
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 _CALM = 0.2  # seconds between two reads of a job that changes often
 _ALIVE = 15.0  # seconds between keep-alive messages to a subscriber
 _JSON, _NDJSON, _NPY = "application/json", "application/x-ndjson", "application/x-npy"
 _VARY = {"Vary": "Accept"}
+# Text of a request is in the report: nothing in it is run or loaded, whatever it is.
+_REPORT = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"}
 
 
 class EventStream(StreamingResponse):
@@ -115,6 +120,34 @@ def results(
             return Response(_array(service, job, columns), headers=_VARY, media_type=_NPY)
         case _:
             return results_response(service, job, _VARY)
+
+
+@router.get(
+    "/{job_id}/report",
+    response_class=FileResponse,
+    responses={
+        200: {
+            "content": {kind: {"schema": {"type": "string"}} for kind in REPORTS.values()},
+            "description": "Report of a study: one HTML file that needs no other, Markdown, or the rows as CSV.",
+        }
+    },
+)
+def report(job: JobOf, service: Shared, request: Request) -> FileResponse:
+    """Get the report of a study as HTML, Markdown (``text/markdown``) or CSV (``text/csv``)."""
+    if job.kind != ExperimentRequest.work:
+        raise Problem(404, "not-found", f"Jobs of {job.kind} have no report. Ask for the results of {job.id}.")
+    _require_results(job)
+    media_type = preferred(accepted(request.headers), tuple(REPORTS.values()))
+    if media_type is None:
+        detail = f"Reports are {', '.join(REPORTS.values())}. Accept one of these."
+        raise Problem(406, "not-acceptable", detail, headers=_VARY)
+    content, facts = service.table.request(job.id)
+    kind = next(name for name, each in REPORTS.items() if each == media_type)
+    runner = ExperimentRunner(service.runner.studies)
+    path = runner.report(ExperimentRequest.model_validate(content), kind, facts["versions"])
+    if path is None:
+        raise Problem(404, "not-found", "The report's file was deleted. The results have its rows and verdicts.")
+    return FileResponse(path, headers={**_VARY, **_REPORT}, media_type=f"{media_type}; charset=utf-8")
 
 
 @router.get(

@@ -7,6 +7,7 @@ from typing import Any
 from api.work.base import Chunk, Limits, Plan, Work
 from api.work.bounds import BoundWork
 from api.work.estimates import EstimateWork
+from api.work.experiments import ExperimentWork
 from api.work.kernels import KernelWork
 from api.work.posteriors import PosteriorWork
 from api.work.samples import SampleWork
@@ -16,5 +17,13 @@ __all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
 
 WORK: dict[str, Work[Any]] = {
     work.kind: work
-    for work in (EstimateWork(), KernelWork(), BoundWork(), PosteriorWork(), SampleWork(), SharpnessWork())
+    for work in (
+        EstimateWork(),
+        KernelWork(),
+        BoundWork(),
+        PosteriorWork(),
+        SampleWork(),
+        SharpnessWork(),
+        ExperimentWork(),
+    )
 }

@@ -22,12 +22,14 @@ class Chunk:
         cores: number of cores that it uses; 0: all.
         bytes: peak memory of its worker.
         seconds: rough time, seconds.
+        phase: chunks of a later phase are computed once all rows of the earlier ones have results.
     """
 
     rows: tuple[int, ...]
     cores: int
     bytes: int
     seconds: float
+    phase: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Plan:
 
     Attributes:
         rows: number of rows of results.
-        chunks: chunks that cover all rows.
+        chunks: chunks that cover all rows, in the order in which they are begun.
         unit: name of the rows, in the plural.
         facts: data about the results as a whole, such as the number of inputs and the kernel's key.
         cached: True if the kernel is in the cache.

@@ -7,7 +7,13 @@ from typing import Any
 
 from api.work.base import Plan
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.requests import EstimateRequest, KernelRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.requests import (
+    EstimateRequest,
+    ExperimentRequest,
+    KernelRequest,
+    SampleRequest,
+    SharpnessRequest,
+)
 
 SUMMARY = ("data", "n", "architecture", "method", "cost")
 _LONGEST = 120  # characters
@@ -33,6 +39,8 @@ def summary_of(request: Any, plan: Plan) -> dict[str, Any]:
             method = request.source
         case SharpnessRequest():
             method = ", ".join(dict.fromkeys(measure.kind for measure in request.measures))
+        case ExperimentRequest():
+            method = request.protocol.name
         case _:
             method = None
     data, architecture = brief(request.dataset, {"n"}), brief(request.architecture)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from nngp_prior.schemas.results.experiment import STUDY
 from nngp_prior.versions import versions
 
 _FILES = {"html": "report.html", "markdown": "report.md", "csv": "results.csv"}  # of a finished study
-_MOST_SETTINGS, _MOST_TASKS = 10_000, 100_000
+_MOST_SETTINGS, _MOST_MOMENTS, _MOST_TASKS = 10_000, 10_000, 100_000
 _REPORT, _PAIR_BYTES = 2**28, 150  # bytes: matplotlib; and per pair of networks
 _FIGURE, _RESAMPLE, _PAIR, _INFORMATION = 0.5, 5e-4, 5e-8, 3e-6  # seconds: per quantity, resample, pair of networks
 
@@ -57,9 +57,17 @@ class ExperimentRunner:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def folder(self, request: ExperimentRequest) -> Path:
-        """Return the folder of a request, which need not exist. Results of other versions have other folders."""
-        content = json.dumps([request.content_hash, versions()], sort_keys=True)
+    def folder(self, request: ExperimentRequest, by: Mapping[str, str] | None = None) -> Path:
+        """Return the folder of a request, which need not exist.
+
+        Args:
+            request: the request.
+            by: versions that compute the results; default: the current ones.
+
+        Returns:
+            its path.
+        """
+        content = json.dumps([request.content_hash, dict(by or versions())], sort_keys=True)
         return self._home / hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def plan(self, request: ExperimentRequest) -> Planned:
@@ -81,6 +89,10 @@ class ExperimentRunner:
         if settings > _MOST_SETTINGS:
             problem = f"have {settings:,} combinations, and {_MOST_SETTINGS:,} are allowed"
             raise InvalidInput("protocol.axes", problem, "Use fewer values, or several studies.")
+        course = protocol.course
+        if course is not None and course.epochs // course.every > _MOST_MOMENTS:
+            problem = f"got {course.every} of {course.epochs:,} epochs, more than {_MOST_MOMENTS:,} measurements"
+            raise InvalidInput("protocol.course.every", problem, "Measure less often.")
         with _of_protocol():
             found = settings_of(protocol)
         tasks = list(islice(tasks_of(protocol, found), _MOST_TASKS + 1))
@@ -151,17 +163,30 @@ class ExperimentRunner:
             else:
                 yield row, _row(row, tasks[row], settings, store, progress)
 
-    def report(self, request: ExperimentRequest, kind: str) -> Path | None:
+    def keep_only(self, requests: Iterable[tuple[ExperimentRequest, Mapping[str, str]]]) -> None:
+        """Delete the folders of all other requests.
+
+        Args:
+            requests: requests, each with the versions that compute its results; read after the folders are listed, so
+                that one whose folder is created meanwhile is kept.
+        """
+        there = list(self._home.iterdir()) if self._home.is_dir() else []
+        kept = {self.folder(request, by) for request, by in requests}
+        for folder in set(there) - kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def report(self, request: ExperimentRequest, kind: str, by: Mapping[str, str] | None = None) -> Path | None:
         """Return a file of a finished study.
 
         Args:
             request: the request.
             kind: name of a report.
+            by: versions that computed the results; default: the current ones.
 
         Returns:
             its path; None if the study is not finished, or its folder has been deleted.
         """
-        path = self.folder(request) / _FILES[kind]
+        path = self.folder(request, by) / _FILES[kind]
         return path if path.is_file() else None
 
     def _study(self, request: ExperimentRequest, settings: list[Setting], tasks: list[Task]) -> dict[str, Any]:
@@ -174,7 +199,7 @@ class ExperimentRunner:
         missing = [f"{_title(task)}: has no result" for task in tasks if not all(key in store for key in task.keys)]
         study = study_of(request.protocol, settings, store)
         store.write("results.csv", study.to_csv())
-        verdicts = write_report(study)
+        verdicts, changed = write_report(study), changes(study)
         shutil.rmtree(store.folder / "kernels", ignore_errors=True)  # no longer needed
         return {
             "place": len(tasks),
@@ -183,8 +208,9 @@ class ExperimentRunner:
             "message": f"{len(missing):,} tasks have no result. Post the request again for these." if missing else "",
             "rows": finite(list(study.rows)),
             "verdicts": [verdict.as_json() for verdict in verdicts],
+            "changes": finite([each._asdict() for each in changed]),
             "problems": [*study.problems, *missing],
-            "summary": summary(verdicts) or summary_of_course(changes(study)),
+            "summary": summary(verdicts) if verdicts else summary_of_course(changed),
         }
 
 

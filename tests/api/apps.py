@@ -40,7 +40,9 @@ class InProcess:
     slots, resident = 1, 0
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
-        self._runner = RequestRunner(KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open)
+        self._runner = RequestRunner(
+            KernelCache(home / "kernels", 10**9), blobs or Blobs(home / "blobs").open, studies=home / "studies"
+        )
         self.go_on = threading.Event()  # cleared by tests that want jobs to stay as they are
         self.go_on.set()
         self._ended = False

@@ -91,6 +91,13 @@ ESTIMATE = {"dataset": DIGITS, "labellings": [{"kind": "constant"}]}
 POSTERIOR = {**ESTIMATE, "train": 3}
 WEIGHTS = {"dense 1/weight": "0" * 64}
 SHARPNESS = {"dataset": DIGITS, "labelling": {"kind": "constant"}, "weights": WEIGHTS}
+STUDY = {
+    "kind": "networks",
+    "name": "tiny",
+    "data": {"dataset": DIGITS, "labelling": {"kind": "parity"}, "test": 3},
+    "quantities": ["log-p", "probit-log-p", "trace", {"kind": "fisher-trace"}],
+    "axes": {"width": [2, 3], "optimizer": ["sgd", {"kind": "adam"}]},
+}
 
 
 def _allows(path: str, body: dict[str, Any]) -> bool:
@@ -137,6 +144,11 @@ def _location(api: TestClient, path: str, body: dict[str, Any]) -> str | None:
             {**SHARPNESS, "measures": [{"kind": "keskar", "mode": "zhang2021", "subspace": 5}]},
             "measures.0",
         ),
+        ("experiments", {"protocol": "digts"}, "protocol"),
+        ("experiments", {"protocol": {**STUDY, "quantities": ["beauty"]}}, "protocol.quantities.0.kind"),
+        ("experiments", {"protocol": {**STUDY, "axes": {"width": []}}}, "protocol.axes.width"),
+        ("experiments", {"protocol": {**STUDY, "seeds": 0}}, "protocol.seeds"),
+        ("experiments", {"protocol": {**STUDY, "name": "Not a name"}}, "protocol.name"),
     ],
 )
 def test_document_and_service_refuse_the_same(api: TestClient, path: str, body: dict[str, Any], location: str) -> None:
@@ -155,6 +167,8 @@ def test_document_and_service_refuse_the_same(api: TestClient, path: str, body: 
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "contrastive-flatness", "of": "trace"}]}),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "eigenvalues", "largest": 0}]}),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "keskar", "mode": "zhang2021", "subspace": None}]}),
+        ("experiments", {"protocol": "digits"}),
+        ("experiments", {"protocol": STUDY}),
     ],
 )
 def test_document_and_service_take_the_same(api: TestClient, path: str, body: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from nngp_prior.data.splits import training_sets
 from nngp_prior.schemas.specs.data import Boolean, Digits, Flip, OneVsRest, Parity
 from tests.api.apps import TOKEN, InProcess, settings
 from tests.cli.strict_json import parse
+from tests.cli.test_bad_input import assert_refused
+from tests.cli.test_experiment import QUICK
+from tests.experiments.test_files import TEXT, written
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,33 @@ def test_here_and_there(
     here, there = run(*arguments, "--json"), run(*arguments, "--json", "--url", url)
     assert (here.code, there.code) == (0, 0), here.err + there.err
     assert without_times(parse(there.out)) == without_times(parse(here.out))
+
+
+def test_a_study_here_and_there(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
+    path, folder = written(tmp_path, TEXT), tmp_path / "there"
+    command = ("experiment", "run", path, *QUICK[:-2], "--folder")
+    here = run(*command, tmp_path / "here", "--workers", 0, "--json")
+    planned = run(*command, folder, "--dry-run", "--url", url)
+    assert "4 networks, about" in planned.out
+    assert not folder.exists()
+    there = run(*command, folder, "--json", "--url", url)
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    assert parse(there.out) == parse(here.out)
+    for name in ("report.html", "report.md", "results.csv", "verdicts.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    again = run(*command, folder, "--url", url)
+    assert "4 networks of 4" in again.out
+    assert_refused(run(*command, folder, "--url", url, "--workers", 2), "--workers", "means nothing to a service")
+    with Client(url, TOKEN) as client:
+        job = next(job for job in client.jobs() if job.last.document["kind"] == "experiments")
+    shown = run("jobs", "results", job.id, "--url", url)
+    assert "Hessian trace" in shown.out
+    document = parse(run("jobs", "results", job.id, "--url", url, "--json").out)
+    assert [row["network"] for row in document["rows"]] == [0] * 4
+    assert document["verdicts"] == parse(here.out)["verdicts"]
+    lines = list(csv.DictReader(io.StringIO(run("jobs", "results", job.id, "--url", url, "--csv").out)))
+    assert [float(line["log_p"]) for line in lines] == [row["log_p"] for row in document["rows"]]
 
 
 def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from nngp_prior import LocalClient
 from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError
 from nngp_prior.experiments import run
 from nngp_prior.experiments.analysis import verdicts
+from nngp_prior.experiments.changes import changes
 from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.experiments.store import Store
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.requests import ExperimentRequest
+from nngp_prior.schemas.results.base import finite
 from nngp_prior.schemas.results.experiment import ExperimentResults, Verdict
 
 TINY: dict[str, Any] = {
@@ -69,6 +71,22 @@ def test_a_local_client_has_the_results_of_the_library(tmp_path: Path) -> None:
     assert results._repr_html_().count("<tr>") == 3
     assert results.to_pandas()["log_p"].tolist() == [row["log_p"] for row in results.rows]
     assert results.summary.endswith(".")
+
+
+def test_a_course_has_changes_and_no_verdicts(tmp_path: Path) -> None:
+    protocol = Protocol.model_validate({**TINY, "axes": {}, "course": {"epochs": 2, "every": 1, "rescale_after": 1}})
+    study = run(protocol, tmp_path)
+    with LocalClient() as local:
+        job = local.experiment(protocol)
+        results = job.result()
+        assert "rescaling" in job.report("markdown")
+    assert list(results.rows) == list(study.rows)
+    assert [row["epoch"] for row in results.rows] == [0, 1, 1, 2]
+    assert (len(results), results.finished, results.verdicts) == (4, 1, ())
+    wanted = finite([each._asdict() for each in changes(study)])
+    assert results.document()["changes"] == wanted
+    assert {each["name"] for each in results.changes} == {"test_error", "log_p", "fisher_trace"}
+    assert results.summary.startswith("The rescaling")
 
 
 def test_verdicts_survive_json() -> None:
@@ -146,6 +164,7 @@ def test_processes_may_add_rows_to_one_folder(tmp_path: Path) -> None:
         ({"axes": {"width": [4, -4]}}, "protocol.axes (width = -4): architecture.fully-connected.width", "-4"),
         ({"axes": {"width": [4] * 200, "train": [9] * 51}}, "protocol.axes", "10,200 combinations"),
         ({"seeds": 10_000, "quantities": ["trace"] * 11}, "protocol", "more than 100,000 tasks"),
+        ({"course": {"epochs": 10**9, "every": 1}}, "protocol.course.every", "more than 10,000 measurements"),
         ({"axes": {"attack": [0, 5000]}}, "protocol.data (attack = 5000): n", "1,437"),
     ],
 )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json as json_
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nngp_prior.cli.common import options, output
+from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import App
 from nngp_prior.errors import InvalidInput
 from nngp_prior.extras import require_extra
+from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.experiments import Study
-    from nngp_prior.experiments.analysis import Verdict
+    from nngp_prior.schemas.results.experiment import ExperimentResults, Verdict
 
 app = App(name="experiment", help="Run studies: which quantity predicts generalization, log P or flatness?")
 
@@ -33,18 +35,24 @@ def run(
     folder: _Folder = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes [one per core]; 0: this process alone.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of networks and the cost only.")] = False,
+    url: remote.Url = None,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
     """Run a study and write its report. After an interruption the same command continues."""
-    from nngp_prior.experiments import read_protocol
+    from nngp_prior.schemas.protocol_files import read_protocol
+
+    specification = read_protocol(protocol, overrides or ())
+    where = folder or Path("experiments") / specification.name
+    if url is not None:
+        remote.require_default("workers", workers, None)
+        _run_there(url, specification, where, dry_run, json)
+        return
     from nngp_prior.experiments.study import expected_cost
     from nngp_prior.experiments.study import run as run_study
     from nngp_prior.numerics.threads import cores
 
     require_extra("plots")
-    specification = read_protocol(protocol, overrides or ())
-    where = folder or Path("experiments") / specification.name
     count = cores() if workers is None else workers
     if dry_run:
         cost = expected_cost(specification, where, max(count, 1))
@@ -56,6 +64,29 @@ def run(
         bar = bars.bar(specification.name, rows=True)
         study = run_study(specification, where, workers=count or None, progress=bar)
     _finish(study, json, f"{time.perf_counter() - began:.0f} s")
+
+
+def _run_there(url: str, protocol: Any, folder: Path, dry_run: bool, json: bool) -> None:
+    """Have a service run a study, and write its report here."""
+    from nngp_prior.client import Client
+    from nngp_prior.schemas.cost import Cost
+    from nngp_prior.schemas.requests import ExperimentRequest
+
+    with Client(url) as client:
+        if dry_run:
+            found = client.cost(ExperimentRequest(protocol=protocol))
+            networks = number_of(protocol.networks, "network")
+            output.console.print(f"{protocol.name}: {networks}, {Cost(found['bytes'], found['seconds'])}")
+            return
+        began = time.perf_counter()
+        job = client.experiment(protocol)
+        results = remote.waited_for(job)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, name in (("html", "report.html"), ("markdown", "report.md"), ("csv", "results.csv")):
+            (folder / name).write_text(job.report(kind), encoding="utf-8")
+    verdicts = [each.as_json() for each in results.verdicts]
+    (folder / "verdicts.json").write_text(json_.dumps(verdicts, indent=2) + "\n")
+    print_study(results, json, f"report: {folder / 'report.html'} {time.perf_counter() - began:.0f} s")
 
 
 @app.command()
@@ -118,29 +149,62 @@ def _finish(study: Study, json: bool, time_taken: str) -> None:
     from nngp_prior.experiments.report import write_report
 
     found, changed = write_report(study), changes(study)
-    if json:
-        of_course = {} if study.protocol.course is None else {"changes": [each._asdict() for each in changed]}
-        verdicts = [each.as_json() for each in found]
-        output.print_json({"study": study.protocol.as_json, "verdicts": verdicts, **of_course})
-        return
-    if study.protocol.course is None:
-        _print_verdicts(study, found)
-    output.console.print(summary(found) if found else summary_of_course(changed), highlight=False)
-    for problem in study.problems[:10]:
-        output.note(problem)
-    if len(study.problems) > 10:
-        output.note(f"… {len(study.problems) - 10} more in the report")
-    output.console.print(
-        f"{number_of(study.finished, 'network')} of {study.total:,}; "
-        f"report: {study.folder / 'report.html'} {time_taken}".strip()
+    _print(
+        study.protocol,
+        found,
+        [each._asdict() for each in changed],
+        summary(found) if found else summary_of_course(changed),
+        study.problems,
+        json,
+        f"{number_of(study.finished, 'network')} of {study.total:,}",
+        f"report: {study.folder / 'report.html'} {time_taken}".strip(),
     )
 
 
-def _print_verdicts(study: Study, found: Sequence[Verdict]) -> None:
+def print_study(results: ExperimentResults, json: bool, where: str = "") -> None:
+    """Print the results of a study that a service ran.
+
+    Args:
+        results: the results.
+        json: True for JSON.
+        where: where the report is.
+    """
+    protocol = results.protocol
+    done = f"{number_of(results.finished, 'network')} of {protocol.networks:,}"
+    _print(protocol, results.verdicts, results.changes, results.summary, results.problems, json, done, where)
+
+
+def _print(
+    protocol: Protocol,
+    verdicts: Sequence[Verdict],
+    changes: Sequence[Mapping[str, Any]],
+    outcome: str,
+    problems: Sequence[str],
+    json: bool,
+    done: str,
+    where: str,
+) -> None:
+    if json:
+        of_course = {} if protocol.course is None else {"changes": changes}
+        found = [each.as_json() for each in verdicts]
+        output.print_json({"study": protocol.as_json, "verdicts": found, **of_course})
+        return
+    if protocol.course is None:
+        _print_verdicts(protocol, verdicts)
+    if outcome:
+        output.console.print(outcome, highlight=False)
+    for problem in problems[:10]:
+        output.note(problem)
+    if len(problems) > 10:
+        output.note(f"… {len(problems) - 10} more in the report")
+    output.console.print(f"{done}; {where}" if where else done)
+
+
+def _print_verdicts(protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
     from nngp_prior.experiments.analysis import in_words
 
-    table = output.table("Kendall τ", "interval", "Spearman", "Pearson", title=study.protocol.title, rows="quantity")
-    for verdict in found:
+    table = output.table("Kendall τ", "interval", "Spearman", "Pearson", title=protocol.title, rows="quantity")
+    for verdict in verdicts:
         table.add_row(
             in_words(verdict.name),
             f"{verdict.kendall.value:.3f}",

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from nngp_prior.cli.commands.bound import print_bounds
+from nngp_prior.cli.commands.experiment import print_study
 from nngp_prior.cli.commands.posterior import print_posteriors
 from nngp_prior.cli.commands.sample import print_samples
 from nngp_prior.cli.commands.sharpness.measure import print_measures
@@ -18,6 +19,7 @@ from nngp_prior.cli.common import options, output
 from nngp_prior.cli.common.command import App
 from nngp_prior.schemas.results.base import DELTA
 from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResults
@@ -82,7 +84,11 @@ def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Jso
     """Print the results of a finished job."""
     with _client(url) as client:
         found = client.job(id).result(timeout=0)
-    if json or csv:
+    if isinstance(found, ExperimentResults) and (json or csv):
+        output.print_rows(found.document(), "rows", csv=csv)
+    elif isinstance(found, ExperimentResults):
+        print_study(found, json=False)
+    elif json or csv:
         rows = [found.row] if isinstance(found, Samples) else [result.row for result in found]
         if csv:
             rows = list(_lines(rows))

@@ -179,10 +179,12 @@ class ExperimentResults:
     Attributes:
         about: metadata.
         rows: a row for each network: ``setting`` (its index), ``network``, the axes' values, the results of training,
-            and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``.
+            and for each quantity ``NAME``, ``NAME.stderr`` and ``NAME.status``. With a course, a row for each of its
+            moments.
         verdicts: verdicts on all quantities with a value for at least four networks, the best predictor first.
+        changes: of a study with a course: changes of each quantity by the rescaling.
         problems: explanations of what has no value.
-        summary: the outcome in a few sentences; empty without verdicts.
+        summary: the outcome in a few sentences.
     """
 
     def __init__(self, row: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
@@ -191,6 +193,7 @@ class ExperimentResults:
         self.about = dict(about or {})
         self.rows: tuple[dict[str, Any], ...] = tuple(map(_numbers, row["rows"]))
         self.verdicts = tuple(map(Verdict.of_json, row["verdicts"]))
+        self.changes: tuple[dict[str, Any], ...] = tuple(map(_numbers, row["changes"]))
         self.problems: tuple[str, ...] = tuple(row["problems"])
         self.summary: str = row["summary"]
 
@@ -204,6 +207,11 @@ class ExperimentResults:
         """The protocol."""
         return Protocol.model_validate(self.about["protocol"])
 
+    @property
+    def finished(self) -> int:
+        """Number of networks with results."""
+        return len({(row["setting"], row["network"]) for row in self.rows})
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -211,7 +219,7 @@ class ExperimentResults:
         best = self.verdicts[0] if self.verdicts else None
         found = "" if best is None else f": {best.name} predicts best, Kendall's τ = {best.kendall.value:.2f}"
         name = self.about.get("protocol", {}).get("name", "study")
-        return f"<ExperimentResults {name}, {number_of(len(self.rows), 'network')}{found}>"
+        return f"<ExperimentResults {name}, {number_of(self.finished, 'network')}{found}>"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -231,6 +239,13 @@ class ExperimentResults:
     def to_csv(self) -> str:
         """Return the rows as CSV."""
         return csv_text(self.rows)
+
+    def document(self) -> dict[str, Any]:
+        """Return the results as JSON-compatible values."""
+        verdicts = [each.as_json() for each in self.verdicts]
+        found = {"summary": self.summary, "verdicts": verdicts, "changes": finite(list(self.changes))}
+        found["problems"] = list(self.problems)
+        return {**self.about, **found, "rows": finite(list(self.rows))}
 
 
 def _with_interval(coefficient: Coefficient) -> str:

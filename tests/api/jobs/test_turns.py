@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.jobs.models import State
 from api.jobs.table import JobTable
+from api.work.base import Chunk, Plan
 from tests.api.jobs.tables import ROOM, claim, results, submit
 
 
@@ -94,3 +95,30 @@ def test_submitted_again_it_stands_at_the_end_of_the_queue(table: JobTable) -> N
     table.dismiss("a")
     submit(table, "a", 1)
     assert [claim(table).job, claim(table).job] == ["b", "a"]
+
+
+def test_a_phase_waits_for_the_earlier_ones(table: JobTable) -> None:
+    """Also for a unit that is being computed, or is halved; other jobs do not wait."""
+    chunks = (Chunk((3,), 1, 1, 1.0, 2), Chunk((0, 1), 1, 1, 1.0), Chunk((2,), 1, 1, 1.0, 1))
+    table.submit("phases", "estimates", {"name": "phases"}, Plan(4, chunks, "labellings", {"n": 3}))
+    lease = claim(table)
+    assert lease.rows == (0, 1)
+    assert table.claim("worker", 1, ROOM) is None
+    submit(table, "other", 1)
+    assert claim(table).job == "other"
+    table.lose(lease, "it died")
+    halves = [claim(table), claim(table)]
+    assert [half.rows for half in halves] == [(0,), (1,)]
+    for half in halves:
+        assert table.claim("worker", 1, ROOM) is None
+        table.record(half, results(half.rows))
+        table.finish(half)
+    for row in (2, 3):
+        lease = claim(table)
+        assert lease.rows == (row,)
+        assert table.claim("worker", 1, ROOM) is None
+        table.record(lease, results(lease.rows))
+        table.finish(lease)
+    job = table.get("phases")
+    assert job is not None
+    assert job.state == State.SUCCESSFUL
