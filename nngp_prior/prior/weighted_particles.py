@@ -140,7 +140,7 @@ def bytes_beside(train: int, parameters: SMC) -> int:
     Returns:
         bytes.
     """
-    particles = parameters.particles * parameters.replicates
+    particles = parameters.fewest_particles * parameters.replicates
     return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
 
 
@@ -155,7 +155,7 @@ def require_room(train: int, n: int, parameters: SMC) -> None:
     Raises:
         ResourceLimit: if it does not fit; the message gives the required memory.
     """
-    particles, needed = parameters.particles * parameters.replicates, bytes_beside(train, parameters)
+    particles, needed = parameters.fewest_particles * parameters.replicates, bytes_beside(train, parameters)
     free = psutil.virtual_memory().available
     if needed > free:
         raise ResourceLimit(

@@ -135,9 +135,11 @@ def run_labelling(
     Returns:
         the replicates.
     """
+    # Runs that share random numbers need the same number of particles, so that no pilot changes it.
+    parameters = parameters.model_copy(update={"particles": parameters.fewest_particles})
     planned = plan(kernel, labels, parameters, seed, progress, shares=shares)
     shares = planned.shares
-    mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, parameters.particles))
+    mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, planned.particles))
     replicates = range(parameters.replicates)
     outcomes = run_in_threads(
         mixture, replicates, seed, "replicate", progress, planned.compiled, dimensions=dimensions, keep=keep

@@ -27,6 +27,7 @@ _FIXED = 2**25  # buffers of BLAS, blocks of rows
 _COMPILER = 2**27  # JAX and its compiled code
 COLUMNS = 1024  # particles per thread at a time: enough for matrix products, few enough for the cache
 MOST_PARTICLES = 4096  # per replicate, with a target standard error
+MOST_BY_DEFAULT = 256  # per replicate, if neither their number nor a target is given
 _AHEAD = 256  # coordinates whose means are computed ahead together
 COLUMNS_ON_DEVICE = 8192  # particles side by side: all of the default's replicates
 
@@ -80,14 +81,22 @@ def _needed(n: int, estimator: Estimator, threads: int) -> int:
 
 def _of_particles(n: int, estimator: SMC | GHK, proposals: int, threads: int) -> int:
     """Bytes of all particles: those processed side by side, and the data kept per particle."""
-    particles, replicates = estimator.particles, estimator.replicates
+    particles, replicates = _most_particles(estimator), estimator.replicates
     if isinstance(estimator, SMC) and estimator.target_stderr is not None:
-        # Upper bounds for a target standard error.
-        particles, replicates = max(particles, MOST_PARTICLES), max(estimator.max_replicates, replicates)
+        replicates = max(estimator.max_replicates, replicates)
     # Uniform numbers and whitened variables; means of the coordinates ahead; a block, and its copies for compiled code.
     column = 8 * n * (1 + proposals) + 8 * proposals * min(n, _AHEAD) + 4000 + 1500 * proposals
     kept = 80 + 10 * proposals  # weights and densities, and their copies for the diagnostics
     return threads * max(COLUMNS, particles) * column + particles * replicates * kept
+
+
+def _most_particles(estimator: SMC | GHK) -> int:
+    """Upper bound on the number of particles per replicate, whatever a pilot decides."""
+    if isinstance(estimator, GHK):
+        return estimator.particles
+    if estimator.target_stderr is not None:
+        return max(estimator.fewest_particles, MOST_PARTICLES)
+    return estimator.particles or max(estimator.fewest_particles, MOST_BY_DEFAULT)
 
 
 def _needed_on_device(n: int, estimator: Estimator) -> int:
@@ -114,7 +123,8 @@ def _needed_beside_device(n: int, estimator: Estimator) -> int:
 
 def _columns(estimator: SMC) -> int:
     """Number of particles side by side on a device."""
-    return max(min(COLUMNS_ON_DEVICE, estimator.particles * estimator.max_replicates), estimator.particles)
+    most = _most_particles(estimator)
+    return max(min(COLUMNS_ON_DEVICE, most * estimator.max_replicates), most)
 
 
 def require_memory(n: int, estimator: Estimator, with_kernel: bool = False) -> None:
@@ -188,7 +198,7 @@ def _seconds(n: float, estimator: Estimator) -> float:
     """As :func:`seconds_needed`, for n constraints."""
     match estimator:
         case SMC():
-            particles = estimator.particles * (estimator.replicates + 8)
+            particles = estimator.fewest_particles * (estimator.replicates + 8)
             return 0.03 + 4 * n**3 / 1.5e11 + 2 * n * n * particles / 1.5e11 + n * particles * 2e-7
         case GHK():
             particles = estimator.particles * estimator.replicates

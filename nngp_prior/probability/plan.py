@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from nngp_prior.probability.cost import MOST_PARTICLES, require_memory_for_double
+from nngp_prior.probability.cost import MOST_BY_DEFAULT, MOST_PARTICLES, require_memory_for_double
 from nngp_prior.probability.ep import EPResult, Sites, ep_diagnostics, expectation_propagation
 from nngp_prior.probability.factored_kernel import SMALL_VARIANCE, FactoredKernel
 from nngp_prior.probability.particles import ReplicateOutcome, make_mixture
@@ -25,7 +25,13 @@ _PROBES = 8
 _ROUNDING_OF_WEIGHTS = 0.05
 _CONVERGED = 1e-3  # change of EP's means below which more sweeps do not improve a proposal
 _UNEVEN = 10.0  # relative variance of the pilot's weights that justifies more sweeps at any size
-_CHEAP_SWEEPS = 2000  # number of constraints up to which a heavy tail in the pilot justifies them too
+_CHEAP = 2000  # number of constraints up to which a heavy tail in the pilot justifies them too
+# Unless the number of particles is given: relative variance above which a pilot of 256 weights is too small to measure
+# it, the factor on the number of weights of the next pilot, and the standard error for which particles are doubled if
+# that one's variance is as large. Above 2,000 constraints the variance is that which justifies more sweeps.
+_LARGE_VARIANCE = 4.0
+_LARGER_PILOT = 4
+_EXPECTED_STDERR = 0.04
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,9 @@ def plan(
         the plan.
     """
     ep, proposals = _propose(kernel, labels, parameters, progress, start)
-    compiled = worth_compiling(kernel.rank, len(proposals), parameters.particles * parameters.replicates)
-    particles, sweeps = parameters.particles, ep.sweeps
+    particles, sweeps = parameters.fewest_particles, ep.sweeps
+    compiled = worth_compiling(kernel.rank, len(proposals), particles * parameters.replicates)
+    decided: dict[str, float | int] = {}
     if shares is None and parameters.shares is not None and parameters.target_stderr is None:
         shares = np.array(parameters.shares)
     if shares is None:
@@ -95,10 +102,22 @@ def plan(
             sweeps += ep.sweeps
             pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
             best, variance = _optimal(pilot)
-        shares, particles = _mixture(best, variance, parameters)
+        target, most = parameters.target_stderr, MOST_PARTICLES
+        large = _LARGE_VARIANCE if kernel.m <= _CHEAP else _UNEVEN
+        if parameters.particles is None and variance > large:
+            pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled, _LARGER_PILOT)
+            best, variance = _optimal(pilot)
+            if target is None and variance > large:
+                target, most = _EXPECTED_STDERR, MOST_BY_DEFAULT
+        shares = best if parameters.shares is None else np.array(parameters.shares)
+        if target is not None and math.isfinite(variance):
+            particles = _particles_for(target, variance, parameters, most)
+            compiled = worth_compiling(kernel.rank, len(proposals), particles * parameters.replicates)
+        decided["pilot_particles"] = sum(outcome.log_weights.size for outcome in pilot)
+        decided["pilot_variance"] = variance
     if on_sites is not None:
         on_sites(ep.sites)
-    diagnostics = {**ep_diagnostics(kernel, ep), "ep_sweeps": sweeps, "proposal_precision": str(ep.L.dtype)}
+    diagnostics = {**ep_diagnostics(kernel, ep), "ep_sweeps": sweeps, "proposal_precision": str(ep.L.dtype), **decided}
     return ParticlePlan(proposals, shares, particles, compiled, diagnostics)
 
 
@@ -146,18 +165,35 @@ def _run_pilot(
     seed: int,
     progress: ProgressCallback,
     compiled: bool,
+    times: int = 1,
 ) -> list[ReplicateOutcome]:
-    """Run plain importance sampling with equal shares; its particles are not reused."""
-    equal = allocate(np.full(len(proposals), 1 / len(proposals)), parameters.particles)
+    """Run plain importance sampling with equal shares; its particles are not reused.
+
+    Args:
+        kernel: factored kernel.
+        labels: ±1 for the inputs kept, in the order of visits.
+        proposals: proposals of the mixture.
+        parameters: specification of the estimator.
+        seed: seed of the labelling.
+        progress: progress callback.
+        compiled: True to process blocks of coordinates by compiled code.
+        times: number of particles per replicate, as a multiple of the fewest; other multiples than 1 have random
+            numbers of their own.
+
+    Returns:
+        outcomes of all replicates.
+    """
+    equal = allocate(np.full(len(proposals), 1 / len(proposals)), times * parameters.fewest_particles)
     mixture = make_mixture(kernel, labels, proposals, equal)
-    return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, "pilot", progress, compiled, resample=False)
+    name = "pilot" if times == 1 else "larger pilot"
+    return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, name, progress, compiled, resample=False)
 
 
 def _worth_sweeping(kernel: FactoredKernel, ep: EPResult, pilot: list[ReplicateOutcome], variance: float) -> bool:
     """True if EP has not converged and the pilot's weights are very uneven, or heavy-tailed and sweeps cheap."""
     if not _CONVERGED <= ep.change < math.inf:
         return False
-    if kernel.m <= _CHEAP_SWEEPS and judge(pilot)[0] != "ok":
+    if kernel.m <= _CHEAP and judge(pilot)[0] != "ok":
         return True
     return variance > _UNEVEN
 
@@ -169,18 +205,20 @@ def _optimal(pilot: list[ReplicateOutcome]) -> tuple[Float[np.ndarray, " proposa
     return optimal_shares(log_target, log_proposal, USUAL_SHARES)
 
 
-def _mixture(
-    best: Float[np.ndarray, " proposals"], variance: float, parameters: SMC
-) -> tuple[Float[np.ndarray, " proposals"], int]:
-    """Return shares and number of particles per replicate.
+def _particles_for(target: float, variance: float, parameters: SMC, most: int) -> int:
+    """Return the number of particles per replicate that should meet a standard error.
+
+    Args:
+        target: standard error of log P, nats.
+        variance: relative variance of one weight.
+        parameters: specification of the estimator.
+        most: number above which it is not doubled.
 
     Returns:
-        the requested shares, or the best ones by the pilot; and the number of particles with which ``replicates``
-        replicates meet the target, if there is one and the pilot is right.
+        the fewest particles, doubled until ``replicates`` replicates have that standard error if weights are
+        independent (Sobol points do better).
     """
-    particles = parameters.particles
-    if parameters.target_stderr is not None and math.isfinite(variance):
-        wanted = variance / (parameters.target_stderr**2 * parameters.replicates)
-        while particles < min(wanted, MOST_PARTICLES):
-            particles *= 2
-    return best if parameters.shares is None else np.array(parameters.shares), particles
+    particles = parameters.fewest_particles
+    while particles < min(variance / (target**2 * parameters.replicates), most):
+        particles *= 2
+    return particles

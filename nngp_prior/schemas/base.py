@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -257,12 +257,18 @@ def _jsonable(value: Any) -> Any:
 
 
 def _without_names(model: type[BaseModel], value: Any) -> InvalidInput:
-    """Error for a positional argument; its example is the first field whose default has the argument's type."""
+    """Error for a positional argument; its example is the first field of the argument's type."""
     names = dict.fromkeys([*model.__annotations__, *model.model_fields])  # own fields before inherited ones
     defaults = {
         name: model.model_fields[name].default for name in names if name != "kind" and name in model.model_fields
     }
-    like = next((name for name, default in defaults.items() if type(default) is type(value)), next(iter(defaults), ""))
+    types = get_type_hints(model)
+
+    def takes(name: str) -> bool:
+        default = defaults[name]
+        return type(value) in (get_args(types[name]) if default is None else [type(default)])
+
+    like = next((name for name in defaults if takes(name)), next(iter(defaults), ""))
     example = f"{model.__name__}({like}={_short(value)})" if like else f"{model.__name__}()"
     known = f" It has: {', '.join(defaults)}." if defaults else ""
     return InvalidInput(model.__name__, f"got {_short(value)} without a name", f"Name the field: {example}.{known}")

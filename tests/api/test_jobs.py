@@ -41,7 +41,7 @@ def test_a_job_from_its_submission_to_its_results(api: TestClient) -> None:
     assert (first["log_p"], first["stderr"], first["interval"]) == (own.value, own.stderr, list(own.interval()))
     assert document["units"] == "nats"
     assert document["n"] == 12
-    assert document["estimator"]["particles"] == 32
+    assert document["estimator"]["replicates"] == 32
     assert document["architecture"]["depth"] == 2
     assert len(document["kernel"]) == 64
     assert document["versions"]["jax"]
@@ -97,7 +97,7 @@ def test_known_requests_are_the_same_job(api: TestClient) -> None:
     again = api.post("/v1/estimates", json=body)
     assert again.status_code == 200
     assert again.json()["state"] == "successful"
-    spelled_out = {**body, "estimator": {"kind": "smc", "particles": 32}, "architecture": {"kind": "fully-connected"}}
+    spelled_out = {**body, "estimator": {"kind": "smc", "replicates": 32}, "architecture": {"kind": "fully-connected"}}
     assert api.post("/v1/estimates", json=spelled_out).json()["id"] == again.json()["id"]
     assert api.post("/v1/estimates", json=body | {"seed": 3}).json()["id"] != again.json()["id"]
     assert api.post("/v1/estimates", json=body, headers=WAIT).json() == results.json()

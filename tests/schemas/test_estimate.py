@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, skew, t
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.estimate import Counts, Estimate, Exact, Replicates
@@ -39,10 +39,40 @@ def test_standard_error_agrees_with_the_delta_method_where_replicates_hardly_var
     assert evidence.stderr() == pytest.approx(z.std(ddof=1) / math.sqrt(200) / z.mean(), rel=0.01)
 
 
-def test_interval_is_students() -> None:
-    evidence = lognormal(8, 0.5)
+def test_interval_of_replicates_that_are_not_skewed_is_students() -> None:
+    evidence = replicates(*np.log([0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5]))
     centre, half = evidence.value(), evidence.stderr() * t(df=7).ppf(0.95)
     assert evidence.interval(0.9) == pytest.approx((centre - half, centre + half), rel=1e-12)
+
+
+def test_upper_end_inverts_halls_transformation_of_skewed_replicates() -> None:
+    evidence = lognormal(8, 1.5)
+    z = np.exp(evidence.log_estimates)
+    g = skew(z) / math.sqrt(8)
+
+    def transformed(log_p: float) -> float:
+        T = (z.mean() - math.exp(log_p)) / (z.std(ddof=1) / math.sqrt(8))
+        return T + g * T**2 / 3 + g**2 * T**3 / 27 + g / 6
+
+    low, high = evidence.interval(0.9)
+    quantile = t(df=7).ppf(0.95)
+    assert low == pytest.approx(evidence.value() - quantile * evidence.stderr(), rel=1e-12)
+    assert high > evidence.value() + quantile * evidence.stderr()
+    assert transformed(high) == pytest.approx(-quantile, rel=1e-9)
+
+
+def test_intervals_of_skewed_replicates_miss_less_often() -> None:
+    """Means of 32 log-normal replicates, P = exp(-3): most misses are above."""
+    quantile, count = t(df=31).ppf(0.975), 2000
+    students = above = below = 0
+    for seed in range(count):
+        evidence = lognormal(32, 1.0, seed)
+        low, high = evidence.interval(0.95)
+        students += evidence.value() + quantile * evidence.stderr() < -3
+        above += high < -3
+        below += low > -3
+    assert above < 0.85 * students
+    assert below <= 0.025 * count
 
 
 def test_interval_ends_at_probability_one() -> None:

@@ -272,9 +272,9 @@ def test_methods_with_classes_are_those_with_the_field() -> None:
 @pytest.mark.parametrize(("classes", "expected"), [(None, 32), (2, 32), (3, 128)])
 def test_defaults_of_three_classes_and_more(classes: int | None, expected: int) -> None:
     default = SMC(classes=classes)
-    assert default.particles == expected
+    assert (default.particles, default.fewest_particles) == (None, expected)
     assert SMC.model_validate_json(default.model_dump_json()) == default
-    assert SMC(classes=classes, particles=64, tolerance=0.1).particles == 64
+    assert SMC(classes=classes, particles=64, tolerance=0.1).fewest_particles == 64
 
 
 def test_a_registry_takes_one_implementation_of_each() -> None:

@@ -58,7 +58,7 @@ class SMC(_WithEP):
 
     Attributes:
         particles: number of particles per replicate; preferably a power of two, since the points are Sobol's. Default:
-            128 for three classes or more.
+            ``fewest_particles``, doubled up to 256 while a pilot run expects a large standard error.
         replicates: number of independent replicates; the standard error is computed from their spread.
         target_stderr: the number of particles per replicate is doubled according to a pilot run, then replicates are
             added until the standard error is at most this.
@@ -74,7 +74,7 @@ class SMC(_WithEP):
     """
 
     kind: Literal["smc"] = "smc"
-    particles: Annotated[int, Field(ge=4, le=_MOST), PLAIN] = 32
+    particles: Annotated[int, Field(ge=4, le=_MOST), PLAIN] | None = None
     replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 32
     target_stderr: Annotated[float, Field(ge=1e-9, le=1e9), PLAIN] | None = None
     max_replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 1024
@@ -82,11 +82,10 @@ class SMC(_WithEP):
     tolerance: Annotated[float, Field(gt=0, lt=1), PLAIN] | None = None
     max_sweeps: Annotated[int, Field(ge=1, le=_MOST_STEPS), PLAIN] = 20
 
-    @model_validator(mode="before")
-    @classmethod
-    def _classes_need_more_particles(cls, fields: Any) -> Any:
-        classes = fields.get("classes") if isinstance(fields, dict) else None
-        return {"particles": 128, **fields} if isinstance(classes, int) and classes > 2 else fields
+    @property
+    def fewest_particles(self) -> int:
+        """Number of particles per replicate before a pilot adds any: ``particles`` or 32, 128 for three classes."""
+        return self.particles or (128 if (self.classes or 2) > 2 else 32)
 
     @model_validator(mode="after")
     def _budget_has_room(self) -> SMC:
@@ -221,7 +220,7 @@ class EstimatorOptions(TypedDict, total=False):
     max_sweeps: int
     backend: Literal["auto", "numpy", "jax"]
     tolerance: float | None
-    particles: int
+    particles: int | None
     replicates: int
     target_stderr: float | None
     max_replicates: int
