@@ -42,6 +42,7 @@ BUSY = 0.5  # mean number of running processes over the last minute
 PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "accuracy": accuracy.run,
     "calibration": calibration.run,
+    "skewed": calibration.run_skewed,
     "cholesky": cholesky.run,
     "classes": classes.run,
     "kernels": kernels.run,

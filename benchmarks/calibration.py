@@ -32,7 +32,7 @@ _TOLD_EVERY = 50
 _PARTICLES = 1024  # of the long run, a replicate
 
 
-def run(quick: bool) -> Iterator[Table]:
+def run(quick: bool) -> list[Table]:
     """All cases that there is data for."""
     seeds, replicates = (8, 16) if quick else (300, 256)
     rows = []
@@ -41,15 +41,14 @@ def run(quick: bool) -> Iterator[Table]:
             say(f"no MNIST without NNGP_DATA: {name} is left out")
             continue
         rows.append({"case": name, **study(make(), seeds, replicates, name)})
-    yield _table("Calibration: default estimates with many seeds", rows)
-    yield from run_skewed(quick)
+    return [_table("Calibration: default estimates with many seeds", rows)]
 
 
-def run_skewed(quick: bool) -> Iterator[Table]:
+def run_skewed(quick: bool) -> list[Table]:
     """Cases whose weights are skewed."""
     seeds, replicates = (4, 16) if quick else (100, 256)
     rows = [{"case": name, **study(make(), seeds, replicates, name)} for name, make in SKEWED.items()]
-    yield _table("Calibration: smooth kernels, few factors, short ranges, negative correlations", rows)
+    return [_table("Calibration: smooth kernels, few factors, short ranges, negative correlations", rows)]
 
 
 def study(case: Case, seeds: int, replicates: int, name: str) -> dict[str, Any]:

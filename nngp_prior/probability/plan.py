@@ -26,11 +26,11 @@ _ROUNDING_OF_WEIGHTS = 0.05
 _CONVERGED = 1e-3  # change of EP's means below which more sweeps do not improve a proposal
 _UNEVEN = 10.0  # relative variance of the pilot's weights that justifies more sweeps at any size
 _CHEAP = 2000  # number of constraints up to which a heavy tail in the pilot justifies them too
-# Unless the number of particles is given: relative variance above which a pilot of 256 weights is too small to measure
-# it, the factor on the number of weights of the next pilot, and the standard error for which particles are doubled if
-# that one's variance is as large. Above 2,000 constraints the variance is that which justifies more sweeps.
-_LARGE_VARIANCE = 4.0
-_LARGER_PILOT = 4
+# Unless the number of particles is given: relative variance up to which the fewest particles are enough (above 2,000
+# constraints it is _UNEVEN), particles per replicate of a pilot that measures larger ones, and the standard error for
+# which particles are then doubled.
+_EVEN = 4.0
+_LARGER_PILOT = 128
 _EXPECTED_STDERR = 0.04
 
 
@@ -86,7 +86,7 @@ def plan(
     if shares is None and parameters.shares is not None and parameters.target_stderr is None:
         shares = np.array(parameters.shares)
     if shares is None:
-        pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
+        pilot = _run_pilot(kernel, labels, proposals, particles, seed, progress, compiled)
         best, variance = _optimal(pilot)
         may_sweep = parameters.tolerance is None and sweeps < parameters.max_sweeps
         if may_sweep and _worth_sweeping(kernel, ep, pilot, variance):
@@ -100,15 +100,15 @@ def plan(
             del proposals
             ep, proposals = _propose(kernel, labels, more, progress, ep.sites)
             sweeps += ep.sweeps
-            pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled)
+            pilot = _run_pilot(kernel, labels, proposals, particles, seed, progress, compiled)
             best, variance = _optimal(pilot)
         target, most = parameters.target_stderr, MOST_PARTICLES
-        large = _LARGE_VARIANCE if kernel.m <= _CHEAP else _UNEVEN
-        if parameters.particles is None and variance > large:
-            pilot = _run_pilot(kernel, labels, proposals, parameters, seed, progress, compiled, _LARGER_PILOT)
+        enough = math.inf if parameters.particles else _EVEN if kernel.m <= _CHEAP else _UNEVEN
+        if variance > enough and particles < _LARGER_PILOT:
+            pilot = _run_pilot(kernel, labels, proposals, _LARGER_PILOT, seed, progress, compiled, "larger pilot")
             best, variance = _optimal(pilot)
-            if target is None and variance > large:
-                target, most = _EXPECTED_STDERR, MOST_BY_DEFAULT
+        if variance > enough and target is None:
+            target, most = _EXPECTED_STDERR, MOST_BY_DEFAULT
         shares = best if parameters.shares is None else np.array(parameters.shares)
         if target is not None and math.isfinite(variance):
             particles = _particles_for(target, variance, parameters, most)
@@ -161,31 +161,14 @@ def _run_pilot(
     kernel: FactoredKernel,
     labels: Float[np.ndarray, " m"],
     proposals: list[Proposal],
-    parameters: SMC,
+    particles: int,
     seed: int,
     progress: ProgressCallback,
     compiled: bool,
-    times: int = 1,
+    name: str = "pilot",
 ) -> list[ReplicateOutcome]:
-    """Run plain importance sampling with equal shares; its particles are not reused.
-
-    Args:
-        kernel: factored kernel.
-        labels: ±1 for the inputs kept, in the order of visits.
-        proposals: proposals of the mixture.
-        parameters: specification of the estimator.
-        seed: seed of the labelling.
-        progress: progress callback.
-        compiled: True to process blocks of coordinates by compiled code.
-        times: number of particles per replicate, as a multiple of the fewest; other multiples than 1 have random
-            numbers of their own.
-
-    Returns:
-        outcomes of all replicates.
-    """
-    equal = allocate(np.full(len(proposals), 1 / len(proposals)), times * parameters.fewest_particles)
-    mixture = make_mixture(kernel, labels, proposals, equal)
-    name = "pilot" if times == 1 else "larger pilot"
+    """Run plain importance sampling with equal shares; its particles are not reused."""
+    mixture = make_mixture(kernel, labels, proposals, allocate(np.full(len(proposals), 1 / len(proposals)), particles))
     return run_in_threads(mixture, range(_PILOT_REPLICATES), seed, name, progress, compiled, resample=False)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.calibration import DELTA, study
 from tests.cases import CALIBRATION
+from tests.skewed_cases import SKEWED
 
 _SEEDS = 60
 _CASES = [
@@ -29,4 +30,17 @@ def test_calibration(name: str, request: pytest.FixtureRequest) -> None:
     assert found["coverage"] >= 0.86
     assert abs(found["z_mean"]) <= 0.5
     assert 0.75 <= found["z_sd"] <= 1.4
+    assert found["bound_failures"] <= _SEEDS * DELTA
+
+
+@pytest.mark.slow
+def test_calibration_where_weights_are_skewed() -> None:
+    """With 32 particles per replicate z has a standard deviation of 1.5, and four intervals of five cover."""
+    name = "exp(-0.1 d²) on 20 × 20, all positive"
+    found = study(SKEWED[name](), _SEEDS, 256, name)
+    print(found)
+    assert found["particles"] > 200
+    assert found["ok"] >= 0.9 * _SEEDS
+    assert found["coverage_ok"] >= 0.86
+    assert found["z_sd"] <= 1.35
     assert found["bound_failures"] <= _SEEDS * DELTA

@@ -15,6 +15,7 @@ from nngp_prior.schemas.statistics import jackknife, require_probability, studen
 
 # Fractions λ of the bets in the second lower bound: 2⁻ᵏ, k = 0 … 9.
 _BETS = 2.0 ** -np.arange(10)
+_SKEWNESS_UNSEEN = 3.0  # the sample's skewness is multiplied by 1 + 3/√R, 1.5 for 32 replicates
 
 
 class _Evidence(Specification):
@@ -121,7 +122,8 @@ def _upper_of_skewed(log_z: np.ndarray, t: float) -> float:
     """Upper end of an interval for the log of a mean whose standardised error is skewed.
 
     Hall's cubic transformation of the t statistic (J. R. Statist. Soc. B 54, 1992) removes its skewness, and is
-    inverted in closed form.
+    inverted in closed form. The sample's skewness is enlarged, since that of few values from a heavy tail is mostly
+    smaller than their distribution's.
 
     Args:
         log_z: logarithms of at least two values, at least one finite.
@@ -130,13 +132,15 @@ def _upper_of_skewed(log_z: np.ndarray, t: float) -> float:
     Returns:
         the end; -inf if the values are equal.
     """
+    count = len(log_z)
     z = np.exp(log_z - log_z.max())
-    error = float(z.std(ddof=1)) / math.sqrt(len(z))
-    if error == 0.0:
+    deviation = float(z.std())
+    if deviation == 0.0:
         return -math.inf
-    third = float(np.mean((z - z.mean()) ** 3)) / float(z.std()) ** 3 / math.sqrt(len(z))
-    lowest = -t - third / 6 if abs(third) < 1e-6 else 3 / third * (math.cbrt(1 - third * (t + third / 6)) - 1)
-    return float(log_z.max()) + math.log(z.mean() - error * lowest)
+    skewness = float(np.mean((z - z.mean()) ** 3)) / deviation**3 * (1 + _SKEWNESS_UNSEEN / math.sqrt(count))
+    g = skewness / math.sqrt(count)
+    u = t if abs(g) < 1e-6 else 3 / g * (1 - math.cbrt(1 - g * (t + g / 6)))
+    return float(log_z.max()) + math.log(z.mean() + u * deviation / math.sqrt(count - 1))
 
 
 def _betting_bound(log_z: np.ndarray, log_threshold: float) -> float:
@@ -292,8 +296,9 @@ class Estimate(Specification):
             level: coverage of the interval.
 
         Returns:
-            its ends in nats (Student's t over replicates for ``smc`` and ``bernstein-yue``, Clopper-Pearson for
-            ``sampling``; Student's t if the kernel is an estimate too), or None if the method has no error statement.
+            its ends in nats (Student's t over replicates for ``smc``, ``ghk`` and ``bernstein-yue``, with an upper end
+            that allows for skewness; Clopper-Pearson for ``sampling``; Student's t if the kernel is an estimate too),
+            or None if the method has no error statement.
         """
         require_probability("level", level)
         if self.evidence is None:
