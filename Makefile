@@ -5,7 +5,7 @@ DATA ?= digits
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help setup demo study test test-slow check bench lock clean
+.PHONY: help setup demo study docs test test-slow check bench lock clean
 help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -21,6 +21,11 @@ demo: setup      ## log P(f) of four labellings of real data; DATA=mnist or fash
 
 study: setup     ## log P(f) against flatness on small networks: a study with its report
 	$(BIN)/nngp-prior experiment run digits
+
+docs: setup      ## the documentation site, in site/; its links are checked
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/ is ready: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 # Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. What was
 # compiled stays in .pytest_cache/jax for later runs, and Python's bytecode in __pycache__ also where the environment
@@ -40,11 +45,14 @@ check: setup     ## lint, format, types, import rule
 bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-lock: setup      ## requirements.lock from pyproject.toml, with the hashes of the index in use
+lock: setup      ## the lock files from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra all --group dev \
 	  pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
+	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	  --no-header --extra docs pyproject.toml -o requirements-docs.lock
 
 clean:           ## remove what the targets made
-	rm -rf .venv .venv-gpy demo experiments .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-gpy site demo experiments .pytest_cache .ruff_cache .hypothesis .import_linter_cache
