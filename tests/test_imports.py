@@ -51,6 +51,21 @@ print(json.dumps(found))
     assert in_a_new_process(code) == {module: [] for module in WITHOUT_JAX}
 
 
+def test_planning_a_study_loads_no_jax() -> None:
+    code = """
+import json, sys
+from api.work import WORK, Limits
+from nngp_prior.kernels import KernelCache
+from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.requests import ExperimentRequest
+runner = RequestRunner(KernelCache("nowhere", 0), planning=True)
+plan = WORK["experiments"].plan(ExperimentRequest(protocol="digits"), runner, Limits(2, 10**11))
+loaded = [name for name in ("jax", "matplotlib") if name in sys.modules]
+print(json.dumps({"rows": plan.rows, "loaded": loaded}))
+"""
+    assert in_a_new_process(code) == {"rows": 61, "loaded": []}
+
+
 def test_the_package_itself_loads_nothing_heavy() -> None:
     loaded = in_a_new_process("import json, sys, nngp_prior; print(json.dumps(dict.fromkeys(sys.modules)))")
     assert {"numpy", "scipy", "pydantic", "sklearn", "matplotlib"} & set(loaded) == set()

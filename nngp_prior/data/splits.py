@@ -88,11 +88,31 @@ def training_data(source: TrainingData) -> Sets:
     )
 
 
-def training_shape(source: TrainingData) -> tuple[int, ...]:
+class Outlines:
+    """Outlines of draws from data sets, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, Data] = {}
+
+    def __call__(self, dataset: Dataset) -> Data:
+        """Return the outline of a draw; which inputs are drawn is not determined."""
+        whole = dataset.model_copy(update={"n": None, "seed": 0})
+        if whole.content_hash not in self._whole:
+            self._whole[whole.content_hash] = outline(whole)
+        found = self._whole[whole.content_hash]
+        if dataset.n is None or dataset.n > len(found.X):
+            return outline(dataset)  # refuses it
+        return found._replace(
+            X=found.X[: dataset.n], classes=found.classes[: dataset.n], place=found.place[: dataset.n]
+        )
+
+
+def training_shape(source: TrainingData, outlines: Outlines) -> tuple[int, ...]:
     """Return the shape of the training set without loading large inputs.
 
     Args:
         source: specification of the data, as for :func:`training_data`.
+        outlines: outlines of data sets.
 
     Returns:
         number of training inputs, then the shape of one input.
@@ -101,7 +121,7 @@ def training_shape(source: TrainingData) -> tuple[int, ...]:
         InvalidInput: as from :func:`training_data`.
         DataUnavailable: as from :func:`training_data`.
     """
-    parts, _, n = _labelled(source, outline)
+    parts, _, n = _labelled(source, outlines)
     return (n, *parts[0].image_shape)
 
 

@@ -1,4 +1,4 @@
-"""Expected cost of the tasks of a study."""
+"""Expected cost of the tasks of a study, on the host. Does not import JAX."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nngp_prior.data.splits import training_shape
+from nngp_prior.architectures import layers_of
+from nngp_prior.data.splits import Outlines, training_shape
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.grid import Setting
 from nngp_prior.experiments.store import Store
 from nngp_prior.experiments.tasks import Task
-from nngp_prior.kernels import kernel_cost
+from nngp_prior.kernels import KernelJob
+from nngp_prior.kernels.cost import seconds_of_kernel
+from nngp_prior.kernels.footprint import working_bytes
+from nngp_prior.numerics.threads import cores
 from nngp_prior.probability import memory_needed, seconds_needed
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.quantities import LogEvidence, LogP, LogPosterior, PosteriorErrors, PriorBound, PriorQuantity
-from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.specs.estimator import EP, SMC
 from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
 from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
@@ -43,7 +47,7 @@ def cost_of(tasks: Sequence[Task], store: Store, workers: int = 1) -> Cost | Non
 def costs_of(tasks: Sequence[Task], store: Store) -> Iterator[Cost]:
     """Yield the expected cost of each task; the number of epochs is guessed, from finished networks if there are some.
 
-    Large inputs are not loaded.
+    Large inputs are not loaded, and each data set is read once.
 
     Args:
         tasks: tasks to be carried out.
@@ -54,16 +58,19 @@ def costs_of(tasks: Sequence[Task], store: Store) -> Iterator[Cost]:
     """
     finished = [row["epochs"] for row in store.rows("train")]
     shapes: dict[str, tuple[int, ...]] = {}
+    outlines = Outlines()
     for task in tasks:
         own = task.setting.protocol
         if own.data.content_hash not in shapes:
-            shapes[own.data.content_hash] = _shape(task.setting)
+            shapes[own.data.content_hash] = _shape(task.setting, outlines)
         shape = shapes[own.data.content_hash]
         n, total = shape[0], shape[0] + own.data.test
         match task.quantity:
             case None:
                 examples = n + own.data.attack
-                epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
+                epochs = float(own.training.epochs)
+                if own.training.goal != "none":
+                    epochs = float(np.mean(finished)) if finished else min(epochs, _EPOCHS)
                 epochs += own.training.extra_epochs + (0 if own.course is None else own.course.epochs)
                 cost = training_cost(own.architecture, (examples, *shape[1:]), own.training, own.seeds, round(epochs))
             case LogP() | LogPosterior() | LogEvidence() | PriorBound() | PosteriorErrors() as quantity:
@@ -73,9 +80,9 @@ def costs_of(tasks: Sequence[Task], store: Store) -> Iterator[Cost]:
         yield cost
 
 
-def _shape(setting: Setting[Protocol]) -> tuple[int, ...]:
+def _shape(setting: Setting[Protocol], outlines: Outlines) -> tuple[int, ...]:
     try:
-        return training_shape(setting.protocol.data)
+        return training_shape(setting.protocol.data, outlines)
     except InvalidInput as error:
         raise InvalidInput(f"data ({setting}): {error.field}", error.problem, error.remedy) from None
 
@@ -86,11 +93,14 @@ def _cost_under_kernel(own: Protocol, quantity: PriorQuantity, n: int, total: in
         estimator = SMC(particles=quantity.particles, replicates=quantity.replicates)
     else:
         estimator = quantity.estimator
+    if isinstance(estimator, EP | SMC):
+        estimator = estimator.model_copy(update={"backend": "numpy"})  # only JAX knows if there is a device
     size = n if isinstance(quantity, LogEvidence | PriorBound) else total
     count = own.seeds if isinstance(quantity, LogP | LogPosterior) else 1
     memory, seconds = memory_needed(size, estimator), count * seconds_needed(size, estimator)
     if not isinstance(quantity, PriorBound) and quantity.kernel is not None:
         bootstraps = BOOTSTRAPS if isinstance(quantity, LogP | LogEvidence) else 0
         return Cost(memory + 8 * total * total, (1 + bootstraps) * seconds)
-    kernel = kernel_cost(own.architecture, total, shape)
-    return Cost(memory + kernel.bytes, seconds + kernel.seconds)
+    job = KernelJob.of(own.architecture, np.broadcast_to(0.0, (total, *shape)), None, "nngp", "float64")
+    working = working_bytes(layers_of(own.architecture), shape, total, cores())
+    return Cost(memory + 8 * total * total + working, seconds + seconds_of_kernel(job, cores()))

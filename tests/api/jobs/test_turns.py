@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.jobs.models import State
 from api.jobs.table import JobTable
 from api.work.base import Chunk, Plan
-from tests.api.jobs.tables import ROOM, claim, results, submit
+from tests.api.jobs.tables import ROOM, claim, done, given_up, results, submit
 
 
 def test_jobs_take_turns(table: JobTable) -> None:
@@ -122,3 +122,15 @@ def test_a_phase_waits_for_the_earlier_ones(table: JobTable) -> None:
     job = table.get("phases")
     assert job is not None
     assert job.state == State.SUCCESSFUL
+
+
+def test_rows_that_lack_given_up_ones_are_computed_again_with_these(table: JobTable) -> None:
+    submit(table, "a", 1, 1, 1)
+    given_up(table)
+    for data in ({"status": "incomplete"}, {"status": "ok"}):
+        lease = claim(table)
+        table.record(lease, [(lease.rows[0], data)])
+        table.finish(lease)
+    assert done(table, "a") == [0, 1, 2]
+    assert submit(table, "a", 1, 1, 1)
+    assert done(table, "a") == [2]
