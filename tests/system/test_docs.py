@@ -17,8 +17,11 @@ from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.server import TOKEN, Server, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "nngp-prior")
-PAGE = Path(__file__).parents[2] / "docs" / "service.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "service.md"]
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 @pytest.fixture(scope="module")

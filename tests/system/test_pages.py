@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from nngp_prior import FullyConnected, kernel
-from tests.system.server import TOKEN, Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,17 +50,6 @@ def test_the_lines_of_a_long_page(
     run(f"docs/{page}.md", names)
 
 
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = Server(tmp_path / "home", slots=1).start()
-    monkeypatch.setenv("NNGP_URL", server.url)
-    monkeypatch.setenv("NNGP_TOKEN", TOKEN)
-    yield
-    server.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("service")
 def test_the_lines_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run("README.md", {})
