@@ -34,7 +34,11 @@ td small { color: var(--faint); }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1rem; }
 figure { margin: 0.5rem 0; } figure svg { max-width: 100%; height: auto; }
 pre { background: var(--wash); padding: 0.8rem; overflow-x: auto; font-size: 0.8rem; }
-@media print { body { max-width: none; margin: 0; } figure, tr { break-inside: avoid; } }
+@media print {
+  body { max-width: none; margin: 0; font-size: 11px; } .wide { overflow: visible; } figure, tr { break-inside: avoid; }
+  table { font-size: 8.5px; } th, td { white-space: normal; padding: 0.2rem 0.35rem; } h2 { break-after: avoid; }
+  pre { white-space: pre-wrap; font-size: 8px; } .grid { grid-template-columns: repeat(3, 1fr); }
+}
 """
 
 

@@ -94,7 +94,7 @@ def _figure(study: Study, path: Path) -> list[dict[str, Any]]:
     names = ["test_error", *study.quantities]
     count = math.ceil(len(names) / _COLUMNS)
     networks = list(dict.fromkeys((row["setting"], row["network"]) for row in study.rows))
-    colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.8, len(networks)))
+    colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.7, len(networks)))
     shape = {"nrows": count, "ncols": _COLUMNS, "figsize": (9.6, 2.5 * count), "sharex": True, "squeeze": False}
     with style.figure(path, "", **shape) as (_, axes):
         for name, axis in zip(names, axes.flat, strict=False):

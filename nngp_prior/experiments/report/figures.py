@@ -37,7 +37,7 @@ def scatter(study: Study, verdict: Verdict, path: Path) -> list[dict[str, Any]]:
     ]
     values = _distinct(axes[0], rows) if axes else [""]
     ticker: Any = importlib.import_module("matplotlib.ticker")
-    colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.8, len(values)))
+    colours = importlib.import_module("matplotlib").colormaps["viridis"](np.linspace(0, 0.7, len(values)))
     with style.figure(path, "", figsize=(4.6, 3.5)) as (_, axis):
         for place, (value, colour) in enumerate(zip(values, colours, strict=True)):
             own = [row for row in rows if not axes or row[axes[0]] == value]

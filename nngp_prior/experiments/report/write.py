@@ -27,8 +27,8 @@ _HEADINGS = (
     "Ψ",
     "CMI",
     "sign error",
-    "published τ, ρ, r",
 )
+_PUBLISHED = "published τ, ρ, r"  # a further column if there are some
 _ALONG = "Kendall's τ along one axis, all others fixed"
 _ERRORS = (
     "Test errors of the trained networks, and errors and bounds of functions drawn from the posterior given the same "
@@ -96,15 +96,28 @@ def _explanation(study: Study) -> str:
     )
 
 
+def _table(found: Sequence[Verdict]) -> tuple[list[str], list[list[str | tuple[str, str]]]]:
+    """Headings and rows of the table of verdicts."""
+    rows: list[list[str | tuple[str, str]]] = [
+        [(in_words(each.name), number_of(each.networks, "network") if each.missing else ""), *_cells(each)]
+        for each in found
+    ]
+    if all(each.published is None for each in found):
+        return list(_HEADINGS), rows
+    for row, each in zip(rows, found, strict=True):
+        marks = each.published
+        values = () if marks is None else (marks.kendall, marks.spearman, marks.pearson)
+        row.append(", ".join("–" if value is None else f"{value:.3g}" for value in values))
+    return [*_HEADINGS, _PUBLISHED], rows
+
+
 def _cells(verdict: Verdict) -> list[tuple[str, str]]:
-    marks, error = verdict.published, verdict.sign_error
-    published = () if marks is None else (marks.kendall, marks.spearman, marks.pearson)
+    error = verdict.sign_error
     return [
         *map(with_interval, (verdict.kendall, verdict.spearman, verdict.pearson, verdict.partial)),
         ("–" if math.isnan(verdict.granulated) else f"{verdict.granulated:.2f}", ""),
         ("–" if math.isnan(verdict.information) else f"{verdict.information:.2f}", ""),
         ("–", "") if not error.environments else (f"{error.mean:.2f}", f"worst {error.worst:.2f}"),
-        (", ".join("–" if value is None else f"{value:.3g}" for value in published), ""),
     ]
 
 
@@ -113,7 +126,6 @@ def _html(study: Study, found: Sequence[Verdict], plots: Mapping[str, str]) -> s
         f"<figure>{plots[verdict.name]}<figcaption>{escape(sentence(verdict))}</figcaption></figure>"
         for verdict in found
     )
-    lines = [[(in_words(each.name), number_of(each.networks, "network")), *_cells(each)] for each in found]
     problems = "".join(f"<li>{escape(each)}</li>" for each in study.problems)
     sources = sorted({verdict.published.source for verdict in found if verdict.published is not None})
     published = f"<p class=note>Diamonds: published values ({escape('; '.join(sources))}).</p>" if sources else ""
@@ -122,7 +134,7 @@ def _html(study: Study, found: Sequence[Verdict], plots: Mapping[str, str]) -> s
         f"<h2>Which quantity predicts generalization?</h2><p><b>{escape(summary(found))}</b></p>"
         if found
         else "<p>Fewer than four networks are finished.</p>",
-        table(_HEADINGS, lines) if found else "",
+        table(*_table(found)) if found else "",
         f"<p class=note>{escape(_explanation(study))}</p>",
         *_along_html(study, found),
         f"<h2>Errors and bounds</h2><figure>{plots['errors']}</figure><p class=note>{_ERRORS}</p>"
@@ -182,7 +194,7 @@ def _markdown(study: Study, found: Sequence[Verdict]) -> str:
     if found:
         lines += ["## Which quantity predicts generalization?", "", summary(found), ""]
         lines += [*(f"- {sentence(verdict)}" for verdict in found), ""]
-        lines += markdown_table(_HEADINGS, [[in_words(each.name), *_cells(each)] for each in found])
+        lines += markdown_table(*_table(found))
         lines += ["", _explanation(study), "", "![coefficients](figures/coefficients.svg)", ""]
     if found and len(study.protocol.axes) > 1:
         lines += [f"## {_ALONG}", "", *markdown_table(*_along(study, found)), ""]
