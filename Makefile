@@ -5,7 +5,7 @@ DATA ?= digits
 STAMP := .venv/.installed
 WORKERS ?= 2
 
-.PHONY: help setup demo study docs test test-slow check bench lock clean
+.PHONY: help setup demo study docs notebooks test test-slow check bench lock clean
 help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -27,13 +27,17 @@ docs: setup      ## the documentation site, in site/; its links are checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/ is ready: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
+notebooks: setup ## the notebooks, executed in place; ONLY=04 executes that one
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-notebooks.lock
+	$(BIN)/python -m notebooks.execute $(ONLY)
+
 # Neighbours in a file share what JAX has compiled: each worker begins with half of the tests in their order. What was
 # compiled stays in .pytest_cache/jax for later runs, and Python's bytecode in __pycache__ also where the environment
 # says otherwise. Workers are all there is in parallel, so BLAS has one thread in each.
 test: setup      ## the fast suite; WORKERS=2 processes
 	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 
-test-slow: setup ## calibration over hundreds of seeds
+test-slow: setup ## calibration over hundreds of seeds, notebooks
 	$(BIN)/pytest -m slow --timeout 3600
 
 check: setup     ## lint, format, types, import rule
@@ -48,11 +52,14 @@ bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
 lock: setup      ## the lock files from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --extra all --group dev \
-	  pyproject.toml -o requirements.lock
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+	  --extra service --extra plots --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
 	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 	  --no-header --extra docs pyproject.toml -o requirements-docs.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
+	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	  --no-header --extra notebooks pyproject.toml -o requirements-notebooks.lock
 
 clean:           ## remove what the targets made
 	rm -rf .venv .venv-gpy site demo experiments .pytest_cache .ruff_cache .hypothesis .import_linter_cache

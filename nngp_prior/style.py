@@ -12,7 +12,7 @@ INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE = "#1b3a5c", "#c8553d", "#5b8e7d", "#8d6
 _BROWN = "#7a5c45"
 COLOURS = (INK, ACCENT, GREEN, VIOLET, OCHRE, BLUE, _BROWN)
 SUFFIXES = (".png", ".svg", ".pdf")
-_DPI = 150
+_DPI, _SCREEN_DPI = 150, 110
 _RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -25,6 +25,13 @@ _RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nngp-prior",  # the same figure is the same file
 }
+
+
+def use() -> None:
+    """Make the style matplotlib's default in this process, for notebooks and scripts with figures of their own."""
+    matplotlib: Any = importlib.import_module("matplotlib")
+    cycler: Any = importlib.import_module("cycler")
+    matplotlib.rcParams.update(_RC | {"axes.prop_cycle": cycler.cycler(color=COLOURS), "figure.dpi": _SCREEN_DPI})
 
 
 @contextmanager

@@ -18,7 +18,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {
     "alembic",
     "fastapi",
+    "ipykernel",
+    "jupytext",
+    "latex2mathml",
     "matplotlib",
+    "mkdocs_material",
+    "mkdocstrings",
+    "nbclient",
     "neural_tangents",
     "pandas",
     "prometheus_client",
@@ -71,7 +77,7 @@ def test_the_names_above_are_those_of_the_extras() -> None:
     assert optional - {name.replace("-", "_") for name in core} | {"tensorflow"} == MODULES
 
 
-@pytest.mark.parametrize("extra", ["service", "plots", "notebooks", "neural-tangents"])
+@pytest.mark.parametrize("extra", ["service", "plots", "neural-tangents"])
 def test_a_missing_package_of_an_extra_is_named(monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
     require_extra(extra)
     missing = _name(EXTRAS[extra][-1])
@@ -92,4 +98,4 @@ def test_a_missing_package_of_an_extra_is_named(monkeypatch: pytest.MonkeyPatch,
 def test_all_are_those_that_any_machine_can_use() -> None:
     (everything,) = EXTRAS["all"]
     named = set(re.findall(r"[a-z-]+", everything.partition("[")[2]))
-    assert named == set(EXTRAS) - {"all", "cuda", "neural-tangents"}
+    assert named == set(EXTRAS) - {"all", "cuda", "docs", "neural-tangents"}

@@ -13,14 +13,18 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\]\((?:\.\./)+benchmarks/results/")
+_NOTEBOOKS = re.compile(r"\]\((?:\.\./)+notebooks/")
 _HOME = re.compile(r"\]\((?:\.\./)+README\.md(?:#[\w-]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the results of benchmarks, in the folder ``benchmarks``, and the changelog."""
+    """Add the results of benchmarks, in the folder ``benchmarks``, the notebooks, and the changelog."""
     for path in sorted((ROOT / "benchmarks" / "results").iterdir()):
         if path.suffix in {".md", ".png"}:
             files.append(_file(config, f"benchmarks/{path.name}", path))
+    for path in sorted((ROOT / "notebooks").iterdir()):
+        if path.suffix in {".md", ".ipynb"}:
+            files.append(_file(config, f"notebooks/{path.name}", path))
     files.append(_file(config, "changelog.md", ROOT / "CHANGELOG.md"))
     return files
 
@@ -30,6 +34,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     del config, files
     up = "../" * page.file.src_uri.count("/")
     markdown = _LINK.sub(f"]({up}benchmarks/", markdown)
+    markdown = _NOTEBOOKS.sub(f"]({up}notebooks/", markdown)
     markdown = _HOME.sub(f"]({up}index.md)", markdown)
     if page.file.src_uri == "decisions/README.md":
         return markdown + "\n" + _decisions()
