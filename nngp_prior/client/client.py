@@ -50,12 +50,20 @@ class Client(
         token: token of the service; default: ``NNGP_TOKEN``, then the file ``token`` in ``NNGP_HOME``.
         timeout: seconds for a response, and for retries; if nothing listens, the first request fails after five
             seconds.
+        transport: transport of HTTPX, such as one with a proxy, a client certificate, or a mock of the service.
+            Default: direct connections, and outside this machine the proxies of the environment.
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, timeout: float = 30) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        timeout: float = 30,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
         settings = ClientSettings()
         file = None if url else settings.address_file
-        self._http = Http(url or settings.url, token or settings.token, timeout, file)
+        self._http = Http(url or settings.url, token or settings.token, timeout, file, transport)
 
     @property
     def url(self) -> str:

@@ -41,9 +41,17 @@ class Http:
         token: token of the service.
         timeout: seconds for a response, and for retries.
         address_file: file that the address was read from, if any.
+        transport: transport of HTTPX. Default: direct connections, or proxies of the environment.
     """
 
-    def __init__(self, url: str, token: str | None, timeout: float, address_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        timeout: float,
+        address_file: Path | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
         try:
             base = httpx2.URL(url)
         except httpx2.InvalidURL as error:
@@ -61,6 +69,7 @@ class Http:
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             timeout=timeout,
             trust_env=elsewhere,  # no proxy for this machine
+            transport=transport,
             verify=elsewhere or base.scheme == "https",  # certificates take a while to load, and are not needed
         )
 

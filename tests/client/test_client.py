@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -399,3 +400,19 @@ def test_networks_that_cannot_be_sent(
     with pytest.raises(InvalidInput, match=part):
         client.sharpness(NET, parameters, X, y, measures)
     assert service.asked == []
+
+
+def test_requests_pass_through_a_transport() -> None:
+    """A refusal in between is tried again, through the same transport, with the token."""
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        if len(seen) == 1:
+            return httpx2.Response(503, headers={"Retry-After": "0"})
+        return httpx2.Response(200, json={"n": 4, "input_shape": [64], "classes": [0, 1]})
+
+    with Client("http://service.example", TOKEN, transport=httpx2.MockTransport(answer)) as client:
+        assert client.describe(Digits(n=4))["n"] == 4
+    assert [str(request.url) for request in seen] == ["http://service.example/v1/datasets"] * 2
+    assert {request.headers["Authorization"] for request in seen} == {f"Bearer {TOKEN}"}
