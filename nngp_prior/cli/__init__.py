@@ -63,7 +63,7 @@ app.command()(doctor)
 def main() -> None:
     """Run the command line; user errors are printed in one line, without a traceback."""
     try:
-        app()
+        app(prog_name=PACKAGE)
     except NngpPriorError as error:
         output.fail(str(error))
     except KeyboardInterrupt:
