@@ -11,7 +11,6 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import anyio.to_thread
-import psutil
 import structlog
 from anyio import CapacityLimiter
 from pydantic import ValidationError
@@ -33,6 +32,7 @@ from api.work import WORK, Limits
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels.cache import KernelCache
+from nngp_prior.numerics.cgroup import memory_bytes
 from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.request_runner import RequestRunner
@@ -75,7 +75,7 @@ class Service:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
         self.lock = StoreLock(home)
-        memory = settings.memory_limit or psutil.virtual_memory().total * 4 // 5
+        memory = settings.memory_limit or memory_bytes() * 4 // 5
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)

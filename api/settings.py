@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -23,6 +24,7 @@ class ServerSettings(Settings):
         port: ``NNGP_PORT``, port to listen on.
         token: ``NNGP_TOKEN``, token required in every request; default: generated, in the file ``token`` under
             ``NNGP_HOME``.
+        token_file: ``NNGP_TOKEN_FILE``, file with the token, such as a container's secret, instead of ``token``.
         no_token: ``NNGP_NO_TOKEN``, require no token; on loopback only.
         allowed_hosts: ``NNGP_ALLOWED_HOSTS``, comma-separated host names accepted besides loopback's and ``host``.
         trusted_proxies: ``NNGP_TRUSTED_PROXIES``, comma-separated addresses of proxies whose ``X-Forwarded-For`` and
@@ -50,6 +52,7 @@ class ServerSettings(Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
+    token_file: Path | None = None
     no_token: bool = False
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
@@ -77,9 +80,11 @@ class ServerSettings(Settings):
         return [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else names
 
     @model_validator(mode="after")
-    def _without_a_token_only_loopback(self) -> ServerSettings:
-        if self.no_token and self.token is not None:
-            raise ValueError("NNGP_TOKEN and NNGP_NO_TOKEN contradict each other. Set one of them.")
+    def _one_token_and_without_it_only_loopback(self) -> ServerSettings:
+        given = {"NNGP_TOKEN": self.token, "NNGP_TOKEN_FILE": self.token_file, "NNGP_NO_TOKEN": self.no_token or None}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} contradict each other. Set one of them.")
         if self.no_token and not is_loopback(self.host):
             raise ValueError(
                 f"NNGP_NO_TOKEN: whoever reaches {self.host} could use the service. Set NNGP_HOST=127.0.0.1, or "

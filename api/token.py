@@ -19,7 +19,7 @@ _PRINTABLE = re.compile(rb"[!-~]+")
 
 
 def token_of(settings: ServerSettings) -> str | None:
-    """Return the token of the settings, or else the one under ``NNGP_HOME``, generated at the first start.
+    """Return the token of the settings or of their file, else the one under ``NNGP_HOME``, generated at first start.
 
     Args:
         settings: settings of the service.
@@ -28,20 +28,18 @@ def token_of(settings: ServerSettings) -> str | None:
         the token; None if none is required.
 
     Raises:
-        InvalidInput: if its file is empty or damaged.
+        InvalidInput: if its file is unreadable, empty or damaged.
     """
     if settings.no_token:
         return None
     if settings.token is not None:
         return settings.token.get_secret_value()
+    if settings.token_file is not None:
+        return _read("NNGP_TOKEN_FILE", settings.token_file, "Write the token into it, readable by the service's user.")
     path = token_path(settings)
     private_folder(settings.home)
     made = _make(path)
-    content = path.read_bytes().strip()
-    if not _PRINTABLE.fullmatch(content):
-        problem = "is empty" if not content else "holds other than printable ASCII characters"
-        raise InvalidInput("NNGP_TOKEN", f"{path} {problem}", "Remove the file, and a token is made again.")
-    token = content.decode()
+    token = _read("NNGP_TOKEN", path, "Remove the file, and a token is made again.")
     if made:
         url = f"http://{settings.host}:{settings.port}/v1/catalogue"
         print(f"A token was made, and is kept in {path}. Try it:", file=sys.stderr)
@@ -63,6 +61,17 @@ def is_token(given: bytes, token: str) -> bool:
 def session_of(token: str) -> str:
     """Return the session cookie for a token: valid as long as the token, and not revealing it."""
     return hmac.new(token.encode(), b"nngp-prior session", hashlib.sha256).hexdigest()
+
+
+def _read(setting: str, path: Path, remedy: str) -> str:
+    try:
+        content = path.read_bytes().strip()
+    except OSError as error:
+        raise InvalidInput(setting, f"{path} cannot be read ({error.strerror})", remedy) from None
+    if not _PRINTABLE.fullmatch(content):
+        problem = "is empty" if not content else "holds other than printable ASCII characters"
+        raise InvalidInput(setting, f"{path} {problem}", remedy)
+    return content.decode()
 
 
 def _make(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
+
+from nngp_prior.numerics.cgroup import processors
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -22,13 +23,14 @@ _worker = threading.local()
 _allowed: int | None = None  # limit on this process's processors, inside use_cores
 
 
-def processors() -> int:
-    """Processors available to this process. Work split by their number has the same bits with fewer :func:`cores`."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cores() -> int:
-    """Processors that this process uses: all available ones, or fewer inside :func:`use_cores`."""
+    """Processors that this process uses: all available ones, or fewer inside :func:`use_cores`.
+
+    Work split by :func:`nngp_prior.numerics.cgroup.processors` has the same bits with fewer cores.
+
+    Returns:
+        number of processors.
+    """
     return processors() if _allowed is None else min(processors(), _allowed)
 
 

@@ -8,8 +8,9 @@ import threading
 import numpy as np
 from scipy.special import logsumexp
 
+from nngp_prior.numerics.cgroup import processors
 from nngp_prior.numerics.random import generator
-from nngp_prior.numerics.threads import cores, on_all_cores, processors
+from nngp_prior.numerics.threads import cores, on_all_cores
 from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
 from nngp_prior.probability.particles import Mixture, ReplicateOutcome, run_replicates

@@ -35,6 +35,25 @@ def test_a_token_is_made_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFix
         token_of(ServerSettings(home=home))
 
 
+def test_the_token_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    settings = ServerSettings(home=tmp_path / "home", token_file=file)
+    with pytest.raises(InvalidInput, match=r"NNGP_TOKEN_FILE: .*secret cannot be read \(No such file"):
+        token_of(settings)
+    file.write_text(" \n")
+    with pytest.raises(InvalidInput, match=r"NNGP_TOKEN_FILE: .*secret is empty"):
+        token_of(settings)
+    file.write_text("two words\n")
+    with pytest.raises(InvalidInput, match="other than printable"):
+        token_of(settings)
+    file.write_text(f"{TOKEN}\n")
+    assert token_of(settings) == TOKEN
+    assert not (tmp_path / "home").exists()
+    for other in ({"token": TOKEN}, {"no_token": True}):
+        with pytest.raises(ValidationError, match=r"NNGP_TOKEN_FILE.* contradict"):
+            ServerSettings(home=tmp_path, token_file=file, **other)
+
+
 def test_without_a_token_only_on_loopback(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="whoever reaches"):
         ServerSettings(home=tmp_path, no_token=True, host="0.0.0.0")
