@@ -88,7 +88,7 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str | tuple[
         return (f"{own} ({rest})" if rest else own).replace("|", "\\|")
 
     return [
-        f"| {' | '.join(headings)} |",
+        f"| {' | '.join(map(cell, headings))} |",
         f"|{'---|' * len(headings)}",
         *(f"| {' | '.join(map(cell, row))} |" for row in rows),
     ]

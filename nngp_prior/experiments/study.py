@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
+from nngp_prior.experiments.frequencies import study as frequencies
+from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
 from nngp_prior.experiments.tasks import Task, networks_files
@@ -92,6 +94,25 @@ class Study:
         return csv_text(self.rows)
 
 
+@overload
+def run(
+    protocol: Protocol,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressOption = None,
+) -> Study: ...
+@overload
+def run(
+    protocol: FrequencyProtocol,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressOption = None,
+) -> FrequencyStudy: ...
+@overload
 def run(
     protocol: Protocol | FrequencyProtocol | str | Path,
     folder: str | Path,
@@ -99,7 +120,15 @@ def run(
     workers: int | None = None,
     executor: Executor | None = None,
     progress: ProgressOption = None,
-) -> Study:
+) -> Study | FrequencyStudy: ...
+def run(
+    protocol: Protocol | FrequencyProtocol | str | Path,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    progress: ProgressOption = None,
+) -> Study | FrequencyStudy:
     """Run a study, or what is left of it.
 
     Each result is on the disk when it is finished, in ``rows.jsonl`` and ``networks/``. The same call continues after
@@ -125,7 +154,9 @@ def run(
     """
     if workers is not None and workers < 1:
         raise InvalidInput("workers", f"got {workers}", "Pass at least 1, or None for this process alone.")
-    protocol = _of_networks(read_protocol(protocol) if isinstance(protocol, str | Path) else protocol)
+    protocol = read_protocol(protocol) if isinstance(protocol, str | Path) else protocol
+    if isinstance(protocol, FrequencyProtocol):
+        return frequencies.run(protocol, Path(folder), workers, executor, progress)
     settings = settings_of(protocol)
     with opened(Path(folder)) as store, shown(progress, protocol.name, rows=True) as tell:
         _carry_out_all(protocol, settings, store, workers, executor, tell)
@@ -135,7 +166,7 @@ def run(
         return study
 
 
-def load(folder: str | Path) -> Study:
+def load(folder: str | Path) -> Study | FrequencyStudy:
     """Read the results of a study, which may be incomplete.
 
     Args:
@@ -150,14 +181,10 @@ def load(folder: str | Path) -> Study:
     path = Path(folder) / "protocol.json"
     if not path.is_file():
         raise InvalidInput("folder", f"{folder} has no study (no protocol.json)", "Name the folder of a run.")
-    protocol = _of_networks(ANY_PROTOCOL.validate_json(path.read_text()))
-    return study_of(protocol, settings_of(protocol), Store(Path(folder)))
-
-
-def _of_networks(protocol: Protocol | FrequencyProtocol) -> Protocol:
+    protocol, store = ANY_PROTOCOL.validate_json(path.read_text()), Store(Path(folder))
     if isinstance(protocol, FrequencyProtocol):
-        raise InvalidInput("kind", "got 'frequencies', which cannot be run yet", "Run a protocol of networks.")
-    return protocol
+        return frequencies.collect(protocol, store)
+    return study_of(protocol, settings_of(protocol), store)
 
 
 def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, workers: int = 1) -> Cost | None:
@@ -171,8 +198,11 @@ def expected_cost(protocol: Protocol | FrequencyProtocol, folder: str | Path, wo
     Returns:
         the cost; None if nothing is left.
     """
-    own, store = _of_networks(protocol), Store(Path(folder))
-    return cost_of([task for task in tasks_of(own, settings_of(own)) if not is_done(task, store)], store, workers)
+    store = Store(Path(folder))
+    if isinstance(protocol, FrequencyProtocol):
+        return frequencies.expected_cost(protocol, store, workers)
+    tasks = tasks_of(protocol, settings_of(protocol))
+    return cost_of([task for task in tasks if not is_done(task, store)], store, workers)
 
 
 def tasks_of(protocol: Protocol, settings: Sequence[Setting[Protocol]]) -> Iterator[Task]:

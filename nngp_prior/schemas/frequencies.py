@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, field_validator
 from nngp_prior.schemas.base import PLAIN, Count, Seed, Specification
 from nngp_prior.schemas.protocols import Axes, Coefficient, Name, Protocol, Statistics
 from nngp_prior.schemas.quantities import NAMED, LogP, LogPosterior
+from nngp_prior.schemas.quantities import Name as QuantityName
 from nngp_prior.schemas.specs.architecture import Architecture, FullyConnected
 from nngp_prior.schemas.specs.data import TrainingData
 from nngp_prior.schemas.specs.training import Training
@@ -29,7 +30,7 @@ class SampledLogP(Specification):
     """
 
     kind: Literal["sampled-log-p"] = "sampled-log-p"
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=60)] = "sampled_log_p"
+    name: QuantityName = "sampled_log_p"
     draws: Annotated[int, Field(ge=1, lt=2**32), PLAIN] = 1_000_000
     runs: Annotated[int, Field(ge=2, le=10_000), PLAIN] = 50
 
@@ -159,6 +160,8 @@ class FrequencyProtocol(Specification):
             raise ValueError("Frequencies are compared with the analytic kernel: leave kernel out")
         if info.data.get("training", ...) is None and any(isinstance(each, LogPosterior) for each in quantities):
             raise ValueError("log-posterior is given training labels: add training, or take log-p")
+        if any(getattr(each, "kernel", None) is not None for each in quantities):
+            raise ValueError("Functions are compared with log P at infinite width: leave kernel out")
         return quantities
 
     @property

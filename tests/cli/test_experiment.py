@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from nngp_prior.experiments import read_protocol
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 from tests.experiments.test_files import TEXT, written
+from tests.experiments.test_frequencies import TEXT as FUNCTIONS
 
 QUICK = ["--set", "training.epochs=20", "--set", "training.batch_size=8", "--set", "axes.attack=0,5,10,15", "--set"]
 QUICK += ["seeds=1", "--workers", 0]
@@ -51,3 +53,30 @@ def test_data_that_are_missing(run, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("NNGP_DATA", str(tmp_path))
     folder = tmp_path / "study"
     assert_refused(run("experiment", "run", "zhang2021-fcn-mnist", "--folder", folder), "mnist")
+
+
+def test_a_study_of_functions_from_protocol_to_report(run, tmp_path: Path) -> None:
+    path, folder = written(tmp_path, FUNCTIONS), tmp_path / "study"
+    planned = run("experiment", "run", path, "--folder", folder, "--dry-run")
+    assert planned.code == 0
+    assert "4,000 networks, about" in planned.out
+    ended = run("experiment", "run", path, "--folder", folder, "--workers", 0)
+    assert ended.code == 0
+    assert "12 functions of 4,000 networks" in ended.out
+    assert "log P(f), EP" in ended.out
+    again = parse(run("experiment", "report", folder, "--json").out)
+    assert [verdict["functions"] for verdict in again["verdicts"]] == [12] * 3
+    compared = run("experiment", "compare", folder, folder)
+    assert compared.out.count(f"{again['verdicts'][0]['kendall']['value']:.3f}") == 2
+    assert "with log frequency" in compared.out
+    assert "4,000 networks, finished" in run("experiment", "run", path, "--folder", folder, "--dry-run").out
+
+
+def test_studies_of_different_kinds_are_not_compared(run, tmp_path: Path) -> None:
+    folders = []
+    for name, text in (("networks", TEXT), ("functions", FUNCTIONS)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        protocol = read_protocol(written(tmp_path, text))
+        (folders[-1] / "protocol.json").write_text(protocol.model_dump_json())
+    assert_refused(run("experiment", "compare", *folders), "different kinds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
-    from nngp_prior.experiments import Study
+    from nngp_prior.experiments import FrequencyStudy, Study
     from nngp_prior.schemas.results.experiment import ExperimentResults, Verdict
 
 app = App(name="experiment", help="Run studies: which quantity predicts generalization, log P or flatness?")
@@ -119,35 +120,67 @@ def compare(
 ) -> None:
     """Print Kendall's τ of each quantity in several runs side by side."""
     from nngp_prior.experiments import load
-    from nngp_prior.experiments.analysis import verdicts
 
     if len(folders) < 2:
         raise InvalidInput("folders", f"got {len(folders)}", "Name the folders of at least two runs.")
-    found = [{verdict.name: verdict for verdict in verdicts(load(folder))} for folder in folders]
-    names = list(dict.fromkeys(name for each in found for name in each))
+    found = [_verdicts(load(folder)) for folder in folders]
+    if len({target for target, _ in found}) > 1:
+        raise InvalidInput("folders", "are studies of different kinds", "Compare studies of networks, or of functions.")
     if json:
-        rows = [{name: verdict.as_json() for name, verdict in each.items()} for each in found]
+        rows = [{name: verdict.as_json() for name, verdict in each.items()} for _, each in found]
         output.print_json([{"folder": str(folder), "verdicts": row} for folder, row in zip(folders, rows, strict=True)])
         return
-    table = output.table(
-        *(folder.name for folder in folders), title="Kendall's τ with the test accuracy", rows="quantity"
-    )
-    for name in names:
-        cells = [
-            f"{each[name].kendall.value:.3f} ({each[name].kendall.low:.2f} … {each[name].kendall.high:.2f})"
-            if name in each
-            else "–"
-            for each in found
-        ]
+    table = output.table(*(folder.name for folder in folders), title=f"Kendall's τ with {found[0][0]}", rows="quantity")
+    for name in dict.fromkeys(name for _, each in found for name in each):
+        taus = [each[name].kendall if name in each else None for _, each in found]
+        cells = ["–" if tau is None else f"{tau.value:.3f} ({tau.low:.2f} … {tau.high:.2f})" for tau in taus]
         table.add_row(name, *cells)
     output.print_table(table)
 
 
-def _finish(study: Study, json: bool, time_taken: str) -> None:
+def _verdicts(study: Study | FrequencyStudy) -> tuple[str, dict[str, Any]]:
+    """Return what quantities of a study are correlated with, and its verdicts by quantity."""
+    from nngp_prior.experiments import Study
+    from nngp_prior.experiments.analysis import verdicts
+    from nngp_prior.experiments.frequencies import analysis
+
+    if isinstance(study, Study):
+        return "the test accuracy", {verdict.name: verdict for verdict in verdicts(study)}
+    trained = study.protocol.training is not None
+    return "log frequency", {analysis.title_of(verdict, trained): verdict for verdict in analysis.verdicts(study)}
+
+
+def _finish_functions(study: FrequencyStudy, json: bool, time_taken: str) -> None:
+    from nngp_prior.experiments.frequencies.analysis import summary, title_of
+    from nngp_prior.experiments.report import write_report
+
+    found, trained = write_report(study), study.protocol.training is not None
+    if json:
+        output.print_json({"study": study.protocol.as_json, "verdicts": [each.as_json() for each in found]})
+        return
+    columns = ("slope", "bias", "scatter", "Pearson", "Kendall τ")
+    table = output.table(*columns, title=study.protocol.title, rows="quantity")
+    for each in found:
+        values = [c.value for c in (each.slope, each.bias, each.scatter, each.pearson, each.kendall)]
+        table.add_row(title_of(each, trained), *("–" if math.isnan(value) else f"{value:.3f}" for value in values))
+    output.print_table(table)
+    _print_outcome(
+        " ".join(summary(found, trained)),
+        study.problems,
+        study.state,
+        f"report: {study.folder / 'report.html'} {time_taken}".strip(),
+    )
+
+
+def _finish(study: Study | FrequencyStudy, json: bool, time_taken: str) -> None:
+    from nngp_prior.experiments import FrequencyStudy
     from nngp_prior.experiments.analysis import summary
     from nngp_prior.experiments.changes import changes, summary_of_course
     from nngp_prior.experiments.report import write_report
 
+    if isinstance(study, FrequencyStudy):
+        _finish_functions(study, json, time_taken)
+        return
     found, changed = write_report(study), changes(study)
     _print(
         study.protocol,
@@ -191,6 +224,10 @@ def _print(
         return
     if protocol.course is None:
         _print_verdicts(protocol, verdicts)
+    _print_outcome(outcome, problems, done, where)
+
+
+def _print_outcome(outcome: str, problems: Sequence[str], done: str, where: str) -> None:
     if outcome:
         output.console.print(outcome, highlight=False)
     for problem in problems[:10]:

@@ -8,8 +8,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import overload
 
 from nngp_prior.experiments.analysis import in_words, sentence, summary, verdicts
+from nngp_prior.experiments.frequencies.analysis import FrequencyVerdict
+from nngp_prior.experiments.frequencies.report import write_report as report_on_frequencies
+from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
 from nngp_prior.experiments.report import figures
 from nngp_prior.experiments.report.course import write_course
@@ -36,7 +40,11 @@ _ERRORS = (
 )
 
 
-def write_report(study: Study) -> list[Verdict]:
+@overload
+def write_report(study: Study) -> list[Verdict]: ...
+@overload
+def write_report(study: FrequencyStudy) -> list[FrequencyVerdict]: ...
+def write_report(study: Study | FrequencyStudy) -> list[Verdict] | list[FrequencyVerdict]:
     """Write ``report.html``, ``report.md``, ``verdicts.json``, and figures with their data, to the study's folder.
 
     Args:
@@ -49,6 +57,8 @@ def write_report(study: Study) -> list[Verdict]:
         MissingExtra: if matplotlib is not installed.
     """
     require_extra("plots")
+    if isinstance(study, FrequencyStudy):
+        return report_on_frequencies(study)
     if study.protocol.course is not None:
         write_course(study)
         return []

@@ -1,0 +1,317 @@
+"""A study of functions: networks are drawn or trained, functions chosen and counted, and their quantities computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nngp_prior.experiments.execution import execute, mixed_versions
+from nngp_prior.experiments.frequencies.choice import (
+    CHOOSING,
+    COUNTING,
+    choice_key,
+    choose,
+    draws_file,
+    from_hex,
+    trained_key,
+)
+from nngp_prior.experiments.frequencies.inputs import inputs_of
+from nngp_prior.experiments.frequencies.tasks import FunctionTask, carry_out, context, quantity_key
+from nngp_prior.experiments.grid import Setting, settings_of
+from nngp_prior.experiments.store import Store, opened
+from nngp_prior.kernels import kernel_cost
+from nngp_prior.prior.sampling.cost import sampling_cost
+from nngp_prior.probability import memory_needed, seconds_needed
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.frequencies import Complexity, FrequencyProtocol, SampledLogP
+from nngp_prior.schemas.quantities import LogP
+from nngp_prior.schemas.results.estimate import Counts
+from nngp_prior.schemas.results.sample import bits_of
+from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.text import csv_text, number_of
+from nngp_prior.sharpness.cost import training_cost
+
+_TOGETHER = 100  # networks trained together
+_BLOCKS = 4  # tasks of one quantity, to be carried out in parallel
+_EPOCHS = 100  # guessed number of epochs until the goal
+
+_Settings = Sequence[Setting[FrequencyProtocol]]
+
+
+@dataclass(frozen=True)
+class FrequencyStudy:
+    """Results of a study of functions, complete or not.
+
+    Attributes:
+        protocol: the protocol.
+        settings: its settings.
+        folder: folder of the results.
+        choices: of each setting how its functions were chosen, and sums over all functions; None until they are.
+        rows: a row for each function: ``setting`` (its index), the axes' values, ``rank`` among the networks that
+            choose, ``function`` (bits in the order of the inputs), ``ones``, ``chosen_by`` (number of networks that
+            choose), ``count`` and ``networks`` (those that count, with the function and in all), ``log_frequency`` with
+            the interval ``low`` to ``high``, ``test_error`` of trained networks, and for each quantity ``NAME``,
+            ``NAME.stderr`` and ``NAME.status``.
+        problems: explanations of what has no value.
+    """
+
+    protocol: FrequencyProtocol
+    settings: tuple[Setting[FrequencyProtocol], ...]
+    folder: Path
+    choices: tuple[Mapping[str, Any] | None, ...]
+    rows: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<FrequencyStudy {self.protocol.name}: {self.state}>"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of the quantities."""
+        return tuple(each.name for each in self.protocol.quantities)
+
+    @property
+    def state(self) -> str:
+        """Numbers of functions and networks, in words."""
+        whole = f"{number_of(len(self.rows), 'function')} of {number_of(self.protocol.networks, 'network')}"
+        return whole + (" (unfinished)" if None in self.choices else "")
+
+    def of_setting(self, index: int) -> list[dict[str, Any]]:
+        """Return the rows of a setting."""
+        return [row for row in self.rows if row["setting"] == index]
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV."""
+        return csv_text(self.rows)
+
+
+def run(
+    protocol: FrequencyProtocol,
+    folder: Path,
+    workers: int | None,
+    executor: Executor | None,
+    progress: ProgressOption,
+) -> FrequencyStudy:
+    """Run a study of functions, or what is left of it; see :func:`nngp_prior.experiments.run`.
+
+    Args:
+        protocol: the protocol.
+        folder: folder of the results.
+        workers: number of processes; None to carry out the tasks one after another.
+        executor: executor of the tasks, in place of processes.
+        progress: as for :func:`nngp_prior.experiments.run`.
+
+    Returns:
+        the results.
+    """
+    settings = settings_of(protocol)
+    with opened(folder) as store, shown(progress, protocol.name, rows=True) as tell:
+        _carry_out_all(settings, store, workers, executor, tell)
+        study = collect(protocol, store)
+        store.write("protocol.json", protocol.model_dump_json(indent=2) + "\n")
+        store.write("results.csv", study.to_csv())
+        return study
+
+
+def expected_cost(protocol: FrequencyProtocol, store: Store, workers: int) -> Cost | None:
+    """Return the expected cost of what is left of a study.
+
+    Args:
+        protocol: the protocol.
+        store: results so far.
+        workers: number of processes.
+
+    Returns:
+        the cost; None if nothing is left.
+    """
+    settings = settings_of(protocol)
+    return _cost(
+        settings, [task for task in _of_networks(settings, store) if not _is_done(task, store)], store, workers
+    )
+
+
+def collect(protocol: FrequencyProtocol, store: Store) -> FrequencyStudy:
+    """Collect the rows of a protocol from a store.
+
+    Args:
+        protocol: the protocol.
+        store: results, complete or not.
+
+    Returns:
+        the study.
+    """
+    settings = settings_of(protocol)
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    used: list[Mapping[str, Any]] = []
+    for index, setting in enumerate(settings):
+        choice = store.get(choice_key(setting))
+        if choice is None:
+            continue
+        problems += [f"{setting}: {each}" for each in _of_training(setting, store)]
+        problems += [f"{setting}: {choice['message']}"] if choice["message"] else []
+        labels = (
+            from_hex([each["function"] for each in choice["functions"]], choice["inputs"])
+            if choice["functions"]
+            else ()
+        )
+        for each, y in zip(choice["functions"], labels, strict=True):
+            evidence = Counts(hits=each["count"], draws=choice["networks"][COUNTING])
+            low, high = evidence.interval(protocol.statistics.level)
+            row: dict[str, Any] = {
+                "setting": index,
+                **setting.values,
+                "rank": each["rank"],
+                "function": bits_of(y),
+                "ones": int(np.sum(y > 0)),
+                "chosen_by": each["chosen_by"],
+                "count": each["count"],
+                "networks": evidence.draws,
+                "log_frequency": evidence.value(),
+                "low": low,
+                "high": high,
+            }
+            row |= {"test_error": each["test_error"]} if "test_error" in each else {}
+            for quantity in protocol.quantities:
+                found = store.get(quantity_key(setting, quantity, each["function"]))
+                if found is None:
+                    continue
+                used.append(found)
+                name = quantity.name
+                row |= {name: found["value"], f"{name}.stderr": found["stderr"], f"{name}.status": found["status"]}
+                if found["message"]:
+                    problems.append(f"{setting}, function {each['rank']}, {name}: {found['message']}")
+            rows.append(row)
+    choices = tuple(store.get(choice_key(setting)) for setting in settings)
+    return FrequencyStudy(
+        protocol, tuple(settings), store.folder, choices, tuple(rows), (*mixed_versions(used), *problems)
+    )
+
+
+def _of_training(setting: Setting[FrequencyProtocol], store: Store) -> list[str]:
+    """Explain networks that did not reach the goal, the first one by its message."""
+    if setting.protocol.training is None:
+        return []
+    rows = [store.get(trained_key(setting, number)) for number in range(setting.protocol.seeds)]
+    messages = [row["message"] for row in rows if row is not None and row["message"]]
+    return [f"{number_of(len(messages), 'network')} without a function: {messages[0]}"] if messages else []
+
+
+def _carry_out_all(
+    settings: _Settings, store: Store, workers: int | None, executor: Executor | None, tell: ProgressCallback
+) -> None:
+    networks = _of_networks(settings, store)
+    left = [task for task in networks if not _is_done(task, store)]
+    contexts = {context(setting): setting for setting in settings}
+    total = len(networks) + _BLOCKS * sum(len(setting.protocol.quantities) for setting in contexts.values())
+    remaining = len(left)
+
+    def follow(task: FunctionTask) -> Sequence[FunctionTask]:
+        nonlocal remaining
+        remaining -= task.kind != "quantity"
+        return _chosen(settings, store) if task.kind != "quantity" and not remaining else ()
+
+    if left:
+        tasks = left
+        before = len(networks) - len(left)
+    else:
+        tasks = _chosen(settings, store)
+        before = total - len(tasks)
+    # There may be fewer functions than expected, and tasks differ too much to extrapolate from some of them.
+    tell(Progress("tasks", before, total, _cost(settings, left, store, workers or 1), at_most=True))
+    execute(tasks, carry_out, store, workers, executor, tell, Progress("tasks", before, total), follow)
+    if tasks:  # blocks without functions are no tasks
+        tell(Progress("tasks", total, total))
+
+
+def _of_networks(settings: _Settings, store: Store) -> list[FunctionTask]:
+    """Tasks that draw or train networks; those of settings whose functions are chosen are done."""
+    tasks = []
+    for setting in settings:
+        if choice_key(setting) in store:
+            continue
+        seeds = setting.protocol.seeds
+        if setting.protocol.training is None:
+            tasks += [FunctionTask("sample", setting, (half,)) for half in (CHOOSING, COUNTING)]
+        else:
+            blocks = (range(first, min(first + _TOGETHER, seeds)) for first in range(0, seeds, _TOGETHER))
+            tasks += [FunctionTask("train", setting, tuple(numbers)) for numbers in blocks]
+    return tasks
+
+
+def _is_done(task: FunctionTask, store: Store) -> bool:
+    if task.kind == "sample" and not draws_file(task.setting, task.numbers[0], store.folder).exists():
+        return False
+    return all(key in store for key in task.keys)
+
+
+def _chosen(settings: _Settings, store: Store) -> list[FunctionTask]:
+    """Choose the functions of all settings, and return the tasks of their quantities that are left."""
+    functions: dict[str, dict[str, None]] = {}
+    contexts: dict[str, Setting[FrequencyProtocol]] = {}
+    for setting in settings:
+        key = choice_key(setting)
+        if key not in store:
+            store.add(key, choose(setting, store))
+        contexts.setdefault(context(setting), setting)
+        own = functions.setdefault(context(setting), {})
+        own.update(dict.fromkeys(each["function"] for each in (store.get(key) or {})["functions"]))
+    tasks = []
+    for name, setting in contexts.items():
+        for quantity in setting.protocol.quantities:
+            missing = [each for each in functions[name] if quantity_key(setting, quantity, each) not in store]
+            blocks = 1 if isinstance(quantity, SampledLogP | Complexity) else _BLOCKS
+            parts = (tuple(missing[block::blocks]) for block in range(blocks))
+            tasks += [FunctionTask("quantity", setting, (), quantity, part) for part in parts if part]
+    return tasks
+
+
+def _cost(settings: _Settings, left: Iterable[FunctionTask], store: Store, workers: int) -> Cost | None:
+    """Expected cost of the networks and of all quantities; of functions that are not chosen, the largest number."""
+    costs = [_cost_of_networks(task, store) for task in left]
+    contexts = {context(setting): setting for setting in settings}
+    for name, setting in contexts.items():
+        inputs = inputs_of(setting.protocol)
+        choices = [store.get(choice_key(each)) for each in settings if context(each) == name]
+        for quantity in setting.protocol.quantities:
+            missing = sum(
+                setting.protocol.functions
+                if choice is None
+                else sum(quantity_key(setting, quantity, f["function"]) not in store for f in choice["functions"])
+                for choice in choices
+            )
+            if missing and not isinstance(quantity, Complexity):
+                costs.append(_cost_of_quantity(setting.protocol, quantity, inputs.together.shape, missing))
+    if not costs:
+        return None
+    return Cost(workers * max(each.bytes for each in costs), sum(each.seconds for each in costs) / workers)
+
+
+def _cost_of_networks(task: FunctionTask, store: Store) -> Cost:
+    own, inputs = task.setting.protocol, inputs_of(task.setting.protocol)
+    if own.training is None:
+        return sampling_cost(own.architecture, inputs.X.shape, own.seeds // 2)
+    finished = [row["epochs"] for row in store.rows("trained")]
+    epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
+    epochs += own.training.extra_epochs
+    return training_cost(own.architecture, inputs.X_train.shape, own.training, len(task.numbers), round(epochs))
+
+
+def _cost_of_quantity(own: FrequencyProtocol, quantity: Any, shape: tuple[int, ...], functions: int) -> Cost:
+    if isinstance(quantity, SampledLogP) and own.training is None:
+        return sampling_cost(own.architecture, shape, quantity.draws, "gp")
+    kernel = kernel_cost(own.architecture, shape[0], shape[1:])
+    if isinstance(quantity, LogP):
+        estimator, times = quantity.estimator, functions
+    elif isinstance(quantity, SampledLogP):
+        estimator, times = SMC(), quantity.runs
+    else:
+        estimator, times = SMC(particles=quantity.particles, replicates=quantity.replicates), functions
+    seconds = times * seconds_needed(shape[0], estimator)
+    return Cost(memory_needed(shape[0], estimator) + kernel.bytes, seconds + kernel.seconds)
