@@ -112,4 +112,6 @@ def opened(folder: Path) -> Iterator[Store]:
     with locked(folder / "lock", wait=False) as file:
         if file is None:
             raise InvalidInput("folder", f"{folder} is in use by another run", "Wait for it, or name another folder.")
+        for path in (*folder.glob("*.part"), *(folder / "networks").glob("*.part")):  # of a run that was killed
+            path.unlink(missing_ok=True)
         yield Store(folder)

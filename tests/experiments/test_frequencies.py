@@ -270,6 +270,7 @@ def test_an_interrupted_run_continues_and_leaves_no_trace(
         run(protocol, folder, progress=stop)
     finished = (folder / "rows.jsonl").read_bytes() if after else b""
     (folder / "rows.jsonl").write_bytes(finished + b'{"key": ["quantity", "cut o')
+    (folder / "networks" / "half.npz.ab12.part").write_bytes(b"PK")
     write_report(run(protocol, folder))
     assert (folder / "rows.jsonl").read_bytes().startswith(finished)
     assert files(folder) == files(whole.folder)

@@ -98,6 +98,7 @@ def test_an_interrupted_run_continues_and_leaves_no_trace(
         run(protocol, folder, progress=stop)
     finished = (folder / "rows.jsonl").read_bytes() if after else b""
     (folder / "rows.jsonl").write_bytes(finished + b'{"key": ["train", "cut o')
+    (folder / "networks" / "half.npz.ab12.part").write_bytes(b"PK")
     study = run(protocol, folder)
     write_report(study)
     assert (folder / "rows.jsonl").read_bytes().startswith(finished)
