@@ -89,6 +89,7 @@ _WORDS = {
     "log_p": "log P(f)",
     "probit_log_p": "log P(f), probit",
     "ep_log_p": "log P(f), EP",
+    "finite_log_p": "log P(f), finite kernel",
     "log_posterior": "log P(f | S)",
     "log_evidence": "log P(S)",
     "pac_bayes_bound": "PAC-Bayes bound",
