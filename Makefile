@@ -4,8 +4,13 @@ BIN := .venv/bin
 DATA ?= digits
 STAMP := .venv/.installed
 WORKERS ?= 2
+ENGINE ?= docker
+ACCELERATOR ?= cpu
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+FURTHER := $(COMPILE) --constraint requirements.lock
 
-.PHONY: help setup demo study docs notebooks test test-slow check bench lock clean
+.PHONY: help setup demo study docs notebooks test test-slow check bench image lock clean
 help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -49,17 +54,19 @@ check: setup     ## lint, format, types, import rule
 bench: setup     ## side by side with peers, ratios; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
 
+# BUILDAH_FORMAT: Podman drops the health check otherwise.
+image:           ## the service's image, nngp-prior; ACCELERATOR=cuda, ENGINE=podman
+	BUILDAH_FORMAT=docker $(ENGINE) build --build-arg ACCELERATOR=$(ACCELERATOR) --tag nngp-prior$(if $(filter cuda,$(ACCELERATOR)),:cuda) .
+
+# Further lock files have the versions of requirements.lock.
 lock: setup      ## the lock files from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
-	  --extra service --extra plots --group dev pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	  --no-header --extra docs pyproject.toml -o requirements-docs.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --override requirements.overrides \
-	  --constraint requirements.lock --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	  --no-header --extra notebooks pyproject.toml -o requirements-notebooks.lock
+	$(COMPILE) --extra service --extra plots --group dev pyproject.toml -o requirements.lock
+	$(FURTHER) --extra docs pyproject.toml -o requirements-docs.lock
+	$(FURTHER) --extra notebooks pyproject.toml -o requirements-notebooks.lock
+	$(FURTHER) --extra service pyproject.toml -o docker/cpu.lock
+	$(FURTHER) --extra service --extra cuda pyproject.toml -o docker/cuda.lock
+	echo hatchling | $(FURTHER) - -o docker/build.lock
 
 clean:           ## remove what the targets made
 	rm -rf .venv .venv-gpy site demo experiments .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,20 @@ class Server:
         """Its children that compute."""
         return [child for child in self.process.children(recursive=True) if _computes(child)]
 
+    def command(self) -> list[str]:
+        """What is started."""
+        return [*self._prefix, sys.executable, "-m", "api"]
+
+    def environment(self) -> dict[str, str]:
+        """Its settings."""
+        return {f"NNGP_{name.upper()}": str(value) for name, value in self._settings.items()}
+
     def start(self) -> Server:
         """Start it, and wait until it is ready."""
-        environment = os.environ | {f"NNGP_{name.upper()}": str(value) for name, value in self._settings.items()}
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "server.log").open("ab") as log:
-            command = [*self._prefix, sys.executable, "-m", "api"]
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            environment = os.environ | self.environment()
+            self._process = subprocess.Popen(self.command(), env=environment, stdout=log, stderr=log)
         wait_for(self._ready, 60, lambda: f"no server:\n{self.log()[-3000:]}")
         return self
 
@@ -79,7 +87,8 @@ class Server:
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(how)
+            with suppress(psutil.NoSuchProcess):  # it has ended
+                self.process.send_signal(how)
             self._process.wait(30)
             self._process = None
 
