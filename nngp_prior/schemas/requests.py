@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
@@ -10,7 +11,6 @@ from pydantic_core import PydanticCustomError
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, OrNamed, Said, Seed, Specification
-from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.lists import StopsEarly
 from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
 from nngp_prior.schemas.protocol_files import named, names
@@ -169,16 +169,23 @@ class SharpnessRequest(Specification):
     seed: Seed = 0
 
 
+_OTHER = (
+    "Requests are for protocols of the kind networks; carry this one out with nngp-prior experiment run, or with "
+    "nngp_prior.experiments.run"
+)
+
+
 def _named(protocol: Any) -> Any:
-    """Replace the name of a protocol of the package by its fields."""
-    if isinstance(protocol, FrequencyProtocol):
-        raise ValueError("Requests are for protocols of the kind networks; use nngp_prior.experiments.run")
-    if not isinstance(protocol, str):
-        return protocol
-    try:
-        return named(protocol)
-    except InvalidInput as error:
-        raise ValueError(error.remedy.removesuffix(".")) from None
+    """Replace the name of a protocol of the package by its fields, and refuse the other kind."""
+    if isinstance(protocol, str):
+        try:
+            protocol = named(protocol)
+        except InvalidInput as error:
+            raise ValueError(error.remedy.removesuffix(".")) from None
+    kind = protocol.get("kind") if isinstance(protocol, Mapping) else getattr(protocol, "kind", None)
+    if kind == "frequencies":
+        raise ValueError(_OTHER)
+    return protocol
 
 
 _NETWORKS = tuple(name for name in names() if named(name).get("kind", "networks") == "networks")

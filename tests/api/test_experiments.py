@@ -82,7 +82,8 @@ def test_jobs_of_other_kinds_have_no_report(api: TestClient) -> None:
         ({"protocol": "digts"}, "body.protocol", "Did you mean digits?"),
         ({"protocol": "/etc/passwd.toml"}, "body.protocol", "Choose one of"),
         ({"protocol": {**TINY, "quantities": ["beauty"]}}, "body.protocol.quantities.0.kind", "beauty"),
-        ({"protocol": {**TINY, "kind": "frequencies"}}, "body.protocol.kind", "frequencies"),
+        ({"protocol": {**TINY, "kind": "frequencies"}}, "body.protocol", "nngp-prior experiment run"),
+        ({"protocol": "boolean"}, "body.protocol", "nngp-prior experiment run"),
         (
             {"protocol": {**TINY, "data": {**TINY["data"], "inputs_file": "x.npy"}}},
             "body.protocol.data.inputs_file",
