@@ -32,8 +32,8 @@ print(estimate)
 print(f"status: {estimate.status}")
 
 # %% [markdown]
-# The interval holds for nearly normal errors. The lower bound holds with the stated probability whatever the
-# distribution of the estimator; PAC-Bayes bounds are computed from it.
+# The interval follows from the spread of 32 independent replicates. The lower bound holds with the stated probability
+# whatever the distribution of the estimator; PAC-Bayes bounds are computed from it.
 
 # %%
 low, high = estimate.interval(0.95)
