@@ -26,6 +26,7 @@ GIVEN: dict[str, Any] = {
     "dataset": {"kind": "inline", "x": X},
     "labellings": [{"kind": "random"}],
     "labelling": {"kind": "random"},
+    "name": "own",
 }
 PLAIN = {"kind": "fully-connected", "depth": 0, "bias_std": 0}
 BEYOND = [10**30, 10**200, -(10**300), 10**400]

@@ -341,6 +341,6 @@ class TrainingData(Specification):
     labels_file: str | None = None
     labelling: Labelling | None = None
     corruption: Corruption | None = None
-    n: Annotated[int, Field(ge=1), PLAIN] | None = None
-    attack: Annotated[int, Field(ge=0), PLAIN] = 0
-    test: Annotated[int, Field(ge=0), PLAIN] = 0
+    n: Count | None = None
+    attack: Annotated[int, Field(ge=0, le=MOST), PLAIN] = 0
+    test: Annotated[int, Field(ge=0, le=MOST), PLAIN] = 0
