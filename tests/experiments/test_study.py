@@ -322,6 +322,7 @@ def test_the_report_needs_nothing_else(whole: Study) -> None:
     assert "| log P(f) |" in (whole.folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

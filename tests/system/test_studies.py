@@ -24,6 +24,7 @@ def _wait_for_tasks(server: Server, job: Any, count: int) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_a_study_survives_its_workers_and_the_server_and_computes_nothing_twice(serve: Serve, tmp_path: Path) -> None:
     server = serve(slots=2, lease_seconds=2)
     with Client(server.url, TOKEN, timeout=60) as client:
@@ -50,6 +51,7 @@ def test_a_study_survives_its_workers_and_the_server_and_computes_nothing_twice(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_a_training_is_dismissed_in_the_middle(serve: Serve) -> None:
     """Progress within it is shown before, its process ends, and another attempt may begin."""
     server = serve(slots=1)
