@@ -17,7 +17,7 @@ from nngp_prior.experiments.cost import cost_of, costs_of
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store
 from nngp_prior.experiments.study import is_done, study_of, tasks_of
-from nngp_prior.experiments.tasks import Task, networks_files
+from nngp_prior.experiments.tasks import Task, is_trained
 from nngp_prior.extras import require_extra
 from nngp_prior.progress import Progress, ProgressCallback, ignore, without_cost
 from nngp_prior.schemas.cost import Cost
@@ -237,7 +237,7 @@ def _row(row: int, task: Task, settings: list[Setting], store: Store, progress: 
 
     status, message = "ok", ""
     if not is_done(task, store):
-        if task.kind != "train" and not all(path.exists() for path in networks_files(task.setting, store.folder)):
+        if task.kind != "train" and not is_trained(task.setting, store.folder):
             status, message = "incomplete", "Its networks are not trained. Post the request again."
         else:
             for key, result in carry_out(task, store.folder, without_cost(progress)):

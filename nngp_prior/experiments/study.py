@@ -19,7 +19,7 @@ from nngp_prior.experiments.frequencies import study as frequencies
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.experiments.tasks import Task, networks_files
+from nngp_prior.experiments.tasks import Task, is_trained
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
@@ -33,7 +33,7 @@ _OF_TRAINING = ("status", "epochs", "training_loss", "training_error", "attack_e
 
 
 class Described(NamedTuple):
-    """What a quantity of a study is.
+    """Description of a quantity of a study.
 
     Attributes:
         expected: sign of the correlation with the test accuracy that is expected; 0 if none is.
@@ -250,7 +250,7 @@ def _carry_out_all(
 
 def is_done(task: Task, store: Store) -> bool:
     """True if the results of a task, and its networks, are in the folder."""
-    if task.kind == "train" and not all(path.exists() for path in networks_files(task.setting, store.folder)):
+    if task.kind == "train" and not is_trained(task.setting, store.folder):
         return False
     return all(key in store for key in task.keys)
 

@@ -50,6 +50,11 @@ def networks_files(setting: Setting[Protocol], folder: Path) -> list[Path]:
     return [folder / "networks" / f"{setting.key}-{setting.protocol.seeds}{end}.npz" for end in ends]
 
 
+def is_trained(setting: Setting[Protocol], folder: Path) -> bool:
+    """Return True if the networks of a setting are in the folder."""
+    return all(path.exists() for path in networks_files(setting, folder))
+
+
 _sets = functools.lru_cache(maxsize=2)(training_data)
 
 

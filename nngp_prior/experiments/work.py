@@ -63,10 +63,13 @@ def _train(task: Task, folder: Path, progress: ProgressCallback) -> Iterator[dic
     setting = task.setting
     own, path = setting.protocol, networks_files(setting, folder)[0]
     trained = _trained(setting, task.networks, own.training, path, progress)
-    courses = zip(*(_results(each) for each in _course(setting, trained, folder, progress)), strict=True)
-    results, course = _results(trained), None if own.course is None else list(courses)
-    for i, result in enumerate(results):
-        yield result if course is None else {**result, "course": course[i]}
+    test = sets_of(setting).test
+    course = [
+        _results(each if test is None else replace(each, test_outputs=each.outputs(test[0])))
+        for each in _course(setting, trained, folder, progress)
+    ]
+    for i, result in enumerate(_results(trained)):
+        yield {**result, "course": [each[i] for each in course]} if course else result
 
 
 def _trained(
@@ -114,9 +117,8 @@ def _results(trained: Trained) -> list[dict[str, Any]]:
 def _course(
     setting: Setting[Protocol], trained: Trained, folder: Path, progress: ProgressCallback
 ) -> Iterator[Trained]:
-    """Yield the networks at each moment of the course; trains them if that has not been done."""
-    own, sets = setting.protocol, sets_of(setting)
-    course = own.course
+    """Yield the networks at each moment of the course, without test outputs; trains them unless that has been done."""
+    own, course = setting.protocol, setting.protocol.course
     if course is None:
         return
     _, *paths = networks_files(setting, folder)
@@ -136,7 +138,7 @@ def _course(
         def finite(kept: np.ndarray, last: np.ndarray) -> np.ndarray:
             return np.where(ended.reshape(-1, *[1] * (kept.ndim - 1)), last, kept)
 
-        now = replace(
+        return replace(
             part,
             parameters=jax.tree.map(finite, parameters, part.parameters),
             epochs=epochs,
@@ -144,7 +146,6 @@ def _course(
             history=history,
             test_outputs=None,
         )
-        return now if sets.test is None else replace(now, test_outputs=now.outputs(sets.test[0]))
 
     def moments(part: Trained, epochs: int, initial: Parameters) -> Iterator[Trained]:
         yield moment(part, 0, initial)
