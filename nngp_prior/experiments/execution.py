@@ -34,7 +34,7 @@ def execute(
     before: Progress,
     follow: Callable[[Task], Sequence[Task]] = lambda _: (),
 ) -> None:
-    """Carry out tasks and those that follow them.
+    """Carry out tasks, and further tasks that depend on them.
 
     Args:
         tasks: tasks that can be carried out at once.

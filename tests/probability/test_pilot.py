@@ -1,4 +1,4 @@
-"""What the pilot decides: shares and number of particles."""
+"""Decisions of the pilot: shares and number of particles."""
 
 import math
 

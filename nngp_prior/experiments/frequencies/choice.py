@@ -1,6 +1,6 @@
 """Choice of the functions of a study: one half of the networks chooses them, the other half counts them.
 
-Among functions chosen for their counts, those that were drawn more often by chance are too many. Counts by other
+Choosing functions by their counts favours functions that were drawn more often by chance. Counts by other
 networks do not have this bias.
 """
 

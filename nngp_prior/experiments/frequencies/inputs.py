@@ -1,4 +1,4 @@
-"""Inputs of a study of functions: those that functions label, and a training set if there is one."""
+"""Inputs of a study of functions: the labelled inputs, and a training set if there is one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Inputs(NamedTuple):
 
     @property
     def together(self) -> Float[np.ndarray, "inputs ..."]:
-        """Training inputs, followed by those that functions label."""
+        """Training inputs, followed by the inputs that functions label."""
         return np.concatenate([self.X_train, self.X])
 
 
