@@ -1,20 +1,25 @@
 """Progress of long computations: one typed event, one callback, and their display on standard error.
 
-Functions with an argument ``progress`` take True (show it), a callback, or nothing. On a terminal and in a notebook
-bars are drawn; elsewhere, as in the log of a batch job, the expected cost is printed first and then one line every 30
-seconds.
+Functions with an argument ``progress`` take True (show it), a callback, or nothing. Bars are drawn on a terminal and in
+a notebook, where they are one output of the cell; elsewhere, as in the log of a batch job, the expected cost is printed
+first and then one line every 30 seconds.
 """
 
 from __future__ import annotations
 
+import html
+import importlib
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from typing_extensions import override
 
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.text import duration
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY = 30.0  # seconds between lines
+_REDRAWN = 0.25  # seconds between two states of a notebook's bars
 _LONG = 10.0  # seconds; the cost of shorter work is not printed
 
 
@@ -108,7 +114,10 @@ class Display:
         from rich.console import Console
 
         console = console or Console(stderr=True)
-        self._backend = _Bars(console) if console.is_terminal or console.is_jupyter else _Lines(every)
+        if console.is_jupyter:
+            self._backend = _Cell()
+        else:
+            self._backend = _Bars(console) if console.is_terminal else _Lines(every)
 
     def bar(self, title: str, *, rows: bool = False) -> ProgressCallback:
         """Add a computation.
@@ -212,15 +221,18 @@ class _Nothing:
         pass
 
 
-class _Lines:
-    """Prints one line at regular intervals on the computation that reported last, from a thread of its own."""
+class _Repeated(ABC):
+    """Shows the computations at regular intervals, from a thread of its own.
+
+    Args:
+        every: seconds between two times.
+    """
 
     def __init__(self, every: float) -> None:
-        self._every, self._current = every, None
+        self._every, self._tasks = every, list[_Task]()
+        self._last: _Task | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
-
-    _current: _Task | None
 
     def start(self) -> None:
         self._thread.start()
@@ -230,19 +242,74 @@ class _Lines:
         self._thread.join()
 
     def add(self, task: _Task) -> None:
-        self._current = task
+        self._tasks.append(task)
+        self._last = task
 
     def update(self, task: _Task) -> None:
-        self._current = task
+        self._last = task
+
+    @abstractmethod
+    def _show(self) -> None:
+        """Show the computations."""
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            self._show()
+
+
+class _Lines(_Repeated):
+    """Prints a line on the computation that was added or reported last."""
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._every):
-            task = self._current
-            if task is not None:
-                self.say(task.line())
+    @override
+    def _show(self) -> None:
+        if self._last is not None:
+            self.say(self._last.line())
+
+
+class _Cell(_Repeated):
+    """One output of a notebook's cell, with a bar per computation.
+
+    IPython replaces it, since rich's bars need ipywidgets.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_REDRAWN)
+        self._said: list[str] = []
+        self._shown: Any = None
+
+    @override
+    def start(self) -> None:
+        display: Any = importlib.import_module("IPython.display").display
+        self._shown = display(self._state(), raw=True, display_id=True)
+        super().start()
+
+    @override
+    def stop(self) -> None:
+        super().stop()
+        self._show()
+
+    def say(self, text: str) -> None:
+        self._said.append(text)
+
+    @override
+    def _show(self) -> None:
+        self._shown.update(self._state(), raw=True)
+
+    def _state(self) -> dict[str, str]:
+        """Return all bars, as plain text and as HTML."""
+        lines = [(task.line(), task.event) for task in self._tasks]
+        drawn = [f"{html.escape(text)}<br>" for text in self._said]
+        drawn += [f"{_progress_bar(event)} {html.escape(line)}<br>" for line, event in lines]
+        return {"text/plain": "\n".join([*self._said, *(line for line, _ in lines)]), "text/html": "".join(drawn)}
+
+
+def _progress_bar(event: Progress | None) -> str:
+    return (
+        "<progress></progress>" if event is None else f'<progress value="{event.done}" max="{event.total}"></progress>'
+    )
 
 
 class _Bars:

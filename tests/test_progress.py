@@ -137,3 +137,52 @@ def test_the_argument_takes_true_a_callback_or_nothing() -> None:
 )
 def test_times_sizes_and_numbers(text: str, expected: str) -> None:
     assert text == expected
+
+
+def test_a_notebook_has_one_output_that_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By IPython's own display: without ipywidgets rich would draw nothing there."""
+    shown: list[dict[str, str]] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            assert raw
+            shown.append(data)
+
+    def display(data: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        assert (raw, display_id, shown) == (True, True, [])
+        shown.append(data)
+        return Handle()
+
+    monkeypatch.setattr(pytest.importorskip("IPython.display"), "display", display)
+    monkeypatch.setattr("nngp_prior.progress._REDRAWN", 0.01)
+    with Display(Console(force_jupyter=True)) as display:
+        tell = display.bar("kernel of <9> inputs")
+        tell(Progress("kernel tiles", 0, 40, Cost(1_200_000_000, 134.0)))
+        tell(Progress("kernel tiles", 10, 40))
+        _until(lambda: 'value="10"' in shown[-1]["text/html"])
+        tell(Progress("kernel tiles", 40, 40))
+    first, second = shown[-1]["text/plain"].splitlines()
+    assert first == "kernel of <9> inputs: expected: about 2.2 min, 1.2 GB"
+    assert second.startswith("kernel of <9> inputs: kernel tiles 40 of 40, ")
+    assert '<progress value="40" max="40"></progress> kernel of &lt;9&gt; inputs' in shown[-1]["text/html"]
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.slow
+def test_progress_of_a_job_is_one_output_of_a_real_notebook() -> None:
+    nbclient = pytest.importorskip("nbclient", reason="the extra notebooks is not installed")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    source = """
+import numpy as np
+from nngp_prior import FullyConnected, LocalClient
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((60, 5)), np.where(rng.standard_normal((40, 60)) > 0, 1, -1)
+results = LocalClient().estimate(FullyConnected(), X, Y).result(progress=True)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    (output,) = notebook.cells[0].outputs
+    assert output.output_type == "display_data"
+    assert "labellings 40 of 40" in output.data["text/plain"]
+    assert '<progress value="40" max="40">' in output.data["text/html"]
