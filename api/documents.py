@@ -57,6 +57,8 @@ class JobDocument(BaseModel):
     """Job; with short descriptions of data, architecture and method, number of inputs and expected cost if known."""
 
     id: str
+    name: str | None
+    tags: list[str]
     kind: str
     state: str
     data: str | None
@@ -88,6 +90,8 @@ def job_document(job: Job) -> JobDocument:
     summary = dict.fromkeys(SUMMARY) | (job.summary or {})
     return JobDocument(
         id=job.id,
+        name=job.names.name,
+        tags=list(job.names.tags),
         kind=job.kind,
         state=str(job.state),
         **{name: summary[name] for name in SUMMARY},

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from nngp_prior.schemas.job_names import JobNames
+
 
 class State(StrEnum):
     """State of a job, in the terms of OGC API - Processes."""
@@ -44,6 +46,7 @@ class Job:
         updated: time of the last change.
         started: time of the first claim in this attempt.
         finished: time at which this attempt ended.
+        names: name and tags.
     """
 
     id: str
@@ -64,6 +67,7 @@ class Job:
     updated: datetime
     started: datetime | None
     finished: datetime | None
+    names: JobNames
 
     @property
     def is_final(self) -> bool:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, func, select
+from sqlalchemy import Connection, Select, Text, cast, func, select
 
 from api.jobs.cursor import cursor_of, number_of
 from api.jobs.database import Database
 from api.jobs.models import OPEN, Event, Job, State
-from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.jobs.schema import EVENTS, JOBS, NAMES, RESULTS, TAGS, UNITS
 from api.problems import DamagedStore
 from api.seals import DAMAGED
+from nngp_prior.schemas.job_names import JobNames
 
 _PAGE = 500  # results per query
 # Requests and facts may hold megabytes of inputs; they are read only if needed.
-_OF_JOB = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
+_READ = [column for column in JOBS.c if column.name not in {"number", "told", "turn", "ended", "request", "facts"}]
+_NAME, _TAG = NAMES.alias(), TAGS.alias()
+_SEPARATOR = "\n"  # no tag has one
+_OF_JOB = [
+    *_READ,
+    select(_NAME.c.name).where(_NAME.c.job == JOBS.c.number).scalar_subquery(),
+    select(func.aggregate_strings(_TAG.c.tag, _SEPARATOR)).where(_TAG.c.job == JOBS.c.number).scalar_subquery(),
+]
 
 
 class Queries(ABC):
@@ -91,7 +99,13 @@ class Queries(ABC):
         return None if row is None else (State(row.state), row.version)
 
     def list(
-        self, state: State | str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        state: State | str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        name: str | None = None,
+        tags: Collection[str] = (),
     ) -> tuple[list[Job], str | None]:
         """List jobs, newest first.
 
@@ -99,16 +113,14 @@ class Queries(ABC):
             state: only jobs in this state.
             limit: largest number of jobs.
             cursor: cursor returned by the previous call.
+            name: only jobs whose name contains this text; upper and lower case are equal.
+            tags: only jobs with all these tags.
 
         Returns:
             jobs, and the cursor for the next call; None after the last page.
         """
         before = None if cursor is None else number_of(cursor)
-        query = select(JOBS.c.number, *_OF_JOB).order_by(JOBS.c.number.desc()).limit(limit + 1)
-        if state is not None:
-            query = query.where(JOBS.c.state == State(state))
-        if before is not None:
-            query = query.where(JOBS.c.number < before)
+        query = listed(None if state is None else State(state), before, name, tags).limit(limit + 1)
         with self.database.read() as connection:
             found = connection.execute(query).all()
         more = len(found) > limit
@@ -224,6 +236,41 @@ class Queries(ABC):
         self.database.close()
 
 
+def listed(
+    state: State | None, before: int | None, name: str | None, tags: Collection[str]
+) -> Select[*tuple[Any, ...]]:
+    """Return the query of a list of jobs, newest first; arguments as of :meth:`Queries.list`.
+
+    Args:
+        state: only jobs in this state.
+        before: only jobs with smaller numbers.
+        name: only jobs whose name contains this text.
+        tags: only jobs with all these tags.
+
+    Returns:
+        query for the number of each job and its columns. An index leads from tags to their jobs, in order.
+    """
+    query, number = select(JOBS.c.number, *_OF_JOB), JOBS.c.number
+    for tag in dict.fromkeys(tags):
+        has = TAGS.alias()
+        query = query.join(has, (has.c.job == number) & (has.c.tag == tag))
+        number = has.c.job
+    if name is not None:
+        query = query.join(NAMES, NAMES.c.job == number).where(NAMES.c.folded.contains(folded(name), autoescape=True))
+        if not tags and state is None:
+            number = NAMES.c.job  # SQLite would otherwise read all jobs for their names
+    if state is not None:
+        query = query.where(JOBS.c.state == state)
+    if before is not None:
+        query = query.where(number < before)
+    return query.order_by(number.desc())
+
+
+def folded(name: str) -> str:
+    """Return a name without differences of case, for comparisons."""
+    return name.casefold()
+
+
 def find(connection: Connection, job_id: str) -> Job | None:
     """Get a job by its id.
 
@@ -239,7 +286,8 @@ def find(connection: Connection, job_id: str) -> Job | None:
 
 
 def _job(row: Sequence[Any]) -> Job:
-    values = dict(zip((column.name for column in _OF_JOB), row, strict=True))
+    *columns, stored_name, stored_tags = row
+    values = dict(zip((column.name for column in _READ), columns, strict=True))
     values |= {name: None for name in ("summary", "stage", "error") if values[name] is DAMAGED}
     try:
         values["state"] = State(values["state"])
@@ -247,7 +295,14 @@ def _job(row: Sequence[Any]) -> Job:
             values[name] = _utc(values[name])
     except (ValueError, TypeError, OverflowError, OSError) as error:
         raise DamagedStore(f"The stored state of the job {values['id']} is damaged ({error}).") from error
-    return Job(**values)
+    return Job(**values, names=_names(stored_name, stored_tags))
+
+
+def _names(name: str | None, tags: str | None) -> JobNames:
+    """Return stored names, whose damaged bytes are replaced."""
+    found = [each.encode(errors="surrogateescape").decode(errors="replace") for each in (name or "", tags or "")]
+    split = sorted(found[1].split(_SEPARATOR)) if found[1] else []
+    return JobNames.model_construct(name=found[0] or None, tags=tuple(split))
 
 
 def _utc(seconds: float | None) -> Any:

@@ -46,6 +46,24 @@ JOBS = Table(
     Index("ix_jobs_turn", "turn"),
 )
 
+# Names and tags are kept apart from the jobs, whose rows may hold megabytes: filters read these tables alone. Their
+# primary keys have the order of pages.
+NAMES = Table(
+    "names",
+    METADATA,
+    Column("job", Integer, ForeignKey("jobs.number"), primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False),  # without differences of case
+)
+
+TAGS = Table(
+    "tags",
+    METADATA,
+    Column("tag", String(50), primary_key=True),
+    Column("job", Integer, ForeignKey("jobs.number"), primary_key=True, autoincrement=False),
+    Index("ix_tags_job", "job"),
+)
+
 # A unit waits while fence and until are null. Units of a job are served by ascending place; those of a phase wait until
 # no unit of an earlier phase is left. The halves of a bisected unit keep its place and its phase. Rows are stored as
 # ranges and include those with results, so recording a result need not rewrite them.

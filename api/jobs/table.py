@@ -15,10 +15,11 @@ from api.jobs.leased_units import LeasedUnits
 from api.jobs.models import OPEN, Job, State
 from api.jobs.queries import find
 from api.jobs.row_ranges import ranges_of
-from api.jobs.schema import EVENTS, JOBS, RESULTS, UNITS
+from api.jobs.schema import EVENTS, JOBS, NAMES, RESULTS, TAGS, UNITS
 from api.jobs.transaction import Transaction
 from api.problems import DamagedStore
 from api.work.base import Plan
+from nngp_prior.schemas.job_names import JobEdit
 
 _log = structlog.get_logger(__name__)
 _FORGOTTEN = 100  # jobs deleted per transaction
@@ -40,6 +41,7 @@ class JobTable(LeasedUnits):
         request_id: str | None = None,
         summary: dict[str, Any] | None = None,
         *,
+        edit: JobEdit | None = None,
         anew: bool = False,
     ) -> tuple[Job, bool]:
         """Accept a job, or find the existing one.
@@ -53,15 +55,20 @@ class JobTable(LeasedUnits):
             plan: plan of its rows, in chunks.
             request_id: id of the HTTP request, for tracing it in logs.
             summary: summary of the request, for lists.
+            edit: change of its name and tags, also of an existing job's.
             anew: True to start a new attempt in any case, without existing results.
 
         Returns:
             the job, and True if this call created it or a new attempt of it.
+
+        Raises:
+            InvalidInput: if the job would have too many tags; nothing is changed.
         """
+        edit = JobEdit() if edit is None else edit
         with self._change() as change:
             known = find(change.connection, job_id)
             if known is not None and known.is_final and not anew:
-                return known, False
+                return change.describe(known, known.names.after(edit)), False
             values: dict[str, Any] = {"state": State.ACCEPTED, "losses": 0, "given_up": 0, "updated": change.now}
             values |= dict.fromkeys(("stage", "error", "started", "finished", "ended", "told"))
             values |= {"request": request, "rows": plan.rows, "facts": plan.facts, "request_id": request_id}
@@ -86,7 +93,7 @@ class JobTable(LeasedUnits):
                 change.end(number, job_id, State.SUCCESSFUL, {"rows": done})
             job = find(change.connection, job_id)
             assert job is not None
-            return job, True
+            return change.describe(job, job.names.after(edit)), True
 
     @staticmethod
     def _queue(change: Transaction, number: int, plan: Plan) -> int:
@@ -102,6 +109,23 @@ class JobTable(LeasedUnits):
         if units:  # SQLAlchemy would insert one row of defaults for an empty list
             change.connection.execute(insert(UNITS), units)
         return len(units)
+
+    def edit(self, job_id: str, edit: JobEdit) -> Job | None:
+        """Change the name or the tags of a job.
+
+        Args:
+            job_id: id of the job.
+            edit: the change.
+
+        Returns:
+            the job; None if there is none.
+
+        Raises:
+            InvalidInput: if the job would have too many tags.
+        """
+        with self._change() as change:
+            job = find(change.connection, job_id)
+            return None if job is None else change.describe(job, job.names.after(edit))
 
     def dismiss(self, job_id: str) -> Job | None:
         """Dismiss a job. Its units are removed and their leases end; its results stay.
@@ -131,7 +155,7 @@ class JobTable(LeasedUnits):
             change.end(number, job_id, State.FAILED, {"error": error}, error=error)
 
     def forget(self, days: float) -> int:
-        """Delete jobs that ended long ago, with their results and events; a limited number per call.
+        """Delete jobs that ended long ago, with all that belongs to them; a limited number per call.
 
         Args:
             days: store time since their end, days.
@@ -143,7 +167,7 @@ class JobTable(LeasedUnits):
         with self._change() as change:
             old = select(JOBS.c.number).where(JOBS.c.ended < change.age - _DAY * days).limit(_FORGOTTEN)
             numbers = list(change.connection.scalars(old))
-            for column in (EVENTS.c.job, RESULTS.c.job, JOBS.c.number):
+            for column in (EVENTS.c.job, RESULTS.c.job, NAMES.c.job, TAGS.c.job, JOBS.c.number):
                 change.connection.execute(delete(column.table).where(column.in_(numbers)))
             return len(numbers)
 

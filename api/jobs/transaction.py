@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, cast, delete, insert, or_, select, update
 
-from api.jobs.models import Lease, State
+from api.jobs.models import Job, Lease, State
+from api.jobs.queries import find, folded
 from api.jobs.row_ranges import ranges_of, rows_of
-from api.jobs.schema import EVENTS, JOBS, RESULTS, TICKETS, UNITS
+from api.jobs.schema import EVENTS, JOBS, NAMES, RESULTS, TAGS, TICKETS, UNITS
 from api.problems import DamagedStore, problem_of
 from api.seals import DAMAGED
+from nngp_prior.schemas.job_names import JobNames
 from nngp_prior.schemas.pieces import encode
 from nngp_prior.schemas.results.base import GIVEN_UP, refused_row
 
@@ -98,6 +100,31 @@ class Transaction:
         values |= {"version": JOBS.c.version + 1, "updated": self.now}
         self.connection.execute(update(JOBS).where(JOBS.c.number == number).values(values))
         self.jobs.add(job_id)
+
+    def describe(self, job: Job, names: JobNames) -> Job:
+        """Give a job another name and other tags.
+
+        Args:
+            job: the job as it is.
+            names: new name and tags.
+
+        Returns:
+            the job after the change, which is none if the name and the tags are the same.
+        """
+        if names == job.names:
+            return job
+        number = self.number_of(job.id)
+        for table in (NAMES, TAGS):
+            self.connection.execute(delete(table).where(table.c.job == number))
+        if names.name is not None:
+            row = {"job": number, "name": names.name, "folded": folded(names.name)}
+            self.connection.execute(insert(NAMES), row)
+        if names.tags:
+            self.connection.execute(insert(TAGS), [{"job": number, "tag": tag} for tag in names.tags])
+        self.update(number, job.id)
+        found = find(self.connection, job.id)
+        assert found is not None
+        return found
 
     def next_turn(self, number: int) -> None:
         """Move a job that was served behind all other waiting jobs.

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -22,6 +23,7 @@ from api.routes.submissions import wait_of
 from api.service import Service
 from api.work import WORK
 from nngp_prior.experiments.requests import ExperimentRunner
+from nngp_prior.schemas.job_names import MAX_TAGS, JobEdit, Tag
 from nngp_prior.schemas.requests import ExperimentRequest
 from nngp_prior.schemas.results.experiment import REPORTS
 
@@ -60,14 +62,19 @@ JobOf = Annotated[Job, Depends(_job)]
 @router.get("")
 def list_jobs(
     service: Shared,
+    name: Annotated[str | None, Query(max_length=200, description="Text in the name; case does not matter.")] = None,
+    tag: Annotated[list[Tag], Query(max_length=MAX_TAGS, description="Tag; if repeated, jobs have all of them.")] = [],  # noqa: B006
     state: Annotated[State | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, json_schema_extra={"pattern": CURSOR})] = None,
 ) -> JobList:
     """List jobs, newest first; ``links`` has the next page if there is one."""
-    jobs, following = service.table.list(state, limit, cursor)
-    chosen = "" if state is None else f"&state={state}"
-    links = [] if following is None else [Link(rel="next", href=f"/v1/jobs?limit={limit}{chosen}&cursor={following}")]
+    jobs, following = service.table.list(state, limit, cursor, name=name, tags=tag)
+    links = []
+    if following is not None:
+        chosen = {"limit": limit, "name": name, "tag": tag, "state": state, "cursor": following}
+        stated = {key: value for key, value in chosen.items() if value is not None}
+        links = [Link(rel="next", href=f"/v1/jobs?{urlencode(stated, doseq=True)}")]
     return JobList(jobs=[job_document(job) for job in jobs], links=links)
 
 
@@ -165,6 +172,14 @@ def events(
     """Stream the past and future events of a job until it ends; with ``Last-Event-ID``, those after that event."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventStream(_events(service, job.id, last_event_id or 0), headers=headers)
+
+
+@router.patch("/{job_id}")
+def edit(job: JobOf, service: Shared, body: JobEdit, response: Response) -> JobDocument:
+    """Change the name or the tags of a job, in any state."""
+    changed = service.table.edit(job.id, body) or job
+    response.headers["ETag"] = _tag(changed)
+    return job_document(changed)
 
 
 @router.delete("/{job_id}", status_code=202)

@@ -18,6 +18,7 @@ from api.service import Service
 from api.work import WORK, Plan, Work
 from api.work.summary import summary_of
 from nngp_prior.schemas.base import Specification
+from nngp_prior.schemas.job_names import MAX_TAGS, JobEdit, JobName, JobNames, Tag
 from nngp_prior.versions import versions
 
 _LONGEST_WAIT = 30
@@ -50,6 +51,8 @@ def _router(work: Work[Any]) -> APIRouter:
         body: Specification,
         response: Response,
         service: Shared,
+        name: Annotated[JobName | None, Query(description="Name of the job; replaces an earlier one.")] = None,
+        tag: Annotated[list[Tag], Query(max_length=MAX_TAGS, description="Tag to add; may be repeated.")] = [],  # noqa: B006
         dry_run: Annotated[bool, Query(description="Return the cost of the request without running it.")] = False,
         prefer: Annotated[
             str | None, Header(description="`wait=N`: answer with the results if the job ends within N ≤ 30 s.")
@@ -65,7 +68,7 @@ def _router(work: Work[Any]) -> APIRouter:
                 "rows": plan.rows,
                 "chunks": len(plan.chunks),
             }
-        job, new = await service.in_thread(_submit, service, work, body)
+        job, new = await service.in_thread(_submit, service, work, body, JobNames(name=name, tags=tuple(tag)).as_edit)
         wait = wait_of(prefer)
         if wait is not None:
             response.headers["Preference-Applied"] = f"wait={wait}"
@@ -124,11 +127,12 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
     return plan
 
 
-def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[Job, bool]:
+def _submit(service: Service, work: Work[Any], request: Specification, edit: JobEdit) -> tuple[Job, bool]:
     job_id = job_id_of(work.kind, request)
     known = service.table.get(job_id)
     if known is not None and known.is_final:
-        return known, False
+        changes = known.names.after(edit) != known.names
+        return (service.table.edit(job_id, edit) if changes else None) or known, False
     plan = _plan(service, work, request)
     if service.table.open_jobs() >= service.settings.queue_limit:
         raise Problem(
@@ -141,4 +145,4 @@ def _submit(service: Service, work: Work[Any], request: Specification) -> tuple[
         raise StorageFull("The service's disk is full. Free some of it; what was accepted waits.")
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     summary = summary_of(request, plan)
-    return service.table.submit(job_id, work.kind, request.as_json, plan, request_id, summary)
+    return service.table.submit(job_id, work.kind, request.as_json, plan, request_id, summary, edit=edit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.job_names import JobEdit
 from tests.api.jobs.tables import (
     claim,
     downgrade,
@@ -53,6 +55,27 @@ def test_rows_that_an_older_version_gave_up_are_tried_again(table: JobTable, tmp
     jobs = {job.id: job.given_up for job in again.list()[0]}
     again.close()
     assert jobs == {"a": 1, "b": 0}
+
+
+def test_jobs_of_a_version_without_names_are_kept_and_can_be_named(table: JobTable, tmp_path: Path) -> None:
+    submit(table, "a", 1)
+    table.record(claim(table), results([0]))
+    before = table.get("a"), list(table.results("a")), table.events("a")
+    table.edit("a", JobEdit(name="lost", add_tags=("lost",)))
+    table.close()
+    downgrade(tmp_path, "0007")
+    again = JobTable(url(tmp_path))
+    job = again.get("a")
+    assert before[0] is not None
+    assert job is not None
+    assert (replace(job, version=0, updated=None), *before[1:]) == (
+        replace(before[0], version=0, updated=None),
+        list(again.results("a")),
+        again.events("a"),
+    )
+    again.edit("a", JobEdit(name="found"))
+    assert [each.id for each in again.list(name="found")[0]] == ["a"]
+    again.close()
 
 
 def test_a_migration_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
