@@ -22,7 +22,7 @@ from nngp_prior.schemas.requests import ExperimentRequest
 from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.versions import versions
 from tests.api.apps import TOKEN, WAIT, InProcess, client, problem, settings
-from tests.experiments.test_requests import FOUR, TINY, assert_same
+from tests.experiments.cases import FOUR, TINY, assert_same
 
 BODY = {"protocol": TINY}
 
@@ -35,11 +35,11 @@ def test_results_and_report_are_those_of_the_library(api: TestClient, tmp_path: 
     assert document["versions"] == versions()
     results = ExperimentResults.of_rows(document["results"], document)
     assert_same(results, Protocol.model_validate(FOUR), tmp_path)
-    assert [row["place"] for row in document["results"]] == list(range(13))
+    assert [row["place"] for row in document["results"]] == list(range(9))
     assert document["results"][1]["results"][0]["values"][0]["value"] == results.rows[0]["log_p"]
 
     job = api.post("/v1/experiments", json={"protocol": FOUR}).json()
-    assert job["progress"] == {"current": 13, "target": 13, "unit": "tasks", "stage": None}
+    assert job["progress"] == {"current": 9, "target": 9, "unit": "tasks", "stage": None}
     assert (job["data"], job["n"], job["method"]) == ("digits", 20, "tiny")
     where = next(link["href"] for link in job["links"] if link["rel"] == "report")
     page = api.get(where, headers={"Accept": "text/html"})

@@ -5,15 +5,13 @@ from pathlib import Path
 from nngp_prior.experiments import read_protocol
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
-from tests.experiments.test_files import TEXT, written
-from tests.experiments.test_frequencies import TEXT as FUNCTIONS
+from tests.experiments.cases import FUNCTIONS, NETWORKS, written
 
-QUICK = ["--set", "training.epochs=20", "--set", "training.batch_size=8", "--set", "axes.attack=0,5,10,15", "--set"]
-QUICK += ["seeds=1", "--workers", 0]
+QUICK = ["--set", "training.epochs=20", "--set", "training.batch_size=8", "--workers", 0]
 
 
 def test_a_study_from_protocol_to_report(run, tmp_path: Path) -> None:
-    path, folder = written(tmp_path, TEXT), tmp_path / "study"
+    path, folder = written(tmp_path, NETWORKS), tmp_path / "study"
     planned = run("experiment", "run", path, *QUICK, "--folder", folder, "--dry-run")
     assert planned.code == 0
     assert "4 networks, about" in planned.out
@@ -41,7 +39,7 @@ def test_the_protocols_are_listed(run) -> None:
 
 
 def test_what_cannot_be_run(run, tmp_path: Path) -> None:
-    path = written(tmp_path, TEXT.replace("seeds = 2", "seeds = 0"))
+    path = written(tmp_path, NETWORKS.replace("seeds = 2", "seeds = 0"))
     assert_refused(run("experiment", "run", path), "own.toml, line 2", "seeds", "0")
     assert_refused(run("experiment", "run", "digts"), "Did you mean digits?")
     assert_refused(run("experiment", "run", "digits", "--set", "seeds"), "--set", "FIELD=VALUE")
@@ -74,7 +72,7 @@ def test_a_study_of_functions_from_protocol_to_report(run, tmp_path: Path) -> No
 
 def test_studies_of_different_kinds_are_not_compared(run, tmp_path: Path) -> None:
     folders = []
-    for name, text in (("networks", TEXT), ("functions", FUNCTIONS)):
+    for name, text in (("networks", NETWORKS), ("functions", FUNCTIONS)):
         folders.append(tmp_path / name)
         folders[-1].mkdir()
         protocol = read_protocol(written(tmp_path, text))

@@ -19,7 +19,7 @@ from tests.api.apps import TOKEN, InProcess, settings
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
 from tests.cli.test_experiment import QUICK
-from tests.experiments.test_files import TEXT, written
+from tests.experiments.cases import NETWORKS, written
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_here_and_there(
 
 def test_a_study_here_and_there(run, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NNGP_TOKEN", TOKEN)
-    path, folder = written(tmp_path, TEXT), tmp_path / "there"
+    path, folder = written(tmp_path, NETWORKS), tmp_path / "there"
     command = ("experiment", "run", path, *QUICK[:-2], "--folder")
     here = run(*command, tmp_path / "here", "--workers", 0, "--json")
     planned = run(*command, folder, "--dry-run", "--url", url)
@@ -108,7 +108,7 @@ def test_a_study_here_and_there(run, url: str, monkeypatch: pytest.MonkeyPatch, 
     shown = run("jobs", "results", job.id, "--url", url)
     assert "Hessian trace" in shown.out
     document = parse(run("jobs", "results", job.id, "--url", url, "--json").out)
-    assert [row["network"] for row in document["rows"]] == [0] * 4
+    assert [row["network"] for row in document["rows"]] == [0, 1] * 2
     assert document["verdicts"] == parse(here.out)["verdicts"]
     lines = list(csv.DictReader(io.StringIO(run("jobs", "results", job.id, "--url", url, "--csv").out)))
     assert [float(line["log_p"]) for line in lines] == [row["log_p"] for row in document["rows"]]

@@ -15,7 +15,7 @@ from nngp_prior.sharpness import Training, measure, train
 from nngp_prior.sharpness.rescaling import rescale
 from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.sharpness.training.trained_functions import training_sets_of
-from tests.experiments.test_files import TEXT, written
+from tests.experiments.cases import NETWORKS, written
 
 CHANGES = [
     "axes={}",
@@ -31,7 +31,7 @@ CHANGES = [
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("course")
-    return run(read_protocol(written(folder, TEXT), CHANGES), folder / "study")
+    return run(read_protocol(written(folder, NETWORKS), CHANGES), folder / "study")
 
 
 def test_moments_are_those_before_and_after_the_rescaling() -> None:
@@ -43,7 +43,7 @@ def test_moments_are_those_before_and_after_the_rescaling() -> None:
 @pytest.mark.parametrize("change", ["course.every=3", "course.rescale_after=3", "course.rescale_after=8"])
 def test_intervals_that_do_not_fit_are_refused(change: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="course"):
-        read_protocol(written(tmp_path, TEXT), [*CHANGES, change])
+        read_protocol(written(tmp_path, NETWORKS), [*CHANGES, change])
 
 
 def test_networks_are_measured_at_each_moment(study: Study) -> None:

@@ -9,30 +9,7 @@ from nngp_prior.experiments import built_in, read_protocol
 from nngp_prior.experiments.grid import settings_of
 from nngp_prior.schemas.quantities import LogP
 from nngp_prior.schemas.specs.training import Adam
-
-TEXT = """\
-name = "small"
-seeds = 2
-quantities = ["log-p", "trace"]
-
-[data]
-dataset = { kind = "digits", n = 30 }
-labelling = { kind = "threshold", at = 5 }
-test = 20
-
-[architecture]
-kind = "fully-connected"
-width = 4
-
-[axes]
-attack = [0, 10]
-"""
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "own.toml"
-    path.write_text(text)
-    return path
+from tests.experiments.cases import NETWORKS, written
 
 
 @pytest.mark.parametrize(
@@ -51,14 +28,14 @@ def written(folder: Path, text: str) -> Path:
 )
 def test_an_error_names_its_line(tmp_path: Path, before: str, after: str, line: int, problem: str) -> None:
     with pytest.raises(InvalidInput, match=f"line {line}\\b") as caught:
-        read_protocol(written(tmp_path, TEXT.replace(before, after)))
+        read_protocol(written(tmp_path, NETWORKS.replace(before, after)))
     assert "own.toml" in str(caught.value)
     assert problem in str(caught.value)
 
 
 def test_fields_are_overridden(tmp_path: Path) -> None:
     changes = ["axes.attack=0,5,7", "seeds=3", "training.optimizer.kind=adam", "axes.depth=[1]", "data.dataset.n=40"]
-    protocol = read_protocol(written(tmp_path, TEXT), changes)
+    protocol = read_protocol(written(tmp_path, NETWORKS), changes)
     assert protocol.axes == {"attack": (0, 5, 7), "depth": (1,)}
     assert protocol.seeds == 3
     assert protocol.training.optimizer == Adam()
@@ -70,7 +47,7 @@ def test_fields_are_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", ["seeds", "=3", "seeds.more=1", "seeds=many"])
 def test_overrides_that_say_nothing_are_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(InvalidInput):
-        read_protocol(written(tmp_path, TEXT), [change])
+        read_protocol(written(tmp_path, NETWORKS), [change])
 
 
 def test_of_names_that_do_not_exist_the_nearest_is_named(tmp_path: Path) -> None:
@@ -95,7 +72,7 @@ def test_axes_set_fields(tmp_path: Path) -> None:
         "axes.corruption=0.25",
         "axes.'architecture.bias_std'=0.3",
     ]
-    settings = settings_of(read_protocol(written(tmp_path, TEXT), changes))
+    settings = settings_of(read_protocol(written(tmp_path, NETWORKS), changes))
     assert len(settings) == 4
     first, last = settings[0].protocol, settings[-1].protocol
     assert (first.data.attack, last.data.attack) == (0, 10)
@@ -109,7 +86,9 @@ def test_axes_set_fields(tmp_path: Path) -> None:
 
 
 def test_settings_do_not_depend_on_other_values(tmp_path: Path) -> None:
-    few, many = (settings_of(read_protocol(written(tmp_path, TEXT), [f"axes.attack={v}"])) for v in ("10", "0,10,20"))
+    few, many = (
+        settings_of(read_protocol(written(tmp_path, NETWORKS), [f"axes.attack={v}"])) for v in ("10", "0,10,20")
+    )
     assert few[0].key == many[1].key
     assert few[0].seed == many[1].seed
     assert few[0].seed != many[0].seed
@@ -118,9 +97,9 @@ def test_settings_do_not_depend_on_other_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", ["heigth", "architecture", "seeds", "data.nothing.at"])
 def test_axes_of_no_field_are_refused(tmp_path: Path, axis: str) -> None:
     with pytest.raises(InvalidInput, match="axes"):
-        settings_of(read_protocol(written(tmp_path, TEXT), [f"axes={{ '{axis}' = [1] }}"]))
+        settings_of(read_protocol(written(tmp_path, NETWORKS), [f"axes={{ '{axis}' = [1] }}"]))
 
 
 def test_a_wrong_value_of_an_axis_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"axes \(attack = 10, width = 0\)"):
-        settings_of(read_protocol(written(tmp_path, TEXT), ["axes={ attack = [10], width = [0] }"]))
+        settings_of(read_protocol(written(tmp_path, NETWORKS), ["axes={ attack = [10], width = [0] }"]))

@@ -3,11 +3,7 @@
 import csv
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,64 +25,7 @@ from nngp_prior.prior.sampling import FunctionCounts
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.sharpness import train
-from tests.experiments.test_files import written
-from tests.experiments.test_study import files
-
-TEXT = """\
-kind = "frequencies"
-name = "few-bits"
-seeds = 4000
-min_count = 20
-functions = 12
-quantities = [
-    { kind = "log-p", estimator = { kind = "smc", particles = 16, replicates = 8 } },
-    "ep-log-p",
-    "lempel-ziv",
-]
-
-[data]
-dataset = { kind = "boolean", bits = 3 }
-
-[architecture]
-kind = "fully-connected"
-width = 8
-weight_std = 1.0
-bias_std = 0.0
-
-[statistics]
-resamples = 50
-"""
-TRAINED = """\
-kind = "frequencies"
-name = "trained"
-seeds = 60
-min_count = 1
-quantities = [
-    { kind = "log-posterior", particles = 16, replicates = 16 },
-    "ep-log-p",
-    { kind = "sampled-log-p", draws = 20_000, runs = 20 },
-    "entropy",
-]
-
-[data]
-dataset = { kind = "digits", n = 30 }
-labelling = { kind = "threshold", at = 5 }
-test = 5
-
-[architecture]
-kind = "fully-connected"
-width = 8
-
-[training]
-optimizer = { kind = "sgd", learning_rate = 0.1 }
-batch_size = 10
-
-[axes]
-learning-rate = [0.1, 0.3]
-
-[statistics]
-resamples = 50
-"""
+from tests.experiments.cases import FUNCTIONS, TRAINED, written
 
 
 def protocol_of(folder: Path, text: str, *changes: str) -> FrequencyProtocol:
@@ -96,14 +35,10 @@ def protocol_of(folder: Path, text: str, *changes: str) -> FrequencyProtocol:
 
 
 @pytest.fixture(scope="module")
-def protocol(tmp_path_factory: pytest.TempPathFactory) -> FrequencyProtocol:
-    return protocol_of(tmp_path_factory.mktemp("protocol"), TEXT)
-
-
-@pytest.fixture(scope="module")
-def whole(protocol: FrequencyProtocol, tmp_path_factory: pytest.TempPathFactory) -> FrequencyStudy:
-    """An uninterrupted run with its report."""
-    study = run(protocol, tmp_path_factory.mktemp("study") / "whole")
+def whole(whole_functions: FrequencyStudy, tmp_path_factory: pytest.TempPathFactory) -> FrequencyStudy:
+    """A copy of the uninterrupted run, with its report."""
+    study = load(shutil.copytree(whole_functions.folder, tmp_path_factory.mktemp("report") / "study"))
+    assert isinstance(study, FrequencyStudy)
     write_report(study)
     return study
 
@@ -130,7 +65,7 @@ def test_perceptron_frequencies_and_probabilities_are_uniform_in_the_number_of_o
         "seeds=40000",
         "quantities=['log-p']",
     ]
-    study = run(protocol_of(tmp_path, TEXT, *changes), tmp_path / "study")
+    study = run(protocol_of(tmp_path, FUNCTIONS, *changes), tmp_path / "study")
     ones = np.array([row["ones"] for row in study.rows])
     counts, P = (
         np.array([f(row) for row in study.rows]) for f in (lambda r: r["count"], lambda r: math.exp(r["log_p"]))
@@ -161,7 +96,7 @@ def test_functions_are_chosen_by_one_half_and_counted_by_the_other(whole: Freque
 def test_frequencies_of_rarely_drawn_functions_are_not_too_high(tmp_path: Path) -> None:
     """Functions that few of 3,000 networks have are had by fewer of as many others, about as many as EP says."""
     changes = ["data.dataset.bits=4", "seeds=6000", "min_count=2", "functions=1000", "quantities=['ep-log-p']"]
-    study = run(protocol_of(tmp_path, TEXT, *changes), tmp_path / "study")
+    study = run(protocol_of(tmp_path, FUNCTIONS, *changes), tmp_path / "study")
     rare = [row for row in study.rows if row["chosen_by"] == 2]
     assert len(rare) > 50
     chosen_by, counted = (sum(row[name] for row in rare) for name in ("chosen_by", "count"))
@@ -169,10 +104,12 @@ def test_frequencies_of_rarely_drawn_functions_are_not_too_high(tmp_path: Path) 
     assert counted == pytest.approx(3000 * sum(math.exp(row["ep_log_p"]) for row in rare), rel=0.25)
 
 
-def test_quantities_are_those_of_the_library(protocol: FrequencyProtocol, whole: FrequencyStudy) -> None:
-    K = kernel(protocol.architecture, load_data(Boolean(bits=3)).X)
+def test_quantities_are_those_of_the_library(functions_protocol: FrequencyProtocol, whole: FrequencyStudy) -> None:
+    K = kernel(functions_protocol.architecture, load_data(Boolean(bits=3)).X)
     row = whole.rows[3]
-    assert row["log_p"] == log_probability(K, labels(row), seed=protocol.seed, particles=16, replicates=8).value
+    assert (
+        row["log_p"] == log_probability(K, labels(row), seed=functions_protocol.seed, particles=16, replicates=8).value
+    )
     assert row["ep_log_p"] == log_probability(K, labels(row), "ep").value
     assert row["ep_log_p.stderr"] is None
     assert row["lempel_ziv"] == lempel_ziv(labels(row))
@@ -184,7 +121,7 @@ def test_quantities_are_those_of_the_library(protocol: FrequencyProtocol, whole:
 
 def test_draws_at_infinite_width_agree_with_log_p(tmp_path: Path) -> None:
     quantities = "quantities=['log-p', { kind = 'sampled-log-p', draws = 20000 }]"
-    study = run(protocol_of(tmp_path, TEXT, quantities), tmp_path / "study")
+    study = run(protocol_of(tmp_path, FUNCTIONS, quantities), tmp_path / "study")
     for row in study.rows:
         error = math.hypot(row["log_p.stderr"], row["sampled_log_p.stderr"])
         assert row["sampled_log_p"] == pytest.approx(row["log_p"], abs=4.5 * error)
@@ -253,67 +190,27 @@ def test_networks_that_do_not_reach_the_goal_have_no_function(tmp_path: Path) ->
     write_report(study)
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
-def test_an_interrupted_run_continues_and_leaves_no_trace(
-    protocol: FrequencyProtocol, whole: FrequencyStudy, tmp_path: Path, after: int
-) -> None:
-    seen = 0
-
-    def stop(event: Progress) -> None:
-        nonlocal seen
-        seen += event.stage == "tasks" and event.done >= after
-        if seen:
-            raise KeyboardInterrupt
-
-    folder = tmp_path / "study"
-    with pytest.raises(KeyboardInterrupt):
-        run(protocol, folder, progress=stop)
-    finished = (folder / "rows.jsonl").read_bytes() if after else b""
-    (folder / "rows.jsonl").write_bytes(finished + b'{"key": ["quantity", "cut o')
-    (folder / "networks" / "half.npz.ab12.part").write_bytes(b"PK")
-    write_report(run(protocol, folder))
-    assert (folder / "rows.jsonl").read_bytes().startswith(finished)
-    assert files(folder) == files(whole.folder)
-
-
-def test_a_killed_process_loses_nothing(protocol: FrequencyProtocol, whole: FrequencyStudy, tmp_path: Path) -> None:
-    path, folder = written(tmp_path, TEXT), tmp_path / "study"
-    command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "experiment", "run", str(path)]
-    process = subprocess.Popen(
-        [*command, "--folder", str(folder), "--workers", "1"], stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    rows, deadline = folder / "rows.jsonl", time.monotonic() + 100
-    while not rows.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    before = rows.read_bytes()
-    write_report(run(protocol, folder))
-    assert rows.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-    assert files(folder) == files(whole.folder)
-
-
-def test_nothing_is_done_twice(protocol: FrequencyProtocol, whole: FrequencyStudy, tmp_path: Path) -> None:
-    assert expected_cost(protocol, Store(tmp_path / "nothing"), 1) is not None
-    assert expected_cost(protocol, Store(whole.folder), 1) is None
+def test_nothing_is_done_twice(functions_protocol: FrequencyProtocol, whole: FrequencyStudy, tmp_path: Path) -> None:
+    assert expected_cost(functions_protocol, Store(tmp_path / "nothing"), 1) is not None
+    assert expected_cost(functions_protocol, Store(whole.folder), 1) is None
     events: list[Progress] = []
-    assert run(protocol, whole.folder, progress=events.append).rows == whole.rows
+    assert run(functions_protocol, whole.folder, progress=events.append).rows == whole.rows
     assert len(events) == 1
     (whole.folder / "networks").rename(tmp_path / "moved")  # only needed until functions are chosen
-    assert run(protocol, whole.folder).rows == whole.rows
+    assert run(functions_protocol, whole.folder).rows == whole.rows
     (whole.folder / "networks").rmdir()
     (tmp_path / "moved").rename(whole.folder / "networks")
 
 
-def test_more_networks_and_more_functions_use_what_is_there(protocol: FrequencyProtocol, tmp_path: Path) -> None:
-    folder, events = tmp_path / "study", list[Progress]()
-    few = run(protocol, folder)
-    more = protocol.model_copy(update={"seeds": 6000})
+def test_more_networks_continue_the_draws_of_fewer(whole: FrequencyStudy, tmp_path: Path) -> None:
+    few = whole.protocol
+    folder, events = shutil.copytree(whole.folder, tmp_path / "study"), list[Progress]()
+    more = few.model_copy(update={"seeds": 6000, "quantities": few.quantities[1:]})
     again = run(more, folder, progress=events.append)
     drawn = [event for event in events if event.stage == "networks" and event.cost is None]
     assert min(event.done for event in drawn) > 2000
     assert run(more, tmp_path / "at-once").rows == again.rows
-    assert run(protocol, folder).rows == few.rows
+    assert run(few, folder).rows == whole.rows
 
 
 @pytest.mark.parametrize(("eligible", "most"), [(5, 10), (10, 10), (1000, 9), (1000, 10)])
@@ -347,8 +244,10 @@ def test_the_report_needs_nothing_else(whole: FrequencyStudy, trained: Frequency
     assert "log P(f | S)" not in (whole.folder / "report.html").read_text()
 
 
-def test_an_unfinished_study_can_be_read(whole: FrequencyStudy, protocol: FrequencyProtocol, tmp_path: Path) -> None:
-    (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
+def test_an_unfinished_study_can_be_read(
+    whole: FrequencyStudy, functions_protocol: FrequencyProtocol, tmp_path: Path
+) -> None:
+    (tmp_path / "protocol.json").write_text(functions_protocol.model_dump_json())
     empty = load(tmp_path)
     assert isinstance(empty, FrequencyStudy)
     assert empty.rows == ()
@@ -364,14 +263,14 @@ def test_an_unfinished_study_can_be_read(whole: FrequencyStudy, protocol: Freque
 @pytest.mark.parametrize(
     ("text", "before", "after", "line", "problem"),
     [
-        (TEXT, '"frequencies"', '"frequency"', 1, "'networks', 'frequencies'"),
-        (TEXT, "seeds = 4000", "seeds = 4001", 3, "multiple of 2"),
-        (TEXT, "min_count = 20", "min_counts = 20", 4, "min_counts"),
-        (TEXT, '"lempel-ziv"', '"lempel"', 6, "lempel-ziv"),
-        (TEXT, '"lempel-ziv"', '"trace"', 6, "Choose one of log-p"),
-        (TEXT, '"lempel-ziv"', '"log-posterior"', 6, "given training labels"),
-        (TEXT, '"lempel-ziv"', '"log-p"', 6, "a name of its own"),
-        (TEXT, "bits = 3 }", "bits = 3 }\ntest = 4", 12, "Without training"),
+        (FUNCTIONS, '"frequencies"', '"frequency"', 1, "'networks', 'frequencies'"),
+        (FUNCTIONS, "seeds = 4000", "seeds = 4001", 3, "multiple of 2"),
+        (FUNCTIONS, "min_count = 20", "min_counts = 20", 4, "min_counts"),
+        (FUNCTIONS, '"lempel-ziv"', '"lempel"', 6, "lempel-ziv"),
+        (FUNCTIONS, '"lempel-ziv"', '"trace"', 6, "Choose one of log-p"),
+        (FUNCTIONS, '"lempel-ziv"', '"log-posterior"', 6, "given training labels"),
+        (FUNCTIONS, '"lempel-ziv"', '"log-p"', 6, "a name of its own"),
+        (FUNCTIONS, "bits = 3 }", "bits = 3 }\ntest = 4", 12, "Without training"),
         (TRAINED, "test = 5\n", "", 12, "labellings of the test inputs"),
         (TRAINED, "batch_size = 10", 'goal = "none"', 21, "goal"),
     ],

@@ -9,7 +9,6 @@ import pytest
 from nngp_prior import LocalClient
 from nngp_prior.errors import DataUnavailable, InvalidInput, NngpPriorError
 from nngp_prior.experiments import run
-from nngp_prior.experiments.analysis import verdicts
 from nngp_prior.experiments.changes import changes
 from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.experiments.store import Store
@@ -18,31 +17,7 @@ from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.requests import ExperimentRequest
 from nngp_prior.schemas.results.base import finite
 from nngp_prior.schemas.results.experiment import ExperimentResults, Verdict
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {
-        "dataset": {"kind": "digits", "n": 20},
-        "labelling": {"kind": "threshold", "at": 5},
-        "test": 10,
-    },
-    "architecture": {"kind": "fully-connected", "width": 3},
-    "training": {"optimizer": {"kind": "sgd", "learning_rate": 0.1}, "batch_size": 10, "epochs": 3},
-    "axes": {"attack": [0, 10]},
-    "seeds": 1,
-    "quantities": ["log-p", "fisher-trace"],
-}
-FOUR = {**TINY, "axes": {"attack": [0, 5, 10, 15]}}  # networks, enough for verdicts
-
-
-def assert_same(found: ExperimentResults, protocol: Protocol, folder: Path) -> None:
-    """The results are those of the library, bit for bit."""
-    study = run(protocol, folder)
-    assert list(found.rows) == list(study.rows)
-    assert [each.as_json() for each in found.verdicts] == [each.as_json() for each in verdicts(study)]
-    assert found.problems == study.problems
-    assert found.to_csv() == study.to_csv()
-    assert found.protocol == protocol
+from tests.experiments.cases import FOUR, TINY, assert_same
 
 
 def test_a_local_client_has_the_results_of_the_library(tmp_path: Path) -> None:
@@ -62,7 +37,7 @@ def test_a_local_client_has_the_results_of_the_library(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="pdf"):
             job.report("pdf")
         tasks = list(job.results())
-    assert [event.done for event in events if event.stage == "tasks"] == [0, 0, *range(1, 14)]
+    assert [event.done for event in events if event.stage == "tasks"] == [0, 0, *range(1, 10)]
     assert {event.stage for event in events} > {"tasks", "epochs"}
     assert [task.task for task in tasks[:3]] == ["train", "prior", "measure"]
     assert repr(tasks[2]) == "measure fisher-trace (attack = 0)"

@@ -1,22 +1,14 @@
-"""Studies of a few small networks: rows are kept, interruptions leave no trace, and what has no value is explained."""
+"""Studies of a few small networks: rows, their quantities, and explanations of what has no value."""
 
-import contextlib
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typing_extensions import override
 
 from nngp_prior import (
     SMC,
@@ -28,7 +20,7 @@ from nngp_prior import (
     pac_bayes_bounds,
     posterior,
 )
-from nngp_prior.errors import DataUnavailable, InvalidInput, ResourceLimit
+from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.experiments import Study, load, read_protocol, run
 from nngp_prior.experiments.grid import settings_of
 from nngp_prior.experiments.report import write_report
@@ -39,33 +31,18 @@ from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.sharpness.training.trained_functions import functions_of, training_sets_of
 from nngp_prior.versions import __version__
-from tests.experiments.test_files import TEXT, written
-
-CHANGES = ["training.epochs=30", 'training.optimizer={ kind = "sgd", learning_rate = 0.1 }', "training.batch_size=8"]
 
 
 @pytest.fixture(scope="module")
-def protocol(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
-    return read_protocol(written(tmp_path_factory.mktemp("protocol"), TEXT), CHANGES)
-
-
-@pytest.fixture(scope="module")
-def whole(protocol: Protocol, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """An uninterrupted run with its report."""
-    study = run(protocol, tmp_path_factory.mktemp("study") / "whole")
+def reported(whole: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A copy of the uninterrupted run, with its report."""
+    study = load(shutil.copytree(whole.folder, tmp_path_factory.mktemp("report") / "study"))
+    assert isinstance(study, Study)
     write_report(study)
     return study
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Everything but the order in which rows were finished."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "kernels")
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-    found["rows.jsonl"] = b"\n".join(sorted(found["rows.jsonl"].splitlines()))
-    return found
-
-
-def test_rows_are_those_of_the_parts(protocol: Protocol, whole: Study) -> None:
+def test_rows_equal_the_values_of_the_library(protocol: Protocol, whole: Study) -> None:
     assert len(whole.rows) == whole.total == 4
     networks = [(row["setting"], row["network"], row["attack"]) for row in whole.rows]
     assert networks == [(0, 0, 0), (0, 1, 0), (1, 0, 10), (1, 1, 10)]
@@ -81,109 +58,7 @@ def test_rows_are_those_of_the_parts(protocol: Protocol, whole: Study) -> None:
     assert len(X) == 50
 
 
-@pytest.mark.parametrize("after", [0, 1, 3, 6])
-def test_an_interrupted_run_continues_and_leaves_no_trace(
-    protocol: Protocol, whole: Study, tmp_path: Path, after: int
-) -> None:
-    seen = 0
-
-    def stop(event: Progress) -> None:
-        nonlocal seen
-        seen += event.stage == "tasks" and event.done >= after
-        if seen:
-            raise KeyboardInterrupt
-
-    folder = tmp_path / "study"
-    with pytest.raises(KeyboardInterrupt):
-        run(protocol, folder, progress=stop)
-    finished = (folder / "rows.jsonl").read_bytes() if after else b""
-    (folder / "rows.jsonl").write_bytes(finished + b'{"key": ["train", "cut o')
-    (folder / "networks" / "half.npz.ab12.part").write_bytes(b"PK")
-    study = run(protocol, folder)
-    write_report(study)
-    assert (folder / "rows.jsonl").read_bytes().startswith(finished)
-    assert files(folder) == files(whole.folder)
-
-
-def test_a_task_whose_rows_are_stored_in_part_leaves_no_trace(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
-    folder = tmp_path / "study"
-    run(protocol, folder)
-    lines = (folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
-    trained = [line for line in lines if b'"train"' in line]
-    (folder / "rows.jsonl").write_bytes(b"".join(line for line in lines if line is not trained[1]))
-    write_report(run(protocol, folder))
-    assert files(folder) == files(whole.folder)
-
-
-def test_a_killed_process_loses_nothing(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
-    path, folder = written(tmp_path, TEXT), tmp_path / "study"
-    changes = [part for change in CHANGES for part in ("--set", change)]
-    command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "experiment", "run", str(path)]
-    process = subprocess.Popen(
-        [*command, "--folder", str(folder), "--workers", "1", *changes],
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    rows, deadline = folder / "rows.jsonl", time.monotonic() + 100
-    while not rows.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    before = rows.read_bytes()
-    write_report(run(protocol, folder))
-    assert rows.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
-    assert files(folder) == files(whole.folder)
-
-
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    """Killed without notice, as by the system for lack of memory, it cannot end them."""
-    path, folder = written(tmp_path, TEXT), tmp_path / "study"
-    command = [sys.executable, "-c", "from nngp_prior.cli import main; main()", "experiment", "run", str(path)]
-    process = subprocess.Popen([*command, "--folder", str(folder), "--workers", "1"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
-    workers: list[int] = []
-    while not workers and time.monotonic() < deadline:
-        time.sleep(0.05)
-        workers = _workers(process.pid)
-    process.kill()
-    process.wait()
-    assert workers
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-
-
-def _workers(parent: int) -> list[int]:
-    """Spawned processes that a process started."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                command = (folder / "cmdline").read_bytes()
-                own = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent
-                found += [int(folder.name)] if own and b"spawn_main" in command else []
-    return found
-
-
-def test_other_processes_give_the_same_results(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(2) as executor:
-        write_report(run(protocol, tmp_path / "study", executor=executor))
-    assert files(tmp_path / "study") == files(whole.folder)
-
-
-def test_processes_of_its_own_report_progress_within_tasks(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
-    events: list[Progress] = []
-    write_report(run(protocol, tmp_path / "study", workers=1, progress=events.append))
-    assert files(tmp_path / "study") == files(whole.folder)
-    assert [event.done for event in events if event.stage == "tasks"] == list(range(9))
-    within = {event.stage for event in events} - {"tasks"}
-    assert "networks" in within  # of training, in which the first event of a process is sent at once
-    assert [event for event in events if event.cost is not None] == events[:1]
-    with pytest.raises(InvalidInput, match="workers: got 0"):
-        run(protocol, tmp_path / "study", workers=0)
-
-
-def test_results_of_several_versions_are_told(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+def test_results_of_several_versions_are_a_problem(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
     lines = (whole.folder / "rows.jsonl").read_text().splitlines()
     assert {json.loads(line)["versions"]["nngp-prior"] for line in lines} == {__version__}
     assert not any("versions" in problem for problem in whole.problems)
@@ -203,21 +78,22 @@ def test_results_of_several_versions_are_told(protocol: Protocol, whole: Study, 
     assert "1 by nngp-prior 0.0.9" in (tmp_path / "report.md").read_text()
 
 
-def test_nothing_is_done_twice_and_more_values_use_what_is_there(protocol: Protocol, whole: Study) -> None:
-    events: list[Progress] = []
-    again = run(protocol, whole.folder, progress=events.append)
+def test_finished_tasks_are_not_repeated_and_serve_other_protocols(
+    protocol: Protocol, whole: Study, tmp_path: Path
+) -> None:
+    folder, events = shutil.copytree(whole.folder, tmp_path / "study"), list[Progress]()
+    again = run(protocol, folder, progress=events.append)
     assert again.rows == whole.rows
     assert [event.done for event in events if event.stage == "tasks"] == [12 - 4]
     assert events[0].cost is None
     events.clear()
     fewer = protocol.model_copy(update={"quantities": protocol.quantities[:1], "axes": {"attack": (10,)}})
-    part = run(fewer, whole.folder, progress=events.append)
+    part = run(fewer, folder, progress=events.append)
     assert [row["log_p"] for row in part.rows] == [row["log_p"] for row in whole.rows[2:]]
     assert len(events) == 1
-    run(protocol, whole.folder)
 
 
-def test_an_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
+def test_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
     lines = (whole.folder / "rows.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "rows.jsonl").write_bytes(b"".join(line for line in lines if b'"train"' in line or b'"prior"' in line))
     (tmp_path / "protocol.json").write_text(protocol.model_dump_json())
@@ -228,30 +104,7 @@ def test_an_unfinished_study_can_be_read(protocol: Protocol, whole: Study, tmp_p
         load(tmp_path / "elsewhere")
 
 
-class _Dying(ThreadPoolExecutor):
-    """Executor whose worker dies in the third task."""
-
-    submitted = 0
-
-    @override
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.submitted += 1
-        if self.submitted < 3:
-            return super().submit(fn, *args, **kwargs)
-        future: Future[Any] = Future()
-        future.set_exception(BrokenExecutor("died"))
-        return future
-
-
-def test_a_worker_that_dies_leaves_what_is_finished(protocol: Protocol, whole: Study, tmp_path: Path) -> None:
-    with _Dying(1) as executor, pytest.raises(ResourceLimit, match="fewer workers"):
-        run(protocol, tmp_path / "study", executor=executor)
-    assert (tmp_path / "study" / "rows.jsonl").stat().st_size > 0
-    write_report(run(protocol, tmp_path / "study"))
-    assert files(tmp_path / "study") == files(whole.folder)
-
-
-def test_the_posterior_is_given_the_training_labels_whatever_a_network_makes_of_them(
+def test_posterior_is_given_the_training_labels_and_not_the_signs_of_the_network(
     protocol: Protocol, tmp_path: Path
 ) -> None:
     """Networks without training: their signs at the training inputs are not the labels."""
@@ -313,13 +166,13 @@ def test_networks_that_diverge_and_measures_that_do_not_apply_are_explained(prot
     assert any("learning rate" in problem for problem in study.problems)
 
 
-def test_the_report_needs_nothing_else(whole: Study) -> None:
-    html = (whole.folder / "report.html").read_text()
+def test_report_is_self_contained(reported: Study) -> None:
+    html = (reported.folder / "report.html").read_text()
     assert "http" not in html.replace("http://www.w3.org", "")  # namespaces of SVG
     assert html.count("<svg") == 3
     assert "log P(f)" in html
-    assert json.loads((whole.folder / "verdicts.json").read_text())[0]["networks"] == 4
-    assert "| log P(f) |" in (whole.folder / "report.md").read_text()
+    assert json.loads((reported.folder / "verdicts.json").read_text())[0]["networks"] == 4
+    assert "| log P(f) |" in (reported.folder / "report.md").read_text()
 
 
 @pytest.mark.slow

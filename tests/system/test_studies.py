@@ -9,7 +9,7 @@ import pytest
 
 from nngp_prior.client import Client
 from nngp_prior.schemas.protocols import Protocol
-from tests.experiments.test_requests import FOUR, assert_same
+from tests.experiments.cases import FOUR, assert_same
 from tests.system.server import TOKEN, Server, wait_for
 
 Serve = Callable[..., Server]
