@@ -1,4 +1,4 @@
-"""A small service that answers as the real one, and fails as it is told to."""
+"""A small service that answers as the real one, and fails where a test wants it to."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ class FakeService:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise a body waits 40 ms for the acknowledgement of its header
     service: FakeService
 
     def log_message(self, *_: Any) -> None:

@@ -3,48 +3,20 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
-from nngp_prior import Client, FullyConnected
+from nngp_prior import Client
 from nngp_prior.client import as_completed
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput, InvalidLabels, ServiceError
-from nngp_prior.schemas.measures.curvature import Trace
-from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, SampleRequest
-from nngp_prior.schemas.results.bound import BoundResults
-from nngp_prior.schemas.results.sample import Samples
-from nngp_prior.schemas.results.sharpness import SharpnessResults
+from nngp_prior.schemas.requests import EstimateRequest
 from nngp_prior.schemas.specs.data import BlobData, Digits, Parity, Threshold
-from nngp_prior.schemas.weights import named_weights
+from tests.client.requests import NET, X, Y, posted
 from tests.client.service import TOKEN, FakeService, refuse
-
-X = np.arange(12.0).reshape(4, 3)
-Y = np.array([[1, -1, 1, 1], [-1, -1, 1, -1]])
-NET = FullyConnected(depth=1)
-
-
-def posted(client: Client, *arguments, **options) -> EstimateRequest:
-    """The request that the client makes of its arguments."""
-    return noted(client, lambda noting: noting.estimate(*arguments, **options))
-
-
-def noted(client: Client, ask: Callable[[Client], Any]) -> Any:
-    sent = []
-
-    class Noting(Client):
-        def submit(self, request):
-            sent.append(request)
-            return super().submit(request)
-
-    with Noting(client.url, TOKEN) as noting:
-        ask(noting)
-    return sent[0]
 
 
 def test_arrays_are_uploaded_once_as_npy_files_of_their_hash(client: Client, service: FakeService) -> None:
@@ -61,7 +33,7 @@ def test_arrays_are_uploaded_once_as_npy_files_of_their_hash(client: Client, ser
     assert service.count("HEAD") == 4
 
 
-def test_a_request_says_what_was_asked_for(client: Client) -> None:
+def test_request_has_all_arguments(client: Client) -> None:
     request = posted(client, NET, Digits(n=7), [Threshold(at=5), {"kind": "parity"}], method="ep", seed=9, max_sweeps=4)
     assert request == EstimateRequest(
         architecture=NET,
@@ -89,7 +61,7 @@ def test_one_labelling_is_one_row(client: Client, service: FakeService) -> None:
         ([-1, 0.5], [-1, -128]),
     ],
 )
-def test_what_is_no_label_stays_none(client: Client, service: FakeService, labels, sent: list[int]) -> None:
+def test_invalid_labels_stay_invalid(client: Client, service: FakeService, labels, sent: list[int]) -> None:
     rows = [labels, np.where([True, False], 1, -1)]
     if set(sent) == {-1, 1}:
         client.estimate(NET, Digits(n=2), np.array(labels)[None])
@@ -122,7 +94,7 @@ def test_classes_beyond_127(client: Client, service: FakeService) -> None:
         (X, [{"kind": "typo"}], {}, InvalidInput, "typo"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_sent(
+def test_invalid_arguments_are_refused_before_any_request(
     client: Client, service: FakeService, inputs, labels, options, error: type[Exception], part: str
 ) -> None:
     with pytest.raises(error, match=part):
@@ -134,7 +106,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_sent(
     "array",
     [np.arange(6.0).reshape(2, 3).T, np.arange(3, dtype=">i4"), np.array(2.5), np.zeros((2, 2), np.float16), X[::2]],
 )
-def test_npy_files_are_those_that_numpy_writes(array: np.ndarray) -> None:
+def test_npy_files_equal_those_of_numpy(array: np.ndarray) -> None:
     file = Npy(array)
     content = b"".join(file.pieces())
     assert (len(content), hashlib.sha256(content).hexdigest()) == (file.length, file.sha256)
@@ -150,7 +122,7 @@ def test_uploads_can_be_named_in_specifications(client: Client) -> None:
         client.upload(["a"])
 
 
-def test_the_token_is_the_one_given_or_that_of_the_environment_or_of_the_file(
+def test_token_is_an_argument_or_from_the_environment_or_the_file(
     service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
     def jobs(*arguments: object) -> int:
@@ -174,13 +146,13 @@ def test_the_token_is_the_one_given_or_that_of_the_environment_or_of_the_file(
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "nonsense"])
-def test_an_address_that_is_none(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="url"):
         Client(url)
 
 
 @pytest.mark.parametrize("timeout", [-1, 0, float("nan")])
-def test_times_that_are_none(client: Client, timeout: float) -> None:
+def test_invalid_timeouts_are_refused(client: Client, timeout: float) -> None:
     with pytest.raises(InvalidInput, match=f"timeout: got {timeout}"):
         Client(timeout=timeout)
     job = client.estimate(NET, Digits(n=4), Parity())
@@ -216,27 +188,28 @@ def test_the_service_of_this_home_is_found_on_any_port(
     assert Client().url == "http://127.0.0.1:1"
 
 
-def test_an_address_that_a_killed_service_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_pauses")
+def test_error_names_the_address_file_of_a_killed_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NNGP_HOME", str(tmp_path))
     monkeypatch.delenv("NNGP_URL", raising=False)
     (tmp_path / "url").write_text("http://127.0.0.1:1\n")
-    with Client(timeout=0.2) as client, pytest.raises(ServiceError) as refused:
+    with Client() as client, pytest.raises(ServiceError) as refused:
         client.upload(X)
     assert f"is from {tmp_path / 'url'}" in str(refused.value)
     assert "nngp-prior serve" in str(refused.value)
-    with Client("http://127.0.0.1:1", timeout=0.2) as client, pytest.raises(ServiceError) as refused:
+    with Client("http://127.0.0.1:1") as client, pytest.raises(ServiceError) as refused:
         client.upload(X)
     assert "is from" not in str(refused.value)
 
 
 @pytest.mark.parametrize("id", ["xyz", "", "F" * 64, "../" + "0" * 61])
-def test_ids_that_are_none(client: Client, service: FakeService, id: str) -> None:
+def test_invalid_ids_are_refused(client: Client, service: FakeService, id: str) -> None:
     with pytest.raises(InvalidInput, match="hexadecimal digits"):
         client.job(id)
     assert service.asked == []
 
 
-def test_a_token_that_no_header_takes() -> None:
+def test_tokens_with_control_characters_are_refused() -> None:
     with pytest.raises(InvalidInput, match="token"):
         Client("http://127.0.0.1:1", "a\nb")
 
@@ -265,14 +238,14 @@ def test_problems_are_the_errors_that_the_library_raises(client: Client, service
     assert (refused.value.field, refused.value.remedy) == ("dataset.n", "Use at most 1,437.")
 
 
-def test_an_answer_of_something_else_is_no_problem_of_the_service(client: Client, service: FakeService) -> None:
+def test_answers_of_other_programs_have_an_unknown_code(client: Client, service: FakeService) -> None:
     service.faults["GET"] = [lambda handler: handler.answer(404, b"<html>", "text/html")]
     with pytest.raises(ServiceError, match="answered 404 Not Found") as raised:
         list(client.jobs())
     assert raised.value.code == "unknown"
 
 
-def test_what_a_request_would_take(client: Client, service: FakeService) -> None:
+def test_cost_of_a_request(client: Client, service: FakeService) -> None:
     request = EstimateRequest(dataset=Digits(n=4), labellings=(Parity(),))
     assert client.cost(request)["seconds"] == 2.0
     assert service.jobs == {}
@@ -297,109 +270,6 @@ def test_bodies_are_json_that_the_service_reads_back(client: Client, service: Fa
         client.estimate(NET, Digits(n=4), Parity())
     client.estimate(NET, Digits(n=4), Parity())
     assert EstimateRequest.model_validate_json(json.dumps(bodies[0])).architecture == NET
-
-
-def test_bounds(client: Client, service: FakeService) -> None:
-    request = posted(client, NET, Digits(n=4), Parity())
-    asked = noted(client, lambda noting: noting.bound(NET, Digits(n=4), Parity(), sizes=[4, 2], delta=0.1, particles=8))
-    assert asked == BoundRequest(
-        dataset=Digits(n=4), labellings=(Parity(),), delta=0.1, sizes=(2, 4), estimator={"kind": "smc", "particles": 8},
-        architecture=NET,
-    )  # fmt: skip
-    assert request.work == "estimates"
-    assert asked.work == "bounds"
-    job = client.bound(NET, X, Y, sizes=np.array([2, 4]))
-    results = job.result()
-    assert isinstance(results, BoundResults)
-    assert [[point.m for point in result.points] for result in results] == [[2, 4], [2, 4]]
-    assert service.asked[-1][1] == f"/v1/jobs/{job.id}/results"
-    again = client.job(job.id)
-    assert [result.bounds for result in again.results()] == [result.bounds for result in results]
-    assert client.cost(asked)["seconds"] == 2.0
-    with pytest.raises(InvalidInput, match="sizes"):
-        client.bound(NET, X, Y, sizes=[0])
-
-
-def test_samples(client: Client, service: FakeService) -> None:
-    asked = noted(
-        client, lambda noting: noting.sample(NET, Digits(n=4), 10, top=3, source="gp", complexities=["entropy"])
-    )
-    assert asked == SampleRequest(
-        architecture=NET, dataset=Digits(n=4), networks=10, top=3, source="gp", complexities=("entropy",)
-    )
-    job = client.sample(NET, X, 10, complexities=["entropy"])
-    samples = job.result()
-    assert isinstance(samples, Samples)
-    assert (samples.draws, samples.functions, samples.undecided, samples[0].draws) == (10, 5, 1, 3)
-    assert samples[0].complexities == {"entropy": 7.0}
-    assert samples.about["n"] == 4
-    assert service.count("PUT") == 1
-    (streamed,) = client.job(job.id).results()
-    assert repr(streamed) == repr(samples)
-    with pytest.raises(InvalidInput, match="complexities"):
-        client.sample(NET, X, 10, complexities=["depth"])
-
-
-W, B, V = np.arange(12.0).reshape(3, 4), np.ones(4), np.ones((4, 1))
-PAIRS = [(W, B), (), (V, None)]
-
-
-def test_sharpness(client: Client, service: FakeService) -> None:
-    asked = noted(
-        client, lambda noting: noting.sharpness(NET, PAIRS, Digits(n=4), Parity(), ["trace", Trace(probes=9)], seed=3)
-    )
-    assert asked.measures == (Trace(), Trace(probes=9))
-    assert (asked.work, asked.labelling, asked.dataset, asked.seed) == ("sharpness", Parity(), Digits(n=4), 3)
-    names = {"dense 1/weight": W, "dense 1/bias": B, "dense 2/weight": V}
-    assert list(asked.weights) == list(names)
-    for name, array in names.items():
-        np.testing.assert_array_equal(np.load(io.BytesIO(service.blobs[asked.weights[name]])), array)
-    job = client.sharpness(NET, PAIRS, X, Y[0], ["trace", {"kind": "trace", "probes": 9}], seed=3)
-    results = job.result()
-    assert isinstance(results, SharpnessResults)
-    assert service.count("PUT") == 5  # the weights once
-    assert [each.name for each in results.report.values()] == ["trace_0", "trace_1"]
-    assert results.report["trace_0"].value == np.inf
-    assert (results.report.training_loss, results.report.parameters) == (0.25, 7)
-    assert [repr(each) for each in client.job(job.id).results()] == [repr(each) for each in results]
-    assert client.cost(asked)["seconds"] == 2.0
-
-
-def test_names_of_weights() -> None:
-    filters = np.ones((3, 3, 1, 2))
-    block = [(), ([(), (filters, None), ()], [(filters, B)]), ()]  # a branch, and a shortcut
-    found = named_weights([(filters, B), block, [W, B]])
-    assert {name: array.shape for name, array in found.items()} == {
-        "convolution 1/weight": (3, 3, 1, 2),
-        "convolution 1/bias": (4,),
-        "convolution 2/weight": (3, 3, 1, 2),
-        "convolution 3/weight": (3, 3, 1, 2),
-        "convolution 3/bias": (4,),
-        "dense 4/weight": (3, 4),
-        "dense 4/bias": (4,),
-    }
-
-
-@pytest.mark.parametrize(
-    ("parameters", "y", "measures", "part"),
-    [
-        (PAIRS, Y, ["trace"], "y: got 2 labellings"),
-        (PAIRS, [Parity(), Parity()], ["trace"], "y: got 2 labellings"),
-        (PAIRS, Y[0], ["beauty"], "measures: got 'beauty'"),
-        (PAIRS, Y[0], [], "measures"),
-        ([], Y[0], ["trace"], "parameters: hold no arrays"),
-        ({"W": W}, Y[0], ["trace"], "parameters: hold a dict"),
-        ([(B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
-        ([(W, B, B)], Y[0], ["trace"], "parameters: layer 1 has arrays of shapes"),
-        ([("a", B)], Y[0], ["trace"], "parameters: is not an array of real numbers"),
-    ],
-)
-def test_networks_that_cannot_be_sent(
-    client: Client, service: FakeService, parameters, y, measures: list[str], part: str
-) -> None:
-    with pytest.raises(InvalidInput, match=part):
-        client.sharpness(NET, parameters, X, y, measures)
-    assert service.asked == []
 
 
 def test_requests_pass_through_a_transport() -> None:

@@ -1,8 +1,8 @@
 """Services that fail, and come back."""
 
 import socket
-import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def estimate(client: Client):
     ],
 )
 @pytest.mark.usefixtures("no_pauses")
-def test_what_may_pass_is_tried_again(client: Client, service: FakeService, fault) -> None:
+def test_temporary_faults_are_retried(client: Client, service: FakeService, fault) -> None:
     service.faults.update({method: [fault] * 2 for method in ("HEAD", "PUT", "POST", "GET", "DELETE")})
     job = client.estimate(NET, np.eye(4), [1, 1, -1, 1])
     assert job.result().values.tolist() == [-10.0]
@@ -41,21 +41,26 @@ def test_what_may_pass_is_tried_again(client: Client, service: FakeService, faul
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 500])
 @pytest.mark.usefixtures("no_pauses")
-def test_what_will_not_pass_is_not(client: Client, service: FakeService, status: int) -> None:
+def test_permanent_faults_are_not_retried(client: Client, service: FakeService, status: int) -> None:
     service.faults["POST"] = [refuse(status, "code")] * 2
     with pytest.raises(ServiceError) as raised:
         estimate(client)
     assert (raised.value.status, service.count("POST")) == (status, 1)
 
 
-def test_a_service_that_says_when_is_asked_then(client: Client, service: FakeService) -> None:
-    service.faults["POST"] = [refuse(429, "queue-full", Retry_After="1")]
-    began = time.monotonic()
-    estimate(client)
-    assert 1.0 <= time.monotonic() - began < 2.0
+def test_retry_after_is_the_pause(client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.faults["POST"] = [refuse(429, "queue-full", Retry_After="3")]
+
+    def paused(_: str, reason: str, seconds: float) -> None:
+        assert 3 <= seconds <= 3.3
+        raise InterruptedError
+
+    monkeypatch.setattr("nngp_prior.client.http._log.warning", paused)
+    with pytest.raises(InterruptedError):
+        estimate(client)
 
 
-def test_one_that_says_much_later_is_not_waited_for(client: Client, service: FakeService) -> None:
+def test_retry_after_beyond_the_timeout_is_an_error(client: Client, service: FakeService) -> None:
     service.faults["POST"] = [refuse(429, "queue-full", "2,000 jobs wait.", Retry_After="3600")] * 2
     with pytest.raises(ServiceError, match="2,000 jobs wait") as raised:
         estimate(client)
@@ -64,7 +69,7 @@ def test_one_that_says_much_later_is_not_waited_for(client: Client, service: Fak
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_trying_ends(client: Client, service: FakeService) -> None:
+def test_retries_end(client: Client, service: FakeService) -> None:
     service.faults["POST"] = [refuse(507, "storage-full", "The disk is full.")] * 100
     with pytest.raises(ServiceError, match="The disk is full") as raised:
         estimate(client)
@@ -79,7 +84,7 @@ def free_port() -> int:
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_where_nobody_listens() -> None:
+def test_unreachable_service_is_an_error_that_names_its_address() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, TOKEN) as client, pytest.raises(ServiceError, match="nngp-prior serve") as raised:
         list(client.jobs())
@@ -87,7 +92,7 @@ def test_where_nobody_listens() -> None:
     assert url in str(raised.value)
 
 
-def test_nobody_is_waited_for_long_at_first(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_request_gives_up_early(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nngp_prior.client.http._NOBODY", 0.2)
     began = time.monotonic()
     with Client(f"http://127.0.0.1:{free_port()}", TOKEN) as client, pytest.raises(ServiceError) as raised:
@@ -96,25 +101,17 @@ def test_nobody_is_waited_for_long_at_first(service: FakeService, monkeypatch: p
     assert (raised.value.code, raised.value.__cause__, raised.value.__suppress_context__) == ("unreachable", None, True)
 
 
-def test_a_service_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    port, refused = free_port(), threading.Event()
-    monkeypatch.setattr("nngp_prior.client.http._log.warning", lambda *_: refused.set())
-    results = []
-
-    def ask() -> None:
+@pytest.mark.usefixtures("no_pauses")
+def test_service_that_starts_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with ExitStack() as started:
+        monkeypatch.setattr("nngp_prior.client.http._log.warning", lambda *_: started.enter_context(fake_service(port)))
         with Client(f"http://127.0.0.1:{port}", TOKEN) as client:
-            results.extend(estimate(client).result())
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    assert refused.wait(10)
-    with fake_service(port):
-        asking.join(20)
-    assert len(results) == 3
+            assert len(estimate(client).result()) == 3
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_trying_again_is_logged_and_not_printed(
+def test_retries_are_logged_and_not_printed(
     client: Client, service: FakeService, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     service.faults["GET"] = [refuse(503, "busy", "Busy")]
@@ -123,14 +120,15 @@ def test_trying_again_is_logged_and_not_printed(
     assert "Busy. Trying again" in caplog.text
 
 
-def test_no_proxy_leads_to_this_machine(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_not_used_for_this_machine(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("NO_PROXY", raising=False)
     with Client(timeout=1) as client:
         assert list(client.jobs()) == []
 
 
-def test_a_stream_of_results_that_breaks_is_begun_again(client: Client, service: FakeService) -> None:
+@pytest.mark.usefixtures("no_pauses")
+def test_broken_stream_of_results_is_requested_again(client: Client, service: FakeService) -> None:
     job = estimate(client)
     job.wait()
 
@@ -148,7 +146,8 @@ def test_a_stream_of_results_that_breaks_is_begun_again(client: Client, service:
     assert [(result.labelling, result.value) for result in job.results()] == [(1, -11.0), (0, -10.0), (2, -12.0)]
 
 
-def test_a_stream_of_events_that_breaks_is_gone_on_with(client: Client, service: FakeService) -> None:
+@pytest.mark.usefixtures("no_pauses")
+def test_broken_stream_of_events_continues_after_the_last_event(client: Client, service: FakeService) -> None:
     job = estimate(client)
     path = f"GET /v1/jobs/{job.id}/events"
 
@@ -169,14 +168,14 @@ def test_a_stream_of_events_that_breaks_is_gone_on_with(client: Client, service:
     assert asked == [None, "2", "2"]
 
 
-def test_events_go_on_after_the_last_one_that_was_seen(client: Client, service: FakeService) -> None:
+def test_events_start_after_a_given_event(client: Client, service: FakeService) -> None:
     job = estimate(client)
     assert [event.type for event in job.events(after="2")] == ["rows", "successful"]
     job.wait()
     assert list(job.events(after="4")) == []
 
 
-def test_what_is_no_stream_of_events_is_an_error(client: Client, service: FakeService) -> None:
+def test_response_that_is_no_event_stream_is_an_error(client: Client, service: FakeService) -> None:
     job = estimate(client)
     service.faults[f"GET /v1/jobs/{job.id}/events"] = [lambda handler: handler.answer(200, {})]
     with pytest.raises(ServiceError, match="event-stream"):

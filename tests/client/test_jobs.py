@@ -20,7 +20,7 @@ def estimate(client: Client, n: int = 4):
     return client.estimate(NET, Digits(n=n), [Parity()] * 3)
 
 
-def test_waiting_asks_only_for_what_changed(client: Client, service: FakeService) -> None:
+def test_waiting_requests_changes_only(client: Client, service: FakeService) -> None:
     service.ready_after = 3
     job = estimate(client)
     seen: list[Progress] = []
@@ -36,9 +36,7 @@ def test_waiting_asks_only_for_what_changed(client: Client, service: FakeService
     assert looks[-1]["if-none-match"] == '"running"'
 
 
-def test_a_service_that_names_a_pause_is_left_alone_for_it(
-    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pause_of_the_service_is_kept(client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("nngp_prior.client.jobs.time.sleep", pauses.append)
     job = estimate(client)
@@ -54,7 +52,7 @@ def test_a_service_that_names_a_pause_is_left_alone_for_it(
     assert all(0 < pause < 1 for pause in pauses[1:3])
 
 
-def test_a_job_that_changes_often_is_asked_for_once_a_second(
+def test_job_that_changes_often_is_requested_once_a_second(
     client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service answers at once each time, as it does where a stage changes between any two questions."""
@@ -78,7 +76,7 @@ def test_a_job_that_changes_often_is_asked_for_once_a_second(
     assert 55 <= service.count("GET", job.id) <= 75
 
 
-def test_waiting_ends_with_the_time_for_it(client: Client, service: FakeService) -> None:
+def test_waiting_ends_at_the_timeout(client: Client, service: FakeService) -> None:
     service.ready_after = 10**6
     job = estimate(client)
     assert not job.wait(0)
@@ -89,7 +87,7 @@ def test_waiting_ends_with_the_time_for_it(client: Client, service: FakeService)
     assert job.status().state == "running"
 
 
-def test_stages_are_told_beside_rows(client: Client, service: FakeService) -> None:
+def test_progress_has_stages_and_rows(client: Client, service: FakeService) -> None:
     job = estimate(client)
     document = service.document(job.id, "running", 3)
     document["progress"]["stage"] = {"stage": "kernel tiles", "done": 2, "total": 9}
@@ -99,7 +97,7 @@ def test_stages_are_told_beside_rows(client: Client, service: FakeService) -> No
     assert seen[:3] == [Progress("labellings", 0, 3), Progress("labellings", 0, 3), Progress("kernel tiles", 2, 9)]
 
 
-def test_the_expected_cost_of_the_rows_left_is_told_before_the_first_request(
+def test_first_event_is_the_expected_cost_of_the_rows_left(
     client: Client, service: FakeService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     id = estimate(client).id
@@ -135,13 +133,13 @@ def test_a_bar_is_drawn_on_a_terminal(
     assert "3/3" in err
 
 
-def test_results_come_when_they_are_there(client: Client, service: FakeService) -> None:
+def test_results_wait_for_the_job(client: Client, service: FakeService) -> None:
     service.ready_after = 2
     job = estimate(client)
     assert [result.value for result in job.results()] == [-10.0, -11.0, -12.0]
 
 
-def test_results_of_a_running_job_come_as_far_as_it_gives_them(client: Client, service: FakeService) -> None:
+def test_results_of_a_running_job_are_streamed(client: Client, service: FakeService) -> None:
     job = estimate(client)
     early = service.document(job.id, "running", 3)
     early["progress"]["current"] = 1
@@ -158,7 +156,7 @@ def test_results_of_a_running_job_come_as_far_as_it_gives_them(client: Client, s
     assert [result.labelling for result in results] == [0, 1]
 
 
-def test_a_job_that_was_dismissed_says_so(client: Client, service: FakeService) -> None:
+def test_results_of_a_dismissed_job_are_an_error(client: Client, service: FakeService) -> None:
     service.ready_after = 10**6
     job = estimate(client)
     assert job.dismiss().state == "dismissed"
@@ -178,7 +176,7 @@ def test_a_job_that_failed_raises_its_problem(client: Client, service: FakeServi
     assert job.last.error == problem
 
 
-def test_jobs_are_given_as_they_end(client: Client, service: FakeService) -> None:
+def test_as_completed_yields_jobs_as_they_end(client: Client, service: FakeService) -> None:
     service.ready_after = 10**6
     jobs = [estimate(client, n) for n in range(1, 5)]
     service.jobs[jobs[2].id] = service.document(jobs[2].id, "successful", 3)
@@ -189,12 +187,12 @@ def test_jobs_are_given_as_they_end(client: Client, service: FakeService) -> Non
     assert {job.id for job in ended} == {jobs[i].id for i in (0, 1, 3)}
 
 
-def test_waiting_for_several_ends_too(client: Client, service: FakeService) -> None:
+def test_as_completed_ends_at_the_timeout(client: Client, service: FakeService) -> None:
     service.ready_after = 10**6
     with pytest.raises(NotFinished, match="2 jobs"):
         list(as_completed([estimate(client, 1), estimate(client, 2)], timeout=0.1))
 
 
-def test_one_labelling_is_no_labellings() -> None:
+def test_progress_text_has_singular_and_plural() -> None:
     assert Status({"progress": {"current": 0, "target": 1, "unit": "labellings"}}).done == "0 of 1 labelling"
     assert Status({"progress": {"current": 1, "target": 2000, "unit": "measures"}}).done == "1 of 2,000 measures"
