@@ -18,19 +18,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from api.blobs import Blobs
 from api.problems import Problem, problem_of
-from api.work import WORK, Work
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.numerics.threads import use_cores
-from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress
-from nngp_prior.settings import Settings
+
+if TYPE_CHECKING:
+    from api.work import Work
+    from nngp_prior.prior.request_runner import RequestRunner
 
 BLOBS = "NNGP_BLOBS"  # environment variable: folder of uploaded arrays
 _NICENESS = 5  # keeps the server responsive while all cores compute
@@ -40,19 +40,35 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _HEAVY = ("jax", "nngp_prior.kernels.analytic", "nngp_prior.probability.particle_block", "scipy.stats.qmc")
 
 
-def main(works: Mapping[str, Work[Any]] = WORK) -> None:
+def main() -> None:
+    """Run tasks of the service's kinds of work until the server ends."""
+    serve(_load)
+
+
+def _load() -> tuple[Mapping[str, Work[Any]], RequestRunner]:
+    """Import what computes, which takes a second or two."""
+    from api.blobs import Blobs
+    from api.work import WORK
+    from nngp_prior.prior.request_runner import RequestRunner
+    from nngp_prior.settings import Settings
+
+    for module in _HEAVY:  # so that no task waits for them
+        importlib.import_module(module)
+    return WORK, RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
+
+
+def serve(load: Callable[[], tuple[Mapping[str, Work[Any]], RequestRunner]]) -> None:
     """Run tasks from the channel until the server ends.
 
     Args:
-        works: available kinds of work.
+        load: returns the available kinds of work, and what they compute with. It is called when this process is bound
+            to end with the server, however long it takes.
     """
     die_with_server()
     channel = Connection(int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)
     os.nice(_NICENESS)
-    for module in _HEAVY:  # preloaded, so that no task waits for them
-        importlib.import_module(module)
-    runner = RequestRunner(blobs=Blobs(Path(os.environ[BLOBS])).open, unfinished=Settings().home / "samples")
+    works, runner = load()
     _send(channel, {"ready": os.getpid()})
     with contextlib.suppress(EOFError, ConnectionError):  # the server has ended
         while True:

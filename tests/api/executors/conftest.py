@@ -1,4 +1,4 @@
-"""An executor with one child, which the tests of a module share."""
+"""Executors with one child, which the tests of a module share: one that misbehaves, and one that computes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,5 +17,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def executor(home: Path) -> Iterator[LocalExecutor]:
     executor = make(home)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(scope="module")
+def computing(home: Path) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(1, home=home, blobs=home / "blobs", task_seconds=60.0)
     yield executor
     executor.close()

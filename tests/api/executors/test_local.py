@@ -28,9 +28,9 @@ def without_time(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "seconds"}
 
 
-def test_rows_are_what_the_library_computes_in_process(executor: LocalExecutor, tmp_path: Path) -> None:
+def test_rows_are_what_the_library_computes_in_process(computing: LocalExecutor, tmp_path: Path) -> None:
     heard = Heard()
-    assert executor.run(Task(next(fences), "estimates", ESTIMATES, (0, 1, 2), 1), heard) == Done()
+    assert computing.run(Task(next(fences), "estimates", ESTIMATES, (0, 1, 2), 1), heard) == Done()
     expected = dict(RequestRunner(KernelCache(tmp_path, 10**9)).estimates(EstimateRequest.model_validate(ESTIMATES)))
     assert {place: without_time(row) for place, row in heard.results.items()} == {
         place: without_time(row) for place, row in expected.items()
@@ -39,16 +39,16 @@ def test_rows_are_what_the_library_computes_in_process(executor: LocalExecutor, 
     assert heard.stages[0][0] == "kernel tiles"
 
 
-def test_samples_are_drawn_and_leave_nothing(executor: LocalExecutor, home: Path) -> None:
+def test_samples_are_drawn_and_leave_nothing(computing: LocalExecutor, home: Path) -> None:
     heard = Heard()
     request = {"dataset": {"kind": "boolean", "bits": 3}, "networks": 2000, "source": "gp"}
-    assert executor.run(Task(next(fences), "samples", request, (0,), 0), heard) == Done()
+    assert computing.run(Task(next(fences), "samples", request, (0,), 0), heard) == Done()
     assert heard.results[0]["draws"] == 2000
     assert heard.stages[0][0] == "gp"
     assert list((home / "samples").iterdir()) == []  # where what is cut off goes on from
 
 
-def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> None:
+def test_some_rows_on_uploaded_arrays(computing: LocalExecutor, home: Path) -> None:
     content = npy(np.where(np.random.default_rng(0).random((4, 20)) < 0.5, -1, 1).astype(np.int8))
     sha = sha256(content)
     path = home / "blobs" / sha[:2] / f"{sha}.npy"
@@ -56,10 +56,10 @@ def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> No
     path.write_bytes(content)
     request = {**ESTIMATES, "labellings": [{"kind": "blob", "sha256": sha}], "estimator": {"kind": "ep"}}
     heard = Heard()
-    assert executor.run(Task(next(fences), "estimates", request, (3, 1), 1), heard) == Done()
+    assert computing.run(Task(next(fences), "estimates", request, (3, 1), 1), heard) == Done()
     assert sorted(heard.results) == [1, 3]
     missing = {**request, "labellings": [{"kind": "blob", "sha256": "c" * 64}]}
-    outcome = executor.run(Task(next(fences), "estimates", missing, (0,), 1), Heard())
+    outcome = computing.run(Task(next(fences), "estimates", missing, (0,), 1), Heard())
     assert isinstance(outcome, Failed)
     assert "no uploaded array ccc" in outcome.problem["detail"]
     other = np.ones(20, np.int8)  # so many that the worker keeps none of those before
@@ -69,9 +69,9 @@ def test_some_rows_on_uploaded_arrays(executor: LocalExecutor, home: Path) -> No
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(each)
         asked = {**request, "labellings": [{"kind": "blob", "sha256": sha256(each)}]}
-        assert executor.run(Task(next(fences), "estimates", asked, (0,), 1), Heard()) == Done()
+        assert computing.run(Task(next(fences), "estimates", asked, (0,), 1), Heard()) == Done()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 254]))  # the last label is the other one
-    outcome = executor.run(Task(next(fences), "estimates", request, (3,), 1), Heard())
+    outcome = computing.run(Task(next(fences), "estimates", request, (3,), 1), Heard())
     assert isinstance(outcome, Failed)
     assert (outcome.problem["code"], "is damaged" in outcome.problem["detail"]) == ("data-unavailable", True)
 

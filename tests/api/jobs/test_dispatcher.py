@@ -18,6 +18,7 @@ from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.executors.odd_child import Misbehave
+from tests.api.executors.tasks import make
 from tests.api.jobs.dispatchers import LIMIT, Start
 from tests.api.jobs.tables import plan, submit, url
 from tests.api.jobs.threads import Held, Threads, all_rows, ended, until_cancelled
@@ -247,9 +248,8 @@ def test_the_end_puts_units_back(start: Start, tmp_path: Path) -> None:
     assert executor.began == ["endless"] * 2
 
 
-def test_with_real_processes(start: Start, tmp_path: Path) -> None:
-    """Results are those of the library, a dismissed job's process dies, and the end leaves none."""
-    executor = LocalExecutor(2, home=tmp_path, blobs=tmp_path, task_seconds=60, module="tests.api.executors.odd_child")
+def test_processes_give_the_results_of_the_library(start: Start, tmp_path: Path) -> None:
+    executor = LocalExecutor(1, home=tmp_path, blobs=tmp_path, task_seconds=60)
     table, dispatcher = start(executor, memory_limit=2**34)
     requests = {
         f"job{i}": EstimateRequest.model_validate(
@@ -269,6 +269,13 @@ def test_with_real_processes(start: Start, tmp_path: Path) -> None:
         expected = dict(runner.estimates(requests[job.id]))
         for row, result in table.results(job.id):
             assert result["log_p"] == expected[row]["log_p"]
+    dispatcher.stop()
+    assert executor.pids() == []
+
+
+def test_process_of_a_dismissed_job_dies(start: Start, tmp_path: Path) -> None:
+    executor = make(tmp_path)
+    table, dispatcher = start(executor, memory_limit=2**34)
     running = threading.Event()
     table.listen(lambda _: running.set() if table.get("hang").stage else None)  # pyright: ignore[reportOptionalMemberAccess]
     table.submit("hang", Misbehave.kind, {"rows": ["hang"]}, plan(1))
