@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from api import descriptors, errors, logs, metrics
 from api.bodies import BodyLimits
 from api.executors.base import Executor
-from api.middleware import Envelope, HeadAsGet, HostCheck, TokenCheck
+from api.middleware import Envelope, HeadAsGet, HostCheck, OriginCheck, TokenCheck
+from api.pages.figures import Figures
 from api.routes import ROUTERS
 from api.service import Service
 from api.settings import ServerSettings
@@ -40,6 +41,7 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().set_exception_handler(descriptors.on_loop_error)
         app.state.service = await run_in_threadpool(Service, settings, executor)
+        app.state.figures = Figures(app.state.service)
         try:
             yield
         finally:
@@ -60,6 +62,7 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimits, settings=settings)
     metrics.instrument(app)
+    app.add_middleware(OriginCheck)
     app.state.token = token_of(settings)
     app.add_middleware(TokenCheck, token=app.state.token)
     app.add_middleware(HostCheck, settings=settings)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
 from api.errors import invalid, refused
-from api.middleware import OPEN, SIGN_IN, STREAMED
+from api.middleware import OPEN, SIGN_IN, STREAMED, UPLOADING, is_form
 from api.problems import Problem
 from api.settings import ServerSettings
 from nngp_prior.schemas.pieces import decode
@@ -31,7 +31,7 @@ _HELD = 4  # large bodies in memory at a time
 
 
 class BodyLimits:
-    """Limits on bodies: JSON, or the sign-in form; uncompressed, limited in size and time. Read before routing."""
+    """Limits on bodies: JSON, or a page's form; uncompressed, limited in size and time. Read before routing."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.app = app
@@ -50,16 +50,17 @@ class BodyLimits:
         encoding = headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             raise Problem(415, "unsupported-media-type", f"The body is encoded ({encoding[:50]!r}). Send it as it is.")
-        if scope["method"] == STREAMED[0] and scope["path"].startswith(STREAMED[1]):
+        method, path = scope["method"], scope["path"]
+        if (method == STREAMED[0] and path.startswith(STREAMED[1])) or (method, path) == UPLOADING:
             return await self.app(scope, self._in_time(receive), send)
-        limit = min(self._limit, _OPEN_BYTES) if scope["path"] in OPEN else self._limit
+        limit = min(self._limit, _OPEN_BYTES) if path in OPEN else self._limit
         stated = content_length(headers)
         if stated is not None:
             _require_length(stated, limit)
         async with AsyncExitStack() as held:
             body = await self._read(receive, limit, held)
             if body:
-                form = scope["path"] == SIGN_IN
+                form = path == SIGN_IN or is_form(method, path)
                 require_type(headers, ("application/x-www-form-urlencoded" if form else "application/json",))
             return await self.app(scope, _replay(body, receive), send)
 

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import re
 import uuid
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,10 +19,20 @@ from api.settings import ServerSettings
 from api.token import is_token, session_of
 
 SIGN_IN = "/sign-in"
-OPEN = frozenset({"/healthz", "/readyz", SIGN_IN})  # without a token
-BY_SESSION = frozenset({"/docs", "/docs/docs.css", "/docs/docs.js", "/openapi.json"})
+ASSETS = "/assets"
+OPEN = frozenset(  # without a token
+    {"/healthz", "/readyz", SIGN_IN, f"{ASSETS}/page.css", f"{ASSETS}/page.js", f"{ASSETS}/icon.svg"}
+)
 COOKIE = "nngp-session"
 STREAMED = ("PUT", "/v1/blobs/")  # bodies that the route reads and limits
+UPLOADING = ("POST", "/new")  # likewise
+_JOB = "/jobs/[0-9a-f]{64}"
+# What a browser may read with a session cookie, and the forms that it may send from a page of the service.
+_SHOWN = re.compile(
+    rf"/|/docs(/docs\.(css|js))?|/openapi\.json|/new|/compare(/figure)?|{_JOB}(/[a-z]+(\.[a-z]+)?)?"
+    rf"|/v1{_JOB}(/(report|events))?"
+)
+_FORMS = re.compile(rf"/new|/sign-out|{_JOB}/(dismiss|repeat)")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d*)?")
@@ -102,8 +113,47 @@ class HostCheck:
         await self.app(scope, receive, send)
 
 
+def is_shown(path: str) -> bool:
+    """True for paths that a browser may read with a session cookie."""
+    return _SHOWN.fullmatch(path) is not None
+
+
+def is_form(method: str, path: str) -> bool:
+    """True for requests by which forms of the service's pages change something."""
+    return method == "POST" and _FORMS.fullmatch(path) is not None
+
+
+class OriginCheck:
+    """Refusal of forms sent by pages of other origins, including other ports of this machine (CSRF).
+
+    Browsers send the session cookie to all ports of a host, and forms to any host, with a token required or not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request (ASGI).
+
+        Raises:
+            Problem: if a form is not from a page of this service.
+        """
+        if scope["type"] == "http" and is_form(scope["method"], scope["path"]):
+            headers = Headers(scope=scope)
+            site = headers.get("sec-fetch-site")  # not sent over plain HTTP to other machines
+            own = f"{scope['scheme']}://{headers.get('host', '')}"
+            if site != "same-origin" and (site is not None or headers.get("origin") != own):
+                raise Problem(
+                    403,
+                    "cross-origin",
+                    f"The form was not sent by a page of {own}. Open that page and send it there; scripts use /v1 with "
+                    "the token.",
+                )
+        await self.app(scope, receive, send)
+
+
 class TokenCheck:
-    """Token check, except on open paths; for ``/docs``, a browser may present a session cookie instead."""
+    """Token check, except on open paths; on pages, a browser may present a session cookie instead."""
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self.app = app
@@ -119,11 +169,14 @@ class TokenCheck:
         if scope["type"] == "lifespan" or self._token is None or scope["path"] in OPEN:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        shown = scope["path"] in BY_SESSION and scope.get("method") in ("GET", "HEAD")
-        if self._has_token(headers, self._token) or (shown and self._has_session(headers)):
+        path, method = scope["path"], scope.get("method", "")
+        shown = method in ("GET", "HEAD") and is_shown(path)
+        if self._has_token(headers, self._token) or ((shown or is_form(method, path)) and self._has_session(headers)):
             return await self.app(scope, receive, send)
         if shown and "text/html" in headers.get("accept", ""):
-            return await RedirectResponse(SIGN_IN, 303)(scope, receive, send)
+            query = scope["query_string"].decode("latin-1")
+            target = quote(f"{path}?{query}" if query else path, safe="/")
+            return await RedirectResponse(f"{SIGN_IN}?next={target}", 303)(scope, receive, send)
         raise Problem(
             401,
             "unauthorized",

@@ -19,6 +19,7 @@ MODULES = {
     "alembic",
     "fastapi",
     "ipykernel",
+    "jinja2",
     "jupytext",
     "latex2mathml",
     "matplotlib",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, sign_in, submissions
+from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, pages, sign_in, submissions
 
 ROUTERS = (
     health.router,
     docs.router,
     sign_in.router,
+    pages.router,
     catalogue.router,
     blobs.router,
     datasets.router,

@@ -115,16 +115,21 @@ def results(
     """Get results as JSON, JSON lines (``application/x-ndjson``) or an array (``application/x-npy``)."""
     if not partial:
         _require_results(job)
-    columns = WORK[job.kind].columns
-    offered = (_JSON, _NDJSON, _NPY) if columns else (_JSON, _NDJSON)
-    match preferred(accepted(request.headers), offered):
-        case None:
-            detail = f"Results of {job.kind} are {', '.join(offered)}. Accept one of these."
-            raise Problem(406, "not-acceptable", detail, headers=_VARY)
+    offered = (_JSON, _NDJSON, _NPY) if WORK[job.kind].columns else (_JSON, _NDJSON)
+    media_type = preferred(accepted(request.headers), offered)
+    if media_type is None:
+        detail = f"Results of {job.kind} are {', '.join(offered)}. Accept one of these."
+        raise Problem(406, "not-acceptable", detail, headers=_VARY)
+    return respond_with_results(service, job, media_type)
+
+
+def respond_with_results(service: Service, job: Job, media_type: str) -> Response:
+    """Return the results stored so far in one of the media types of the kind of work."""
+    match media_type:
         case "application/x-ndjson":
             return StreamingResponse(_lines(service, job), headers=_VARY, media_type=_NDJSON)
         case "application/x-npy":
-            return Response(_array(service, job, columns), headers=_VARY, media_type=_NPY)
+            return Response(_array(service, job, WORK[job.kind].columns), headers=_VARY, media_type=_NPY)
         case _:
             return results_response(service, job, _VARY)
 
@@ -141,13 +146,30 @@ def results(
 )
 def report(job: JobOf, service: Shared, request: Request) -> FileResponse:
     """Get the report of a study as HTML, Markdown (``text/markdown``) or CSV (``text/csv``)."""
-    if job.kind != ExperimentRequest.work:
-        raise Problem(404, "not-found", f"Jobs of {job.kind} have no report. Ask for the results of {job.id}.")
-    _require_results(job)
     media_type = preferred(accepted(request.headers), tuple(REPORTS.values()))
     if media_type is None:
         detail = f"Reports are {', '.join(REPORTS.values())}. Accept one of these."
         raise Problem(406, "not-acceptable", detail, headers=_VARY)
+    return respond_with_report(service, job, media_type)
+
+
+def respond_with_report(service: Service, job: Job, media_type: str) -> FileResponse:
+    """Return the report of a study.
+
+    Args:
+        service: the service.
+        job: a job of a study.
+        media_type: one of the media types of reports.
+
+    Returns:
+        the file.
+
+    Raises:
+        Problem: if there is none, or not yet.
+    """
+    if job.kind != ExperimentRequest.work:
+        raise Problem(404, "not-found", f"Jobs of {job.kind} have no report. Ask for the results of {job.id}.")
+    _require_results(job)
     content, facts = service.table.request(job.id)
     kind = next(name for name, each in REPORTS.items() if each == media_type)
     runner = ExperimentRunner(service.runner.studies)

@@ -59,7 +59,7 @@ def _router(work: Work[Any]) -> APIRouter:
         ] = None,
     ) -> Any:
         if dry_run:
-            plan = await service.in_thread(_plan, service, work, body)
+            plan = await service.in_thread(plan_of, service, work, body)
             response.status_code = 200
             return {
                 "bytes": plan.bytes,
@@ -68,7 +68,7 @@ def _router(work: Work[Any]) -> APIRouter:
                 "rows": plan.rows,
                 "chunks": len(plan.chunks),
             }
-        job, new = await service.in_thread(_submit, service, work, body, JobNames(name=name, tags=tuple(tag)).as_edit)
+        job, new = await service.in_thread(accept, service, work, body, JobNames(name=name, tags=tuple(tag)).as_edit)
         wait = wait_of(prefer)
         if wait is not None:
             response.headers["Preference-Applied"] = f"wait={wait}"
@@ -112,7 +112,20 @@ def wait_of(prefer: str | None) -> int | None:
     return None if found is None else min(int(found[1]), _LONGEST_WAIT)
 
 
-def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
+def plan_of(service: Service, work: Work[Any], request: Specification) -> Plan:
+    """Check a request and plan it, without accepting it.
+
+    Args:
+        service: the service.
+        work: kind of work.
+        request: body of the request.
+
+    Returns:
+        the plan.
+
+    Raises:
+        Problem: if it has too many rows, or a part of it takes too long.
+    """
     service.count(getattr(request, "labellings", ()))
     plan = work.plan(request, service.runner, service.limits)
     service.require_rows(plan.unit, plan.rows)
@@ -127,13 +140,28 @@ def _plan(service: Service, work: Work[Any], request: Specification) -> Plan:
     return plan
 
 
-def _submit(service: Service, work: Work[Any], request: Specification, edit: JobEdit) -> tuple[Job, bool]:
+def accept(service: Service, work: Work[Any], request: Specification, edit: JobEdit) -> tuple[Job, bool]:
+    """Accept a request, or find its job.
+
+    Args:
+        service: the service.
+        work: kind of work.
+        request: body of the request.
+        edit: change of the job's name and tags.
+
+    Returns:
+        the job, and True if this call created it or a new attempt of it.
+
+    Raises:
+        Problem: if the queue is full, or the request is refused.
+        StorageFull: if the disk is full.
+    """
     job_id = job_id_of(work.kind, request)
     known = service.table.get(job_id)
     if known is not None and known.is_final:
         changes = known.names.after(edit) != known.names
         return (service.table.edit(job_id, edit) if changes else None) or known, False
-    plan = _plan(service, work, request)
+    plan = plan_of(service, work, request)
     if service.table.open_jobs() >= service.settings.queue_limit:
         raise Problem(
             429,

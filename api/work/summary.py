@@ -70,6 +70,8 @@ def brief(specification: Specification, without: Collection[str] = ()) -> str:
             continue
         if name == "sha256":
             value = str(value)[:_HASH]
+        if isinstance(value, Specification):
+            value = brief(value)
         parts.append(f"{name}={len(value) if isinstance(value, tuple) else value}")
     kind = getattr(specification, "kind", type(specification).__name__)
     return _short(f"{kind}({', '.join(parts)})" if parts else kind)

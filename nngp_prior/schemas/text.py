@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import islice
@@ -58,6 +59,22 @@ def size(count: int | float) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.3g} {unit}"
+
+
+def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:
+    """Format a log probability with as many digits as its error warrants, and optionally the error."""
+    if value is None or math.isnan(value):
+        return "–"
+    if abs(value) == float("inf"):
+        return "-∞" if value < 0 else "∞"
+    if stderr is None or stderr == float("inf"):
+        return f"{value:.2f}" + (" ± ∞" if stderr is not None and show_error else "")
+    if stderr == 0:
+        return f"{value:.6f}"
+    digits = 2
+    while stderr < 10.0 ** (1 - digits) and digits < 8:
+        digits += 1
+    return f"{value:.{digits}f}" + (f" ± {stderr:.{digits}f}" if show_error else "")
 
 
 def one_line(thing: Any) -> str:

@@ -1,4 +1,4 @@
-"""Titles of figures: data, number of inputs and network; never names of files."""
+"""Titles of figures: data, number of inputs, network and bounds; never names of files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 from nngp_prior.schemas.specs.architecture import Architecture
 
 _DATA = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "boolean": "Boolean inputs"}
+
+BOUNDS: dict[str, str] = {
+    "realizable": "realizable",
+    "maurer": "Maurer (2004)",
+    "langford-seeger": "Langford, Seeger (2001)",
+    "valle-perez-camargo-louis": "Valle-Pérez et al. (2018)",
+    "mcallester": "McAllester (1999)",
+    "valle-perez-louis": "Valle-Pérez, Louis (2020)",
+}
+"""Names of bounds."""
 
 
 def network(architecture: Architecture | Mapping[str, Any]) -> str:

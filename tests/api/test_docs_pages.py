@@ -1,7 +1,9 @@
 """Pages for browsers: documentation that loads nothing from elsewhere, and signing in."""
 
 import re
+from urllib.parse import urlencode
 
+import pytest
 from starlette.testclient import TestClient
 
 from tests.api.apps import TOKEN, problem
@@ -29,21 +31,20 @@ def test_docs_load_nothing_from_elsewhere(api: TestClient) -> None:
         assert not re.search(r"https?://|innerHTML|eval\(", found.text)
 
 
-def test_a_browser_signs_in_to_read_the_docs(api: TestClient) -> None:
+def test_a_browser_signs_in(api: TestClient) -> None:
     form = {"Authorization": "", "Content-Type": "application/x-www-form-urlencoded"}
     browser = {"Authorization": "", "Accept": "text/html,*/*;q=0.8"}
     api.cookies.clear()
     answer = api.get("/docs", headers=browser, follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
-    page = api.get("/sign-in", headers=browser)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=/docs")
+    page = api.get(answer.headers["location"], headers=browser)
     assert "form-action 'self'" in page.headers["content-security-policy"]
-    assert '<form method="post" action="/sign-in">' in page.text
-    assert "//" not in page.text
+    assert '<form class="sign-in" method="post" action="/sign-in">' in page.text
     for wrong in ("", "token=", "token=wrong", "tok%65n=%ff", f"token={TOKEN}x"):
         refused = api.post("/sign-in", content=wrong, headers=form)
         assert (refused.status_code, "set-cookie" in refused.headers) == (401, False)
         assert "not the token" in refused.text
-    answer = api.post("/sign-in", content=f"token=+{TOKEN}%0A", headers=form, follow_redirects=False)
+    answer = api.post("/sign-in", content=f"token=+{TOKEN}%0A&next=/docs", headers=form, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/docs")
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -60,6 +61,18 @@ def test_a_browser_signs_in_to_read_the_docs(api: TestClient) -> None:
         assert api.get("/docs", headers=browser, follow_redirects=False).status_code == 303
     finally:
         api.cookies.clear()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/v1/x"]
+)
+def test_signing_in_leads_to_pages_of_the_service_alone(api: TestClient, url: str) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    fields = urlencode({"token": TOKEN, "next": url})
+    answer = api.post("/sign-in", content=fields, headers=form, follow_redirects=False)
+    api.cookies.clear()
+    assert answer.headers["location"] == "/"
+    assert f'href="{url}"' not in api.get("/sign-in", params={"next": url}).text
 
 
 def test_openapi_lists_the_routes_and_their_problems(api: TestClient) -> None:

@@ -31,14 +31,6 @@ _IGNORED = {
     "labels_file": ("labelling",),
     "labelling": ("label_classes",),
 }
-_NAMES: dict[BoundName, str] = {
-    "realizable": "realizable",
-    "maurer": "Maurer (2004)",
-    "langford-seeger": "Langford, Seeger (2001)",
-    "valle-perez-camargo-louis": "Valle-Pérez et al. (2018)",
-    "mcallester": "McAllester (1999)",
-    "valle-perez-louis": "Valle-Pérez, Louis (2020)",
-}
 _CLEAN = "realizable, clean labels"
 
 
@@ -262,7 +254,9 @@ def _title(computed: _Computed, asked: _Asked, last: _Point) -> str:
 
 def _curves(points: list[_Point]) -> dict[str, Curve]:
     sizes, dashed = [p.m for p in points], not points[0].bounds["realizable"].is_bound
-    curves = {_NAMES[name]: Curve(sizes, [p.bounds[name].value for p in points], dashed) for name in points[0].bounds}
+    curves = {
+        titles.BOUNDS[name]: Curve(sizes, [p.bounds[name].value for p in points], dashed) for name in points[0].bounds
+    }
     if cleaned := [p.clean_error for p in points if p.clean_error is not None]:
         curves[_CLEAN] = Curve(sizes, cleaned, dashed)
     if measured := {p.m: p.measured for p in points if p.measured is not None}:

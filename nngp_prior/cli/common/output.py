@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import Display
 from nngp_prior.schemas.results.base import LEVEL, Result, finite
 from nngp_prior.schemas.results.estimate import Estimate
-from nngp_prior.schemas.text import csv_text
+from nngp_prior.schemas.text import csv_text, nats
 from nngp_prior.style import SUFFIXES
 
 console = Console()
@@ -193,19 +192,3 @@ def set_quiet(quiet: bool) -> bool:
     """
     _Shown.quiet = quiet
     return quiet
-
-
-def nats(value: float | None, stderr: float | None = None, show_error: bool = True) -> str:
-    """Format a log probability with as many digits as its error warrants, and optionally the error."""
-    if value is None or math.isnan(value):
-        return "–"
-    if abs(value) == float("inf"):
-        return "-∞" if value < 0 else "∞"
-    if stderr is None or stderr == float("inf"):
-        return f"{value:.2f}" + (" ± ∞" if stderr is not None and show_error else "")
-    if stderr == 0:
-        return f"{value:.6f}"
-    digits = 2
-    while stderr < 10.0 ** (1 - digits) and digits < 8:
-        digits += 1
-    return f"{value:.{digits}f}" + (f" ± {stderr:.{digits}f}" if show_error else "")

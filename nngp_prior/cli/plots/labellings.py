@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nngp_prior import style
-from nngp_prior.cli.common.output import nats
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.text import nats
 
 _INK, _EP, _BOUND, _PAC = style.INK, style.ACCENT, style.GREEN, style.VIOLET
 

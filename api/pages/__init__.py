@@ -1,0 +1,1 @@
+"""Pages for browsers: templates in ``api/web``, tables and figures of results, forms."""

@@ -1,0 +1,247 @@
+"""Figures of results as SVG, drawn by matplotlib of the extra ``plots``."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anyio import CapacityLimiter
+
+from api.jobs.models import Job
+from api.problems import Problem
+from api.service import Service
+from api.work import WORK
+from nngp_prior import style
+from nngp_prior.errors import MissingExtra
+from nngp_prior.extras import require_extra
+from nngp_prior.schemas import titles
+from nngp_prior.schemas.requests import (
+    BoundRequest,
+    EstimateRequest,
+    ExperimentRequest,
+    KernelRequest,
+    PosteriorRequest,
+    SampleRequest,
+)
+from nngp_prior.schemas.results.base import Results
+from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.experiment import STUDY, ExperimentResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
+from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.specs.data import ImageData
+
+RESULTS, KERNEL = "results", "kernel"
+NO_PLOTS = 'Figures need matplotlib in the service\'s environment: pip install "nngp-prior[plots]".'
+_DRAWN = 1000  # rows drawn; of more, every k-th
+_SPECTRUM = 2000  # largest n whose eigenvalues are computed for a figure
+_KEPT = 32  # figures kept
+_DARK = {  # colours on a dark background, by those of nngp_prior.style
+    style.INK: "#8fb8e8",
+    style.ACCENT: "#ef8f78",
+    style.GREEN: "#8cc4b0",
+    style.VIOLET: "#c2a3d3",
+    style.OCHRE: "#dcbb4e",
+    style.BLUE: "#7dbdec",
+    "#000000": "#dfe5ec",
+    "#808080": "#97a3b0",
+    "#ffffff": "#171b21",
+}
+
+
+class Figures:
+    """Figures drawn, the last ones kept.
+
+    Args:
+        service: the service.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._kept: OrderedDict[tuple[str, ...], str] = OrderedDict()
+        self._drawing = CapacityLimiter(1)  # matplotlib's pyplot is for one thread at a time
+
+    async def of(self, job: Job, name: str) -> str:
+        """Return a figure of a job, drawn in a thread.
+
+        Args:
+            job: the job.
+            name: ``results`` or ``kernel``.
+
+        Returns:
+            SVG.
+
+        Raises:
+            Problem: if there is no such figure.
+        """
+        if not (has_kernel(self._service, job) if name == KERNEL else has_figure(job)):
+            raise Problem(404, "not-found", f"Jobs of {job.kind} have no such figure, or not yet.")
+        if name == KERNEL:  # of several jobs
+            content, facts = self._service.table.request(job.id)
+            key = (facts["kernel"], json.dumps(content["dataset"], sort_keys=True))
+            return await self._drawn(key, partial(self._draw_kernel, job))
+        return await self._drawn((job.id, version_of(job, name)), partial(self._draw_results, job))
+
+    async def _drawn(self, key: tuple[str, ...], draw: Callable[[Path], object]) -> str:
+        if key not in self._kept:
+            if not can_draw():
+                raise Problem(404, "not-found", NO_PLOTS)
+            self._kept[key] = await self._service.in_thread(drawn, draw, limiter=self._drawing)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _draw_results(self, job: Job, path: Path) -> None:
+        request, facts = self._service.table.request(job.id)
+        about = WORK[job.kind].document(request, facts)
+        rows = [row for _, row in self._service.table.results(job.id, range(0, job.rows, -(-job.rows // _DRAWN)))]
+        if job.kind == ExperimentRequest.work:
+            rows = [row for _, row in self._service.table.results(job.id, [job.rows - 1])]
+        _DRAW[job.kind](path, rows, about)
+
+    def _draw_kernel(self, job: Job, path: Path) -> None:
+        from nngp_prior.cli.plots.kernel import plot_kernel
+        from nngp_prior.kernels import inspect
+
+        content, facts = self._service.table.request(job.id)
+        request = WORK[job.kind].request.model_validate(content)
+        K = self._service.kernels.open(facts["kernel"])
+        shown = slice(None, None, -(-len(K) // _SPECTRUM))
+        part = np.asarray(K[shown, shown])
+        classes, names = None, ()
+        dataset: Any = getattr(request, "dataset", None)
+        if dataset is not None:
+            data = self._service.runner.data(dataset)
+            if data.known_classes and len(data.classes) == len(K):
+                classes = data.classes[shown]
+            names = dataset.class_names if isinstance(dataset, ImageData) else ()
+        every = f", every {-(-len(K) // _SPECTRUM)}th" if len(part) < len(K) else ""
+        title = f"{titles.network(content['architecture'])}; {len(K):,} {titles.data(content['dataset'])}{every}"
+        plot_kernel(path, title, part, inspect(part), classes, names)
+
+
+def version_of(job: Job, name: str) -> str:
+    """Return the version of a figure of a job; kernels do not change."""
+    return KERNEL if name == KERNEL else f"{job.attempt}.{job.version}"
+
+
+def has_figure(job: Job) -> bool:
+    """True if results of this kind of work are drawn."""
+    return job.kind in _DRAW and job.done > 0 and (job.kind != ExperimentRequest.work or job.done == job.rows)
+
+
+def has_kernel(service: Service, job: Job) -> bool:
+    """True if the kernel of a job is in the cache."""
+    if job.kind not in (EstimateRequest.work, BoundRequest.work, PosteriorRequest.work, KernelRequest.work):
+        return False
+    key = service.table.request(job.id)[1].get("kernel")
+    entry = None if key is None else service.kernels.entry(key)
+    return entry is not None and entry.finished
+
+
+def can_draw() -> bool:
+    """True if matplotlib is installed."""
+    try:
+        require_extra("plots")
+    except MissingExtra:
+        return False
+    return True
+
+
+def drawn(draw: Callable[[Path], object]) -> str:
+    """Draw a figure that follows the reader's choice of light or dark colours.
+
+    Args:
+        draw: function that writes the figure to a path.
+
+    Returns:
+        SVG, without header and metadata.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figure.svg"
+        draw(path)
+        text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    rules = "".join(
+        f'[style*="{property}: {light}"]{{{property}:{dark}!important}}'
+        for light, dark in _DARK.items()
+        for property in ("fill", "stroke")
+    )
+    ink, paper = _DARK["#000000"], _DARK["#ffffff"]
+    dark = f"text{{fill:{ink}}}{rules}#patch_1 path{{fill:{paper}!important}}"
+    fonts = "text{font-family:system-ui,sans-serif!important}"
+    return text.replace(">", f"><style>{fonts}@media (prefers-color-scheme: dark){{{dark}}}</style>", 1)
+
+
+def _title(about: Mapping[str, Any]) -> str:
+    return f"{titles.network(about['architecture'])}; {about['n']:,} {titles.data(about.get('dataset'))}"
+
+
+def _draw_estimates(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    with style.figure(path, "", figsize=(8, 3.4)) as (_, axis):
+        Results(rows, about).plot(axis)
+
+
+def _draw_bounds(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    from nngp_prior.cli.plots.bound import Curve, plot_bounds
+
+    results = [result for result in BoundResults(rows, about) if result.bounds][:3]
+    panels = {}
+    for result in results:
+        points = result.points
+        panels[f"labelling {result.labelling}"] = {
+            titles.BOUNDS[name]: Curve(
+                [point.m or 0 for point in points], [point.bounds[name].value for point in points]
+            )
+            for name in points[0].bounds
+        }
+    plot_bounds(path, _title(about), panels)
+
+
+def _draw_posteriors(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    with style.figure(path, _title(about), figsize=(8, 3.6)) as (_, axis):
+        for result, colour in zip(PosteriorResults(rows, about), style.COLOURS, strict=False):
+            found = result.predictive
+            if found is not None:
+                order = np.argsort(found.value)
+                label = f"labelling {result.labelling}"
+                axis.errorbar(range(1, len(order) + 1), found.value[order], found.stderr[order], fmt=".", ms=3,
+                              elinewidth=0.7, color=colour, label=label)  # fmt: skip
+        axis.axhline(0.5, color="grey", lw=0.8, ls=":")
+        axis.set(xlabel="test input, by probability", ylabel="P(label +1 | training labels)", ylim=(-0.03, 1.03))
+        axis.legend(loc="upper left")
+
+
+def _draw_samples(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    samples = Samples(rows[0], about)
+    ranks = [function.rank for function in samples]
+    values = np.exp([function.frequency.value for function in samples])
+    ends = np.exp([function.frequency.interval() or (math.nan, math.nan) for function in samples]).T
+    with style.figure(path, _title(about), figsize=(8, 3.6)) as (_, axis):
+        axis.errorbar(ranks, values, np.abs(ends - values), fmt="o", ms=4, elinewidth=1, color=style.INK)
+        axis.set(xscale="log", yscale="log", xlabel="rank of the function", ylabel="frequency, 95 % interval")
+
+
+def _draw_experiments(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
+    from nngp_prior.experiments.report.figures import coefficients
+
+    if not rows or rows[-1].get("task") != STUDY or not rows[-1]["verdicts"]:
+        raise Problem(404, "not-found", "The study has no verdicts to draw.")
+    coefficients(ExperimentResults(rows[-1], about).verdicts, path)
+
+
+_DRAW: dict[str, Callable[[Path, list[dict[str, Any]], Mapping[str, Any]], None]] = {
+    EstimateRequest.work: _draw_estimates,
+    BoundRequest.work: _draw_bounds,
+    PosteriorRequest.work: _draw_posteriors,
+    SampleRequest.work: _draw_samples,
+    ExperimentRequest.work: _draw_experiments,
+}
