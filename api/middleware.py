@@ -32,7 +32,7 @@ _SHOWN = re.compile(
     rf"/|/docs(/docs\.(css|js))?|/openapi\.json|/new|/compare(/figure)?|{_JOB}(/[a-z]+(\.[a-z]+)?)?"
     rf"|/v1{_JOB}(/(report|events))?"
 )
-_FORMS = re.compile(rf"/new|/sign-out|{_JOB}/(dismiss|repeat)")
+_FORMS = re.compile(rf"/new|/sign-out|{_JOB}/(dismiss|repeat|names)")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d*)?")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+_FIELDS = 20  # of a small form
 _SHORT = 10  # leading characters of an id that are shown
 
 
@@ -76,6 +78,25 @@ def render_problem(request: Request, problem: Problem) -> HTMLResponse:
     for name, value in problem.headers.items():
         page.headers[name] = value
     return page
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Return the fields of a small form; of several values of a name, the last.
+
+    Args:
+        request: request with the form.
+
+    Returns:
+        values by name, without surrounding space.
+
+    Raises:
+        Problem: if there are too many fields.
+    """
+    try:
+        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=_FIELDS)
+    except ValueError:
+        raise Problem(422, "invalid-request", "The form has too many fields. Send it from its page.") from None
+    return {name: values[-1].strip() for name, values in fields.items()}
 
 
 class PageRoute(StrictRoute):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from api.deps import Shared
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.middleware import ASSETS, COOKIE, SIGN_IN
 from api.pages.figures import KERNEL, NO_PLOTS, RESULTS, can_draw, has_figure, has_kernel, version_of
-from api.pages.rendering import WEB, PageRoute, render
+from api.pages.rendering import WEB, PageRoute, form_of, render
 from api.pages.snippets import as_curl, as_json, as_python
 from api.pages.tables import Rows, Table, tables_of
 from api.problems import DamagedStore, Problem
@@ -22,6 +24,8 @@ from api.routes.submissions import accept
 from api.service import Service
 from api.work import WORK
 from api.work.summary import brief
+from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.job_names import MAX_TAGS, JobEdit
 from nngp_prior.schemas.requests import ExperimentRequest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -56,19 +60,25 @@ def icon() -> FileResponse:
 def jobs(
     request: Request,
     service: Shared,
-    state: Annotated[State | str, Query(max_length=20)] = "",
+    name: Annotated[str, Query(max_length=200)] = "",
+    tag: Annotated[list[str], Query(max_length=MAX_TAGS)] = [],  # noqa: B006
+    state: Annotated[str, Query(max_length=20)] = "",
     cursor: Annotated[str | None, Query(max_length=200, pattern=CURSOR)] = None,
 ) -> Response:
-    """Return the list of jobs, newest first."""
+    """Return the list of jobs, newest first. Empty fields of the filter have no effect."""
+    tags = [each for each in tag if each]
     chosen = State(state) if state in tuple(State) else None
-    found, following = service.table.list(chosen, _JOBS, cursor)
+    found, following = service.table.list(chosen, _JOBS, cursor, name=name.strip() or None, tags=tags)
+    stated = {"name": name, "tag": tags, "state": str(chosen or ""), "cursor": following}
     return render(
         request,
         "jobs.html",
         jobs=found,
         states=[str(each) for each in State],
+        name=name,
+        tags=tags,
         state=str(chosen or ""),
-        following=following,
+        older="" if following is None else f"/?{urlencode({k: v for k, v in stated.items() if v}, doseq=True)}",
         live=any(job.state in OPEN for job in found),
     )
 
@@ -76,24 +86,44 @@ def jobs(
 @router.get("/jobs/{job_id}")
 def show(request: Request, job: JobOf, service: Shared, start: Annotated[int, Query(ge=0, lt=2**31)] = 0) -> Response:
     """Return a job's page: progress, results from row ``start`` on, figures, the request, events."""
+    return _page(request, service, job, start)
+
+
+@router.post("/jobs/{job_id}/names")
+async def name(request: Request, job: JobOf, service: Shared) -> Response:
+    """Change a job's name and tags, and return to its page; or show the page with what is wrong."""
+    fields = await form_of(request)
+    given, tags = fields.get("name") or None, {line.strip() for line in fields.get("tags", "").splitlines()} - {""}
+    own = set(job.names.tags)
+    try:
+        edit = JobEdit(name=given, add_tags=tuple(tags - own), remove_tags=tuple(own - tags))
+        await run_in_threadpool(service.table.edit, job.id, edit)
+    except InvalidInput as error:
+        wrong = {"error": str(error), "name": given or "", "tags": sorted(tags)}
+        return await run_in_threadpool(_page, request, service, job, 0, wrong)
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+def _page(request: Request, service: Service, job: Job, start: int, wrong: dict[str, Any] | None = None) -> Response:
+    names = wrong or {"error": "", "name": job.names.name or "", "tags": job.names.tags}
+    common: dict[str, Any] = {"job": job, "names": names, "start": start, "per_page": _ROWS, "no_plots": NO_PLOTS}
+    status = 422 if wrong else 200
     try:
         content, facts = service.table.request(job.id)
     except DamagedStore as error:
-        return render(request, "job.html", job=job, damage=str(error), tables=(), events=(), **_NOTHING)
+        return render(request, "job.html", status, **common, **_NOTHING, damage=str(error))
     study = job.kind == ExperimentRequest.work
     first = job.rows - 1 if study and job.state == State.SUCCESSFUL else start
     rows = list(service.table.results(job.id, range(first, min(first + _ROWS, job.rows))))
     return render(
         request,
         "job.html",
-        job=job,
+        status,
+        **common,
         damage="",
         tables=_tables(service, job, content, facts, rows),
         pages=_pages(job, start) if not study else (),
-        start=start,
-        per_page=_ROWS,
         plots=can_draw(),
-        no_plots=NO_PLOTS,
         figure=has_figure(job),
         kernel=has_kernel(service, job),
         formats=[name for name in _FORMATS if name != "npy" or WORK[job.kind].columns],
@@ -105,11 +135,10 @@ def show(request: Request, job: JobOf, service: Shared, start: Annotated[int, Qu
     )
 
 
-_NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("pages", "formats", "reports"), ()),
+_NOTHING: dict[str, Any] = {  # of a damaged request
+    **dict.fromkeys(("tables", "pages", "formats", "reports", "events"), ()),
     **dict.fromkeys(("plots", "figure", "kernel"), False),
-    **dict.fromkeys(("as_json", "as_python", "as_curl", "no_plots"), ""),
-    **{"start": 0, "per_page": _ROWS},
+    **dict.fromkeys(("as_json", "as_python", "as_curl"), ""),
 }
 
 
@@ -156,7 +185,7 @@ async def repeat(job: JobOf, service: Shared) -> Response:
     """Start a new attempt of a job that failed or was dismissed, and return to its page."""
     work = WORK[job.kind]
     content, _ = service.table.request(job.id)
-    again, _ = await service.in_thread(accept, service, work, work.request.model_validate(content))
+    again, _ = await service.in_thread(accept, service, work, work.request.model_validate(content), JobEdit())
     return RedirectResponse(f"/jobs/{again.id}", 303)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -151,9 +152,26 @@ def test_signing_out(browser: TestClient) -> None:
     assert browser.get("/", headers=BROWSER, follow_redirects=False).status_code == 303
 
 
-def test_the_list_filters_by_state(api: TestClient, jobs: dict[str, str]) -> None:
-    assert jobs["bounds"] in api.get("/?state=successful").text
-    assert jobs["bounds"] not in api.get("/?state=failed").text
+def test_names_and_tags_are_edited_and_filter_the_list(api: TestClient, jobs: dict[str, str]) -> None:
+    job, form = jobs["bounds"], {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    fields = urlencode({"name": "a <b>& c", "tags": "digits, n < 20\nfirst"})
+    answer = api.post(f"/jobs/{job}/names", content=fields, headers=form, follow_redirects=False)
+    assert answer.status_code == 303
+    document = api.get(f"/v1/jobs/{job}").json()
+    assert (document["name"], document["tags"]) == ("a <b>& c", ["digits, n < 20", "first"])
+    assert "<h1>a &lt;b&gt;&amp; c</h1>" in api.get(f"/jobs/{job}").text
+    for query, listed in (
+        ("state=successful", True),
+        ("state=failed", False),
+        ("name=%26+C&tag=&state=", True),
+        ("tag=first&tag=digits, n < 20", True),
+        ("tag=second", False),
+    ):
+        assert (job in api.get(f"/?{query}").text) == listed, query
+    wrong = api.post(f"/jobs/{job}/names", content=urlencode({"name": "x" * 201, "tags": "kept"}), headers=form)
+    assert wrong.status_code == 422
+    assert "x" * 201 in wrong.text
+    assert ">kept</textarea>" in wrong.text
 
 
 def test_without_matplotlib_there_are_tables_and_a_hint(
