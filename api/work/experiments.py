@@ -1,4 +1,4 @@
-"""``/v1/experiments``: studies of which quantity predicts generalization."""
+"""``/v1/experiments``: studies of which quantity predicts generalization, and of functions."""
 
 from __future__ import annotations
 
@@ -8,40 +8,32 @@ from typing import Any
 from api.work.base import Chunk, Limits, Plan
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.experiments.requests import ExperimentRunner
-from nngp_prior.experiments.tasks import Task
+from nngp_prior.experiments.requests.base import RequestedStudy
 from nngp_prior.prior.request_runner import RequestRunner
-from nngp_prior.probability import SMALL
 from nngp_prior.progress import ProgressCallback, without_cost
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.requests import ExperimentRequest
 
-_SECONDS = 10.0  # target time of a chunk of quantities
-_TRAINING, _QUANTITIES, _STUDY = 0, 1, 2  # phases
+_SECONDS = 10.0  # target time of a chunk of several tasks
 
 
 class ExperimentWork:
-    """Networks, quantities of each, and a report: one row per task, and a last one for the study."""
+    """Networks, quantities of networks or functions, and a report: one row per task, and a last one for the study."""
 
     kind = ExperimentRequest.work
     request = ExperimentRequest
     columns: tuple[str, ...] = ()
 
     def plan(self, request: ExperimentRequest, runner: RequestRunner, limits: Limits) -> Plan:
-        """See :meth:`Work.plan`. First all networks are trained, then their quantities are computed."""
+        """See :meth:`Work.plan`."""
         found = ExperimentRunner(runner.studies)
         planned = found.plan(request)
         costs = found.costs(request, planned)
         for i, cost in enumerate(costs):
             if cost.bytes > limits.bytes:
-                task = planned.tasks[i] if i < len(planned.tasks) else None
-                raise ResourceLimit(_too_large(request, task, cost, limits))
-        tasks = list(enumerate(planned.tasks))
-        chunks = [
-            Chunk((i,), 1, costs[i].bytes, costs[i].seconds, _TRAINING) for i, task in tasks if task.kind == "train"
-        ]
-        chunks += _of_quantities([(i, task, costs[i]) for i, task in tasks if task.kind != "train"])
-        chunks.append(Chunk((len(tasks),), 1, costs[-1].bytes, costs[-1].seconds, _STUDY))
-        return Plan(len(costs), tuple(chunks), "tasks", found.facts(request))
+                raise ResourceLimit(_too_large(request, planned, i, cost, limits))
+        last = Chunk((len(planned.tasks),), 1, costs[-1].bytes, costs[-1].seconds, planned.last)
+        return Plan(len(costs), (*_chunks(planned, costs), last), "tasks", found.facts(request))
 
     def run(
         self, request: ExperimentRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback
@@ -54,39 +46,37 @@ class ExperimentWork:
         return {**facts, "protocol": request["protocol"]}
 
 
-def _of_quantities(tasks: Sequence[tuple[int, Task, Cost]]) -> Iterator[Chunk]:
-    """Yield chunks of a few seconds of quantities of one setting, which share data, networks and kernel."""
-    together: list[tuple[int, Task, Cost]] = []
-    for row, task, cost in tasks:
-        seconds = sum(each.seconds for _, _, each in together)
-        apart = together and (together[-1][1].setting is not task.setting or _cores(together[-1][1]) != _cores(task))
-        if apart or (together and seconds + cost.seconds > _SECONDS):
-            yield _chunk(together)
-            together = []
-        together.append((row, task, cost))
-    if together:
-        yield _chunk(together)
+def _chunks(planned: RequestedStudy[Any, Any], costs: Sequence[Cost]) -> list[Chunk]:
+    """Return chunks in the order of their phases, of a few seconds each where tasks are together."""
+    groups: list[list[int]] = []
+    tasks = planned.tasks
+    for row in sorted(range(len(tasks)), key=lambda i: planned.phase(tasks[i])):
+        before = groups[-1] if groups else []
+        seconds = costs[row].seconds + sum(costs[i].seconds for i in before)
+        alike = before and planned.together(tasks[before[-1]], tasks[row])
+        if alike and planned.cores(tasks[before[-1]]) == planned.cores(tasks[row]) and seconds <= _SECONDS:
+            before.append(row)
+        else:
+            groups.append([row])
+    return [
+        Chunk(
+            tuple(rows),
+            planned.cores(tasks[rows[0]]),
+            max(costs[i].bytes for i in rows),
+            sum(costs[i].seconds for i in rows),
+            planned.phase(tasks[rows[0]]),
+        )
+        for rows in groups
+    ]
 
 
-def _chunk(tasks: Sequence[tuple[int, Task, Cost]]) -> Chunk:
-    rows, costs = tuple(row for row, _, _ in tasks), [cost for _, _, cost in tasks]
-    seconds = sum(cost.seconds for cost in costs)
-    return Chunk(rows, _cores(tasks[0][1]), max(cost.bytes for cost in costs), seconds, _QUANTITIES)
-
-
-def _cores(task: Task) -> int:
-    """Number of cores that a task uses; 0: all."""
-    data = task.setting.protocol.data
-    n = data.dataset.n if data.dataset is not None and data.dataset.n is not None else 0
-    return 0 if task.kind == "prior" and n + data.test > SMALL else 1
-
-
-def _too_large(request: ExperimentRequest, task: Task | None, cost: Cost, limits: Limits) -> str:
-    if task is None:
+def _too_large(
+    request: ExperimentRequest, planned: RequestedStudy[Any, Any], row: int, cost: Cost, limits: Limits
+) -> str:
+    if row == len(planned.tasks):
         what, less = f"the statistics of {request.protocol.networks:,} networks take", "fewer seeds or values of axes"
     else:
-        quantity = "training" if task.quantity is None else task.quantity.kind
-        what, less = f"{quantity} at {task.setting} takes", "fewer inputs, seeds, steps or particles"
+        what, less = f"{planned.title(planned.tasks[row])} takes", "fewer inputs, seeds, steps or particles"
     return (
         f"protocol: {what} {cost.bytes / 2**30:.1f} GiB, and workers have {limits.bytes / 2**30:.1f} GiB. Ask for "
         f"{less}, or raise NNGP_MEMORY_LIMIT."

@@ -16,6 +16,7 @@ from nngp_prior.client.result_readers import reader_of
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NotFinished
 from nngp_prior.progress import ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.measures.registry import DEFAULT
 from nngp_prior.schemas.protocol_files import read_protocol
 from nngp_prior.schemas.protocols import Protocol
@@ -328,15 +329,15 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         options = {"loss": loss, "dtype": dtype, "seed": seed}
         return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
 
-    def experiment(self, protocol: Protocol | Mapping[str, Any] | str | Path) -> ExperimentJob:
+    def experiment(self, protocol: Protocol | FrequencyProtocol | Mapping[str, Any] | str | Path) -> ExperimentJob:
         """Submit a request for a study, see :func:`nngp_prior.experiments.run`.
 
         Args:
             protocol: protocol, path of its TOML file, or name of a protocol of the package. Its data are a data set.
 
         Returns:
-            the job; the existing one if the request was submitted before. Its results have ``rows`` of the networks and
-            ``verdicts`` on the quantities; ``job.report()`` is the report.
+            the job; the existing one if the request was submitted before. Its results have ``rows`` of the networks,
+            or of functions, and ``verdicts`` on the quantities; ``job.report()`` is the report.
         """
         found: Any = read_protocol(protocol) if isinstance(protocol, str | Path) else protocol
         return self.submit(ExperimentRequest(protocol=found))

@@ -15,7 +15,8 @@ from nngp_prior.schemas.requests import (
 )
 from nngp_prior.schemas.results.base import Result, Results
 from nngp_prior.schemas.results.bound import BoundResult, BoundResults
-from nngp_prior.schemas.results.experiment import ExperimentResults, TaskResult
+from nngp_prior.schemas.results.experiment import TaskResult
+from nngp_prior.schemas.results.frequencies import results_of_study
 from nngp_prior.schemas.results.posterior import PosteriorResult, PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.results.sharpness import SharpnessResult, SharpnessResults
@@ -42,7 +43,7 @@ _KINDS = {
     PosteriorRequest.work: ResultReader("labellings", PosteriorResult, PosteriorResults),
     SampleRequest.work: ResultReader("samples", Samples, lambda rows, about: Samples(rows[0], about)),
     SharpnessRequest.work: ResultReader("measures", SharpnessResult, SharpnessResults),
-    ExperimentRequest.work: ResultReader("tasks", TaskResult, ExperimentResults.of_rows),
+    ExperimentRequest.work: ResultReader("tasks", TaskResult, results_of_study),
 }
 
 

@@ -20,7 +20,8 @@ from nngp_prior.probability import memory_needed, seconds_needed
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.quantities import LogEvidence, LogP, LogPosterior, PosteriorErrors, PriorBound, PriorQuantity
-from nngp_prior.schemas.specs.estimator import EP, SMC
+from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator
 from nngp_prior.schemas.specs.kernel import BOOTSTRAPS
 from nngp_prior.sharpness.cost import measuring_cost, training_cost
 
@@ -93,14 +94,43 @@ def _cost_under_kernel(own: Protocol, quantity: PriorQuantity, n: int, total: in
         estimator = SMC(particles=quantity.particles, replicates=quantity.replicates)
     else:
         estimator = quantity.estimator
-    if isinstance(estimator, EP | SMC):
-        estimator = estimator.model_copy(update={"backend": "numpy"})  # only JAX knows if there is a device
     size = n if isinstance(quantity, LogEvidence | PriorBound) else total
     count = own.seeds if isinstance(quantity, LogP | LogPosterior) else 1
-    memory, seconds = memory_needed(size, estimator), count * seconds_needed(size, estimator)
+    cost = estimation_cost(size, estimator, count)
     if not isinstance(quantity, PriorBound) and quantity.kernel is not None:
         bootstraps = BOOTSTRAPS if isinstance(quantity, LogP | LogEvidence) else 0
-        return Cost(memory + 8 * total * total, (1 + bootstraps) * seconds)
-    job = KernelJob.of(own.architecture, np.broadcast_to(0.0, (total, *shape)), None, "nngp", "float64")
-    working = working_bytes(layers_of(own.architecture), shape, total, cores())
-    return Cost(memory + 8 * total * total + working, seconds + seconds_of_kernel(job, cores()))
+        return Cost(cost.bytes + 8 * total * total, (1 + bootstraps) * cost.seconds)
+    kernel = kernel_cost(own.architecture, (total, *shape))
+    return Cost(cost.bytes + kernel.bytes, cost.seconds + kernel.seconds)
+
+
+def estimation_cost(n: int, estimator: Estimator, labellings: int) -> Cost:
+    """Return the expected cost of estimates of log P on the host, beside the kernel's.
+
+    Args:
+        n: number of inputs.
+        estimator: the estimator.
+        labellings: number of labellings.
+
+    Returns:
+        peak memory and time.
+    """
+    if isinstance(estimator, EP | SMC):
+        estimator = estimator.model_copy(update={"backend": "numpy"})  # only JAX knows if there is a device
+    return Cost(memory_needed(n, estimator), labellings * seconds_needed(n, estimator))
+
+
+def kernel_cost(architecture: Architecture, shape: tuple[int, ...]) -> Cost:
+    """Return the expected cost of a kernel on the host; as :func:`nngp_prior.kernels.kernel_cost`, which loads JAX.
+
+    Args:
+        architecture: the architecture.
+        shape: shape of the inputs, (n, ...).
+
+    Returns:
+        bytes of the kernel and of its computation, and time.
+    """
+    n = shape[0]
+    job = KernelJob.of(architecture, np.broadcast_to(0.0, shape), None, "nngp", "float64")
+    working = working_bytes(layers_of(architecture), shape[1:], n, cores())
+    return Cost(8 * n * n + working, seconds_of_kernel(job, cores()))

@@ -64,9 +64,7 @@ def execute(
                     tell(event)
                 for future in finished:
                     task = running.pop(future)
-                    for key, row in _result(future):
-                        if key not in store:  # a task that was killed while its rows were stored is carried out again
-                            store.add(key, row)
+                    store.add_missing(_result(future))
                     ready[:0] = follow(task)
                     done += 1
                     tell(Progress(before.stage, done, before.total))

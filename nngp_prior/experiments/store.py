@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -54,6 +54,12 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         self._rows[key] = row
+
+    def add_missing(self, rows: Iterable[tuple[Key, dict[str, Any]]]) -> None:
+        """Append the rows that are not there: a task that was killed while they were stored is carried out again."""
+        for key, row in rows:
+            if key not in self:
+                self.add(key, row)
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the study atomically."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import KIND_IS_SAID, PLAIN, Count, OrNamed, Said, Seed, Specification
+from nngp_prior.schemas.frequencies import AnyProtocol, FrequencyProtocol
 from nngp_prior.schemas.lists import StopsEarly
 from nngp_prior.schemas.measures.registry import DEFAULT, Measure, measure_of
 from nngp_prior.schemas.protocol_files import named, names
@@ -169,43 +169,33 @@ class SharpnessRequest(Specification):
     seed: Seed = 0
 
 
-_OTHER = (
-    "Requests are for protocols of the kind networks; carry this one out with nngp-prior experiment run, or with "
-    "nngp_prior.experiments.run"
-)
-
-
 def _named(protocol: Any) -> Any:
-    """Replace the name of a protocol of the package by its fields, and refuse the other kind."""
-    if isinstance(protocol, str):
-        try:
-            protocol = named(protocol)
-        except InvalidInput as error:
-            raise ValueError(error.remedy.removesuffix(".")) from None
-    kind = protocol.get("kind") if isinstance(protocol, Mapping) else getattr(protocol, "kind", None)
-    if kind == "frequencies":
-        raise ValueError(_OTHER)
-    return protocol
+    """Replace the name of a protocol of the package by its fields."""
+    if not isinstance(protocol, str):
+        return protocol
+    try:
+        return named(protocol)
+    except InvalidInput as error:
+        raise ValueError(error.remedy.removesuffix(".")) from None
 
 
-_NETWORKS = tuple(name for name in names() if named(name).get("kind", "networks") == "networks")
 _FILES = ("inputs_file", "labels_file")
 _DEEPEST = 8  # levels of lists and objects in a value of an axis
 
 
 class ExperimentRequest(Specification):
-    """A study: networks over all combinations of some axes' values, and quantities of each network.
+    """A study over all combinations of some axes' values: quantities of each network, or frequencies of functions.
 
     Attributes:
         protocol: protocol of the study, or the name of a protocol of the package. Its data are a data set.
     """
 
     work: ClassVar[str] = "experiments"
-    protocol: Annotated[Protocol, BeforeValidator(_named), OrNamed(_NETWORKS)]
+    protocol: Annotated[AnyProtocol, BeforeValidator(_named), OrNamed(tuple(names()))]
 
     @field_validator("protocol")
     @classmethod
-    def _is_self_contained(cls, protocol: Protocol) -> Protocol:
+    def _is_self_contained(cls, protocol: Protocol | FrequencyProtocol) -> Protocol | FrequencyProtocol:
         """Refuse files, which are on another machine, and values of axes that JSON cannot have."""
         data = protocol.data
         for name in _FILES:
@@ -213,8 +203,10 @@ class ExperimentRequest(Specification):
             if given is not None:
                 remedy = "Leave it out, and name a data set or give its inputs (kind inline): requests have no files"
                 raise _at(("data", name), given, remedy)
-        if data.dataset is None or data.dataset.n is None:
-            raise _at(("data", "dataset"), data.dataset, "Name a data set, with the number n of inputs to train on")
+        if data.dataset is None:
+            raise _at(("data", "dataset"), None, "Name a data set, or give its inputs (kind inline)")
+        if protocol.training is not None and data.dataset.n is None:
+            raise _at(("data", "dataset", "n"), None, "Give the number of inputs to train on")
         for axis, values in protocol.axes.items():
             if not all(_is_plain(value) for value in values):
                 remedy = f"Give finite numbers, texts, or objects of at most {_DEEPEST} levels"

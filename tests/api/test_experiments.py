@@ -17,12 +17,15 @@ from nngp_prior.errors import InvalidInput, NngpPriorError, ResourceLimit
 from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
+from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.requests import ExperimentRequest
-from nngp_prior.schemas.results.experiment import ExperimentResults
+from nngp_prior.schemas.results.frequencies import results_of_study
 from nngp_prior.versions import versions
 from tests.api.apps import TOKEN, WAIT, InProcess, client, problem, settings
 from tests.experiments.cases import FOUR, TINY, assert_same
+from tests.experiments.test_function_requests import BITS
+from tests.experiments.test_function_requests import assert_same as assert_same_functions
 
 BODY = {"protocol": TINY}
 
@@ -33,7 +36,7 @@ def test_results_and_report_are_those_of_the_library(api: TestClient, tmp_path: 
     document = answer.json()
     assert (document["units"], document["n"], document["networks"]) == ("nats", 20, 4)
     assert document["versions"] == versions()
-    results = ExperimentResults.of_rows(document["results"], document)
+    results = results_of_study(document["results"], document)
     assert_same(results, Protocol.model_validate(FOUR), tmp_path)
     assert [row["place"] for row in document["results"]] == list(range(9))
     assert document["results"][1]["results"][0]["values"][0]["value"] == results.rows[0]["log_p"]
@@ -54,6 +57,19 @@ def test_results_and_report_are_those_of_the_library(api: TestClient, tmp_path: 
     problem(api.get(where, headers={"Accept": "image/png"}), 406, "not-acceptable")
     problem(api.get(where, headers={"Authorization": "Bearer none"}), 401, "unauthorized")
     assert api.head(where).status_code == 200
+
+
+def test_results_over_http_are_those_of_the_library(api: TestClient, tmp_path: Path) -> None:
+    document = api.post("/v1/experiments", json={"protocol": BITS}, headers=WAIT).json()
+    assert (document["n"], document["networks"]) == (8, 8000)
+    results = results_of_study(document["results"], document)
+    assert_same_functions(results, FrequencyProtocol.model_validate(BITS), tmp_path)
+    assert repr(results).startswith("<FrequencyResults bits, ")
+    assert [row["task"] for row in document["results"]] == [
+        *["sample"] * 4, *["choose"] * 2, *["quantity"] * 10, "study",
+    ]  # fmt: skip
+    job = api.post("/v1/experiments", json={"protocol": BITS}).json()
+    assert (job["method"], job["progress"]["current"]) == ("bits", 17)
 
 
 def test_a_name_stands_for_its_protocol(held: tuple[TestClient, InProcess]) -> None:
@@ -81,16 +97,16 @@ def test_jobs_of_other_kinds_have_no_report(api: TestClient) -> None:
     [
         ({"protocol": "digts"}, "body.protocol", "Did you mean digits?"),
         ({"protocol": "/etc/passwd.toml"}, "body.protocol", "Choose one of"),
-        ({"protocol": {**TINY, "quantities": ["beauty"]}}, "body.protocol.quantities.0.kind", "beauty"),
-        ({"protocol": {**TINY, "kind": "frequencies"}}, "body.protocol", "nngp-prior experiment run"),
-        ({"protocol": "boolean"}, "body.protocol", "nngp-prior experiment run"),
+        ({"protocol": {**TINY, "quantities": ["beauty"]}}, "body.protocol.networks.quantities.0.kind", "beauty"),
+        ({"protocol": {**BITS, "seeds": 3}}, "body.protocol.seeds", "multiple of 2"),
+        ({"protocol": {**BITS, "kind": "function"}}, "body.protocol.kind", "frequencies"),
         (
             {"protocol": {**TINY, "data": {**TINY["data"], "inputs_file": "x.npy"}}},
             "body.protocol.data.inputs_file",
             "x.npy",
         ),
         ({"protocol": {**TINY, "axes": {"wide": [1]}}}, "protocol.axes", "'wide'"),
-        ({"protocol": {**TINY, "seeds": 10_000, "quantities": ["trace"] * 9}}, "protocol", "100,000 tasks"),
+        ({"protocol": {**TINY, "seeds": 10_000, "quantities": ["trace"] * 9}}, "protocol.seeds", "100,000 tasks"),
         ({"protocol": {**TINY, "axes": {"attack": [5000]}}}, "protocol.data (attack = 5000): n", "1,437"),
     ],
 )

@@ -125,7 +125,7 @@ def test_processes_may_add_rows_to_one_folder(tmp_path: Path) -> None:
     [
         ({"protocol": "digts"}, "protocol", "Did you mean digits?"),
         ({"protocol": "tests/experiments/own.toml"}, "protocol", "Choose one of "),
-        ({"quantities": ["trac"]}, "protocol.quantities.0.kind", "'trac'"),
+        ({"quantities": ["trac"]}, "protocol.networks.quantities.0.kind", "'trac'"),
         (
             {"data": {**TINY["data"], "inputs_file": "/etc/passwd"}},
             "protocol.data.inputs_file",
@@ -138,7 +138,7 @@ def test_processes_may_add_rows_to_one_folder(tmp_path: Path) -> None:
         ({"axes": {"wide": [1]}}, "protocol.axes", "'wide' is no field"),
         ({"axes": {"width": [4, -4]}}, "protocol.axes (width = -4): architecture.fully-connected.width", "-4"),
         ({"axes": {"width": [4] * 200, "train": [9] * 51}}, "protocol.axes", "10,200 combinations"),
-        ({"seeds": 10_000, "quantities": ["trace"] * 11}, "protocol", "more than 100,000 tasks"),
+        ({"seeds": 10_000, "quantities": ["trace"] * 11}, "protocol.seeds", "more than 100,000 tasks"),
         ({"course": {"epochs": 10**9, "every": 1}}, "protocol.course.every", "more than 10,000 measurements"),
         ({"axes": {"attack": [0, 5000]}}, "protocol.data (attack = 5000): n", "1,437"),
     ],

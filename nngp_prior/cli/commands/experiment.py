@@ -15,12 +15,14 @@ from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import App
 from nngp_prior.errors import InvalidInput
 from nngp_prior.extras import require_extra
+from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.text import number_of
 
 if TYPE_CHECKING:
     from nngp_prior.experiments import FrequencyStudy, Study
     from nngp_prior.schemas.results.experiment import ExperimentResults, Verdict
+    from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 
 app = App(name="experiment", help="Run studies: which quantity predicts generalization, log P or flatness?")
 
@@ -150,36 +152,19 @@ def _verdicts(study: Study | FrequencyStudy) -> tuple[str, dict[str, Any]]:
     return "log frequency", {analysis.title_of(verdict, trained): verdict for verdict in analysis.verdicts(study)}
 
 
-def _finish_functions(study: FrequencyStudy, json: bool, time_taken: str) -> None:
-    from nngp_prior.experiments.frequencies.analysis import summary, title_of
-    from nngp_prior.experiments.report import write_report
-
-    found, trained = write_report(study), study.protocol.training is not None
-    if json:
-        output.print_json({"study": study.protocol.as_json, "verdicts": [each.as_json() for each in found]})
-        return
-    columns = ("slope", "bias", "scatter", "Pearson", "Kendall τ")
-    table = output.table(*columns, title=study.protocol.title, rows="quantity")
-    for each in found:
-        values = [c.value for c in (each.slope, each.bias, each.scatter, each.pearson, each.kendall)]
-        table.add_row(title_of(each, trained), *("–" if math.isnan(value) else f"{value:.3f}" for value in values))
-    output.print_table(table)
-    _print_outcome(
-        " ".join(summary(found, trained)),
-        study.problems,
-        study.state,
-        f"report: {study.folder / 'report.html'} {time_taken}".strip(),
-    )
-
-
 def _finish(study: Study | FrequencyStudy, json: bool, time_taken: str) -> None:
+    """Write the report of a study, and print its table."""
     from nngp_prior.experiments import FrequencyStudy
     from nngp_prior.experiments.analysis import summary
     from nngp_prior.experiments.changes import changes, summary_of_course
+    from nngp_prior.experiments.frequencies.analysis import summary as summary_of_functions
     from nngp_prior.experiments.report import write_report
 
+    where = f"report: {study.folder / 'report.html'} {time_taken}".strip()
     if isinstance(study, FrequencyStudy):
-        _finish_functions(study, json, time_taken)
+        found, trained = write_report(study), study.protocol.training is not None
+        outcome = " ".join(summary_of_functions(found, trained))
+        _print(study.protocol, found, [], outcome, study.problems, json, study.state, where)
         return
     found, changed = write_report(study), changes(study)
     _print(
@@ -190,7 +175,7 @@ def _finish(study: Study | FrequencyStudy, json: bool, time_taken: str) -> None:
         study.problems,
         json,
         f"{number_of(study.finished, 'network')} of {study.total:,}",
-        f"report: {study.folder / 'report.html'} {time_taken}".strip(),
+        where,
     )
 
 
@@ -202,14 +187,21 @@ def print_study(results: ExperimentResults, json: bool, where: str = "") -> None
         json: True for JSON.
         where: where the report is.
     """
-    protocol = results.protocol
-    done = f"{number_of(results.finished, 'network')} of {protocol.networks:,}"
-    _print(protocol, results.verdicts, results.changes, results.summary, results.problems, json, done, where)
+    _print(
+        results.protocol,
+        results.verdicts,
+        results.changes,
+        results.summary,
+        results.problems,
+        json,
+        results.state,
+        where,
+    )
 
 
 def _print(
-    protocol: Protocol,
-    verdicts: Sequence[Verdict],
+    protocol: Protocol | FrequencyProtocol,
+    verdicts: Sequence[Any],
     changes: Sequence[Mapping[str, Any]],
     outcome: str,
     problems: Sequence[str],
@@ -218,11 +210,13 @@ def _print(
     where: str,
 ) -> None:
     if json:
-        of_course = {} if protocol.course is None else {"changes": changes}
+        of_course = {"changes": changes} if isinstance(protocol, Protocol) and protocol.course is not None else {}
         found = [each.as_json() for each in verdicts]
         output.print_json({"study": protocol.as_json, "verdicts": found, **of_course})
         return
-    if protocol.course is None:
+    if isinstance(protocol, FrequencyProtocol):
+        _print_functions(protocol, verdicts)
+    elif protocol.course is None:
         _print_verdicts(protocol, verdicts)
     _print_outcome(outcome, problems, done, where)
 
@@ -235,6 +229,18 @@ def _print_outcome(outcome: str, problems: Sequence[str], done: str, where: str)
     if len(problems) > 10:
         output.note(f"… {len(problems) - 10} more in the report")
     output.console.print(f"{done}; {where}" if where else done)
+
+
+def _print_functions(protocol: FrequencyProtocol, verdicts: Sequence[FrequencyVerdict]) -> None:
+    from nngp_prior.experiments.frequencies.analysis import title_of
+
+    columns = ("slope", "bias", "scatter", "Pearson", "Kendall τ")
+    table = output.table(*columns, title=protocol.title, rows="quantity")
+    for each in verdicts:
+        values = [c.value for c in (each.slope, each.bias, each.scatter, each.pearson, each.kendall)]
+        name = title_of(each, protocol.training is not None)
+        table.add_row(name, *("–" if math.isnan(value) else f"{value:.3f}" for value in values))
+    output.print_table(table)
 
 
 def _print_verdicts(protocol: Protocol, verdicts: Sequence[Verdict]) -> None:

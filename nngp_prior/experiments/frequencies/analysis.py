@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,60 +13,13 @@ from nngp_prior.experiments import statistics
 from nngp_prior.experiments.frequencies.line import Line, fit_line
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.numerics.random import generator
-from nngp_prior.schemas.frequencies import Complexity, FrequencyMarks
-from nngp_prior.schemas.results.base import finite
+from nngp_prior.schemas.frequencies import Complexity
 from nngp_prior.schemas.results.experiment import Coefficient
+from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 from nngp_prior.schemas.text import number_of
 
 _FEWEST = 4  # functions
 _SIMULATIONS = 200
-
-
-@dataclass(frozen=True)
-class FrequencyVerdict:
-    """How well one quantity predicts the frequencies of the functions of one setting.
-
-    Attributes:
-        name: name of the quantity.
-        setting: index of the setting.
-        where: values of its axes, in words; empty if there are none.
-        expected: sign that the correlation with log frequency is expected to have: +1 for log P, -1 for complexity.
-        functions: number of functions with a value.
-        missing: number of functions without one.
-        pearson: Pearson's r with log frequency.
-        spearman: Spearman's ρ.
-        kendall: Kendall's τ.
-        attainable: τ that is expected if frequencies are proportional to P: errors of counting and of log P keep it
-            below 1. NaN for complexity.
-        slope: of log frequency as a function of log P: 1 if frequencies are proportional to P. NaN for complexity.
-        bias: mean of log P minus log frequency, nats.
-        scatter: standard deviation about the line beyond the errors of counting and of log P, nats.
-        total_frequency: sum of the frequencies of these functions.
-        total_p: sum of their P; NaN for complexity.
-        published: published coefficients, if the protocol has some.
-    """
-
-    name: str
-    setting: int
-    where: str
-    expected: int
-    functions: int
-    missing: int
-    pearson: Coefficient
-    spearman: Coefficient
-    kendall: Coefficient
-    attainable: float
-    slope: Coefficient
-    bias: Coefficient
-    scatter: Coefficient
-    total_frequency: float
-    total_p: float
-    published: FrequencyMarks | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return JSON-compatible values; NaN is a string."""
-        own = {name: v._asdict() if isinstance(v, Coefficient) else v for name, v in self.__dict__.items()}
-        return finite({**own, "published": None if self.published is None else self.published.as_json})
 
 
 def verdicts(study: FrequencyStudy) -> list[FrequencyVerdict]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.experiments.frequencies.analysis import FrequencyVerdict, frequencies, in_words
+from nngp_prior.experiments.frequencies.analysis import frequencies, in_words
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.schemas.frequencies import Complexity
+from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 
 _MARKERS = "osD^vP*X<>"
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int8
 
 from nngp_prior.data.datasets import load, load_file
-from nngp_prior.data.splits import training_data
+from nngp_prior.data.splits import Outlines, training_data, training_shape
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.specs.data import TrainingData
@@ -51,6 +51,49 @@ def inputs_of(protocol: FrequencyProtocol) -> Inputs:
         DataUnavailable: if a file is missing or damaged.
     """
     return _loaded(protocol.data, protocol.training is not None)  # pyright: ignore[reportArgumentType]  hashable
+
+
+class Shapes(NamedTuple):
+    """Shapes of the inputs of a study of functions.
+
+    Attributes:
+        functions: of the inputs that functions label, (n, ...).
+        together: of these and the training inputs, (inputs, ...).
+    """
+
+    functions: tuple[int, ...]
+    together: tuple[int, ...]
+
+    @property
+    def train(self) -> tuple[int, ...]:
+        """Shape of the training inputs."""
+        return (self.together[0] - self.functions[0], *self.functions[1:])
+
+
+def shapes_of(protocol: FrequencyProtocol, outlines: Outlines) -> Shapes:
+    """Return the shapes of the inputs of a setting without loading large inputs of a data set.
+
+    Args:
+        protocol: protocol of the setting.
+        outlines: outlines of data sets.
+
+    Returns:
+        the shapes.
+
+    Raises:
+        InvalidInput: as from :func:`inputs_of`, or if more inputs are requested than exist.
+        DataUnavailable: as from :func:`inputs_of`.
+    """
+    data = protocol.data
+    if protocol.training is not None:
+        train, *shape = training_shape(data, outlines)
+        return Shapes((data.test, *shape), (train + data.test, *shape))
+    if data.dataset is not None:
+        found = outlines(data.dataset)
+        whole = (len(found.X), *found.image_shape)
+    else:
+        whole = inputs_of(protocol).X.shape
+    return Shapes(whole, whole)
 
 
 @functools.lru_cache(maxsize=2)

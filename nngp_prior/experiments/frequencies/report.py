@@ -9,17 +9,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from nngp_prior.experiments.frequencies import figures
-from nngp_prior.experiments.frequencies.analysis import (
-    FrequencyVerdict,
-    in_words,
-    sentence,
-    summary,
-    verdicts,
-)
+from nngp_prior.experiments.frequencies.analysis import in_words, sentence, summary, verdicts
 from nngp_prior.experiments.frequencies.choice import CHOOSING, COUNTING
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
 from nngp_prior.schemas.frequencies import Complexity
+from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 from nngp_prior.schemas.text import number_of
 
 _HEADINGS = ("quantity", "slope", "bias, nats", "scatter, nats", "Pearson r", "Spearman ρ", "Kendall τ")

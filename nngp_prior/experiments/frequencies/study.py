@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +20,19 @@ from nngp_prior.experiments.frequencies.choice import (
     from_hex,
     trained_key,
 )
-from nngp_prior.experiments.frequencies.inputs import inputs_of
+from nngp_prior.experiments.frequencies.cost import cost_of
 from nngp_prior.experiments.frequencies.tasks import FunctionTask, carry_out, context, quantity_key
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
-from nngp_prior.kernels import kernel_cost
-from nngp_prior.prior.sampling.cost import sampling_cost
-from nngp_prior.probability import memory_needed, seconds_needed
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.frequencies import Complexity, FrequencyProtocol, SampledLogP
-from nngp_prior.schemas.quantities import LogP
+from nngp_prior.schemas.frequencies import Complexity, FrequencyProtocol, FunctionQuantity, SampledLogP
 from nngp_prior.schemas.results.estimate import Counts
 from nngp_prior.schemas.results.sample import bits_of
-from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.text import csv_text, number_of
-from nngp_prior.sharpness.cost import training_cost
 
-_TOGETHER = 100  # networks trained together
+TOGETHER = 100  # networks trained together
 _BLOCKS = 4  # tasks of one quantity, to be carried out in parallel
-_EPOCHS = 100  # guessed number of epochs until the goal
 
 _Settings = Sequence[Setting[FrequencyProtocol]]
 
@@ -131,9 +124,7 @@ def expected_cost(protocol: FrequencyProtocol, store: Store, workers: int) -> Co
         the cost; None if nothing is left.
     """
     settings = settings_of(protocol)
-    return _cost(
-        settings, [task for task in _of_networks(settings, store) if not _is_done(task, store)], store, workers
-    )
+    return cost_of(settings, _left(settings, store), store, workers)
 
 
 def collect(protocol: FrequencyProtocol, store: Store) -> FrequencyStudy:
@@ -206,112 +197,90 @@ def _of_training(setting: Setting[FrequencyProtocol], store: Store) -> list[str]
 def _carry_out_all(
     settings: _Settings, store: Store, workers: int | None, executor: Executor | None, tell: ProgressCallback
 ) -> None:
-    networks = _of_networks(settings, store)
-    left = [task for task in networks if not _is_done(task, store)]
-    contexts = {context(setting): setting for setting in settings}
-    total = len(networks) + _BLOCKS * sum(len(setting.protocol.quantities) for setting in contexts.values())
-    remaining = len(left)
+    left = _left(settings, store)
+    quantities = [quantity for setting in contexts_of(settings) for quantity in setting.protocol.quantities]
+    networks = len(tasks_of_networks(settings))
+    total, remaining = networks + sum(map(blocks_of, quantities)), len(left)
 
     def follow(task: FunctionTask) -> Sequence[FunctionTask]:
         nonlocal remaining
         remaining -= task.kind != "quantity"
         return _chosen(settings, store) if task.kind != "quantity" and not remaining else ()
 
-    if left:
-        tasks = left
-        before = len(networks) - len(left)
-    else:
-        tasks = _chosen(settings, store)
-        before = total - len(tasks)
+    tasks = left or _chosen(settings, store)
+    before = networks - len(left) if left else total - len(tasks)
     # There may be fewer functions than expected, and tasks differ too much to extrapolate from some of them.
-    tell(Progress("tasks", before, total, _cost(settings, left, store, workers or 1), at_most=True))
+    tell(Progress("tasks", before, total, cost_of(settings, left, store, workers or 1), at_most=True))
     execute(tasks, carry_out, store, workers, executor, tell, Progress("tasks", before, total), follow)
     if tasks:  # blocks without functions are no tasks
         tell(Progress("tasks", total, total))
 
 
-def _of_networks(settings: _Settings, store: Store) -> list[FunctionTask]:
-    """Tasks that draw or train networks; those of settings whose functions are chosen are done."""
+def tasks_of_networks(settings: _Settings) -> list[FunctionTask]:
+    """Return all tasks that draw or train networks."""
     tasks = []
     for setting in settings:
-        if choice_key(setting) in store:
-            continue
         seeds = setting.protocol.seeds
         if setting.protocol.training is None:
             tasks += [FunctionTask("sample", setting, (half,)) for half in (CHOOSING, COUNTING)]
         else:
-            blocks = (range(first, min(first + _TOGETHER, seeds)) for first in range(0, seeds, _TOGETHER))
+            blocks = (range(first, min(first + TOGETHER, seeds)) for first in range(0, seeds, TOGETHER))
             tasks += [FunctionTask("train", setting, tuple(numbers)) for numbers in blocks]
     return tasks
 
 
-def _is_done(task: FunctionTask, store: Store) -> bool:
+def blocks_of(quantity: FunctionQuantity) -> int:
+    """Return the number of tasks of a quantity, to be carried out in parallel."""
+    return 1 if isinstance(quantity, SampledLogP | Complexity) else _BLOCKS
+
+
+def functions_of(setting: Setting[FrequencyProtocol], settings: _Settings, store: Store) -> list[str]:
+    """Return the functions, as hexadecimal digits, of all settings whose functions have the quantities of a setting's.
+
+    Args:
+        setting: the setting.
+        settings: all settings.
+        store: store with their choices.
+
+    Returns:
+        distinct functions, in the order of the settings and of their ranks.
+    """
+    alike = [each for each in settings if context(each) == context(setting)]
+    choices = [store.get(choice_key(each)) or {"functions": ()} for each in alike]
+    return list(dict.fromkeys(each["function"] for choice in choices for each in choice["functions"]))
+
+
+def is_done(task: FunctionTask, store: Store) -> bool:
+    """True if the results of a task, and its draws, are in the folder."""
     if task.kind == "sample" and not draws_file(task.setting, task.numbers[0], store.folder).exists():
         return False
     return all(key in store for key in task.keys)
 
 
+def _left(settings: _Settings, store: Store) -> list[FunctionTask]:
+    """Tasks of networks that are left; those of settings whose functions are chosen are done."""
+    open_ = [setting for setting in settings if choice_key(setting) not in store]
+    return [task for task in tasks_of_networks(open_) if not is_done(task, store)]
+
+
 def _chosen(settings: _Settings, store: Store) -> list[FunctionTask]:
     """Choose the functions of all settings, and return the tasks of their quantities that are left."""
-    functions: dict[str, dict[str, None]] = {}
-    contexts: dict[str, Setting[FrequencyProtocol]] = {}
     for setting in settings:
-        key = choice_key(setting)
-        if key not in store:
-            store.add(key, choose(setting, store))
-        contexts.setdefault(context(setting), setting)
-        own = functions.setdefault(context(setting), {})
-        own.update(dict.fromkeys(each["function"] for each in (store.get(key) or {})["functions"]))
+        if choice_key(setting) not in store:
+            store.add(choice_key(setting), choose(setting, store))
     tasks = []
-    for name, setting in contexts.items():
+    for setting in contexts_of(settings):
+        functions = functions_of(setting, settings, store)
         for quantity in setting.protocol.quantities:
-            missing = [each for each in functions[name] if quantity_key(setting, quantity, each) not in store]
-            blocks = 1 if isinstance(quantity, SampledLogP | Complexity) else _BLOCKS
-            parts = (tuple(missing[block::blocks]) for block in range(blocks))
+            missing = [each for each in functions if quantity_key(setting, quantity, each) not in store]
+            parts = (tuple(missing[block :: blocks_of(quantity)]) for block in range(blocks_of(quantity)))
             tasks += [FunctionTask("quantity", setting, (), quantity, part) for part in parts if part]
     return tasks
 
 
-def _cost(settings: _Settings, left: Iterable[FunctionTask], store: Store, workers: int) -> Cost | None:
-    """Expected cost of the networks and of all quantities; of functions that are not chosen, the largest number."""
-    costs = [_cost_of_networks(task, store) for task in left]
-    contexts = {context(setting): setting for setting in settings}
-    for name, setting in contexts.items():
-        inputs = inputs_of(setting.protocol)
-        choices = [store.get(choice_key(each)) for each in settings if context(each) == name]
-        for quantity in setting.protocol.quantities:
-            missing = sum(
-                setting.protocol.functions
-                if choice is None
-                else sum(quantity_key(setting, quantity, f["function"]) not in store for f in choice["functions"])
-                for choice in choices
-            )
-            if missing and not isinstance(quantity, Complexity):
-                costs.append(_cost_of_quantity(setting.protocol, quantity, inputs.together.shape, missing))
-    if not costs:
-        return None
-    return Cost(workers * max(each.bytes for each in costs), sum(each.seconds for each in costs) / workers)
-
-
-def _cost_of_networks(task: FunctionTask, store: Store) -> Cost:
-    own, inputs = task.setting.protocol, inputs_of(task.setting.protocol)
-    if own.training is None:
-        return sampling_cost(own.architecture, inputs.X.shape, own.seeds // 2)
-    finished = [row["epochs"] for row in store.rows("trained")]
-    epochs = float(np.mean(finished)) if finished else min(own.training.epochs, _EPOCHS)
-    epochs += own.training.extra_epochs
-    return training_cost(own.architecture, inputs.X_train.shape, own.training, len(task.numbers), round(epochs))
-
-
-def _cost_of_quantity(own: FrequencyProtocol, quantity: Any, shape: tuple[int, ...], functions: int) -> Cost:
-    if isinstance(quantity, SampledLogP) and own.training is None:
-        return sampling_cost(own.architecture, shape, quantity.draws, "gp")
-    kernel = kernel_cost(own.architecture, shape[0], shape[1:])
-    if isinstance(quantity, LogP):
-        estimator, times = quantity.estimator, functions
-    elif isinstance(quantity, SampledLogP):
-        estimator, times = SMC(), quantity.runs
-    else:
-        estimator, times = SMC(particles=quantity.particles, replicates=quantity.replicates), functions
-    seconds = times * seconds_needed(shape[0], estimator)
-    return Cost(memory_needed(shape[0], estimator) + kernel.bytes, seconds + kernel.seconds)
+def contexts_of(settings: _Settings) -> list[Setting[FrequencyProtocol]]:
+    """Return the first setting of all those whose functions have the same quantities."""
+    found: dict[str, Setting[FrequencyProtocol]] = {}
+    for setting in settings:
+        found.setdefault(context(setting), setting)
+    return list(found.values())

@@ -11,7 +11,6 @@ from html import escape
 from typing import overload
 
 from nngp_prior.experiments.analysis import in_words, sentence, summary, verdicts
-from nngp_prior.experiments.frequencies.analysis import FrequencyVerdict
 from nngp_prior.experiments.frequencies.report import write_report as report_on_frequencies
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
@@ -20,6 +19,7 @@ from nngp_prior.experiments.report.course import write_course
 from nngp_prior.experiments.study import Study
 from nngp_prior.extras import require_extra
 from nngp_prior.schemas.results.experiment import Verdict
+from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 from nngp_prior.schemas.text import number_of
 
 _HEADINGS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -109,7 +109,7 @@ class Verdict:
         Returns:
             the verdict.
         """
-        own = _numbers(document)
+        own = numbers(document)
         for name in ("pearson", "spearman", "kendall", "partial"):
             own[name] = Coefficient(**own[name])
         own["sign_error"] = SignError(**own["sign_error"])
@@ -191,16 +191,15 @@ class ExperimentResults:
         if row.get("task") != STUDY:
             raise NngpPriorError(f"study: its results could not be put together ({row.get('message')})")
         self.about = dict(about or {})
-        self.rows: tuple[dict[str, Any], ...] = tuple(map(_numbers, row["rows"]))
-        self.verdicts = tuple(map(Verdict.of_json, row["verdicts"]))
-        self.changes: tuple[dict[str, Any], ...] = tuple(map(_numbers, row["changes"]))
+        self.rows: tuple[dict[str, Any], ...] = tuple(map(numbers, row["rows"]))
+        self.verdicts = tuple(map(self._read_verdict, row["verdicts"]))
+        self.changes: tuple[dict[str, Any], ...] = tuple(map(numbers, row["changes"]))
         self.problems: tuple[str, ...] = tuple(row["problems"])
         self.summary: str = row["summary"]
 
-    @classmethod
-    def of_rows(cls, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> ExperimentResults:
-        """Read all rows of a request, the last of which is the study's."""
-        return cls(rows[-1], about)
+    @staticmethod
+    def _read_verdict(document: Mapping[str, Any]) -> Any:
+        return Verdict.of_json(document)
 
     @property
     def protocol(self) -> Protocol:
@@ -212,14 +211,23 @@ class ExperimentResults:
         """Number of networks with results."""
         return len({(row["setting"], row["network"]) for row in self.rows})
 
+    @property
+    def state(self) -> str:
+        """Numbers of networks, or of functions and networks, in words."""
+        return f"{number_of(self.finished, 'network')} of {self.protocol.networks:,}"
+
+    @property
+    def name(self) -> str:
+        """Name of the protocol."""
+        return self.about.get("protocol", {}).get("name", "study")
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __repr__(self) -> str:
         best = self.verdicts[0] if self.verdicts else None
         found = "" if best is None else f": {best.name} predicts best, Kendall's τ = {best.kendall.value:.2f}"
-        name = self.about.get("protocol", {}).get("name", "study")
-        return f"<ExperimentResults {name}, {number_of(self.finished, 'network')}{found}>"
+        return f"<ExperimentResults {self.name}, {number_of(self.finished, 'network')}{found}>"
 
     def _repr_html_(self) -> str:
         rows = [
@@ -252,8 +260,8 @@ def _with_interval(coefficient: Coefficient) -> str:
     return f"{coefficient.value:.3f} ({coefficient.low:.2f} … {coefficient.high:.2f})"
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
     """Decode the strings that stand for numbers that JSON does not have."""
     if isinstance(value, Mapping):
-        return {name: _numbers(part) for name, part in value.items()}
+        return {name: numbers(part) for name, part in value.items()}
     return float(value) if isinstance(value, str) and value in _NOT_FINITE else value
