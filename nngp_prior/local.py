@@ -7,7 +7,7 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import override
 
-from nngp_prior.client.base import BaseClient, BaseJob, Request, one_of
+from nngp_prior.client.base import BaseClient, Request
+from nngp_prior.client.base_job import BaseJob, one_of
 from nngp_prior.client.requests import Npy
 from nngp_prior.client.status import Status
 from nngp_prior.errors import InvalidInput, NngpPriorError
@@ -24,6 +25,7 @@ from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import Progress, ProgressCallback, ignore
+from nngp_prior.schemas.job_names import JobEdit, JobNames
 from nngp_prior.schemas.requests import ExperimentRequest, SharpnessRequest
 from nngp_prior.schemas.results.base import Results
 from nngp_prior.schemas.results.bound import BoundResults
@@ -52,10 +54,15 @@ class LocalJob(BaseJob[R]):
         self._runner, self._request = runner, request
         self._target, self._facts = runner.count(request), runner.facts(request)
         self._rows: dict[int, dict[str, Any]] = {}
-        self._state = "accepted"
+        self._state, self._names = "accepted", JobNames()
 
-    def accept(self) -> None:
-        """Accept the job again if it was dismissed; rows that have results are kept."""
+    def accept(self, names: JobNames) -> None:
+        """Accept the job again if it was dismissed; rows that have results are kept.
+
+        Args:
+            names: new name if there is one, and more tags.
+        """
+        self._edit(names.as_edit)
         if self._state == "dismissed":
             self._state = "accepted"
 
@@ -64,6 +71,8 @@ class LocalJob(BaseJob[R]):
         progress = {"current": len(self._rows), "target": self._target, "unit": self._reader.unit, "stage": None}
         document = {
             "id": self.id,
+            "name": self._names.name,
+            "tags": list(self._names.tags),
             "kind": self._request.work,
             "data": self._request.dataset.kind,
             "n": self._facts["n"],
@@ -102,6 +111,11 @@ class LocalJob(BaseJob[R]):
     def dismiss(self) -> Status:
         if self._state != "successful":
             self._state = "dismissed"
+        return self.status()
+
+    @override
+    def _edit(self, edit: JobEdit) -> Status:
+        self._names = self._names.after(edit)
         return self.status()
 
     @override
@@ -164,11 +178,12 @@ class LocalClient(
         self._jobs: dict[str, LocalJob] = {}
 
     @override
-    def submit(self, request: Request) -> LocalJob[Any]:
+    def submit(self, request: Request, *, name: str | None = None, tags: Iterable[str] = ()) -> LocalJob[Any]:
+        names = JobNames.of(name, tags)
         id = request.content_hash
         if id not in self._jobs:
             self._jobs[id] = LocalJob(self._runner_of(request), request)
-        self._jobs[id].accept()
+        self._jobs[id].accept(names)
         return self._jobs[id]
 
     @override
@@ -182,9 +197,13 @@ class LocalClient(
         return self._jobs[id] if id in self._jobs else one_of(self._jobs.values(), id)
 
     @override
-    def jobs(self, state: str | None = None) -> Iterator[LocalJob[Any]]:
+    def jobs(
+        self, state: str | None = None, *, name: str | None = None, tags: Iterable[str] = ()
+    ) -> Iterator[LocalJob[Any]]:
+        wanted = set(JobNames.of(tags=tags).tags)
         for job in reversed(list(self._jobs.values())):
-            if state in (None, job.status().state):
+            named = not name or name.casefold() in (job.name or "").casefold()
+            if named and wanted <= set(job.tags) and state in (None, job.status().state):
                 yield job
 
     @override

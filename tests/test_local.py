@@ -9,7 +9,8 @@ import pytest
 
 from nngp_prior import Client, FullyConnected, LocalClient, kernel, learning_curve, log_prior, sample_functions
 from nngp_prior.client import RemoteJob, as_completed
-from nngp_prior.client.base import BaseClient, BaseJob
+from nngp_prior.client.base import BaseClient
+from nngp_prior.client.base_job import BaseJob
 from nngp_prior.data import load
 from nngp_prior.errors import InvalidInput, InvalidLabels, NngpPriorError, NotFinished
 from nngp_prior.kernels import KernelCache
@@ -35,6 +36,8 @@ def test_calls_are_those_of_the_client(remote: type, local: type, base: type) ->
     calls = [name for name in vars(base) if not name.startswith("_")]
     assert len(calls) >= 5
     for name in calls:
+        if isinstance(getattr(base, name), property):
+            continue
         arguments = [list(inspect.signature(getattr(each, name)).parameters.values()) for each in (remote, local)]
         assert arguments[0] == arguments[1], name
         assert inspect.getdoc(getattr(remote, name)), name

@@ -68,7 +68,7 @@ def _router(work: Work[Any]) -> APIRouter:
                 "rows": plan.rows,
                 "chunks": len(plan.chunks),
             }
-        job, new = await service.in_thread(accept, service, work, body, JobNames(name=name, tags=tuple(tag)).as_edit)
+        job, new = await service.in_thread(accept, service, work, body, JobNames.of(name, tag).as_edit)
         wait = wait_of(prefer)
         if wait is not None:
             response.headers["Preference-Applied"] = f"wait={wait}"

@@ -1,8 +1,7 @@
-"""Base classes of clients and jobs, for a service or for this process."""
+"""Base class of clients, for a service or for this process."""
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 from numpy.typing import ArrayLike
 
+from nngp_prior.client.base_job import BaseJob
 from nngp_prior.client.requests import sharpness_request, with_arrays
-from nngp_prior.client.result_readers import reader_of
-from nngp_prior.client.status import Status
-from nngp_prior.errors import InvalidInput, NotFinished
-from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.frequencies import FrequencyProtocol
+from nngp_prior.schemas.job_names import JobNames
 from nngp_prior.schemas.measures.registry import DEFAULT
 from nngp_prior.schemas.protocol_files import read_protocol
 from nngp_prior.schemas.protocols import Protocol
@@ -38,137 +35,9 @@ from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, architecture_first
 from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, estimator_of
 
-R = TypeVar("R")
 _requires_architecture = architecture_first((*ARCHITECTURES, Mapping))
 # Bounds and posteriors extend estimates.
 Request = EstimateRequest | SampleRequest | SharpnessRequest | ExperimentRequest
-
-
-J = TypeVar("J", bound="BaseJob[Any]")
-
-
-class BaseJob(ABC, Generic[R]):
-    """Request and its results; created by methods of clients.
-
-    Args:
-        id: id of the job.
-        work: kind of the request.
-
-    Attributes:
-        id: id of the job; equal for equal requests.
-    """
-
-    _after_timeout = ""  # advice in the message of a timeout
-
-    def __init__(self, id: str, work: str) -> None:
-        self.id = id
-        self._reader = reader_of(work)
-
-    @abstractmethod
-    def status(self) -> Status:
-        """Get the current status.
-
-        Returns:
-            state, rows, and the error if there is one.
-        """
-
-    def wait(self, timeout: float | None = None, *, progress: ProgressOption = None) -> bool:
-        """Wait for the job to end, in any state; in process, compute the remaining rows.
-
-        Args:
-            timeout: seconds; default: no limit. In process, no row is started after it, and none with ``0``.
-            progress: True to show progress, or a callback.
-
-        Returns:
-            False if the job has not ended in time.
-        """
-        with shown(progress, self._last_status().title, rows=True) as tell:
-            return self._wait(timeout, tell)
-
-    def result(self, timeout: float | None = None, *, progress: ProgressOption = None) -> R:
-        """Wait for the job and get all its results.
-
-        Args:
-            timeout: see :meth:`wait`.
-            progress: see :meth:`wait`.
-
-        Returns:
-            ``Results``, ``BoundResults`` or ``PosteriorResults``, one per labelling in order; ``Samples`` of draws;
-            ``SharpnessResults``, one per measure; ``ExperimentResults`` of a study.
-
-        Raises:
-            NotFinished: if the job has not ended in time; computed results are kept. Call again, here or through
-                ``client.job``. A failed or dismissed job raises another :class:`nngp_prior.errors.NngpPriorError`.
-        """
-        if not self.wait(timeout, progress=progress):
-            stands = f"has not ended after {timeout:g} s ({self._last_status().done})"
-            raise NotFinished(f"timeout: job {self.id} {stands}. {self._after_timeout}")
-        return self._all_results()
-
-    @abstractmethod
-    def results(self) -> Iterator[Any]:
-        """Yield results as soon as they are available.
-
-        Yields:
-            each labelling's, measure's or task's result once, in no particular order; ``Samples`` of draws.
-        """
-
-    @abstractmethod
-    def report(self, kind: str = "html") -> str:
-        """Get the report of a finished study.
-
-        Args:
-            kind: ``html``, one file that needs no other; ``markdown``; or ``csv``, the rows.
-
-        Returns:
-            content of the file. A job of another kind, or one that is not finished, raises a
-            :class:`nngp_prior.errors.NngpPriorError`.
-        """
-
-    @abstractmethod
-    def dismiss(self) -> Status:
-        """Stop the job; finished rows are kept for another attempt.
-
-        Returns:
-            the current status.
-        """
-
-    @abstractmethod
-    def _wait(self, timeout: float | None, progress: ProgressCallback) -> bool:
-        """Implement :meth:`wait`, with a callback."""
-
-    @abstractmethod
-    def _last_status(self) -> Status:
-        """Status as of the last request; sends none."""
-
-    @abstractmethod
-    def _all_results(self) -> R:
-        """Return the results of a job that has ended."""
-
-    def __repr__(self) -> str:
-        status = self._last_status()
-        return f"<{type(self).__name__} {self.id[:12]} {status.state}, {status.done}>"
-
-
-def one_of(jobs: Iterable[J], beginning: str) -> J:
-    """Find a job by a prefix of its id.
-
-    Args:
-        jobs: jobs to search.
-        beginning: prefix of the id.
-
-    Returns:
-        the job.
-
-    Raises:
-        InvalidInput: if no job or several jobs have that prefix.
-    """
-    found = list(itertools.islice((job for job in jobs if job.id.startswith(beginning)), 2))
-    if len(found) != 1:
-        problem = f"{'no job has' if not found else 'more than one job has'} an id that begins with {beginning!r}"
-        raise InvalidInput("id", problem, "List the jobs for their ids.")
-    return found[0]
-
 
 # Precise return types of a client's methods: Python cannot express J[Results], J[Samples], … for one type variable J.
 EstimateJob = TypeVar("EstimateJob", bound=BaseJob[Results])
@@ -191,6 +60,8 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         *,
         method: str | Estimator = "smc",
         seed: SeedLike = 0,
+        name: str | None = None,
+        tags: Iterable[str] = (),
         **options: Unpack[EstimatorOptions],
     ) -> EstimateJob:
         """Submit a request for log P of labellings under the prior of an infinitely wide network.
@@ -203,13 +74,16 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
                 invalid row is refused in its result, and the others are computed.
             method: see :func:`nngp_prior.log_probability`.
             seed: random seed; the values equal the library's.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
             **options: see :func:`nngp_prior.log_probability`.
 
         Returns:
             the job; the existing one if the request was submitted before.
         """
+        names = JobNames.of(name, tags).model_dump()
         parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
-        return self.submit(with_arrays(EstimateRequest, parts, X, Y, self.upload))
+        return self.submit(with_arrays(EstimateRequest, parts, X, Y, self.upload), **names)
 
     @_requires_architecture
     def bound(
@@ -224,6 +98,8 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         sizes: Sequence[int] | None = None,
         method: str | Estimator = "smc",
         seed: SeedLike = 0,
+        name: str | None = None,
+        tags: Iterable[str] = (),
         **options: Unpack[EstimatorOptions],
     ) -> BoundJob:
         """Submit a request for PAC-Bayes bounds on the generalization error; each labelling is a training set's.
@@ -238,18 +114,30 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
             sizes: numbers of leading examples to use, see :func:`nngp_prior.learning_curve`; default: all.
             method: see :func:`nngp_prior.log_probability`.
             seed: random seed; the values equal the library's.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
             **options: see :func:`nngp_prior.log_probability`.
 
         Returns:
             the job; the existing one if the request was submitted before.
         """
+        names = JobNames.of(name, tags).model_dump()
         parts = {"architecture": architecture, "estimator": estimator_of(method, **options), "seed": seed}
         parts |= {"delta": delta, "gamma": gamma, "estimator_share": estimator_share, "sizes": sizes}
-        return self.submit(with_arrays(BoundRequest, parts, X, Y, self.upload))
+        return self.submit(with_arrays(BoundRequest, parts, X, Y, self.upload), **names)
 
     @_requires_architecture
     def posterior(
-        self, architecture: Architecture, X: Any, Y: Any, *, train: int, seed: SeedLike = 0, **options: Any
+        self,
+        architecture: Architecture,
+        X: Any,
+        Y: Any,
+        *,
+        train: int,
+        seed: SeedLike = 0,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        **options: Any,
     ) -> PosteriorJob:
         """Submit a request for the posterior given labels of the first inputs, at the others.
 
@@ -260,13 +148,16 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
                 no probability.
             train: number of leading inputs used for training.
             seed: random seed; the values equal the library's.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
             **options: see :func:`nngp_prior.posterior`.
 
         Returns:
             the job; the existing one if the request was submitted before.
         """
+        names = JobNames.of(name, tags).model_dump()
         parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed}
-        return self.submit(with_arrays(PosteriorRequest, {**parts, "train": train}, X, Y, self.upload))
+        return self.submit(with_arrays(PosteriorRequest, {**parts, "train": train}, X, Y, self.upload), **names)
 
     @_requires_architecture
     def sample(
@@ -279,6 +170,8 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         source: str = "networks",
         top: int = 10,
         complexities: Sequence[str] = (),
+        name: str | None = None,
+        tags: Iterable[str] = (),
     ) -> SampleJob:
         """Submit a request for draws from the prior, counted by function, see :func:`nngp_prior.sample_functions`.
 
@@ -290,12 +183,17 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
             source: ``networks``, or ``gp`` for draws from the Gaussian process of infinite width.
             top: number of most frequent functions to list.
             complexities: complexity measures: ``lempel-ziv``, ``entropy``, ``critical-sample-ratio``.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
 
         Returns:
             the job; the existing one if the request was submitted before.
         """
+        names = JobNames.of(name, tags).model_dump()
         parts = {"architecture": architecture, "networks": networks, "seed": seed, "source": source, "top": top}
-        return self.submit(with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, self.upload))
+        return self.submit(
+            with_arrays(SampleRequest, {**parts, "complexities": complexities}, X, None, self.upload), **names
+        )
 
     @_requires_architecture
     def sharpness(
@@ -309,6 +207,8 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         loss: str = "cross-entropy",
         dtype: str = "float64",
         seed: SeedLike = 0,
+        name: str | None = None,
+        tags: Iterable[str] = (),
     ) -> SharpnessJob:
         """Submit a request for the sharpness at a trained network, see :func:`nngp_prior.sharpness.measure`.
 
@@ -322,35 +222,49 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
             loss: ``cross-entropy`` or ``mse``.
             dtype: ``float64`` or ``float32``.
             seed: random seed; the figures equal the library's.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
 
         Returns:
             the job; the existing one if the request was submitted before. Its results have a ``report``.
         """
+        names = JobNames.of(name, tags).model_dump()
         options = {"loss": loss, "dtype": dtype, "seed": seed}
-        return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload))
+        return self.submit(sharpness_request(architecture, parameters, X, y, measures, options, self.upload), **names)
 
-    def experiment(self, protocol: Protocol | FrequencyProtocol | Mapping[str, Any] | str | Path) -> ExperimentJob:
+    def experiment(
+        self,
+        protocol: Protocol | FrequencyProtocol | Mapping[str, Any] | str | Path,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> ExperimentJob:
         """Submit a request for a study, see :func:`nngp_prior.experiments.run`.
 
         Args:
             protocol: protocol, path of its TOML file, or name of a protocol of the package. Its data are a data set.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
 
         Returns:
             the job; the existing one if the request was submitted before. Its results have ``rows`` of the networks,
             or of functions, and ``verdicts`` on the quantities; ``job.report()`` is the report.
         """
+        names = JobNames.of(name, tags).model_dump()
         found: Any = read_protocol(protocol) if isinstance(protocol, str | Path) else protocol
-        return self.submit(ExperimentRequest(protocol=found))
+        return self.submit(ExperimentRequest(protocol=found), **names)
 
     @abstractmethod
-    def submit(self, request: Request) -> Any:
+    def submit(self, request: Request, *, name: str | None = None, tags: Iterable[str] = ()) -> Any:
         """Submit a request; everything except its labels is validated at once.
 
         Args:
             request: request for estimates, bounds, posteriors, samples, sharpness or a study.
+            name: name of the job, up to 200 characters; it replaces the name of an existing job.
+            tags: tags of the job, up to 50 characters each; they are added to those of an existing job, up to 20.
 
         Returns:
-            the job; the existing one if the request was submitted before.
+            the job; the existing one if the request was submitted before, also under another name.
         """
 
     @abstractmethod
@@ -379,11 +293,13 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         """
 
     @abstractmethod
-    def jobs(self, state: str | None = None) -> Iterator[Any]:
+    def jobs(self, state: str | None = None, *, name: str | None = None, tags: Iterable[str] = ()) -> Iterator[Any]:
         """Yield all jobs, newest first.
 
         Args:
             state: ``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``; default: all.
+            name: text that the name contains; upper and lower case are equal.
+            tags: tags that the job has, all of them.
 
         Yields:
             jobs.

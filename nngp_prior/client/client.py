@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx2
@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import override
 
-from nngp_prior.client.base import BaseClient, Request, one_of
+from nngp_prior.client.base import BaseClient, Request
+from nngp_prior.client.base_job import one_of
 from nngp_prior.client.http import Http
 from nngp_prior.client.jobs import RemoteJob
 from nngp_prior.client.requests import Npy
 from nngp_prior.errors import InvalidInput
+from nngp_prior.schemas.job_names import JobNames
 from nngp_prior.schemas.results.base import Results
 from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults
@@ -71,8 +73,9 @@ class Client(
         return self._http.url
 
     @override
-    def submit(self, request: Request) -> RemoteJob[Any]:
-        response = self._http.request("POST", f"/v1/{request.work}", json=request.non_default)
+    def submit(self, request: Request, *, name: str | None = None, tags: Iterable[str] = ()) -> RemoteJob[Any]:
+        params = _params(JobNames.of(name, tags))
+        response = self._http.request("POST", f"/v1/{request.work}", params=params, json=request.non_default)
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     def cost(self, request: Request) -> dict[str, Any]:
@@ -117,8 +120,10 @@ class Client(
         return RemoteJob(self._http, response.json(), response.headers.get("ETag"))
 
     @override
-    def jobs(self, state: str | None = None) -> Iterator[RemoteJob[Any]]:
-        params: dict[str, Any] | None = {"limit": _PAGE} | ({} if state is None else {"state": state})
+    def jobs(
+        self, state: str | None = None, *, name: str | None = None, tags: Iterable[str] = ()
+    ) -> Iterator[RemoteJob[Any]]:
+        params: dict[str, Any] | None = _params(JobNames.of(tags=tags), name=name, state=state, limit=_PAGE)
         path: str | None = "/v1/jobs"
         while path is not None:
             page = self._http.request("GET", path, params=params).json()
@@ -135,3 +140,9 @@ class Client(
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+
+def _params(names: JobNames, **others: Any) -> dict[str, Any]:
+    """Return the query parameters that have a value."""
+    stated = {"name": names.name, "tag": names.tags, **others}
+    return {key: value for key, value in stated.items() if value}

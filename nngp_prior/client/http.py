@@ -216,7 +216,10 @@ def translated(error: ServiceError) -> NngpPriorError:
         return DataUnavailable(str(error))
     located = [each for each in error.problem.get("errors") or [] if each.get("location")]
     if error.status == 422 and located:
-        field, message = located[0]["location"].removeprefix("body."), located[0].get("message", str(error))
+        field, message = (
+            located[0]["location"].removeprefix("body.").removeprefix("query."),
+            located[0].get("message", str(error)),
+        )
         problem, _, remedy = message.partition(". ")
         kind = InvalidLabels if error.code == "invalid-labels" else InvalidInput
         return kind(field, problem.removesuffix("."), remedy or "Change it.")

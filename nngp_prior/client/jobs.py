@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 from typing_extensions import override
 
-from nngp_prior.client.base import BaseJob
+from nngp_prior.client.base_job import BaseJob
 from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.status import ENDED, Status
 from nngp_prior.errors import NotFinished, ServiceError
 from nngp_prior.progress import ProgressCallback
+from nngp_prior.schemas.job_names import JobEdit
 from nngp_prior.schemas.results.experiment import report_type
 from nngp_prior.schemas.text import one_line
 
@@ -154,6 +155,12 @@ class RemoteJob(BaseJob[R]):
             self._status = Status(response.json())
             return self._status
         return self.status()
+
+    @override
+    def _edit(self, edit: JobEdit) -> Status:
+        response = self._http.request("PATCH", self._path, json=edit.model_dump(mode="json", exclude_unset=True))
+        self._status, self._etag = Status(response.json()), response.headers.get("ETag")
+        return self._status
 
     @override
     def _last_status(self) -> Status:

@@ -32,6 +32,16 @@ class Status:
         return self.document["id"]
 
     @property
+    def name(self) -> str | None:
+        """Name of the job; None if there is none."""
+        return self.document.get("name")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the job, in alphabetical order."""
+        return tuple(self.document.get("tags", ()))
+
+    @property
     def state(self) -> str:
         """``accepted``, ``running``, ``successful``, ``failed`` or ``dismissed``."""
         return self.document["state"]

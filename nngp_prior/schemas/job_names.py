@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.base import Said, Specification
@@ -24,8 +24,8 @@ def _plain(text: str) -> str:
     return text
 
 
-def _as_several(tags: object) -> object:
-    """Convert one tag, or tags in any iterable, to a tuple."""
+def as_tags(tags: Any) -> Any:
+    """Return one tag, or tags in any iterable, as a tuple; anything else unchanged, for validation to refuse."""
     return (tags,) if isinstance(tags, str) else tuple(tags) if isinstance(tags, Iterable) else tags
 
 
@@ -39,7 +39,6 @@ _Tags = Annotated[
     tuple[Tag, ...],
     Field(max_length=MAX_TAGS),
     StopsEarly(),
-    BeforeValidator(_as_several),
     AfterValidator(_distinct),
 ]
 
@@ -57,12 +56,13 @@ class JobEdit(Specification):
     add_tags: _Tags = ()
     remove_tags: _Tags = ()
 
-    @model_validator(mode="after")
-    def _either(self) -> JobEdit:
-        for tag in self.add_tags:
-            if tag in self.remove_tags:
-                raise ValueError(f"Add the tag {tag!r} or remove it, not both")
-        return self
+    @field_validator("remove_tags")
+    @classmethod
+    def _not_added(cls, tags: tuple[str, ...], others: Any) -> tuple[str, ...]:
+        both = set(tags) & set(others.data.get("add_tags", ()))
+        if both:
+            raise ValueError(f"Add {min(both)!r} or remove it, not both")
+        return tags
 
 
 class JobNames(Specification):
@@ -75,6 +75,22 @@ class JobNames(Specification):
 
     name: JobName | None = None
     tags: _Tags = ()
+
+    @classmethod
+    def of(cls, name: str | None = None, tags: Iterable[str] | None = None) -> JobNames:
+        """Return a name and tags as users write them.
+
+        Args:
+            name: the name.
+            tags: one tag, or several in any order.
+
+        Returns:
+            the valid name and tags.
+
+        Raises:
+            InvalidInput: if one is invalid.
+        """
+        return cls(name=name, tags=as_tags(() if tags is None else tags))
 
     @property
     def as_edit(self) -> JobEdit:

@@ -96,8 +96,9 @@ def test_refused_edits(api: TestClient) -> None:
     where = f"/v1/jobs/{post(api, 60, tag=[str(i) for i in range(MAX_TAGS)])['id']}"
     for edit, location, remedy in (
         ({"name": ""}, "body.name", "at least 1"),
-        ({"add_tags": ["a"], "remove_tags": ["a"]}, "body", "not both"),
+        ({"add_tags": ["a"], "remove_tags": ["a"]}, "body.remove_tags", "not both"),
         ({"tags": ["a"]}, "body.tags", "no such field"),
+        ({"add_tags": "a"}, "body.add_tags", "a list"),
         ({"add_tags": ["a"]}, "tags", "Remove some of its tags"),
     ):
         found = problem(api.patch(where, json=edit), 422, "invalid-request")

@@ -172,6 +172,34 @@ def test_jobs_go_on_where_the_wait_is_interrupted(capsys: pytest.CaptureFixture[
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["estimate -n 4", "bound -n 4", "posterior -n 4 --train 2", "sample -N 10 --bits 2 --width 5"],
+)
+def test_names_and_tags_are_sent(run, service: FakeService, command: str) -> None:
+    ended = run(*command.split(), "--name", "a b", "--tag", "x", "--tag", "y", "--json")
+    assert ended.code == 0, ended.err
+    assert [path.partition("?")[2] for method, path, _ in service.asked if method == "POST"] == ["name=a+b&tag=x&tag=y"]
+
+
+def test_jobs_are_named_and_found(run, service: FakeService, job: str) -> None:
+    shown = parse(run("jobs", "tag", job, "--name", "[red]a", "--tag", "b", "--untag", "c", "--json").out)
+    assert (shown["name"], shown["tags"]) == ("[red]a", ["b"])
+    assert "[red]a" in run("jobs", "show", job).out
+    listed = run("jobs", "list", "--name", "A", "--tag", "b", "--tag", "c", "--state", "successful")
+    assert "[red]a" in listed.out
+    assert service.asked[-1][1] == "/v1/jobs?name=A&tag=b&tag=c&state=successful&limit=200"
+    assert_refused(run("jobs", "tag", job), "--name, --tag or --untag", "at least one")
+    assert_refused(run("jobs", "tag", job, "--tag", "b", "--untag", "b"), "--untag", "not both")
+    assert_refused(run("jobs", "list", "--tag", " b"), "--tag", "' b'", "Remove the spaces")
+
+
+def test_names_need_a_service(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NNGP_URL", raising=False)
+    assert_refused(run("estimate", "-n", 4, "--name", "a"), "--name", "--url")
+    assert_refused(run("experiment", "run", "digits", "--tag", "a"), "--tag", "--url")
+
+
 def test_jobs_are_listed_and_shown(run, service: FakeService, job: str) -> None:
     service.ready_after = 10**6
     assert parse(run("jobs", "list", "--json").out)["jobs"][0]["id"] == job

@@ -24,9 +24,9 @@ def noted(client: Client, ask: Callable[[Client], Any]) -> Any:
     sent = []
 
     class Noting(Client):
-        def submit(self, request):
+        def submit(self, request, **names):
             sent.append(request)
-            return super().submit(request)
+            return super().submit(request, **names)
 
     with Noting(client.url, TOKEN) as noting:
         ask(noting)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 
@@ -198,9 +199,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(201, {"n": 4, "input_shape": [8, 8], "classes": chosen or list(range(10))})
             case ("POST", ["estimates" | "bounds" | "posteriors" | "samples" | "sharpness" as work]):
                 service.work = work
-                self.answer(201, service.submit(json.loads(body)))
+                job = service.submit(json.loads(body))
+                job |= {key: value[0] for key, value in parse_qs(query).items() if key == "name"}
+                self.answer(201, job)
             case ("GET", ["jobs"]):
                 self.list(query)
+            case ("PATCH", ["jobs", id]) if id in service.jobs:
+                edit = json.loads(body)
+                service.jobs[id] |= {"name": edit.get("name"), "tags": edit["add_tags"]}
+                self.answer(200, service.jobs[id])
             case ("GET" | "DELETE", ["jobs", id, *rest]) if id in service.jobs:
                 self.job(id, rest, headers)
             case _:
@@ -255,7 +262,7 @@ class Handler(BaseHTTPRequestHandler):
                     more |= {"parameters": 7, "loss": "cross-entropy", "dtype": "float64", "seed": 3}
                 self.answer(200, {"units": "nats", "n": 4, **more, "results": rows})
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_one  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_one  # noqa: N815
 
 
 @contextmanager

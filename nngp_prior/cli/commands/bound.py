@@ -58,7 +58,7 @@ def bound(
     plot: Annotated[
         Path | None, typer.Option(help="figure of the bounds and measured errors (.png, .svg, .pdf)")
     ] = None,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -80,7 +80,7 @@ def bound(
     if sizes is not None and given.fields:  # of a data set, as many inputs as needed
         given = given._replace(fields={"n": max(sizes), **given.fields})
     asked = _Asked(network, given, estimator, corruption, sizes, seed, delta, gamma, plot is not None)
-    computed = _here(asked) if url is None else _there(url, asked)
+    computed = _here(asked) if service.url is None else _there(service, asked)
     name, points = computed.name, computed.points
     if plot is not None:
         plot_bounds(plot, _title(computed, asked, points[-1]), {"": _curves(points)})
@@ -177,11 +177,11 @@ def _here(asked: _Asked) -> _Computed:
     return _Computed(name, {**task.source, "estimator": estimator.model_dump(mode="json")}, versions(), points)
 
 
-def _there(url: str, asked: _Asked) -> _Computed:
+def _there(service: remote.ServiceOptions, asked: _Asked) -> _Computed:
     """Compute bounds on a service."""
     from nngp_prior.client import Client
 
-    with Client(url) as client:
+    with Client(service.url) as client:
         wanted = remote.asked(client, asked.given, asked.estimator)
         _require_one(len(wanted.names))
         estimator = for_classes(asked.estimator, wanted.labellings, wanted.known_classes)
@@ -194,7 +194,7 @@ def _there(url: str, asked: _Asked) -> _Computed:
             labellings = [one.model_copy(update={"corruption": asked.corruption})]
         job = client.bound(
             asked.network, wanted.dataset, labellings, delta=asked.delta, gamma=asked.gamma, sizes=asked.sizes,
-            method=estimator.kind, seed=asked.seed,
+            method=estimator.kind, seed=asked.seed, **service.names,
             **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
         )  # fmt: skip
         results = remote.waited_for(job)

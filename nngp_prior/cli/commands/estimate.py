@@ -91,7 +91,7 @@ def estimate(
     jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
     delta: Annotated[float, typer.Option(help="probability with which the lower bound may fail")] = 0.01,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -128,7 +128,7 @@ def estimate(
             data, specification, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file, takes_classes=True
         )
     asked = _Asked(specification, given, functions, estimator, architecture.monte_carlo, seed, delta)
-    computed = _here(asked) if url is None else _there(url, asked)
+    computed = _here(asked) if service.url is None else _there(service, asked)
     if json or csv:
         rows = [{"name": name, **row} for name, row in zip(computed.names, computed.rows, strict=True)]
         output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
@@ -176,13 +176,13 @@ def _here(asked: _Asked) -> _Computed:
     return _Computed(about, names, results, [row_of(i, each, delta=asked.delta) for i, each in enumerate(results)])
 
 
-def _there(url: str, asked: _Asked) -> _Computed:
+def _there(service: remote.ServiceOptions, asked: _Asked) -> _Computed:
     """Compute estimates on a service."""
     from nngp_prior.client import Client
 
     network = asked.network
     remote.require_default("monte-carlo", asked.monte_carlo, None)
-    with Client(url) as client:
+    with Client(service.url) as client:
         if asked.functions is not None:
             network, X, named, _ = asked.functions
             sent = remote.Asked(X, [labels for _, labels in named], [name for name, _ in named], ())
@@ -190,7 +190,11 @@ def _there(url: str, asked: _Asked) -> _Computed:
             assert asked.given is not None
             sent = remote.asked(client, asked.given, asked.estimator)
         estimator = for_classes(asked.estimator, sent.labellings, sent.known_classes)
-        results = remote.estimated(client, network, (sent.dataset, sent.labellings), estimator, asked.seed)
+        job = client.estimate(
+            network, sent.dataset, sent.labellings, method=estimator.kind, seed=asked.seed, **service.names,
+            **estimator.model_dump(exclude={"kind"}, exclude_unset=True),
+        )  # fmt: skip
+        results = remote.waited_for(job)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)
     rows = [

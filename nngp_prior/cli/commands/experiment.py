@@ -38,7 +38,7 @@ def run(
     folder: _Folder = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes [one per core]; 0: this process alone.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the number of networks and the cost only.")] = False,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
@@ -47,9 +47,9 @@ def run(
 
     specification = read_protocol(protocol, overrides or ())
     where = folder or Path("experiments") / specification.name
-    if url is not None:
+    if service.url is not None:
         remote.require_default("workers", workers, None)
-        _run_there(url, specification, where, dry_run, json)
+        _run_there(service, specification, where, dry_run, json)
         return
     from nngp_prior.experiments.study import expected_cost
     from nngp_prior.experiments.study import run as run_study
@@ -69,20 +69,20 @@ def run(
     _finish(study, json, f"{time.perf_counter() - began:.0f} s")
 
 
-def _run_there(url: str, protocol: Any, folder: Path, dry_run: bool, json: bool) -> None:
+def _run_there(service: remote.ServiceOptions, protocol: Any, folder: Path, dry_run: bool, json: bool) -> None:
     """Have a service run a study, and write its report here."""
     from nngp_prior.client import Client
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.requests import ExperimentRequest
 
-    with Client(url) as client:
+    with Client(service.url) as client:
         if dry_run:
             found = client.cost(ExperimentRequest(protocol=protocol))
             networks = number_of(protocol.networks, "network")
             output.console.print(f"{protocol.name}: {networks}, {Cost(found['bytes'], found['seconds'])}")
             return
         began = time.perf_counter()
-        job = client.experiment(protocol)
+        job = client.experiment(protocol, **service.names)
         results = remote.waited_for(job)
         folder.mkdir(parents=True, exist_ok=True)
         for kind, name in (("html", "report.html"), ("markdown", "report.md"), ("csv", "results.csv")):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from nngp_prior.cli.commands.bound import print_bounds
@@ -15,8 +16,9 @@ from nngp_prior.cli.commands.experiment import print_study
 from nngp_prior.cli.commands.posterior import print_posteriors
 from nngp_prior.cli.commands.sample import print_samples
 from nngp_prior.cli.commands.sharpness.measure import print_measures
-from nngp_prior.cli.common import options, output
+from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import App
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.base import DELTA
 from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from nngp_prior.client import Client, Status
 
 app = App(help="Manage the jobs of a service.")
+_LONGEST = 40  # characters of a name, or of tags, in a list
 
 Url = Annotated[str | None, typer.Option("--url", envvar="NNGP_URL", help="URL of the service [that of NNGP_HOME]")]
 Id = Annotated[str, typer.Argument(help="id of the job, or its first characters")]
@@ -35,6 +38,10 @@ Id = Annotated[str, typer.Argument(help="id of the job, or its first characters"
 
 @app.command("list")
 def list_(
+    name: Annotated[str | None, typer.Option(help="text in the names of the jobs; case does not matter")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="tag of the jobs; may be repeated: jobs with all of them")
+    ] = None,
     state: Annotated[
         str | None,
         typer.Option(help="state of the jobs: accepted, running, successful, failed or dismissed; default: any"),
@@ -45,17 +52,22 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List jobs, newest first."""
+    wanted = remote.job_names(None, tags)["tags"]
     with _client(url) as client:
-        found = [job.last for job in itertools.islice(client.jobs(state), limit)]
+        found = [job.last for job in itertools.islice(client.jobs(state, name=name, tags=wanted), limit)]
     if json or csv:
         output.print_rows({"jobs": [status.document for status in found]}, "jobs", csv=csv)
         return
-    headings = ("job", "kind", "data", "n", "architecture", "method", "state", "done", "created")
+    named = any(status.name or status.tags for status in found)
+    about = ("kind", "data", "n", "architecture", "method")
+    headings = ("job", *(("name", "tags") if named else ()), *about, "state", "done", "created")
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for status in found:
-        about = (str(status.document.get(name) or "–") for name in headings[1:6])
+        cells = [str(status.document.get(name) or "–") for name in about]
+        if named:
+            cells = [_brief(status.name or "–"), _brief(", ".join(status.tags) or "–"), *cells]
         done = f"{status.current:,}/{status.target:,}"
-        table.add_row(status.id[:8], *about, status.state, done, _time(status, "created")[5:16].replace("T", " "))
+        table.add_row(status.id[:8], *cells, status.state, done, _time(status, "created")[5:16].replace("T", " "))
     output.print_table(table)
 
 
@@ -107,6 +119,23 @@ def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Jso
 
 
 @app.command()
+def tag(
+    id: Id,
+    name: Annotated[str | None, typer.Option(help="new name of the job; empty: no name")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="tag to add; may be repeated")] = None,
+    untag: Annotated[list[str] | None, typer.Option("--untag", help="tag to remove; may be repeated")] = None,
+    url: Url = None,
+    json: options.Json = False,
+) -> None:
+    """Change the name or the tags of a job, in any state."""
+    if name is None and not tags and not untag:
+        raise InvalidInput("--name, --tag or --untag", "none of them was given", "Give at least one.")
+    with _client(url) as client, remote.naming_options():
+        status = client.job(id).edit(name=name, add_tags=tags or (), remove_tags=untag or ())
+    _show(status, json)
+
+
+@app.command()
 def dismiss(id: Id, url: Url = None, json: options.Json = False) -> None:
     """Stop a job; finished rows are kept for another attempt."""
     with _client(url) as client:
@@ -136,7 +165,10 @@ def _show(status: Status, json: bool) -> None:
         output.print_json(status.document)
         return
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name in ("id", "kind", "data", "n", "architecture", "method", "state"):
+    table.add_row("id", status.id)
+    table.add_row("name", escape(status.name or "–"))
+    table.add_row("tags", escape(", ".join(status.tags) or "–"))
+    for name in ("kind", "data", "n", "architecture", "method", "state"):
         table.add_row(name, str(status.document.get(name) or "–"))
     table.add_row("done", status.done)
     for name in ("attempt", "losses"):
@@ -146,6 +178,10 @@ def _show(status: Status, json: bool) -> None:
     output.print_table(table)
     if status.error is not None:
         output.note(str(status.error.get("detail", status.error)))
+
+
+def _brief(text: str) -> str:
+    return escape(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
 
 
 def _time(status: Status, name: str) -> str:

@@ -56,7 +56,7 @@ def posterior(
     noise_variance: options.NoiseVariance = 0.0,
     jitter: options.Jitter = 0.0,
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -70,7 +70,7 @@ def posterior(
     options.refuse_ignored(context, _IGNORED)
     given = Given.of(data, network, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file)
     asked = _Asked(network, given, parameters, train, seed)
-    computed = _here(asked) if url is None else _there(url, asked)
+    computed = _here(asked) if service.url is None else _there(service, asked)
     if json or csv:
         rows = [{"name": name, **result.row} for name, result in zip(computed.names, computed.results, strict=True)]
         output.print_rows({**computed.about, "results": rows}, "results", csv=csv)
@@ -124,16 +124,17 @@ def _here(asked: _Asked) -> _Computed:
     return _Computed(about, names, results)
 
 
-def _there(url: str, asked: _Asked) -> _Computed:
+def _there(service: remote.ServiceOptions, asked: _Asked) -> _Computed:
     """Compute posteriors on a service."""
     from nngp_prior.client import Client
 
-    with Client(url) as client:
+    with Client(service.url) as client:
         sent = remote.asked(client, asked.given, asked.parameters)
         options_of_smc = asked.parameters.model_dump(exclude={"kind"}, exclude_unset=True)
         job = client.posterior(
-            asked.network, sent.dataset, sent.labellings, train=asked.train, seed=asked.seed, **options_of_smc
-        )
+            asked.network, sent.dataset, sent.labellings, train=asked.train, seed=asked.seed,
+            **service.names, **options_of_smc,
+        )  # fmt: skip
         results = remote.waited_for(job)
     if all(result.estimate is None for result in results):
         output.fail(results[0].message)

@@ -57,7 +57,7 @@ def sample(
     plot: Annotated[
         Path | None, typer.Option(help="figure of frequency against rank and complexity (.png, .svg, .pdf)")
     ] = None,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -75,7 +75,7 @@ def sample(
     options.refuse_ignored(context, {"inputs_file": options.OF_DATA})
     given = Given.of(data, network, inputs_file=inputs_file)
     asked = _Asked(network, given, networks, source, seed, top, methods, out, compare, plot)
-    drawn = _here(asked) if url is None else _there(url, asked)
+    drawn = _here(asked) if service.url is None else _there(service, asked)
     if json or csv:
         output.print_rows(
             {
@@ -193,27 +193,28 @@ def _here(asked: _Asked) -> _Drawn:
     )  # fmt: skip
 
 
-def _there(url: str, asked: _Asked) -> _Drawn:
+def _there(service: remote.ServiceOptions, asked: _Asked) -> _Drawn:
     """Draw on a service."""
     from nngp_prior.client import Client
 
     for name, value in (("out", asked.out), ("compare", asked.compare), ("plot", asked.plot)):
         remote.require_default(name, value, None)
     estimates: dict[str, list[Estimate]] = {}
-    with Client(url) as client:
+    with Client(service.url) as client:
         dataset, _ = asked.inputs.specified()
         if dataset is None:
             dataset, _ = remote.uploaded(client, asked.inputs)
         job = client.sample(
             asked.network, dataset, asked.networks, seed=asked.seed, source=asked.source, top=asked.top,
-            complexities=(_LEMPEL_ZIV,),
+            complexities=(_LEMPEL_ZIV,), **service.names,
         )  # fmt: skip
         found = remote.waited_for(job)
         if found.status != "ok":
             output.fail(found.message)
         for method in asked.methods if found else []:
             Y = np.array([function.labels for function in found])
-            results = remote.waited_for(client.estimate(asked.network, dataset, Y, method=method, seed=asked.seed))
+            job = client.estimate(asked.network, dataset, Y, method=method, seed=asked.seed, **service.names)
+            results = remote.waited_for(job)
             estimates[method] = [_estimate_of(result) for result in results]
     return _drawn(found, estimates)
 

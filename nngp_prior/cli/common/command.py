@@ -41,7 +41,7 @@ _PANELS = {
     "monte_carlo",
     "Method": "method particles replicates target_stderr max_replicates max_sweeps draws link noise_variance jitter "
     "seed dtype loss",
-    "Service": "url get",
+    "Service": "url job_name job_tags get",
     "Output": "out plot csv json quiet state checkpoint",
 }
 _PANEL_OF = {parameter: panel for panel, parameters in _PANELS.items() for parameter in parameters.split()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
@@ -10,8 +12,7 @@ import typer
 from nngp_prior.cli.common import output
 from nngp_prior.cli.common.parsing import Given, describe
 from nngp_prior.errors import InvalidInput
-from nngp_prior.schemas.results.base import Results
-from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.job_names import JobNames
 from nngp_prior.schemas.specs.data import BlobData, Classes
 from nngp_prior.schemas.specs.estimator import Estimator
 from nngp_prior.schemas.text import number_of
@@ -21,10 +22,70 @@ if TYPE_CHECKING:
     from nngp_prior.data import Data
 
 R = TypeVar("R")
-Url = Annotated[
-    str | None,
-    typer.Option("--url", envvar="NNGP_URL", help="URL of a service that does the computation instead of this process"),
-]
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Rename fields to options in errors about names and tags of jobs.
+
+    Raises:
+        InvalidInput: for errors raised inside.
+    """
+    options = {"name": "--name", "tags": "--tag", "add_tags": "--tag", "remove_tags": "--untag"}
+    try:
+        yield
+    except InvalidInput as error:
+        option = options.get(error.field.partition(".")[0], error.field)
+        raise InvalidInput(option, error.problem, error.remedy) from None
+
+
+def job_names(name: str | None, tags: Sequence[str] | None) -> dict[str, Any]:
+    """Return a valid name and valid tags for the methods of a client.
+
+    Args:
+        name: value of ``--name``.
+        tags: values of ``--tag``.
+
+    Returns:
+        ``name`` and ``tags``.
+
+    Raises:
+        InvalidInput: if one is invalid.
+    """
+    with naming_options():
+        return JobNames.of(name, tags).model_dump()
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """Service that computes instead of this process, and the name and the tags of its job."""
+
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", envvar="NNGP_URL", help="URL of a service that does the computation instead of this process"
+        ),
+    ] = None
+    job_name: Annotated[
+        str | None, typer.Option("--name", help="with --url: name of the job; replaces its earlier name")
+    ] = None
+    job_tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="with --url: tag to add to the job; may be repeated")
+    ] = None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--name", self.job_name), ("--tag", self.job_tags)):
+            if value not in (None, []) and self.url is None:
+                raise InvalidInput(flag, "means nothing without --url", "Add that (or NNGP_URL), or leave it out.")
+        job_names(self.job_name, self.job_tags)  # refuses invalid ones before anything is uploaded
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """``name`` and ``tags`` for the methods of a client."""
+        return job_names(self.job_name, self.job_tags)
+
+
+IN_PROCESS = ServiceOptions()
 
 
 class Asked(NamedTuple):
@@ -94,14 +155,6 @@ def uploaded(client: Client, given: Given) -> tuple[BlobData, Data]:
         preprocessing=given.preprocessing,  # pyright: ignore[reportArgumentType]  pydantic checks it
     )
     return dataset, data
-
-
-def estimated(
-    client: Client, architecture: Architecture, problem: tuple[Any, Any], estimator: Estimator, seed: int
-) -> Results:
-    """Submit estimates and wait for their results."""
-    options = estimator.model_dump(exclude={"kind"}, exclude_unset=True)
-    return waited_for(client.estimate(architecture, *problem, method=estimator.kind, seed=seed, **options))
 
 
 def waited_for(job: RemoteJob[R]) -> R:

@@ -40,7 +40,7 @@ def measure(
     loss: trained_networks.Loss = None,
     dtype: options.Dtype = "float64",
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
-    url: remote.Url = None,
+    service: remote.ServiceOptions = remote.IN_PROCESS,
     quiet: options.Quiet = False,
     csv: options.Csv = False,
     json: options.Json = False,
@@ -51,7 +51,7 @@ def measure(
     found = trained_networks.open_networks(file, on, inputs_file, labels_file)
     places = trained_networks.places(found.trained, network)
     asked = _Asked(found, places, specifications, epoch, loss, dtype, seed)
-    taken = _here(asked) if url is None else _there(url, asked)
+    taken = _here(asked) if service.url is None else _there(service, asked)
     numbers, statuses = ([each[i] for i in places] for each in (found.trained.seeds, found.trained.statuses))
     trained_networks.note_statuses(found.trained, places)
     if json or csv:
@@ -113,18 +113,19 @@ def _here(asked: _Asked) -> list[_Measured]:
     return taken
 
 
-def _there(url: str, asked: _Asked) -> list[_Measured]:
+def _there(service: remote.ServiceOptions, asked: _Asked) -> list[_Measured]:
     """Compute figures on a service: one job per network, all submitted at once."""
     from nngp_prior.client import Client
 
     trained = asked.found.trained
     architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     networks = [trained.network(i, asked.epoch) for i in asked.places]
-    with Client(url) as client:
+    with Client(service.url) as client:
         jobs = [
             client.sharpness(
                 architecture, parameters, *asked.found.data, asked.specifications,
                 loss=asked.loss or trained.training.loss, dtype=asked.dtype, seed=asked.seed,
+                **service.names,
             )
             for parameters in networks
         ]  # fmt: skip
