@@ -11,7 +11,8 @@ import typer
 from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import naming
 from nngp_prior.cli.common.measured_error import MeasuredError, measured_errors
-from nngp_prior.cli.common.parsing import Given, describe_corruption, for_classes, parse_corruption, task_of
+from nngp_prior.cli.common.parsing import Given, describe_corruption, parse_corruption
+from nngp_prior.cli.common.tasks import for_classes, task_of
 from nngp_prior.cli.plots.bound import Curve, plot_bounds
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas import titles

@@ -11,7 +11,8 @@ import typer
 
 from nngp_prior.cli.common import options, output, remote, trained_networks
 from nngp_prior.cli.common.command import naming
-from nngp_prior.cli.common.parsing import Given, estimates, for_classes, task_of, task_of_rows
+from nngp_prior.cli.common.parsing import Given
+from nngp_prior.cli.common.tasks import estimates, for_classes, task_of, task_of_rows
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.base import Result, row_of
 from nngp_prior.schemas.results.estimate import Estimate

@@ -10,7 +10,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from nngp_prior.cli.common import options, output, remote
-from nngp_prior.cli.common.parsing import Given, task_of
+from nngp_prior.cli.common.parsing import Given
+from nngp_prior.cli.common.tasks import task_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.specs.architecture import Architecture

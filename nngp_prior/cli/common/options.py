@@ -44,7 +44,9 @@ LabelClasses = Annotated[
         help="number of classes C, if labels in a file are classes 0 … C-1; not needed with --labelling classes"
     ),
 ]
-Particles = Annotated[int | None, typer.Option(help="smc, ghk: particles per replicate [32, with classes 128; 128]")]
+Particles = Annotated[
+    int | None, typer.Option(help="smc, ghk: particles per replicate [smc: 32, or 128 with classes, or more; ghk: 128]")
+]
 Replicates = Annotated[int | None, typer.Option(help="smc, ghk: number of independent replicates [32]")]
 NoiseVariance = Annotated[float, typer.Option(help="noise variance v: the prior is that of K + vI")]
 Jitter = Annotated[float, typer.Option(help="jitter c: the prior is that of K + c·mean(diag K)·I")]
