@@ -23,6 +23,7 @@ from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.results.sample import Samples, bits_of
 from nngp_prior.schemas.results.sharpness import SharpnessResult
 from nngp_prior.schemas.text import duration, nats, size
+from nngp_prior.schemas.titles import in_words
 
 Rows = Sequence[tuple[int, dict[str, Any]]]
 _LABELS = 64  # labels of a function that are shown
@@ -191,8 +192,6 @@ def _of_sharpness(rows: Rows, *_: Any) -> list[Table]:
 
 def _of_experiments(rows: Rows, about: Mapping[str, Any], _: Callable[[int], str]) -> list[Table]:
     if rows[-1][1].get("task") == STUDY:
-        from nngp_prior.experiments.analysis import in_words  # loads scipy.stats
-
         study = ExperimentResults(rows[-1][1], about)
         lines = [
             Line((in_words(each.name), *map(_coefficient, (each.kendall, each.spearman, each.pearson, each.partial)),

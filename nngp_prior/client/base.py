@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from numpy.typing import ArrayLike
 
 from nngp_prior.client.base_job import BaseJob
+from nngp_prior.client.listing import as_completed
 from nngp_prior.client.requests import sharpness_request, with_arrays
 from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.job_names import JobNames
@@ -38,6 +39,9 @@ from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, esti
 _requires_architecture = architecture_first((*ARCHITECTURES, Mapping))
 # Bounds and posteriors extend estimates.
 Request = EstimateRequest | SampleRequest | SharpnessRequest | ExperimentRequest
+
+
+J = TypeVar("J", bound=BaseJob[Any])
 
 # Precise return types of a client's methods: Python cannot express J[Results], J[Samples], … for one type variable J.
 EstimateJob = TypeVar("EstimateJob", bound=BaseJob[Results])
@@ -304,6 +308,18 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         Yields:
             jobs.
         """
+
+    def as_completed(self, jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]:
+        """Yield jobs as they end, see :func:`nngp_prior.client.as_completed`.
+
+        Args:
+            jobs: jobs of this client, or of any.
+            timeout: seconds for all of them, from this call; default: no limit.
+
+        Returns:
+            iterator over the jobs, each once.
+        """
+        return as_completed(jobs, timeout)
 
     @abstractmethod
     def close(self) -> None:

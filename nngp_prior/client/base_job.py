@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from typing_extensions import override
+
 from nngp_prior.client.result_readers import reader_of
-from nngp_prior.client.status import Status
+from nngp_prior.client.status import COLUMNS, Status, draw_progress
 from nngp_prior.errors import InvalidInput, NotFinished
 from nngp_prior.progress import ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.job_names import JobEdit, as_tags
+from nngp_prior.schemas.table import Table, Tabular
 
 R = TypeVar("R")
 J = TypeVar("J", bound="BaseJob[Any]")
 
 
-class BaseJob(ABC, Generic[R]):
-    """Request and its results; created by methods of clients.
+class BaseJob(Tabular, Generic[R]):
+    """Request and its results; created by methods of clients. Its table and plot are of its status, not of its results.
 
     Args:
         id: id of the job.
@@ -143,9 +146,18 @@ class BaseJob(ABC, Generic[R]):
     def _all_results(self) -> R:
         """Return the results of a job that has ended."""
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         status = self._last_status()
-        return f"<{type(self).__name__} {self.id[:12]} {status.state}, {status.done}>"
+        return f"{self.id[:12]} {status.state}, {status.done}"
+
+    @override
+    def _table(self) -> Table:
+        return Table(COLUMNS, [self._last_status()])
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        draw_progress(ax, [self._last_status()])
 
 
 def one_of(jobs: Iterable[J], beginning: str) -> J:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 from typing_extensions import override
@@ -14,7 +14,7 @@ from typing_extensions import override
 from nngp_prior.client.base_job import BaseJob
 from nngp_prior.client.http import DROPPED, Http, require_seconds, seconds_after
 from nngp_prior.client.status import ENDED, Status
-from nngp_prior.errors import NotFinished, ServiceError
+from nngp_prior.errors import ServiceError
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.job_names import JobEdit
 from nngp_prior.schemas.results.experiment import report_type
@@ -45,7 +45,7 @@ class Event:
 
 
 class RemoteJob(BaseJob[R]):
-    """Job of a service; created by methods of :class:`nngp_prior.Client`.
+    """Job of a service; created by methods of :class:`nngp_prior.Client`. Two of the same job are equal.
 
     Args:
         http: connection to the service.
@@ -59,6 +59,12 @@ class RemoteJob(BaseJob[R]):
         super().__init__(document["id"], document["kind"])
         self._http, self._status, self._etag = http, Status(document), etag
         self._path = f"/v1/jobs/{self.id}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteJob) and (self.id, self._http.url) == (other.id, other._http.url)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self._http.url))
 
     @override
     def status(self) -> Status:
@@ -193,44 +199,3 @@ class RemoteJob(BaseJob[R]):
         except ServiceError as error:
             if error.code != "result-not-ready":
                 raise
-
-
-class _Job(Protocol):
-    def wait(self, timeout: float | None = None) -> bool: ...
-
-
-J = TypeVar("J", bound=_Job)
-
-
-def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]:
-    """Yield jobs as they end, in any state.
-
-    Args:
-        jobs: jobs of any clients.
-        timeout: seconds for all of them; default: no limit.
-
-    Yields:
-        each job once.
-
-    Raises:
-        NotFinished: if some have not ended in time.
-    """
-    require_seconds(timeout)
-    until = float("inf") if timeout is None else time.monotonic() + timeout
-    waiting = list(jobs)
-    while waiting:
-        began = time.monotonic()
-        still = []
-        for job in waiting:
-            if job.wait(0):
-                yield job
-            else:
-                still.append(job)
-        waiting = still
-        left = until - time.monotonic()
-        if waiting and left <= 0:
-            raise NotFinished(
-                f"timeout: {len(waiting)} jobs have not ended after {timeout:g} s. They keep running: call again."
-            )
-        if waiting:  # jobs mostly end in order of submission; limit the share of time spent on status requests
-            waiting[0].wait(min(max(1.0, 5 * (time.monotonic() - began)), left))

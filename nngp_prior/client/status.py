@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nngp_prior import style
 from nngp_prior.progress import Progress
 from nngp_prior.schemas import titles
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.table import Column
 from nngp_prior.schemas.text import number_of
 
 ENDED = ("successful", "failed", "dismissed")
@@ -87,6 +90,11 @@ class Status:
         return f"{self.current:,} of {number_of(self.target, self.unit.removesuffix('s'))}"
 
     @property
+    def fraction(self) -> float:
+        """Part of the rows that have results; 1 if there are none."""
+        return self.current / self.target if self.target else 1.0
+
+    @property
     def error(self) -> dict[str, Any] | None:
         """Problem of a failed job."""
         return self.document.get("error")
@@ -99,3 +107,45 @@ class Status:
         if isinstance(stage, dict):
             found.append(Progress(stage["stage"], stage["done"], stage["total"]))
         return found
+
+
+def _of_document(name: str) -> Callable[[Status], Any]:
+    return lambda status: status.document.get(name)
+
+
+_TIME = "datetime64[ns, UTC]"
+COLUMNS = (
+    Column("id", lambda status: status.id, "str", "job", ".12"),
+    Column("kind", _of_document("kind"), "str", "kind"),
+    Column("name", lambda status: status.name, "str", "name"),
+    Column("tags", lambda status: ", ".join(status.tags), "str", "tags"),
+    Column("data", _of_document("data"), "str", "data"),
+    Column("n", _of_document("n"), "float64", "n", ",.0f"),
+    Column("state", lambda status: status.state, "str", "state"),
+    Column("current", lambda status: status.current, "int64"),
+    Column("target", lambda status: status.target, "int64"),
+    Column("done", lambda status: status.done, "str", "done"),
+    Column("created", _of_document("created"), _TIME),
+    Column("started", _of_document("started"), _TIME),
+    Column("finished", _of_document("finished"), _TIME),
+    Column("error", lambda status: (status.error or {}).get("detail"), "str", "error"),
+)
+"""Columns of jobs, by their status; times in UTC, NaT if there is none."""
+
+
+def draw_progress(ax: Any, statuses: Sequence[Status]) -> None:
+    """Draw the part of its rows that each job has computed, the first job at the top.
+
+    Args:
+        ax: axes of matplotlib.
+        statuses: status of each job.
+    """
+    colours = {"successful": style.GREEN, "failed": style.ACCENT, "dismissed": "grey"}
+    at = range(len(statuses))
+    filled = [colours.get(each.state, style.INK) for each in statuses]
+    ax.barh(at, [each.fraction for each in statuses], color=filled, height=0.6)
+    names = [each.name or f"{each.id[:12]} {each.document['kind']}" for each in statuses]
+    states = [f"{each.state}, {each.done}" for each in statuses]
+    ax.set_yticks(at, [f"{name}\n{state}" for name, state in zip(names, states, strict=True)])
+    ax.set(xlabel="part of the rows", xlim=(0, 1))
+    ax.invert_yaxis()

@@ -11,6 +11,7 @@ import numpy as np
 from nngp_prior.experiments import statistics
 from nngp_prior.experiments.study import Study
 from nngp_prior.schemas.results.experiment import Coefficient, Verdict
+from nngp_prior.schemas.titles import in_words
 
 _FEWEST = 4  # networks
 
@@ -83,34 +84,6 @@ def _verdict(study: Study, name: str) -> Verdict | None:
         sign_error=statistics.sign_error(towards_error * scaled, error, study.accuracy_errors(rows), axes),
         published=protocol.published.get(name),
     )
-
-
-_WORDS = {
-    "log_p": "log P(f)",
-    "probit_log_p": "log P(f), probit",
-    "ep_log_p": "log P(f), EP",
-    "finite_log_p": "log P(f), finite kernel",
-    "log_posterior": "log P(f | S)",
-    "log_evidence": "log P(S)",
-    "pac_bayes_bound": "PAC-Bayes bound",
-    "gibbs_error": "Gibbs error of the posterior",
-    "vote_error": "error of the posterior's vote",
-    "lambda_max": "largest Hessian eigenvalue",
-    "lambda_min": "smallest Hessian eigenvalue",
-    "trace": "Hessian trace",
-    "frobenius": "Hessian Frobenius norm",
-    "fisher_trace": "Fisher trace",
-    "fisher_rao_norm": "Fisher-Rao norm",
-    "kappa": "relative flatness κ",
-    "kappa_tr": "relative flatness κ_Tr",
-    "keskar": "Keskar sharpness",
-}
-
-
-def in_words(name: str) -> str:
-    """Return the name of a quantity for readers."""
-    own, bracket, rest = name.partition("(")
-    return _WORDS.get(own, own.replace("_", " ")) + (f" ({rest}" if bracket else "")
 
 
 def sentence(verdict: Verdict) -> str:

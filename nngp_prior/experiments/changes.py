@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nngp_prior.experiments.analysis import in_words
 from nngp_prior.experiments.study import Study
+from nngp_prior.schemas.titles import in_words
 
 
 class Change(NamedTuple):

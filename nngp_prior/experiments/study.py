@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
@@ -26,7 +28,9 @@ from nngp_prior.schemas.frequencies import ANY_PROTOCOL, FrequencyProtocol
 from nngp_prior.schemas.protocol_files import read_protocol
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.quantities import Group, Quantity, expected_sign, group_of
+from nngp_prior.schemas.table import Table, Tabular, columns_of
 from nngp_prior.schemas.text import csv_text, differing
+from nngp_prior.schemas.titles import in_words
 
 _SIGNED = "lambda_min"  # neither larger nor smaller values are flatter
 _OF_TRAINING = ("status", "epochs", "training_loss", "training_error", "attack_error", "test_error")
@@ -44,9 +48,9 @@ class Described(NamedTuple):
     group: Group
 
 
-@dataclass(frozen=True)
-class Study:
-    """Results of a study, complete or not.
+@dataclass(frozen=True, repr=False)
+class Study(Tabular):
+    """Results of a study, complete or not; the data frame has the ``rows``.
 
     Attributes:
         protocol: the protocol.
@@ -66,8 +70,25 @@ class Study:
     quantities: Mapping[str, Described]
     problems: tuple[str, ...]
 
-    def __repr__(self) -> str:
-        return f"<Study {self.protocol.name}: {self.finished:,} of {self.total:,} networks>"
+    @override
+    def _summary(self) -> str:
+        return f"{self.protocol.name}: {self.finished:,} of {self.total:,} networks"
+
+    @override
+    def _table(self) -> Table:
+        shown = ("setting", "network", *self.protocol.axes, "epoch", "training_error", "test_error", *self.quantities)
+        return Table(columns_of(self.rows, shown), self.rows)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        """Draw the first quantity with a value against the test accuracy."""
+        name = next((name for name in self.quantities if np.isfinite(self.column(name)).any()), "test_error")
+        rows = [row for row in self.rows if row.get(name) is not None and row.get("test_error") is not None]
+        x, error = (np.array([row[column] for row in rows], float) for column in (name, "test_error"))
+        stderr = np.array([row.get(f"{name}.stderr") or 0.0 for row in rows], float)
+        ax.errorbar(x, 1 - error, self.accuracy_errors(rows), stderr, fmt="o", color=style.INK, ms=4, elinewidth=0.7)
+        unit = " (nats)" if name in self.quantities and self.quantities[name].group == "log-p" else ""
+        ax.set(xlabel=in_words(name) + unit, ylabel="test accuracy", title=self.protocol.name)
 
     @property
     def finished(self) -> int:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
 import scipy.linalg
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.errors import InvalidKernel, ResourceLimit
 from nngp_prior.numerics.covariance import TIED, partners, require_semidefinite, rounding_of
+from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.schemas.text import number_of
 
 _ROWS = 512  # rows processed at a time
 _SHOWN = 10  # number of pairs of inputs reported
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """Properties of a kernel matrix.
+@dataclass(frozen=True, repr=False)
+class Inspection(Tabular):
+    """Properties of a kernel matrix; the data frame has a row for each eigenvalue.
 
     Attributes:
         n: number of inputs.
@@ -46,9 +50,24 @@ class Inspection:
     tied: int
     tied_pairs: tuple[tuple[int, int, int], ...]
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         tied = number_of(self.tied, "tied pair")
-        return f"<Inspection n = {self.n:,}, rank {self.rank:,}, condition {self.condition:.3g}, {tied}>"
+        return f"n = {self.n:,}, rank {self.rank:,}, condition {self.condition:.3g}, {tied}"
+
+    @override
+    def _table(self) -> Table:
+        sums = np.cumsum(self.eigenvalues)
+        columns = [
+            Column("index", lambda i: i + 1, "int64", "index"),
+            Column("eigenvalue", lambda i: float(self.eigenvalues[i]), heading="eigenvalue", form=".6g"),
+            Column("cumulative", lambda i: float(sums[i] / sums[-1]), heading="part of the trace up to it"),
+        ]
+        return Table(columns, range(self.n))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        draw_eigenvalues(ax, self)
 
     @property
     def symmetric(self) -> bool:
@@ -64,6 +83,28 @@ class Inspection:
     def singular(self) -> bool:
         """True if singular up to rounding."""
         return self.rank < self.n
+
+
+def draw_eigenvalues(ax: Any, found: Inspection) -> None:
+    """Draw the positive eigenvalues of a kernel against their index, and its rank if it is singular.
+
+    Args:
+        ax: axes of matplotlib.
+        found: properties of the kernel.
+    """
+    index = np.arange(1, found.n + 1)
+    positive = found.eigenvalues > 0
+    ax.loglog(index[positive], found.eigenvalues[positive], ".-", color=style.INK, ms=4, lw=0.8)
+    if found.singular:
+        label = f"rank {found.rank:,} to rounding"
+        ax.axvline(found.rank + 0.5, color=style.ACCENT, lw=1, ls="--", label=label)
+        ax.legend(loc="lower left")
+    ax.set(xlabel="index", ylabel="eigenvalue")
+    ax.set_title(
+        f"trace {found.trace:.4g}, effective rank {found.effective_rank:.4g}, condition {found.condition:.3g}",
+        fontsize=10,
+    )
+    ax.grid(alpha=0.25)
 
 
 def inspect(K: ArrayLike) -> Inspection:

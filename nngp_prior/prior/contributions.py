@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
+from typing_extensions import override
 
 from nngp_prior import progress as _progress
+from nngp_prior import style
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.posterior import smc_of
 from nngp_prior.probability import prepare
@@ -29,16 +31,20 @@ from nngp_prior.probability.cost import memory_needed, seconds_needed
 from nngp_prior.probability.factored_kernel import FactoredKernel, blas_for, leading_part
 from nngp_prior.progress import Progress, ProgressOption
 from nngp_prior.schemas.cost import Cost
+from nngp_prior.schemas.results.base import label_axes
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.estimator import SMC
 from nngp_prior.schemas.specs.labels import check_labels
+from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.schemas.text import number_of
 
 
-@dataclass(frozen=True)
-class Contributions:
+@dataclass(frozen=True, repr=False)
+class Contributions(Tabular):
     """Contributions of inputs to log P of a labelling, given those before them in an order.
+
+    The data frame has a row for each prefix: ``size``, the ``input`` that was added last, ``value`` and ``stderr``.
 
     Attributes:
         order: order of the inputs, as indices into the rows of K.
@@ -54,9 +60,25 @@ class Contributions:
     stderr: Float[np.ndarray, " prefixes"]
     log_p: Estimate
 
-    def __repr__(self) -> str:
-        of = f"{number_of(len(self.order), 'input')}, {number_of(len(self.sizes), 'part')}"
-        return f"<Contributions of {of}, {self.log_p}>"
+    @override
+    def _summary(self) -> str:
+        return f"of {number_of(len(self.order), 'input')}, {number_of(len(self.sizes), 'part')}, {self.log_p}"
+
+    @override
+    def _table(self) -> Table:
+        columns = [
+            Column("size", lambda i: int(self.sizes[i]), "int64", "inputs"),
+            Column("input", lambda i: int(self.order[self.sizes[i] - 1]), "int64", "last input"),
+            Column("value", lambda i: float(self.value[i]), heading="log P given those before (nats)"),
+            Column("stderr", lambda i: float(self.stderr[i]), heading="s.e.", form=".2g"),
+        ]
+        return Table(columns, range(len(self.sizes)))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        errors = 2 * self.stderr
+        style.points(ax, self.sizes, self.value, self.value - errors, self.value + errors)
+        label_axes(ax, "inputs along the order", "log P given earlier ones (nats), ± 2 s.e.", {})
 
 
 def contributions(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
+from typing_extensions import override
 
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
@@ -22,13 +23,15 @@ from nngp_prior.probability import (
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
-from nngp_prior.schemas.results.bound import PacBayesBound
+from nngp_prior.schemas.results.base import ESTIMATE, STATUS
+from nngp_prior.schemas.results.bound import PacBayesBound, bound_columns, draw_bounds, label_sizes
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, EstimatorOptions, more_than_two
 from nngp_prior.schemas.specs.inequality import BoundName
 from nngp_prior.schemas.specs.labels import check_labels_for
-from nngp_prior.schemas.text import html_table, number_of
+from nngp_prior.schemas.table import Column, Table, Tabular
+from nngp_prior.schemas.text import number_of
 
 
 class CurvePoint(NamedTuple):
@@ -50,19 +53,30 @@ class CurvePoint(NamedTuple):
         )
 
 
-class LearningCurve(list[CurvePoint]):
-    """Points of a learning curve, the smallest number of examples first."""
+class LearningCurve(Tabular, list[CurvePoint]):
+    """Points of a learning curve, the smallest number of examples first; the data frame has a row for each."""
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         ends = [f"{point.bounds['realizable'].value:.4f} (m = {point.m:,})" for point in (self[:1] + self[1:][-1:])]
-        return f"<LearningCurve {number_of(len(self), 'point')}: realizable bound {' … '.join(ends)}>"
+        return f"{number_of(len(self), 'point')}: realizable bound {' … '.join(ends)}"
 
-    def _repr_html_(self) -> str:
-        names = list(self[0].bounds) if self else []
-        rows = [
-            (f"{point.m:,}", point.estimate, *(f"{point.bounds[name].value:.4f}" for name in names)) for point in self
-        ]
-        return html_table(("m", "log P", *names), rows)
+    @override
+    def _table(self) -> Table:
+        m = Column("m", lambda point: point.m, "int64", "m")
+        log_p = [each._replace(value=_of_estimate(each)) for each in ESTIMATE]
+        bounds = bound_columns(name for point in self for name in point.bounds)
+        return Table([m, *log_p, *bounds, *(each._replace(value=_of_estimate(each)) for each in STATUS)], self)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        draw_bounds(ax, [point.m for point in self], [point.bounds for point in self], join=True)
+        ax.set_ylabel("bound on the error")
+        label_sizes(ax, [point.m for point in self])
+
+
+def _of_estimate(column: Column) -> Callable[[CurvePoint], Any]:
+    return lambda point: column.value(point.estimate)
 
 
 def learning_curve(

@@ -1,12 +1,11 @@
-"""Human-readable text: counts, times, sizes, one-line representations, tables for notebooks, CSV."""
+"""Human-readable text: counts, times, sizes, one-line representations, CSV."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -160,23 +159,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def html_table(headings: Sequence[str], rows: Sequence[Iterable[object]], shown: int = 20) -> str:
-    """Table for a notebook.
-
-    Args:
-        headings: headings of the columns.
-        rows: cells of each row.
-        shown: maximal number of rows in the table; the number of omitted rows follows below it.
-
-    Returns:
-        HTML.
-    """
-
-    def line(tag: str, cells: Iterable[object]) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
-
-    lines = [line("th", headings), *(line("td", row) for row in rows[:shown])]
-    more = f"<p>… and {len(rows) - shown:,} more</p>" if len(rows) > shown else ""
-    return f"<table>{''.join(lines)}</table>{more}"

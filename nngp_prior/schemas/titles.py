@@ -1,4 +1,4 @@
-"""Titles of figures: data, number of inputs, network and bounds; never names of files."""
+"""Words of figures and reports: data, number of inputs, network, bounds and quantities; never names of files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from nngp_prior.schemas.specs.architecture import Architecture
+from nngp_prior.schemas.specs.training import LossName
 
 _DATA = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "boolean": "Boolean inputs"}
+_WORDS = {
+    "log_p": "log P(f)",
+    "probit_log_p": "log P(f), probit",
+    "ep_log_p": "log P(f), EP",
+    "finite_log_p": "log P(f), finite kernel",
+    "log_posterior": "log P(f | S)",
+    "log_evidence": "log P(S)",
+    "pac_bayes_bound": "PAC-Bayes bound",
+    "gibbs_error": "Gibbs error of the posterior",
+    "vote_error": "error of the posterior's vote",
+    "lambda_max": "largest Hessian eigenvalue",
+    "lambda_min": "smallest Hessian eigenvalue",
+    "trace": "Hessian trace",
+    "frobenius": "Hessian Frobenius norm",
+    "fisher_trace": "Fisher trace",
+    "fisher_rao_norm": "Fisher-Rao norm",
+    "kappa": "relative flatness κ",
+    "kappa_tr": "relative flatness κ_Tr",
+    "keskar": "Keskar sharpness",
+}
 
 BOUNDS: dict[str, str] = {
     "realizable": "realizable",
@@ -52,3 +73,14 @@ def data(dataset: Mapping[str, Any] | None, split: bool = True) -> str:
         return "inputs"
     kind, part = str(dataset["kind"]), dataset.get("split")
     return _DATA.get(kind, kind) + (f" ({part} split)" if split and part else "")
+
+
+def loss(name: LossName) -> str:
+    """Name a loss with its unit."""
+    return f"loss ({'nats' if name == 'cross-entropy' else 'mse'})"
+
+
+def in_words(name: str) -> str:
+    """Return the name of a quantity for readers."""
+    own, bracket, rest = name.partition("(")
+    return _WORDS.get(own, own.replace("_", " ")) + (f" ({rest}" if bracket else "")

@@ -36,12 +36,13 @@ from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Flatne
 
 if TYPE_CHECKING:
     from nngp_prior.sharpness.curvature.operators import as_scipy, empirical_fisher, ggn, hessian
-    from nngp_prior.sharpness.loss_landscape import Surface, landscape
+    from nngp_prior.sharpness.loss_landscape import landscape
     from nngp_prior.sharpness.measurement import measure
     from nngp_prior.sharpness.measures.spectrum import spectral_density
     from nngp_prior.sharpness.rescaling import hidden_layers, rescale, rescale_nodes
     from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
     from nngp_prior.sharpness.risk.networks import FiniteNetwork, finite_network
+    from nngp_prior.sharpness.surface import Surface
     from nngp_prior.sharpness.training.train import attack_set, train
     from nngp_prior.sharpness.training.trained import Trained
     from nngp_prior.sharpness.training.trained_functions import function_probability, functions_of
@@ -108,7 +109,8 @@ __getattr__, __dir__ = attributes(
         **dict.fromkeys(("hidden_layers", "rescale", "rescale_nodes"), "nngp_prior.sharpness.rescaling"),
         **dict.fromkeys(("attack_set", "train"), "nngp_prior.sharpness.training.train"),
         **dict.fromkeys(("function_probability", "functions_of"), "nngp_prior.sharpness.training.trained_functions"),
-        **dict.fromkeys(("Surface", "landscape"), "nngp_prior.sharpness.loss_landscape"),
+        "Surface": "nngp_prior.sharpness.surface",
+        "landscape": "nngp_prior.sharpness.loss_landscape",
         "FiniteNetwork": "nngp_prior.sharpness.risk.networks",
         "EmpiricalRisk": "nngp_prior.sharpness.risk.empirical_risk",
         "Trained": "nngp_prior.sharpness.training.trained",

@@ -5,10 +5,8 @@ r"""The loss on lines and planes through a network's parameters (Li et al. 2018,
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,12 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import requires_architecture
-from nngp_prior.data.npy import read_npz
-from nngp_prior.errors import DataUnavailable, InvalidInput
+from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.chunks import filled_up
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.random import generator
-from nngp_prior.numerics.whole_files import writable, written_whole
+from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
@@ -37,99 +34,11 @@ from nngp_prior.sharpness.cost import landscape_cost
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.losses import LOSSES, is_error
 from nngp_prior.sharpness.risk.networks import Parameters, high_precision
+from nngp_prior.sharpness.surface import Surface
 from nngp_prior.sharpness.training.trained import described
 
 _AT_A_TIME = 16  # points per call
 _MARGIN = 0.1  # margin on each side of the trajectory, as a fraction of its width
-_FORMAT = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """A loss landscape.
-
-    Attributes:
-        specification: specification of the grid.
-        coordinates: x of the points, and y for a plane, in units of the directions.
-        loss: mean loss at each point, one axis per coordinate; infinite if outputs overflow, NaN if an interrupted run
-            has not computed the point.
-        error: fraction of examples with y f ≤ 0, same shape.
-        lengths: ‖d₁‖, and ‖d₂‖ for a plane.
-        trajectory: coordinates of the projected path to θ, one point per row; None without a trajectory.
-        explained: fraction of the path's squared distances from θ explained by each direction.
-        about: everything that the values depend on.
-    """
-
-    specification: Landscape
-    coordinates: tuple[Float[np.ndarray, " points"], ...]
-    loss: Float[np.ndarray, "*points"]
-    error: Float[np.ndarray, "*points"]
-    lengths: Float[np.ndarray, " dimensions"]
-    trajectory: Float[np.ndarray, "steps dimensions"] | None
-    explained: Float[np.ndarray, " dimensions"] | None
-    about: Mapping[str, Any]
-
-    def __repr__(self) -> str:
-        points = " × ".join(map(str, self.loss.shape))
-        return f"<Surface {points} points, loss from {np.nanmin(self.loss):.4g} to {np.nanmax(self.loss):.4g}>"
-
-    @property
-    def complete(self) -> bool:
-        """True if all points have been computed."""
-        return not np.isnan(self.error).any()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the landscape to a file atomically.
-
-        Args:
-            path: path of the ``.npz`` file.
-        """
-        arrays: dict[str, Any] = {"loss": self.loss, "error": self.error, "lengths": self.lengths}
-        arrays |= {f"coordinates/{i}": along for i, along in enumerate(self.coordinates)}
-        if self.trajectory is not None and self.explained is not None:
-            arrays |= {"trajectory": self.trajectory, "explained": self.explained}
-        manifest = {"format": _FORMAT, "about": dict(self.about), "arrays": list(arrays)}
-        with written_whole(Path(path)) as file:
-            np.savez(file, manifest=np.array(json.dumps(manifest)), **arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Surface:
-        """Read a file written by :meth:`save` or by :func:`landscape`.
-
-        Args:
-            path: path of the file.
-
-        Returns:
-            the landscape.
-
-        Raises:
-            DataUnavailable: if the file does not exist, is damaged or has other contents.
-        """
-        refusal = DataUnavailable(f"{path}: holds no loss landscape. Name a file that landscape has written.")
-        text = read_npz(Path(path), "manifest").get("manifest")
-        try:
-            manifest = json.loads(str(text))
-            if manifest["format"] != _FORMAT:
-                raise refusal
-            arrays = read_npz(Path(path), *manifest["arrays"])
-            specification = Landscape.model_validate(manifest["about"]["landscape"])
-            along = tuple(arrays[f"coordinates/{i}"] for i in range(specification.dimensions))
-            found = cls(
-                specification,
-                along,
-                arrays["loss"],
-                arrays["error"],
-                arrays["lengths"],
-                arrays.get("trajectory"),
-                arrays.get("explained"),
-                manifest["about"],
-            )
-        except (KeyError, ValueError, TypeError, AttributeError):  # pydantic's errors are ValueErrors
-            raise refusal from None
-        shape = (specification.points,) * specification.dimensions
-        if not found.loss.shape == found.error.shape == tuple(map(len, along)) == shape:
-            raise refusal
-        return found
 
 
 @requires_architecture

@@ -8,7 +8,8 @@ import pytest
 from nngp_prior.data.splits import training_sets
 from nngp_prior.schemas.specs.data import Digits, OneVsRest
 from nngp_prior.schemas.specs.landscape import Landscape
-from nngp_prior.sharpness.loss_landscape import Surface, landscape
+from nngp_prior.sharpness.loss_landscape import landscape
+from nngp_prior.sharpness.surface import Surface
 from nngp_prior.sharpness.training.trained import Trained
 from tests.cli.strict_json import parse
 

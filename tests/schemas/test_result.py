@@ -100,7 +100,7 @@ def test_a_plot_has_a_point_and_a_bar_a_labelling() -> None:
     results = Results([*ROWS, row_of(2, ESTIMATE)])
     assert results.plot(axes) is axes
     (points,) = axes.lines
-    np.testing.assert_array_equal(points.get_ydata(), results.values)
+    np.testing.assert_array_equal(points.get_xydata(), [[i, ESTIMATE.value] for i in (0, 2)])
     (bars,) = axes.collections
     np.testing.assert_array_equal(bars.get_segments()[1], [[2, end] for end in ESTIMATE.interval()])
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -50,12 +48,18 @@ def test_without_figures_there_is_no_report() -> None:
         _ = SharpnessResults(SENT[1:2], ABOUT).report
 
 
-def test_data_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns)))
-    rows, columns = SharpnessResults(SENT, ABOUT).to_pandas()
-    assert [(row["name"], row["value"], row["status"]) for row in rows] == [
-        ("trace", 2.5, "ok"),
-        ("lambda_max", math.inf, "not-finite"),
-        ("lambda_min", -1.0, "ok"),
-    ]
-    assert list(rows[0]) == list(columns)
+def test_a_data_frame_has_a_row_for_each_quantity_and_each_refused_measure() -> None:
+    frame = SharpnessResults(SENT, ABOUT).to_pandas()
+    assert frame["name"].tolist() == ["trace", "keskar", "lambda_max", "lambda_min", ""]
+    assert frame["status"].tolist() == ["ok", "invalid-measure", "not-finite", "ok", "worker-crashed"]
+    assert frame["value"].isna().tolist() == [False, True, False, False, True]
+    assert frame["message"][1] == "batch: got 9."
+    assert "batch: got 9." in SharpnessResults(SENT[1:2], ABOUT)._repr_html_()
+
+
+def test_quantities_of_one_name_differ_by_their_options() -> None:
+    two = [TRACE.model_copy(update={"options": {"probes": probes}}) for probes in (9, 30)]
+    rows = [sharpness_row(i, "trace", report(each)) for i, each in enumerate(two)]
+    found = SharpnessResults(rows, ABOUT)
+    assert found.to_pandas()["name"].tolist() == list(found.report) == ["trace(probes=9)", "trace(probes=30)"]
+    assert found.report.to_pandas()["name"].tolist() == list(found.report)

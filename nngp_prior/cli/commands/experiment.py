@@ -244,7 +244,7 @@ def _print_functions(protocol: FrequencyProtocol, verdicts: Sequence[FrequencyVe
 
 
 def _print_verdicts(protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
-    from nngp_prior.experiments.analysis import in_words
+    from nngp_prior.schemas.titles import in_words
 
     table = output.table("Kendall τ", "interval", "Spearman", "Pearson", title=protocol.title, rows="quantity")
     for verdict in verdicts:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.kernels.inspection import Inspection
+from nngp_prior.kernels.inspection import Inspection, draw_eigenvalues
 
-_INK, _SINGULAR = style.INK, style.ACCENT
 _SHOWN = 1000  # inputs shown; more are indistinguishable
 
 
@@ -55,15 +54,4 @@ def plot_kernel(
                 left.axvline(start - 0.5, color="white", lw=0.6)
             left.set(xlabel=f"class (inputs sorted by class{every})", ylabel="class")
 
-        spectrum, index = found.eigenvalues, np.arange(1, found.n + 1)
-        positive = spectrum > 0
-        right.loglog(index[positive], spectrum[positive], ".-", color=_INK, ms=4, lw=0.8)
-        if found.singular:
-            right.axvline(found.rank + 0.5, color=_SINGULAR, lw=1, ls="--", label=f"rank {found.rank:,} to rounding")
-            right.legend(loc="lower left")
-        right.set(xlabel="index", ylabel="eigenvalue")
-        right.set_title(
-            f"trace {found.trace:.4g}, effective rank {found.effective_rank:.4g}, condition {found.condition:.3g}",
-            fontsize=10,
-        )
-        right.grid(alpha=0.25)
+        draw_eigenvalues(right, found)

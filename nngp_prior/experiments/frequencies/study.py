@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.experiments.execution import execute, mixed_versions
 from nngp_prior.experiments.frequencies.choice import (
     CHOOSING,
@@ -29,7 +31,9 @@ from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.frequencies import Complexity, FrequencyProtocol, FunctionQuantity, SampledLogP
 from nngp_prior.schemas.results.estimate import Counts
 from nngp_prior.schemas.results.sample import bits_of
+from nngp_prior.schemas.table import Table, Tabular, columns_of
 from nngp_prior.schemas.text import csv_text, number_of
+from nngp_prior.schemas.titles import in_words
 
 TOGETHER = 100  # networks trained together
 _BLOCKS = 4  # tasks of one quantity, to be carried out in parallel
@@ -37,9 +41,9 @@ _BLOCKS = 4  # tasks of one quantity, to be carried out in parallel
 _Settings = Sequence[Setting[FrequencyProtocol]]
 
 
-@dataclass(frozen=True)
-class FrequencyStudy:
-    """Results of a study of functions, complete or not.
+@dataclass(frozen=True, repr=False)
+class FrequencyStudy(Tabular):
+    """Results of a study of functions, complete or not; the data frame has the ``rows``.
 
     Attributes:
         protocol: the protocol.
@@ -61,8 +65,23 @@ class FrequencyStudy:
     rows: tuple[dict[str, Any], ...]
     problems: tuple[str, ...]
 
-    def __repr__(self) -> str:
-        return f"<FrequencyStudy {self.protocol.name}: {self.state}>"
+    @override
+    def _summary(self) -> str:
+        return f"{self.protocol.name}: {self.state}"
+
+    @override
+    def _table(self) -> Table:
+        counted = ("rank", "function", "count", "networks", "log_frequency", "low", "high")
+        return Table(columns_of(self.rows, ("setting", *self.protocol.axes, *counted, *self.quantities)), self.rows)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        """Draw the log frequency of functions against the first quantity."""
+        name = self.quantities[0]
+        found = [[row.get(each) for each in (name, "log_frequency", "low", "high")] for row in self.rows]
+        x, *frequency = np.array(found, float).reshape(-1, 4).T
+        style.points(ax, x, *frequency)
+        ax.set(xlabel=in_words(name), ylabel="log frequency (nats)", title=self.protocol.name)
 
     @property
     def quantities(self) -> tuple[str, ...]:

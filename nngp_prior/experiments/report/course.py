@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.experiments.analysis import in_words
 from nngp_prior.experiments.changes import Change, changes, summary_of_course
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table
 from nngp_prior.experiments.study import Study
 from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.titles import in_words
 
 _COLUMNS = 3
 _HEADINGS = ("quantity", "networks", "before", "after", "change")

@@ -6,17 +6,17 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from nngp_prior import style
-from nngp_prior.experiments.analysis import in_words
 from nngp_prior.experiments.study import Study
-from nngp_prior.schemas.results.experiment import Verdict
+from nngp_prior.schemas.results.experiment import Verdict, draw_coefficients
+from nngp_prior.schemas.titles import in_words
 
 _MARKERS = "osD^vP*X<>"
-_COEFFICIENTS = ("pearson", "spearman", "kendall")
+_COEFFICIENTS: tuple[Literal["pearson", "spearman", "kendall"], ...] = ("pearson", "spearman", "kendall")
 
 
 def scatter(study: Study, verdict: Verdict, path: Path) -> list[dict[str, Any]]:
@@ -78,21 +78,12 @@ def coefficients(verdicts: Sequence[Verdict], path: Path) -> list[dict[str, Any]
     rows = []
     with style.figure(path, "", **shape) as (_, axes):
         for axis, kind in zip(axes[0], _COEFFICIENTS, strict=True):
-            for place, verdict in enumerate(verdicts):
-                value, low, high = getattr(verdict, kind)
+            draw_coefficients(axis, verdicts, kind)
+            axis.set(title=kind.capitalize())
+            for verdict in verdicts:
                 published = None if verdict.published is None else getattr(verdict.published, kind)
-                colour = style.INK if value * verdict.expected >= 0 else style.ACCENT
-                axis.plot([low, high], [place, place], color=colour, lw=1.6)
-                axis.plot(value, place, "o" if value * verdict.expected >= 0 else "X", color=colour, ms=5.5)
-                if published is not None:
-                    axis.plot(published, place, "D", mfc="none", mec="black", ms=7)
-                rows.append(
-                    {"quantity": verdict.name, "coefficient": kind, "value": value, "low": low, "high": high}
-                    | {"published": published}
-                )
-            axis.axvline(0, color="grey", lw=0.8)
-            axis.set(xlim=(-1.05, 1.05), title=kind.capitalize())
-            axis.set_yticks(range(len(verdicts)), [in_words(verdict.name) for verdict in verdicts])
+                own = {"quantity": verdict.name, "coefficient": kind, **getattr(verdict, kind)._asdict()}
+                rows.append({**own, "published": published})
         axes[0, 0].invert_yaxis()
     return rows
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import overload
 
-from nngp_prior.experiments.analysis import in_words, sentence, summary, verdicts
+from nngp_prior.experiments.analysis import sentence, summary, verdicts
 from nngp_prior.experiments.frequencies.report import write_report as report_on_frequencies
 from nngp_prior.experiments.frequencies.study import FrequencyStudy
 from nngp_prior.experiments.page import configuration, drawn, markdown_table, page, table, with_interval
@@ -21,6 +21,7 @@ from nngp_prior.extras import require_extra
 from nngp_prior.schemas.results.experiment import Verdict
 from nngp_prior.schemas.results.frequencies import FrequencyVerdict
 from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.titles import in_words
 
 _HEADINGS = (
     "quantity",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int8, Integer, UInt8
 from numpy.typing import ArrayLike
+from typing_extensions import override
 
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable
 from nngp_prior.numerics.whole_files import written_whole
 from nngp_prior.prior.sampling.packing import hashed, pack, unpack
 from nngp_prior.schemas.results.estimate import Counts, Estimate
+from nngp_prior.schemas.results.sample import draw_frequencies, function_columns
 from nngp_prior.schemas.specs.labels import check_labels
+from nngp_prior.schemas.table import Table, Tabular
 from nngp_prior.schemas.text import number_of
 
 _FORMAT = 1
+_UNPACKED = 1000  # functions unpacked at a time
+_POINTS = 200  # points of a plot; more are indistinguishable
 _KEYS = ("about", "functions", "counts", "zeros")
 
 
@@ -45,9 +51,9 @@ class RankedFunction(NamedTuple):
         return f"<{type(self).__name__} rank {self.rank}, {number_of(self.draws, 'draw')}: {self.frequency}>"
 
 
-@dataclass(frozen=True, eq=False)
-class FunctionCounts:
-    """The functions among independent draws from a prior.
+@dataclass(frozen=True, eq=False, repr=False)
+class FunctionCounts(Tabular):
+    """The functions among independent draws from a prior, most frequent first; the data frame has a row for each.
 
     A draw with an output that is exactly 0 has no label there. It is counted in ``undecided`` and belongs to no
     function, but is included in ``draws``: P(y) is the probability of y_i f_i > 0 at all inputs.
@@ -71,9 +77,21 @@ class FunctionCounts:
     zeros: Integer[np.ndarray, " n"]
     about: dict[str, Any]
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         functions = f"{number_of(len(self), 'function')} of {number_of(self.n, 'input')}"
-        return f"<FunctionCounts {number_of(self.draws, 'draw')} of {self.source}: {functions}>"
+        return f"{number_of(self.draws, 'draw')} of {self.source}: {functions}"
+
+    @override
+    def _table(self) -> Table:
+        return Table(function_columns(), self)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        shown = np.unique(np.geomspace(1, max(len(self), 1), _POINTS).astype(int))[: len(self)]
+        counts = self.counts[shown - 1].tolist()
+        ends = {count: self._estimate(count).interval() or (math.nan, math.nan) for count in set(counts)}
+        draw_frequencies(ax, shown, counts, [ends[count] for count in counts], self.draws)
 
     @property
     def source(self) -> str:
@@ -83,6 +101,11 @@ class FunctionCounts:
     def __len__(self) -> int:
         """Number of distinct functions."""
         return len(self.functions)
+
+    def __iter__(self) -> Iterator[RankedFunction]:
+        """Yield all functions, the most frequent first."""
+        for start in range(0, len(self), _UNPACKED):
+            yield from self._ranked(start, min(start + _UNPACKED, len(self)))
 
     def labels(self, ranks: slice | Sequence[int] | np.ndarray = slice(None)) -> Int8[np.ndarray, "m n"]:
         """Return functions as labels -1 and +1.
@@ -138,11 +161,7 @@ class FunctionCounts:
         Returns:
             k of them, or fewer if there are not as many.
         """
-        k = min(k, int(np.sum(self.counts >= least)))
-        return [
-            RankedFunction(rank, labels, int(count), self._estimate(int(count)))
-            for rank, labels, count in zip(range(1, k + 1), self.labels(slice(k)), self.counts[:k], strict=True)
-        ]
+        return self._ranked(0, min(k, int(np.sum(self.counts >= least))))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all counts to a file, atomically.
@@ -200,6 +219,15 @@ class FunctionCounts:
         hashes = hashed(self.functions)
         order = np.argsort(hashes)
         return order, hashes[order]
+
+    def _ranked(self, start: int, stop: int) -> list[RankedFunction]:
+        some = slice(start, stop)
+        return [
+            RankedFunction(rank, labels, count, self._estimate(count))
+            for rank, labels, count in zip(
+                range(start + 1, stop + 1), self.labels(some), self.counts[some].tolist(), strict=True
+            )
+        ]
 
     def _estimate(self, hits: int) -> Estimate:
         evidence = Counts(hits=hits, draws=self.draws)

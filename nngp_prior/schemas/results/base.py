@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
+from nngp_prior import style
 from nngp_prior.extras import import_from
 from nngp_prior.schemas import titles
 from nngp_prior.schemas.results.estimate import Estimate
-from nngp_prior.schemas.text import html_table, number_of
-from nngp_prior.style import INK
+from nngp_prior.schemas.table import Column, Table, Tabular
+from nngp_prior.schemas.text import number_of
 
 LEVEL, DELTA = 0.95, 0.01  # defaults for intervals and lower bounds
 GIVEN_UP = ("worker-crashed", "memory-limit", "damaged", "incomplete")
@@ -81,8 +83,33 @@ def finite(value: Any) -> Any:
             return value
 
 
+class Row:
+    """Row of a result as sent: its status, and why it has no values if it has none.
+
+    Attributes:
+        row: JSON-compatible values.
+    """
+
+    row: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """``ok``, the status of an estimate, or why there is none: ``invalid-labels`` or ``worker-crashed``."""
+        return self.row["status"]
+
+    @property
+    def message(self) -> str:
+        """Meaning of the status, and remedy."""
+        return self.row["message"]
+
+    @property
+    def seconds(self) -> float:
+        """Computing time in seconds."""
+        return self.row.get("seconds", 0.0)
+
+
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Row):
     """One result as sent, with the interface of an :class:`~nngp_prior.Estimate`.
 
     Attributes:
@@ -112,26 +139,11 @@ class Result:
         return self.row.get("method")
 
     @property
-    def status(self) -> str:
-        """Status of the estimate; or ``invalid-labels``, ``worker-crashed``, ``memory-limit``."""
-        return self.row["status"]
-
-    @property
-    def message(self) -> str:
-        """Meaning of the status, and remedy."""
-        return self.row["message"]
-
-    @property
     def diagnostics(self) -> dict[str, Any]:
         """Diagnostics of the method."""
         return self.row.get("diagnostics", {})
 
-    @property
-    def seconds(self) -> float:
-        """Computing time in seconds."""
-        return self.row.get("seconds", 0.0)
-
-    @property
+    @cached_property
     def estimate(self) -> Estimate | None:
         """The estimate; None if there is none."""
         if self.method is None:
@@ -172,7 +184,7 @@ class Result:
 R = TypeVar("R", bound=Result, default=Result)
 
 
-class Results(list[R]):
+class Results(Tabular, list[R]):
     """All results of a request, in the order of its labellings.
 
     Args:
@@ -199,63 +211,78 @@ class Results(list[R]):
         """Standard errors; NaN if there is none."""
         return np.array([math.nan if result.stderr is None else result.stderr for result in self])
 
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each labelling.
-
-        Returns:
-            a ``pandas.DataFrame``.
-        """
-        pandas = import_from("notebooks", "pandas")
-        columns = ("labelling", "log_p", "stderr", "low", "high", "lower_bound", "status", "message", "seconds")
-        return pandas.DataFrame([dict(zip(columns, self._line(result), strict=True)) for result in self])
-
-    def plot(self, axes: Any = None) -> Any:
-        """Plot log P of each labelling with its 95 % interval.
-
-        Args:
-            axes: matplotlib axes. Default: new ones.
-
-        Returns:
-            the axes.
-        """
-        pyplot, ticker = (import_from("plots", f"matplotlib.{module}") for module in ("pyplot", "ticker"))
-        axes = pyplot.subplots(layout="constrained")[1] if axes is None else axes
-        axes.spines[["top", "right"]].set_visible(False)
-        ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
-        places, finite = [result.labelling for result in self], np.isfinite(self.values)
-        axes.plot(places, np.where(finite, self.values, math.nan), "o", markersize=4, color=INK)
-        whole = finite & np.isfinite(ends).all(axis=1)
-        axes.vlines(np.array(places)[whole], *ends[whole].T, color=INK, lw=1.3)
-        axes.set_xlabel("labelling")
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
-        if "n" in self.about:
-            inputs = f"{self.about['n']:,} {titles.data(self.about.get('dataset'))}"
-            architecture = self.about.get("architecture")
-            axes.set_title(inputs if architecture is None else f"{inputs}, {titles.network(architecture)}", fontsize=10)
-        axes.set_ylabel("log P (nats)")
-        return axes
-
-    def _line(self, result: Result) -> tuple[Any, ...]:
-        low, high = result.interval() or (math.nan, math.nan)
-        bound = (result.row.get("lower_bound") or {}).get("log_p")
-        numbers = (result.value, _number(result.stderr, math.nan), low, high, _number(bound, math.nan))
-        return (result.labelling, *numbers, result.status, result.message, result.seconds)
-
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         states = Counter(result.status for result in self)
         counted = ", ".join(f"{count:,} {status}" for status, count in states.items())
-        return f"<{type(self).__name__} {number_of(len(self), 'labelling')}: {counted}>"
+        return f"{number_of(len(self), 'labelling')}: {counted}"
 
-    def _repr_html_(self) -> str:
-        heads = ("labelling", "log P (nats)", "s.e.", "95 % interval", "lower bound", "status", "message")
-        lines = []
-        for result in self:
-            place, value, stderr, low, high, bound, status, message, _ = self._line(result)
-            interval = "" if math.isnan(low) else f"{low:.4f} … {high:.4f}"
-            numbers = ("" if math.isnan(number) else f"{number:.4f}" for number in (value, stderr))
-            lower = "" if math.isnan(bound) else f"{bound:.4f}"
-            lines.append((place, *numbers, interval, lower, status, message))
-        return html_table(heads, lines)
+    @override
+    def _table(self) -> Table:
+        return Table([LABELLING, *ESTIMATE, LOWER_BOUND, *STATUS], self)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        ends = np.array([result.interval() or (math.nan, math.nan) for result in self]).reshape(-1, 2)
+        at = [result.labelling for result in self]
+        style.points(ax, at, self.values, *ends.T)
+        label_axes(ax, "labelling", "log P (nats)", self.about)
+
+
+def label_axes(ax: Any, index: str, quantity: str, about: Mapping[str, Any]) -> None:
+    """Label axes whose abscissa is an index.
+
+    Args:
+        ax: axes of matplotlib.
+        index: label of the abscissa.
+        quantity: label of the ordinate.
+        about: metadata of the results, for the title.
+    """
+    ticker = import_from("plots", "matplotlib.ticker")
+    ax.set(xlabel=index, ylabel=quantity)
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
+    set_title(ax, about)
+
+
+def set_title(ax: Any, about: Mapping[str, Any]) -> None:
+    """Name data and network in the title.
+
+    Args:
+        ax: axes of matplotlib.
+        about: metadata of the results; without a number of inputs there is no title.
+    """
+    if "n" in about:
+        inputs = f"{about['n']:,} {titles.data(about.get('dataset'))}"
+        architecture = about.get("architecture")
+        ax.set_title(inputs if architecture is None else f"{inputs}, {titles.network(architecture)}", fontsize=10)
+
+
+def _lower_bound(result: Any) -> float | None:
+    return _number((result.row.get("lower_bound") or {}).get("log_p"), None)
+
+
+def _end(i: int) -> Callable[[Any], float | None]:
+    return lambda result: (result.interval() or (None, None))[i]
+
+
+LABELLING = Column("labelling", lambda result: result.labelling, "int64", "labelling")
+LOG_P = (
+    Column("log_p", lambda result: result.value, heading="log P (nats)"),
+    Column("stderr", lambda result: result.stderr, heading="s.e.", form=".2g"),
+)
+ESTIMATE = (
+    *LOG_P,
+    Column("low", _end(0), heading="95 % from"),
+    Column("high", _end(1), heading="to"),
+)
+"""Columns of results with the attributes of an estimate: log P, its standard error, and the 95 % interval, in nats."""
+LOWER_BOUND = Column("lower_bound", _lower_bound, heading="lower bound")
+STATUS = (
+    Column("status", lambda result: result.status, "str", "status"),
+    Column("message", lambda result: result.message, "str", "message"),
+    Column("seconds", lambda result: result.seconds),
+)
+"""Columns of all results."""
 
 
 def _number(value: float | str | None, absent: Any) -> Any:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
+from typing_extensions import override
 
-from nngp_prior.extras import import_from
+from nngp_prior import style
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.results.base import Result, Results, finite, row_of
+from nngp_prior.schemas.results.base import (
+    LABELLING,
+    LOG_P,
+    STATUS,
+    Result,
+    Results,
+    finite,
+    label_axes,
+    row_of,
+    set_title,
+)
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.inequality import BoundName
+from nngp_prior.schemas.table import Column, Table
+
+_TICKS = 8
 
 
 class PacBayesBound(Specification):
@@ -101,7 +118,7 @@ class BoundResult(Result):
         """Number of training examples; None without an estimate."""
         return self.row.get("m")
 
-    @property
+    @cached_property
     def bounds(self) -> dict[BoundName, PacBayesBound]:
         """Bounds as from :func:`nngp_prior.pac_bayes_bounds`; empty without an estimate."""
         found = [PacBayesBound.model_validate(bound) for bound in self.row.get("bounds", [])]
@@ -117,7 +134,7 @@ class BoundResult(Result):
         """Bound on the error on uncorrupted labels; None if no labels are corrupted."""
         return self.row.get("clean_error")
 
-    @property
+    @cached_property
     def points(self) -> list[BoundResult]:
         """One result for each requested number of examples, in increasing order."""
         return [BoundResult(point) for point in self.row["points"]] if "points" in self.row else [self]
@@ -129,29 +146,87 @@ class BoundResult(Result):
 
 
 class BoundResults(Results[BoundResult]):
-    """All bounds of a request, in the order of its labellings."""
+    """All bounds of a request, in the order of its labellings.
+
+    The data frame has a row for each labelling and number of examples m.
+    """
 
     _one = BoundResult
 
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each labelling and number of examples.
+    @property
+    def _points(self) -> list[BoundResult]:
+        return [point for result in self for point in result.points]
 
-        Returns:
-            a ``pandas.DataFrame``; log P in nats, bounds by name.
-        """
-        pandas = import_from("notebooks", "pandas")
-        return pandas.DataFrame([_line(point) for result in self for point in result.points])
+    @override
+    def _table(self) -> Table:
+        points = self._points
+        m = Column("m", lambda point: point.m, heading="m", form=",.0f")
+        bounds = bound_columns(name for point in points for name in point.bounds)
+        clean = Column("clean_error", lambda point: point.clean_error, heading="clean error")
+        return Table([LABELLING, m, *LOG_P, *bounds, clean, *STATUS], points)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        curves = max((len(result.points) for result in self), default=1) > 1
+        if not curves:
+            at = [result.labelling for result in self]
+            draw_bounds(ax, at, [result.bounds for result in self])
+            label_axes(ax, "labelling", "bound on the error", self.about)
+            return
+        for result, colour in zip(self, itertools.cycle(style.COLOURS)):
+            m = [math.nan if point.m is None else point.m for point in result.points]
+            values = [point.bound for point in result.points]
+            rigorous = all(bound.is_bound for point in result.points for bound in point.bounds.values())
+            line = "o-" if rigorous else "o--"
+            ax.plot(m, values, line, color=colour, markersize=4, lw=1.3, label=f"labelling {result.labelling}")
+        ax.set(ylabel="bound on the error (realizable)", ylim=(0, 1.02))
+        label_sizes(ax, [point.m for result in self for point in result.points if point.m is not None])
+        set_title(ax, self.about)
+        if 1 < len(self) <= len(style.COLOURS):
+            ax.legend()
 
 
-def _line(point: BoundResult) -> dict[str, Any]:
-    return {
-        "labelling": point.labelling,
-        "m": point.m,
-        "log_p": point.value,
-        "stderr": math.nan if point.stderr is None else point.stderr,
-        **{name: bound.value for name, bound in point.bounds.items()},
-        "clean_error": math.nan if point.clean_error is None else point.clean_error,
-        "status": point.status,
-        "message": point.message,
-        "seconds": point.seconds,
-    }
+def label_sizes(ax: Any, sizes: Iterable[int]) -> None:
+    """Make numbers of training examples the abscissa, with a tick at each if they are few.
+
+    Args:
+        ax: axes of matplotlib.
+        sizes: numbers of examples.
+    """
+    ax.set(xlabel="training examples m", xscale="log")
+    ticks = sorted(set(sizes))
+    if len(ticks) <= _TICKS:
+        ax.set_xticks(ticks, [f"{m:,}" for m in ticks])
+        ax.minorticks_off()
+
+
+def bound_columns(names: Iterable[BoundName]) -> list[Column]:
+    """Return a column for each inequality, of objects with ``bounds``."""
+
+    def value(name: BoundName) -> Callable[[Any], float | None]:
+        return lambda point: point.bounds[name].value if name in point.bounds else None
+
+    return [Column(name, value(name), heading=titles.BOUNDS[name]) for name in dict.fromkeys(names)]
+
+
+def draw_bounds(
+    ax: Any, at: Sequence[int], bounds: Sequence[Mapping[BoundName, PacBayesBound]], *, join: bool = False
+) -> None:
+    """Draw all bounds, one colour per inequality; those that are not rigorous have hollow points.
+
+    Args:
+        ax: axes of matplotlib.
+        at: places of the points.
+        bounds: bounds at each place, by name.
+        join: True for lines through the points.
+    """
+    names: list[BoundName] = list(dict.fromkeys(name for each in bounds for name in each))
+    for name, colour in zip(names, itertools.cycle(style.COLOURS)):
+        values = [each[name].value if name in each else math.nan for each in bounds]
+        rigorous = all(each[name].is_bound for each in bounds if name in each)
+        face = colour if rigorous else "none"
+        line = "o-" if join else "o"
+        ax.plot(at, values, line, color=colour, markersize=4, markerfacecolor=face, lw=1.3, label=titles.BOUNDS[name])
+    ax.set_ylim(0, 1.02)
+    if names:
+        ax.legend()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from typing_extensions import override
+
+from nngp_prior import style
 from nngp_prior.errors import InvalidInput, NngpPriorError
-from nngp_prior.extras import import_from
 from nngp_prior.schemas.protocols import Marks, Protocol
 from nngp_prior.schemas.quantities import Group
-from nngp_prior.schemas.results.base import finite
-from nngp_prior.schemas.text import csv_text, html_table, number_of
+from nngp_prior.schemas.results.base import Row, finite
+from nngp_prior.schemas.table import Column, Table, Tabular, columns_of
+from nngp_prior.schemas.text import csv_text, number_of
+from nngp_prior.schemas.titles import in_words
 
 STUDY = "study"  # the last row of a request for a study: what follows from all tasks
 REPORTS = {"html": "text/html", "markdown": "text/markdown", "csv": "text/csv"}
@@ -134,8 +138,8 @@ def report_type(kind: str) -> str:
     return REPORTS[kind]
 
 
-class TaskResult:
-    """One task of a study as sent; the last one is what follows from all the others.
+class TaskResult(Row):
+    """One task of a study as sent; the last one is what follows from all the others. Each network has its own status.
 
     Args:
         row: row of the result.
@@ -152,16 +156,6 @@ class TaskResult:
         """``train``, ``measure``, ``prior`` or ``study``; None if the worker crashed."""
         return self.row.get("task")
 
-    @property
-    def status(self) -> str:
-        """``ok``, with a separate status for each network; or ``incomplete``, ``worker-crashed``, ``memory-limit``."""
-        return self.row["status"]
-
-    @property
-    def message(self) -> str:
-        """Meaning of the status, and remedy."""
-        return self.row["message"]
-
     def __repr__(self) -> str:
         setting = ", ".join(f"{name} = {value}" for name, value in self.row.get("setting", {}).items())
         parts = [self.task or "task", self.row.get("quantity"), f"({setting})" if setting else None]
@@ -169,8 +163,8 @@ class TaskResult:
         return " ".join(filter(None, parts))
 
 
-class ExperimentResults:
-    """Results of a study.
+class ExperimentResults(Tabular):
+    """Results of a study: in a notebook verdicts, as a data frame a row for each network.
 
     Args:
         row: row of the study, after those of its tasks.
@@ -224,25 +218,29 @@ class ExperimentResults:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         best = self.verdicts[0] if self.verdicts else None
         found = "" if best is None else f": {best.name} predicts best, Kendall's τ = {best.kendall.value:.2f}"
-        return f"<ExperimentResults {self.name}, {number_of(self.finished, 'network')}{found}>"
+        return f"{self.name}, {number_of(self.finished, 'network')}{found}"
 
-    def _repr_html_(self) -> str:
-        rows = [
-            (each.name, *map(_with_interval, (each.kendall, each.spearman, each.pearson)), each.networks)
-            for each in self.verdicts
-        ]
-        return html_table(("quantity", "Kendall's τ", "Spearman's ρ", "Pearson's r", "networks"), rows)
+    @override
+    def _table(self) -> Table:
+        return Table(columns_of(self.rows), self.rows)
 
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each network.
+    @override
+    def _overview(self) -> Table:
+        coefficients = {"kendall": "Kendall's τ", "spearman": "Spearman's ρ", "pearson": "Pearson's r"}
+        columns = [Column("name", lambda verdict: verdict.name, "str", "quantity")]
+        columns += [Column(name, with_interval(name), "str", heading) for name, heading in coefficients.items()]
+        columns.append(Column("networks", lambda verdict: verdict.networks, "int64", "networks"))
+        return Table(columns, self.verdicts)
 
-        Returns:
-            a ``pandas.DataFrame``.
-        """
-        return import_from("notebooks", "pandas").DataFrame(list(self.rows))
+    @override
+    def _draw(self, ax: Any) -> None:
+        draw_coefficients(ax, self.verdicts, "kendall")
+        ax.set(xlabel="Kendall's τ with the test accuracy, bootstrap interval")
+        ax.invert_yaxis()
 
     def to_csv(self) -> str:
         """Return the rows as CSV."""
@@ -256,8 +254,36 @@ class ExperimentResults:
         return {**self.about, **found, "rows": finite(list(self.rows))}
 
 
-def _with_interval(coefficient: Coefficient) -> str:
-    return f"{coefficient.value:.3f} ({coefficient.low:.2f} … {coefficient.high:.2f})"
+def draw_coefficients(ax: Any, verdicts: Sequence[Any], kind: Literal["pearson", "spearman", "kendall"]) -> None:
+    """Draw a coefficient of each quantity with its interval, and the published one; a cross has the unexpected sign.
+
+    Args:
+        ax: axes of matplotlib.
+        verdicts: verdicts, the first at 0.
+        kind: name of the coefficient.
+    """
+    for place, verdict in enumerate(verdicts):
+        value, low, high = getattr(verdict, kind)
+        published = None if verdict.published is None else getattr(verdict.published, kind, None)
+        as_expected = value * verdict.expected >= 0
+        colour = style.INK if as_expected else style.ACCENT
+        ax.plot([low, high], [place, place], color=colour, lw=1.6)
+        ax.plot(value, place, "o" if as_expected else "X", color=colour, ms=5.5)
+        if published is not None:
+            ax.plot(published, place, "D", mfc="none", mec="black", ms=7)
+    ax.axvline(0, color="grey", lw=0.8)
+    ax.set(xlim=(-1.05, 1.05))
+    ax.set_yticks(range(len(verdicts)), [in_words(verdict.name) for verdict in verdicts])
+
+
+def with_interval(name: str) -> Callable[[Any], str]:
+    """Return the text of a coefficient of a verdict, with its interval."""
+
+    def text(verdict: Any) -> str:
+        coefficient: Coefficient = getattr(verdict, name)
+        return f"{coefficient.value:.3f} ({coefficient.low:.2f} … {coefficient.high:.2f})"
+
+    return text
 
 
 def numbers(value: Any) -> Any:

@@ -10,7 +10,14 @@ from typing_extensions import override
 
 from nngp_prior.schemas.frequencies import FrequencyMarks, FrequencyProtocol
 from nngp_prior.schemas.results.base import finite
-from nngp_prior.schemas.results.experiment import Coefficient, ExperimentResults, numbers
+from nngp_prior.schemas.results.experiment import (
+    Coefficient,
+    ExperimentResults,
+    draw_coefficients,
+    numbers,
+    with_interval,
+)
+from nngp_prior.schemas.table import Column, Table
 from nngp_prior.schemas.text import number_of
 
 
@@ -108,10 +115,27 @@ class FrequencyResults(ExperimentResults):
         return f"{number_of(len(self), 'function')} of {number_of(self.protocol.networks, 'network')}"
 
     @override
-    def __repr__(self) -> str:
+    def _summary(self) -> str:
         first = self.verdicts[0] if self.verdicts else None
         found = "" if first is None else f": log frequency has slope {first.slope.value:.2f} against {first.name}"
-        return f"<FrequencyResults {self.name}, {self.state}{found}>"
+        return f"{self.name}, {self.state}{found}"
+
+    @override
+    def _overview(self) -> Table:
+        coefficients = {"kendall": "Kendall's τ", "pearson": "Pearson's r", "slope": "slope", "bias": "bias (nats)"}
+        columns = [
+            Column("name", lambda verdict: verdict.name, "str", "quantity"),
+            Column("where", lambda verdict: verdict.where, "str", "setting"),
+            *(Column(name, with_interval(name), "str", heading) for name, heading in coefficients.items()),
+            Column("functions", lambda verdict: verdict.functions, "int64", "functions"),
+        ]
+        return Table(columns, self.verdicts)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        draw_coefficients(ax, self.verdicts, "kendall")
+        ax.set(xlabel="Kendall's τ with log frequency, bootstrap interval")
+        ax.invert_yaxis()
 
 
 def results_of_study(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> ExperimentResults:

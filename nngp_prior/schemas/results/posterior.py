@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from nngp_prior.extras import import_from
-from nngp_prior.schemas.results.base import Result, Results, finite, row_of
+from nngp_prior import style
+from nngp_prior.schemas.results.base import LABELLING, LOG_P, STATUS, Result, Results, finite, label_axes, row_of
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.statistics import student_quantile
+from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.schemas.text import number_of
 
 
-@dataclass(frozen=True)
-class Predictive:
-    """Predictive probabilities P(label +1 | S) of test inputs.
+@dataclass(frozen=True, repr=False)
+class Predictive(Tabular):
+    """Predictive probabilities P(label +1 | S) of test inputs; the data frame has a row for each.
 
     If few particles have the rarer label, the inverse of the effective number of particles is added to its standard
     error; :meth:`nngp_prior.Posterior.log_probability` of that label has a smaller one.
@@ -47,10 +51,34 @@ class Predictive:
         """
         return np.abs(self.value - 0.5) <= student_quantile(self.freedom, level) * self.stderr
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         plus, unsure = int((self.votes > 0).sum()), int(self.uncertain().sum())
         inputs, votes = number_of(len(self.value), "input"), number_of(unsure, "vote")
-        return f"<Predictive {inputs}: {plus:,} voted +1, {votes} uncertain>"
+        return f"{inputs}: {plus:,} voted +1, {votes} uncertain"
+
+    @override
+    def _table(self) -> Table:
+        votes, uncertain = self.votes, self.uncertain()
+        columns = [
+            Column("input", lambda i: i, "int64", "test input"),
+            Column("probability", lambda i: float(self.value[i]), heading="P(+1)"),
+            Column("stderr", lambda i: float(self.stderr[i]), heading="s.e.", form=".2g"),
+            Column("vote", lambda i: int(votes[i]), "int64", "vote", "d"),
+            Column("uncertain", lambda i: bool(uncertain[i]), "bool", "uncertain"),
+        ]
+        return Table(columns, range(len(self.value)))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        order = np.argsort(self.value, kind="stable")
+        half_width = student_quantile(self.freedom, 0.95) * self.stderr[order]
+        value = self.value[order]
+        low, high = np.maximum(value - half_width, 0), np.minimum(value + half_width, 1)
+        style.points(ax, np.arange(len(order)), value, low, high)
+        ax.axhline(0.5, color="grey", lw=0.8, ls=":")
+        ax.set_ylim(-0.02, 1.02)
+        label_axes(ax, "test inputs, by probability", "P(label +1 | training labels)", {})
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,7 +190,7 @@ class PosteriorResult(Result):
         found = self._test("vote_error")
         return None if found is None else VoteError(**found)
 
-    @property
+    @cached_property
     def given(self) -> Estimate | None:
         """log P of the labels of the test inputs given those of the training inputs, nats; None without a posterior."""
         return Result(self.row["test"]).estimate if "test" in self.row else None
@@ -181,28 +209,35 @@ class PosteriorResults(Results[PosteriorResult]):
 
     _one = PosteriorResult
 
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each labelling.
+    @override
+    def _table(self) -> Table:
+        return Table([LABELLING, *LOG_P, *_ERRORS, *STATUS], self)
 
-        Returns:
-            a ``pandas.DataFrame``; log P in nats.
-        """
-        pandas = import_from("notebooks", "pandas")
-        return pandas.DataFrame([_line(result) for result in self])
+    @override
+    def _draw(self, ax: Any) -> None:
+        found = [(each.labelling, each.gibbs_error, each.vote_error) for each in self]
+        gibbs = [(at, error.value, *error.interval()) for at, error, _ in found if error]
+        vote = [(at, error.value, error.low, error.high) for at, _, error in found if error]
+        style.points(ax, *np.array(gibbs, float).reshape(-1, 4).T, label="Gibbs error, 95 % interval")
+        at, *rest = np.array(vote, float).reshape(-1, 4).T
+        style.points(ax, at + 0.1, *rest, color=style.ACCENT, label="error of the vote, by uncertain votes")
+        ax.set_ylim(bottom=0)
+        label_axes(ax, "labelling", "test error", self.about)
+        ax.legend()
 
 
-def _line(result: PosteriorResult) -> dict[str, Any]:
-    gibbs, vote, given = result.gibbs_error, result.vote_error, result.given
-    return {
-        "labelling": result.labelling,
-        "log_p": result.value,
-        "stderr": result.stderr,
-        "gibbs_error": gibbs and gibbs.value,
-        "gibbs_stderr": gibbs and gibbs.stderr,
-        "vote_error": vote and vote.value,
-        "uncertain_votes": vote and vote.uncertain,
-        "log_p_given": given and given.value,
-        "stderr_given": given and given.stderr,
-        "status": result.status,
-        "message": result.message,
-    }
+def _number_of(part: str, name: str) -> Callable[[PosteriorResult], float | None]:
+    """Return the getter of a number of a part of the result; None if there is no such part."""
+    return lambda result: getattr(getattr(result, part), name, None)
+
+
+_ERRORS = (
+    Column("gibbs_error", _number_of("gibbs_error", "value"), heading="Gibbs error"),
+    Column("gibbs_stderr", _number_of("gibbs_error", "stderr"), heading="s.e.", form=".2g"),
+    Column("vote_error", _number_of("vote_error", "value"), heading="vote error"),
+    Column("vote_low", _number_of("vote_error", "low"), heading="from"),
+    Column("vote_high", _number_of("vote_error", "high"), heading="to"),
+    Column("uncertain_votes", _number_of("vote_error", "uncertain"), heading="uncertain votes", form=",.0f"),
+    Column("log_p_given", _number_of("given", "value"), heading="log P(test | training) (nats)"),
+    Column("stderr_given", _number_of("given", "stderr"), heading="s.e.", form=".2g"),
+)

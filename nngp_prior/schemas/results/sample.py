@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from typing_extensions import override
 
-from nngp_prior.extras import import_from
-from nngp_prior.schemas.results.base import Result, row_of
+from nngp_prior import style
+from nngp_prior.schemas.results.base import Result, Row, row_of, set_title
 from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.schemas.text import number_of
 
 
@@ -66,7 +69,7 @@ def bits_of(labels: np.ndarray) -> str:
     return "".join("1" if label > 0 else "0" for label in labels)
 
 
-class Samples(list[SampledFunction]):
+class Samples(Tabular, Row, list[SampledFunction]):
     """The most frequent functions of a sample as sent, in decreasing order of frequency.
 
     Args:
@@ -81,16 +84,6 @@ class Samples(list[SampledFunction]):
     def __init__(self, row: dict[str, Any], about: Mapping[str, Any] | None = None) -> None:
         super().__init__(_function(each) for each in row.get("top", []))
         self.row, self.about = row, dict(about or {})
-
-    @property
-    def status(self) -> str:
-        """``ok`` or ``worker-crashed``."""
-        return self.row["status"]
-
-    @property
-    def message(self) -> str:
-        """Meaning of the status, and remedy."""
-        return self.row["message"]
 
     @property
     def draws(self) -> int:
@@ -112,23 +105,57 @@ class Samples(list[SampledFunction]):
         """(n,) number of draws per input whose output there is exactly 0."""
         return np.array(self.row.get("zeros", []), dtype=np.int64)
 
-    @property
-    def seconds(self) -> float:
-        """Time of drawing and counting in seconds."""
-        return self.row.get("seconds", 0.0)
-
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each function.
-
-        Returns:
-            a ``pandas.DataFrame``; log P in nats, complexities by name.
-        """
-        pandas = import_from("notebooks", "pandas")
-        return pandas.DataFrame([_line(function) for function in self])
-
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         note = "" if self.status == "ok" else f" [{self.status}]"
-        return f"<Samples {self.draws:,} draws, {self.functions:,} functions, {len(self):,} of them here{note}>"
+        return f"{self.draws:,} draws, {self.functions:,} functions, {len(self):,} of them here{note}"
+
+    @override
+    def _table(self) -> Table:
+        names = dict.fromkeys(name for function in self for name in function.complexities)
+        complexities = [Column(name, _complexity(name), heading=name, form=".4g") for name in names]
+        return Table([*function_columns(), *complexities], self)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        ends = [function.frequency.interval() or (math.nan, math.nan) for function in self]
+        ranks, counts = ([getattr(function, name) for function in self] for name in ("rank", "draws"))
+        draw_frequencies(ax, ranks, counts, ends, self.draws)
+        set_title(ax, self.about)
+
+
+def function_columns() -> list[Column]:
+    """Return the columns of functions with rank, labels, draws and frequency."""
+    return [
+        Column("rank", lambda function: function.rank, "int64", "rank"),
+        Column("labels", lambda function: bits_of(function.labels), "str", "labels"),
+        Column("draws", lambda function: function.draws, "int64", "draws"),
+        Column("log_p", lambda function: function.frequency.value, heading="log P (nats)"),
+        Column("low", lambda function: (function.frequency.interval() or (None,))[0], heading="95 % from"),
+        Column("high", lambda function: (function.frequency.interval() or (None,))[-1], heading="to"),
+    ]
+
+
+def draw_frequencies(
+    ax: Any, ranks: ArrayLike, counts: Sequence[int], log_ends: Sequence[tuple[float, float]], draws: int
+) -> None:
+    """Draw frequencies of functions against their ranks, with their intervals.
+
+    Args:
+        ax: axes of matplotlib.
+        ranks: rank of each function.
+        counts: number of its draws.
+        log_ends: ends of the interval of its log frequency, nats.
+        draws: number of all draws.
+    """
+    low, high = np.exp(np.array(log_ends, float).reshape(-1, 2)).T
+    style.points(ax, ranks, np.asarray(counts) / max(draws, 1), low, high)
+    scale = "log" if len(counts) else "linear"
+    ax.set(xscale=scale, yscale=scale, xlabel="rank of the function", ylabel="frequency P")
+
+
+def _complexity(name: str) -> Callable[[SampledFunction], float | None]:
+    return lambda function: function.complexities.get(name)
 
 
 def _function(row: dict[str, Any]) -> SampledFunction:
@@ -136,16 +163,3 @@ def _function(row: dict[str, Any]) -> SampledFunction:
     frequency = Result(row["frequency"]).estimate
     assert frequency is not None
     return SampledFunction(row["rank"], labels, row["draws"], frequency, row["complexities"])
-
-
-def _line(function: SampledFunction) -> dict[str, Any]:
-    low, high = function.frequency.interval() or (math.nan, math.nan)
-    return {
-        "rank": function.rank,
-        "labels": bits_of(function.labels),
-        "draws": function.draws,
-        "log_p": function.frequency.value,
-        "low": low,
-        "high": high,
-        **function.complexities,
-    }

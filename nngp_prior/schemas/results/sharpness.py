@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, Field
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.errors import NngpPriorError
-from nngp_prior.extras import import_from
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.results.base import finite
+from nngp_prior.schemas.results.base import Row, finite, set_title
 from nngp_prior.schemas.specs.training import LossName
-from nngp_prior.schemas.text import differing, html_table, number_of, short
+from nngp_prior.schemas.table import Column, Table, Tabular
+from nngp_prior.schemas.text import differing, number_of, short
 
 _OF_NETWORK = ("training_loss", "training_error", "gradient_norm")
 Status = Literal["ok", "not-finite", "not-converged", "indefinite", "zero-gradient", "degenerate"]
@@ -61,7 +64,7 @@ class Measurement(_Figures):
         return str(self)
 
 
-class Report(_Figures, Mapping[str, Measurement]):
+class Report(Tabular, _Figures, Mapping[str, Measurement]):
     """Measurements of one network on one data set, by name.
 
     Names shared by several quantities are extended by the options that differ: ``keskar(epsilon=0.001)``.
@@ -92,14 +95,7 @@ class Report(_Figures, Mapping[str, Measurement]):
 
     @cached_property
     def _by_name(self) -> dict[str, Measurement]:
-        named: dict[str, Measurement] = {}
-        for each in self.measurements:
-            alike = [other.options for other in self.measurements if other.name == each.name]
-            options = differing(each.options, alike)
-            key = f"{each.name}({options})" if options else each.name
-            repeated = sum(name.split(" #")[0] == key for name in named)
-            named[f"{key} #{repeated + 1}" if repeated else key] = each
-        return named
+        return _named(self.measurements)
 
     def __getitem__(self, name: str) -> Measurement:
         if name in self._by_name:
@@ -119,23 +115,65 @@ class Report(_Figures, Mapping[str, Measurement]):
     def __str__(self) -> str:
         return "\n".join(map(str, self.measurements))
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         names = ", ".join(each.name for each in self.measurements)
         of = f"{number_of(self.parameters, 'parameter')}, {number_of(self.n, 'input')}"
-        return f"<Report {of}, {self.loss} {self.training_loss:.4g}: {short(names)[1:-1]}>"
+        return f"{of}, {self.loss} {self.training_loss:.4g}: {short(names)[1:-1]}"
 
-    def _repr_html_(self) -> str:
-        rows = [
-            (
-                each.name,
-                f"{each.value:.6g}",
-                "" if each.stderr is None else f"{each.stderr:.2g}",
-                each.status,
-                each.message,
-            )
-            for each in self.measurements
-        ]
-        return html_table(("figure", "value", "s.e.", "status", "message"), rows)
+    @override
+    def _table(self) -> Table:
+        return Table(_COLUMNS, list(self._by_name.items()))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        _draw(ax, self._by_name)
+
+
+def _named(measurements: Iterable[Measurement]) -> dict[str, Measurement]:
+    """Return measurements by name; names of several are extended by the options that differ."""
+    measurements = list(measurements)
+    named: dict[str, Measurement] = {}
+    for each in measurements:
+        alike = [other.options for other in measurements if other.name == each.name]
+        options = differing(each.options, alike)
+        key = f"{each.name}({options})" if options else each.name
+        repeated = sum(name.split(" #")[0] == key for name in named)
+        named[f"{key} #{repeated + 1}" if repeated else key] = each
+    return named
+
+
+def _draw(ax: Any, named: Mapping[str, Measurement]) -> None:
+    """Draw values with two standard errors, logarithmically unless one is not positive."""
+    names = list(named)[::-1]  # the first at the top
+    values = np.array([named[name].value for name in names])
+    errors = 2 * np.array([named[name].stderr or 0.0 for name in names])
+    at = np.arange(len(names))
+    style.points(ax, at, values, values - errors, values + errors, horizontal=True)
+    finite = values[np.isfinite(values)]
+    ax.set_yticks(at, names)
+    ax.set(xlabel="value (in units of the quantity), ± 2 s.e.", ylim=(-0.5, len(names) - 0.5))
+    if len(finite):
+        smallest = float(np.abs(finite[finite != 0]).min(initial=1.0))
+        ax.set_xscale("log") if finite.min() > 0 else ax.set_xscale("symlog", linthresh=smallest)
+    ax.grid(axis="y", alpha=0.25)
+
+
+def _of(name: str) -> Callable[[tuple[str, Any]], Any]:
+    return lambda row: getattr(row[1], name, None)
+
+
+_COLUMNS = (
+    Column("measure", _of("measure"), "str"),
+    Column("name", lambda row: row[0], "str", "quantity"),
+    Column("value", _of("value"), heading="value", form=".6g"),
+    Column("stderr", _of("stderr"), heading="s.e.", form=".2g"),
+    Column("status", _of("status"), "str", "status"),
+    Column("message", _of("message"), "str", "message"),
+    Column("gradients", _of("gradients")),
+    Column("seconds", _of("seconds")),
+)
+"""Columns of names with measurements, or with results that have none."""
 
 
 def sharpness_row(place: int, kind: str, report: Report) -> dict[str, Any]:
@@ -168,8 +206,8 @@ def refused_measure(place: int, kind: str, message: str) -> dict[str, Any]:
     return {"place": place, "measure": kind, "status": "invalid-measure", "message": message, "measurements": []}
 
 
-class SharpnessResult:
-    """One measure as sent.
+class SharpnessResult(Row):
+    """One measure as sent. If its status is ``ok``, each quantity has one of its own.
 
     Args:
         row: row from :func:`sharpness_row` or :func:`refused_measure`.
@@ -188,24 +226,14 @@ class SharpnessResult:
         """Kind of the measure; None if the worker crashed."""
         return self.row.get("measure")
 
-    @property
-    def status(self) -> str:
-        """``ok``, with a separate status for each quantity; or ``invalid-measure``, ``worker-crashed``."""
-        return self.row["status"]
-
-    @property
-    def message(self) -> str:
-        """Meaning of the status, and remedy."""
-        return self.row["message"]
-
     def __repr__(self) -> str:
         if self.status != "ok":
             return f"{self.measure or 'measure'} [{self.status}]"
         return "; ".join(map(str, self.measurements))
 
 
-class SharpnessResults(list[SharpnessResult]):
-    """All measures of a request, in order.
+class SharpnessResults(Tabular, list[SharpnessResult]):
+    """All measures of a request, in order. The data frame has a row for each quantity, and for each refused measure.
 
     Args:
         rows: rows of the results.
@@ -219,12 +247,28 @@ class SharpnessResults(list[SharpnessResult]):
         super().__init__(map(SharpnessResult, rows))
         self.about = dict(about or {})
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         figures = ", ".join(each.name for result in self for each in result.measurements)
-        return f"<SharpnessResults {number_of(len(self), 'measure')}: {short(figures)[1:-1]}>"
+        return f"{number_of(len(self), 'measure')}: {short(figures)[1:-1]}"
 
-    def _repr_html_(self) -> str:
-        return self.report._repr_html_() if any(result.status == "ok" for result in self) else ""
+    @override
+    def _table(self) -> Table:
+        names = iter(self._by_name)
+        rows: list[tuple[str, Measurement | SharpnessResult]] = []
+        for result in self:
+            rows += [(next(names), each) for each in result.measurements]
+            rows += [] if result.measurements else [(result.measure or "", result)]
+        return Table(_COLUMNS, rows)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        _draw(ax, self._by_name)
+        set_title(ax, self.about)
+
+    @property
+    def _by_name(self) -> dict[str, Measurement]:
+        return _named(each for result in self for each in result.measurements)
 
     @property
     def report(self) -> Report:
@@ -240,14 +284,3 @@ class SharpnessResults(list[SharpnessResult]):
         network = {name: measured[0].row[name] for name in _OF_NETWORK}
         measurements = tuple(each for result in measured for each in result.measurements)
         return Report.model_validate({"measurements": measurements, **network, **about})
-
-    def to_pandas(self) -> Any:
-        """Return a data frame with a row for each quantity.
-
-        Returns:
-            a ``pandas.DataFrame``.
-        """
-        pandas = import_from("notebooks", "pandas")
-        columns = ("measure", "name", "value", "stderr", "status", "message", "gradients", "seconds")
-        figures = (each for result in self for each in result.measurements)
-        return pandas.DataFrame([{name: getattr(each, name) for name in columns} for each in figures], columns=columns)

@@ -12,15 +12,19 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.errors import InvalidInput
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
 from nngp_prior.schemas.measures.curvature import LogDeterminant, SpectralDensity
+from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.sharpness.cost import measuring_cost
 from nngp_prior.sharpness.curvature.lanczos import Lanczos, Quadrature, complete_together, step_together
 from nngp_prior.sharpness.curvature.operators import COST, Operator, operator_of
@@ -29,6 +33,7 @@ from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutc
 from nngp_prior.sharpness.measures.trace import mean_and_error, number_of, probe_batches
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
+_DECADES = 8  # range of densities drawn below the highest one
 _KEPT_BYTES = 2**27  # memory of the vectors of quadratures that run in parallel
 _STEPS_A_LOOK = 10  # steps between convergence tests of a density
 
@@ -36,9 +41,9 @@ for _specification in (LogDeterminant, SpectralDensity):
     CHECKS.register(_specification)(check_layer)
 
 
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Distribution of a matrix's eigenvalues by stochastic Lanczos quadrature.
+@dataclass(frozen=True, eq=False, repr=False)
+class Spectrum(Tabular):
+    """Distribution of a matrix's eigenvalues by stochastic Lanczos quadrature; the data frame has a row for each node.
 
     Attributes:
         size: number of rows of the matrix.
@@ -69,11 +74,27 @@ class Spectrum:
         """Number of products with the matrix."""
         return sum(len(quadrature.alphas) for quadrature in self.quadratures)
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         return (
-            f"<Spectrum of {self.size:,} eigenvalues from {self.smallest:.4g} to {self.largest:.4g}, "
-            f"{len(self.nodes):,} starting vectors>"
+            f"of {self.size:,} eigenvalues from {self.smallest:.4g} to {self.largest:.4g}, "
+            f"{len(self.nodes):,} starting vectors"
         )
+
+    @override
+    def _table(self) -> Table:
+        rows = [(k, *rule) for k, rules in enumerate(self._rules) for rule in zip(*rules, strict=True)]
+        columns = [
+            Column("start", lambda row: row[0], "int64", "starting vector"),
+            Column("node", lambda row: float(row[1]), heading="node", form=".6g"),
+            Column("weight", lambda row: float(row[2]), heading="weight", form=".3g"),
+        ]
+        return Table(columns, rows)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        at, deviation = grid(self, SpectralDensity())
+        draw_density(ax, at, self.density(at, deviation), self)
 
     @property
     def smallest(self) -> float:
@@ -125,6 +146,27 @@ class Spectrum:
         for node, weight in zip(nodes, weights, strict=True):
             density += weight * np.exp(-(((at - node) / deviation) ** 2) / 2)
         return density / (deviation * math.sqrt(2 * math.pi))
+
+
+def draw_density(ax: Any, at: np.ndarray, density: np.ndarray, spectrum: Spectrum) -> None:
+    """Draw the density of eigenvalues, and the ends of the spectrum.
+
+    Args:
+        ax: axes of matplotlib.
+        at: eigenvalues, (k,).
+        density: density at them, (k,).
+        spectrum: spectrum whose extreme nodes are marked.
+    """
+    highest = density.max()
+    floor = highest / 10**_DECADES
+    ax.fill_between(at, floor, np.maximum(density, floor), color=style.INK, alpha=0.15, lw=0)
+    ax.semilogy(at, np.maximum(density, floor), color=style.INK, lw=1.3)
+    ends = (spectrum.smallest, spectrum.largest)
+    label = f"extreme nodes: {spectrum.smallest:.4g} and {spectrum.largest:.4g}"
+    ax.vlines(ends, floor, 3 * highest, color=style.ACCENT, lw=0.9, ls="--", label=label)
+    ax.set(xlabel="eigenvalue", ylabel="density", ylim=(floor, 3 * highest), xlim=(at[0], at[-1]))
+    ax.legend(loc="upper center")
+    ax.grid(alpha=0.25)
 
 
 def spectral_density(

@@ -16,15 +16,19 @@ import numpy as np
 from jaxtyping import Float, Int8, Integer
 from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
+from typing_extensions import override
 
+from nngp_prior import style
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.data.npy import read_npz
 from nngp_prior.errors import DataUnavailable, InvalidInput
 from nngp_prior.numerics.whole_files import written_whole
+from nngp_prior.schemas import titles
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.training import Training
-from nngp_prior.schemas.text import html_table, number_of
+from nngp_prior.schemas.table import Column, Table, Tabular
+from nngp_prior.schemas.text import number_of
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.training.epoch import outputs_of
 
@@ -34,9 +38,9 @@ _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 _HISTORIES = ("loss", "error", "attack_loss", "attack_error")
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """Networks of one architecture, trained on the same data from different seeds.
+@dataclass(frozen=True, eq=False, repr=False)
+class Trained(Tabular):
+    """Networks of one architecture, trained on the same data from different seeds; the data frame has a row for each.
 
     Attributes:
         architecture: architecture of all networks.
@@ -74,10 +78,11 @@ class Trained:
     test_labels: Int8[np.ndarray, " tests"] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def __repr__(self) -> str:
+    @override
+    def _summary(self) -> str:
         return (
-            f"<Trained {number_of(len(self), 'network')} of {self._size:,} parameters: "
-            f"{', '.join(f'{count:,} {status}' for status, count in Counter(self.statuses).items())}>"
+            f"{number_of(len(self), 'network')} of {self._size:,} parameters: "
+            f"{', '.join(f'{count:,} {status}' for status, count in Counter(self.statuses).items())}"
         )
 
     @property
@@ -85,13 +90,28 @@ class Trained:
         """Number of parameters of one network."""
         return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(self.parameters))
 
-    def _repr_html_(self) -> str:
-        columns: dict[str, Any] = {"network": self.seeds, "status": self.statuses, "epochs": self.epochs}
-        columns |= {"loss": self.loss, "error": self.error}
-        columns |= {} if self.test_error is None else {"test error": self.test_error}
-        cells = zip(*columns.values(), strict=True)
-        rows = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in cells]
-        return html_table(list(columns), rows)
+    @override
+    def _table(self) -> Table:
+        loss, error, test_error = self.loss, self.error, self.test_error
+        columns = [
+            Column("network", lambda i: self.seeds[i], "int64", "network", ""),
+            Column("status", lambda i: self.statuses[i], "str", "status"),
+            Column("epochs", lambda i: int(self.epochs[i]), "int64", "epochs"),
+            Column("reached", lambda i: None if self.reached[i] < 0 else int(self.reached[i])),
+            Column("loss", lambda i: float(loss[i]), heading=titles.loss(self.training.loss), form=".4g"),
+            Column("error", lambda i: float(error[i]), heading="error", form=".4g"),
+            Column("test_error", lambda i: None if test_error is None else float(test_error[i]), heading="test error"),
+            Column("message", self.message, "str"),
+        ]
+        return Table(columns, range(len(self)))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        loss = self.history["loss"]
+        finite = loss[np.isfinite(loss)]
+        ax.plot(np.where(np.isfinite(loss), loss, np.nan), lw=1.2, color=style.INK, alpha=max(0.15, len(self) ** -0.5))
+        ax.set(xlabel="epochs", ylabel=titles.loss(self.training.loss))
+        ax.set_yscale("log" if len(finite) and finite.min() > 0 else "linear")
 
     def __len__(self) -> int:
         """Return the number of networks."""

@@ -16,7 +16,7 @@ from nngp_prior.schemas.text import number_of
 from nngp_prior.versions import versions
 
 if TYPE_CHECKING:
-    from nngp_prior.sharpness.loss_landscape import Surface
+    from nngp_prior.sharpness.surface import Surface
     from nngp_prior.sharpness.training.trained import Trained
 
 
@@ -77,7 +77,7 @@ def landscape(
         from nngp_prior.cli.plots.landscape import plot_landscape
 
         directions = "path of training" if trajectory else f"normalisation: {normalisation}"
-        plot_landscape(plot, f"Loss at network {number}, {directions}\n{found.title}", surface, unit)
+        plot_landscape(plot, f"Loss at network {number}, {directions}\n{found.title}", surface)
     if json:
         output.print_json(
             {
