@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from nngp_prior import Client
 from nngp_prior.schemas.specs.architecture import FullyConnected
 from nngp_prior.schemas.specs.data import Digits, RandomLabels
-from tests.system.server import TOKEN, Server, wait_for
+from tests.system.server import Server, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "nngp-prior")
 ROOT = Path(__file__).parents[2]
@@ -24,35 +25,68 @@ BLOCKS = [
 ]
 
 
+@dataclass(frozen=True)
+class Served:
+    """A service that the command line started in a new home."""
+
+    url: str
+    home: Path
+    said: str
+
+    @property
+    def token(self) -> str:
+        return (self.home / "token").read_text().strip()
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("home"), slots=1).start()
-    yield server
-    server.stop()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("serve") / "home"
+    port, log = Server(home).port, home.parent / "stderr"
+    command = [PROGRAM, "serve", "--port", str(port), "--slots", "1"]
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, env=os.environ | {"NNGP_HOME": str(home)}, stderr=file) as process,
+    ):
+        wait_for(lambda: "curl" in log.read_text(), 60, log.read_text)
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: (home / "url").exists(), 60, log.read_text)
+        yield Served(url, home, log.read_text())
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: process.poll() is not None, 20)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in log.read_text()
+    assert not (home / "url").exists()
 
 
 @pytest.fixture
-def environment(server: Server) -> dict[str, str]:
-    return os.environ | {"URL": server.url, "TOKEN": TOKEN, "NNGP_URL": server.url, "NNGP_TOKEN": TOKEN}
+def environment(served: Served) -> dict[str, str]:
+    names = {"URL": served.url, "TOKEN": served.token}
+    return os.environ | names | {f"NNGP_{name}": value for name, value in names.items()}
 
 
-def test_the_lines_of_the_page(environment: dict[str, str], server: Server) -> None:
+def test_first_start_says_how_to_ask_with_the_token(served: Served) -> None:
+    line = next(line for line in served.said.splitlines() if "curl" in line).strip()
+    asked = subprocess.run(["bash", "-c", line.replace("curl ", "curl -fsS ")], capture_output=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+
+
+def test_the_lines_of_the_page(environment: dict[str, str], served: Served) -> None:
     assert len(BLOCKS) > 5
     for block in BLOCKS:
         ended = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block], env=environment, capture_output=True, text=True, timeout=60
         )
-        assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}\n{server.log()[-2000:]}"
+        assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}\n{served.said}"
 
 
-def test_the_python_client(server: Server) -> None:
-    with Client(server.url, TOKEN) as client:
+def test_the_python_client(served: Served) -> None:
+    with Client(served.url, served.token) as client:
         job = client.estimate(FullyConnected(), Digits(n=20), [RandomLabels(seed=i) for i in range(5)], method="ep")
-        told = []
-        results = job.result(progress=told.append)
+        events = []
+        results = job.result(progress=events.append)
         assert [result.labelling for result in results] == list(range(5))
         assert results.about["n"] == 20
-        assert told
+        assert events
         assert client.job(job.id).result().values.tolist() == results.values.tolist()
         assert [event.type for event in job.events()][-1] == "successful"
         assert [result.value for result in job.results()] == results.values.tolist()
@@ -68,24 +102,7 @@ def test_the_command_line(environment: dict[str, str]) -> None:
 
     (result,) = json.loads(run("estimate", "-n", "20", "--labelling", "parity", "--json"))["results"]
     assert result["status"] == "ok"
-    listed = json.loads(run("jobs", "list", "--json"))["jobs"]
+    with Client(environment["URL"], environment["TOKEN"]) as client:
+        latest = next(iter(client.jobs()))
     environment.pop("NNGP_URL")
-    assert run("jobs", "watch", listed[0]["id"][:10], "--url", environment["URL"])
-
-
-def test_serve(tmp_path: Path) -> None:
-    port = Server(tmp_path).port
-    environment = os.environ | {"NNGP_HOME": str(tmp_path / "home")}
-    command = [PROGRAM, "serve", "--port", str(port), "--slots", "1"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "curl" in line).strip()
-        first = subprocess.run(
-            ["bash", "-c", line.replace("curl ", "curl -fsS --retry 20 --retry-connrefused ")], timeout=60
-        )
-        assert first.returncode == 0
-        with Client(f"http://127.0.0.1:{port}", (tmp_path / "home" / "token").read_text().strip()) as client:
-            assert list(client.jobs()) == []  # asked with the token of the first start
-        process.send_signal(signal.SIGINT)
-        wait_for(lambda: process.poll() is not None, 20)
-        assert process.returncode in (0, 130)
+    assert run("jobs", "watch", latest.id[:10], "--url", environment["URL"])

@@ -1,6 +1,7 @@
 """Promises of the service under faults, each with a real server and a real fault.
 
-One server with one worker serves all tests that leave it whole, also by starting it again. Jobs that would be the same
+One server with one worker serves all tests that leave it whole, also by starting it again, and another one those with
+little room. Jobs that would be the same
 differ in the number of their rows, so that each is new to the server and their values are known from one computation.
 """
 
@@ -13,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,53 +84,31 @@ def some_rows(server: Server, job_id: str, count: int) -> None:
     wait_for(lambda: job(server, job_id)["progress"]["current"] >= count, 60, lambda: server.log()[-3000:])
 
 
-def test_a_worker_is_killed(server: Server) -> None:
-    job_id = post(server, body()).json()["id"]
-    some_rows(server, job_id, 5)
-    before = rows(server, job_id)
+def test_killed_workers_and_servers_lose_no_row(server: Server) -> None:
+    """Rows that are done are not computed again, and a kill of the server is no fault of those that it computes."""
+    ids = [post(server, body(count, seed=seed)).json()["id"] for seed, count in ((0, COUNT), (1, 5))]
+    some_rows(server, ids[0], 5)
+    first = rows(server, ids[0])
     for worker in server.workers:
         worker.kill()
-    after = ended(server, job_id)
-    assert after["state"] == "successful"
-    assert after["losses"] >= 1
-    results = rows(server, job_id)
-    assert [row["log_p"] for row in results] == expected()
-    by_row = {row["labelling"]: row for row in results}
-    assert all(by_row[row["labelling"]] == row for row in before)  # seconds too: they were not computed again
-
-
-def test_the_server_is_killed(server: Server) -> None:
-    """No fault of the rows that it computes: they lose nothing, and rows that are done are not computed again."""
-    ids = [post(server, body(count, seed=seed)).json()["id"] for seed, count in ((0, COUNT - 1), (1, 5))]
-    some_rows(server, ids[0], 5)
-    before = [rows(server, job_id) for job_id in ids]
+    some_rows(server, ids[0], 12)
+    losses = job(server, ids[0])["losses"]
+    assert losses >= 1
+    second = rows(server, ids[0])
     workers = server.workers
     server.kill()
     wait_for(lambda: not any(worker.is_running() for worker in workers), 5)
     server.start()
-    for job_id, known in zip(ids, before, strict=True):
-        after = ended(server, job_id)
-        assert (after["state"], after["losses"]) == ("successful", 0)
-        by_row = {row["labelling"]: row for row in rows(server, job_id)}
-        assert all(by_row[row["labelling"]] == row for row in known)
-    assert [row["log_p"] for row in rows(server, ids[0])] == expected()[:-1]
+    after = [ended(server, job_id) for job_id in ids]
+    assert [(each["state"], each["losses"]) for each in after] == [("successful", losses), ("successful", 0)]
+    results = rows(server, ids[0])
+    assert [row["log_p"] for row in results] == expected()
+    by_row = {row["labelling"]: row for row in results}
+    assert all(by_row[row["labelling"]] == row for row in [*first, *second])  # seconds too
     assert len(rows(server, ids[1])) == 5
 
 
-def test_an_interrupted_server_leaves_no_process_and_resumes_when_started_again(server: Server) -> None:
-    job_id = post(server, body(COUNT - 2)).json()["id"]
-    some_rows(server, job_id, 2)
-    workers, logged = server.workers, len(server.log())
-    server.interrupt()
-    assert not any(worker.is_running() for worker in workers)
-    assert "Traceback" not in server.log()[logged:]
-    server.start()
-    after = ended(server, job_id)
-    assert (after["state"], after["losses"]) == ("successful", 0)
-    assert [row["log_p"] for row in rows(server, job_id)] == expected()[:-2]
-
-
-def test_waiting_clients_are_answered_when_the_server_stops_and_continue_when_it_is_back(server: Server) -> None:
+def test_interrupted_server_leaves_no_process_and_its_clients_continue_when_it_is_back(server: Server) -> None:
     long = post(server, body(1, n=500, estimator={"kind": "smc", "replicates": 20_000})).json()["id"]
     waiting = body(2, n=20)
     queued = post(server, waiting).json()["id"]
@@ -141,15 +119,21 @@ def test_waiting_clients_are_answered_when_the_server_stops_and_continue_when_it
         ]
         events = pool.submit(http.get, f"/v1/jobs/{queued}/events")
         ended = pool.submit(client.job(queued).wait, 60)
-        time.sleep(1)
+        wait_for(lambda: job(server, long)["progress"]["stage"], 60, lambda: server.log()[-3000:])
+        time.sleep(0.5)
         assert not any(answer.done() for answer in (*answers, events, ended))
-        server.stop()
+        workers, logged = server.workers, len(server.log())
+        server.interrupt()
+        assert workers
+        assert not any(worker.is_running() for worker in workers)
+        assert "Traceback" not in server.log()[logged:]
         for answer in answers:
             problem = answer.result().json()
             assert (answer.result().status_code, problem["code"], problem["retryable"]) == (503, "stopping", True)
             assert int(answer.result().headers["Retry-After"]) > 0
         assert "event: accepted" in events.result().text
         server.start()
+        assert job(server, long)["losses"] == 0
         with server.http() as later:
             later.delete(f"/v1/jobs/{long}")
         assert ended.result()
@@ -170,7 +154,7 @@ def test_kills_of_the_server_are_no_fault_of_the_row_that_it_computes(serve: Ser
     assert rows(server, job_id) == []
 
 
-def test_the_same_request_fifty_times_at_once(server: Server) -> None:
+def test_same_request_fifty_times_at_once_is_one_job(server: Server) -> None:
     request = body(3, n=50)
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: post(server, request), range(50)))
@@ -184,7 +168,7 @@ def test_the_same_request_fifty_times_at_once(server: Server) -> None:
     assert len(started) == 1
 
 
-def test_rows_that_cannot_be_used(server: Server) -> None:
+def test_invalid_rows_say_why_and_the_others_are_computed(server: Server) -> None:
     """Contradictory, of another length, and by classes that are not there; the others are computed."""
     request = {
         "dataset": {"kind": "inline", "x": [[1.0, 2.0], [1.0, 2.0], [0.5, -1.0]]},
@@ -203,7 +187,7 @@ def test_rows_that_cannot_be_used(server: Server) -> None:
     assert results[3]["log_p"] < 0
 
 
-def test_a_queue_that_is_full(server: Server) -> None:
+def test_full_queue_is_429(server: Server) -> None:
     ids = [post(server, body(200, seed=seed)).json()["id"] for seed in (0, 1)]
     answer = post(server, body(200, seed=2))
     assert answer.status_code == 429
@@ -214,12 +198,12 @@ def test_a_queue_that_is_full(server: Server) -> None:
     with server.http() as http:
         for job_id in ids:
             assert http.delete(f"/v1/jobs/{job_id}").status_code == 202
-    answer = post(server, body(1, n=20, seed=2))
-    assert answer.status_code == 201
-    ended(server, answer.json()["id"])
+        answer = post(server, body(1, n=20, seed=2))
+        assert answer.status_code == 201
+        http.delete(f"/v1/jobs/{answer.json()['id']}")
 
 
-def test_a_dismissed_job(server: Server) -> None:
+def test_dismissed_job_ends_and_starts_again_with_its_rows(server: Server) -> None:
     job_id = post(server, body(400)).json()["id"]
     some_rows(server, job_id, 2)
     workers = {worker.pid for worker in server.workers}
@@ -244,46 +228,44 @@ def _computes(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = shutil.which("mount") and os.geteuid() == 0
-    if (
-        not mounted
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=False).returncode
-    ):
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with few file descriptors, and on a small disk where this process may mount one."""
+    folder = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder]
+    mounted = shutil.which("mount") and os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
+    few = ["bash", "-c", 'ulimit -n 64 && exec "$@"', "-"]
+    server = Server(folder / "home", prefix=few, slots=1, min_free_disk=2**20).start()
+    yield server
+    server.kill()
+    if mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_disk_that_is_full(narrow: Server) -> None:
+    if not narrow.home.parent.is_mount():
         pytest.skip("needs the right to mount a small tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    job_id = post(narrow, body(COUNT // 2)).json()["id"]
+    some_rows(narrow, job_id, 2)
+    filler = narrow.home.parent / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):  # what a buffer held would fail at the end
+        while True:
+            file.write(bytes(2**16))
+    answer = wait_for(lambda: (a := post(narrow, body(1, seed=9))).status_code == 507 and a, 20)
+    assert answer.json()["code"] == "storage-full"
+    assert answer.json()["retryable"]
+    with narrow.http() as http:
+        array = np.lib.format.magic(1, 0)
+        assert http.put(f"/v1/blobs/{'0' * 64}", content=array + bytes(2**20)).status_code in (422, 507)
+    assert job(narrow, job_id)["state"] in ("running", "accepted")
+    filler.unlink()
+    assert ended(narrow, job_id)["state"] == "successful"
+    assert [row["log_p"] for row in rows(narrow, job_id)] == expected()[: COUNT // 2]
+    assert post(narrow, body(1, seed=9)).status_code == 201
+    assert not list((narrow.home / "blobs").rglob("*.tmp*"))
 
 
-def test_the_disk_is_full(small_disk: Path) -> None:
-    server = Server(small_disk / "home", slots=1, min_free_disk=2**20).start()
-    try:
-        job_id = post(server, body()).json()["id"]
-        some_rows(server, job_id, 2)
-        filler = small_disk / "filler"
-        with filler.open("wb", buffering=0) as file, suppress(OSError):  # what a buffer held would fail at the end
-            while True:
-                file.write(bytes(2**16))
-        answer = wait_for(lambda: (a := post(server, body(1, seed=9))).status_code == 507 and a, 20)
-        assert answer.json()["code"] == "storage-full"
-        assert answer.json()["retryable"]
-        with server.http() as http:
-            array = np.lib.format.magic(1, 0)
-            assert http.put(f"/v1/blobs/{'0' * 64}", content=array + bytes(2**20)).status_code in (422, 507)
-        assert job(server, job_id)["state"] in ("running", "accepted")
-        filler.unlink()
-        assert ended(server, job_id)["state"] == "successful"
-        assert [row["log_p"] for row in rows(server, job_id)] == expected()
-        assert post(server, body(1, seed=9)).status_code == 201
-        assert not list((server.home / "blobs").rglob("*.tmp*"))
-    finally:
-        server.kill()
-
-
-def test_events_are_told_again_from_where_they_broke_off(server: Server) -> None:
+def test_events_continue_after_the_last_one(server: Server) -> None:
     job_id = post(server, body(4, n=50)).json()["id"]
     ended(server, job_id)
     with server.http() as http:
@@ -300,18 +282,18 @@ def _events(text: str) -> list[dict[str, str]]:
     return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]
 
 
-def test_few_file_descriptors(serve: Serve) -> None:
+def test_few_file_descriptors(narrow: Server) -> None:
     """Connections take half of them at most, so that idle ones of others keep nobody from being answered."""
-    server = serve(prefix=["bash", "-c", 'ulimit -n 64 && exec "$@"', "-"], slots=1)
-    assert post(server, body(1, n=20), prefer="wait=30").status_code == 200
+    logged = len(narrow.log())
+    assert post(narrow, body(1, n=20), prefer="wait=30").status_code == 200
     with ExitStack() as held:
         for _ in range(100):
-            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            held.enter_context(socket.create_connection(("127.0.0.1", narrow.port)))
         for seed in (1, 2):
-            assert post(server, body(1, n=20, seed=seed), prefer="wait=30").status_code == 200
-        with server.http() as http:
+            assert post(narrow, body(1, n=20, seed=seed), prefer="wait=30").status_code == 200
+        with narrow.http() as http:
             assert http.get("/readyz").status_code == 200
-    log = server.log()
+    log = narrow.log()[logged:]
     assert log.count("no file descriptors are left") <= 1
     assert "Traceback" not in log
     assert len(log.splitlines()) < 100
