@@ -12,7 +12,7 @@ from tests.system.server import wait_for
 
 
 @pytest.mark.parametrize(
-    ("prefer", "applied"), [("wait=0", "wait=0"), ("respond-async, wait=2", "wait=2"), ("wait=9999", "wait=30")]
+    ("prefer", "applied"), [("wait=0", "wait=0"), ("respond-async, wait=1", "wait=1"), ("wait=9999", "wait=30")]
 )
 def test_how_long_to_wait(held: tuple[TestClient, InProcess], prefer: str, applied: str) -> None:
     api, executor = held

@@ -1,6 +1,6 @@
 """Requests made up from the OpenAPI document, sensible and not: no 5xx, and every error a problem.
 
-``NNGP_TEST_EXAMPLES`` and ``NNGP_TEST_SEED`` ask for more of them, and for others.
+The slow tests make up more of them; ``NNGP_TEST_SEED`` asks for others.
 """
 
 import os
@@ -18,9 +18,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from tests.api import apps
 
-EXAMPLES, SEED = (
-    int(os.environ.get(f"NNGP_TEST_{name}", default)) for name, default in (("EXAMPLES", 12), ("SEED", 0))
-)
+SEED = int(os.environ.get("NNGP_TEST_SEED", "0"))
 PROBLEM = {"type", "title", "status", "detail", "code", "errors", "request_id", "retryable"}
 SCHEMA = schemathesis.openapi.from_dict(create_app(apps.settings(Path("unused"))).openapi())
 OPERATIONS = {operation.ok().label: operation.ok() for operation in SCHEMA.get_all_operations()}
@@ -47,14 +45,15 @@ def test_all_routes_are_in_the_document() -> None:
 
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_made_up_requests(api: TestClient, label: str, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("examples", [6, pytest.param(50, marks=pytest.mark.slow)])
+def test_made_up_requests(api: TestClient, label: str, mode: GenerationMode, examples: int) -> None:
     if mode is GenerationMode.NEGATIVE and not _has_input(OPERATIONS[label]):
         pytest.skip("nothing to get wrong")
 
     @seed(SEED)
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=not SEED,
         database=None,

@@ -3,8 +3,6 @@
 import json
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,7 +234,7 @@ def test_the_table_of_problems() -> None:
 
 
 def test_our_own_errors_tell_nothing_and_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    app = create_app(settings(tmp_path))
+    app = create_app(settings(tmp_path), InProcess(tmp_path))
 
     @app.get("/broken")
     def broken() -> None:
@@ -340,28 +338,3 @@ def test_readiness_tells_of_others_in_the_store(tmp_path: Path) -> None:
             body = {"dataset": {"kind": "digits", "n": 5}, "labellings": [{"kind": "constant"}]}
             assert "results" in other.post("/v1/estimates", json=body, headers={"Prefer": "wait=30"}).json()
             assert other.get("/readyz").status_code == 200
-
-
-def test_the_process_of_the_api_never_loads_jax(tmp_path: Path) -> None:
-    code = f"""
-import sys
-from pathlib import Path
-from tests.api.apps import client
-with client(Path({str(tmp_path)!r})) as api:
-    assert "jax" not in sys.modules
-    labellings = [{{"kind": "parity"}}, {{"kind": "random"}}]
-    request = {{"dataset": {{"kind": "digits", "n": 20}}, "labellings": labellings}}
-    assert api.post("/v1/labellings", json=request).status_code == 201
-    for work, more in {{
-        "estimates": {{"labellings": labellings}}, "bounds": {{"labellings": labellings, "sizes": [10]}},
-        "samples": {{"source": "gp"}}, "kernels": {{}},
-    }}.items():
-        request = {{"dataset": {{"kind": "digits", "n": 20}}, "architecture": {{"kind": "residual"}}, **more}}
-        assert api.post(f"/v1/{{work}}?dry_run=true", json=request).status_code == 200
-    for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
-        assert api.get(path).status_code == 200
-print(sorted({{"jax", "neural_tangents"}} & set(sys.modules)))
-"""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ import pytest
 
 from api.app import create_app
 from api.server import Server
-from tests.api.apps import TOKEN, header, npy, settings, sha256
+from tests.api.apps import TOKEN, InProcess, header, npy, settings, sha256
 
 HEAD = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
 QUICK = 0.3  # seconds that a body may take
@@ -24,7 +24,7 @@ QUICK = 0.3  # seconds that a body may take
 @contextmanager
 def serving(home: Path, **fields: Any) -> Iterator[int]:
     chosen = settings(home, **fields)
-    server = Server(create_app(chosen), chosen)
+    server = Server(create_app(chosen, InProcess(home)), chosen)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -43,6 +43,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(home: Path) -> Iterator[int]:
     with serving(home, body_timeout=QUICK) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A service that waits for no header, which would end connections of other tests."""
+    with serving(tmp_path_factory.mktemp("impatient"), header_timeout=QUICK) as port:
         yield port
 
 
@@ -139,7 +146,7 @@ def test_a_known_array_need_not_be_sent_again(port: int) -> None:
 
 def test_memory_stays_flat(port: int) -> None:
     """Bodies that are refused, and then sent all the same, are let go of as they come."""
-    part, parts = bytes(2**20), 200
+    part, parts = bytes(2**20), 80
     start = f"Content-Length: {len(part) * parts}\r\n\r\n".encode()
     ask(port, "POST /v1/datasets", start, part)
     before, peak = psutil.Process().memory_info().rss, 0
@@ -204,11 +211,8 @@ GET = f"GET /healthz HTTP/1.1\r\n{HEAD}\r\n".encode()
     ],
     ids=["nothing", "half a line", "headers now and then", "half a second request", "an endless body without token"],
 )
-def test_connections_that_send_no_request_are_ended(tmp_path: Path, parts: list[bytes], answers: int) -> None:
-    with (
-        serving(tmp_path, header_timeout=QUICK) as port,
-        socket.create_connection(("127.0.0.1", port), timeout=10) as wire,
-    ):
+def test_connections_that_send_no_request_are_ended(impatient: int, parts: list[bytes], answers: int) -> None:
+    with socket.create_connection(("127.0.0.1", impatient), timeout=10) as wire:
         with suppress(BrokenPipeError, ConnectionResetError):
             for part in parts:
                 wire.sendall(part)
@@ -241,11 +245,10 @@ def test_where_all_connections_work_one_more_is_503(tmp_path: Path) -> None:
     with serving(tmp_path, max_connections=2) as port, ExitStack() as open_ones:
         busy = [open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(2)]
         for wire in busy:
-            start = (
-                f"POST /v1/datasets HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{{"
-            )
-            wire.sendall(start.encode())
-        time.sleep(0.1)
+            start = f"POST /v1/datasets HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: 30\r\n"
+            wire.sendall(f"{start}Expect: 100-continue\r\n\r\n".encode())
+            assert wire.recv(4096).startswith(b"HTTP/1.1 100 ")  # the service has begun to read the body
+            wire.sendall(b"{")
         status, found = ask(port, "GET /healthz", b"\r\n")
         assert (status, found["code"], found["retryable"]) == (503, "too-many-connections", True)
         assert "2 connections are open" in found["detail"]

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
+import psutil
 import pytest
 
 from nngp_prior import Client
 from nngp_prior.schemas.specs.architecture import FullyConnected
 from nngp_prior.schemas.specs.data import Digits, RandomLabels
+from tests.api.apps import WAIT
 from tests.system.server import Server, wait_for
 
 PROGRAM = str(Path(sys.executable).parent / "nngp-prior")
@@ -32,10 +35,16 @@ class Served:
     url: str
     home: Path
     said: str
+    process: psutil.Process
 
     @property
     def token(self) -> str:
         return (self.home / "token").read_text().strip()
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The command, the service and the computing processes."""
+        return [self.process, *self.process.children(recursive=True)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         wait_for(lambda: "curl" in log.read_text(), 60, log.read_text)
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: (home / "url").exists(), 60, log.read_text)
-        yield Served(url, home, log.read_text())
+        yield Served(url, home, log.read_text(), psutil.Process(process.pid))
         process.send_signal(signal.SIGINT)
         wait_for(lambda: process.poll() is not None, 20)
     assert process.returncode in (0, 130)
@@ -77,6 +86,30 @@ def test_the_lines_of_the_page(environment: dict[str, str], served: Served) -> N
             ["bash", "-euo", "pipefail", "-c", block], env=environment, capture_output=True, text=True, timeout=60
         )
         assert ended.returncode == 0, f"{block}\n{ended.stdout}\n{ended.stderr}\n{served.said}"
+
+
+def test_the_service_itself_never_loads_jax(served: Served) -> None:
+    """It plans and answers; JAX is for its computing processes."""
+    with httpx2.Client(base_url=served.url, headers={"Authorization": f"Bearer {served.token}"}, timeout=60) as http:
+        labellings = [{"kind": "parity"}, {"kind": "random"}]
+        given = {"dataset": {"kind": "digits", "n": 20}}
+        assert http.post("/v1/labellings", json={**given, "labellings": labellings}).status_code == 201
+        for work, more in {
+            "estimates": {"labellings": labellings},
+            "bounds": {"labellings": labellings, "sizes": [10]},
+            "posteriors": {"labellings": labellings, "train": 10},
+            "samples": {"source": "gp"},
+            "kernels": {},
+        }.items():
+            body = {**given, "architecture": {"kind": "residual"}, **more}
+            assert http.post(f"/v1/{work}?dry_run=true", json=body).status_code == 200
+        assert http.post("/v1/estimates", json={**given, "labellings": labellings}, headers=WAIT).status_code == 200
+        for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
+            assert http.get(path).status_code == 200
+    computing = {process: "api.executors.child" in process.cmdline() for process in served.processes}
+    assert set(computing.values()) == {False, True}
+    for process, computes in computing.items():
+        assert any("jaxlib" in mapped.path for mapped in process.memory_maps()) is computes
 
 
 def test_the_python_client(served: Served) -> None:

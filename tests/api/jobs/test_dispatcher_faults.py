@@ -41,8 +41,8 @@ def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, tmp_pa
     table = JobTable(url(tmp_path))
     failing(table, "expire", StorageFull("full"), times=10**9)
     with capture_logs() as logged:
-        start(Threads(1), table, lease_seconds=0.3)
-        time.sleep(1.0)  # thousands of times, if it were tried again at once
+        start(Threads(1), table, lease_seconds=0.15)
+        time.sleep(0.4)  # thousands of times, if it were tried again at once
     assert [line["event"] for line in logged if line["log_level"] == "error"] == ["leases could not be prolonged"]
 
 
@@ -81,9 +81,9 @@ def test_nothing_is_begun_on_a_disk_that_is_nearly_full(start: Start, monkeypatc
 
 @pytest.mark.parametrize("method", ["record", "finish"])
 def test_a_defect_in_the_table_ends_no_slot(start: Start, tmp_path: Path, method: str) -> None:
-    table = JobTable(url(tmp_path), lease_seconds=1.0)
+    table = JobTable(url(tmp_path), lease_seconds=0.5)
     failing(table, method, ZeroDivisionError("a bug"), times=1)
-    _, dispatcher = start(Threads(1), table, lease_seconds=1.0)
+    _, dispatcher = start(Threads(1), table, lease_seconds=0.5)
     submit(table, "fine1", 1)
     submit(table, "fine2", 1)
     assert {job.state for job in ended(table, "fine1", "fine2")} == {State.SUCCESSFUL}
