@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import nngp_prior
 
 
-def in_a_new_process(code: str) -> dict:
-    """Run code that prints one JSON object last."""
+def in_a_new_process(code: str) -> Any:
+    """Run code that prints one JSON value last."""
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
@@ -38,22 +39,14 @@ WITHOUT_JAX = [
 ]
 
 
-def test_these_load_no_jax_nor_all_of_statistics() -> None:
-    """One after another in one process, which says whose fault it is."""
+def test_modules_and_the_plan_of_a_study_load_no_jax_nor_all_of_statistics() -> None:
+    """One after another in one process, which says whose fault it is; then a study is planned."""
     code = f"""
 import importlib, json, sys
 found = {{}}
 for module in {WITHOUT_JAX}:
     importlib.import_module(module)
     found[module] = [name for name in ("jax", "neural_tangents", "tensorflow", "scipy.stats") if name in sys.modules]
-print(json.dumps(found))
-"""
-    assert in_a_new_process(code) == {module: [] for module in WITHOUT_JAX}
-
-
-def test_planning_a_study_loads_no_jax() -> None:
-    code = """
-import json, sys
 from api.work import WORK, Limits
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
@@ -61,21 +54,22 @@ from nngp_prior.schemas.requests import ExperimentRequest
 runner = RequestRunner(KernelCache("nowhere", 0), planning=True)
 plan = WORK["experiments"].plan(ExperimentRequest(protocol="digits"), runner, Limits(2, 10**11))
 loaded = [name for name in ("jax", "matplotlib") if name in sys.modules]
-print(json.dumps({"rows": plan.rows, "loaded": loaded}))
+print(json.dumps([found, plan.rows, loaded]))
 """
-    assert in_a_new_process(code) == {"rows": 61, "loaded": []}
+    assert in_a_new_process(code) == [{module: [] for module in WITHOUT_JAX}, 61, []]
 
 
-def test_the_package_itself_loads_nothing_heavy() -> None:
-    loaded = in_a_new_process("import json, sys, nngp_prior; print(json.dumps(dict.fromkeys(sys.modules)))")
-    assert {"numpy", "scipy", "pydantic", "sklearn", "matplotlib"} & set(loaded) == set()
-
-
-def test_the_client_loads_nothing_that_computes_or_serves() -> None:
-    code = "import json, sys, nngp_prior; nngp_prior.Client; print(json.dumps(dict.fromkeys(sys.modules)))"
-    loaded = in_a_new_process(code)
-    assert "nngp_prior.client" in loaded
-    assert {"jax", "scipy", "sklearn", "fastapi", "starlette", "api", "matplotlib", "pandas"} & set(loaded) == set()
+def test_package_loads_nothing_heavy_and_its_client_nothing_that_computes_or_serves() -> None:
+    code = """
+import json, sys, nngp_prior
+package = list(sys.modules)
+nngp_prior.Client
+print(json.dumps([package, list(sys.modules)]))
+"""
+    package, client = map(set, in_a_new_process(code))
+    assert {"numpy", "scipy", "pydantic", "sklearn", "matplotlib"} & package == set()
+    assert "nngp_prior.client" in client
+    assert {"jax", "scipy", "sklearn", "fastapi", "starlette", "api", "matplotlib", "pandas"} & client == set()
 
 
 def test_neural_tangents_leaves_jax_as_it_was_and_needs_no_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -259,12 +260,20 @@ def _near_one(X: np.ndarray, axis: int | None) -> np.ndarray:
 
 @DATASETS.register(Digits)
 def _digits(dataset: Digits) -> Raw:
-    from sklearn.datasets import load_digits
-
-    pixels, classes = load_digits(return_X_y=True)
+    pixels, classes = _all_digits()
     cut = len(classes) * 4 // 5
     part = slice(None, cut) if dataset.split == "train" else slice(cut, None)
-    return Raw(pixels[part].reshape(-1, 8, 8, 1), np.asarray(classes)[part], tuple(range(10)), largest_pixel=16.0)
+    return Raw(pixels[part].reshape(-1, 8, 8, 1), classes[part], tuple(range(10)), largest_pixel=16.0)
+
+
+@functools.cache
+def _all_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and classes of all images, read-only; reading them takes 10 ms, which a service does for each request."""
+    from sklearn.datasets import load_digits
+
+    pixels, classes = map(np.asarray, load_digits(return_X_y=True))
+    pixels.flags.writeable = classes.flags.writeable = False
+    return pixels, classes
 
 
 @DATASETS.register(Boolean)

@@ -1,14 +1,17 @@
 """What the user can mend: status 2 and one line that says what and where."""
 
 import gzip
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from nngp_prior.cli.commands import demo
 from tests.cases import equicorrelated
 from tests.cli.conftest import Ended
+from tests.client.service import TOKEN, fake_service, refuse
 from tests.data.idx_files import write_image_data
 
 GOOD = equicorrelated(4, 0.5)
@@ -155,8 +158,14 @@ def test_a_corrupt_image_file(run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path.write_bytes(gzip.compress(b"")[:-4] + b"????")
     monkeypatch.setenv("NNGP_DATA", str(tmp_path))
     assert_refused(run("estimate", "--data", "mnist", "-n", 5), str(path), "Download it again")
-    path.unlink()
-    assert_refused(run("demo", "--data", "mnist", "-n", 5, "--folder", tmp_path / "demo"), str(path))
+
+
+def test_the_demo_ends_where_the_service_has_no_data(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_service() as service:
+        monkeypatch.setattr(demo, "passing_service", lambda: nullcontext((service.url, TOKEN)))
+        service.faults["POST"] = [refuse(422, "data-unavailable", "train-images-idx3-ubyte.gz: no such file.")]
+        ended = run("demo", "--data", "mnist", "-n", 5, "--folder", tmp_path / "demo")
+    assert_refused(ended, "train-images-idx3-ubyte.gz: no such file.")
     assert not (tmp_path / "demo").exists()
 
 

@@ -37,7 +37,11 @@ def test_each_command_has_help_for_users(run, command: tuple[str, ...]) -> None:
     assert "Usage: nngp-prior" in ended.out
     for section in ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:"):
         assert section not in ended.out
-    assert run(*command, "-h") == ended
+
+
+@pytest.mark.parametrize("command", [(), ("estimate",), ("sharpness",), ("sharpness", "train")], ids=" ".join)
+def test_help_has_a_short_option(run, command: tuple[str, ...]) -> None:
+    assert run(*command, "-h") == run(*command, "--help")
 
 
 def test_help_shows_options_in_panels_with_their_defaults(run) -> None:

@@ -50,10 +50,10 @@ def test_an_estimate_has_the_kernels_error_in_its_own(run, tmp_path: Path, from_
     np.save(tmp_path / "y.npy", labels)
     files = ["--inputs-file", tmp_path / "X.npy", "--labels-file", tmp_path / "y.npy"]
     data = files if from_file else ["-n", 20, "--labelling", "parity"]
-    options = ["--depth", 1, "--monte-carlo", 64, "--width", 16, "--replicates", 4, "--seed", 3]
+    options = ["--depth", 1, "--monte-carlo", 64, "--width", 16, "--replicates", 4, "--particles", 16, "--seed", 3]
     document = parse(run("estimate", *data, *options, "--json").out)
     network = FullyConnected(depth=1, width=16)
-    expected = log_prior(network, DATA.X, labels, kernel=MonteCarlo(networks=64), seed=3, replicates=4)
+    expected = log_prior(network, DATA.X, labels, kernel=MonteCarlo(networks=64), seed=3, replicates=4, particles=16)
     (result,) = document["results"]
     assert result["log_p"] == pytest.approx(expected.value, abs=1e-9)
     assert result["stderr"] == pytest.approx(expected.stderr, rel=1e-6)
