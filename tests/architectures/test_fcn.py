@@ -28,13 +28,13 @@ def outputs(architecture: FullyConnected, networks: int, batch: int = 250) -> np
     [
         FullyConnected(depth=0, weight_std=1.5, bias_std=0.5),
         FullyConnected(depth=1, activation="erf", width=64, weight_std=1.5, bias_std=0.5),
-        FullyConnected(depth=2, width=128, bias_std=0.3),
+        FullyConnected(depth=2, width=48, bias_std=0.3),
         FullyConnected(depth=1, width=64, bias_std=0),
     ],
     ids=["perceptron", "erf", "relu", "relu without biases"],
 )
 def test_random_networks_have_the_kernel_as_their_covariance(architecture: FullyConnected) -> None:
-    """Up to one hidden layer the covariance is K at any width; with two, up to about a 128th, far below 4 s.e."""
+    """Up to one hidden layer the covariance is K at any width; with two, up to about a 48th, far below 4 s.e."""
     f = outputs(architecture, networks=2000)
     products = f[:, :, None] * f[:, None, :]
     stderr = products.std(axis=0) / np.sqrt(len(f))

@@ -21,10 +21,8 @@ def _inputs(*shape: int, count: int = 5) -> np.ndarray:
 @pytest.mark.parametrize(
     ("architecture", "shape", "get", "dtype"),
     [
-        (_CHAOTIC, (7,), "nngp", "float64"),
         (_CHAOTIC, (7,), "ntk", "float32"),
-        (Convolutional(), (5, 5, 2), "nngp", "float32"),
-        (Convolutional(), (5, 5, 2), "ntk", "float64"),
+        (Convolutional(), (5, 5, 2), "nngp", "float64"),
     ],
 )
 def test_rows_of_copies_are_equal(architecture, shape: tuple[int, ...], get: str, dtype: str) -> None:
@@ -62,10 +60,9 @@ def test_copies_between_rows_and_columns() -> None:
     np.testing.assert_array_equal(np.diag(kernel(_CHAOTIC, X, X.copy())), np.diag(K))
 
 
-@pytest.mark.parametrize("depth", [10, 40])
-def test_contradictory_labels_of_copies_are_impossible(depth: int) -> None:
+def test_contradictory_labels_of_copies_are_impossible() -> None:
     X = _inputs(7, count=3)[[0, 1, 2, 1]]
-    K = kernel(FullyConnected(depth=depth, activation="erf", weight_std=3.0), X)
+    K = kernel(FullyConnected(depth=40, activation="erf", weight_std=3.0), X)
     assert log_probability(K, [1, 1, 1, -1]).status == "impossible"
     assert log_probability(K, [1, 1, 1, 1]).diagnostics["distinct_inputs"] == 3
 

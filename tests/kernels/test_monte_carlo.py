@@ -2,22 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import psutil
 import pytest
-from scipy.stats import t as student
 
 import nngp_prior.kernels.finite as finite
-from nngp_prior import FromNetwork, MonteCarlo, MonteCarloKernel, kernel, monte_carlo_kernel
-from nngp_prior.architectures.neural_tangents import stax
+from nngp_prior import FromNetwork, MonteCarlo, MonteCarloKernel, monte_carlo_kernel
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.specs.architecture import (
@@ -28,33 +23,16 @@ from nngp_prior.schemas.specs.architecture import (
     PoolingLayer,
     Residual,
 )
-from tests.kernels.reference import of_neural_tangents
+from tests.kernels.random_networks import IMAGES, LINEAR, LOWER, VECTORS, analytic, largest_z
 
-IMAGES = np.random.default_rng(0).standard_normal((4, 4, 4))
-VECTORS = IMAGES.reshape(4, 16)
 ONE_LAYER = Convolutional(layers=(ConvolutionLayer(),), channels=4)
-LOWER = np.tril_indices(4)
-
-
-def analytic(architecture: Architecture) -> np.ndarray:
-    X = VECTORS if isinstance(architecture, FullyConnected) else IMAGES[..., None]
-    return of_neural_tangents(architecture, X)
-
-
-def largest_z(found: MonteCarloKernel, K: np.ndarray) -> float:
-    """The largest deviation in standard errors, over what one entry in 20,000 exceeds (4 s.e. of a normal variable)."""
-    z = np.abs(found.K - K)[LOWER] / found.stderr[LOWER]
-    return float(z.max() / student.ppf(1 - 0.5 / 20_000, len(found.sums) - 1))
-
 
 # One layer of random features before the readout: the mean over networks is the analytic kernel at any width.
 UNBIASED = {
     "relu": FullyConnected(depth=1, width=3),
-    "relu, wider": FullyConnected(depth=1, width=24),
     "erf": FullyConnected(depth=1, width=3, activation="erf", bias_std=0.4),
     "gelu": FullyConnected(depth=1, width=3, activation="gelu", weight_std=1.2),
     "flatten": ONE_LAYER,
-    "flatten, wider": ONE_LAYER.model_copy(update={"channels": 12}),
     "average": ONE_LAYER.model_copy(update={"readout": "global-average-pool"}),
     "pooling": ONE_LAYER.model_copy(update={"layers": (ConvolutionLayer(padding="circular"), PoolingLayer())}),
 }
@@ -74,9 +52,10 @@ def test_one_layer_has_the_analytic_kernel_at_any_width(name: str) -> None:
 DEEP = {
     "fully connected": FullyConnected(depth=3, width=512),
     "layer norm": FullyConnected(depth=1, width=512, layer_norm=True),
-    "two convolutions": Convolutional(layers=(ConvolutionLayer(), ConvolutionLayer(stride=2)), channels=128),
-    "two convolutions, averaged": Convolutional(
-        layers=(ConvolutionLayer(), ConvolutionLayer(padding="valid")), channels=128, readout="global-average-pool"
+    "two convolutions": Convolutional(
+        layers=(ConvolutionLayer(padding="valid"), ConvolutionLayer(stride=2)),
+        channels=128,
+        readout="global-average-pool",
     ),
     "residual": Residual(groups=1, channels=64, bias_std=0.3),
 }
@@ -157,13 +136,6 @@ def test_standard_errors_are_calibrated() -> None:
         z.append(((found.K - K) / found.stderr)[LOWER])
     assert 0.85 < np.sqrt(np.mean(np.square(z))) < 1.2
     assert abs(np.mean(z)) < 0.5
-
-
-def init(key: Any, shape: tuple[int, ...]) -> tuple[None, Any]:
-    return None, jax.random.normal(key, (shape[-1],))
-
-
-LINEAR = FromNetwork(init, lambda w, X: X @ w, name="linear")  # with 16 weights
 
 
 class Interruption(Exception):
@@ -281,102 +253,6 @@ def test_rank_is_limited_by_networks_times_outputs_and_mended_by_a_ridge() -> No
     assert enough.rank == enough.rank_limit == 4
     values = np.linalg.eigvalsh(enough.K / np.sqrt(np.outer(enough.K.diagonal(), enough.K.diagonal())))
     assert enough.condition == pytest.approx(values[-1] / values[0], rel=1e-9)
-
-
-def triple() -> Any:
-    return stax.serial(stax.Dense(16), stax.Erf(), stax.Dense(2))
-
-
-def test_a_triple_has_an_analytic_kernel_and_a_monte_carlo_one() -> None:
-    own = FromNetwork(*triple(), name="erf")
-    K = kernel(own, VECTORS)
-    # stax's defaults: σ_w = 1 and no biases.
-    expected = analytic(FullyConnected(depth=1, activation="erf", weight_std=1, bias_std=0))
-    assert pytest.approx(expected, rel=1e-12) == K
-    assert np.array_equal(kernel(own, VECTORS, VECTORS[:3]), kernel(own, VECTORS[:3], VECTORS).T)
-    found = monte_carlo_kernel(own, VECTORS, MonteCarlo(networks=1024))
-    assert largest_z(found, expected) < 1
-    assert largest_z(found, 1.5 * expected) > 1
-
-
-def test_a_triple_has_a_tangent_kernel() -> None:
-    """Ours off the diagonal, where neural-tangents loses half of the digits."""
-    layers = (stax.Dense(16, parameterization="ntk"), stax.Erf(), stax.Dense(2, parameterization="ntk"))
-    own = FromNetwork(*stax.serial(*layers), name="tangent")
-    architecture = FullyConnected(depth=1, activation="erf", weight_std=1, bias_std=0)
-    off_diagonal = ~np.eye(4, dtype=bool)
-    ours = kernel(architecture, VECTORS, get="ntk")
-    assert kernel(own, VECTORS, get="ntk")[off_diagonal] == pytest.approx(ours[off_diagonal], rel=1e-10)
-    assert np.abs(kernel(own, VECTORS, get="ntk") - kernel(own, VECTORS)).max() > 0.1
-    with pytest.raises(InvalidInput, match=r"get: got 'cov'.*nngp, ntk"):
-        kernel(own, VECTORS, get="cov")
-
-
-def test_tiles_of_a_triples_kernel_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = FromNetwork(*triple(), name="erf")
-    whole = kernel(own, VECTORS)
-    monkeypatch.setattr("nngp_prior.kernels.from_network._TILE", 3)
-    events: list[Progress] = []
-    tiled = kernel(own, VECTORS, progress=events.append)
-    assert tiled == pytest.approx(whole, rel=1e-13)
-    assert np.array_equal(tiled, tiled.T)
-    assert [event.done for event in events] == [1, 2, 3]
-
-
-def test_a_pair_has_a_monte_carlo_kernel_only() -> None:
-    found = monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(networks=1024))
-    assert largest_z(found, VECTORS @ VECTORS.T) < 1
-    with pytest.raises(InvalidInput, match=r"'linear' has no kernel_fn.*kernel=MonteCarlo\(…\)"):
-        kernel(LINEAR, VECTORS)
-    with pytest.raises(InvalidInput, match="features: got 'penultimate' but the layers of"):
-        monte_carlo_kernel(LINEAR, VECTORS, MonteCarlo(features="penultimate"))
-
-
-RNG = np.random.default_rng(0)
-BAD: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
-    "nan": (init, lambda w, X: jnp.sqrt(X @ w), r"network \d+ gives nan at input \d, unit 0.*correct apply"),
-    "wrong shape": (init, lambda w, X: X[None] @ w, r"apply: gives shape \(1, 3\) for 3 inputs.*\(n, outputs\)"),
-    "integers": (init, lambda w, X: (X @ w > 0).astype(int), "apply: gives numbers of type int"),
-    "random apply": (
-        init,
-        lambda w, X: X @ w + RNG.standard_normal(),
-        "apply: gives an input other outputs when it is",
-    ),
-    "over inputs": (init, lambda w, X: X @ w - jnp.mean(X @ w), "other inputs are in the same call.*over units"),
-    "random init": (
-        lambda key, shape: (None, jnp.asarray(RNG.standard_normal(shape[-1]))),
-        lambda w, X: X @ w,
-        "init: gives other parameters when it is called again with the same key.*from the key",
-    ),
-    "NumPy": (init, lambda w, X: np.asarray(X) @ np.asarray(w), "architecture: cannot be traced by JAX.*jax.numpy"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_networks_are_named_with_a_remedy(name: str) -> None:
-    init, apply, message = BAD[name]
-    with pytest.raises(InvalidInput, match=message):
-        monte_carlo_kernel(FromNetwork(init, apply, name=name), VECTORS, MonteCarlo(networks=8))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"init": init, "apply": init}, "name: got ''"),
-        ({"init": init, "apply": None, "name": "a"}, "apply: got None"),
-        ({"init": init, "apply": init, "kernel_fn": 3, "name": "a"}, "kernel_fn: got 3"),
-    ],
-)
-def test_what_is_no_network_is_refused(arguments: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # what users have
-    with pytest.raises(InvalidInput, match=message):
-        FromNetwork(**arguments)
-
-
-def test_a_kernel_function_that_gives_no_kernel_is_named() -> None:
-    own = FromNetwork(init, lambda w, X: X @ w, lambda X, X2, get: X @ X.T * jnp.nan, name="nan")
-    with pytest.raises(InvalidInput, match="kernel_fn: gives 'nan' no finite kernel"):
-        kernel(own, VECTORS)
 
 
 @pytest.mark.parametrize(

@@ -83,16 +83,16 @@ def test_ep_survives_rounding_by_making_its_covariance_anew() -> None:
     assert estimates[0].value - estimates[1].value == pytest.approx(0.5 * math.log(1000), abs=0.01)
 
 
-@pytest.mark.parametrize("rank", [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_labellings_of_a_low_rank_kernel_sum_to_one(rank: int) -> None:
-    A = np.random.default_rng(rank).standard_normal((6, rank))
-    estimates = log_probabilities(A @ A.T, all_labellings(6), particles=128, replicates=16)
+    A = np.random.default_rng(rank).standard_normal((5, rank))
+    estimates = log_probabilities(A @ A.T, all_labellings(5), particles=64, replicates=16)
     values = np.array([e.value for e in estimates])
     error = math.sqrt(sum((math.exp(e.value) * e.stderr) ** 2 for e in estimates if e.stderr and e.value > -math.inf))
     assert abs(math.exp(logsumexp(values)) - 1) < 4 * error + 1e-12
     assert error < 0.02
     # Cover (1965): 2 Σ_{k<rank} C(n-1, k) labellings can be had by a linear function of rank features.
-    assert np.isfinite(values).sum() <= 2 * sum(math.comb(5, k) for k in range(rank))
+    assert np.isfinite(values).sum() <= 2 * sum(math.comb(4, k) for k in range(rank))
 
 
 def test_nearly_singular_kernel_is_right() -> None:
@@ -110,13 +110,11 @@ def _grid(side: int) -> np.ndarray:
     return np.exp(-0.1 * np.square(places[:, None] - places).sum(axis=2))
 
 
-@pytest.mark.parametrize(("side", "truth", "error"), [(12, -10.030, 0.006), (20, -24.09, 0.05)])
-def test_a_smooth_kernel_on_a_grid(side: int, truth: float, error: float) -> None:
-    """Truths by long runs in another order of visits; proposals in float32 were up to 4 nats off."""
-    for seed in range(2):
-        estimate = log_probability(_grid(side), np.ones(side * side), seed=seed)
-        assert abs(estimate.value - truth) < 4 * math.hypot(estimate.stderr or 0, error)
-        assert estimate.diagnostics["proposal_precision"] == "float64"
+def test_a_smooth_kernel_on_a_grid_needs_float64() -> None:
+    """The truth by long runs in another order of visits; proposals in float32 were up to 4 nats off."""
+    estimate = log_probability(_grid(20), np.ones(400))
+    assert abs(estimate.value + 24.09) < 4 * math.hypot(estimate.stderr or 0, 0.05)
+    assert estimate.diagnostics["proposal_precision"] == "float64"
 
 
 def test_log_p_that_depends_on_rounding_says_so() -> None:

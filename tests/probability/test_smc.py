@@ -18,7 +18,7 @@ from tests.probability.oracles import all_labellings
 
 @pytest.mark.parametrize("kind", ["positive", "mixed", "random"])
 @pytest.mark.parametrize("rho", [0.1, 0.5, 0.8, 0.95])
-@pytest.mark.parametrize("n", [2, 3, 10, 100, 300, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [2, 10, 300, pytest.param(1000, marks=pytest.mark.slow)])
 def test_agrees_with_the_closed_form(n: int, rho: float, kind: str) -> None:
     labels = equicorrelated_labels(n, kind)
     estimate = log_probability(equicorrelated(n, rho), labels)
@@ -35,8 +35,8 @@ def test_standard_error_is_small_where_it_was_promised() -> None:
 
 
 def test_all_labellings_sum_to_one() -> None:
-    K = digits(6, Constant(), depth=10)[0]
-    estimates = log_probabilities(K, all_labellings(6), particles=64, replicates=16)
+    K = digits(5, Constant(), depth=10)[0]
+    estimates = log_probabilities(K, all_labellings(5), particles=64, replicates=16)
     total = float(np.exp(logsumexp([e.value for e in estimates])))
     error = math.sqrt(sum((math.exp(e.value) * (e.stderr or 0)) ** 2 for e in estimates))
     assert abs(total - 1) < 4 * error
@@ -88,15 +88,15 @@ def test_any_number_of_particles(particles: int) -> None:
 
 
 @functools.cache
-def of_two_hundred_digits() -> Estimate:
-    return log_probability(*digits(200, Threshold(at=5)), seed=1)
+def of_digits() -> Estimate:
+    return log_probability(*digits(150, Threshold(at=5)), seed=1)
 
 
 @pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0.4, 0, 0.6)])
 def test_any_mixture_is_unbiased_also_with_resampling(shares: tuple[float, ...]) -> None:
-    K, labels = digits(200, Threshold(at=5))
-    reference = of_two_hundred_digits()
-    estimate = log_probability(K, labels, shares=shares, particles=512)
+    K, labels = digits(150, Threshold(at=5))
+    reference = of_digits()
+    estimate = log_probability(K, labels, shares=shares, particles=256)
     assert abs(estimate.value - reference.value) < 4 * math.hypot(estimate.stderr or 0, reference.stderr or 0)
     if shares[1] == 0:
         assert estimate.diagnostics["resamplings"] > 0
@@ -109,9 +109,9 @@ def test_target_is_met_or_said_not_to_be() -> None:
     assert met.stderr is not None
     assert met.stderr <= 0.01
     assert met.diagnostics["replicates"] > 8
-    missed = log_probability(K, labels, particles=32, replicates=8, target_stderr=1e-4, max_replicates=20)
+    missed = log_probability(K, labels, particles=32, replicates=8, target_stderr=1e-4, max_replicates=9)
     assert missed.status == "target-not-met"
-    assert missed.diagnostics["replicates"] == 20
+    assert missed.diagnostics["replicates"] == 9
 
 
 def test_heavy_tails_are_told_and_the_default_avoids_them() -> None:

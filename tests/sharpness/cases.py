@@ -40,13 +40,13 @@ from nngp_prior.schemas.measures.registry import ContrastiveFlatness, Measure
 from nngp_prior.schemas.specs.architecture import Convolutional, ConvolutionLayer
 from nngp_prior.sharpness.risk.chunked_inputs import Read
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import finite_network, high_precision
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, finite_network, high_precision
 
 
 class Case(NamedTuple):
     """A measure, and whether its first figure stays under rescaling of a layer by α, and of single nodes.
 
-    ``exact`` options make its figures free of sampling, so that invariance can be asserted to rounding.
+    ``exact`` options make invariance hold to rounding: figures free of sampling, or of the same few random vectors.
     """
 
     exact: Measure
@@ -56,8 +56,8 @@ class Case(NamedTuple):
 
 CASES = [
     Case(Eigenvalues(tolerance=1e-9), alpha=False, node=False),
-    Case(Trace(probes="basis"), alpha=False, node=False),
-    Case(Frobenius(probes="basis"), alpha=False, node=False),
+    Case(Trace(), alpha=False, node=False),
+    Case(Frobenius(probes=4), alpha=False, node=False),
     Case(LogDeterminant(matrix="ggn", probes=2, steps=40), alpha=False, node=False),
     Case(SpectralDensity(probes=2, steps=40, points=50), alpha=False, node=False),
     Case(FisherTrace(), alpha=False, node=False),
@@ -71,12 +71,12 @@ CASES = [
     Case(ASAMSharpness(eta=0, biases=True), alpha=True, node=True),
     Case(FisherSAMSharpness(), alpha=False, node=False),
     Case(FisherSAMSharpness(rho=1e-6, damping=0), alpha=True, node=True),
-    Case(PACBayes(), alpha=False, node=False),
-    Case(PACBayes(noise="magnitude", epsilon=0), alpha=True, node=True),
+    Case(PACBayes(perturbations=100), alpha=False, node=False),
+    Case(PACBayes(noise="magnitude", epsilon=0, perturbations=100), alpha=True, node=True),
     Case(GradientContrast(batch=8, pairs=50), alpha=False, node=False),
     Case(ContrastRegret(batch=8, pairs=2), alpha=False, node=False),
     Case(NaturalGradientContrast(batch=8, pairs=10, damping=0.1), alpha=True, node=True),
-    Case(NaturalContrastRegret(batch=8, pairs=2, damping=0.1, radius=1e-3), alpha=True, node=True),
+    Case(NaturalContrastRegret(batch=8, pairs=2, fisher_examples=20, damping=0.1, radius=1e-3), alpha=True, node=True),
     Case(GradientStiffness(), alpha=False, node=False),
     Case(GradientDiversity(), alpha=False, node=False),
     Case(GradientNoiseScale(), alpha=False, node=False),
@@ -147,40 +147,48 @@ def of_matrix(A: np.ndarray) -> EmpiricalRisk:
     return EmpiricalRisk.of(QUADRATIC, np.zeros(len(A)), A.reshape(1, -1), [-1], loss="mse")
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(network: FiniteNetwork, theta: jax.Array, X: jax.Array) -> jax.Array:
+    return network.forward(network.unflatten(theta), X)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _jacobian(network: FiniteNetwork, theta: jax.Array, X: jax.Array) -> jax.Array:
+    return jax.jacrev(functools.partial(_outputs, network))(theta, X)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _second_derivatives(network: FiniteNetwork, theta: jax.Array, X: jax.Array, first: jax.Array) -> jax.Array:
+    return jax.hessian(lambda theta: first @ _outputs(network, theta, X))(theta)
+
+
+@functools.cache
+def linearised(risk: EmpiricalRisk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∇f, (n, P), ℓ' and ℓ'' in closed form, without the code under test."""
+    y = np.asarray(risk.y)
+    with high_precision():
+        f, J = (np.asarray(function(risk.network, risk.theta, risk.X)) for function in (_outputs, _jacobian))
+    if risk.loss_name == "mse":
+        return J, 2 * (f - y), np.full(len(y), 2.0)
+    p = 1 / (1 + np.exp(y * f))
+    return J, -y * p, p * (1 - p)
+
+
 @functools.cache
 def dense(risk: EmpiricalRisk, matrix: str = "hessian") -> np.ndarray:
-    """A matrix by definition, without the code under test: derivatives of outputs, and of the loss in closed form."""
-    X, y, theta = jnp.asarray(risk.X), np.asarray(risk.y), risk.theta
-
-    def outputs(theta: jax.Array) -> jax.Array:
-        return risk.network.forward(risk.unravel(theta), X)
-
+    """A matrix by definition, without the code under test."""
+    J, first, second = linearised(risk)
+    G = J.T @ ((first**2 if matrix == "empirical-fisher" else second)[:, None] * J) / risk.n
+    if matrix != "hessian":
+        return G
     with high_precision():
-        f, J = np.asarray(outputs(theta)), np.asarray(jax.jit(jax.jacrev(outputs))(theta))
-        if risk.loss_name == "mse":
-            first, second = 2 * (f - y), np.full(len(y), 2.0)
-        else:
-            p = 1 / (1 + np.exp(y * f))
-            first, second = -y * p, p * (1 - p)
-        if matrix == "empirical-fisher":
-            return J.T @ (first[:, None] ** 2 * J) / len(y)
-        G = J.T @ (second[:, None] * J) / len(y)
-        if matrix == "ggn":
-            return G
-        curved = jax.jit(jax.hessian(lambda theta: jnp.asarray(first) @ outputs(theta)))(theta)
-        return G + np.asarray(curved) / len(y)
+        return G + np.asarray(_second_derivatives(risk.network, risk.theta, risk.X, jnp.asarray(first))) / risk.n
 
 
 def dense_gradients(risk: EmpiricalRisk) -> np.ndarray:
     """The gradient of each example's loss, (n, P), without the code under test."""
-    X, y = jnp.asarray(risk.X), np.asarray(risk.y)
-
-    def outputs(theta: jax.Array) -> jax.Array:
-        return risk.network.forward(risk.unravel(theta), X)
-
-    with high_precision():
-        f, J = (np.asarray(jax.jit(function)(risk.theta)) for function in (outputs, jax.jacrev(outputs)))
-    return (2 * (f - y) if risk.loss_name == "mse" else -y / (1 + np.exp(y * f)))[:, None] * J
+    J, first, _ = linearised(risk)
+    return first[:, None] * J
 
 
 LINEAR = FromNetwork(lambda key, shape: ((1,), jnp.zeros(shape[-1])), lambda theta, X: X @ theta, name="linear")

@@ -181,14 +181,17 @@ def both_regrets(
     """
     start = jnp.zeros_like(risk.theta)
 
+    def loss_on(rows: Array) -> Loss:
+        return jax.jit(loss_in(minibatch(risk, rows)))  # traced once for all of its uses in a minimisation
+
     def from_zero(rows: Array) -> Minimum:
-        return minimise(loss_in(minibatch(risk, rows)), start, radius, tolerance, max_steps, together)
+        return minimise(loss_on(rows), start, radius, tolerance, max_steps, together)
 
     alone = lax.map(from_zero, pair)
 
     def regret(each: tuple[Array, Array, Array]) -> tuple[Array, Minimum, Array]:
         rows, other, own = each
-        loss = loss_in(minibatch(risk, rows))
+        loss = loss_on(rows)
         again = minimise(loss, other, radius, tolerance, max_steps, together)
         missed, _, cost = loss(other)
         return missed - jnp.minimum(jnp.minimum(own, again.value), missed), again, jnp.asarray(cost, missed.dtype)

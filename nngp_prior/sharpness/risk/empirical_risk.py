@@ -318,9 +318,9 @@ class EmpiricalRisk:
         if self.in_one_chunk:
             return of_chunk(0)
         # The backward pass reads and computes chunks again, so that only one is kept.
-        again = jax.checkpoint(of_chunk)
-        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(again, 0))
+        again = jax.checkpoint(jax.jit(of_chunk))  # jitted: traced once for both uses
         chunks = jnp.arange(len(self.labels))
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(again, chunks[0]))
         return lax.scan(lambda sum_, i: (jax.tree.map(jnp.add, sum_, again(i)), None), zeros, chunks)[0]
 
     def of_examples(self, part: Callable[[Array], Array]) -> Array:

@@ -8,7 +8,7 @@ import pytest
 from nngp_prior import FromNetwork, FullyConnected
 from nngp_prior.architectures import network
 from nngp_prior.schemas.measures.curvature import FisherTrace
-from nngp_prior.sharpness.curvature import dense_networks as dense
+from nngp_prior.sharpness.curvature import dense_networks
 from nngp_prior.sharpness.curvature.dense_networks import has_formulas
 from nngp_prior.sharpness.curvature.operators import Operator, ggn, hessian, operator_of
 from nngp_prior.sharpness.curvature.products import FACTORS, start_vector
@@ -17,7 +17,7 @@ from nngp_prior.sharpness.risk.chunked_inputs import Held
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 from nngp_prior.sharpness.risk.minibatches import minibatch
 from nngp_prior.sharpness.risk.networks import finite_network, high_precision
-from tests.sharpness.cases import SMALL, data, small
+from tests.sharpness.cases import SMALL, data, dense, linearised, small
 
 CASES = [
     (FullyConnected(depth=2, width=5), "cross-entropy"),
@@ -32,47 +32,48 @@ def as_users_own(architecture: FullyConnected) -> FromNetwork:
     return FromNetwork(functions.init, functions.apply, name="own")
 
 
-def assert_same_products(ours: Operator, by_jax: Operator) -> None:
-    v = np.random.default_rng(0).standard_normal(ours.risk.size)
+def assert_products(operator: Operator) -> None:
+    """All products, against the dense matrix."""
+    risk, A = operator.risk, dense(operator.risk, operator.matrix)
+    v = np.random.default_rng(0).standard_normal(risk.size)
     V = np.stack([v, 2 * v[::-1], v**2])
-    expected = np.stack([by_jax(each) for each in V])
+    expected = V @ A
     scale = np.abs(expected).max()
     with high_precision():
-        quadratics, intermediates = ours.forward([*jnp.asarray(V)])
-    np.testing.assert_allclose(ours.backward(intermediates), expected, atol=1e-13 * scale)
-    for found in (quadratics, ours.quadratics(V)):
-        np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-12)
-    np.testing.assert_allclose(ours(v), expected[0], atol=1e-13 * scale)
-    np.testing.assert_allclose(ours.start_vector(v), by_jax.start_vector(v), atol=1e-13)
+        quadratics, intermediates = operator.forward([*jnp.asarray(V)])
+    np.testing.assert_allclose(operator.backward(intermediates), expected, atol=1e-13 * scale)
+    for found in (quadratics, operator.quadratics(V)):
+        np.testing.assert_allclose(found, np.sum(V * expected, axis=1), rtol=1e-11)
+    np.testing.assert_allclose(operator(v), expected[0], atol=1e-13 * scale)
+    J, first, second = linearised(risk)
+    near = (first**2 if operator.matrix == "empirical-fisher" else second) @ J
+    start = near / np.linalg.norm(near) + 0.05 * v / np.linalg.norm(v)
+    np.testing.assert_allclose(operator.start_vector(v), start, atol=1e-13)
 
 
 @pytest.mark.parametrize("matrix", FACTORS)
-def test_products_of_one_chunk_which_keep_what_they_share(matrix: str) -> None:
+def test_products_of_one_chunk_with_a_shared_linearisation(matrix: str) -> None:
     risk = small().subset(range(3))
     own = EmpiricalRisk.of(
         as_users_own(SMALL.model_copy(update={"activation": "erf"})), risk.unravel(risk.theta), risk.X, risk.y
     )
-    by_jax = operator_of(own, matrix)
-    assert_same_products(operator_of(risk, matrix), by_jax)
-    assert_same_products(by_jax, by_jax)
+    assert has_formulas(risk.network)
+    assert not has_formulas(own.network)
+    for each in (risk, own):
+        assert_products(operator_of(each, matrix))
 
 
 @pytest.mark.parametrize(("architecture", "loss"), CASES)
-def test_it_is_what_jax_finds(architecture: FullyConnected, loss: str) -> None:
+def test_products_of_several_chunks(architecture: FullyConnected, loss: str) -> None:
     X, y = data(11, 6)
     X[3] = 0  # at the kink of relu where there are no biases
-    parameters = finite_network(architecture, (6,)).init(1)
-    ours, own = (
-        EmpiricalRisk.of(each, parameters, X, y, loss=loss, chunk=4)
-        for each in (architecture, as_users_own(architecture))
-    )
-    assert has_formulas(ours.network)
-    assert not has_formulas(own.network)
+    risk = EmpiricalRisk.of(architecture, finite_network(architecture, (6,)).init(1), X, y, loss=loss, chunk=4)
+    assert has_formulas(risk.network)
     for matrix in FACTORS:
-        assert_same_products(operator_of(ours, matrix), operator_of(own, matrix))
-    found, expected = (
-        [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0).measurements] for risk in (ours, own)
-    )
+        assert_products(operator_of(risk, matrix))
+    diagonal = dense(risk, "ggn").diagonal()
+    found = [each.value for each in measure_risk(risk, [FisherTrace(layer="each")], 0).measurements]
+    expected = [diagonal[slice(*risk.network.slice_of(layer))].sum() for layer in risk.network.layers]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -107,7 +108,7 @@ def test_some_examples_stand_for_all_in_the_first_layer_of_a_start(monkeypatch: 
     with high_precision():
         linearisation = operator_of(risk, "ggn").linearisation
         all_of_them = np.asarray(start_vector(risk, "ggn", linearisation))
-        monkeypatch.setattr(dense, "_SAMPLE", 3)
+        monkeypatch.setattr(dense_networks, "_SAMPLE", 3)
         found = np.asarray(start_vector(risk, "ggn", linearisation))
         every_other = replace(risk, inputs=Held(risk.inputs.stack[:, ::2]), labels=risk.labels[:, ::2])
         half = operator_of(replace(every_other, weights=risk.weights[:, ::2]), "ggn")

@@ -11,7 +11,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.progress import ignore
 from nngp_prior.schemas.measures.gradients import NaturalContrastRegret, NaturalGradientContrast
 from nngp_prior.sharpness import measure
-from nngp_prior.sharpness.measures.natural_contrast_regret import ball, natural_contrast_regret
+from nngp_prior.sharpness.measures.natural_contrast_regret import Ball, ball, natural_contrast_regret
 from nngp_prior.sharpness.measures.natural_gradient_contrast import metric, natural_gradient_contrast, parts
 from nngp_prior.sharpness.measures.registry import Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
@@ -46,7 +46,7 @@ def test_the_divergence_is_that_of_the_labels_distributions(loss: str, size: flo
     bernoulli = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
     expected = 2 * np.mean(bernoulli if loss == "cross-entropy" else (other - f) ** 2)
     with high_precision():
-        value = float(ball(risk, rows, metric(risk, rows)).divergence(jnp.asarray(delta)))
+        value = float(jax.jit(Ball.divergence)(ball(risk, rows, metric(risk, rows)), jnp.asarray(delta)))
     assert value == pytest.approx(float(expected), rel=1e-8)
 
 
@@ -80,7 +80,7 @@ def test_the_ball_is_the_image_of_a_euclidean_one(damping: float) -> None:
 
 
 @pytest.mark.parametrize("radius", [0.01, 0.3, 10.0])
-def test_it_is_that_of_the_exact_minima_of_quadratic_losses(radius: float) -> None:
+def test_regret_of_exact_minima_of_quadratic_losses(radius: float) -> None:
     """Of squared errors of a linear network the divergence is quadratic too."""
     risk = of_line("mse")
     for_fisher, for_minibatches = parts(80, NaturalContrastRegret(), 3)
@@ -94,7 +94,7 @@ def test_it_is_that_of_the_exact_minima_of_quadratic_losses(radius: float) -> No
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.2])
-def test_it_is_that_of_another_method_where_the_divergence_is_not_quadratic(damping: float) -> None:
+def test_regret_agrees_with_slsqp_where_the_divergence_is_not_quadratic(damping: float) -> None:
     """SLSQP with the constraint as it stands; the risk is convex."""
     risk, radius = of_line(), 0.8
     X, y, theta = (np.asarray(each) for each in (risk.X, risk.y, risk.theta))
@@ -125,7 +125,7 @@ def test_it_is_that_of_another_method_where_the_divergence_is_not_quadratic(damp
     assert abs(value.value / value.diagnostics["limit"] - 1) > 0.02
 
 
-def test_it_tends_to_the_closed_form() -> None:
+def test_regret_tends_to_the_closed_form() -> None:
     risk, errors = of_line(), []
     closed = natural_gradient_contrast(risk, NaturalGradientContrast(batch=8, pairs=3), 3, ignore).quantities[0]
     for radius in (1e-2, 1e-3, 1e-4):
@@ -139,19 +139,19 @@ def test_it_tends_to_the_closed_form() -> None:
     assert errors[2] == pytest.approx(errors[0] / 100, rel=0.1)
 
 
-def test_of_a_network_too_and_rescaling_of_layers_and_nodes_leaves_it_alone() -> None:
+def test_rescaling_leaves_a_network_with_a_divergence_that_is_not_quadratic_alone() -> None:
     """Rescaling at a radius where the divergence is not quadratic; all measures are rescaled at 1e-3 in other tests."""
-    options = {"damping": 0.1, "radius": 0.05, "tolerance": 1e-4}
+    options = {"damping": 0.1, "fisher_examples": 60, "pairs": 2, "radius": 0.05, "tolerance": 1e-3}
     before = found(many(), **options)
     assert before.status == "ok"
     assert 1e-3 < abs(before.value / before.diagnostics["limit"] - 1) < 0.2
     for other in rescaled(many()):
         after = found(other, **options)
         assert after.status == "ok"
-        assert after.value == pytest.approx(before.value, rel=1e-4)
+        assert after.value == pytest.approx(before.value, rel=1e-3)
 
 
-def test_what_it_says_nothing_of_is_told() -> None:
+def test_statuses_and_refusals() -> None:
     assert found(of_line(), max_steps=1, radius=0.8).status == "not-converged"
     flat = found(of_line().at(1e6 * np.ones(5)))
     assert flat.status == "degenerate"

@@ -33,7 +33,7 @@ def test_both_ends_are_those_of_the_dense_matrix(matrix: str) -> None:
     assert all(each.gradients - 2 * each.diagnostics["steps"] in (0, 1) for each in found)
 
 
-def test_they_are_scipys_on_the_same_operator() -> None:
+def test_scipy_eigsh_agrees_on_the_same_operator() -> None:
     risk = small()
     report = figures(risk, Eigenvalues(largest=2))
     expected = np.sort(eigsh(as_scipy(hessian(risk)), k=2, which="LA", return_eigenvectors=False))
@@ -82,13 +82,13 @@ def test_of_each_layer() -> None:
     assert "lambda_min[dense 1]" not in report
 
 
-def test_it_varies_between_seeds_by_the_tolerance_only() -> None:
+def test_values_vary_between_seeds_by_the_tolerance_only() -> None:
     risk = of_matrix(random_symmetric(SPREAD))
     found = [figures(risk, Eigenvalues(tolerance=1e-3), seed=seed)["lambda_max"].value for seed in range(6)]
     assert 0 < np.ptp(found) <= 1e-3 * 40
 
 
-def test_too_few_steps_are_told() -> None:
+def test_too_few_steps_are_a_status() -> None:
     eigenvalues = np.linspace(0, 1, 60)
     report = figures(of_matrix(random_symmetric(eigenvalues)), Eigenvalues(max_steps=5))
     for name in ("lambda_max", "lambda_min"):
@@ -135,7 +135,7 @@ def test_the_log_determinant_over_a_basis_is_exact() -> None:
     assert found.options["damping"] == 0.1
 
 
-def test_with_random_vectors_it_is_within_its_error() -> None:
+def test_log_determinant_of_random_vectors_is_within_its_error() -> None:
     A = random_symmetric(SPREAD)
     expected = np.sum(np.log(SPREAD + 2.5))
     errors = []
@@ -168,7 +168,7 @@ def test_the_density_over_a_basis_is_that_of_the_eigenvalues() -> None:
     assert error is None
 
 
-def test_its_figures_and_curve_are_in_the_report() -> None:
+def test_masses_and_curve_are_in_the_report() -> None:
     risk = of_matrix(random_symmetric(SPREAD))
     report = figures(risk, SpectralDensity(probes="basis", negligible=0.02, points=200))
     assert report["negative_mass"].value == pytest.approx(1 / 30)
@@ -202,7 +202,7 @@ def test_steps_end_once_the_density_has_converged() -> None:
     assert spectral_density(uniform, specification).products == 320
 
 
-@pytest.mark.parametrize("steps", [9, 14, 20, 33])
+@pytest.mark.parametrize("steps", [9, 33])
 def test_errors_cover_what_further_steps_would_change(steps: int) -> None:
     """Of the part of a continuum's eigenvalues below a threshold, which few nodes find only roughly."""
     eigenvalues = np.concatenate([[30.0, 12.0], np.random.default_rng(1).exponential(1, 198) - 0.5])
