@@ -40,6 +40,12 @@ from nngp_prior.schemas.specs.data import ImageData
 
 RESULTS, KERNEL = "results", "kernel"
 NO_PLOTS = 'Figures need matplotlib in the service\'s environment: pip install "nngp-prior[plots]".'
+# The style sheet in a figure is its own; a browser that opens the file runs nothing.
+FIGURE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "Vary": "Cookie",
+    "Cache-Control": "private, no-cache",
+}
 _DRAWN = 1000  # rows drawn; of more, every k-th
 _SPECTRUM = 2000  # largest n whose eigenvalues are computed for a figure
 _KEPT = 32  # figures kept
@@ -86,14 +92,26 @@ class Figures:
         if name == KERNEL:  # of several jobs
             content, facts = self._service.table.request(job.id)
             key = (facts["kernel"], json.dumps(content["dataset"], sort_keys=True))
-            return await self._drawn(key, partial(self._draw_kernel, job))
-        return await self._drawn((job.id, version_of(job, name)), partial(self._draw_results, job))
+            return await self.drawn(key, partial(self._draw_kernel, job))
+        return await self.drawn((job.id, version_of(job, name)), partial(self._draw_results, job))
 
-    async def _drawn(self, key: tuple[str, ...], draw: Callable[[Path], object]) -> str:
+    async def drawn(self, key: tuple[str, ...], draw: Callable[[Path], object]) -> str:
+        """Return a figure, drawn in a thread unless it is kept.
+
+        Args:
+            key: identity of the figure and of its version.
+            draw: function that writes it to a path.
+
+        Returns:
+            SVG.
+
+        Raises:
+            Problem: if matplotlib is not installed.
+        """
         if key not in self._kept:
             if not can_draw():
                 raise Problem(404, "not-found", NO_PLOTS)
-            self._kept[key] = await self._service.in_thread(drawn, draw, limiter=self._drawing)
+            self._kept[key] = await self._service.in_thread(svg_of, draw, limiter=self._drawing)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -156,7 +174,7 @@ def can_draw() -> bool:
     return True
 
 
-def drawn(draw: Callable[[Path], object]) -> str:
+def svg_of(draw: Callable[[Path], object]) -> str:
     """Draw a figure that follows the reader's choice of light or dark colours.
 
     Args:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from api.routes import blobs, catalogue, datasets, docs, health, jobs, kernels, labellings, pages, sign_in, submissions
+from api.routes import (
+    blobs,
+    catalogue,
+    compare,
+    datasets,
+    docs,
+    health,
+    jobs,
+    kernels,
+    labellings,
+    new,
+    pages,
+    sign_in,
+    submissions,
+)
 
 ROUTERS = (
     health.router,
     docs.router,
     sign_in.router,
     pages.router,
+    new.router,
+    compare.router,
     catalogue.router,
     blobs.router,
     datasets.router,

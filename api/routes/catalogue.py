@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from api.bodies import StrictRoute
+from api.unions import members
 from api.work import WORK
 from nngp_prior.schemas.measures.registry import Measure
 from nngp_prior.schemas.requests import RequestDataset, RequestLabelling
@@ -38,21 +39,6 @@ def _catalogue() -> dict[str, Any]:
         **{name: [_entry(model) for model in members(union)] for name, union in _UNIONS.items()},
         "work": [{"kind": kind, "path": f"/v1/{kind}", **_describe(work.request)} for kind, work in WORK.items()],
     }
-
-
-def members(union: Any) -> list[type[BaseModel]]:
-    """Return the models of a union, including nested unions.
-
-    Args:
-        union: union of models, annotated or not.
-
-    Returns:
-        the models, in order.
-    """
-    if isinstance(union, type) and issubclass(union, BaseModel):
-        return [union]
-    parts = get_args(union)[:1] if get_origin(union) is Annotated else get_args(union)
-    return [model for part in parts for model in members(part)]
 
 
 def _entry(model: type[BaseModel]) -> dict[str, Any]:

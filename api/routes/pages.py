@@ -14,7 +14,8 @@ from api.deps import Shared
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.middleware import ASSETS, COOKIE, SIGN_IN
-from api.pages.figures import KERNEL, NO_PLOTS, RESULTS, can_draw, has_figure, has_kernel, version_of
+from api.pages.figures import FIGURE_HEADERS, KERNEL, NO_PLOTS, RESULTS, can_draw, has_figure, has_kernel, version_of
+from api.pages.names import names_of
 from api.pages.rendering import WEB, PageRoute, form_of, render
 from api.pages.snippets import as_curl, as_json, as_python
 from api.pages.tables import Rows, Table, tables_of
@@ -23,7 +24,6 @@ from api.routes.jobs import JobOf, respond_with_report, respond_with_results
 from api.routes.submissions import accept
 from api.service import Service
 from api.work import WORK
-from api.work.summary import brief
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.job_names import MAX_TAGS, JobEdit
 from nngp_prior.schemas.requests import ExperimentRequest
@@ -32,8 +32,6 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 _ROWS = 100  # results per page
 _JOBS = 50  # jobs per page
 _EVENTS = 200  # latest events shown
-# The style sheet in the figure is its own; a browser that opens the file runs nothing.
-_FIGURE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox", "Vary": "Cookie"}
 _FORMATS = {"json": "application/json", "ndjson": "application/x-ndjson", "npy": "application/x-npy"}
 _REPORTS = {"html": "text/html", "md": "text/markdown", "csv": "text/csv"}
 
@@ -149,7 +147,7 @@ async def figure(request: Request, job: JobOf, name: str, v: Annotated[str, Quer
     if name not in (RESULTS, KERNEL):
         raise Problem(404, "not-found", f"There is no figure {name}.")
     tag = f'"{version_of(job, name)}"'
-    headers = {**_FIGURE, "ETag": tag, "Cache-Control": "private, no-cache"}
+    headers = {**FIGURE_HEADERS, "ETag": tag}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     text = await request.app.state.figures.of(job, name)
@@ -204,16 +202,8 @@ def _tables(
     facts: dict[str, Any],
     rows: Rows,
 ) -> list[Table]:
-    work = WORK[job.kind]
-    labellings = getattr(work.request.model_validate(content), "labellings", ())
-    places = service.runner.places(labellings) if labellings else ()
-
-    def name(row: int) -> str:
-        place = places[row]
-        text = brief(place.labelling)
-        return text if place.row is None else f"{text}[{place.row}]"
-
-    return tables_of(job.kind, rows, work.document(content, facts), name)
+    name = names_of(service, job.kind, content)
+    return tables_of(job.kind, rows, WORK[job.kind].document(content, facts), name)
 
 
 def _pages(job: Job, start: int) -> list[int]:

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 import nngp_prior
 from api.middleware import is_form
+from nngp_prior.schemas.text import nats
 from tests.api.apps import PARITY, TOKEN, WAIT, InProcess, client, problem
 
 BROWSER = {"Authorization": "", "Accept": "text/html,*/*;q=0.8"}
@@ -70,7 +71,7 @@ def test_a_job_with_its_results(browser: TestClient, jobs: dict[str, str], kind:
     assert job in page.text
     rows = browser.get(f"/jobs/{job}/results.json", headers=BROWSER).json()["results"]
     if "log_p" in rows[0]:
-        assert f"{rows[0]['log_p']:.2f}" in text_of(page.text)
+        assert nats(rows[0]["log_p"], rows[0]["stderr"]) in text_of(page.text)
     for name in re.findall(rf'src="(/jobs/{job}/[a-z]+\.svg[^"]*)"', page.text):
         figure = browser.get(unescape(name), headers=BROWSER)
         assert figure.headers["content-type"] == "image/svg+xml"
@@ -182,3 +183,20 @@ def test_without_matplotlib_there_are_tables_and_a_hint(
     assert "<img" not in page
     assert 'pip install "nngp-prior[plots]"' in unescape(page)
     assert "<table" in page
+
+
+def test_jobs_side_by_side(api: TestClient, jobs: dict[str, str]) -> None:
+    other = {**REQUESTS["estimates"], "architecture": {"kind": "fully-connected", "depth": 1}}
+    second = api.post("/v1/estimates", json=other, headers=WAIT).headers["content-location"].split("/")[3]
+    query = f"job={jobs['estimates']}&job={second}"
+    page = api.get(f"/compare?{query}")
+    assert "architecture.depth" in page.text
+    assert "estimator.particles" not in page.text  # equal
+    for job in (jobs["estimates"], second):
+        for row in api.get(f"/v1/jobs/{job}/results").json()["results"]:
+            assert nats(row["log_p"], row["stderr"]) in page.text
+    assert api.get(f"/compare/figure?{query}").text.startswith("<svg")
+    assert api.get(f"/compare?job={jobs['samples']}&job={second}").status_code == 200  # of different quantities
+    assert api.get(f"/compare/figure?job={jobs['samples']}&job={second}").status_code == 404
+    assert api.get("/compare").status_code == 200
+    assert api.get(f"/compare?job={second}&job={'0' * 64}").status_code == 404
