@@ -59,11 +59,14 @@ print(json.dumps([found, plan.rows, loaded]))
     assert in_a_new_process(code) == [{module: [] for module in WITHOUT_JAX}, 61, []]
 
 
-def test_package_loads_nothing_heavy_and_its_client_nothing_that_computes_or_serves() -> None:
+def test_package_loads_nothing_heavy_and_client_and_schemas_nothing_that_computes_or_serves() -> None:
     code = """
-import json, sys, nngp_prior
+import importlib, json, pkgutil, sys, nngp_prior
 package = list(sys.modules)
 nngp_prior.Client
+import nngp_prior.schemas
+for module in pkgutil.walk_packages(nngp_prior.schemas.__path__, "nngp_prior.schemas."):
+    importlib.import_module(module.name)
 print(json.dumps([package, list(sys.modules)]))
 """
     package, client = map(set, in_a_new_process(code))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import Client, FullyConnected, LocalClient, kernel, learning_curve, log_prior, sample_functions
-from nngp_prior.client import RemoteJob, as_completed
+from nngp_prior.client import RemoteJob
 from nngp_prior.client.base import BaseClient
 from nngp_prior.client.base_job import BaseJob
 from nngp_prior.data import load
@@ -170,7 +170,7 @@ def test_a_dismissed_job_is_computed_when_it_is_submitted_again(client: LocalCli
 
 def test_jobs_are_computed_as_they_are_asked_for(client: LocalClient) -> None:
     jobs = [client.estimate(NET, Digits(n=n), [Constant()], method="ep") for n in (5, 6, 7)]
-    assert {job.id for job in as_completed(jobs)} == {job.id for job in jobs}
+    assert {job.id for job in client.as_completed(jobs)} == {job.id for job in jobs}
     assert all(job.status().ended for job in jobs)
 
 

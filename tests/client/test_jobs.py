@@ -7,7 +7,7 @@ import pytest
 from nngp_prior import Client, FullyConnected
 from nngp_prior.client import as_completed
 from nngp_prior.client.status import Status
-from nngp_prior.errors import NotFinished, ServiceError
+from nngp_prior.errors import InvalidInput, NotFinished, ServiceError
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.data import Digits, Parity
@@ -191,6 +191,35 @@ def test_as_completed_ends_at_the_timeout(client: Client, service: FakeService) 
     service.ready_after = 10**6
     with pytest.raises(NotFinished, match="2 jobs"):
         list(as_completed([estimate(client, 1), estimate(client, 2)], timeout=0.1))
+
+
+def test_as_completed_checks_its_timeout_at_once_and_yields_each_job_once(client: Client, service: FakeService) -> None:
+    with pytest.raises(InvalidInput, match="timeout: got -1"):
+        client.as_completed([], timeout=-1)
+    service.ready_after = 10**6
+    running, failed = (estimate(client, n) for n in (1, 2))
+    service.jobs[failed.id] = service.document(failed.id, "failed", 3)
+    ended = client.as_completed([running, failed, client.job(failed.id)], timeout=0)
+    assert next(ended) == failed
+    with pytest.raises(TimeoutError, match="1 job has not ended after 0 s"):
+        next(ended)
+
+
+def test_an_interrupt_of_as_completed_loses_no_job(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.ready_after = 10**6
+    jobs = [estimate(client, n) for n in (1, 2)]
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nngp_prior.client.jobs.time.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(client.as_completed(jobs))
+    service.ready_after = 0
+    assert set(client.as_completed(jobs)) == set(jobs)
 
 
 def test_progress_text_has_singular_and_plural() -> None:
