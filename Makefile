@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --ove
   --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 FURTHER := $(COMPILE) --constraint requirements.lock
 
-.PHONY: help setup demo study docs notebooks test test-slow check bench image lock clean
+.PHONY: help setup demo study docs notebooks test browser test-slow check bench image lock clean
 help:            ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -42,6 +42,10 @@ notebooks: setup ## the notebooks, executed in place; ONLY=04 executes that one
 test: setup      ## the fast suite; WORKERS=2 processes
 	PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 
+browser: setup   ## tests of the page in an installed Chromium (apt install chromium)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-browser.lock
+	$(BIN)/pytest tests/system/test_browser.py --timeout 600
+
 test-slow: setup ## calibration over hundreds of seeds, notebooks
 	$(BIN)/pytest -m slow --timeout 3600
 
@@ -64,6 +68,7 @@ lock: setup      ## the lock files from pyproject.toml, with the hashes of the i
 	$(COMPILE) --extra service --extra plots --group dev pyproject.toml -o requirements.lock
 	$(FURTHER) --extra docs pyproject.toml -o requirements-docs.lock
 	$(FURTHER) --extra notebooks pyproject.toml -o requirements-notebooks.lock
+	$(FURTHER) --group browser -o requirements-browser.lock
 	$(FURTHER) --extra service pyproject.toml -o docker/cpu.lock
 	$(FURTHER) --extra service --extra cuda pyproject.toml -o docker/cuda.lock
 	echo hatchling | $(FURTHER) - -o docker/build.lock

@@ -40,7 +40,7 @@ WITHOUT_JAX = [
 
 
 def test_modules_and_the_plan_of_a_study_load_no_jax_nor_all_of_statistics() -> None:
-    """One after another in one process, which says whose fault it is; then a study is planned."""
+    """One after another in one process, which says whose fault it is; then a study is planned, and figures prepared."""
     code = f"""
 import importlib, json, sys
 found = {{}}
@@ -53,6 +53,7 @@ from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import ExperimentRequest
 runner = RequestRunner(KernelCache("nowhere", 0), planning=True)
 plan = WORK["experiments"].plan(ExperimentRequest(protocol="digits"), runner, Limits(2, 10**11))
+import nngp_prior.cli.plots.bound, nngp_prior.cli.plots.kernel, nngp_prior.experiments.report.figures
 loaded = [name for name in ("jax", "matplotlib") if name in sys.modules]
 print(json.dumps([found, plan.rows, loaded]))
 """

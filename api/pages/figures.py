@@ -48,6 +48,7 @@ FIGURE_HEADERS = {
 }
 _DRAWN = 1000  # rows drawn; of more, every k-th
 _SPECTRUM = 2000  # largest n whose eigenvalues are computed for a figure
+_KERNEL_BYTES = 2**31
 _KEPT = 32  # figures kept
 _DARK = {  # colours on a dark background, by those of nngp_prior.style
     style.INK: "#8fb8e8",
@@ -157,12 +158,12 @@ def has_figure(job: Job) -> bool:
 
 
 def has_kernel(service: Service, job: Job) -> bool:
-    """True if the kernel of a job is in the cache."""
+    """True if the kernel of a job is in the cache, and its file, which is verified, is read in seconds."""
     if job.kind not in (EstimateRequest.work, BoundRequest.work, PosteriorRequest.work, KernelRequest.work):
         return False
     key = service.table.request(job.id)[1].get("kernel")
     entry = None if key is None else service.kernels.entry(key)
-    return entry is not None and entry.finished
+    return entry is not None and entry.finished and entry.header.nbytes <= _KERNEL_BYTES
 
 
 def can_draw() -> bool:

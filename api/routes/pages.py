@@ -31,6 +31,7 @@ from nngp_prior.schemas.requests import ExperimentRequest
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 _ROWS = 100  # results per page
 _JOBS = 50  # jobs per page
+_SHOWN = 100_000  # characters of a request that is shown
 _EVENTS = 200  # latest events shown
 _FORMATS = {"json": "application/json", "ndjson": "application/x-ndjson", "npy": "application/x-npy"}
 _REPORTS = {"html": "text/html", "md": "text/markdown", "csv": "text/csv"}
@@ -126,17 +127,14 @@ def _page(request: Request, service: Service, job: Job, start: int, wrong: dict[
         kernel=has_kernel(service, job),
         formats=[name for name in _FORMATS if name != "npy" or WORK[job.kind].columns],
         reports=tuple(_REPORTS) if study and job.state == State.SUCCESSFUL else (),
-        as_json=as_json(job.kind, content),
-        as_python=as_python(job.kind, content),
-        as_curl=as_curl(job.kind, content, str(request.base_url).rstrip("/")),
+        snippets=_snippets(request, job, content),
         events=service.table.events(job.id)[-_EVENTS:],
     )
 
 
 _NOTHING: dict[str, Any] = {  # of a damaged request
-    **dict.fromkeys(("tables", "pages", "formats", "reports", "events"), ()),
+    **dict.fromkeys(("tables", "pages", "formats", "reports", "events", "snippets"), ()),
     **dict.fromkeys(("plots", "figure", "kernel"), False),
-    **dict.fromkeys(("as_json", "as_python", "as_curl"), ""),
 }
 
 
@@ -169,6 +167,13 @@ def report(job: JobOf, form: str, service: Shared) -> Response:
         raise Problem(404, "not-found", f"Reports are not available as {form}.")
     found = respond_with_report(service, job, _REPORTS[form])
     return found if form == "html" else _as_file(found, f"{job.id[:12]}.{form}")
+
+
+@router.get("/jobs/{job_id}/request.json")
+def request_as_json(job: JobOf, service: Shared) -> Response:
+    """Return the request as a file."""
+    content, _ = service.table.request(job.id)
+    return _as_file(Response(as_json(job.kind, content), media_type="application/json"), f"{job.id[:12]}-request.json")
 
 
 @router.post("/jobs/{job_id}/dismiss")
@@ -204,6 +209,15 @@ def _tables(
 ) -> list[Table]:
     name = names_of(service, job.kind, content)
     return tables_of(job.kind, rows, WORK[job.kind].document(content, facts), name)
+
+
+def _snippets(request: Request, job: Job, content: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the request as Python, JSON and a command; nothing of one with very many values."""
+    text = as_json(job.kind, content)
+    if len(text) > _SHOWN:
+        return []
+    url = str(request.base_url).rstrip("/")
+    return [("Python", as_python(job.kind, content)), ("JSON", text), ("curl", as_curl(job.kind, content, url))]
 
 
 def _pages(job: Job, start: int) -> list[int]:

@@ -1,6 +1,7 @@
 """The form that submits requests."""
 
 import re
+from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.testclient import TestClient
 
 from api.pages.form import FORMS, Form, groups_of, request_of, values_of
 from api.work import WORK
-from tests.api.apps import npy, sha256
+from tests.api.apps import InProcess, client, npy, sha256
 
 ORIGIN = {"Origin": "http://localhost"}
 ENTERED = {
@@ -23,6 +24,16 @@ ENTERED = {
     "labellings.random.seed": "1, 3..4",
     "estimator": "ep",
 }
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service that accepts jobs and computes nothing."""
+    home = tmp_path_factory.mktemp("home")
+    executor = InProcess(home)
+    executor.go_on.clear()
+    with client(home, executor) as served:
+        yield served
 
 
 def send(api: TestClient, fields: dict[str, Any], do: str = "cost", files: Any = None, work: str = "estimates") -> Any:

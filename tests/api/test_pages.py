@@ -175,6 +175,14 @@ def test_names_and_tags_are_edited_and_filter_the_list(api: TestClient, jobs: di
     assert ">kept</textarea>" in wrong.text
 
 
+def test_a_long_request_is_a_file(held: tuple[TestClient, InProcess]) -> None:
+    api, _ = held
+    body = {**PARITY, "labellings": [{"kind": "random", "seed": seed} for seed in range(2300)]}
+    job = api.post("/v1/estimates", json=body).json()["id"]
+    assert "too long to be shown" in api.get(f"/jobs/{job}").text
+    assert api.get(f"/jobs/{job}/request.json").json() == body
+
+
 def test_without_matplotlib_there_are_tables_and_a_hint(
     api: TestClient, jobs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,3 +208,12 @@ def test_jobs_side_by_side(api: TestClient, jobs: dict[str, str]) -> None:
     assert api.get(f"/compare/figure?job={jobs['samples']}&job={second}").status_code == 404
     assert api.get("/compare").status_code == 200
     assert api.get(f"/compare?job={second}&job={'0' * 64}").status_code == 404
+
+
+def test_the_cookie_reads_a_job_and_changes_nothing(browser: TestClient, jobs: dict[str, str]) -> None:
+    path = f"/v1/jobs/{jobs['estimates']}"
+    assert browser.get(path, headers=BROWSER).status_code == 200
+    assert browser.get(f"{path}/events", headers=BROWSER).status_code == 200
+    problem(browser.get(f"{path}/report", headers=BROWSER), 404, "not-found")  # allowed; only studies have one
+    for method, where in (("DELETE", path), ("PATCH", path), ("GET", f"{path}/results"), ("POST", "/v1/estimates")):
+        problem(browser.request(method, where, headers={**BROWSER, **ORIGIN}), 401, "unauthorized")
