@@ -13,7 +13,8 @@ from api.jobs.models import Job
 from nngp_prior import style
 from nngp_prior.schemas.requests import ExperimentRequest, SampleRequest, SharpnessRequest
 from nngp_prior.schemas.results.base import LEVEL, Result
-from nngp_prior.schemas.results.experiment import STUDY, ExperimentResults
+from nngp_prior.schemas.results.experiment import STUDY
+from nngp_prior.schemas.results.frequencies import results_of_study
 from nngp_prior.schemas.results.sample import Samples, bits_of
 from nngp_prior.schemas.results.sharpness import SharpnessResult
 from nngp_prior.schemas.text import nats, short
@@ -89,9 +90,13 @@ def _numbers(
 ) -> Iterator[tuple[str, Number]]:
     match kind:
         case ExperimentRequest.work if rows and rows[-1].get("task") == STUDY:
-            for verdict in ExperimentResults(rows[-1], about).verdicts:
+            for verdict in results_of_study(rows, about).verdicts:
                 value, low, high = verdict.kendall
-                yield verdict.name, Number(value, low, high, f"{value:.3f} ({low:.2f} … {high:.2f})")
+                where = getattr(verdict, "where", "")
+                yield (
+                    f"{verdict.name}, {where}" if where else verdict.name,
+                    Number(value, low, high, f"{value:.3f} ({low:.2f} … {high:.2f})"),
+                )
         case SampleRequest.work if rows:
             for function in Samples(rows[0], about):
                 yield bits_of(function.labels), _of_result(function.frequency)

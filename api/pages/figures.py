@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from api.problems import Problem
 from api.service import Service
 from api.work import WORK
 from nngp_prior import style
+from nngp_prior.client.result_readers import reader_of
 from nngp_prior.errors import MissingExtra
 from nngp_prior.extras import require_extra
 from nngp_prior.schemas import titles
@@ -29,13 +29,7 @@ from nngp_prior.schemas.requests import (
     ExperimentRequest,
     KernelRequest,
     PosteriorRequest,
-    SampleRequest,
 )
-from nngp_prior.schemas.results.base import Results
-from nngp_prior.schemas.results.bound import BoundResults
-from nngp_prior.schemas.results.experiment import STUDY, ExperimentResults
-from nngp_prior.schemas.results.posterior import PosteriorResults
-from nngp_prior.schemas.results.sample import Samples
 from nngp_prior.schemas.specs.data import ImageData
 
 RESULTS, KERNEL = "results", "kernel"
@@ -124,7 +118,8 @@ class Figures:
         rows = [row for _, row in self._service.table.results(job.id, range(0, job.rows, -(-job.rows // _DRAWN)))]
         if job.kind == ExperimentRequest.work:
             rows = [row for _, row in self._service.table.results(job.id, [job.rows - 1])]
-        _DRAW[job.kind](path, rows, about)
+        with style.figure(path, "", figsize=(8, 3.6)) as (_, axis):
+            reader_of(job.kind).all(rows, about).plot(axis)
 
     def _draw_kernel(self, job: Job, path: Path) -> None:
         from nngp_prior.cli.plots.kernel import plot_kernel
@@ -154,7 +149,7 @@ def version_of(job: Job, name: str) -> str:
 
 def has_figure(job: Job) -> bool:
     """True if results of this kind of work are drawn."""
-    return job.kind in _DRAW and job.done > 0 and (job.kind != ExperimentRequest.work or job.done == job.rows)
+    return job.kind != KernelRequest.work and job.done > (job.rows - 1 if job.kind == ExperimentRequest.work else 0)
 
 
 def has_kernel(service: Service, job: Job) -> bool:
@@ -198,69 +193,3 @@ def svg_of(draw: Callable[[Path], object]) -> str:
     dark = f"text{{fill:{ink}}}{rules}#patch_1 path{{fill:{paper}!important}}"
     fonts = "text{font-family:system-ui,sans-serif!important}"
     return text.replace(">", f"><style>{fonts}@media (prefers-color-scheme: dark){{{dark}}}</style>", 1)
-
-
-def _title(about: Mapping[str, Any]) -> str:
-    return f"{titles.network(about['architecture'])}; {about['n']:,} {titles.data(about.get('dataset'))}"
-
-
-def _draw_estimates(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
-    with style.figure(path, "", figsize=(8, 3.4)) as (_, axis):
-        Results(rows, about).plot(axis)
-
-
-def _draw_bounds(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
-    from nngp_prior.cli.plots.bound import Curve, plot_bounds
-
-    results = [result for result in BoundResults(rows, about) if result.bounds][:3]
-    panels = {}
-    for result in results:
-        points = result.points
-        panels[f"labelling {result.labelling}"] = {
-            titles.BOUNDS[name]: Curve(
-                [point.m or 0 for point in points], [point.bounds[name].value for point in points]
-            )
-            for name in points[0].bounds
-        }
-    plot_bounds(path, _title(about), panels)
-
-
-def _draw_posteriors(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
-    with style.figure(path, _title(about), figsize=(8, 3.6)) as (_, axis):
-        for result, colour in zip(PosteriorResults(rows, about), style.COLOURS, strict=False):
-            found = result.predictive
-            if found is not None:
-                order = np.argsort(found.value)
-                label = f"labelling {result.labelling}"
-                axis.errorbar(range(1, len(order) + 1), found.value[order], found.stderr[order], fmt=".", ms=3,
-                              elinewidth=0.7, color=colour, label=label)  # fmt: skip
-        axis.axhline(0.5, color="grey", lw=0.8, ls=":")
-        axis.set(xlabel="test input, by probability", ylabel="P(label +1 | training labels)", ylim=(-0.03, 1.03))
-        axis.legend(loc="upper left")
-
-
-def _draw_samples(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
-    samples = Samples(rows[0], about)
-    ranks = [function.rank for function in samples]
-    values = np.exp([function.frequency.value for function in samples])
-    ends = np.exp([function.frequency.interval() or (math.nan, math.nan) for function in samples]).T
-    with style.figure(path, _title(about), figsize=(8, 3.6)) as (_, axis):
-        axis.errorbar(ranks, values, np.abs(ends - values), fmt="o", ms=4, elinewidth=1, color=style.INK)
-        axis.set(xscale="log", yscale="log", xlabel="rank of the function", ylabel="frequency, 95 % interval")
-
-
-def _draw_experiments(path: Path, rows: list[dict[str, Any]], about: Mapping[str, Any]) -> None:
-    from nngp_prior.experiments.report.figures import coefficients
-
-    if not rows or rows[-1].get("task") != STUDY or not rows[-1]["verdicts"]:
-        raise Problem(404, "not-found", "The study has no verdicts to draw.")
-    coefficients(ExperimentResults(rows[-1], about).verdicts, path)
-
-
-_DRAW: dict[str, Callable[[Path, list[dict[str, Any]], Mapping[str, Any]], None]] = {
-    EstimateRequest.work: _draw_estimates,
-    BoundRequest.work: _draw_bounds,
-    PosteriorRequest.work: _draw_posteriors,
-    SampleRequest.work: _draw_samples,
-    ExperimentRequest.work: _draw_experiments,
-}

@@ -18,7 +18,8 @@ from nngp_prior.schemas.requests import (
 )
 from nngp_prior.schemas.results.base import DELTA, LEVEL, Result
 from nngp_prior.schemas.results.bound import BoundResult
-from nngp_prior.schemas.results.experiment import STUDY, Coefficient, ExperimentResults, TaskResult
+from nngp_prior.schemas.results.experiment import STUDY, Coefficient, TaskResult
+from nngp_prior.schemas.results.frequencies import FrequencyResults, FrequencyVerdict, results_of_study
 from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.results.sample import Samples, bits_of
 from nngp_prior.schemas.results.sharpness import SharpnessResult
@@ -192,14 +193,19 @@ def _of_sharpness(rows: Rows, *_: Any) -> list[Table]:
 
 def _of_experiments(rows: Rows, about: Mapping[str, Any], _: Callable[[int], str]) -> list[Table]:
     if rows[-1][1].get("task") == STUDY:
-        study = ExperimentResults(rows[-1][1], about)
-        lines = [
-            Line((in_words(each.name), *map(_coefficient, (each.kendall, each.spearman, each.pearson, each.partial)),
-                  f"{each.networks:,}"))
-            for each in study.verdicts
-        ]  # fmt: skip
-        headings = ("quantity", "Kendall τ", "Spearman ρ", "Pearson r", "partial r", "networks")
-        found = [Table("Correlation with test accuracy", headings, lines, 1, study.summary)] if lines else []
+        study = results_of_study([rows[-1][1]], about)
+        functions = isinstance(study, FrequencyResults)
+        names = ("kendall", "spearman", "pearson", "slope" if functions else "partial")
+        lines = []
+        for each in study.verdicts:
+            where = f", {each.where}" if isinstance(each, FrequencyVerdict) and each.where else ""
+            count = each.functions if isinstance(each, FrequencyVerdict) else each.networks
+            cells = (f"{in_words(each.name)}{where}", *(_coefficient(getattr(each, name)) for name in names))
+            lines.append(Line((*cells, f"{count:,}")))
+        last, unit = ("slope", "functions") if functions else ("partial r", "networks")
+        headings = ("quantity", "Kendall τ", "Spearman ρ", "Pearson r", last, unit)
+        caption = f"Correlation with {'log frequency' if functions else 'test accuracy'}"
+        found = [Table(caption, headings, lines, 1, study.summary)] if lines else []
         problems = [Line((problem,)) for problem in study.problems]
         return found + ([Table("Without a value", ("problem",), problems)] if problems else [])
     lines = []

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.token import session_of
 from api.work import WORK, Limits
 from nngp_prior import Client
 from nngp_prior.errors import InvalidInput, NngpPriorError, ResourceLimit
@@ -58,6 +59,18 @@ def test_results_and_report_are_those_of_the_library(api: TestClient, tmp_path: 
     problem(api.get(where, headers={"Authorization": "Bearer none"}), 401, "unauthorized")
     assert api.head(where).status_code == 200
 
+    shown = api.get(f"/jobs/{job['id']}").text
+    assert f"{results.verdicts[0].kendall.value:.3f}" in shown
+    assert api.get(f"/jobs/{job['id']}/results.svg").text.startswith("<svg")
+    api.cookies.set("nngp-session", session_of(TOKEN))
+    try:
+        for path in (f"/jobs/{job['id']}/report.html", where):
+            answer = api.get(path, headers={"Authorization": "", "Accept": "text/html"})
+            assert answer.text == page.text
+            assert answer.headers["content-security-policy"] == page.headers["content-security-policy"]
+    finally:
+        api.cookies.clear()
+
 
 def test_results_over_http_are_those_of_the_library(api: TestClient, tmp_path: Path) -> None:
     document = api.post("/v1/experiments", json={"protocol": BITS}, headers=WAIT).json()
@@ -70,6 +83,10 @@ def test_results_over_http_are_those_of_the_library(api: TestClient, tmp_path: P
     ]  # fmt: skip
     job = api.post("/v1/experiments", json={"protocol": BITS}).json()
     assert (job["method"], job["progress"]["current"]) == ("bits", 17)
+    shown = api.get(f"/jobs/{job['id']}").text
+    assert "Correlation with log frequency" in shown
+    assert f"{results.verdicts[0].kendall.value:.3f}" in shown
+    assert api.get(f"/jobs/{job['id']}/results.svg").text.startswith("<svg")
 
 
 def test_a_name_stands_for_its_protocol(held: tuple[TestClient, InProcess]) -> None:
