@@ -45,7 +45,7 @@ class Held:
         """
         return self.stack[i]
 
-    def take(self, rows: Any) -> Float[Array, ...]:
+    def take(self, rows: Any) -> Float[Array, "rows ..."]:
         """Return the inputs at given indices.
 
         Args:
@@ -128,7 +128,7 @@ class Read:
 
         return self._read(read, (rows,), i)
 
-    def take(self, rows: Any) -> Float[Array, ...]:
+    def take(self, rows: Any) -> Float[Array, "rows ..."]:
         """Return the inputs at given indices; see :meth:`Held.take`."""
         rows = jnp.asarray(rows)
         places = rows.ravel()
