@@ -48,8 +48,8 @@ def test_results_come_in_the_form_that_is_accepted(api: TestClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "known"),
     [
-        ("GET", "/v1/jobs?state=running&stat=failed", "This route has: cursor, limit, state."),
-        ("POST", "/v1/estimates?dryrun=true", "This route has: dry_run."),
+        ("GET", "/v1/jobs?state=running&stat=failed", "This route has: cursor, limit, name, state, tag."),
+        ("POST", "/v1/estimates?dryrun=true", "This route has: dry_run, name, tag."),
         ("GET", "/v1/catalogue?kind=work", "This route has none."),
         ("GET", "/v1/kernels?limit=5", "This route has none."),
     ],

@@ -81,7 +81,7 @@ def coefficients(verdicts: Sequence[Verdict], path: Path) -> list[dict[str, Any]
             draw_coefficients(axis, verdicts, kind)
             axis.set(title=kind.capitalize())
             for verdict in verdicts:
-                published = None if verdict.published is None else getattr(verdict.published, kind)
+                published = getattr(verdict.published, kind, None)
                 own = {"quantity": verdict.name, "coefficient": kind, **getattr(verdict, kind)._asdict()}
                 rows.append({**own, "published": published})
         axes[0, 0].invert_yaxis()

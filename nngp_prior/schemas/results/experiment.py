@@ -264,7 +264,7 @@ def draw_coefficients(ax: Any, verdicts: Sequence[Any], kind: Literal["pearson",
     """
     for place, verdict in enumerate(verdicts):
         value, low, high = getattr(verdict, kind)
-        published = None if verdict.published is None else getattr(verdict.published, kind, None)
+        published = getattr(verdict.published, kind, None)
         as_expected = value * verdict.expected >= 0
         colour = style.INK if as_expected else style.ACCENT
         ax.plot([low, high], [place, place], color=colour, lw=1.6)
