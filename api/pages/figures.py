@@ -30,6 +30,8 @@ from nngp_prior.schemas.requests import (
     KernelRequest,
     PosteriorRequest,
 )
+from nngp_prior.schemas.results.experiment import ExperimentResults
+from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.specs.data import ImageData
 
 RESULTS, KERNEL = "results", "kernel"
@@ -118,8 +120,13 @@ class Figures:
         rows = [row for _, row in self._service.table.results(job.id, range(0, job.rows, -(-job.rows // _DRAWN)))]
         if job.kind == ExperimentRequest.work:
             rows = [row for _, row in self._service.table.results(job.id, [job.rows - 1])]
-        with style.figure(path, "", figsize=(8, 3.6)) as (_, axis):
-            reader_of(job.kind).all(rows, about).plot(axis)
+        results, height = reader_of(job.kind).all(rows, about), 3.6
+        if isinstance(results, PosteriorResults) and len(results) == 1:
+            results = results[0].predictive or results  # of one labelling there is more to see
+        elif isinstance(results, ExperimentResults):
+            height = 1.2 + 0.3 * len(results.verdicts)
+        with style.figure(path, "", figsize=(8, height)) as (_, axis):
+            results.plot(axis)
 
     def _draw_kernel(self, job: Job, path: Path) -> None:
         from nngp_prior.cli.plots.kernel import plot_kernel
