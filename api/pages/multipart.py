@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import re
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -66,11 +67,17 @@ async def receive(request: Request, service: Service) -> Form:
     require_space(folder, length, free)
     with draft(folder) as (file, path):
         async for chunk in request.stream():
-            await run_in_threadpool(file.write, chunk)
+            await run_in_threadpool(_write, file, chunk)
         if path.stat().st_size == 0:
             raise Problem(422, "invalid-request", "The form is empty. Fill it in.")
         with path.open("rb") as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as body:
             return await service.in_thread(_read, body, found[1].encode("latin-1"), service.blobs)
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:  # an unbuffered file may take a part
+        view = view[file.write(view) :]
 
 
 def _read(body: mmap.mmap, boundary: bytes, blobs: BlobStore) -> Form:

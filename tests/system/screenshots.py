@@ -25,7 +25,7 @@ _TAKEN = {
     "compare": ("dark",),
     "new": ("light", "narrow"),
 }
-_SCREEN = {"light": (1180, 560), "dark": (1180, 560), "narrow": (320, 640)}
+_SCREEN = {"light": (1300, 560), "dark": (1300, 560), "narrow": (320, 640)}
 
 
 def submit(client: Client) -> dict[str, Any]:
