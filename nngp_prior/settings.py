@@ -20,6 +20,8 @@ class Settings(BaseSettings):
         home: ``NNGP_HOME``, the folder of the kernel cache and other stored files; default: the platform's folder for
             user data.
         data: ``NNGP_DATA``, the folder with ``mnist/``, ``fashion-mnist/`` and ``cifar10/``.
+        shared: ``NNGP_SHARED``, folder of arrays for workers of executors, who reach it by the same path; default: the
+            system's folder of temporary files.
         cache_bytes: ``NNGP_CACHE_BYTES``, maximum size of the kernel cache; 0 disables it.
     """
 
@@ -27,6 +29,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: platformdirs.user_data_path("nngp-prior", appauthor=False))
     data: Path | None = None
+    shared: Path | None = None
     cache_bytes: Annotated[int, Field(ge=0)] = 10 * 10**9
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Unpack, overload
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,8 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     sampling,
     smc,
 )
+from nngp_prior.probability.checks import as_matrix
+from nngp_prior.probability.computation import compute, compute_all, compute_on
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
 from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.factored_kernel import SMALL, FactoredKernel, blas_for, prepare
@@ -47,22 +49,39 @@ from nngp_prior.schemas.specs.labels import check_labels_for
 from nngp_prior.schemas.text import number_of
 
 __all__ = [
+    "EP",
+    "ESTIMATORS",
     "SMALL",
+    "SMC",
     "Cost",
+    "Exact",
     "FactoredKernel",
+    "Progress",
+    "ProgressCallback",
+    "Sites",
     "Start",
+    "blas_for",
+    "checked_seed",
+    "classes_of",
     "compute",
     "compute_all",
     "constraints",
+    "differences",
     "ep_start",
     "estimate_cost",
     "estimator_of",
+    "generator",
     "log_probabilities",
     "log_probability",
     "memory_needed",
+    "more_than_two",
+    "on_all_cores",
     "prepare",
     "require_memory",
     "seconds_needed",
+    "sites_for",
+    "start_of",
+    "with_rounding",
 ]
 
 
@@ -114,6 +133,7 @@ def log_probabilities(
     method: str | Estimator = "smc",
     *,
     seed: SeedLike = 0,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
     as_completed: Literal[False] = False,
     start: Start | None = None,
@@ -126,6 +146,7 @@ def log_probabilities(
     method: str | Estimator = "smc",
     *,
     seed: SeedLike = 0,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
     as_completed: Literal[True],
     start: Start | None = None,
@@ -137,6 +158,7 @@ def log_probabilities(
     method: str | Estimator = "smc",
     *,
     seed: SeedLike = 0,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
     as_completed: bool = False,
     start: Start | None = None,
@@ -150,6 +172,9 @@ def log_probabilities(
         method: as for :func:`log_probability`.
         seed: random seed; the random numbers of a labelling derive from the seed and its labels, so that it has the
             same value in any batch.
+        executor: executor of :mod:`concurrent.futures`, such as ``ProcessPoolExecutor(8)`` or Dask's
+            ``client.get_executor()``; default: this process. Its workers read K from a file in the folder
+            ``NNGP_SHARED`` (default: that of temporary files), which they must reach by the same path.
         progress: as for :func:`log_probability`.
         as_completed: yield pairs (row, estimate) as they finish, instead of returning a list at the end.
         start: as for :func:`log_probability`, for all labellings.
@@ -164,148 +189,21 @@ def log_probabilities(
         ResourceLimit: if n is too large for the memory.
     """
     estimator = estimator_of(method, **options)
-    kernel = prepare(K, estimator)
+    matrix = as_matrix(K)
+    kernel = prepare(matrix, estimator) if executor is None else None  # else workers prepare it
     if isinstance(Y, np.ndarray) and Y.ndim == 1:
         raise InvalidLabels("Y", f"has shape {np.shape(Y)}", "Pass (L, n) labels, one labelling per row.")
-    rows = [check_labels_for(estimator, y, kernel.n, field=f"Y[{i}]") for i, y in enumerate(Y)]
-    results = _with_progress(kernel, rows, estimator, seed, progress, start)
-    return results if as_completed else [estimate for _, estimate in sorted(results, key=lambda pair: pair[0])]
+    rows = [check_labels_for(estimator, y, len(matrix), field=f"Y[{i}]") for i, y in enumerate(Y)]
 
+    def found() -> Iterator[tuple[int, Estimate]]:
+        """Show progress for as long as the iterator lasts."""
+        with _progress.shown(progress, f"log P of {number_of(len(rows), 'labelling')}", rows=True) as tell:
+            if executor is not None:
+                yield from compute_on(executor, matrix, rows, estimator, seed, tell, start)
+            elif kernel is not None:
+                yield from compute_all(kernel, rows, estimator, seed, tell, start)
 
-def _with_progress(
-    kernel: FactoredKernel,
-    rows: list[np.ndarray],
-    estimator: Estimator,
-    seed: SeedLike,
-    progress: ProgressOption,
-    start: Start | None,
-) -> Iterator[tuple[int, Estimate]]:
-    """:func:`compute_all` with a progress display that lasts as long as the iterator."""
-    with _progress.shown(progress, f"log P of {number_of(len(rows), 'labelling')}", rows=True) as tell:
-        yield from compute_all(kernel, rows, estimator, seed, tell, start)
-
-
-def compute_all(
-    kernel: FactoredKernel,
-    rows: list[np.ndarray],
-    estimator: Estimator,
-    seed: SeedLike,
-    progress: ProgressCallback,
-    start: Start | None = None,
-) -> Iterator[tuple[int, Estimate]]:
-    """Estimate many labellings on a factored kernel: small ones in parallel, one per core, others in sequence.
-
-    Args:
-        kernel: from :func:`prepare`, with the same estimator.
-        rows: labels, as returned by :func:`nngp_prior.schemas.specs.labels.check_labels`.
-        estimator: specification of the estimator.
-        seed: random seed.
-        progress: called with ``Progress`` events.
-        start: initial sites for EP.
-
-    Yields:
-        index and estimate, as they finish.
-    """
-    side_by_side = constraints(kernel.n, estimator) <= SMALL and len(rows) > 1 and not kernel.algebra.on_device
-    tell = _progress.ignore if side_by_side else _progress.without_cost(progress)
-    seconds = len(rows) * seconds_needed(kernel.n, estimator)
-    progress(Progress("labellings", 0, len(rows), Cost(memory_needed(kernel.n, estimator), seconds)))
-
-    def one(labels: np.ndarray) -> Estimate:
-        return compute(kernel, labels, estimator, seed, tell, start)
-
-    for done, result in enumerate(on_all_cores(one, rows, None if side_by_side else 1), start=1):
-        progress(Progress("labellings", done, len(rows)))
-        yield result
-
-
-def compute(
-    kernel: FactoredKernel,
-    y: ArrayLike,
-    estimator: Estimator,
-    seed: SeedLike = 0,
-    progress: ProgressCallback | None = None,
-    start: Start | None = None,
-    keep: Callable[[Start], None] | None = None,
-) -> Estimate:
-    """Estimate log P of one labelling on a factored kernel.
-
-    Args:
-        kernel: from :func:`prepare`, with the same estimator.
-        y: (n,) integers -1/+1 or booleans, or classes if the estimator has ``classes``.
-        estimator: specification of the estimator.
-        seed: random seed.
-        progress: called with ``Progress`` events.
-        start: initial sites for EP.
-        keep: called with EP's final sites, a start for other runs, unless they are NaN.
-
-    Returns:
-        the estimate.
-
-    Raises:
-        InvalidInput: if y, seed or start are invalid.
-    """
-    seed = checked_seed(seed)
-    for name, given in (("start", start), ("keep", keep)):
-        if given is not None and not isinstance(estimator, EP | SMC):
-            raise InvalidInput(name, f"{estimator.kind} runs no EP", "Leave it out, or use ep, ep2 or smc.")
-    classes = classes_of(estimator)
-    y = check_labels_for(estimator, y, kernel.n)
-    for name, given in (("start", start), ("keep", keep)):
-        if given is not None and more_than_two(estimator):
-            raise InvalidInput(name, f"is of labels -1 and +1 where there are {classes} classes", "Leave it out.")
-    if classes == 2:  # f¹ - f⁰ ~ N(0, 2K), and scale does not matter
-        y = 2.0 * y - 1.0
-    reduced = kernel.reduce(y)
-    if reduced is None:
-        first, second = kernel.contradiction(y)
-        return Estimate(
-            value=-np.inf,
-            stderr=0.0,
-            n=kernel.n,
-            method=estimator.kind,
-            status="impossible",
-            message=(
-                f"inputs {first} and {second} have correlation ±1 to rounding and cannot have the labels that they "
-                "have: P = 0"
-            ),
-            evidence=Exact(log_p=-np.inf),
-            diagonal_shift=kernel.diagonal_shift,
-        )
-    if classes is not None and kernel.m == 1 and isinstance(estimator, SMC):  # all classes are equally likely
-        return Estimate(
-            value=-math.log(classes),
-            stderr=0.0,
-            n=kernel.n,
-            method=estimator.kind,
-            diagnostics={"distinct_inputs": 1},
-            evidence=Exact(log_p=-math.log(classes)),
-            diagonal_shift=kernel.diagonal_shift,
-        )
-    content = y.astype(np.int8 if (classes or 2) < 128 else np.int64).tobytes()
-    own_seed = int(generator(seed, content).integers(2**63))
-    more: dict[str, Any] = {} if start is None else {"start": sites_for(kernel, reduced, start)}
-    if keep is not None:
-
-        def on_sites(sites: Sites) -> None:
-            if np.isfinite(sites.precision).all() and np.isfinite(sites.shift).all():
-                keep(start_of(kernel, y, sites))
-
-        more["on_sites"] = on_sites
-    tell = progress or _progress.ignore
-    cost = Cost(memory_needed(kernel.n, estimator), seconds_needed(kernel.n, estimator))
-    tell(Progress("labellings", 0, 1, cost))
-
-    def estimate(kernel: FactoredKernel, reduced: np.ndarray, **more: Any) -> Estimate:
-        if classes is not None and classes > 2:
-            kernel = differences(kernel, reduced, classes)
-            reduced = np.ones(kernel.m)
-        return ESTIMATORS[estimator](kernel, reduced, estimator, own_seed, tell, **more)
-
-    with blas_for(constraints(kernel.n, estimator)):
-        found = estimate(kernel, reduced, **more)
-        found = with_rounding(found, kernel, lambda other: estimate(other, y[other.kept]))
-    return found.model_copy(update={"diagonal_shift": kernel.diagonal_shift}) if kernel.diagonal_shift else found
+    return found() if as_completed else [estimate for _, estimate in sorted(found(), key=lambda pair: pair[0])]
 
 
 def estimate_cost(
