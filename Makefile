@@ -69,8 +69,8 @@ lock: setup      ## the lock files from pyproject.toml, with the hashes of the i
 	$(FURTHER) --extra docs pyproject.toml -o requirements-docs.lock
 	$(FURTHER) --extra notebooks pyproject.toml -o requirements-notebooks.lock
 	$(FURTHER) --group browser -o requirements-browser.lock
-	$(FURTHER) --extra service pyproject.toml -o docker/cpu.lock
-	$(FURTHER) --extra service --extra cuda pyproject.toml -o docker/cuda.lock
+	$(FURTHER) --extra service --extra plots pyproject.toml -o docker/cpu.lock
+	$(FURTHER) --extra service --extra plots --extra cuda pyproject.toml -o docker/cuda.lock
 	echo hatchling | $(FURTHER) - -o docker/build.lock
 
 clean:           ## remove what the targets made
