@@ -12,7 +12,7 @@ import pytest
 from nngp_prior import Client
 from nngp_prior.schemas.specs.architecture import FullyConnected
 from nngp_prior.schemas.specs.data import Digits, RandomLabels
-from tests.experiments.cases import TINY
+from tests.experiments.cases import FOUR
 from tests.system.containers import Container, Image, debian, missing
 from tests.system.server import TOKEN, wait_for
 
@@ -85,8 +85,8 @@ def test_it_computes_as_user_1000_on_a_read_only_root(container: Container) -> N
 def test_it_runs_studies_and_draws(container: Container) -> None:
     """Reports and figures need matplotlib, which writes a cache."""
     with Client(container.url, TOKEN) as client:
-        job = client.experiment(TINY)
-        assert job.result(timeout=300).finished == 2
+        job = client.experiment(FOUR)
+        assert job.result(timeout=300).finished == 4
         assert "<svg" in job.report()
     assert "Traceback" not in container.log()
 
