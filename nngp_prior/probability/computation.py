@@ -200,7 +200,7 @@ def compute_on(
 def _compute_block(
     array: SharedArray, Y: np.ndarray, estimator: Estimator, seed: int, start: Start | None
 ) -> list[Estimate]:
-    kernel = _prepared(array, estimator)
+    kernel = _prepared(array, estimator)  # pyright: ignore[reportArgumentType]  frozen models are hashable
     return [compute(kernel, y, estimator, seed, None, start) for y in Y]
 
 
