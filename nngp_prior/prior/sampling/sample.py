@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.executors import SharedArray, on_executor, shared
 from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 from nngp_prior.numerics.whole_files import writable
@@ -33,6 +37,7 @@ SOURCES = ("networks", "gp")
 # Sources of independent draws from a prior, in mutually independent blocks.
 _Draws = FullyConnectedNetworks | JaxNetworks | GaussianDraws
 _ROUND = 8  # blocks per core between two readings of the clock
+_TASKS, _SECONDS = 64, 2.0  # tasks of an executor between two readings of the clock, and target time of each
 
 
 class _Counted(NamedTuple):
@@ -54,6 +59,7 @@ def sample_functions(
     seed: SeedLike = 0,
     source: str = "networks",
     path: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
 ) -> FunctionCounts:
     """Draw networks at initialisation, label the inputs by the signs of their outputs, and count the functions.
@@ -66,6 +72,8 @@ def sample_functions(
         source: ``networks``, or ``gp`` for draws from the Gaussian process with the kernel of infinite width.
         path: path of a ``.npz`` file, to which results are saved every few seconds; the same call resumes from it, also
             with more networks, and has the same result bit for bit as one that was never interrupted.
+        executor: executor whose workers draw, with the same result; see :func:`nngp_prior.log_probabilities`. Default:
+            this process.
         progress: True to show progress, or a callback, called with the expected cost and with the number of draws.
 
     Returns:
@@ -93,11 +101,83 @@ def sample_functions(
     with shown(progress, "draws") as tell, one_thread_blas():  # products have the same bits on any number of cores
         if not isinstance(architecture, FromNetwork):
             tell(Progress(source, networks - left, networks, sampling_cost(architecture, X.shape, left, source)))
-        return _sample(draws, networks, len(X), about, before, path, tell)
+        if executor is None:
+            return _sample(_InProcess(draws), networks, len(X), about, before, path, tell)
+        with shared(X) as array:
+            count = functools.partial(_count_there, array, architecture, networks, seed, source)
+            size = max(1, round(_SECONDS / _seconds(architecture, X, draws.block, source)))
+            return _sample(_OnExecutor(executor, count, draws.block, size), networks, len(X), about, before, path, tell)
+
+
+class _InProcess:
+    """Counts of draws by this process, several blocks side by side if their source allows it."""
+
+    def __init__(self, draws: _Draws) -> None:
+        self._draws, self._threads = draws, None if draws.parallel else 1
+        self.block, self.blocks = draws.block, _ROUND * cores() if draws.parallel else 1
+
+    def __call__(self, parts: list[range]) -> Iterator[_Counted]:
+        return (part for _, part in on_all_cores(self._one, parts, self._threads))
+
+    def _one(self, numbers: range) -> _Counted:
+        return _counted(_drawn(self._draws, numbers))
+
+
+class _OnExecutor:
+    """Counts of draws by the workers of an executor, in tasks of several blocks."""
+
+    def __init__(self, executor: Executor, count: Callable[[list[range]], _Counted], block: int, size: int) -> None:
+        self._executor, self._count, self._size = executor, count, size
+        self.block, self.blocks = block, _TASKS * size
+
+    def __call__(self, parts: list[range]) -> Iterator[_Counted]:
+        tasks = [(parts[first : first + self._size],) for first in range(0, len(parts), self._size)]
+        return (part for _, part in on_executor(self._executor, self._count, tasks))
+
+
+def _count_there(
+    array: SharedArray,
+    architecture: Architecture | FromNetwork,
+    networks: int,
+    seed: int,
+    source: str,
+    parts: list[range],
+) -> _Counted:
+    """Count draws in a worker."""
+    draws = _draws_there(array, architecture, networks, seed, source)  # pyright: ignore[reportArgumentType]  hashable
+    tally, n = Tally(-(-array.load().shape[0] // 8)), len(array.load())
+    zeros, undecided = np.zeros(n, dtype=np.int64), 0
+    with one_thread_blas():
+        for part in (_counted(_drawn(draws, numbers)) for numbers in parts):
+            tally.add(part.functions, part.counts)
+            zeros += part.zeros
+            undecided += part.undecided
+    return _Counted(*tally.total(), sum(map(len, parts)), undecided, zeros)
+
+
+@functools.lru_cache(maxsize=1)
+def _draws_there(
+    array: SharedArray, architecture: Architecture | FromNetwork, networks: int, seed: int, source: str
+) -> _Draws:
+    return _draws(architecture, array.load(), networks, seed, source)
+
+
+def _drawn(draws: _Draws, numbers: range) -> Float[np.ndarray, "draws n"]:
+    """Return the outputs of draws within one block."""
+    first = numbers.start // draws.block * draws.block
+    return draws(numbers.start // draws.block)[numbers.start - first : numbers.stop - first]
+
+
+def _seconds(architecture: Architecture | FromNetwork, X: np.ndarray, draws: int, source: str) -> float:
+    """Expected time of some draws in one process; that of a user's network is unknown."""
+    if isinstance(architecture, FromNetwork):
+        return _SECONDS
+    many, none = (sampling_cost(architecture, X.shape, count, source).seconds for count in (1000 * draws, 1))
+    return max((many - none) / 1000, 1e-6)
 
 
 def _sample(
-    draws: _Draws,
+    count: _InProcess | _OnExecutor,
     networks: int,
     n: int,
     about: dict[str, Any],
@@ -114,16 +194,10 @@ def _sample(
     def result() -> FunctionCounts:
         return FunctionCounts(*ranked(*tally.total()), n, done, undecided, zeros.copy(), about)
 
-    def one(numbers: range) -> _Counted:
-        block = numbers.start // draws.block
-        first = block * draws.block
-        return _counted(draws(block)[numbers.start - first : numbers.stop - first])
-
     checkpoint = Checkpoint(path, lambda path: result().save(path))
     while done < networks:
-        parts = _parts(done, networks, draws.block, _ROUND * cores() if draws.parallel else 1)
         finished = done
-        for _, part in on_all_cores(one, parts, None if draws.parallel else 1):
+        for part in count(_parts(done, networks, count.block, count.blocks)):
             _require_memory(tally, len(part.functions), done)
             tally.add(part.functions, part.counts)
             zeros += part.zeros
