@@ -64,7 +64,7 @@ class Compared:
 
     @property
     def quantity(self) -> str:
-        """What its numbers are, with their unit."""
+        """Name of its numbers, with their unit."""
         return _QUANTITIES.get(self.job.kind, _LOG_P)
 
 

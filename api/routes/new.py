@@ -34,7 +34,7 @@ _NAMED = ("name", "tags")  # fields of the job and not of its request
 
 @dataclass
 class _Entered:
-    """What a form holds, and what is wrong with it."""
+    """Values of a form, and errors by field."""
 
     values: dict[str, list[str]]
     errors: dict[str, list[str]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class ExperimentWork:
             if cost.bytes > limits.bytes:
                 raise ResourceLimit(_too_large(request, planned, i, cost, limits))
         last = Chunk((len(planned.tasks),), 1, costs[-1].bytes, costs[-1].seconds, planned.last)
-        return Plan(len(costs), (*_chunks(planned, costs), last), "tasks", found.facts(request))
+        return Plan(len(costs), (*_chunks(planned, costs), last), "tasks", found.facts(request, planned))
 
     def run(
         self, request: ExperimentRequest, rows: Sequence[int], runner: RequestRunner, progress: ProgressCallback

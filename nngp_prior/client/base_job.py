@@ -122,7 +122,7 @@ class BaseJob(Tabular, Generic[R]):
         Args:
             name: new name, up to 200 characters; ``""``: no name; default: unchanged.
             add_tags: tags to add, up to 50 characters each; a job has up to 20.
-            remove_tags: tags to remove; those that the job does not have have no effect.
+            remove_tags: tags to remove; others than the job has are ignored.
 
         Returns:
             the current status.

@@ -59,7 +59,7 @@ def as_completed(jobs: Iterable[J], timeout: float | None = None) -> Iterator[J]
         timeout: seconds for all of them, from this call; default: no limit.
 
     Returns:
-        iterator over the jobs, each once, first those that have ended. If some have not ended in time it raises
+        iterator over the jobs, each once, ended ones first. If some have not ended in time it raises
         :class:`nngp_prior.errors.NotFinished`, a ``TimeoutError``; the jobs keep running.
     """
     require_seconds(timeout)

@@ -49,7 +49,7 @@ class JobEdit(Specification):
     Attributes:
         name: new name; None for no name. If it is not given, the name is unchanged.
         add_tags: tags to add.
-        remove_tags: tags to remove; those that the job does not have have no effect.
+        remove_tags: tags to remove; others than the job has are ignored.
     """
 
     name: JobName | None = None

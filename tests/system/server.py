@@ -48,7 +48,7 @@ class Server:
         return [child for child in self.process.children(recursive=True) if _computes(child)]
 
     def command(self) -> list[str]:
-        """What is started."""
+        """Command that is started."""
         return [*self._prefix, sys.executable, "-m", "api"]
 
     def environment(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.cost import estimation_cost, kernel_cost
 from nngp_prior.experiments.frequencies.choice import choice_key
 from nngp_prior.experiments.frequencies.inputs import Shapes, shapes_of
-from nngp_prior.experiments.frequencies.tasks import FunctionTask, context, quantity_key
+from nngp_prior.experiments.frequencies.tasks import FunctionTask, by_context, quantity_key
 from nngp_prior.experiments.grid import Setting
 from nngp_prior.experiments.store import Store
 from nngp_prior.prior.sampling.cost import sampling_cost
@@ -97,8 +97,8 @@ def cost_of(
     """
     costs = Costs(store)
     found = [costs.of_networks(task) for task in left]
-    for name, setting in {context(each): each for each in reversed(settings)}.items():
-        choices = [store.get(choice_key(each)) for each in settings if context(each) == name]
+    for alike in by_context(settings):
+        setting, choices = alike[0], [store.get(choice_key(each)) for each in alike]
         for quantity in setting.protocol.quantities:
             missing = sum(
                 setting.protocol.functions

@@ -23,7 +23,7 @@ from nngp_prior.experiments.frequencies.choice import (
     trained_key,
 )
 from nngp_prior.experiments.frequencies.cost import cost_of
-from nngp_prior.experiments.frequencies.tasks import FunctionTask, carry_out, context, quantity_key
+from nngp_prior.experiments.frequencies.tasks import FunctionTask, by_context, carry_out, quantity_key
 from nngp_prior.experiments.grid import Setting, settings_of
 from nngp_prior.experiments.store import Store, opened
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
@@ -217,7 +217,7 @@ def _carry_out_all(
     settings: _Settings, store: Store, workers: int | None, executor: Executor | None, tell: ProgressCallback
 ) -> None:
     left = _left(settings, store)
-    quantities = [quantity for setting in contexts_of(settings) for quantity in setting.protocol.quantities]
+    quantities = [quantity for alike in by_context(settings) for quantity in alike[0].protocol.quantities]
     networks = len(tasks_of_networks(settings))
     total, remaining = networks + sum(map(blocks_of, quantities)), len(left)
 
@@ -253,19 +253,17 @@ def blocks_of(quantity: FunctionQuantity) -> int:
     return 1 if isinstance(quantity, SampledLogP | Complexity) else _BLOCKS
 
 
-def functions_of(setting: Setting[FrequencyProtocol], settings: _Settings, store: Store) -> list[str]:
-    """Return the functions, as hexadecimal digits, of all settings whose functions have the quantities of a setting's.
+def functions_of(alike: _Settings, store: Store) -> list[str]:
+    """Return the chosen functions of settings whose functions have the same quantities.
 
     Args:
-        setting: the setting.
-        settings: all settings.
+        alike: the settings.
         store: store with their choices.
 
     Returns:
-        distinct functions, in the order of the settings and of their ranks.
+        distinct functions as hexadecimal digits, in the order of the settings and of their ranks.
     """
-    alike = [each for each in settings if context(each) == context(setting)]
-    choices = [store.get(choice_key(each)) or {"functions": ()} for each in alike]
+    choices = [store.get(choice_key(setting)) or {"functions": ()} for setting in alike]
     return list(dict.fromkeys(each["function"] for choice in choices for each in choice["functions"]))
 
 
@@ -288,18 +286,10 @@ def _chosen(settings: _Settings, store: Store) -> list[FunctionTask]:
         if choice_key(setting) not in store:
             store.add(choice_key(setting), choose(setting, store))
     tasks = []
-    for setting in contexts_of(settings):
-        functions = functions_of(setting, settings, store)
+    for alike in by_context(settings):
+        setting, functions = alike[0], functions_of(alike, store)
         for quantity in setting.protocol.quantities:
             missing = [each for each in functions if quantity_key(setting, quantity, each) not in store]
             parts = (tuple(missing[block :: blocks_of(quantity)]) for block in range(blocks_of(quantity)))
             tasks += [FunctionTask("quantity", setting, (), quantity, part) for part in parts if part]
     return tasks
-
-
-def contexts_of(settings: _Settings) -> list[Setting[FrequencyProtocol]]:
-    """Return the first setting of all those whose functions have the same quantities."""
-    found: dict[str, Setting[FrequencyProtocol]] = {}
-    for setting in settings:
-        found.setdefault(context(setting), setting)
-    return list(found.values())

@@ -73,6 +73,14 @@ def context(setting: Setting[FrequencyProtocol]) -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
+def by_context(settings: Sequence[Setting[FrequencyProtocol]]) -> list[list[Setting[FrequencyProtocol]]]:
+    """Group settings whose functions have the same quantities, in order of the first of each group."""
+    groups: dict[str, list[Setting[FrequencyProtocol]]] = {}
+    for setting in settings:
+        groups.setdefault(context(setting), []).append(setting)
+    return list(groups.values())
+
+
 def quantity_key(setting: Setting[FrequencyProtocol], quantity: FunctionQuantity, function: str) -> Key:
     """Return the key of a quantity of a function."""
     return ("quantity", context(setting), quantity.content_hash[:16], function)

@@ -97,18 +97,19 @@ class ExperimentRunner:
         with _of_protocol():
             return [*planned.costs(planned.tasks, Store(self.folder(request))), planned.cost_of_study()]
 
-    def facts(self, request: ExperimentRequest) -> dict[str, Any]:
+    def facts(self, request: ExperimentRequest, planned: RequestedStudy[Any, Any] | None = None) -> dict[str, Any]:
         """Return metadata shared by all results.
 
         Args:
             request: the request.
+            planned: its tasks; default: planned again.
 
         Returns:
             numbers of networks and of inputs, and versions.
         """
         return {
             "units": "nats",
-            "n": self.plan(request).n,
+            "n": (planned or self.plan(request)).n,
             "networks": request.protocol.networks,
             "versions": versions(),
         }

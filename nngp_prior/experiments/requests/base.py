@@ -89,6 +89,14 @@ class RequestedStudy(ABC, Generic[P, T]):
         """Write results.csv and the report, and return verdicts and rows."""
 
 
+def status_of(missing: Sequence[str]) -> dict[str, str]:
+    """Return status and message of the row of a study in which tasks have no result."""
+    if not missing:
+        return {"status": "ok", "message": ""}
+    message = f"{len(missing):,} tasks have no result. Post the request again for these."
+    return {"status": "incomplete", "message": message}
+
+
 def require_few(count: int, what: str) -> None:
     """Refuse more tasks than a request may have.
 

@@ -16,14 +16,13 @@ from nngp_prior.experiments.frequencies.study import (
     TOGETHER,
     blocks_of,
     collect,
-    contexts_of,
     functions_of,
     is_done,
     tasks_of_networks,
 )
-from nngp_prior.experiments.frequencies.tasks import FunctionTask, carry_out, context
+from nngp_prior.experiments.frequencies.tasks import FunctionTask, by_context, carry_out
 from nngp_prior.experiments.grid import Setting, settings_of
-from nngp_prior.experiments.requests.base import FIGURE, REPORT_BYTES, RESAMPLE, RequestedStudy, require_few
+from nngp_prior.experiments.requests.base import FIGURE, REPORT_BYTES, RESAMPLE, RequestedStudy, require_few, status_of
 from nngp_prior.experiments.store import Store
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.cost import Cost
@@ -41,7 +40,8 @@ class Step(NamedTuple):
         setting: the setting.
         networks: the task that draws or trains networks.
         quantity: the quantity.
-        block: index of the block of functions; blocks have every so many functions.
+        block: b for functions b, b + B, b + 2B, ... of B blocks.
+        alike: settings whose functions have the quantity.
     """
 
     kind: str
@@ -49,6 +49,7 @@ class Step(NamedTuple):
     networks: FunctionTask | None = None
     quantity: FunctionQuantity | None = None
     block: int = 0
+    alike: tuple[Setting[FrequencyProtocol], ...] = ()
 
 
 class FunctionStudy(RequestedStudy[FrequencyProtocol, Step]):
@@ -67,8 +68,8 @@ class FunctionStudy(RequestedStudy[FrequencyProtocol, Step]):
         drawn = [Step(task.kind, task.setting, task) for tasks in self._networks.values() for task in tasks]
         choices = [Step("choose", setting) for setting in self._settings]
         quantities = [
-            Step("quantity", setting, None, quantity, block)
-            for setting in contexts_of(self._settings)
+            Step("quantity", alike[0], None, quantity, block, tuple(alike))
+            for alike in by_context(self._settings)
             for quantity in protocol.quantities
             for block in range(blocks_of(quantity))
         ]
@@ -107,8 +108,7 @@ class FunctionStudy(RequestedStudy[FrequencyProtocol, Step]):
             elif task.quantity is None:
                 yield costs.of_choice(task.setting)
             else:
-                alike = sum(context(each) == context(task.setting) for each in self._settings)
-                most = math.ceil(alike * self._protocol.functions / blocks_of(task.quantity))
+                most = math.ceil(len(task.alike) * self._protocol.functions / blocks_of(task.quantity))
                 yield costs.of_quantity(task.setting, task.quantity, most)
 
     @override
@@ -164,8 +164,7 @@ class FunctionStudy(RequestedStudy[FrequencyProtocol, Step]):
         store.write("results.csv", study.to_csv())
         verdicts = write_report(study)
         return {
-            "status": "incomplete" if missing else "ok",
-            "message": f"{len(missing):,} tasks have no result. Post the request again for these." if missing else "",
+            **status_of(missing),
             "rows": finite(list(study.rows)),
             "verdicts": [verdict.as_json() for verdict in verdicts],
             "changes": [],
@@ -174,11 +173,10 @@ class FunctionStudy(RequestedStudy[FrequencyProtocol, Step]):
         }
 
     def _is_chosen(self, task: Step, store: Store) -> bool:
-        alike = (each for each in self._settings if context(each) == context(task.setting))
-        return all(choice_key(each) in store for each in alike)
+        return all(choice_key(each) in store for each in task.alike)
 
     def _of_functions(self, task: Step, store: Store) -> FunctionTask:
         """Task of the functions of a block, which are chosen."""
         assert task.quantity is not None
-        functions = functions_of(task.setting, self._settings, store)[task.block :: blocks_of(task.quantity)]
+        functions = functions_of(task.alike, store)[task.block :: blocks_of(task.quantity)]
         return FunctionTask("quantity", task.setting, (), task.quantity, tuple(functions))

@@ -11,7 +11,15 @@ from typing_extensions import override
 from nngp_prior.errors import InvalidInput
 from nngp_prior.experiments.cost import costs_of
 from nngp_prior.experiments.grid import settings_of
-from nngp_prior.experiments.requests.base import FIGURE, MOST_TASKS, REPORT_BYTES, RESAMPLE, RequestedStudy, require_few
+from nngp_prior.experiments.requests.base import (
+    FIGURE,
+    MOST_TASKS,
+    REPORT_BYTES,
+    RESAMPLE,
+    RequestedStudy,
+    require_few,
+    status_of,
+)
 from nngp_prior.experiments.store import Store
 from nngp_prior.experiments.study import is_done, study_of, tasks_of
 from nngp_prior.experiments.tasks import Task, is_trained
@@ -117,8 +125,7 @@ class NetworkStudy(RequestedStudy[Protocol, Task]):
         store.write("results.csv", study.to_csv())
         verdicts, changed = write_report(study), changes(study)
         return {
-            "status": "incomplete" if missing else "ok",
-            "message": f"{len(missing):,} tasks have no result. Post the request again for these." if missing else "",
+            **status_of(missing),
             "rows": finite(list(study.rows)),
             "verdicts": [verdict.as_json() for verdict in verdicts],
             "changes": finite([each._asdict() for each in changed]),

@@ -212,7 +212,7 @@ def bound_columns(names: Iterable[BoundName]) -> list[Column]:
 def draw_bounds(
     ax: Any, at: Sequence[int], bounds: Sequence[Mapping[BoundName, PacBayesBound]], *, join: bool = False
 ) -> None:
-    """Draw all bounds, one colour per inequality; those that are not rigorous have hollow points.
+    """Draw all bounds, one colour per inequality; bounds that are not rigorous have hollow points.
 
     Args:
         ax: axes of matplotlib.
