@@ -64,7 +64,7 @@ def run(
         return
     began = time.perf_counter()
     with output.ProgressBars() as bars:
-        bar = bars.bar(specification.name, rows=True)
+        bar = bars.bar(f"{specification.name}, {number_of(specification.networks, 'network')}", rows=True)
         study = run_study(specification, where, workers=count or None, progress=bar)
     _finish(study, json, f"{time.perf_counter() - began:.0f} s")
 
