@@ -65,12 +65,12 @@ image:           ## the service's image, nngp-prior; ACCELERATOR=cuda, ENGINE=po
 # Further lock files have the versions of requirements.lock.
 lock: setup      ## the lock files from pyproject.toml, with the hashes of the index in use
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) --extra service --extra plots --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra service --extra plots --extra dask --extra postgres --group dev pyproject.toml -o requirements.lock
 	$(FURTHER) --extra docs pyproject.toml -o requirements-docs.lock
 	$(FURTHER) --extra notebooks pyproject.toml -o requirements-notebooks.lock
 	$(FURTHER) --group browser -o requirements-browser.lock
-	$(FURTHER) --extra service --extra plots pyproject.toml -o docker/cpu.lock
-	$(FURTHER) --extra service --extra plots --extra cuda pyproject.toml -o docker/cuda.lock
+	$(FURTHER) --extra service --extra plots --extra dask --extra postgres pyproject.toml -o docker/cpu.lock
+	$(FURTHER) --extra service --extra plots --extra dask --extra postgres --extra cuda pyproject.toml -o docker/cuda.lock
 	echo hatchling | $(FURTHER) - -o docker/build.lock
 
 clean:           ## remove what the targets made
