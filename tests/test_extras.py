@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 EXTRAS = PROJECT["optional-dependencies"]
 MODULES = {
     "alembic",
+    "distributed",
     "fastapi",
     "ipykernel",
     "jinja2",
@@ -30,6 +31,7 @@ MODULES = {
     "pandas",
     "prometheus_client",
     "prometheus_fastapi_instrumentator",
+    "psycopg",
     "sqlalchemy",
     "starlette",
     "structlog",
