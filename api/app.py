@@ -29,7 +29,7 @@ def create_app(settings: ServerSettings | None = None, executor: Executor | None
 
     Args:
         settings: settings; default: from the environment.
-        executor: executor of tasks; default: processes on this machine.
+        executor: executor of tasks; default: by the settings.
 
     Returns:
         the application.

@@ -113,6 +113,24 @@ def write_whole(target: Path, content: bytes, min_free: int) -> None:
         publish(file, path, target)
 
 
+def store_id(home: Path) -> str:
+    """Return the id of a store, by which a process on another machine sees that it has the same folder.
+
+    Args:
+        home: folder of the store.
+
+    Returns:
+        random text, generated at the first call.
+    """
+    path = home / "store-id"
+    if not path.exists():
+        private_folder(home)
+        with draft(home) as (file, temporary), contextlib.suppress(FileExistsError):
+            file.write(uuid.uuid4().hex.encode())
+            os.link(temporary, path)  # whole or not at all, and by one process
+    return path.read_text(encoding="ascii")
+
+
 def sweep(folder: Path) -> None:
     """Remove temporary files left behind by a killed process.
 

@@ -7,7 +7,6 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -19,8 +18,7 @@ from api.blobs import BlobStore
 from api.document_store import DocumentStore
 from api.errors import refused
 from api.executors.base import Executor
-from api.executors.local import LocalExecutor
-from api.executors.memory import WORKER_BYTES
+from api.executors.create import executor_of
 from api.files import StoreLock
 from api.housekeeping import Housekeeping
 from api.jobs.dispatcher import Dispatcher
@@ -29,11 +27,9 @@ from api.jobs.table import JobTable
 from api.problems import Problem, problem_of
 from api.settings import ServerSettings
 from api.work import WORK, Limits
-from nngp_prior.errors import InvalidInput, NngpPriorError
+from nngp_prior.errors import NngpPriorError
 from nngp_prior.experiments.requests import ExperimentRunner
 from nngp_prior.kernels.cache import KernelCache
-from nngp_prior.numerics.cgroup import memory_bytes
-from nngp_prior.numerics.threads import cores
 from nngp_prior.numerics.whole_files import trim
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import ExperimentRequest, RequestLabelling
@@ -50,12 +46,11 @@ class Service:
 
     Args:
         settings: settings of the service.
-        executor: executor of tasks; default: processes on this machine.
+        executor: executor of tasks; default: by the settings.
 
     Attributes:
         lock: lock on the store.
         executor: executor of tasks.
-        limits: cores and memory of the workers.
         blobs: uploaded arrays.
         kernels: kernel cache.
         runner: request runner for planning and checks.
@@ -75,7 +70,6 @@ class Service:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
         self.lock = StoreLock(home)
-        memory = settings.memory_limit or memory_bytes() * 4 // 5
         self.blobs = BlobStore(settings)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
@@ -92,14 +86,11 @@ class Service:
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.table.reclaim(owner)  # the lock on the store shows that the holders of earlier leases have ended
         self.changes = Notifier(self.table)
-        self.executor = executor = executor or _local_executor(settings, self.blobs, memory)
-        self.limits = Limits(cores(), memory - executor.resident)
+        self.executor = executor = executor or executor_of(settings)
         self.dispatcher = Dispatcher(
             self.table,
             executor,
             owner=owner,
-            cores=self.limits.cores,
-            memory_limit=self.limits.bytes,
             min_free_disk=free,
             folder=home,
             lease_seconds=settings.lease_seconds,
@@ -116,6 +107,12 @@ class Service:
         self._housekeeping.start()
         self.slow, self.reading, self.naming = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
         self._loading = CapacityLimiter(_LOADING)
+
+    @property
+    def limits(self) -> Limits:
+        """Cores and memory of the workers at present."""
+        capacity = self.executor.capacity()
+        return Limits(capacity.task_cores, capacity.task_bytes, capacity.cores)
 
     async def in_thread(self, function: Callable[..., T], *args: Any, limiter: CapacityLimiter | None = None) -> T:
         """Call a function that takes time or memory in a thread, a few at a time; the event loop stays free.
@@ -192,19 +189,3 @@ class Service:
         self.dispatcher.stop()
         self.table.close()
         self.lock.release()
-
-
-def _local_executor(settings: ServerSettings, blobs: BlobStore, memory: int) -> LocalExecutor:
-    """Create the executor: one slot per core; one slot if JAX has an accelerator, whose memory suffices for one."""
-    slots = settings.slots or (1 if entry_points(group="jax_plugins") else cores())
-    if memory <= slots * WORKER_BYTES:
-        problem = f"{memory:,} bytes are less than {slots} processes take before they compute"
-        remedy = f"Allow more than {slots * WORKER_BYTES:,}, or set NNGP_SLOTS to fewer processes."
-        raise InvalidInput("NNGP_MEMORY_LIMIT", problem, remedy)
-    return LocalExecutor(
-        slots,
-        home=settings.home,
-        blobs=blobs.folder,
-        task_seconds=settings.task_seconds,
-        memory_limit=memory,
-    )

@@ -16,8 +16,25 @@ from nngp_prior.settings import Settings
 _MIB = 2**20
 
 
-class ServerSettings(Settings):
-    """Environment variables of the service, in addition to those of the library.
+class MachineSettings(Settings):
+    """Environment variables of a machine that computes, in addition to those of the library.
+
+    Attributes:
+        slots: ``NNGP_SLOTS``, number of computing processes; default: number of cores, or 1 with a GPU.
+        memory_limit: ``NNGP_MEMORY_LIMIT``, bytes of these processes together; default: four fifths of the memory.
+        dask_address: ``NNGP_DASK_ADDRESS``, address of a Dask scheduler such as ``tcp://login:8786``, whose workers
+            compute; default: this machine computes.
+        log_level: ``NNGP_LOG_LEVEL``, lowest level that is logged; ``debug`` includes one line per request.
+    """
+
+    slots: Annotated[int, Field(ge=1)] | None = None
+    memory_limit: Annotated[int, Field(ge=1)] | None = None
+    dask_address: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ServerSettings(MachineSettings):
+    """Environment variables of the service.
 
     Attributes:
         host: ``NNGP_HOST``, address to listen on.
@@ -32,8 +49,6 @@ class ServerSettings(Settings):
         max_connections: ``NNGP_MAX_CONNECTIONS``, at most half of the file descriptors.
         header_timeout: ``NNGP_HEADER_TIMEOUT``, seconds within which a connection must send a request's header.
         database_url: ``NNGP_DATABASE_URL``, URL of the job table; default: ``service.sqlite`` under ``NNGP_HOME``.
-        slots: ``NNGP_SLOTS``, number of computing processes; default: number of cores, or 1 with a GPU.
-        memory_limit: ``NNGP_MEMORY_LIMIT``, bytes of these processes together; default: four fifths of the memory.
         max_body_bytes: ``NNGP_MAX_BODY_BYTES``, size of a JSON body.
         max_body_values: ``NNGP_MAX_BODY_VALUES``, numbers, strings, lists and objects in a JSON body.
         max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, size of an uploaded array.
@@ -44,7 +59,6 @@ class ServerSettings(Settings):
         lease_seconds: ``NNGP_LEASE_SECONDS``, time without a sign of life after which a worker counts as dead.
         job_days: ``NNGP_JOB_DAYS``, days that a job and its results are kept after its end; ``inf``: forever.
         min_free_disk: ``NNGP_MIN_FREE_DISK``, bytes of the disk to leave free.
-        log_level: ``NNGP_LOG_LEVEL``, lowest level that is logged; ``debug`` includes one line per request.
         body_timeout: ``NNGP_BODY_TIMEOUT``, seconds within which a JSON body must arrive, and between two parts of an
             uploaded array.
     """
@@ -59,8 +73,6 @@ class ServerSettings(Settings):
     max_connections: Annotated[int, Field(ge=1)] = 500
     header_timeout: Annotated[float, Field(gt=0)] = 10.0
     database_url: str | None = None
-    slots: Annotated[int, Field(ge=1)] | None = None
-    memory_limit: Annotated[int, Field(ge=1)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
     max_body_values: Annotated[int, Field(ge=1)] = 500_000
     max_blob_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * _MIB
@@ -71,7 +83,6 @@ class ServerSettings(Settings):
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
     job_days: Annotated[float, Field(gt=0)] = 90.0
     min_free_disk: Annotated[int, Field(ge=0)] = 256 * _MIB
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
     body_timeout: Annotated[float, Field(gt=0)] = 30.0
 
     @field_validator("allowed_hosts", "trusted_proxies", mode="before")

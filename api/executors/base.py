@@ -17,6 +17,7 @@ class Task:
         rows: indices of the rows to compute.
         cores: cores that it may use; 0: all.
         bytes: expected peak memory.
+        seconds: time limit, beside the executor's own.
     """
 
     fence: int
@@ -25,6 +26,42 @@ class Task:
     rows: tuple[int, ...]
     cores: int
     bytes: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Resources for tasks.
+
+    Attributes:
+        slots: number of tasks at a time.
+        cores: cores of all machines together.
+        bytes: memory of all machines together, beyond what their processes take before they compute.
+        task_cores: cores of the smallest machine: a task that uses all cores gets these, and can run on every machine.
+        task_bytes: memory of the largest machine: no task can use more.
+        may_grow: True if machines may be added, for which larger tasks wait.
+    """
+
+    slots: int
+    cores: int
+    bytes: int
+    task_cores: int
+    task_bytes: int
+    may_grow: bool = False
+
+    @classmethod
+    def of_one_machine(cls, slots: int, cores: int, memory: int) -> Capacity:
+        """Return the capacity of a single machine.
+
+        Args:
+            slots: number of tasks at a time.
+            cores: its cores.
+            memory: its memory for tasks, bytes.
+
+        Returns:
+            the capacity.
+        """
+        return cls(slots, cores, memory, cores, memory)
 
 
 class Listener(Protocol):
@@ -70,9 +107,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class PutBack:
-    """The task could not be computed now for reasons unrelated to it."""
+    """The task could not be computed now for reasons unrelated to it.
+
+    Attributes:
+        reason: the obstacle.
+        lasting: True if other tasks would meet the same obstacle now.
+    """
 
     reason: str
+    lasting: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,15 +127,15 @@ Outcome = Done | Lost | Failed | PutBack | Cancelled
 
 
 class Executor(Protocol):
-    """Executor of tasks, up to ``slots`` at a time.
+    """Executor of tasks."""
 
-    Attributes:
-        slots: number of threads that may be in :meth:`run` at once.
-        resident: bytes that its processes take before they compute.
-    """
+    def capacity(self) -> Capacity:
+        """Return the resources for tasks at present; ``slots`` threads may be in :meth:`run` at once."""
+        ...
 
-    slots: int
-    resident: int
+    def problem(self) -> str | None:
+        """Return what keeps it from computing, in one sentence; None if nothing does."""
+        ...
 
     def run(self, task: Task, listener: Listener) -> Outcome:
         """Run a task to completion.
@@ -112,10 +155,6 @@ class Executor(Protocol):
         Args:
             fence: number of the task.
         """
-        ...
-
-    def hung(self) -> bool:
-        """True if a task hangs: its process has used no processor time for minutes."""
         ...
 
     def close(self) -> None:

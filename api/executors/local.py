@@ -26,9 +26,10 @@ from typing import Any
 import psutil
 import structlog
 
-from api.executors.base import Cancelled, Done, Failed, Listener, Lost, Outcome, PutBack, Task
+from api.executors.base import Cancelled, Capacity, Done, Failed, Listener, Lost, Outcome, PutBack, Task
 from api.executors.memory import WORKER_BYTES, Usage, to_be_ended
 from api.problems import Problem
+from nngp_prior.numerics.threads import cores
 from nngp_prior.schemas.pieces import encode
 
 _START_SECONDS = 120.0  # for a child's imports
@@ -65,7 +66,8 @@ class LocalExecutor:
         environment: Mapping[str, str] | None = None,
         module: str = "api.executors.child",
     ) -> None:
-        self.slots, self.resident = slots, slots * WORKER_BYTES
+        memory = sys.maxsize if memory_limit is None else memory_limit - slots * WORKER_BYTES
+        self._capacity = Capacity.of_one_machine(slots, cores(), memory)
         self._memory_limit = memory_limit
         self._task_seconds, self._module = task_seconds, module
         compiled = home / "xla"
@@ -89,6 +91,16 @@ class LocalExecutor:
         self._watcher = threading.Thread(target=self._watch, name="children", daemon=True)
         self._watcher.start()
 
+    def capacity(self) -> Capacity:
+        """See :meth:`Executor.capacity`."""
+        return self._capacity
+
+    def problem(self) -> str | None:
+        """See :meth:`Executor.problem`."""
+        if not self.hung():
+            return None
+        return "A process that computes has used no processor time for minutes. Dismiss its job, or end the process."
+
     def run(self, task: Task, listener: Listener) -> Outcome:
         """See :meth:`Executor.run`."""
         try:
@@ -99,7 +111,7 @@ class LocalExecutor:
             return Cancelled()
         healthy = False
         try:
-            outcome = child.compute(task, listener, self._task_seconds)
+            outcome = child.compute(task, listener, min(self._task_seconds, task.seconds or math.inf))
             healthy = child.healthy
         finally:  # also if the listener raised
             self._give_back(task.fence, child, healthy)
@@ -129,7 +141,7 @@ class LocalExecutor:
             child.close()
 
     def hung(self) -> bool:
-        """See :meth:`Executor.hung`."""
+        """True if a task hangs: its process has used no processor time for minutes."""
         since = time.monotonic() - _IDLE_SECONDS
         with self._lock:
             return any(child.busy_at < since for child in self._running.values())

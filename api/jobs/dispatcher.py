@@ -32,14 +32,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """One thread per executor slot, and one that renews the leases.
+    """One thread per slot of the executor, and one that renews the leases.
 
     Args:
         table: job table.
         executor: executor of tasks.
         owner: owner of the leases.
-        cores: cores of all units together.
-        memory_limit: bytes of memory of all units together.
         min_free_disk: bytes; no unit is started with less free space.
         folder: folder on the disk whose space is checked.
         lease_seconds: duration of a lease, as in the table.
@@ -51,14 +49,11 @@ class Dispatcher:
         executor: Executor,
         *,
         owner: str,
-        cores: int,
-        memory_limit: int,
         min_free_disk: int,
         folder: Path,
         lease_seconds: float,
     ) -> None:
         self._table, self._executor, self._owner = table, executor, owner
-        self._cores, self._memory_limit = cores, memory_limit
         self._min_free_disk, self._folder, self._lease_seconds = min_free_disk, folder, lease_seconds
         self._stopping = threading.Event()
         self._claiming = threading.Lock()
@@ -69,19 +64,26 @@ class Dispatcher:
         self._changed = threading.Event()  # set if a running job was changed by another thread
         self._pauses, self._paused_until = 0, 0.0
         self._trouble = Seldom(_TROUBLE)
-        self._threads = [threading.Thread(target=self._serve, name=f"slot-{i}") for i in range(executor.slots)]
-        self._threads.append(threading.Thread(target=self._keep_leases, name="leases"))
+        self._threads = [threading.Thread(target=self._keep_leases, name="leases")]
         self._ignore_table: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Start claiming units."""
         self._ignore_table = self._table.listen(self._on_change)
-        for thread in self._threads:
+        self._add_slots()
+        self._threads[0].start()
+
+    def _add_slots(self) -> None:
+        """Start a thread for each slot that the executor has gained."""
+        while not self._stopping.is_set() and len(self._threads) <= self._executor.capacity().slots:
+            thread = threading.Thread(target=self._serve, name=f"slot-{len(self._threads) - 1}")
+            self._threads.append(thread)
             thread.start()
 
     def ready(self) -> bool:
         """True while units are being claimed."""
-        return not self._stopping.is_set() and all(thread.is_alive() for thread in self._threads)
+        started = [thread for thread in self._threads if thread.ident is not None]
+        return bool(started) and not self._stopping.is_set() and all(thread.is_alive() for thread in started)
 
     def stop(self) -> None:
         """Stop claiming, kill the running tasks and put their units back; takes a few seconds."""
@@ -134,16 +136,22 @@ class Dispatcher:
             if self._stopping.is_set() or time.monotonic() < self._paused_until:
                 return None
             leases = [run.lease for run in self._running.values()]
-            cores = self._cores - sum(lease.cores or self._cores for lease in leases)
-            if cores <= 0:
+            capacity = self._executor.capacity()
+            cores = capacity.cores - sum(lease.cores for lease in leases)
+            if cores <= 0 or len(leases) >= capacity.slots:
                 return None
             # With nothing running, a unit larger than the limit is claimed too, and refused.
-            free_bytes = self._memory_limit - sum(lease.bytes for lease in leases) if leases else sys.maxsize
+            free_bytes = capacity.bytes - sum(lease.bytes for lease in leases) if leases else sys.maxsize
             try:
                 if shutil.disk_usage(self._folder).free < self._min_free_disk:
                     return None
                 lease = self._table.claim(
-                    self._owner, cores, free_bytes, all_cores=self._cores, skip=self._with_all_other_slots()
+                    self._owner,
+                    cores,
+                    free_bytes,
+                    all_cores=capacity.task_cores,
+                    most_bytes=capacity.task_bytes if capacity.may_grow else None,
+                    skip=self._with_all_other_slots(capacity.slots),
                 )
             except Exception as error:
                 if self._trouble.due():
@@ -157,12 +165,12 @@ class Dispatcher:
             self._served[lease.job] = (self._served.get(lease.job, (now,))[0], now)
             return run
 
-    def _with_all_other_slots(self) -> str | None:
+    def _with_all_other_slots(self, slots: int) -> str | None:
         """Return the job that holds all slots but one and must leave that to others, which have used it recently."""
         running = {run.lease.job for run in self._running.values()}
         since = time.monotonic() - _RECENT
         self._served = {job: at for job, at in self._served.items() if at[1] > since or job in running}
-        if len(running) != 1 or len(self._running) < self._executor.slots - 1:
+        if len(running) != 1 or len(self._running) < slots - 1:
             return None
         (job,) = running
         since = max(since, self._served[job][0])
@@ -171,8 +179,9 @@ class Dispatcher:
 
     def _carry_out(self, run: _Run) -> None:
         lease = run.lease
-        if lease.bytes > self._memory_limit:
-            outcome: Outcome = Failed(_too_large(lease.bytes, self._memory_limit))
+        capacity = self._executor.capacity()
+        if lease.bytes > capacity.task_bytes and not capacity.may_grow:
+            outcome: Outcome = Failed(_too_large(lease.bytes, capacity.task_bytes))
         else:
             try:
                 task = Task(lease.fence, lease.kind, lease.request, lease.rows, lease.cores, lease.bytes)
@@ -198,9 +207,10 @@ class Dispatcher:
                     _log.error("a job failed through a defect", job=lease.job, traceback=traceback)
                 self._table.fail(lease, problem)
                 self._changed.set()  # other units of the job may be running
-            case PutBack(reason):
+            case PutBack(reason, lasting):
                 _log.warning("a unit has to wait", job=lease.job, reason=reason)
-                self._pause()
+                if lasting:
+                    self._pause()
                 self._table.put_back(lease, reason)
             case Cancelled():  # service stopping; a unit whose lease has ended is unaffected
                 self._table.put_back(lease, "the service was stopped")
@@ -270,6 +280,7 @@ class Dispatcher:
                 next_beat = min(next_beat, now + _TICK)
                 if self._trouble.due():
                     _log.exception("leases could not be prolonged", error=str(error))
+            self._add_slots()
             self._tell()
             if self._changed.wait(min(_TICK, max(next_beat - time.monotonic(), 0.01))):
                 self._stopping.wait(_CALM)

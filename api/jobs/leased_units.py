@@ -81,7 +81,14 @@ class LeasedUnits(Queries):
         return lambda: self._listeners.remove(callback)
 
     def claim(
-        self, owner: str, cores: int, free_bytes: int, *, all_cores: int | None = None, skip: str | None = None
+        self,
+        owner: str,
+        cores: int,
+        free_bytes: int,
+        *,
+        all_cores: int | None = None,
+        most_bytes: int | None = None,
+        skip: str | None = None,
     ) -> Lease | None:
         """Claim the next unit if it fits. Jobs take turns: the next unit belongs to the job served least recently.
 
@@ -91,7 +98,8 @@ class LeasedUnits(Queries):
             owner: worker that will compute it.
             cores: number of free cores.
             free_bytes: bytes of free memory.
-            all_cores: number of all cores, free or not; default: ``cores``.
+            all_cores: number of all cores of a machine, free or not; default: ``cores``.
+            most_bytes: units that need more are skipped, and wait for a larger machine; default: none.
             skip: id of a job to skip.
 
         Returns:
@@ -103,7 +111,7 @@ class LeasedUnits(Queries):
         total = cores if all_cores is None else all_cores
         with self._change() as change:
             self._require_ours(change)
-            while (unit := change.next_unit(skip)) is not None and DAMAGED in (unit.request, unit.rows):
+            while (unit := change.next_unit(skip, most_bytes)) is not None and DAMAGED in (unit.request, unit.rows):
                 change.fail_damaged(unit)
             if unit is None:
                 return None

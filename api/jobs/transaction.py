@@ -135,16 +135,18 @@ class Transaction:
         waits = (JOBS.c.number == number) & JOBS.c.turn.is_not(None)
         self.connection.execute(update(JOBS).where(waits).values(turn=self.tickets()))
 
-    def next_unit(self, skip: str | None = None) -> Row[Any] | None:
+    def next_unit(self, skip: str | None = None, most_bytes: int | None = None) -> Row[Any] | None:
         """Return the first waiting unit of the job whose turn it is, among units that wait for no earlier phase.
 
         Args:
             skip: id of a job to skip.
+            most_bytes: units that need more are skipped; default: none.
 
         Returns:
             the unit, with the columns of its job that a lease needs; None if there is none.
         """
-        waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, _READY).exists()
+        ready = _READY if most_bytes is None else _READY & (UNITS.c.bytes <= most_bytes)
+        waits = select(UNITS.c.id).where(UNITS.c.job == JOBS.c.number, ready).exists()
         jobs = select(JOBS.c.number).where(JOBS.c.turn.is_not(None), waits).order_by(JOBS.c.turn)
         if skip is not None:
             jobs = jobs.where(JOBS.c.id != skip)
@@ -152,7 +154,7 @@ class Transaction:
         if number is None:
             return None
         unit = select(UNITS, JOBS.c.id.label("job_id"), JOBS.c.kind, JOBS.c.request, JOBS.c.state).join(JOBS)
-        unit = unit.where(UNITS.c.job == number, _READY).order_by(UNITS.c.place, UNITS.c.id)
+        unit = unit.where(UNITS.c.job == number, ready).order_by(UNITS.c.place, UNITS.c.id)
         return self.connection.execute(unit.limit(1)).one()
 
     def tell(self, number: int, type_: str, data: dict[str, Any]) -> None:

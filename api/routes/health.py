@@ -53,9 +53,8 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("database", "The table of jobs is damaged; the log says where."))
     if descriptors.are_short():
         found.append(("descriptors", "No file descriptors are left; raise the limit (ulimit -n)."))
-    if service.executor.hung():
-        hangs = "A process that computes has used no processor time for minutes. Dismiss its job, or end the process."
-        found.append(("executor", hangs))
+    if problem := service.executor.problem():
+        found.append(("executor", problem))
     if not service.dispatcher.ready():
         found.append(("executor", "No jobs are being done."))
     return found

@@ -34,15 +34,17 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Limits:
-    """Resources of all workers together.
+    """Resources of the workers.
 
     Attributes:
-        cores: number of cores.
-        bytes: bytes of memory.
+        cores: cores of one machine.
+        bytes: memory of one machine.
+        all_cores: cores of all machines together; 0: of the only one.
     """
 
     cores: int
     bytes: int
+    all_cores: int = 0
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def plan_of(request: EstimateRequest, runner: RequestRunner, limits: Limits, sec
         )
     rows, facts, cached = runner.count(request), runner.facts(request), runner.has(kernel)  # these read all inputs
     each = seconds(n)
-    size = _size(rows, each, limits.cores if small else 1)
+    size = _size(rows, each, (limits.all_cores or limits.cores) if small else 1)
     chunks = [
         Chunk(tuple(range(i, min(i + size, rows))), int(small), memory, each * min(size, rows - i))
         for i in range(0, rows, size)

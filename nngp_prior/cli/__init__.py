@@ -18,6 +18,7 @@ from nngp_prior.cli.commands.posterior import posterior
 from nngp_prior.cli.commands.sample import sample
 from nngp_prior.cli.commands.serve import serve
 from nngp_prior.cli.commands.sharpness import app as sharpness
+from nngp_prior.cli.commands.worker import worker
 from nngp_prior.cli.common import output
 from nngp_prior.cli.common.command import App
 from nngp_prior.errors import NngpPriorError
@@ -27,7 +28,7 @@ app = App(
     name="nngp-prior",
     help="How probable is a labelling under a neural network's prior? log P in nats, with an error bar.",
     epilog="Status: 0 done; 1 a check, or a job that was waited for, failed; 2 something that you can correct, named "
-    "in one line; 130 interrupted. serve ends with the service's own.",
+    "in one line; 130 interrupted. serve and worker end with their process's own.",
     pretty_exceptions_enable=False,
 )
 
@@ -55,6 +56,7 @@ app.command()(sample)
 app.add_typer(sharpness, name="sharpness")
 app.add_typer(experiment, name="experiment")
 app.command()(serve)
+app.command()(worker)
 app.add_typer(jobs, name="jobs")
 app.command()(demo)
 app.command()(doctor)

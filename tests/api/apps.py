@@ -15,12 +15,13 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.blobs import Blobs
-from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, Task
+from api.executors.base import Cancelled, Capacity, Done, Failed, Listener, Outcome, Task
 from api.problems import problem_of
 from api.settings import ServerSettings
 from api.work import WORK
 from nngp_prior.errors import NngpPriorError
 from nngp_prior.kernels.cache import KernelCache
+from nngp_prior.numerics.threads import cores
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.progress import ignore
 
@@ -37,7 +38,7 @@ def settings(home: Path, **fields: Any) -> ServerSettings:
 class InProcess:
     """Runs tasks in the thread that asks for it: no process has to start."""
 
-    slots, resident = 1, 0
+    memory = 2**34
 
     def __init__(self, home: Path, blobs: Callable[[str], np.ndarray] | None = None) -> None:
         self._runner = RequestRunner(
@@ -63,8 +64,11 @@ class InProcess:
     def cancel(self, fence: int) -> None:
         self._ended = True
 
-    def hung(self) -> bool:
-        return False
+    def capacity(self) -> Capacity:
+        return Capacity.of_one_machine(1, cores(), self.memory)
+
+    def problem(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self._ended = True
@@ -72,7 +76,9 @@ class InProcess:
 
 @contextmanager
 def client(home: Path, executor: InProcess | None = None, **fields: Any) -> Iterator[TestClient]:
-    app = create_app(settings(home, **fields), executor or InProcess(home))
+    executor = executor or InProcess(home)
+    executor.memory = fields.get("memory_limit", executor.memory)
+    app = create_app(settings(home, **fields), executor)
     with TestClient(app, base_url="http://localhost", headers=BEARER) as served:
         yield served
 

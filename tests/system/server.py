@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, home: Path, prefix: Sequence[str] = (), **settings: Any) -> None:
         self.home, self._prefix = home, prefix
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {"home": home, "token": TOKEN, "port": self.port, **settings}
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +126,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, why: Callable[[], str
     return value
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

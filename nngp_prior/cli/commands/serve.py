@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -13,15 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from nngp_prior.cli.common.processes import command, environment, run_module
 from nngp_prior.errors import InvalidInput, NngpPriorError
 
 _START = 60  # seconds allowed for the start of a service
-# The child reports invalid settings. -P: a folder named api in the working directory must not be imported.
-_COMMAND = (sys.executable, "-P", "-m", "api")
+_SERVICE = "api"
 
 
 def serve(
@@ -62,7 +60,7 @@ def serve(
         "queue_limit": queue_limit,
         "task_seconds": task_seconds,
     }
-    sys.exit(_run(_settings(**chosen)))
+    sys.exit(run_module(_SERVICE, environment(**chosen)))
 
 
 @contextmanager
@@ -80,8 +78,8 @@ def passing_service() -> Iterator[tuple[str, str]]:
         port = free.getsockname()[1]
     url, token = f"http://127.0.0.1:{port}", secrets.token_urlsafe()
     with tempfile.TemporaryDirectory(prefix="nngp-prior-") as home, tempfile.TemporaryFile() as log:
-        settings = {**os.environ, **_settings(home=home, host="127.0.0.1", port=port, token=token)}
-        process = subprocess.Popen(_COMMAND, env=settings, stdout=log, stderr=log, start_new_session=True)
+        settings = {**os.environ, **environment(home=home, host="127.0.0.1", port=port, token=token)}
+        process = subprocess.Popen(command(_SERVICE), env=settings, stdout=log, stderr=log, start_new_session=True)
         try:
             if not _is_ready(url, process):
                 log.seek(0)
@@ -90,17 +88,6 @@ def passing_service() -> Iterator[tuple[str, str]]:
         finally:
             process.terminate()
             process.wait()
-
-
-def _end_with_parent() -> None:
-    """On Linux, have the kernel end this process when its parent is killed; elsewhere no effect."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-
-
-def _settings(**chosen: Any) -> dict[str, str]:
-    return {f"NNGP_{name.upper()}": str(value) for name, value in chosen.items() if value is not None}
 
 
 def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
@@ -115,22 +102,3 @@ def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
                     return True
             time.sleep(0.1)
     return False
-
-
-def _run(settings: dict[str, str]) -> int:
-    """Run the service until it ends, forwarding termination signals; return its exit status."""
-    process: subprocess.Popen[bytes] | None = None
-
-    def hand_on(number: int, _: Any) -> None:
-        if process is None:
-            sys.exit(128 + number)
-        process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, hand_on)
-    # In its own session: otherwise Ctrl-C would reach it twice, and the second signal means immediate shutdown.
-    process = subprocess.Popen(
-        _COMMAND, env={**os.environ, **settings}, start_new_session=True, preexec_fn=_end_with_parent
-    )
-    status = process.wait()
-    return 128 - status if status < 0 else status

@@ -8,7 +8,7 @@ import pytest
 from api.executors.base import Executor
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.table import JobTable
-from tests.api.jobs.dispatchers import LIMIT, Service, Start
+from tests.api.jobs.dispatchers import Service, Start
 from tests.api.jobs.tables import LEASE, Clock, url
 
 
@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         executor: Executor, table: JobTable | None = None, lease_seconds: float = 15.0, **options: Any
     ) -> Service:
         table = table or JobTable(url(tmp_path), lease_seconds=lease_seconds)
-        values: dict[str, Any] = {"cores": executor.slots, "memory_limit": LIMIT, "min_free_disk": 0, **options}
+        values: dict[str, Any] = {"min_free_disk": 0, **options}
         dispatcher = Dispatcher(table, executor, owner="here", folder=tmp_path, lease_seconds=lease_seconds, **values)
         services.append(Service(table, dispatcher))
         dispatcher.start()

@@ -97,15 +97,15 @@ def test_a_slot_is_kept_for_small_jobs_as_long_as_they_come(start: Start, monkey
 def test_units_share_cores_and_a_wide_one_is_alone(start: Start) -> None:
     held = Held()
     held.go.set()
-    table, first = start(Threads(4, held=held), cores=2)
+    table, first = start(Threads(4, cores=2, held=held))
     submit(table, "held1", *[1] * 6)
     submit(table, "held2", 1, cores=0)
     ended(table, "held1", "held2")
     assert held.most <= 2
     first.stop()  # or it would take what it knows nothing of
     wide = Held()
-    executor = Threads(4, held=held, wide=wide)
-    table, _ = start(executor, table, cores=2)
+    executor = Threads(4, cores=2, held=held, wide=wide)
+    table, _ = start(executor, table)
     submit(table, "wide", 1, cores=0)
     assert wide.begun.acquire(timeout=5)
     submit(table, "held3", 1)
@@ -250,7 +250,7 @@ def test_the_end_puts_units_back(start: Start, tmp_path: Path) -> None:
 
 def test_processes_give_the_results_of_the_library(start: Start, tmp_path: Path) -> None:
     executor = LocalExecutor(1, home=tmp_path, blobs=tmp_path, task_seconds=60)
-    table, dispatcher = start(executor, memory_limit=2**34)
+    table, dispatcher = start(executor)
     requests = {
         f"job{i}": EstimateRequest.model_validate(
             {
@@ -275,7 +275,7 @@ def test_processes_give_the_results_of_the_library(start: Start, tmp_path: Path)
 
 def test_process_of_a_dismissed_job_dies(start: Start, tmp_path: Path) -> None:
     executor = make(tmp_path)
-    table, dispatcher = start(executor, memory_limit=2**34)
+    table, dispatcher = start(executor)
     running = threading.Event()
     table.listen(lambda _: running.set() if table.get("hang").stage else None)  # pyright: ignore[reportOptionalMemberAccess]
     table.submit("hang", Misbehave.kind, {"rows": ["hang"]}, plan(1))

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from api.executors.base import Cancelled, Done, Listener, Outcome, Task
+from api.executors.base import Cancelled, Capacity, Done, Listener, Outcome, Task
 from api.jobs.models import Job
 from api.jobs.table import JobTable
+from tests.api.jobs.dispatchers import LIMIT
 
 Act = Callable[[Task, Listener, threading.Event], Outcome]
 
@@ -18,8 +19,8 @@ Act = Callable[[Task, Listener, threading.Event], Outcome]
 class Threads:
     """An executor without processes: what a task does, its job's name says."""
 
-    def __init__(self, slots: int, **acts: Act) -> None:
-        self.slots, self.resident = slots, 0
+    def __init__(self, slots: int, cores: int | None = None, memory: int = LIMIT, **acts: Act) -> None:
+        self.available = Capacity.of_one_machine(slots, cores or slots, memory)
         self._acts = {"fine": all_rows, **acts}
         self._ends: dict[int, threading.Event] = {}
         self._closed = threading.Event()
@@ -41,8 +42,11 @@ class Threads:
             self.cancelled.append(fence)
             self._ends[fence].set()
 
-    def hung(self) -> bool:
-        return False
+    def capacity(self) -> Capacity:
+        return self.available
+
+    def problem(self) -> None:
+        return None
 
     def close(self) -> None:
         self._closed.set()
