@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nngp_prior.errors import ResourceLimit
+from nngp_prior.executors import result_of, stop
 from nngp_prior.experiments.store import Store
 from nngp_prior.experiments.workers import Rows, Workers
 from nngp_prior.progress import Progress, ProgressCallback, without_cost
@@ -69,9 +70,7 @@ def execute(
                     done += 1
                     tell(Progress(before.stage, done, before.total))
         finally:
-            for future in running:
-                future.cancel()
-            wait(running)
+            stop(running)
 
 
 def with_versions(rows: Rows) -> Rows:
@@ -117,9 +116,6 @@ def _how(
 
 def _result(future: Future[Rows]) -> Rows:
     try:
-        return future.result()
-    except BrokenExecutor as error:
-        raise ResourceLimit(
-            f"workers: a process ended without a result, perhaps for lack of memory ({error}). Run the same with fewer "
-            "workers; what is finished is kept."
-        ) from error
+        return result_of(future)
+    except ResourceLimit as error:
+        raise ResourceLimit(f"{error} What is finished is kept.") from error

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from nngp_prior import style
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import checked_executor
 from nngp_prior.experiments.cost import cost_of
 from nngp_prior.experiments.execution import execute, mixed_versions
 from nngp_prior.experiments.frequencies import study as frequencies
@@ -162,7 +163,8 @@ def run(
         folder: folder of the results, which is created; executors' workers must reach it by the same path.
         workers: number of processes that carry out the tasks. Default: this process carries them out one after another.
             With ``executor``: number of tasks that it carries out at a time, for the expected cost; default: 1.
-        executor: executor of the tasks, in place of processes on this machine.
+        executor: executor whose workers carry out the tasks, with the same result; see
+            :func:`nngp_prior.log_probabilities`. Default: ``workers``.
         progress: True to show progress, or a callback, called with the expected cost, after each task, and within tasks
             unless ``executor`` carries them out.
 
@@ -172,9 +174,12 @@ def run(
     Raises:
         InvalidInput: if the protocol, the folder or the number of workers is invalid.
         DataUnavailable: if data are missing.
+        ResourceLimit: if a worker died; the same call continues with what is left.
     """
     if workers is not None and workers < 1:
         raise InvalidInput("workers", f"got {workers}", "Pass at least 1, or None for this process alone.")
+    if executor is not None:
+        checked_executor(executor)
     protocol = read_protocol(protocol) if isinstance(protocol, str | Path) else protocol
     if isinstance(protocol, FrequencyProtocol):
         return frequencies.run(protocol, Path(folder), workers, executor, progress)

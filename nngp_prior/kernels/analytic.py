@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import checked_executor
 from nngp_prior.kernels.cost import cost_of, require_memory
 from nngp_prior.kernels.disk import on_disk
 from nngp_prior.kernels.job import KernelJob
@@ -30,6 +32,7 @@ def kernel(
     *,
     get: str = "nngp",
     dtype: str = "float64",
+    executor: Executor | None = None,
     progress: ProgressOption = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Float[np.ndarray, "n n2"]:
@@ -45,6 +48,8 @@ def kernel(
         X2: (n2, …) other inputs; default: X itself, in which case only the upper triangle is computed.
         get: ``nngp`` or ``ntk``; passed unchanged to a user's ``kernel_fn``.
         dtype: ``float64``, or ``float32`` for speed: dtype of the computation and of the matrix.
+        executor: executor whose workers compute the tiles, with the same result; see
+            :func:`nngp_prior.log_probabilities`. Default: this process.
         progress: True to show progress, or a callback, called with the expected cost and after each tile.
         path: path of a ``.npy`` file to which the matrix is written, tile by tile, instead of memory. Repeating an
             interrupted call resumes it; repeating a finished one returns the existing matrix, once its checksums hold.
@@ -55,18 +60,22 @@ def kernel(
     Raises:
         InvalidInput: if an argument is invalid: inputs that are not finite numbers, of another shape than the
             architecture takes, or so large that the kernel overflows; a file with other content, or a damaged one.
-        ResourceLimit: if the matrix does not fit into memory, or on the disk.
+        ResourceLimit: if the matrix does not fit into memory, or on the disk, or a worker of the executor died.
     """
+    if executor is not None:
+        checked_executor(executor)
     if isinstance(architecture, FromNetwork):
         for field, value, only in (("dtype", dtype, "float64"), ("path", path, None)):
             if value != only:
                 raise InvalidInput(field, f"got {value!r} for a network of your own", f"Only {only!r} is known there.")
         from nngp_prior.kernels.from_network import kernel_of_network  # loads JAX
 
-        return kernel_of_network(architecture, X, X2, get, progress)
+        return kernel_of_network(architecture, X, X2, get, progress, executor)
     job = KernelJob.of(architecture, X, X2, get, dtype)
     with shown(progress, f"kernel of {job.shape[0]:,} inputs") as tell:
-        return in_memory(job, tell) if path is None else on_disk(job, Path(path), tell)
+        if path is not None:
+            return on_disk(job, Path(path), tell, executor=executor)
+        return in_memory(job, tell, executor)
 
 
 @requires_architecture
@@ -102,12 +111,15 @@ def kernel_diagonal(
     return own
 
 
-def in_memory(job: KernelJob, progress: ProgressCallback) -> Float[np.ndarray, "n n2"]:
+def in_memory(
+    job: KernelJob, progress: ProgressCallback, executor: Executor | None = None
+) -> Float[np.ndarray, "n n2"]:
     """Compute a kernel into memory.
 
     Args:
         job: the kernel job.
         progress: progress callback, called per tile.
+        executor: executor of the tiles; None for this process.
 
     Returns:
         the matrix.
@@ -116,11 +128,13 @@ def in_memory(job: KernelJob, progress: ProgressCallback) -> Float[np.ndarray, "
     require_memory(job, function, in_memory=True)
     grid = Grid(*job.shape, function.tile, job.symmetric)
     K = np.empty(job.shape, job.dtype)
-    progress(Progress("kernel tiles", 0, len(grid), cost_of(job, function, grid)))
+    progress(
+        Progress("kernel tiles", 0, len(grid), cost_of(job, function, grid, threads=None if executor is None else 1))
+    )
 
     def write(place: int, block: np.ndarray) -> None:
         grid.put(K, grid.tiles[place], block)
 
-    for done, _ in enumerate(compute(job, function, grid, range(len(grid)), write), start=1):
+    for done, _ in enumerate(compute(job, function, grid, range(len(grid)), write, executor), start=1):
         progress(Progress("kernel tiles", done, len(grid)))
     return K

@@ -65,7 +65,15 @@ def kernel_cost(
     return cost_of(job, function, Grid(*job.shape, function.tile, job.symmetric), in_memory=not on_disk)
 
 
-def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None, *, in_memory: bool = True) -> Cost:
+def cost_of(
+    job: KernelJob,
+    function: Any,
+    grid: Grid,
+    tiles: int | None = None,
+    *,
+    in_memory: bool = True,
+    threads: int | None = None,
+) -> Cost:
     """Estimate the cost of some tiles of a kernel.
 
     Args:
@@ -74,13 +82,14 @@ def cost_of(job: KernelJob, function: Any, grid: Grid, tiles: int | None = None,
         grid: tiles of the kernel.
         tiles: number of tiles to compute; default: all.
         in_memory: False if the matrix is written to a file.
+        threads: number of tiles computed in parallel; default: one per core.
 
     Returns:
         peak memory and time.
     """
     return Cost(
         _memory(job.shape, job, function, in_memory),
-        _seconds(job, grid, len(grid) if tiles is None else tiles, cores()),
+        _seconds(job, grid, len(grid) if tiles is None else tiles, threads or cores()),
     )
 
 

@@ -12,6 +12,7 @@ import io
 import math
 import os
 import threading
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,13 @@ from nngp_prior.progress import Progress, ProgressCallback
 
 
 def on_disk(
-    job: KernelJob, path: Path, progress: ProgressCallback, *, about: dict[str, Any] | None = None, cached: bool = False
+    job: KernelJob,
+    path: Path,
+    progress: ProgressCallback,
+    *,
+    about: dict[str, Any] | None = None,
+    cached: bool = False,
+    executor: Executor | None = None,
 ) -> Float[np.ndarray, "n n2"]:
     """Compute the tiles of a kernel that are missing in its file.
 
@@ -40,6 +47,7 @@ def on_disk(
         about: description in the journal in addition to that of the job.
         cached: True if the file belongs to a cache: wait for other processes that compute it, and replace what is
             damaged. Otherwise both are refused.
+        executor: executor of the tiles, which this process writes; None for this process alone.
 
     Returns:
         the matrix, mapped from the file, read-only.
@@ -76,7 +84,7 @@ def on_disk(
             _make(partial, header)
             ledger = TileJournal.begin(file, header)
         try:
-            _fill(job, function, partial, ledger, progress)
+            _fill(job, function, partial, ledger, progress, executor)
         except InvalidInput:  # inputs that overflow: nothing to resume
             partial.unlink()
             file.truncate(0)
@@ -163,7 +171,14 @@ def _mapped(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> Float[np.nda
     return np.memmap(file, dtype, "r", len(header), shape)
 
 
-def _fill(job: KernelJob, function: Any, partial: Path, ledger: TileJournal, progress: ProgressCallback) -> None:
+def _fill(
+    job: KernelJob,
+    function: Any,
+    partial: Path,
+    ledger: TileJournal,
+    progress: ProgressCallback,
+    executor: Executor | None,
+) -> None:
     grid = ledger.header.grid
     offset = len(_array_header(job.dtype, job.shape))
     with partial.open("rb") as file:
@@ -186,8 +201,10 @@ def _fill(job: KernelJob, function: Any, partial: Path, ledger: TileJournal, pro
             ledger.mark(place, block)
 
     finished = len(grid) - len(missing)
-    progress(Progress("kernel tiles", finished, len(grid), cost_of(job, function, grid, len(missing), in_memory=False)))
-    for done, _ in enumerate(compute(job, function, grid, missing, write), start=finished + 1):
+    threads = None if executor is None else 1
+    cost = cost_of(job, function, grid, len(missing), in_memory=False, threads=threads)
+    progress(Progress("kernel tiles", finished, len(grid), cost))
+    for done, _ in enumerate(compute(job, function, grid, missing, write, executor), start=finished + 1):
         progress(Progress("kernel tiles", done, len(grid)))
 
 

@@ -96,13 +96,18 @@ class Drawer:
         seed: random seed; network r has the key ``fold_in(key(seed), r)``.
         most: maximum number of networks per call.
 
+    Attributes:
+        n: number of inputs.
+        units: number of features per network.
+        group: number of networks drawn together.
+
     Raises:
         InvalidInput: if the network's outputs have a wrong shape or type, or are not a function of parameters and
             input.
     """
 
     def __init__(self, features: Features, X: Float[np.ndarray, "n ..."], seed: int, most: int) -> None:
-        self._n, shape, self._key = len(X), (1, *X.shape[1:]), jax.random.key(seed)
+        self.n, shape, self._key = len(X), (1, *X.shape[1:]), jax.random.key(seed)
         one = jax.ShapeDtypeStruct(shape, X.dtype)
         try:
             shapes = jax.eval_shape(lambda r: _parameters(features, shape, self._key, r), 0)
@@ -112,11 +117,11 @@ class Drawer:
             problem = f"cannot be traced by JAX ({str(error).splitlines()[0]})"
             remedy = "Write init and apply with jax.numpy, without branches on values."
             raise InvalidInput("architecture", problem, remedy) from None
-        rows = max(1, min(self._n, _LARGEST // max(largest, 1)))
-        chunks, rows = even_chunks(self._n, rows)
+        rows = max(1, min(self.n, _LARGEST // max(largest, 1)))
+        chunks, rows = even_chunks(self.n, rows)
         self._X = jnp.asarray(filled_up(X, chunks * rows).reshape(chunks, rows, *X.shape[1:]))
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-        fitting = max(1, min(most, _GROUP // max(self._n * self.units, weights)))
+        fitting = max(1, min(most, _GROUP // max(self.n * self.units, weights)))
         _, self.group = even_chunks(most, fitting)
         self._draw, self._forward = _compiled(features, shape)
         if features.check:
@@ -147,7 +152,7 @@ class Drawer:
     def _features(self, numbers: range) -> np.ndarray:
         # The last group is padded with networks that are discarded, so that one compilation serves all calls.
         group = jnp.arange(numbers.start, numbers.start + self.group, dtype=jnp.uint32)
-        return np.asarray(self._forward(group, self._draw(self._key, group), self._X))[: len(numbers), : self._n]
+        return np.asarray(self._forward(group, self._draw(self._key, group), self._X))[: len(numbers), : self.n]
 
     def _check(self, apply: Callable[..., Any], parameters: Any, first: Float[np.ndarray, "1 ..."]) -> None:
         """Refuse outputs that change from call to call, or with the other inputs of a call."""

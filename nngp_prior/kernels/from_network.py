@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +15,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import Common, SharedArray, task_runner
 from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.job import check_choice
 from nngp_prior.kernels.tiles import Grid
@@ -24,6 +30,7 @@ def kernel_of_network(
     X2: ArrayLike | None = None,
     get: str = "nngp",
     progress: ProgressOption = None,
+    executor: Executor | None = None,
 ) -> Float[np.ndarray, "n n2"]:
     """Compute the NNGP or tangent kernel of a ``stax`` triple by its own ``kernel_fn``.
 
@@ -33,6 +40,7 @@ def kernel_of_network(
         X2: (n2, …) other inputs; default: X itself.
         get: ``nngp`` or ``ntk``, passed to ``kernel_fn``.
         progress: True to show progress, or a callback.
+        executor: executor of the tiles; None for this process.
 
     Returns:
         K in float64, exactly symmetric without X2.
@@ -54,15 +62,65 @@ def kernel_of_network(
     X, X2 = X[first], X2[first2]
     K = np.empty((len(X), len(X2)))
     grid = Grid(len(X), len(X2), _TILE, symmetric)
-    with shown(progress, "kernel") as report, jax.enable_x64(True):
-        kernel_fn = jax.jit(network.kernel_fn, static_argnames="get")
-        for done, tile in enumerate(grid.tiles, start=1):
-            rows, columns = X[tile.rows], X2[tile.columns]
+    blocks = _blocks if executor is None else functools.partial(_blocks_on, executor)
+    with shown(progress, "kernel") as report:
+        for done, (index, block) in enumerate(blocks(network, X, None if symmetric else X2, get, grid), start=1):
+            tile = grid.tiles[index]
             within = symmetric and tile.on_diagonal
-            block = np.asarray(kernel_fn(rows, None if within else columns, get=get))
-            if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
-                problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
-                raise InvalidInput("kernel_fn", problem, f"Return K for get={get!r}; scale X down if it overflows.")
             grid.put(K, tile, np.tril(block) + np.tril(block, -1).T if within else block)
             report(Progress("kernel tiles", done, len(grid)))
     return K if K.shape == (len(place), len(place2)) else K[np.ix_(place, place2)]  # equal inputs have equal rows
+
+
+def _blocks(
+    network: FromNetwork, X: np.ndarray, X2: np.ndarray | None, get: str, grid: Grid
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield tiles with their indices."""
+    kernel_fn = _compiled(network)
+    return ((place, _block(network, kernel_fn, X, X2, get, grid, place)) for place in range(len(grid)))
+
+
+def _blocks_on(
+    executor: Executor, network: FromNetwork, X: np.ndarray, X2: np.ndarray | None, get: str, grid: Grid
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield tiles with their indices, from tasks of an executor, one each."""
+    with task_runner(executor) as runner:
+        arrays = runner.share(X), None if X2 is None else runner.share(X2)
+        common = runner.common(network)
+        yield from runner.run(_block_there, ((common, *arrays, get, grid, place) for place in range(len(grid))))
+
+
+def _block_there(
+    network: Common[FromNetwork], X: SharedArray, X2: SharedArray | None, get: str, grid: Grid, place: int
+) -> np.ndarray:
+    """Compute a tile in a worker."""
+    own = network.value
+    return _block(own, _compiled_once(own), X.load(), None if X2 is None else X2.load(), get, grid, place)
+
+
+def _compiled(network: FromNetwork) -> Callable[..., Any]:
+    assert network.kernel_fn is not None
+    return jax.jit(network.kernel_fn, static_argnames="get")
+
+
+_compiled_once = functools.lru_cache(maxsize=4)(_compiled)
+
+
+def _block(
+    network: FromNetwork,
+    kernel_fn: Callable[..., Any],
+    X: np.ndarray,
+    X2: np.ndarray | None,
+    get: str,
+    grid: Grid,
+    place: int,
+) -> np.ndarray:
+    tile = grid.tiles[place]
+    rows, columns = X[tile.rows], (X if X2 is None else X2)[tile.columns]
+    within = grid.symmetric and tile.on_diagonal
+    with jax.enable_x64(True):
+        block = np.asarray(kernel_fn(rows, None if within else columns, get=get))
+    if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
+        problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
+        raise InvalidInput("kernel_fn", problem, f"Return K for get={get!r}; scale X down if it overflows.")
+    return block

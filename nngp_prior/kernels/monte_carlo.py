@@ -11,9 +11,12 @@ infinite width; with more they differ by a multiple of 1/width.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
 
@@ -28,12 +31,13 @@ from nngp_prior.architectures.cost import drawing_seconds, forward_seconds
 from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.architectures.weights import network_weights
 from nngp_prior.errors import InvalidInput, ResourceLimit
+from nngp_prior.executors import Common, SharedArray, checked_executor, task_runner
 from nngp_prior.kernels.copies import distinct
 from nngp_prior.kernels.disk import verified, write_verifiable
 from nngp_prior.kernels.finite import Drawer, Features, features_of
 from nngp_prior.numerics.blas import syrk
 from nngp_prior.numerics.hashing import digest
-from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.progress import Progress, ProgressOption, shown
 from nngp_prior.schemas.cost import Cost
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.kernel import MonteCarlo
@@ -135,6 +139,7 @@ def monte_carlo_kernel(
     monte_carlo: MonteCarlo | None = None,
     *,
     state: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
 ) -> MonteCarloKernel:
     """Estimate the kernel of finite networks.
@@ -146,7 +151,10 @@ def monte_carlo_kernel(
         state: a folder to which each finished batch of networks is written, atomically and with a checksum; the same
             call finds it again, computes what is missing or damaged and has the same result bit for bit as one that
             was never interrupted. Matrices of batches then stay on disk. Files of other calls may share the folder.
-        progress: True to show progress, or a callback, called after each group of networks.
+        executor: executor whose workers compute the batches, with the same result; see
+            :func:`nngp_prior.log_probabilities`. Default: this process.
+        progress: True to show progress, or a callback, called after each group of networks, or each batch of an
+            executor.
 
     Returns:
         the kernel, its standard errors, its rank and condition, and kernels for a bootstrap.
@@ -154,8 +162,11 @@ def monte_carlo_kernel(
     Raises:
         InvalidInput: if inputs have a wrong shape, or a network's features are not finite, have a wrong shape, or are
             not a function of parameters and input alone.
-        ResourceLimit: if the batches' matrices, or one network's features, do not fit into memory.
+        ResourceLimit: if the batches' matrices, or one network's features, do not fit into memory, or a worker of the
+            executor died.
     """
+    if executor is not None:
+        checked_executor(executor)
     monte_carlo = monte_carlo or MonteCarlo()
     X = check_inputs("X", X, architecture)
     features = features_of(architecture, monte_carlo)
@@ -163,28 +174,41 @@ def monte_carlo_kernel(
     batches = _batches(monte_carlo)
     folder = None if state is None else Path(state) / _identity(architecture, X, monte_carlo)
     with shown(progress, "kernel") as report, jax.enable_x64(True):
-        drawer = Drawer(features, X[first], monte_carlo.seed, max(len(batch) for batch in batches))
+        drawer = Drawer(features, X[first], monte_carlo.seed, max(map(len, batches)))
         memory = _memory(len(X), drawer.units * drawer.group, 0 if folder else len(batches))
         paths = [folder and folder / f"batch-{place:05d}.npy" for place in range(len(batches))]
-        found = [path and _stored(path, len(X)) for path in paths]
-        missing = sum(len(batch) for batch, stored in zip(batches, found, strict=True) if stored is None)
+        sums = [path and _stored(path, len(X)) for path in paths]
+        missing = [place for place, stored in enumerate(sums) if stored is None]
+        done = monte_carlo.networks - sum(len(batches[place]) for place in missing)
+        cost = None
         if missing and not isinstance(architecture, FromNetwork):
-            seconds = _seconds(architecture, X[first].shape, drawer.units, missing)
-            report(Progress("networks", monte_carlo.networks - missing, monte_carlo.networks, Cost(memory, seconds)))
-        sums = []
-        for batch, path, stored in zip(batches, paths, found, strict=True):
-            if stored is None:
-                stored = _sum_of(batch, drawer, features, report, monte_carlo.networks, len(first))
-                if len(first) < len(X):  # equal inputs have equal rows
-                    stored = stored[np.ix_(place_of, place_of)]
-                if path:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_verifiable(path, stored, path.parent.name)
-                    stored = np.load(path, mmap_mode="r")
-            sums.append(stored)
-            report(Progress("networks", batch.stop, monte_carlo.networks))
+            seconds = _seconds(architecture, X[first].shape, drawer.units, monte_carlo.networks - done)
+            cost = Cost(memory, seconds)
+        if done or cost is not None:
+            report(Progress("networks", done, monte_carlo.networks, cost))
+
+        def tell(more: int) -> None:
+            report(Progress("networks", done + more, monte_carlo.networks))
+
+        if executor is None:
+            found = ((place, _sum_of(batches[place], drawer, features, tell)) for place in missing)
+        else:
+            found = _sums_on(executor, architecture, X[first], monte_carlo, missing)
+        for place, total in found:
+            if len(first) < len(X):  # equal inputs have equal rows
+                total = total[np.ix_(place_of, place_of)]
+            path = paths[place]
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_verifiable(path, total, path.parent.name)
+                total = np.load(path, mmap_mode="r")
+            sums[place] = total
+            done += len(batches[place])
+            tell(0)
     sizes = np.array([len(batch) for batch in batches])
-    return MonteCarloKernel(monte_carlo, tuple(sums), sizes, drawer.units, features.offset > 0)
+    return MonteCarloKernel(
+        monte_carlo, tuple(each for each in sums if each is not None), sizes, drawer.units, features.offset > 0
+    )
 
 
 def _batches(monte_carlo: MonteCarlo) -> list[range]:
@@ -194,17 +218,46 @@ def _batches(monte_carlo: MonteCarlo) -> list[range]:
     return [range(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
-def _sum_of(
-    batch: range, drawer: Drawer, features: Features, report: ProgressCallback, networks: int, n: int
+def _sums_on(
+    executor: Executor,
+    architecture: Architecture | FromNetwork,
+    X: Float[np.ndarray, "n ..."],
+    monte_carlo: MonteCarlo,
+    places: list[int],
+) -> Iterator[tuple[int, Float[np.ndarray, "n n"]]]:
+    """Yield the sums of batches with their indices, from tasks of an executor, one each."""
+    with task_runner(executor) as runner:
+        array, common = runner.share(X), runner.common(architecture)
+        for index, total in runner.run(_sum_there, [(common, array, monte_carlo, place) for place in places]):
+            yield places[index], total
+
+
+def _sum_there(
+    architecture: Common[Architecture | FromNetwork], array: SharedArray, monte_carlo: MonteCarlo, place: int
 ) -> Float[np.ndarray, "n n"]:
+    """Compute the sum of a batch in a worker."""
+    with jax.enable_x64(True):
+        drawer, features = _drawer_there(array, architecture.value, monte_carlo)  # pyright: ignore[reportArgumentType]
+        return _sum_of(_batches(monte_carlo)[place], drawer, features, lambda _: None)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawer_there(
+    array: SharedArray, architecture: Architecture | FromNetwork, monte_carlo: MonteCarlo
+) -> tuple[Drawer, Features]:
+    features = features_of(architecture, monte_carlo)
+    return Drawer(features, array.load(), monte_carlo.seed, max(map(len, _batches(monte_carlo)))), features
+
+
+def _sum_of(batch: range, drawer: Drawer, features: Features, tell: Callable[[int], None]) -> Float[np.ndarray, "n n"]:
     """Return the sum of K_r over a batch, in float64 and always in the same order."""
-    S = np.zeros((n, n), order="F")
+    S = np.zeros((drawer.n, drawer.n), order="F")
     for start in range(batch.start, batch.stop, drawer.group):
         numbers = range(start, min(start + drawer.group, batch.stop))
         for H in drawer(numbers):
             syrk(features.scale / drawer.units, H.T, S, trans=True)
         if numbers.stop < batch.stop:
-            report(Progress("networks", numbers.stop, networks))
+            tell(numbers.stop - batch.start)
     if not np.isfinite(S.diagonal()).all():
         i = int(np.argmin(np.isfinite(S.diagonal())))
         raise InvalidInput("X", f"the kernel of input {i} overflows", "Scale X or the weights down.")

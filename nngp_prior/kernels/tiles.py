@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +17,14 @@ import numpy as np
 from jaxtyping import Float
 
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import SharedArray, task_runner
 from nngp_prior.kernels.copies import Copies
 from nngp_prior.kernels.job import KernelJob
 from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
+from nngp_prior.schemas.specs.architecture import Architecture
+
+_WAITING = 2**31  # bytes of tiles of an executor that were computed and not written
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ def compute(
     grid: Grid,
     places: Sequence[int],
     write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
+    executor: Executor | None = None,
 ) -> Iterator[int]:
-    """Compute tiles on all cores.
+    """Compute tiles on all cores, or on an executor, with the same bits.
 
     Args:
         job: the kernel job.
@@ -104,14 +110,16 @@ def compute(
         grid: tiles of the whole matrix.
         places: indices in ``grid.tiles``.
         write: called with the index and the entries of a finished tile; from several threads at once.
+        executor: executor whose workers compute the tiles; None for this process.
 
     Yields:
         the indices, after the tiles were written.
 
     Raises:
         InvalidInput: if a tile has values that are not finite, since inputs are too large.
+        ResourceLimit: if a worker of the executor died.
     """
-    copies = Copies.of(job, lambda smaller: _whole(smaller, function)) if len(places) else None
+    copies = Copies.of(job, lambda smaller: _whole(smaller, function, executor)) if len(places) else None
 
     def finished(place: int, block: np.ndarray) -> None:
         tile = grid.tiles[place]
@@ -121,15 +129,17 @@ def compute(
         _check(job, tile, block)
         write(place, block)
 
-    yield from _compute(job, function, grid, places, finished)
+    yield from _compute(job, function, grid, places, finished, executor)
 
 
-def _whole(job: KernelJob, function: Any) -> Float[np.ndarray, "n n2"]:
+def _whole(job: KernelJob, function: Any, executor: Executor | None) -> Float[np.ndarray, "n n2"]:
     """Compute a small kernel, without special treatment of copies."""
     K, grid = np.empty(job.shape, job.dtype), Grid(*job.shape, function.tile, job.symmetric)
-    for _ in _compute(
-        job, function, grid, range(len(grid)), lambda place, block: grid.put(K, grid.tiles[place], block)
-    ):
+
+    def write(place: int, block: np.ndarray) -> None:
+        grid.put(K, grid.tiles[place], block)
+
+    for _ in _compute(job, function, grid, range(len(grid)), write, executor):
         pass
     return K
 
@@ -140,28 +150,77 @@ def _compute(
     grid: Grid,
     places: Sequence[int],
     write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
+    executor: Executor | None,
 ) -> Iterator[int]:
-    # Per-input data are kept for the row of tiles that the threads process.
-    @functools.lru_cache(maxsize=2 * cores() + 1)
-    def prepared(of_rows: bool, start: int, stop: int) -> Any:
-        X, size = (job.X, grid.height) if of_rows or job.symmetric else (job.columns, grid.width)
-        return function.prepare(padded(X[start:stop], size))
+    if executor is not None and len(places):
+        yield from _compute_on(executor, job, grid, places, write)
+        return
+    blocks = _Blocks(job, function, grid)
 
     def one(place: int) -> None:
         with one_thread_blas():  # even for a single tile: the same bits for any number of cores
-            at(grid.tiles[place], place)
-
-    def at(tile: Tile, place: int) -> None:
-        rows, columns = tile.rows, tile.columns
-        P = prepared(True, rows.start, rows.stop)
-        if job.symmetric and tile.on_diagonal:  # exactly symmetric, and an input's correlation with itself is 1
-            block = function.within(P)
-        else:
-            block = function.between(P, prepared(job.symmetric, columns.start, columns.stop))
-        write(place, block[: rows.stop - rows.start, : columns.stop - columns.start])
+            write(place, blocks.of(place))
 
     for index, _ in on_all_cores(one, places):
         yield places[index]
+
+
+class _Blocks:
+    """The entries of tiles; may be called from several threads at once."""
+
+    def __init__(self, job: KernelJob, function: Any, grid: Grid) -> None:
+        self._job, self._function, self._grid = job, function, grid
+        # Per-input data are kept for the row of tiles that the threads process.
+        self._prepared = functools.lru_cache(maxsize=2 * cores() + 1)(self._prepare)
+
+    def of(self, place: int) -> Float[np.ndarray, "rows columns"]:
+        """Compute a tile."""
+        tile = self._grid.tiles[place]
+        rows, columns = tile.rows, tile.columns
+        P = self._prepared(True, rows.start, rows.stop)
+        if self._job.symmetric and tile.on_diagonal:  # exactly symmetric, and an input's correlation with itself is 1
+            block = self._function.within(P)
+        else:
+            block = self._function.between(P, self._prepared(self._job.symmetric, columns.start, columns.stop))
+        return block[: rows.stop - rows.start, : columns.stop - columns.start]
+
+    def _prepare(self, of_rows: bool, start: int, stop: int) -> Any:
+        job, grid = self._job, self._grid
+        X, size = (job.X, grid.height) if of_rows or job.symmetric else (job.columns, grid.width)
+        return self._function.prepare(padded(X[start:stop], size))
+
+
+def _compute_on(
+    executor: Executor,
+    job: KernelJob,
+    grid: Grid,
+    places: Sequence[int],
+    write: Callable[[int, Float[np.ndarray, "rows columns"]], None],
+) -> Iterator[int]:
+    """Compute tiles in tasks of an executor, one each."""
+    ahead = max(16, _WAITING // (grid.height * grid.width * np.dtype(job.dtype).itemsize))
+    with task_runner(executor) as runner:
+        X, X2 = runner.share(job.X), None if job.X2 is None else runner.share(job.X2)
+        tasks = ((X, X2, job.architecture, job.get, job.dtype, grid, place) for place in places)
+        for index, block in runner.run(_compute_there, tasks, ahead):
+            write(places[index], block)
+            yield places[index]
+
+
+def _compute_there(
+    X: SharedArray, X2: SharedArray | None, architecture: Architecture, get: str, dtype: str, grid: Grid, place: int
+) -> Float[np.ndarray, "rows columns"]:
+    """Compute a tile in a worker."""
+    with one_thread_blas():
+        return _blocks_there(X, X2, architecture, get, dtype, grid).of(place)  # pyright: ignore[reportArgumentType]
+
+
+@functools.lru_cache(maxsize=2)
+def _blocks_there(
+    X: SharedArray, X2: SharedArray | None, architecture: Architecture, get: str, dtype: str, grid: Grid
+) -> _Blocks:
+    job = KernelJob.of(architecture, X.load(), None if X2 is None else X2.load(), get, dtype)
+    return _Blocks(job, function_of(job), grid)
 
 
 def padded(part: Float[np.ndarray, "rows ..."], size: int) -> Float[np.ndarray, "{size} ..."]:

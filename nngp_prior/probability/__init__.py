@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
+from nngp_prior.executors import checked_executor
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.threads import on_all_cores
 from nngp_prior.probability import (  # noqa: F401  importing registers them
@@ -172,8 +173,9 @@ def log_probabilities(
         method: as for :func:`log_probability`.
         seed: random seed; the random numbers of a labelling derive from the seed and its labels, so that it has the
             same value in any batch.
-        executor: executor of :mod:`concurrent.futures`, such as ``ProcessPoolExecutor(8)`` or Dask's
-            ``client.get_executor()``; default: this process. Its workers read K from a file in the folder
+        executor: executor whose workers estimate, with the same result: any of :mod:`concurrent.futures`, such as
+            ``ProcessPoolExecutor(8, multiprocessing.get_context("spawn"))`` (forked processes are refused) or Dask's
+            ``client.get_executor(pure=False)``. Default: this process. Workers read K from a file in the folder
             ``NNGP_SHARED`` (default: that of temporary files), which they must reach by the same path.
         progress: as for :func:`log_probability`.
         as_completed: yield pairs (row, estimate) as they finish, instead of returning a list at the end.
@@ -186,9 +188,11 @@ def log_probabilities(
     Raises:
         InvalidLabels: if Y is a single labelling, not a list of them.
         InvalidInput: if K, a labelling or an option is invalid.
-        ResourceLimit: if n is too large for the memory.
+        ResourceLimit: if n is too large for the memory, or a worker of the executor died.
     """
     estimator = estimator_of(method, **options)
+    if executor is not None:
+        checked_executor(executor)
     matrix = as_matrix(K)
     kernel = prepare(matrix, estimator) if executor is None else None  # else workers prepare it
     if isinstance(Y, np.ndarray) and Y.ndim == 1:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput
-from nngp_prior.executors import SharedArray, on_executor, shared
+from nngp_prior.executors import SharedArray, blocks, task_runner
 from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.threads import on_all_cores
 from nngp_prior.probability.cost import constraints, memory_needed, require_memory, seconds_needed
@@ -29,8 +29,6 @@ from nngp_prior.schemas.results.estimate import Estimate, Exact
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.estimator import EP, SMC, Estimator, classes_of, more_than_two
 from nngp_prior.schemas.specs.labels import check_labels_for
-
-_SECONDS, _FEWEST = 2.0, 16  # of a task: target time; and tasks, if there are as many labellings, to balance the load
 
 
 def compute_all(
@@ -184,14 +182,14 @@ def compute_on(
     """
     require_memory(len(K), estimator)
     seed, seconds = checked_seed(seed), seconds_needed(len(K), estimator)
-    size = max(1, min(math.ceil(_SECONDS / seconds), math.ceil(len(rows) / _FEWEST)))
-    blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+    parts = blocks(len(rows), seconds)
     progress(Progress("labellings", 0, len(rows), Cost(memory_needed(len(K), estimator), len(rows) * seconds)))
     done = 0
-    with shared(K) as array:
-        tasks = [(array, np.stack([rows[i] for i in block]), estimator, seed, start) for block in blocks]
-        for place, found in on_executor(executor, _compute_block, tasks):
-            for i, estimate in zip(blocks[place], found, strict=True):
+    with task_runner(executor) as runner:
+        array = runner.share(K)
+        tasks = ((array, np.stack([rows[i] for i in part]), estimator, seed, start) for part in parts)
+        for place, found in runner.run(_compute_block, tasks):
+            for i, estimate in zip(parts[place], found, strict=True):
                 done += 1
                 progress(Progress("labellings", done, len(rows)))
                 yield i, estimate

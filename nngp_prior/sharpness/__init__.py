@@ -37,7 +37,7 @@ from nngp_prior.schemas.specs.training import SAM, SGD, Adam, EntropySGD, Flatne
 if TYPE_CHECKING:
     from nngp_prior.sharpness.curvature.operators import as_scipy, empirical_fisher, ggn, hessian
     from nngp_prior.sharpness.loss_landscape import landscape
-    from nngp_prior.sharpness.measurement import measure
+    from nngp_prior.sharpness.measurement import measure, measure_networks
     from nngp_prior.sharpness.measures.spectrum import spectral_density
     from nngp_prior.sharpness.rescaling import hidden_layers, rescale, rescale_nodes
     from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
@@ -95,6 +95,7 @@ __all__ = [
     "hidden_layers",
     "landscape",
     "measure",
+    "measure_networks",
     "rescale",
     "rescale_nodes",
     "spectral_density",
@@ -115,7 +116,7 @@ __getattr__, __dir__ = attributes(
         "EmpiricalRisk": "nngp_prior.sharpness.risk.empirical_risk",
         "Trained": "nngp_prior.sharpness.training.trained",
         "finite_network": "nngp_prior.sharpness.risk.networks",
-        "measure": "nngp_prior.sharpness.measurement",
+        **dict.fromkeys(("measure", "measure_networks"), "nngp_prior.sharpness.measurement"),
         "spectral_density": "nngp_prior.sharpness.measures.spectrum",
     },
     __all__,

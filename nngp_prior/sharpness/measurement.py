@@ -1,10 +1,12 @@
-"""Measure one network, one measure after another, with the cost of each."""
+"""Measure networks, one measure after another, with the cost of each."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from scipy.linalg import norm as scipy_norm
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import Common, SharedArray, blocks, checked_executor, task_runner
 from nngp_prior.numerics.random import generator
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, ignore, shown, without_cost
 from nngp_prior.schemas.base import Specification
@@ -43,6 +46,9 @@ from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their 
 )
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
+from nngp_prior.sharpness.risk.networks import finite_network
+from nngp_prior.sharpness.risk.validation import checked_data
+from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.versions import versions
 
 
@@ -85,6 +91,132 @@ def measure(
     checked(risk, specifications)
     with shown(progress, "sharpness", rows=True) as tell:
         return measure_risk(risk, specifications, checked_seed(seed), tell)
+
+
+@requires_architecture
+def measure_networks(
+    architecture: Architecture | FromNetwork,
+    networks: Trained | Sequence[Any],
+    X: ArrayLike,
+    y: ArrayLike,
+    measures: Sequence[str | Specification] = DEFAULT,
+    *,
+    loss: str = "cross-entropy",
+    dtype: str = "float64",
+    chunk: int | None = None,
+    seed: SeedLike = 0,
+    executor: Executor | None = None,
+    progress: ProgressOption = None,
+) -> list[Report]:
+    """Measure how flat the loss is at the parameters of several networks, each as by :func:`measure`.
+
+    All arguments are checked before anything is computed.
+
+    Args:
+        architecture: specification of the networks, or a user's network with one output.
+        networks: trained networks; or a list with the parameters of each, as for :func:`measure`.
+        X: (n, …) inputs.
+        y: (n,) labels -1 or +1, or booleans.
+        measures: as for :func:`measure`.
+        loss: as for :func:`measure`.
+        dtype: as for :func:`measure`.
+        chunk: as for :func:`measure`.
+        seed: as for :func:`measure`, for all networks.
+        executor: executor whose workers measure, with the same result; see :func:`nngp_prior.log_probabilities`.
+            Default: this process.
+        progress: True for a progress bar, or a callback, called with the expected cost and after each network.
+
+    Returns:
+        a report per network.
+
+    Raises:
+        InvalidInput: if an argument is invalid, such as parameters that do not fit.
+        ResourceLimit: if a worker of the executor died.
+    """
+    if executor is not None:
+        checked_executor(executor)
+    if isinstance(networks, Trained):
+        networks = [networks.network(i) for i in range(len(networks))]
+    if not isinstance(networks, list | tuple) or not networks:
+        problem = "are none" if isinstance(networks, list | tuple) else f"got {type(networks).__name__}"
+        raise InvalidInput("networks", problem, "Pass what train returned, or a list with the parameters of each.")
+    specifications = _specifications(measures)
+    inputs, labels = checked_data(architecture, X, y)
+    risk = EmpiricalRisk.of(architecture, networks[0], inputs, labels, loss=loss, dtype=dtype, chunk=chunk)
+    thetas = np.stack([_flat(risk, parameters, i) for i, parameters in enumerate(networks)])
+    checked(risk, specifications)
+    seed, total = checked_seed(seed), len(networks)
+    each = _cost(risk, specifications)
+    found: dict[int, Report] = {}
+    with shown(progress, "sharpness", rows=True) as tell:
+        tell(Progress("networks", 0, total, None if each is None else Cost(each.bytes, total * each.seconds)))
+        if executor is None:
+            reports = ((i, measure_risk(risk.at(theta), specifications, seed)) for i, theta in enumerate(thetas))
+        else:
+            parts = blocks(total, math.inf if each is None else each.seconds)
+            common = inputs, labels, thetas, architecture, loss, dtype, chunk, specifications, seed
+            reports = _measure_on(executor, parts, *common)
+        for i, report in reports:
+            found[i] = report
+            tell(Progress("networks", len(found), total))
+    return [found[i] for i in range(total)]
+
+
+def _flat(risk: EmpiricalRisk, parameters: Any, i: int) -> np.ndarray:
+    try:
+        return risk.network.flatten(parameters, str(risk.dtype))
+    except InvalidInput as error:
+        raise InvalidInput(f"networks[{i}]", error.problem, error.remedy) from None
+
+
+def _measure_on(
+    executor: Executor,
+    parts: Sequence[range],
+    X: np.ndarray,
+    y: np.ndarray,
+    thetas: np.ndarray,
+    architecture: Architecture | FromNetwork,
+    *common: Any,
+) -> Iterator[tuple[int, Report]]:
+    """Yield reports with their indices, from tasks of an executor."""
+    with task_runner(executor) as runner:
+        arrays = runner.share(X), runner.share(y), runner.share(thetas)
+        tasks = ((*arrays, runner.common(architecture), *common, part) for part in parts)
+        for place, reports in runner.run(_measure_there, tasks):
+            yield from zip(parts[place], reports, strict=True)
+
+
+def _measure_there(
+    X: SharedArray,
+    y: SharedArray,
+    thetas: SharedArray,
+    architecture: Common[Architecture | FromNetwork],
+    loss: str,
+    dtype: str,
+    chunk: int | None,
+    specifications: Sequence[Measure],
+    seed: int,
+    part: range,
+) -> list[Report]:
+    """Measure some networks in a worker."""
+    own: Any = architecture.value
+    risk = _risk_there(X, y, thetas, own, loss, dtype, chunk)
+    return [measure_risk(risk.at(theta), specifications, seed) for theta in thetas.load()[part.start : part.stop]]
+
+
+@functools.lru_cache(maxsize=1)
+def _risk_there(
+    X: SharedArray,
+    y: SharedArray,
+    thetas: SharedArray,
+    architecture: Architecture | FromNetwork,
+    loss: str,
+    dtype: str,
+    chunk: int | None,
+) -> EmpiricalRisk:
+    inputs = X.load()
+    parameters = finite_network(architecture, inputs.shape[1:]).unflatten(thetas.load()[0])
+    return EmpiricalRisk.of(architecture, parameters, inputs, y.load(), loss=loss, dtype=dtype, chunk=chunk)
 
 
 def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:

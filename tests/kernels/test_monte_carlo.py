@@ -159,7 +159,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, m
     assert len(list(tmp_path.glob("*/batch-*.npy"))) == 2
     seen.clear()
     resumed = monte_carlo_kernel(LINEAR, VECTORS, monte_carlo, state=tmp_path, progress=seen.append)
-    assert [event.done for event in seen] == [6, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30]
+    assert [event.done for event in seen] == [12, 14, 16, 18, 20, 22, 24, 26, 28, 30]
     assert {event.total for event in seen} == {30}
     assert np.array_equal(resumed.K, whole.K)
     assert np.array_equal(resumed.stderr, whole.stderr)
@@ -170,7 +170,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, m
     ridged = monte_carlo.model_copy(update={"ridge": 0.1})
     seen.clear()
     again = monte_carlo_kernel(LINEAR, VECTORS, ridged, state=tmp_path, progress=seen.append)
-    assert [event.done for event in seen] == [6, 12, 18, 20, 22, 24, 30]
+    assert [event.done for event in seen] == [24, 26, 28, 30]
     assert again.diagonal_shift == pytest.approx(0.1 * np.mean(whole.K.diagonal()), rel=1e-14)
     assert pytest.approx(whole.K + again.diagonal_shift * np.eye(4), rel=1e-14) == again.K
     assert np.array_equal(again.stderr, whole.stderr)

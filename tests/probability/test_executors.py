@@ -1,44 +1,19 @@
 """Labellings in tasks of an executor: values of one process, one file per kernel, errors."""
 
-import multiprocessing
-import pickle
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typing_extensions import override
 
 from nngp_prior import log_probabilities
-from nngp_prior.errors import InvalidInput, InvalidKernel, InvalidLabels, ResourceLimit
-from nngp_prior.executors import SharedArray
+from nngp_prior.errors import InvalidKernel, InvalidLabels
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.specs.estimator import SMC
+from tests.executors.cases import Serial
 
 N, COUNT = 12, 20
-
-
-class Serial(Executor):
-    """Carries out tasks when they are submitted, in this process, from their pickled form."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.submitted = 0
-
-    @override
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        self.submitted += 1
-        task = pickle.dumps((fn, args, kwargs))
-        self.bytes += len(task)
-        fn, args, kwargs = pickle.loads(task)
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(pickle.loads(pickle.dumps(error)))
-        return future
 
 
 def random_covariance(n: int) -> np.ndarray:
@@ -54,13 +29,6 @@ def labellings(count: int = COUNT, n: int = N) -> np.ndarray:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NNGP_SHARED", str(tmp_path))
     return tmp_path
-
-
-def test_processes_have_the_values_of_one_process() -> None:
-    K, Y = random_covariance(N), labellings()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        found = log_probabilities(K, Y, "smc", particles=16, executor=pool)
-    assert found == log_probabilities(K, Y, "smc", particles=16)
 
 
 @pytest.mark.parametrize(
@@ -100,18 +68,8 @@ def test_threads_and_a_closed_iterator(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-class Dying(Serial):
-    @override
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_exception(BrokenExecutor("killed"))
-        return future
-
-
 def test_errors_of_workers(folder: Path) -> None:
     K, Y = random_covariance(N), labellings()
-    with pytest.raises(ResourceLimit, match="Use fewer workers"):
-        log_probabilities(K, Y, executor=Dying())
     with pytest.raises(InvalidKernel, match="K"):
         log_probabilities(-K, Y, executor=Serial())
     executor = Serial()
@@ -119,11 +77,3 @@ def test_errors_of_workers(folder: Path) -> None:
         log_probabilities(K, [Y[0], Y[1] * 2], executor=executor)
     assert executor.submitted == 0
     assert list(folder.iterdir()) == []
-
-
-def test_folders_that_are_not_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ResourceLimit, match="Set NNGP_SHARED"):
-        SharedArray("0" * 64, str(folder / "elsewhere.npy")).load()
-    monkeypatch.setenv("NNGP_SHARED", str(folder / "missing"))
-    with pytest.raises(InvalidInput, match="NNGP_SHARED"):
-        log_probabilities(random_covariance(N), labellings(), executor=Serial())

@@ -25,8 +25,12 @@ class GaussianDraws:
 
     def __init__(self, K: Float[np.ndarray, "n n"], seed: int) -> None:
         self._kernel, self._seed = prepare(K, Sampling(draws=1)), seed
-        self.block = max(1, min(_BLOCK, _NUMBERS // len(K)))
-        self.stream = "gp"
+        self.block = self.block_of(len(K))
+
+    @staticmethod
+    def block_of(n: int) -> int:
+        """Return the number of draws per block, for n inputs."""
+        return max(1, min(_BLOCK, _NUMBERS // n))
 
     def __call__(self, block: int) -> Float[np.ndarray, "block n"]:
         """Return a block of draws, independent of calls for other blocks.

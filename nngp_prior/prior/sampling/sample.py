@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from nngp_prior import kernels
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import check_inputs, requires_architecture
 from nngp_prior.errors import InvalidInput, ResourceLimit
-from nngp_prior.executors import SharedArray, on_executor, shared
+from nngp_prior.executors import Common, SharedArray, TaskRunner, checked_executor, task_runner
 from nngp_prior.numerics.checkpoint import Checkpoint
 from nngp_prior.numerics.threads import cores, on_all_cores, one_thread_blas
 from nngp_prior.numerics.whole_files import writable
@@ -82,7 +82,8 @@ def sample_functions(
     Raises:
         InvalidInput: if an argument is invalid, such as inputs at which every output is 0, or a file of other draws.
         DataUnavailable: if the file is damaged.
-        ResourceLimit: if the distinct functions no longer fit into memory; the file holds those until then.
+        ResourceLimit: if the distinct functions no longer fit into memory; the file holds those until
+            then. If a worker of the executor died.
     """
     if not isinstance(networks, int) or isinstance(networks, bool) or not 1 <= networks < 2**32:
         raise InvalidInput("networks", f"got {networks!r}", "Pass a number of draws, an integer from 1 to 2³² - 1.")
@@ -91,8 +92,10 @@ def sample_functions(
         raise InvalidInput("source", f"got {source!r}", f"Choose one of {', '.join(SOURCES)}.")
     X = check_inputs("X", X, architecture)
     _refuse_zero_inputs(architecture, X)
-    draws = _draws(architecture, X, networks, seed, source)
-    about = _about(architecture, X, seed, source, draws)
+    if executor is not None:
+        checked_executor(executor)
+    draws = None if source == "gp" else _networks(architecture, X, networks, seed)
+    about = _about(architecture, X, seed, source, "gp" if draws is None else draws.stream)
     path = writable("path", path)
     before = None if path is None or not path.exists() else _before(path, about, networks)
     if before is not None and before.draws == networks:
@@ -101,12 +104,15 @@ def sample_functions(
     with shown(progress, "draws") as tell, one_thread_blas():  # products have the same bits on any number of cores
         if not isinstance(architecture, FromNetwork):
             tell(Progress(source, networks - left, networks, sampling_cost(architecture, X.shape, left, source)))
+        given = kernels.kernel(architecture, X, executor=executor) if draws is None else X
         if executor is None:
+            draws = draws or GaussianDraws(given, seed)
             return _sample(_InProcess(draws), networks, len(X), about, before, path, tell)
-        with shared(X) as array:
-            count = functools.partial(_count_there, array, architecture, networks, seed, source)
-            size = max(1, round(_SECONDS / _seconds(architecture, X, draws.block, source)))
-            return _sample(_OnExecutor(executor, count, draws.block, size), networks, len(X), about, before, path, tell)
+        block = GaussianDraws.block_of(len(X)) if draws is None else draws.block
+        size = max(1, round(_SECONDS / _seconds(architecture, X, block, source)))
+        with task_runner(executor) as runner:
+            common = runner.share(given), runner.common(architecture), networks, seed, source
+            return _sample(_OnExecutor(runner, common, block, size), networks, len(X), about, before, path, tell)
 
 
 class _InProcess:
@@ -126,28 +132,29 @@ class _InProcess:
 class _OnExecutor:
     """Counts of draws by the workers of an executor, in tasks of several blocks."""
 
-    def __init__(self, executor: Executor, count: Callable[[list[range]], _Counted], block: int, size: int) -> None:
-        self._executor, self._count, self._size = executor, count, size
+    def __init__(self, runner: TaskRunner, common: tuple[Any, ...], block: int, size: int) -> None:
+        self._runner, self._common, self._size = runner, common, size
         self.block, self.blocks = block, _TASKS * size
 
     def __call__(self, parts: list[range]) -> Iterator[_Counted]:
-        tasks = [(parts[first : first + self._size],) for first in range(0, len(parts), self._size)]
-        return (part for _, part in on_executor(self._executor, self._count, tasks))
+        tasks = [(*self._common, parts[first : first + self._size]) for first in range(0, len(parts), self._size)]
+        return (part for _, part in self._runner.run(_count_there, tasks))
 
 
 def _count_there(
     array: SharedArray,
-    architecture: Architecture | FromNetwork,
+    architecture: Common[Architecture | FromNetwork],
     networks: int,
     seed: int,
     source: str,
     parts: list[range],
 ) -> _Counted:
-    """Count draws in a worker."""
-    draws = _draws_there(array, architecture, networks, seed, source)  # pyright: ignore[reportArgumentType]  hashable
-    tally, n = Tally(-(-array.load().shape[0] // 8)), len(array.load())
+    """Count draws in a worker, of the inputs in the array or, from the Gaussian process, with the kernel in it."""
+    n = len(array.load())
+    tally = Tally(-(-n // 8))
     zeros, undecided = np.zeros(n, dtype=np.int64), 0
     with one_thread_blas():
+        draws = _draws_there(array, architecture.value, networks, seed, source)  # pyright: ignore[reportArgumentType]
         for part in (_counted(_drawn(draws, numbers)) for numbers in parts):
             tally.add(part.functions, part.counts)
             zeros += part.zeros
@@ -159,7 +166,9 @@ def _count_there(
 def _draws_there(
     array: SharedArray, architecture: Architecture | FromNetwork, networks: int, seed: int, source: str
 ) -> _Draws:
-    return _draws(architecture, array.load(), networks, seed, source)
+    return (
+        GaussianDraws(array.load(), seed) if source == "gp" else _networks(architecture, array.load(), networks, seed)
+    )
 
 
 def _drawn(draws: _Draws, numbers: range) -> Float[np.ndarray, "draws n"]:
@@ -227,9 +236,9 @@ def _counted(f: Float[np.ndarray, "draws n"]) -> _Counted:
     return _Counted(functions, counts, len(f), int(undecided.sum()), zeros)
 
 
-def _draws(architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int, source: str) -> _Draws:
-    if source == "gp":
-        return GaussianDraws(kernels.kernel(architecture, X), seed)
+def _networks(
+    architecture: Architecture | FromNetwork, X: np.ndarray, networks: int, seed: int
+) -> FullyConnectedNetworks | JaxNetworks:
     if isinstance(architecture, FullyConnected) and not architecture.layer_norm:
         return FullyConnectedNetworks(architecture, X, seed)
     return JaxNetworks(architecture, X, seed, networks)
@@ -249,7 +258,7 @@ def _refuse_zero_inputs(architecture: Architecture | FromNetwork, X: np.ndarray)
 
 
 def _about(
-    architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, draws: _Draws
+    architecture: Architecture | FromNetwork, X: np.ndarray, seed: int, source: str, stream: str
 ) -> dict[str, Any]:
     """Return everything that the draws depend on."""
     if isinstance(architecture, FromNetwork):
@@ -257,7 +266,7 @@ def _about(
     else:
         described = architecture.model_dump(mode="json")
     inputs = hashlib.sha256(str(X.shape).encode() + np.ascontiguousarray(X).tobytes()).hexdigest()
-    return {"source": source, "seed": seed, "architecture": described, "inputs": inputs, "stream": draws.stream}
+    return {"source": source, "seed": seed, "architecture": described, "inputs": inputs, "stream": stream}
 
 
 def _before(path: Path, about: dict[str, Any], networks: int) -> FunctionCounts:

@@ -198,11 +198,19 @@ def side_by_side(network: FiniteNetwork, batch_size: int, dtype: str, networks: 
         at least 1: as many as fit into about 256 MiB (in float32), on a processor at most 8, and one for a large
         convolutional network.
     """
-    # Parameters, gradient, two optimizer arrays, parameters before the epoch; activations forward and backward.
-    activations = 4 * batch_size * numbers_of_example(network, dtype)
-    on_processor = min(_ON_PROCESSOR, _STEP_NUMBERS // activations)
-    most = on_processor if jax.default_backend() == "cpu" else networks
-    return max(1, min(networks, most, _NUMBERS // (6 * network.size + activations)))
+    most = most_on_processor(network, batch_size, dtype) if jax.default_backend() == "cpu" else networks
+    return max(1, min(networks, most, _NUMBERS // (6 * network.size + _activations(network, batch_size, dtype))))
+
+
+def most_on_processor(network: FiniteNetwork, batch_size: int, dtype: str) -> int:
+    """Return the maximal number of networks in one call on a processor; see :func:`side_by_side`."""
+    activations = _activations(network, batch_size, dtype)
+    return max(1, min(_ON_PROCESSOR, _STEP_NUMBERS // activations, _NUMBERS // (6 * network.size + activations)))
+
+
+def _activations(network: FiniteNetwork, batch_size: int, dtype: str) -> int:
+    """Numbers in the activations of a step; 6 times the parameters are them, gradient, state, and them before."""
+    return 4 * batch_size * numbers_of_example(network, dtype)
 
 
 def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarray, "n ..."]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import requires_architecture
 from nngp_prior.errors import InvalidInput
+from nngp_prior.executors import checked_executor
 from nngp_prior.numerics.hashing import digest
 from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import ProgressOption, shown
@@ -23,6 +25,7 @@ from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.text import number_of
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.risk.validation import checked_data
+from nngp_prior.sharpness.training.distributed import train_on
 from nngp_prior.sharpness.training.trained import Trained, described
 from nngp_prior.sharpness.training.trainer import TrainingArrays, TrainingRun
 
@@ -44,6 +47,7 @@ def train(
     seed: SeedLike = 0,
     source: Mapping[str, Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     progress: ProgressOption = None,
 ) -> Trained:
     """Train networks until all signs are correct, each from its own draw from the prior with its own minibatches.
@@ -64,7 +68,11 @@ def train(
         source: source of the data, as JSON-compatible values; stored in ``about["source"]`` of the result.
         checkpoint: ``.npz`` file, to which results are saved at least ten seconds apart. A repeated call resumes from
             it, with a result identical bit for bit to that of an uninterrupted call.
-        progress: True for a progress bar, or a callback, called with the expected cost and after each epoch.
+        executor: executor whose workers train, with the same result on processors; see
+            :func:`nngp_prior.log_probabilities`. Default: this process. A task has 8 to 15 networks, which are trained
+            together, and fewer large ones. Without ``checkpoint``.
+        progress: True for a progress bar, or a callback, called with the expected cost and after each epoch, or each
+            task of an executor.
 
     Returns:
         the networks, with a status for each.
@@ -73,7 +81,13 @@ def train(
         InvalidInput: if an argument is invalid: labels that are not ±1 or not one per input, minibatches larger than
             the data, a checkpoint of another call.
         DataUnavailable: if the checkpoint is damaged.
+        ResourceLimit: if a worker of the executor died.
     """
+    if executor is not None:
+        checked_executor(executor)
+        if checkpoint is not None:
+            remedy = "Leave it out and save what is returned, or run a study, which keeps finished tasks."
+            raise InvalidInput("checkpoint", f"got {os.fspath(checkpoint)!r} with an executor", remedy)
     training = training or Training()
     numbers = _numbers(seeds)
     seed = checked_seed(seed)
@@ -88,6 +102,8 @@ def train(
     about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
     path = writable("checkpoint", checkpoint)
     with shown(progress, "training", rows=True) as tell, high_precision():
+        if executor is not None:
+            return train_on(executor, network, training, seed, numbers, checked, about, start, tell)
         run = TrainingRun(network, training, seed, numbers, checked, about)
         if path is not None and path.exists():
             run.resume_from(path)

@@ -8,7 +8,7 @@ import pytest
 from nngp_prior import Convolutional, FullyConnected, sample_functions
 from nngp_prior.progress import Progress
 from nngp_prior.schemas.specs.architecture import Architecture, ConvolutionLayer
-from tests.probability.test_executors import Serial
+from tests.executors.cases import Serial
 
 
 @pytest.mark.parametrize(
