@@ -29,7 +29,7 @@ def run(page: str, names: dict[str, Any]) -> None:
         exec(compile(block, page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", ["bounds", "complexity", "estimators"])
+@pytest.mark.parametrize("page", ["bounds", "complexity", "estimators", "executors"])
 def test_the_lines_of_a_page(page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(f"docs/{page}.md", names)
