@@ -20,10 +20,16 @@ class JobCounts(Collector):
     Args:
         counts: function that counts jobs by state, and units under ``units_…``.
         sizes: function that returns bytes of storage by kind of data.
+        capacity: function that returns the resources for units of work by kind of resource.
     """
 
-    def __init__(self, counts: Callable[[], Mapping[str, int]], sizes: Callable[[], Mapping[str, int]]) -> None:
-        self._counts, self._sizes = counts, sizes
+    def __init__(
+        self,
+        counts: Callable[[], Mapping[str, int]],
+        sizes: Callable[[], Mapping[str, int]],
+        capacity: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._counts, self._sizes, self._capacity = counts, sizes, capacity
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See prometheus_client's ``Collector``.
@@ -39,14 +45,17 @@ class JobCounts(Collector):
         stored = GaugeMetricFamily("nngp_stored_bytes", "What is stored.", labels=["what"])
         for name, value in self._sizes().items():
             stored.add_metric([name], value)
-        yield from (jobs, units, stored)
+        capacity = GaugeMetricFamily("nngp_capacity", "Resources for units of work at present.", labels=["what"])
+        for name, value in self._capacity().items():
+            capacity.add_metric([name], value)
+        yield from (jobs, units, stored, capacity)
 
 
 def instrument(app: FastAPI) -> None:
     """Count requests, and serve ``/metrics``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(JobCounts(lambda: app.state.service.table.counts(), lambda: _sizes(app)))
+    registry.register(JobCounts(lambda: app.state.service.table.counts(), lambda: _sizes(app), lambda: _capacity(app)))
     instrumentator = Instrumentator(registry=registry)
     instrumentator.instrument(app)
     instrumentator.expose(app, tags=["health"], response_class=PlainTextResponse)
@@ -55,3 +64,8 @@ def instrument(app: FastAPI) -> None:
 def _sizes(app: FastAPI) -> dict[str, int]:
     service = app.state.service
     return {"blobs": service.blobs.bytes, "kernels": sum(entry.bytes for entry in service.kernels.entries())}
+
+
+def _capacity(app: FastAPI) -> dict[str, int]:
+    capacity = app.state.service.executor.capacity()
+    return {"slots": capacity.slots, "cores": capacity.cores, "bytes": capacity.bytes}

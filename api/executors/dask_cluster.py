@@ -100,14 +100,17 @@ class Cluster:
             return None
         # The topic of a client's own id is emptied some time after its end; other topics stay in the scheduler forever.
         unit = replace(unit, topic=client.id)
-        # Again with each unit: a scheduler that was started again has forgotten the subscription.
-        client.subscribe_topic(unit.topic, self._on_event)
         # Only names and text travel, so that the scheduler need not have this package.
         call = operator.methodcaller("compute", unit.encoded())
         needed = dict(zip(resource_names(), (cores, unit.task.bytes), strict=True))
-        return client.submit(
-            toolz.pipe, _MODULE, importlib.import_module, call, key=key, pure=False, retries=0, resources=needed
-        )
+        try:
+            # Again with each unit: a scheduler that was started again has forgotten the subscription.
+            client.subscribe_topic(unit.topic, self._on_event)
+            return client.submit(
+                toolz.pipe, _MODULE, importlib.import_module, call, key=key, pure=False, retries=0, resources=needed
+            )
+        except (OSError, RuntimeError):  # Dask's errors of a connection that was closed meanwhile
+            return None
 
     def lost(self, address: str) -> str | None:
         """Return how a worker was lost; None if it is there.

@@ -6,7 +6,6 @@ connections to the scheduler are needed: the service and the workers do not reac
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import queue
@@ -94,8 +93,7 @@ class DaskExecutor:
             with self._lock:
                 del self._running[task.fence]
             if future is not None:
-                with contextlib.suppress(Exception):  # the scheduler may have ended, and with it the task
-                    future.cancel()
+                future.release()  # if it runs, its worker kills it
 
     def cancel(self, fence: int) -> None:
         """See :meth:`Executor.cancel`."""

@@ -282,7 +282,7 @@ def _remove(path: Path) -> bool:
         if ledger is None:
             return False
         if path.exists():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # NFS gives exclusive locks to writers only
                 if not lock(file, exclusive=True, wait=False):
                     return False
                 path.unlink()

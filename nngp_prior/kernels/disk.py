@@ -66,7 +66,8 @@ def on_disk(
         ledger = TileJournal.read(file)
         if ledger is not None and ledger.header.key == job.key and not ledger.missing():
             if partial.exists() and not path.exists():  # interrupted before it was renamed
-                _finish(partial, path)
+                with contextlib.suppress(FileNotFoundError):  # NFS still shows names before another machine's renaming
+                    _finish(partial, path)
             K = opened(path, job.dtype, job.shape)
             if K is not None and not ledger.unfinished(K):
                 return K

@@ -295,6 +295,7 @@ def test_metrics(tmp_path: Path) -> None:
     assert 'nngp_jobs{state="accepted"} 1.0' in lines
     assert 'nngp_units{state="waiting"} 1.0' in lines
     assert 'nngp_stored_bytes{what="blobs"} 0.0' in lines
+    assert 'nngp_capacity{what="slots"} 1.0' in lines
     assert 'http_requests_total{handler="/v1/catalogue",method="GET",status="2xx"} 1.0' in lines
 
 

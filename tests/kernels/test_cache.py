@@ -1,8 +1,11 @@
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import numpy as np
 import pytest
@@ -234,6 +237,20 @@ def test_what_is_used_stays(cache: KernelCache) -> None:
     assert cache.evict(0) == []
     assert part.sum() == kernel(FullyConnected(), X)[3:, 2].sum()
     del part
+    assert len(cache.evict(0)) == 1
+
+
+def test_entries_go_where_only_writers_get_exclusive_locks(cache: KernelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS."""
+    flock = fcntl.flock
+
+    def of_nfs(file: IO[bytes], operation: int) -> None:
+        if operation & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(file, operation)
+
+    cache.kernel(FullyConnected(), X)
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
     assert len(cache.evict(0)) == 1
 
 

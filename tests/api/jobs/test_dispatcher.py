@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, Task
+from api.executors.base import Cancelled, Done, Failed, Listener, Outcome, PutBack, Task
 from api.executors.local import LocalExecutor
 from api.jobs import dispatcher as module
 from api.jobs.models import State
@@ -149,6 +151,42 @@ def test_a_unit_that_never_fits_fails_and_the_others_are_done(start: Start) -> N
     assert large.error is not None
     assert large.error["code"] == "kernel-too-large"
     assert "NNGP_MEMORY_LIMIT" in large.error["detail"]
+
+
+def test_a_unit_waits_for_a_larger_machine_if_one_may_come(start: Start) -> None:
+    """Others overtake it. Machines that come and go change the number of units at a time."""
+    held = Held()
+    executor = Threads(1, held=held)
+    small = executor.available = replace(executor.available, may_grow=True)
+    table, dispatcher = start(executor)
+    submit(table, "held1", 1, nbytes=LIMIT + 1)
+    submit(table, "fine1", 1)
+    ended(table, "fine1")
+    assert executor.began == ["fine1"]
+    executor.available = replace(small, slots=3, cores=3, bytes=4 * LIMIT, task_bytes=2 * LIMIT)
+    submit(table, "held2", 1, 1)
+    for _ in range(3):
+        assert held.begun.acquire(timeout=5)
+    executor.available = replace(small, slots=0, cores=0, bytes=0)
+    held.go.set()
+    ended(table, "held1", "held2")
+    submit(table, "fine2", 1)
+    time.sleep(0.1)  # nothing should happen
+    assert executor.began.count("fine2") == 0
+    assert dispatcher.ready()
+    executor.available = small
+    ended(table, "fine2")
+
+
+def test_a_unit_of_a_worker_that_leaves_is_taken_at_once(start: Start) -> None:
+    tries = itertools.count()
+
+    def act(task: Task, listener: Listener, end: threading.Event) -> Outcome:
+        return PutBack("it leaves", lasting=False) if next(tries) < 9 else all_rows(task, listener, end)
+
+    table, _ = start(Threads(1, act=act))
+    submit(table, "act", 1)
+    assert ended(table, "act", within=5)[0].losses == 0  # with pauses it would take a minute
 
 
 def test_a_failure_is_the_jobs_and_ends_its_other_units(start: Start) -> None:
