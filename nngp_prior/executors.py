@@ -45,19 +45,35 @@ class SharedArray:
     Attributes:
         sha256: hash of the content.
         path: path of the file.
+        shape: shape of the array.
     """
 
     sha256: str
     path: str = field(compare=False)
+    shape: tuple[int, ...] = field(compare=False)
 
     def load(self) -> np.ndarray:
-        """Return the array, read-only, as a map of the file.
+        """Return a copy of the array, which outlives the file.
 
         Raises:
             ResourceLimit: if the file is not there: the worker does not reach the folder.
         """
+        return np.array(self._mapped())
+
+    def rows(self, part: range | slice) -> np.ndarray:
+        """Return a copy of some rows, which outlives the file.
+
+        Args:
+            part: consecutive indices.
+
+        Raises:
+            ResourceLimit: as :meth:`load`.
+        """
+        return np.array(self._mapped()[part.start : part.stop])
+
+    def _mapped(self) -> np.ndarray:
         try:
-            return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False))
+            return np.load(self.path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             error = _unreachable(self.path)
         raise error
@@ -117,7 +133,7 @@ class TaskRunner:
         except OSError as error:
             problem = f"an array of {array.nbytes / 2**30:.1f} GiB cannot be written to {self._folder.parent} ({error})"
             raise ResourceLimit(f"NNGP_SHARED: {problem}. Make room, or name another folder.") from None
-        return SharedArray(sha256, str(path))
+        return SharedArray(sha256, str(path), array.shape)
 
     def common(self, value: Value) -> Common[Value]:
         """Return a value for tasks, of which a worker uses the first copy that it receives."""

@@ -65,9 +65,8 @@ def kernel_of_network(
     blocks = _blocks if executor is None else functools.partial(_blocks_on, executor)
     with shown(progress, "kernel") as report:
         for done, (index, block) in enumerate(blocks(network, X, None if symmetric else X2, get, grid), start=1):
-            tile = grid.tiles[index]
-            within = symmetric and tile.on_diagonal
-            grid.put(K, tile, np.tril(block) + np.tril(block, -1).T if within else block)
+            within = _within(grid, index)
+            grid.put(K, grid.tiles[index], np.tril(block) + np.tril(block, -1).T if within else block)
             report(Progress("kernel tiles", done, len(grid)))
     return K if K.shape == (len(place), len(place2)) else K[np.ix_(place, place2)]  # equal inputs have equal rows
 
@@ -76,8 +75,11 @@ def _blocks(
     network: FromNetwork, X: np.ndarray, X2: np.ndarray | None, get: str, grid: Grid
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield tiles with their indices."""
-    kernel_fn = _compiled(network)
-    return ((place, _block(network, kernel_fn, X, X2, get, grid, place)) for place in range(len(grid)))
+    assert network.kernel_fn is not None
+    kernel_fn = jax.jit(network.kernel_fn, static_argnames="get")
+    for place, tile in enumerate(grid.tiles):
+        columns = None if _within(grid, place) else (X if X2 is None else X2)[tile.columns]
+        yield place, _block(network, kernel_fn, X[tile.rows], columns, get)
 
 
 def _blocks_on(
@@ -94,33 +96,30 @@ def _block_there(
     network: Common[FromNetwork], X: SharedArray, X2: SharedArray | None, get: str, grid: Grid, place: int
 ) -> np.ndarray:
     """Compute a tile in a worker."""
-    own = network.value
-    return _block(own, _compiled_once(own), X.load(), None if X2 is None else X2.load(), get, grid, place)
+    own, tile = network.value, grid.tiles[place]
+    columns = None if _within(grid, place) else (X if X2 is None else X2).rows(tile.columns)
+    return _block(own, _compiled(own), X.rows(tile.rows), columns, get)
 
 
+@functools.lru_cache(maxsize=4)
 def _compiled(network: FromNetwork) -> Callable[..., Any]:
+    """Compiled function that further tasks of a worker use."""
     assert network.kernel_fn is not None
     return jax.jit(network.kernel_fn, static_argnames="get")
 
 
-_compiled_once = functools.lru_cache(maxsize=4)(_compiled)
+def _within(grid: Grid, place: int) -> bool:
+    """True if rows and columns of a tile are the same inputs."""
+    return grid.symmetric and grid.tiles[place].on_diagonal
 
 
 def _block(
-    network: FromNetwork,
-    kernel_fn: Callable[..., Any],
-    X: np.ndarray,
-    X2: np.ndarray | None,
-    get: str,
-    grid: Grid,
-    place: int,
+    network: FromNetwork, kernel_fn: Callable[..., Any], rows: np.ndarray, columns: np.ndarray | None, get: str
 ) -> np.ndarray:
-    tile = grid.tiles[place]
-    rows, columns = X[tile.rows], (X if X2 is None else X2)[tile.columns]
-    within = grid.symmetric and tile.on_diagonal
     with jax.enable_x64(True):
-        block = np.asarray(kernel_fn(rows, None if within else columns, get=get))
-    if block.shape != (len(rows), len(columns)) or not np.isfinite(block).all():
-        problem = f"gives {network.name!r} no finite kernel of shape {(len(rows), len(columns))}"
+        block = np.asarray(kernel_fn(rows, columns, get=get))
+    shape = len(rows), len(rows if columns is None else columns)
+    if block.shape != shape or not np.isfinite(block).all():
+        problem = f"gives {network.name!r} no finite kernel of shape {shape}"
         raise InvalidInput("kernel_fn", problem, f"Return K for get={get!r}; scale X down if it overflows.")
     return block

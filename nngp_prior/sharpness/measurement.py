@@ -201,7 +201,7 @@ def _measure_there(
     """Measure some networks in a worker."""
     own: Any = architecture.value
     risk = _risk_there(X, y, thetas, own, loss, dtype, chunk)
-    return [measure_risk(risk.at(theta), specifications, seed) for theta in thetas.load()[part.start : part.stop]]
+    return [measure_risk(risk.at(theta), specifications, seed) for theta in thetas.rows(part)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -215,7 +215,7 @@ def _risk_there(
     chunk: int | None,
 ) -> EmpiricalRisk:
     inputs = X.load()
-    parameters = finite_network(architecture, inputs.shape[1:]).unflatten(thetas.load()[0])
+    parameters = finite_network(architecture, inputs.shape[1:]).unflatten(thetas.rows(range(1))[0])
     return EmpiricalRisk.of(architecture, parameters, inputs, y.load(), loss=loss, dtype=dtype, chunk=chunk)
 
 

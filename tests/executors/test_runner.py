@@ -26,6 +26,15 @@ def double(array: SharedArray) -> np.ndarray:
     return 2 * array.load()
 
 
+def test_arrays_outlive_their_files(folder: Path) -> None:
+    """Files on NFS that are removed while another machine maps them end its processes."""
+    with task_runner(Serial()) as runner:
+        array = runner.share(np.arange(12.0).reshape(4, 3))
+        whole, part = array.load(), array.rows(range(1, 3))
+    assert (array.shape, whole.base, part.base) == ((4, 3), None, None)
+    assert part.tolist() == whole[1:3].tolist() == [[3, 4, 5], [6, 7, 8]]
+
+
 def test_equal_arrays_are_written_once(folder: Path) -> None:
     with task_runner(Serial()) as runner:
         first, second, other = (runner.share(A) for A in (np.eye(3), np.eye(3), np.eye(2)))
@@ -121,7 +130,7 @@ def test_a_closed_call_leaves_threads_free(folder: Path) -> None:
 
 def test_folders_that_are_not_shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ResourceLimit, match="Set NNGP_SHARED"):
-        SharedArray("0" * 64, str(folder / "elsewhere.npy")).load()
+        SharedArray("0" * 64, str(folder / "elsewhere.npy"), (3, 3)).load()
     monkeypatch.setenv("NNGP_SHARED", str(folder / "missing"))
     with pytest.raises(InvalidInput, match="NNGP_SHARED"):
         log_probabilities(covariance(), labels(12)[None], executor=Serial())

@@ -150,7 +150,7 @@ def _count_there(
     parts: list[range],
 ) -> _Counted:
     """Count draws in a worker, of the inputs in the array or, from the Gaussian process, with the kernel in it."""
-    n = len(array.load())
+    n = array.shape[0]
     tally = Tally(-(-n // 8))
     zeros, undecided = np.zeros(n, dtype=np.int64), 0
     with one_thread_blas():
@@ -166,9 +166,8 @@ def _count_there(
 def _draws_there(
     array: SharedArray, architecture: Architecture | FromNetwork, networks: int, seed: int, source: str
 ) -> _Draws:
-    return (
-        GaussianDraws(array.load(), seed) if source == "gp" else _networks(architecture, array.load(), networks, seed)
-    )
+    given = array.load()
+    return GaussianDraws(given, seed) if source == "gp" else _networks(architecture, given, networks, seed)
 
 
 def _drawn(draws: _Draws, numbers: range) -> Float[np.ndarray, "draws n"]:

@@ -88,11 +88,10 @@ def _train_there(
     X, y, *test = (array.load() for array in arrays)
     network = finite_network(architecture.value, X.shape[1:])
     about = {"input_shape": list(X.shape[1:])}
-    chosen = slice(part.start, part.stop)
     data = TrainingArrays(X, y, n, (test[0], test[1]) if test else None)
-    start = None if leaves is None else jax.tree.unflatten(network.structure, [leaf.load()[chosen] for leaf in leaves])
+    start = None if leaves is None else jax.tree.unflatten(network.structure, [leaf.rows(part) for leaf in leaves])
     with high_precision():
-        run = TrainingRun(network, training, seed, numbers[chosen], data, about)
+        run = TrainingRun(network, training, seed, numbers[part.start : part.stop], data, about)
         run.start(start)
         run.to_the_end(None, ignore)
         return run.trained()
