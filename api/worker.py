@@ -135,6 +135,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, number)
         _configure()
+        _log.info("connecting to the Dask scheduler", address=self._address)
         while not self._ending():
             worker = await self._registered()
             if worker is not None:

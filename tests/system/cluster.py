@@ -89,11 +89,11 @@ class Cluster:
         self.scheduler = Process(command, folder / "scheduler.log")
         self.workers: list[Process] = []
 
-    def add_worker(self, prefix: Sequence[str] = (), **settings: Any) -> Process:
+    def add_worker(self, prefix: Sequence[str] = (), command: Sequence[str] | None = None, **settings: Any) -> Process:
         """Start a worker with one slot."""
         settings = {"home": self.folder, "dask_address": self.address, "slots": 1, **settings}
         log = self.folder / f"worker{len(self.workers)}.log"
-        worker = Process(["-m", self._worker], log, prefix, **settings)
+        worker = Process(command or ["-m", self._worker], log, prefix, **settings)
         worker.start()
         self.workers.append(worker)
         return worker

@@ -37,6 +37,12 @@ def serve(
         int | None, typer.Option(help="memory of all worker processes, bytes [80 % of RAM]")
     ] = None,
     database_url: Annotated[str | None, typer.Option(help="URL of the database of jobs [SQLite in NNGP_HOME]")] = None,
+    dask_address: Annotated[
+        str | None,
+        typer.Option(
+            help="address of a Dask scheduler, whose workers (nngp-prior worker) compute [this machine computes]"
+        ),
+    ] = None,
     queue_limit: Annotated[int | None, typer.Option(help="maximum number of waiting and running jobs [2000]")] = None,
     task_seconds: Annotated[float | None, typer.Option(help="maximum time of a unit of work, seconds [86400]")] = None,
 ) -> None:
@@ -57,6 +63,7 @@ def serve(
         "slots": slots,
         "memory_limit": memory_limit,
         "database_url": database_url,
+        "dask_address": dask_address,
         "queue_limit": queue_limit,
         "task_seconds": task_seconds,
     }
