@@ -79,13 +79,17 @@ class Cluster:
         folder: of logs, and of ``NNGP_HOME`` unless a worker has another.
         host: address of the scheduler.
         worker: module of the workers.
+        protocol: ``tcp`` or ``tls``.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", worker: str = "api.worker") -> None:
+    def __init__(
+        self, folder: Path, host: str = "127.0.0.1", worker: str = "api.worker", protocol: str = "tcp"
+    ) -> None:
         self.folder, self._worker = folder, worker
         port = free_port()
-        self.address = f"tcp://{host}:{port}"
-        command = ["-m", "distributed.cli.dask_scheduler", "--host", host, "--port", str(port), "--no-dashboard"]
+        self.address = f"{protocol}://{host}:{port}"
+        where = ["--host", host, "--port", str(port), "--protocol", protocol]
+        command = ["-m", "distributed.cli.dask_scheduler", *where, "--no-dashboard"]
         self.scheduler = Process(command, folder / "scheduler.log")
         self.workers: list[Process] = []
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -15,15 +15,21 @@ from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.cluster import Cluster, Process
 from tests.system.server import Server, wait_for
 
+T = TypeVar("T")
 N, COUNT = 100, 60  # inputs, and labellings of a job that takes long enough to be disturbed
 
 
 @functools.cache
-def expected(first: int) -> list[float]:
+def expected() -> list[float]:
     """The library's values of the labellings of a job."""
     data = load(Digits(n=N))
-    Y = [label(RandomLabels(seed=first + i), data.classes) for i in range(COUNT)]
+    Y = [label(RandomLabels(seed=i), data.classes) for i in range(COUNT)]
     return [estimate.value for estimate in log_probabilities(kernel(FullyConnected(depth=2), data.X), Y)]
+
+
+def turned(values: Sequence[T], turn: int) -> list[T]:
+    """The values, beginning with another one: the same labellings in another order are another job."""
+    return [*values[turn % COUNT :], *values[: turn % COUNT]]
 
 
 class DaskService:
@@ -55,10 +61,10 @@ class DaskService:
     def workers(self) -> list[Process]:
         return [worker for worker in self.cluster.workers if worker.alive()]
 
-    def post(self, first: int, **fields: Any) -> str:
+    def post(self, turn: int, **fields: Any) -> str:
         body = {
             "dataset": {"kind": "digits", "n": N},
-            "labellings": [{"kind": "random", "seed": first + i} for i in range(COUNT)],
+            "labellings": [{"kind": "random", "seed": seed} for seed in turned(range(COUNT), turn)],
             **fields,
         }
         with self.server.http() as http:
@@ -83,12 +89,14 @@ class DaskService:
         wait_for(lambda: self.job(job_id)["state"] in ("successful", "failed", "dismissed"), seconds, self.logs)
         return self.job(job_id)
 
-    def is_right(self, job_id: str, first: int = 0) -> None:
+    def is_right(self, job_id: str, turn: int = 0) -> None:
         """A job ended with one result per labelling, each of which is the library's."""
         assert self.ended(job_id)["state"] == "successful", self.logs()
         rows = self.rows(job_id)
         assert [row["labelling"] for row in rows] == list(range(COUNT))
-        assert [row["log_p"] for row in rows] == expected(first), [row["message"] for row in rows if row["message"]]
+        assert [row["log_p"] for row in rows] == turned(expected(), turn), [
+            row["message"] for row in rows if row["message"]
+        ]
 
     def busy(self, *workers: Process) -> list[psutil.Process]:
         """Processes of workers, by default of all, that compute."""

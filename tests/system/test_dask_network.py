@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.cluster import Cluster
-from tests.system.dask_service import COUNT, DaskService
+from tests.system.dask_service import DaskService
 from tests.system.server import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -74,17 +74,17 @@ def test_link_that_is_cut_and_restored(link: Link, tmp_path: Path) -> None:
         service.is_right(job_id)
         assert service.job(job_id)["losses"] == 0
 
-        job_id = service.post(COUNT)
+        job_id = service.post(1)
         service.some_rows(job_id, 5)
         wait_for(lambda: service.busy(far), 60, service.logs)
         link.cut()
-        service.is_right(job_id, COUNT)
+        service.is_right(job_id, 1)
         assert service.job(job_id)["losses"] == 1
         wait_for(lambda: not service.busy(far), 60, service.logs)
         link.restore()
         service.has_workers(2)
-        job_id = service.post(2 * COUNT)
+        job_id = service.post(2)
         wait_for(lambda: service.busy(far), 60, service.logs)
-        service.is_right(job_id, 2 * COUNT)
+        service.is_right(job_id, 2)
     finally:
         service.close()

@@ -1,10 +1,13 @@
 """Tasks on two real Dask workers, whose children misbehave."""
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask.config
 import psutil
 import pytest
 
@@ -187,3 +190,31 @@ def test_service_waits_for_a_scheduler(tmp_path: Path) -> None:
         f"there is no connection to the Dask scheduler {cluster.address}", lasting=False
     )
     executor.close()
+
+
+@pytest.mark.slow
+def test_encrypted_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the documentation says, with one certificate for all."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the command openssl")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([openssl, *make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", str(certificate))
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT", str(certificate))
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY", str(key))
+    cluster = Cluster(tmp_path, worker="tests.api.executors.odd_worker", protocol="tls")
+    try:
+        dask.config.refresh()
+        cluster.scheduler.start()
+        cluster.add_worker()
+        executor = DaskExecutor(cluster.address, task_seconds=60)
+        has_slots(executor, cluster, 1)
+        assert executor.run(odd("fine"), Heard()) == Done()
+        executor.close()
+    finally:
+        cluster.close()
+        monkeypatch.undo()
+        dask.config.refresh()
