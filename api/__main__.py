@@ -126,8 +126,9 @@ class _Address:
             self._written = True
 
     def remove(self) -> None:
-        if self._written:
-            self._file.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._written and self._file.read_text(encoding="utf-8") == f"{self._url}\n":  # of no other service
+                self._file.unlink()
 
 
 class _Starting:

@@ -11,8 +11,9 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _HEADER_BYTES = 2**16
 _AXES = 8
 _ITEM_BYTES = 8  # of the largest dtype
+_RECOUNT = 10.0  # seconds between two counts of the arrays of several processes
 
 
 class InvalidArray(Problem):
@@ -127,14 +129,16 @@ class Blobs:
 
 
 class BlobStore(Blobs):
-    """Folder of arrays with one writing process and any number of readers.
+    """Folder of arrays with any number of readers. With several writing processes the quota is approximate.
 
     Args:
         settings: settings with the location and the limits.
+        shared: True if other processes write too.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, shared: bool = False) -> None:
         super().__init__(settings.home / "blobs")
+        self._shared = shared
         self._max_bytes, self._quota = settings.max_blob_bytes, settings.blob_quota_bytes
         self._min_free = settings.min_free_disk
         self._lock = threading.Lock()
@@ -144,13 +148,28 @@ class BlobStore(Blobs):
     def start(self) -> None:
         """Create the folder and remove the files of interrupted uploads; call it before the first upload."""
         private_folder(self.folder)
-        sweep(self.folder)
-        self._bytes = sum(path.stat().st_size for path in self.folder.glob("??/*.npy"))
+        sweep(self.folder, self._shared)
+        self._count()
 
     @property
     def bytes(self) -> int:
         """Total size of the arrays."""
+        self._recount()
         return self._bytes
+
+    def _count(self) -> None:
+        self._counted = time.monotonic()
+        total = 0
+        for path in self.folder.glob("??/*.npy"):
+            with suppress(FileNotFoundError):  # removed by another process
+                total += path.stat().st_size
+        self._bytes = total
+
+    def _recount(self) -> None:
+        """Count the arrays again if other processes may have changed them."""
+        if self._shared and time.monotonic() - self._counted > _RECOUNT:
+            with self._lock:
+                self._count()
 
     @contextmanager
     def upload(self, sha256: str, length: int) -> Iterator[Upload]:
@@ -169,6 +188,7 @@ class BlobStore(Blobs):
         if length > self._max_bytes:
             detail = f"The array has {length:,} bytes, and {self._max_bytes:,} are allowed (NNGP_MAX_BLOB_BYTES)."
             raise Problem(413, "body-too-large", f"{detail} Upload a part of it.")
+        self._recount()
         self._require_room(length)
         with draft(self.folder) as (file, path):
             upload = Upload(self, sha256, length, file, path)

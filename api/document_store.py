@@ -21,12 +21,13 @@ class DocumentStore:
     Args:
         folder: folder; created if missing.
         min_free: bytes of the disk to leave free.
+        shared: True if other processes write too.
     """
 
-    def __init__(self, folder: Path, min_free: int) -> None:
+    def __init__(self, folder: Path, min_free: int, shared: bool = False) -> None:
         self._folder, self._min_free = folder, min_free
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
+        sweep(folder, shared)
 
     def put(self, key: str, document: dict[str, Any], specification: dict[str, Any] | None = None) -> bool:
         """Store a document.

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from api.problems import StorageFull
 from nngp_prior.errors import InvalidInput
 
 _SUFFIX = ".tmp"
+_ABANDONED = 3600.0  # seconds
 
 
 def require_space(folder: Path, needed: int, min_free: int) -> None:
@@ -131,38 +133,42 @@ def store_id(home: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, shared: bool = False) -> None:
     """Remove temporary files left behind by a killed process.
 
     Args:
         folder: folder to search.
+        shared: True if other processes may be writing files there; these have changed within the last hour.
     """
+    until = time.time() - (_ABANDONED if shared else 0.0)
     for path in folder.glob(f"*{_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not shared or path.stat().st_mtime < until:
+                path.unlink()
 
 
 class StoreLock:
-    """Exclusive lock on a store: only its holder counts uploads and removes the remains of interrupted ones.
+    """Lock on a store, exclusive or shared by services of one database.
 
     The operating system releases it when the process ends, however it ends.
 
     Args:
         folder: folder of the store.
+        shared: True to use the store beside other services that share it.
 
     Raises:
-        InvalidInput: if another process holds it.
+        InvalidInput: if another process excludes this one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: bool = False) -> None:
         private_folder(folder)
         self._path = folder / "service.lock"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._file)
+        self._file = _open(self._path)
+        self._leading = _open(folder / "leader.lock") if shared else None
+        if not _locked(self._file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            self.release()
             remedy = "End that one, or set NNGP_HOME to another folder."
-            raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy) from None
+            raise InvalidInput("NNGP_HOME", f"another service uses {folder}", remedy)
 
     def holds(self) -> bool:
         """True unless the lock file was removed or replaced, which lets another service in."""
@@ -171,6 +177,24 @@ class StoreLock:
         except OSError:
             return False
 
+    def leads(self) -> bool:
+        """True for one of the processes that share the store, until it ends: the one that cleans up."""
+        return self._leading is None or _locked(self._leading, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Release the lock."""
-        os.close(self._file)
+        for file in (self._file, self._leading):
+            if file is not None:
+                os.close(file)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _locked(file: int, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

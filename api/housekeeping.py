@@ -17,10 +17,13 @@ class Housekeeping:
     Args:
         chores: callables that do a part of the work each time, and return True if there is more.
         seconds: interval.
+        due: True if this process does the chores now; default: always.
     """
 
-    def __init__(self, *chores: Callable[[], object], seconds: float = _HOUR) -> None:
-        self._chores, self._seconds = chores, seconds
+    def __init__(
+        self, *chores: Callable[[], object], seconds: float = _HOUR, due: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._chores, self._seconds, self._due = chores, seconds, due
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping")
 
@@ -35,7 +38,7 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            for chore in self._chores:
+            for chore in self._chores if self._due() else ():
                 try:
                     while chore() and not self._stopping.is_set():
                         pass

@@ -21,6 +21,10 @@ class StorageFull(ResourceLimit):
     """Raised if the disk is full; accepted jobs wait."""
 
 
+class DatabaseUnavailable(NngpPriorError):
+    """Raised if the database cannot be reached now; accepted jobs wait."""
+
+
 class DamagedStore(NngpPriorError):
     """Raised if stored data are damaged."""
 
@@ -29,6 +33,7 @@ class DamagedStore(NngpPriorError):
 TABLE: dict[type[Exception], tuple[int, str]] = {
     StorageFull: (507, "storage-full"),
     DamagedStore: (500, "damaged-store"),
+    DatabaseUnavailable: (503, "database-unavailable"),
     ResourceLimit: (422, "kernel-too-large"),
     DataUnavailable: (422, "data-unavailable"),
     InvalidLabels: (422, "invalid-labels"),
@@ -112,7 +117,8 @@ def problem_of(error: Exception) -> Problem:
     for ancestor in type(error).__mro__:
         if ancestor in TABLE:
             status, code = TABLE[ancestor]
-            return Problem(status, code, str(error), _fields(error))
+            headers = {"Retry-After": "5"} if status == 503 else {}
+            return Problem(status, code, str(error), _fields(error), headers)
     return internal_error()
 
 

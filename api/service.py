@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -19,8 +21,9 @@ from api.document_store import DocumentStore
 from api.errors import refused
 from api.executors.base import Executor
 from api.executors.create import executor_of
-from api.files import StoreLock
+from api.files import StoreLock, store_id
 from api.housekeeping import Housekeeping
+from api.jobs.database import is_shared
 from api.jobs.dispatcher import Dispatcher
 from api.jobs.notifier import Notifier
 from api.jobs.table import JobTable
@@ -69,22 +72,26 @@ class Service:
     def __init__(self, settings: ServerSettings, executor: Executor | None = None) -> None:
         self.settings, self.stopping = settings, False
         home, free = settings.home, settings.min_free_disk
-        self.lock = StoreLock(home)
-        self.blobs = BlobStore(settings)
+        shared = is_shared(settings.database_url)
+        self.lock = StoreLock(home, shared)
+        self.blobs = BlobStore(settings, shared)
         self.blobs.start()
         self.kernels = KernelCache(home / "kernels", settings.cache_bytes)
         self.runner = RequestRunner(self.kernels, self.blobs.open, studies=home / "studies", planning=True)
-        self.datasets = DocumentStore(home / "catalogue" / "datasets", free)
-        self.labellings = DocumentStore(home / "catalogue" / "labellings", free)
-        self.spectra = DocumentStore(home / "catalogue" / "spectra", free)
+        self.datasets = DocumentStore(home / "catalogue" / "datasets", free, shared)
+        self.labellings = DocumentStore(home / "catalogue" / "labellings", free, shared)
+        self.spectra = DocumentStore(home / "catalogue" / "spectra", free, shared)
         database = home / "service.sqlite"
         if settings.database_url is None:
             database.touch()
             database.chmod(0o600)
         url = settings.database_url or f"sqlite:///{database}"
-        self.table = JobTable(url, lease_seconds=settings.lease_seconds)
+        self.table = JobTable(url, lease_seconds=settings.lease_seconds, password_file=settings.database_password_file)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self.table.reclaim(owner)  # the lock on the store shows that the holders of earlier leases have ended
+        if shared:
+            self.table.join(_digest(versions()), store_id(home))
+        else:
+            self.table.reclaim(owner)  # the lock on the store shows that the holders of earlier leases have ended
         self.changes = Notifier(self.table)
         self.executor = executor = executor or executor_of(settings)
         self.dispatcher = Dispatcher(
@@ -97,12 +104,14 @@ class Service:
         )
         self._begin_outdated_anew()
         self.dispatcher.start()
+        self.table.follow()
         compiled = home / "xla"
         compiled.mkdir(mode=0o700, exist_ok=True)
         self._housekeeping = Housekeeping(
             lambda: self.table.forget(settings.job_days),
             lambda: trim(compiled, _COMPILED_BYTES),
             self._forget_studies,
+            due=self.lock.leads,
         )
         self._housekeeping.start()
         self.slow, self.reading, self.naming = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
@@ -189,3 +198,7 @@ class Service:
         self.dispatcher.stop()
         self.table.close()
         self.lock.release()
+
+
+def _digest(versions: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()

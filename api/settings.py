@@ -49,6 +49,8 @@ class ServerSettings(MachineSettings):
         max_connections: ``NNGP_MAX_CONNECTIONS``, at most half of the file descriptors.
         header_timeout: ``NNGP_HEADER_TIMEOUT``, seconds within which a connection must send a request's header.
         database_url: ``NNGP_DATABASE_URL``, URL of the job table; default: ``service.sqlite`` under ``NNGP_HOME``.
+        database_password_file: ``NNGP_DATABASE_PASSWORD_FILE``, file with the password of the database, such as a
+            container's secret, instead of a password in the URL.
         max_body_bytes: ``NNGP_MAX_BODY_BYTES``, size of a JSON body.
         max_body_values: ``NNGP_MAX_BODY_VALUES``, numbers, strings, lists and objects in a JSON body.
         max_blob_bytes: ``NNGP_MAX_BLOB_BYTES``, size of an uploaded array.
@@ -72,7 +74,8 @@ class ServerSettings(MachineSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     max_connections: Annotated[int, Field(ge=1)] = 500
     header_timeout: Annotated[float, Field(gt=0)] = 10.0
-    database_url: str | None = None
+    database_url: Annotated[str | None, Field(repr=False)] = None  # may have a password
+    database_password_file: Path | None = None
     max_body_bytes: Annotated[int, Field(ge=1)] = 8 * _MIB
     max_body_values: Annotated[int, Field(ge=1)] = 500_000
     max_blob_bytes: Annotated[int, Field(ge=1)] = 4 * 1024 * _MIB

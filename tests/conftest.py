@@ -8,10 +8,13 @@ in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), 
 import gc
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+
+from tests.postgres import Postgres, postgres_or_skip
 
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -60,6 +63,14 @@ def image_data(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no MNIST: set NNGP_DATA to a folder with mnist/")
     monkeypatch.setenv("NNGP_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for tests that need no other; those are skipped where there is none to start."""
+    server = postgres_or_skip()
+    yield server.start()
+    server.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)

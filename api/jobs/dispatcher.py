@@ -17,7 +17,7 @@ from api.executors.base import Cancelled, Done, Executor, Failed, Lost, Outcome,
 from api.jobs.models import Lease
 from api.jobs.table import JobTable
 from api.logs import Seldom
-from api.problems import Problem
+from api.problems import DatabaseUnavailable, Problem
 from nngp_prior.errors import ResourceLimit
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _RECENT = 15.0  # seconds for which a slot is kept for other jobs after one of t
 _STOP_SECONDS = 5.0
 _LONGEST_PAUSE = 30.0
 _TROUBLE = 60.0  # seconds between two log lines on an unusable table
-_LATER = (ResourceLimit, OperationalError)  # disk full, or database unavailable: the write is retried
+_LATER = (ResourceLimit, OperationalError, DatabaseUnavailable)  # disk full, or no database: the write is retried
 _log = structlog.get_logger(__name__)
 
 
@@ -65,11 +65,11 @@ class Dispatcher:
         self._pauses, self._paused_until = 0, 0.0
         self._trouble = Seldom(_TROUBLE)
         self._threads = [threading.Thread(target=self._keep_leases, name="leases")]
-        self._ignore_table: Callable[[], None] = lambda: None
+        self._ignored: list[Callable[[], None]] = []
 
     def start(self) -> None:
         """Start claiming units."""
-        self._ignore_table = self._table.listen(self._on_change)
+        self._ignored = [self._table.listen(self._on_change), self._table.listen_elsewhere(self._on_change_elsewhere)]
         self._add_slots()
         self._threads[0].start()
 
@@ -96,8 +96,8 @@ class Dispatcher:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(deadline - time.monotonic(), 0.0))
-        ignore, self._ignore_table = self._ignore_table, lambda: None
-        ignore()
+        while self._ignored:
+            self._ignored.pop()()
 
     def _on_change(self, job_id: str) -> None:
         if threading.current_thread() in self._threads:  # they check for further units after their own changes
@@ -105,6 +105,11 @@ class Dispatcher:
         if any(run.lease.job == job_id for run in tuple(self._running.values())):
             self._changed.set()
         self._tell()
+
+    def _on_change_elsewhere(self, job_id: str | None) -> None:
+        # Units that other services have queued are found at the next tick: all idle slots would look for them at once.
+        if any(job_id in (None, run.lease.job) for run in tuple(self._running.values())):
+            self._changed.set()
 
     def _tell(self) -> None:
         """Wake one idle slot."""

@@ -9,8 +9,9 @@ it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from api.jobs.queries import Queries
 from api.jobs.schema import STORE, UNITS
 from api.jobs.store_time import StoreTime
 from api.jobs.transaction import Transaction
+from api.problems import DatabaseUnavailable
 from api.seals import DAMAGED
 from nngp_prior.errors import InvalidInput
 
@@ -35,10 +37,12 @@ class LeasedUnits(Queries):
         url: SQLAlchemy URL of the database; tables are created or migrated.
         lease_seconds: duration of a lease unless renewed.
         clock: seconds since 1970, for the times shown to clients; no decision depends on it.
-        steady: monotonic clock, seconds.
+        steady: clock that is never set, seconds; default: for leases the database's, which all its services have in
+            common, and this machine's for the age of jobs.
+        password_file: file with the password of the database, instead of one in the URL.
 
     Attributes:
-        taken: True once another service has started to use the database.
+        taken: True once a service has started to use the database that excludes this one.
     """
 
     def __init__(
@@ -47,26 +51,29 @@ class LeasedUnits(Queries):
         *,
         lease_seconds: float = 15.0,
         clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        steady: Callable[[], float] | None = None,
+        password_file: Path | None = None,
     ) -> None:
-        super().__init__(url)
+        super().__init__(url, password_file=password_file)
         self._lease_seconds, self._clock, self._steady = lease_seconds, clock, steady
-        self._age = StoreTime(self.database, clock, steady)
+        self._age = StoreTime(self.database, clock, steady or time.monotonic)
         self._owner: str | None = None
         self.taken = False
         self._listeners: list[Callable[[str], None]] = []
+        self._elsewhere: list[Callable[[str | None], None]] = []
 
     @contextmanager
     def _change(self) -> Iterator[Transaction]:
-        with self.database.write() as connection:
-            change = Transaction(connection, self._clock(), self._steady(), self._age())
-            yield change
-        for job_id in change.jobs:
-            for callback in tuple(self._listeners):
-                try:
-                    callback(job_id)
-                except Exception:  # the change is committed, whatever happens to its listeners
-                    _log.exception("A listener failed.", job=job_id)
+        try:
+            with self.database.write() as connection:
+                now = self.database.seconds(connection) if self._steady is None else self._steady()
+                change = Transaction(connection, self._clock(), now, self._age())
+                yield change
+                self.database.announce(connection, change.jobs)
+        except DatabaseUnavailable:
+            _call(self._elsewhere, [None])  # the connection may have broken after the commit
+            raise
+        _call(self._listeners, change.jobs)
 
     def listen(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Register a listener for changes made by this process.
@@ -79,6 +86,22 @@ class LeasedUnits(Queries):
         """
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    def listen_elsewhere(self, callback: Callable[[str | None], None]) -> Callable[[], None]:
+        """Register a listener for changes made by other processes; see :meth:`follow`.
+
+        Args:
+            callback: called with the job's id, or with None if changes of any job may have been missed.
+
+        Returns:
+            a function that removes the listener.
+        """
+        self._elsewhere.append(callback)
+        return lambda: self._elsewhere.remove(callback)
+
+    def follow(self) -> None:
+        """Follow changes by other processes until the table is closed, if several services may use the database."""
+        self.database.follow(lambda job_id: _call(self._elsewhere, [job_id]))
 
     def claim(
         self,
@@ -107,6 +130,7 @@ class LeasedUnits(Queries):
 
         Raises:
             InvalidInput: if another service has started to use the database.
+            DatabaseUnavailable: if services of other versions have.
         """
         total = cores if all_cores is None else all_cores
         with self._change() as change:
@@ -273,10 +297,40 @@ class LeasedUnits(Queries):
                 change.interrupt(unit)
             return len(units)
 
+    def join(self, versions: str, folder: str) -> None:
+        """Use the database beside other services. Units of ended ones wait until their leases expire.
+
+        Args:
+            versions: digest of the versions that numbers depend on; services of others are refused from now on.
+            folder: id of the folder with uploads and kernels.
+
+        Raises:
+            InvalidInput: if the other services use another folder.
+        """
+        self._owner = versions
+        with self._change() as change:
+            known = change.connection.execute(select(STORE.c.folder)).scalar_one()
+            if known not in (None, folder):
+                problem = "the services of this database have their uploads and kernels in another folder"
+                remedy = "Set it to the folder that they share, or use another database (NNGP_DATABASE_URL)."
+                raise InvalidInput("NNGP_HOME", problem, remedy)
+            change.connection.execute(update(STORE).values(owner=versions, folder=folder))
+
     def _require_ours(self, change: Transaction) -> None:
         if self._owner is None:
             return
         self.taken = change.connection.execute(select(STORE.c.owner)).scalar_one() != self._owner
+        if self.taken and self.database.shared:
+            raise DatabaseUnavailable("Services of other versions use the database. Restart this one with theirs.")
         if self.taken:
             remedy = "End one of them, or give each its own database, and start again."
             raise InvalidInput("NNGP_DATABASE_URL", "another service has begun to use the database", remedy)
+
+
+def _call(callbacks: Iterable[Callable[[Any], None]], jobs: Iterable[str | None]) -> None:
+    for job_id in jobs:
+        for callback in tuple(callbacks):
+            try:
+                callback(job_id)
+            except Exception:  # the change is committed, whatever happens to its listeners
+                _log.exception("A listener failed.", job=job_id)

@@ -88,7 +88,7 @@ class Lease:
         cores: number of cores that it may use.
         bytes: peak memory.
         fence: number of this claim, larger than all earlier ones; writes with an older one are refused.
-        until: end unless renewed, seconds of the monotonic clock.
+        until: end unless renewed, seconds of the clock of leases.
     """
 
     unit: int

@@ -45,17 +45,20 @@ class Notifier:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._feeds: dict[str, _Feed] = {}
         self._closing = False
-        self._stop: Callable[[], None] = table.listen(self._changed)
+        self._ignored: list[Callable[[], None]] = [
+            table.listen(self._changed),
+            table.listen_elsewhere(self._changed_elsewhere),
+        ]
 
     def close(self) -> None:
         """Stop listening to the table."""
-        self._stop()
+        while self._ignored:
+            self._ignored.pop()()
 
     def stop_waiting(self) -> None:
         """Wake all waiting requests, and refuse further waits."""
         self._closing = True
-        for job_id in list(self._waiting):
-            self._changed(job_id)
+        self._changed_elsewhere(None)
 
     @contextmanager
     def of(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -91,10 +94,15 @@ class Notifier:
         feed = self._feeds.setdefault(job_id, _Feed())
         async with feed.reading:
             if feed.stale:
-                feed.stale = False
+                feed.stale = False  # before reading: a change meanwhile makes it stale again
                 last = feed.events[-1].id if feed.events else 0
-                feed.glance = await run_in_threadpool(self._table.glance, job_id)  # first: events precede a final state
-                feed.add(await run_in_threadpool(self._table.events, job_id, last))
+                try:
+                    # First the state: events precede a final one.
+                    feed.glance = await run_in_threadpool(self._table.glance, job_id)
+                    feed.add(await run_in_threadpool(self._table.events, job_id, last))
+                except BaseException:
+                    feed.stale = True
+                    raise
         return feed.glance, feed.events[bisect_right(feed.events, after, key=lambda event: event.id) :]
 
     async def ended(self, job_id: str, seconds: float) -> Job | None:
@@ -141,6 +149,10 @@ class Notifier:
         # A coroutine that subscribes later reads the table itself.
         if job_id in self._waiting and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake, job_id)
+
+    def _changed_elsewhere(self, job_id: str | None) -> None:
+        for each in list(self._waiting) if job_id is None else [job_id]:
+            self._changed(each)
 
     def _wake(self, job_id: str) -> None:
         if job_id in self._feeds:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, Text, cast, func, select
+from sqlalchemy import BigInteger, Connection, Select, Text, cast, func, literal, select
 
 from api.jobs.cursor import cursor_of, number_of
-from api.jobs.database import Database
+from api.jobs.database import open_database
 from api.jobs.models import OPEN, Event, Job, State
 from api.jobs.schema import EVENTS, JOBS, NAMES, RESULTS, TAGS, UNITS
 from api.problems import DamagedStore
@@ -34,13 +35,14 @@ class Queries(ABC):
 
     Args:
         url: SQLAlchemy URL of the database; tables are created or migrated.
+        password_file: file with the password of the database, instead of one in the URL.
 
     Attributes:
         database: the database.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str, *, password_file: Path | None = None) -> None:
+        self.database = open_database(url, password_file)
 
     def get(self, job_id: str) -> Job | None:
         """Get a job.
@@ -262,7 +264,7 @@ def listed(
     if state is not None:
         query = query.where(JOBS.c.state == state)
     if before is not None:
-        query = query.where(number < before)
+        query = query.where(number < literal(before, BigInteger))
     return query.order_by(number.desc())
 
 

@@ -12,6 +12,7 @@ METADATA = MetaData(
     }
 )
 _JSON = JSON(none_as_null=True)
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER has 64 bits, and counts only as that
 
 # Other tables refer to a job by number: a 64-character hash would be most of the size of each of 100,000 rows.
 JOBS = Table(
@@ -70,7 +71,7 @@ TAGS = Table(
 UNITS = Table(
     "units",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", _SERIAL, primary_key=True),
     Column("job", Integer, ForeignKey("jobs.number"), nullable=False),
     Column("place", BigInteger, nullable=False),
     Column("rows", _JSON, nullable=False),
@@ -81,7 +82,7 @@ UNITS = Table(
     Column("phase", Integer, nullable=False, server_default="0"),
     Column("owner", Text),
     Column("fence", BigInteger),
-    Column("until", Double),  # monotonic clock
+    Column("until", Double),  # clock of leases
     Index("ix_units_until", "until", "place", "id"),
     Index("ix_units_queue", "job", "until", "place", "id"),
     Index("ix_units_phase", "job", "phase"),
@@ -99,7 +100,7 @@ RESULTS = Table(
 EVENTS = Table(
     "events",
     METADATA,
-    Column("id", Integer, primary_key=True),
+    Column("id", _SERIAL, primary_key=True),
     Column("job", Integer, ForeignKey("jobs.number"), nullable=False),
     Column("type", String(16), nullable=False),
     Column("data", _JSON, nullable=False),
@@ -114,7 +115,8 @@ TICKETS = Table(
     "tickets", METADATA, Column("id", Integer, primary_key=True), Column("last", BigInteger, nullable=False)
 )
 
-# One row: store time and wall-clock time when last saved, and the service that uses the database.
+# One row: store time and wall-clock time when last saved; the service that uses the database or, of several, the digest
+# of their versions; and the id of the folder with uploads and kernels that several services share.
 STORE = Table(
     "store",
     METADATA,
@@ -122,4 +124,5 @@ STORE = Table(
     Column("time", Double, nullable=False),
     Column("wall", Double, nullable=False),
     Column("owner", Text),
+    Column("folder", Text),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import func, insert, select, update
 
-from api.jobs.database import Database
+from api.jobs.database.base import Database
 from api.jobs.schema import JOBS, STORE
 
 _LONGEST_PAUSE = 86_400.0  # seconds; the longest gap between two services that counts

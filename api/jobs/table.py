@@ -63,9 +63,12 @@ class JobTable(LeasedUnits):
 
         Raises:
             InvalidInput: if the job would have too many tags; nothing is changed.
+            DatabaseUnavailable: if services of other versions have started to use the database.
         """
         edit = JobEdit() if edit is None else edit
         with self._change() as change:
+            if self.database.shared:
+                self._require_ours(change)  # services of other versions would compute rows of theirs
             known = find(change.connection, job_id)
             if known is not None and known.is_final and not anew:
                 return change.describe(known, known.names.after(edit)), False

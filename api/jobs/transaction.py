@@ -36,7 +36,7 @@ class Transaction:
     Args:
         connection: connection in a transaction.
         now: time of all its writes.
-        steady: seconds of the monotonic clock, by which leases end.
+        steady: time by which leases end, seconds.
         age: store time.
 
     Attributes:

@@ -47,6 +47,8 @@ def _missing(service: Service) -> list[tuple[str, str]]:
         found.append(("disk", "The disk is full."))
     if service.table.taken:
         found.append(("database", "Another service has begun to use the database."))
+    if not service.table.database.reachable():
+        found.append(("database", "The database cannot be reached."))
     if not service.lock.holds():
         found.append(("store", "The lock file of the store was removed: another service may use it. Start again."))
     if service.table.database.damaged:

@@ -18,7 +18,7 @@ from api.documents import JobDocument, Link, job_document, json_rows, results_re
 from api.jobs.cursor import CURSOR
 from api.jobs.models import OPEN, Job, State
 from api.negotiation import accepted, preferred
-from api.problems import Problem
+from api.problems import DatabaseUnavailable, Problem
 from api.routes.submissions import wait_of
 from api.service import Service
 from api.work import WORK
@@ -214,7 +214,10 @@ async def _events(service: Service, job_id: str, after: int) -> AsyncIterator[st
     with service.changes.of(job_id) as changed:
         while True:
             changed.clear()
-            now, found = await service.changes.news(job_id, after)
+            try:
+                now, found = await service.changes.news(job_id, after)
+            except DatabaseUnavailable:  # clients come back, with the id of the last event
+                return
             if found:
                 after = found[-1].id
                 yield "".join(f"event: {each.type}\ndata: {json.dumps(each.data)}\nid: {each.id}\n\n" for each in found)

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
 
+from api.jobs.database import open_database
 from api.jobs.models import Lease
 from api.jobs.schema import METADATA
 from api.jobs.table import JobTable
@@ -18,6 +19,8 @@ from api.work.base import Chunk, Plan
 
 LEASE = 15.0
 ROOM = 2**40
+SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+POSTGRES = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 
 
 class Clock:
@@ -28,7 +31,7 @@ class Clock:
         return self.now
 
 
-def url(folder: Path) -> str:
+def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder}/jobs.sqlite"
 
 
@@ -59,15 +62,15 @@ def done(table: JobTable, name: str) -> list[int]:
     return [row for row, _ in table.results(name)]
 
 
-def downgrade(folder: Path, revision: str) -> None:
-    """Have the database of a folder as an older version wrote it."""
-    engine = create_engine(url(folder))
-    with engine.begin() as connection:
+def downgrade(url: str, revision: str) -> None:
+    """Have a database as an older version wrote it."""
+    database = open_database(url)
+    with database.engine.begin() as connection:
         config = Config()
         config.set_main_option("script_location", "api:jobs/migrations")
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
-    engine.dispose()
+    database.close()
 
 
 def everything(table: JobTable) -> list[Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from structlog.testing import capture_logs
 
 from api.jobs.table import JobTable
-from tests.api.jobs.tables import LEASE, Clock, claim, done, downgrade, results, submit, url
+from tests.api.jobs.tables import LEASE, Clock, claim, done, downgrade, results, submit
 
 DAY = 86_400.0
 
@@ -43,8 +42,8 @@ class Clocks(NamedTuple):
     steady: Clock
 
 
-def opened(folder: Path, clocks: Clocks) -> JobTable:
-    return JobTable(url(folder), lease_seconds=LEASE, clock=clocks.wall, steady=clocks.steady)
+def opened(url: str, clocks: Clocks) -> JobTable:
+    return JobTable(url, lease_seconds=LEASE, clock=clocks.wall, steady=clocks.steady)
 
 
 @pytest.fixture
@@ -53,10 +52,8 @@ def clocks() -> Clocks:
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 100 * DAY])
-def test_a_clock_that_is_set_changes_no_lease_and_stops_no_progress(
-    tmp_path: Path, clocks: Clocks, jump: float
-) -> None:
-    table = opened(tmp_path, clocks)
+def test_a_clock_that_is_set_changes_no_lease_and_stops_no_progress(url: str, clocks: Clocks, jump: float) -> None:
+    table = opened(url, clocks)
     submit(table, "a", 1, 1)
     lease = claim(table)
     table.progress(lease, "tiles", 0, 9)
@@ -73,14 +70,14 @@ def test_a_clock_that_is_set_changes_no_lease_and_stops_no_progress(
 
 
 @pytest.mark.parametrize("jump", [100 * DAY, -100 * DAY])
-def test_a_wrong_clock_deletes_nothing(tmp_path: Path, clocks: Clocks, jump: float) -> None:
+def test_a_wrong_clock_deletes_nothing(url: str, clocks: Clocks, jump: float) -> None:
     """Not at a start, not while it is wrong, and not what ended meanwhile once it is right again."""
 
     def restarted(table: JobTable) -> JobTable:
         table.close()
-        return opened(tmp_path, clocks)
+        return opened(url, clocks)
 
-    table = opened(tmp_path, clocks)
+    table = opened(url, clocks)
     submit(table, "before", 1)
     table.dismiss("before")
     clocks.wall.now += jump
@@ -101,29 +98,29 @@ def test_a_wrong_clock_deletes_nothing(tmp_path: Path, clocks: Clocks, jump: flo
     table.close()
 
 
-def test_nights_between_two_services_count(tmp_path: Path, clocks: Clocks) -> None:
-    table = opened(tmp_path, clocks)
+def test_nights_between_two_services_count(url: str, clocks: Clocks) -> None:
+    table = opened(url, clocks)
     submit(table, "a", 1)
     table.dismiss("a")
     for _ in range(4):
         table.close()
         clocks.wall.now += 0.8 * DAY
         clocks.steady.now = 5.0  # another boot
-        table = opened(tmp_path, clocks)
+        table = opened(url, clocks)
     assert table.forget(3.3) == 0
     assert table.forget(3.1) == 1
     table.close()
 
 
-def test_jobs_of_an_older_version_age_from_their_end(tmp_path: Path, clocks: Clocks) -> None:
-    table = opened(tmp_path, clocks)
+def test_jobs_of_an_older_version_age_from_their_end(url: str, clocks: Clocks) -> None:
+    table = opened(url, clocks)
     for name in ("a", "b"):
         submit(table, name, 1)
         table.dismiss(name)
         clocks.wall.now += 10 * DAY
     table.close()
-    downgrade(tmp_path, "0005")
-    table = opened(tmp_path, clocks)
+    downgrade(url, "0005")
+    table = opened(url, clocks)
     assert table.forget(9) == 1
     assert [job.id for job in table.list()[0]] == ["b"]
     table.close()

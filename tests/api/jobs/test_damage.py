@@ -15,6 +15,7 @@ from api.problems import DamagedStore, StorageFull
 from nngp_prior.errors import InvalidInput, ResourceLimit
 from tests.api.jobs.tables import (
     ROOM,
+    SQLITE,
     Clock,
     claim,
     done,
@@ -22,8 +23,9 @@ from tests.api.jobs.tables import (
     plan,
     results,
     submit,
-    url,
 )
+
+pytestmark = SQLITE
 
 
 def _fill(table: JobTable) -> None:
@@ -37,7 +39,7 @@ def _fill(table: JobTable) -> None:
     event.listen(table.database.engine, "connect", limit)
 
 
-def test_a_full_disk_has_a_name_and_nothing_is_half_written(table: JobTable, tmp_path: Path, clock: Clock) -> None:
+def test_a_full_disk_has_a_name_and_nothing_is_half_written(table: JobTable, url: str, clock: Clock) -> None:
     submit(table, "a", 400)
     lease = claim(table)
     table.record(lease, results([0]))
@@ -53,7 +55,7 @@ def test_a_full_disk_has_a_name_and_nothing_is_half_written(table: JobTable, tmp
     assert heard == []
     assert table.heartbeat([lease]) == {lease.unit}  # what needs no room goes on
     table.put_back(lease, "no room")
-    again = JobTable(url(tmp_path), clock=clock, steady=clock)  # with room
+    again = JobTable(url, clock=clock, steady=clock)  # with room
     lease = claim(again)
     assert lease.rows == tuple(range(1, 400))
     assert again.record(lease, large)
@@ -137,8 +139,8 @@ def test_what_is_not_needed_may_be_damaged(table: JobTable) -> None:
 
 
 @pytest.mark.parametrize("where", ["magic", "page", "index", "schema", "cut off"])
-def test_a_damaged_database_is_refused_in_one_line(tmp_path: Path, where: str) -> None:
-    table = JobTable(url(tmp_path))
+def test_a_damaged_database_is_refused_in_one_line(tmp_path: Path, where: str, url: str) -> None:
+    table = JobTable(url)
     for i in range(30):
         submit(table, f"{i:064}", 1)
     with table.database.read() as connection:
@@ -158,15 +160,15 @@ def test_a_damaged_database_is_refused_in_one_line(tmp_path: Path, where: str) -
             del content[-5000:]
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=r"NNGP_DATABASE_URL: .*jobs.sqlite is damaged") as caught:
-        JobTable(url(tmp_path))
+        JobTable(url)
     assert "\n" not in str(caught.value)
 
 
-def test_a_page_that_is_damaged_while_the_service_runs_has_a_name(table: JobTable, tmp_path: Path) -> None:
+def test_a_page_that_is_damaged_while_the_service_runs_has_a_name(table: JobTable, tmp_path: Path, url: str) -> None:
     for i in range(300):
         submit(table, f"{i:064}", 1)
     path = tmp_path / "jobs.sqlite"
-    again = JobTable(url(tmp_path))
+    again = JobTable(url)
     assert not again.database.damaged
     table.close()
     again.close()  # its connections; the next call opens others

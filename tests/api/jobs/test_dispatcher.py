@@ -22,7 +22,7 @@ from nngp_prior.schemas.requests import EstimateRequest
 from tests.api.executors.odd_child import Misbehave
 from tests.api.executors.tasks import make
 from tests.api.jobs.dispatchers import LIMIT, Start
-from tests.api.jobs.tables import plan, submit, url
+from tests.api.jobs.tables import plan, submit
 from tests.api.jobs.threads import Held, Threads, all_rows, ended, until_cancelled
 from tests.system.server import wait_for
 
@@ -44,8 +44,8 @@ def test_what_is_submitted_is_done_without_a_tick(start: Start) -> None:
 
 
 @pytest.mark.usefixtures("no_ticks")
-def test_what_waited_before_the_start_is_done(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path))
+def test_what_waited_before_the_start_is_done(start: Start, url: str) -> None:
+    table = JobTable(url)
     for i in range(5):
         submit(table, f"fine{i}", 1, 1)
     start(Threads(2), table, lease_seconds=1000.0)
@@ -227,13 +227,13 @@ def test_a_dismissed_job_is_ended_at_once_and_the_slot_goes_on(start: Start) -> 
     assert len(executor.cancelled) == 1
 
 
-def test_what_another_process_dismissed_is_ended_by_the_next_heartbeat(start: Start, tmp_path: Path) -> None:
+def test_what_another_process_dismissed_is_ended_by_the_next_heartbeat(start: Start, url: str) -> None:
     executor = Threads(1, endless=until_cancelled)
     table, _ = start(executor, lease_seconds=0.6)
     submit(table, "endless", 2)
     while not executor.began:
         time.sleep(0.01)
-    other = JobTable(url(tmp_path))
+    other = JobTable(url)
     other.dismiss("endless")
     other.submit("fine", "estimates", {"name": "fine"}, plan(1))
     other.close()
@@ -267,7 +267,7 @@ def test_a_process_is_not_killed_for_having_told_its_last_row(start: Start) -> N
     assert executor.cancelled == []
 
 
-def test_the_end_puts_units_back(start: Start, tmp_path: Path) -> None:
+def test_the_end_puts_units_back(start: Start) -> None:
     executor = Threads(2, endless=until_cancelled)
     table, dispatcher = start(executor)
     submit(table, "endless", 2, 1, 1)

@@ -6,7 +6,6 @@ import itertools
 import shutil
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,7 +16,7 @@ from api.jobs.models import State
 from api.jobs.table import JobTable
 from api.problems import StorageFull
 from tests.api.jobs.dispatchers import LIMIT, Start
-from tests.api.jobs.tables import submit, url
+from tests.api.jobs.tables import submit
 from tests.api.jobs.threads import Threads, all_rows, ended, failing
 
 
@@ -37,8 +36,8 @@ def test_a_unit_that_is_put_back_comes_again_and_has_lost_nothing(
     assert (job.state, job.losses, next(tries)) == (State.SUCCESSFUL, 0, 4)
 
 
-def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path))
+def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, url: str) -> None:
+    table = JobTable(url)
     failing(table, "expire", StorageFull("full"), times=10**9)
     with capture_logs() as logged:
         start(Threads(1), table, lease_seconds=0.15)
@@ -47,7 +46,7 @@ def test_a_table_that_cannot_be_used_is_one_line_in_the_log(start: Start, tmp_pa
 
 
 @pytest.mark.parametrize("method", ["record", "finish", "claim", "progress", "heartbeat", "expire"])
-def test_a_full_disk_loses_nothing(start: Start, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(start: Start, url: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TICK", 0.05)
     monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.1)
 
@@ -55,7 +54,7 @@ def test_a_full_disk_loses_nothing(start: Start, tmp_path: Path, method: str, mo
         listener.progress("rows", 0, len(task.rows))
         return all_rows(task, listener, end)
 
-    table = JobTable(url(tmp_path))
+    table = JobTable(url)
     failing(table, method, StorageFull("full"), times=2)
     executor = Threads(1, progress=with_progress)
     start(executor, table)
@@ -80,8 +79,8 @@ def test_nothing_is_begun_on_a_disk_that_is_nearly_full(start: Start, monkeypatc
 
 
 @pytest.mark.parametrize("method", ["record", "finish"])
-def test_a_defect_in_the_table_ends_no_slot(start: Start, tmp_path: Path, method: str) -> None:
-    table = JobTable(url(tmp_path), lease_seconds=0.5)
+def test_a_defect_in_the_table_ends_no_slot(start: Start, url: str, method: str) -> None:
+    table = JobTable(url, lease_seconds=0.5)
     failing(table, method, ZeroDivisionError("a bug"), times=1)
     _, dispatcher = start(Threads(1), table, lease_seconds=0.5)
     submit(table, "fine1", 1)
@@ -90,8 +89,8 @@ def test_a_defect_in_the_table_ends_no_slot(start: Start, tmp_path: Path, method
     assert dispatcher.ready()
 
 
-def test_the_end_comes_also_while_the_disk_is_full(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path))
+def test_the_end_comes_also_while_the_disk_is_full(start: Start, url: str) -> None:
+    table = JobTable(url)
     failing(table, "record", StorageFull("full"), times=10**9)
     executor = Threads(1)
     _, dispatcher = start(executor, table)
@@ -120,8 +119,8 @@ def test_a_row_that_is_lost_thrice_is_refused_and_the_others_are_done(start: Sta
     assert statuses == ["ok", "ok", "worker-crashed", "ok", "ok"]
 
 
-def test_units_of_a_server_that_died_are_taken_over(start: Start, tmp_path: Path) -> None:
-    table = JobTable(url(tmp_path), lease_seconds=0.6)
+def test_units_of_a_server_that_died_are_taken_over(start: Start, url: str) -> None:
+    table = JobTable(url, lease_seconds=0.6)
     submit(table, "fine", 2)
     assert table.claim("one that dies", 1, LIMIT) is not None
     start(Threads(1), table, lease_seconds=0.6)

@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from tests.api.jobs.tables import (
     given_up,
     results,
     submit,
-    url,
 )
 
 WRITES: dict[str, Callable[[JobTable, Lease], Any]] = {
@@ -284,8 +282,8 @@ def test_many_workers_never_have_the_same_unit_and_effects_happen_once(table: Jo
         assert ends == ["running", "successful"]
 
 
-def test_the_same_job_50_times_at_once_is_one(table: JobTable, tmp_path: Path) -> None:
-    other = JobTable(url(tmp_path))  # another process would have its own lock, too
+def test_the_same_job_50_times_at_once_is_one(table: JobTable, url: str) -> None:
+    other = JobTable(url)  # another process would have its own lock, too
     with ThreadPoolExecutor(10) as pool:
         new = list(pool.map(lambda i: submit(other if i % 2 else table, "a", 3), range(50)))
     other.close()

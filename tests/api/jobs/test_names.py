@@ -11,7 +11,7 @@ from api.jobs.models import Job, State
 from api.jobs.queries import listed
 from api.jobs.table import JobTable
 from nngp_prior.schemas.job_names import JobEdit
-from tests.api.jobs.tables import Clock, everything, submit
+from tests.api.jobs.tables import SQLITE, Clock, everything, submit
 
 
 def name(table: JobTable, job_id: str, name: str, *tags: str) -> Job:
@@ -58,6 +58,7 @@ def test_pages_of_filtered_jobs(named: JobTable) -> None:
         assert pages(named, **filters) == list(expected), filters
 
 
+@SQLITE
 def test_filters_neither_read_all_jobs_nor_sort(table: JobTable) -> None:
     choices = [(), ("a",), ("a", "b")], [None, "sweep"], [None, State.RUNNING], [None, 50_000]
     for tags, part, state, before in itertools.product(*choices):
@@ -97,6 +98,7 @@ def test_names_of_deleted_jobs_are_deleted(table: JobTable, clock: Clock) -> Non
     assert table.list(tags=["x"]) == ([], None)
 
 
+@SQLITE
 def test_damaged_names_are_text(table: JobTable) -> None:
     submit(table, "a", 1)
     name(table, "a", "first", "x")

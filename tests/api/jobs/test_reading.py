@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from api.jobs.models import State
 from api.jobs.table import JobTable
 from nngp_prior.errors import InvalidInput
-from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, results, submit, url
+from tests.api.jobs.tables import LEASE, ROOM, Clock, claim, done, results, submit
 
 
 def test_no_job(table: JobTable) -> None:
@@ -190,13 +189,13 @@ def test_what_is_not_committed_is_not_told(table: JobTable) -> None:
     assert heard == []
 
 
-def test_another_table_on_the_file_sees_all(table: JobTable, tmp_path: Path, clock: Clock) -> None:
+def test_another_table_on_the_file_sees_all(table: JobTable, url: str, clock: Clock) -> None:
     submit(table, "a", 2, 1)
     submit(table, "b", 1)
     lease = claim(table)
     table.record(lease, results([0]))
     table.progress(lease, "tiles", 1, 2)
-    again = JobTable(url(tmp_path), lease_seconds=LEASE, clock=clock, steady=clock)
+    again = JobTable(url, lease_seconds=LEASE, clock=clock, steady=clock)
     for name in ("a", "b"):
         assert again.get(name) == table.get(name)
         assert again.events(name) == table.events(name)

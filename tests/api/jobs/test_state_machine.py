@@ -1,7 +1,8 @@
 """The job table against a model, with crashes of the server between any two statements.
 
 A crash copies the files of the database as they are at that moment, and goes on with a table opened on the copy: what
-the dead process had not committed is undone by SQLite's recovery, not by a rollback of ours.
+the dead process had not committed is undone by SQLite's recovery, not by a rollback of ours. On PostgreSQL a crash ends
+the sessions of the dead process, whose transactions the server rolls back.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
-import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import event
+from sqlalchemy import RowMapping, create_engine, event, make_url, text
 
 from api.jobs.models import Lease
 from api.jobs.row_ranges import rows_of
 from api.jobs.table import JobTable
+from api.problems import DatabaseUnavailable
 from api.seals import unsealed
 from tests.api.jobs.model import ALL_CORES, CORES, SHAPES, Model
-from tests.api.jobs.tables import LEASE, ROOM, Clock, plan, results, url
+from tests.api.jobs.tables import LEASE, ROOM, Clock, plan, results, sqlite_url
+from tests.postgres import Postgres
 
 T = TypeVar("T")
 BEFORE_COMMIT, AFTER_COMMIT = "before commit", "after commit"
@@ -57,9 +59,9 @@ STEPS += [
 ]
 
 
-def without_turn(job: sqlite3.Row) -> dict[str, Any]:
+def without_turn(job: Mapping[Any, Any]) -> dict[str, Any]:
     """What clients see of a job."""
-    return {name: job[name] for name in job.keys() if name != "turn"}  # noqa: SIM118  iterating gives values
+    return {name: value for name, value in job.items() if name != "turn"}
 
 
 class Crash(Exception):
@@ -69,27 +71,43 @@ class Crash(Exception):
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.root = tempfile.TemporaryDirectory()
         self.clock, self.model = Clock(), Model()
         self.leases: list[tuple[Lease, int]] = []  # all that were ever given and heard of, zombies too
         self.told: dict[tuple[str, int], Any] = {}  # results that were acknowledged
         self.holding: list[tuple[str, set[int], float, int]] = []
-        self.last: dict[str, sqlite3.Row] = {}
+        self.last: dict[str, RowMapping] = {}
         self.crash: int | str | None = None
+        self.dead: JobTable | None = None
         self.statements = self.opened = self.recorded = self.fences = 0
-        self.open(None)
+        self.root = tempfile.TemporaryDirectory()
+        self.url = self.begin_empty()
+        self.open()
 
-    def open(self, files: Path | None) -> None:
-        self.opened += 1
-        self.folder = Path(self.root.name) / str(self.opened)
+    def begin_empty(self) -> str:
+        """URL of an empty database."""
+        self.folder = Path(self.root.name) / "0"
         self.folder.mkdir()
-        for file in () if files is None else files.iterdir():
+        return sqlite_url(self.folder)
+
+    def leave(self) -> None:
+        """Leave the database to the next process as it is."""
+        files, self.folder = self.folder, Path(self.root.name) / str(self.opened)
+        self.folder.mkdir()
+        for file in files.iterdir():
             if not file.name.endswith("-shm"):  # memory that processes share: of no use to the next
                 shutil.copy(file, self.folder)
-        self.table = JobTable(url(self.folder), lease_seconds=LEASE, clock=self.clock, steady=self.clock)
+        self.url = sqlite_url(self.folder)
+
+    def hurry(self) -> None:
+        """Wait for no disk: no power is lost here."""
         connection = self.table.database.engine.raw_connection()
-        connection.cursor().execute("PRAGMA synchronous=OFF")  # no power is lost here
+        connection.cursor().execute("PRAGMA synchronous=OFF")
         connection.close()
+
+    def open(self) -> None:
+        self.opened += 1
+        self.table = JobTable(self.url, lease_seconds=LEASE, clock=self.clock, steady=self.clock)
+        self.hurry()
         event.listen(self.table.database.engine, "before_cursor_execute", self.on_statement)
         event.listen(self.table.database.engine, "commit", self.on_commit)
 
@@ -104,7 +122,8 @@ class Machine(RuleBasedStateMachine):
 
     def die(self) -> None:
         self.crash, dead = None, self.table
-        self.open(self.folder)
+        self.leave()
+        self.open()
         self.dead = dead
         raise Crash
 
@@ -114,10 +133,11 @@ class Machine(RuleBasedStateMachine):
         """Both; None if nobody hears the answer. What was not committed has not happened, what was has."""
         after = copy.deepcopy(self.model)
         expected = modelled(after)
-        self.crash, self.statements = crash, 0
+        self.crash, self.statements, self.dead = crash, 0, None
         try:
             answer = real()
-        except Crash:
+        except (Crash, DatabaseUnavailable):  # the rollback of a session that was ended fails
+            assert self.dead is not None
             self.dead.close()
             return None
         finally:
@@ -251,18 +271,19 @@ class Machine(RuleBasedStateMachine):
 
     def kill(self) -> None:
         dead = self.table
-        self.open(self.folder)
+        self.leave()
+        self.open()
         dead.close()
 
     @invariant()
     def rows_and_units_are_consistent(self) -> None:
-        with sqlite3.connect(self.folder / "jobs.sqlite") as connection:
-            connection.row_factory = sqlite3.Row
-            jobs = connection.execute("SELECT * FROM jobs").fetchall()
-            queue = "SELECT job, rows, losses, fence, until FROM units ORDER BY place, id"
-            units = connection.execute(queue).fetchall()
-            stored = connection.execute("SELECT job, row, data FROM results").fetchall()
-        connection.close()
+        engine = create_engine(make_url(self.url).set(drivername=self.table.database.engine.url.drivername))
+        with engine.connect() as connection:
+            jobs = connection.execute(text("SELECT * FROM jobs ORDER BY number")).mappings().all()
+            queue = "SELECT job, CAST(rows AS TEXT), losses, fence, until FROM units ORDER BY place, id"
+            units = connection.execute(text(queue)).all()
+            stored = connection.execute(text("SELECT job, row, CAST(data AS TEXT) FROM results")).all()
+        engine.dispose()
         names = {job["number"]: job["id"] for job in jobs}
         found = {(names[job], row): unsealed(data) for job, row, data in stored}
         assert len(found) == len(stored)
@@ -318,8 +339,42 @@ class LongMachine(Machine):
     """The same with more and longer runs."""
 
 
+class PostgresMachine(Machine):
+    """The same on PostgreSQL."""
+
+    server: ClassVar[Postgres]
+
+    def begin_empty(self) -> str:
+        self.name = self.server.create()
+        return self.server.url(self.name)
+
+    def leave(self) -> None:
+        ended = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
+        assert all(done for (done,) in self.server.execute(ended))
+
+    def hurry(self) -> None:
+        """The server does."""
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.server.execute(f"DROP DATABASE {self.name} WITH (FORCE)")
+
+
+class LongPostgresMachine(PostgresMachine):
+    """The same with more and longer runs."""
+
+
+@pytest.fixture(scope="module")
+def _server(postgres: Postgres) -> None:
+    PostgresMachine.server = postgres
+
+
 REPRODUCIBLE = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 Machine.TestCase.settings = settings(REPRODUCIBLE, max_examples=8, stateful_step_count=40)
 LongMachine.TestCase.settings = settings(REPRODUCIBLE, max_examples=200, stateful_step_count=60)
 TestMachine = Machine.TestCase
 TestLongMachine = pytest.mark.slow(LongMachine.TestCase)
+PostgresMachine.TestCase.settings = settings(REPRODUCIBLE, max_examples=2, stateful_step_count=40)
+LongPostgresMachine.TestCase.settings = settings(REPRODUCIBLE, max_examples=100, stateful_step_count=60)
+TestPostgresMachine = pytest.mark.usefixtures("_server")(PostgresMachine.TestCase)
+TestLongPostgresMachine = pytest.mark.slow(pytest.mark.usefixtures("_server")(LongPostgresMachine.TestCase))
