@@ -18,6 +18,7 @@ from nngp_prior.cli.commands.posterior import posterior
 from nngp_prior.cli.commands.sample import sample
 from nngp_prior.cli.commands.serve import serve
 from nngp_prior.cli.commands.sharpness import app as sharpness
+from nngp_prior.cli.commands.slurm import slurm
 from nngp_prior.cli.commands.worker import worker
 from nngp_prior.cli.common import output
 from nngp_prior.cli.common.command import App
@@ -57,6 +58,7 @@ app.add_typer(sharpness, name="sharpness")
 app.add_typer(experiment, name="experiment")
 app.command()(serve)
 app.command()(worker)
+app.command()(slurm)
 app.add_typer(jobs, name="jobs")
 app.command()(demo)
 app.command()(doctor)
