@@ -151,8 +151,8 @@ def monte_carlo_kernel(
         state: a folder to which each finished batch of networks is written, atomically and with a checksum; the same
             call finds it again, computes what is missing or damaged and has the same result bit for bit as one that
             was never interrupted. Matrices of batches then stay on disk. Files of other calls may share the folder.
-        executor: executor whose workers compute the batches, with the same result; see
-            :func:`nngp_prior.log_probabilities`. Default: this process.
+        executor: executor whose workers compute the batches, with the same result up to rounding, and bit for bit with
+            as many threads of BLAS; see :func:`nngp_prior.log_probabilities`. Default: this process.
         progress: True to show progress, or a callback, called after each group of networks, or each batch of an
             executor.
 

@@ -70,5 +70,9 @@ def parsl_executor(folder: Path) -> Iterator[Any]:
         interchange_launch_cmd=[sys.executable, str(programs / "interchange.py")],
         provider=LocalProvider(worker_init=f"export PYTHONPATH={ROOT} PATH={programs}:$PATH"),
     )
-    with ParslPoolExecutor(Config(executors=[own], run_dir=str(folder / "parsl"), strategy="none")) as executor:
+    run_dir = str(folder / "parsl")
+    config = Config(
+        executors=[own], run_dir=run_dir, strategy="none", initialize_logging=False
+    )  # else a file is left open
+    with ParslPoolExecutor(config) as executor:
         yield executor

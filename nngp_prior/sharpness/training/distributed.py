@@ -33,7 +33,7 @@ def train_on(
     initial: Parameters | None,
     progress: ProgressCallback,
 ) -> Trained:
-    """Train networks in tasks of an executor; on processors they are those of one run, bit for bit.
+    """Train networks in tasks of an executor; on CPUs they are those of one run, bit for bit.
 
     Args:
         executor: the executor.

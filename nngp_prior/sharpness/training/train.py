@@ -68,7 +68,7 @@ def train(
         source: source of the data, as JSON-compatible values; stored in ``about["source"]`` of the result.
         checkpoint: ``.npz`` file, to which results are saved at least ten seconds apart. A repeated call resumes from
             it, with a result identical bit for bit to that of an uninterrupted call.
-        executor: executor whose workers train, with the same result on processors; see
+        executor: executor whose workers train, with the same result on CPUs; see
             :func:`nngp_prior.log_probabilities`. Default: this process. A task has 8 to 15 networks, which are trained
             together, and fewer large ones. Without ``checkpoint``.
         progress: True for a progress bar, or a callback, called with the expected cost and after each epoch, or each
