@@ -57,6 +57,7 @@ class Cluster:
         self._capacity = capacity
         self._client: Client | None = None
         self._members: dict[str, _Member] = {}
+        self._usable: list[_Member] = []
         self._gone: dict[str, float] = {}  # when workers were missed first
         self._others = 0  # workers of other versions
         self._answered = False
@@ -111,6 +112,19 @@ class Cluster:
             )
         except (OSError, RuntimeError):  # Dask's errors of a connection that was closed meanwhile
             return None
+
+    def is_too_small(self, cores: int, memory: int) -> bool:
+        """True if there are workers and a unit fits on none of them: the one that it was planned for has left.
+
+        Args:
+            cores: cores that the unit uses.
+            memory: bytes that it takes.
+
+        Returns:
+            False while there are no workers: one that is large enough may come.
+        """
+        usable = self._usable
+        return bool(usable) and not any(member.cores >= cores and member.bytes >= memory for member in usable)
 
     def lost(self, address: str) -> str | None:
         """Return how a worker was lost; None if it is there.
@@ -192,7 +206,7 @@ class Cluster:
             _log.warning("workers have other versions and get no work", workers=others, service=_OURS, remedy=_ALIKE)
         self._others = others
         self._members, self._answered = members, True
-        usable = [
+        self._usable = usable = [
             member
             for member in members.values()
             if member.running and member.cores > 0 and now - member.heard < self._silence

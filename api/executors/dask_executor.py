@@ -88,7 +88,7 @@ class DaskExecutor:
             if future is None:
                 return PutBack(f"there is no connection to the Dask scheduler {self._address}", lasting=False)
             future.add_done_callback(running.end_of_future)
-            return self._follow(running, listener)
+            return self._follow(task, running, listener)
         finally:
             with self._lock:
                 del self._running[task.fence]
@@ -116,7 +116,7 @@ class DaskExecutor:
         if running is not None:
             running.messages.put((worker, message))
 
-    def _follow(self, running: _Running, listener: Listener) -> Outcome:
+    def _follow(self, task: Task, running: _Running, listener: Listener) -> Outcome:
         """Forward what a worker says about a task, until it ends or the worker is lost."""
         worker, until = None, math.inf
         while time.monotonic() < until:
@@ -142,6 +142,8 @@ class DaskExecutor:
                         return outcome
             if worker is not None and (reason := self._cluster.lost(worker)):
                 return Lost(reason)
+            if worker is None and self._cluster.is_too_small(task.cores, task.bytes):
+                return PutBack("no worker is as large as the one that it was claimed for", lasting=False)
         return PutBack("the outcome did not arrive", lasting=False)
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dask.config
@@ -125,6 +126,14 @@ def test_files_that_a_worker_cannot_reach(cluster: Cluster, executor: DaskExecut
         assert "the service's NNGP_HOME on a shared file system" in outcome.problem["detail"]
     assert other.run(odd("fine"), Heard()) == Done()
     other.close()
+
+
+def test_a_task_for_a_worker_that_has_left_is_put_back(executor: DaskExecutor) -> None:
+    """It would wait for another one of that size; it is claimed again with the cores of those that are there."""
+    for larger in ({"cores": 10**6}, {"bytes": 2**50}):
+        outcome = executor.run(replace(odd("fine"), **larger), Heard())
+        assert isinstance(outcome, PutBack)
+        assert not outcome.lasting
 
 
 def test_workers_of_other_versions_get_no_work(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
