@@ -214,8 +214,9 @@ class _Process:
         while len(self._units) and time.monotonic() < until:
             self._units.drop_all()
             await asyncio.sleep(_LOOK / 4)
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            await worker.close(timeout=_CLOSE_SECONDS, reason=f"{PACKAGE}-worker")
+        with contextlib.suppress(OSError):  # timeouts too
+            closing = worker.close(timeout=_CLOSE_SECONDS, reason=f"{PACKAGE}-worker")
+            await asyncio.wait_for(closing, 3 * _CLOSE_SECONDS)
 
 
 def _configure() -> None:

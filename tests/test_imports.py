@@ -36,7 +36,9 @@ WITHOUT_JAX = [
     "nngp_prior.cli",
     "api.work",
     "api.app",
+    "api.worker",
 ]
+LARGE = ("jax", "neural_tangents", "tensorflow", "scipy.stats", "distributed")
 
 
 def test_modules_and_the_plan_of_a_study_load_no_jax_nor_all_of_statistics() -> None:
@@ -46,7 +48,7 @@ import importlib, json, sys
 found = {{}}
 for module in {WITHOUT_JAX}:
     importlib.import_module(module)
-    found[module] = [name for name in ("jax", "neural_tangents", "tensorflow", "scipy.stats") if name in sys.modules]
+    found[module] = [name for name in {LARGE} if name in sys.modules]
 from api.work import WORK, Limits
 from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner

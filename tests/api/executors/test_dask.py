@@ -14,11 +14,13 @@ import pytest
 
 from api.executors import dask_messages
 from api.executors.base import Cancelled, Done, Failed, Lost, PutBack, Task
+from api.executors.create import executor_of
 from api.executors.dask_executor import DaskExecutor
 from api.executors.dask_messages import require_address
 from api.files import store_id
 from api.worker import WorkerSettings
-from nngp_prior.errors import InvalidInput
+from nngp_prior.errors import InvalidInput, MissingExtra
+from tests.api.apps import settings
 from tests.api.executors.tasks import Heard, fences, gone, in_thread, odd
 from tests.system.cluster import Cluster
 from tests.system.server import wait_for
@@ -180,6 +182,12 @@ def test_addresses_that_cannot_be_used(address: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said) as refused:
         require_address(address)
     assert refused.value.field == "NNGP_DASK_ADDRESS"
+
+
+@pytest.mark.usefixtures("without_extras")
+def test_missing_extra_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtra, match=r"nngp-prior\[dask\]"):
+        executor_of(settings(tmp_path, dask_address="tcp://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(
