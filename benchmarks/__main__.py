@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from benchmarks import (
     accuracy,
+    approximations,
     attack,
     backends,
     boolean,
@@ -54,6 +55,7 @@ PARTS: dict[str, Callable[[bool], Iterable[Table]]] = {
     "memory": memory.run,
     "extremes": extremes.run,
     "large": large.run,
+    "approximations": approximations.run,
     "service": service.run,
     "dask": dask_workers.run,
     "kills": kills.run,

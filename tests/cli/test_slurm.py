@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,10 @@ class Job:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(["bash", self.script], env=environment, stdout=log, stderr=log)
 
+    def tasks(self) -> list[int]:
+        file = self.folder / "tasks"
+        return [int(task) for task in file.read_text().split()] if file.exists() else []
+
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-5000:]
 
@@ -190,10 +195,12 @@ def test_a_job_ends_before_its_walltime_and_continues_when_it_is_queued_again(tm
         wait_for(lambda: job.http("GET", location).json()["state"] == "successful", 300, job.log)
         assert job.http("GET", location).json()["losses"] == 0
         (tmp_path / "requeued").unlink()
-        subprocess.run(["xargs", "kill", "-TERM"], stdin=(tmp_path / "tasks").open(), check=True)  # scancel of a person
+        for task in job.tasks():  # as a person's scancel does
+            os.kill(task, signal.SIGTERM)
         running.wait(60)
         assert not (tmp_path / "requeued").exists()
     finally:
         running.kill()
-        tasks = (tmp_path / "tasks").read_text().split() if (tmp_path / "tasks").exists() else []
-        subprocess.run(["kill", "-KILL", *tasks], check=False, stderr=subprocess.DEVNULL)
+        for task in job.tasks():
+            with suppress(ProcessLookupError):
+                os.kill(task, signal.SIGKILL)
