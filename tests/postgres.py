@@ -19,6 +19,7 @@ from tests.system.server import wait_for
 
 MISSING = "no PostgreSQL: install it (apt install postgresql), or have initdb and postgres in PATH"
 _USER = "nngp"
+GUARDED = "guarded"  # a user who needs a password
 # Nothing waits for the disk: what is committed survives the death of the server, and need not survive a power failure.
 _FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
@@ -51,10 +52,12 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         made = [folder / "initdb", "-D", self._root / "data", "-U", _USER, "--auth=trust", "--no-sync", "-E", "UTF8"]
         subprocess.run([*made, "--locale=C.UTF-8"], cwd="/", check=True, stdout=subprocess.DEVNULL, **self._as)
+        access = self._root / "data" / "pg_hba.conf"
+        access.write_text(f"local all {GUARDED} scram-sha-256\n{access.read_text()}")  # the first line that fits counts
 
-    def url(self, name: str = "postgres") -> str:
+    def url(self, name: str = "postgres", user: str = _USER) -> str:
         """URL of a database."""
-        return f"postgresql://{_USER}@/{name}?host={self._root}"
+        return f"postgresql://{user}@/{name}?host={self._root}"
 
     def start(self) -> Postgres:
         """Start it, and wait until it takes connections."""

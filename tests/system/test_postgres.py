@@ -23,6 +23,7 @@ from nngp_prior.kernels import kernel
 from nngp_prior.schemas.specs.architecture import FullyConnected
 from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.postgres import Postgres, postgres_or_skip
+from tests.system.cluster import Cluster
 from tests.system.server import TOKEN, Server, wait_for
 
 N = 30
@@ -184,6 +185,41 @@ def test_what_one_service_computes_the_other_tells_and_ends(pair: tuple[Server, 
             two.delete(f"/v1/jobs/{job_id}")
         wait_for(lambda: not any(worker.is_running() for worker in busy), 5)
         assert all("event: dismissed" in stream.result(10).text for stream in streams)
+
+
+@pytest.mark.slow
+def test_two_services_and_two_workers(database: Postgres, tmp_path: Path) -> None:
+    """The processes of the cluster in compose.yaml; one of the services is killed in the middle."""
+    home, url = tmp_path / "home", database.url(database.create())
+    home.mkdir()
+    cluster = Cluster(home)
+    servers = [
+        Server(home, lease_seconds=3, database_url=url, dask_address=cluster.address, min_free_disk=0) for _ in range(2)
+    ]
+    try:
+        cluster.scheduler.start()
+        for _ in range(2):
+            cluster.add_worker()
+        for server in servers:
+            server.start()
+        ids = []
+        for number in range(8):
+            with servers[number % 2].http() as http:
+                ids.append(http.post("/v1/estimates", json=body(number * 10, 30)).raise_for_status().json()["id"])
+        with servers[1].http() as http:
+            wait_for(lambda: http.get(f"/v1/jobs/{ids[0]}").json()["progress"]["current"] >= 1, 120, cluster.logs)
+            servers[0].kill()
+            for number, job_id in enumerate(ids):
+                wait_for(
+                    lambda job_id=job_id: http.get(f"/v1/jobs/{job_id}").json()["state"] == "successful",
+                    120,
+                    lambda: servers[1].log()[-3000:] + cluster.logs(),
+                )
+                check(servers[1], job_id, expected(number * 10, 30))
+    finally:
+        for server in servers:
+            server.kill()
+        cluster.close()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.job_names import JobEdit
 from tests.api.apps import client, problem, request
 from tests.api.jobs.tables import POSTGRES, ROOM, claim, done, results, submit
-from tests.postgres import Postgres, postgres_or_skip
+from tests.postgres import GUARDED, Postgres, postgres_or_skip
 from tests.system.server import wait_for
 
 
@@ -55,6 +55,17 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password(tmp_path: P
         open_database(f"postgresql://nngp@/name?host={tmp_path}", secret)
     assert "hidden" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_password_of_a_file(postgres: Postgres, tmp_path: Path) -> None:
+    name, secret = postgres.create(), tmp_path / "password"
+    postgres.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD 'p@ss/word'")
+    postgres.execute(f"ALTER DATABASE {name} OWNER TO {GUARDED}")
+    secret.write_text("wrong")
+    with pytest.raises(InvalidInput, match=r"cannot be used \(.*password authentication failed"):
+        open_database(postgres.url(name, GUARDED), secret)
+    secret.write_text("p@ss/word\n")
+    open_database(postgres.url(name, GUARDED), secret).close()
 
 
 @POSTGRES
@@ -172,6 +183,8 @@ def test_a_service_outlives_its_database(server: Postgres, tmp_path: Path) -> No
             problem(answer, 503, "database-unavailable")
             assert int(answer.headers["retry-after"]) > 0
             assert answer.json()["retryable"]
+        page = api.get("/", headers={"Accept": "text/html"})
+        assert (page.status_code, "database cannot be used now" in page.text) == (503, True)
         assert "database" in str(problem(api.get("/readyz"), 503, "not-ready")["errors"])
         assert api.get("/healthz").status_code == 200
         server.start()

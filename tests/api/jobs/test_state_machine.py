@@ -11,6 +11,7 @@ import copy
 import itertools
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -349,8 +350,9 @@ class PostgresMachine(Machine):
         return self.server.url(self.name)
 
     def leave(self) -> None:
-        ended = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'"
-        assert all(done for (done,) in self.server.execute(ended))
+        ending = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'"
+        while self.server.execute(ending):  # sessions that still are there
+            time.sleep(0.001)
 
     def hurry(self) -> None:
         """The server does."""
