@@ -46,7 +46,8 @@ def kernel(
         X: (n, …) inputs. For a fully connected network all axes but the first are flattened; others take images, (n,
             height, width) or (n, height, width, channels), and a user's network the shape it expects.
         X2: (n2, …) other inputs; default: X itself, in which case only the upper triangle is computed.
-        get: ``nngp`` or ``ntk``; passed unchanged to a user's ``kernel_fn``.
+        get: ``nngp``, ``ntk``, or ``d-weight-std`` or ``d-bias-std``: the derivative of the NNGP kernel with respect to
+            σ_w or σ_b of all layers. Passed unchanged to a user's ``kernel_fn``.
         dtype: ``float64``, or ``float32`` for speed: dtype of the computation and of the matrix.
         executor: executor whose workers compute the tiles, with the same result; see
             :func:`nngp_prior.log_probabilities`. Default: this process.
@@ -87,7 +88,7 @@ def kernel_diagonal(
     Args:
         architecture: specification of the network, or a user's own network with a ``kernel_fn``.
         X: (n, …) inputs, as for :func:`kernel`.
-        get: ``nngp`` for variances of outputs, or ``ntk``.
+        get: ``nngp`` for variances of outputs, or as for :func:`kernel`.
         dtype: ``float64`` or ``float32``.
 
     Returns:

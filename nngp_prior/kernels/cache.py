@@ -99,7 +99,7 @@ class KernelCache:
             architecture: specification of the network.
             X: (n, …) inputs.
             X2: (n2, …) other inputs.
-            get: ``nngp`` or ``ntk``.
+            get: as for :func:`nngp_prior.kernel`.
             dtype: ``float64`` or ``float32``.
             progress: True to show progress, or a callback.
             about: description of the entry in addition to the architecture.

@@ -142,7 +142,16 @@ def _steps(layer: Layer | _EqualPixels) -> tuple[Step, ...]:
             return (layer,)
 
 
-def follow(stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
+class Deviations(NamedTuple):
+    """Factors on σ_w and on σ_b of all layers, with respect to which a kernel is differentiated."""
+
+    weights: Array | float
+    biases: Array | float
+
+
+def follow(
+    stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None = None
+) -> tuple[LayerState, Any]:
     """Return the state after some stages.
 
     Args:
@@ -150,6 +159,7 @@ def follow(stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] 
         state: state before them.
         given: terms of the first and the second inputs; None to pair each input with itself and compute its terms in
             the process.
+        factors: factors on the standard deviations of weights and biases; default: 1.
 
     Returns:
         the state after them, and all terms of the first inputs.
@@ -158,17 +168,19 @@ def follow(stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] 
     for i, stage in enumerate(stages):
         known = None if given is None else (given[0][i], given[1][i])
         if isinstance(stage, _Branches):
-            state, terms = _sum(stage, state, known)
+            state, terms = _sum(stage, state, known, factors)
         else:
-            state, terms = _run(stage, state, known)
+            state, terms = _run(stage, state, known, factors)
         all_terms.append(terms)
     return state, tuple(all_terms)
 
 
-def _sum(branches: _Branches, state: LayerState, given: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
+def _sum(
+    branches: _Branches, state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None
+) -> tuple[LayerState, Any]:
     states, terms = zip(
         *(
-            follow(branch, state, None if given is None else (given[0][i], given[1][i]))
+            follow(branch, state, None if given is None else (given[0][i], given[1][i]), factors)
             for i, branch in enumerate(branches)
         ),
         strict=True,
@@ -177,11 +189,13 @@ def _sum(branches: _Branches, state: LayerState, given: tuple[Any, Any] | None) 
 
 
 @functools.partial(jax.jit, static_argnames="stage")
-def _run(stage: tuple[Step, ...], state: LayerState, given: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
+def _run(
+    stage: tuple[Step, ...], state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None = None
+) -> tuple[LayerState, Any]:
     all_terms = []
     for i, step in enumerate(stage):
         terms, terms2 = (_terms(step, state.K),) * 2 if given is None else (given[0][i], given[1][i])
-        state = _after(step, state, terms, terms2)
+        state = _after(step, state, terms, terms2, factors)
         all_terms.append(terms)
     return state, tuple(all_terms)
 
@@ -198,7 +212,7 @@ def _terms(step: Step, K: Array) -> Terms:
             return (1 / jnp.sqrt(variance + _EPS),)
 
 
-def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms) -> LayerState:
+def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms, factors: Deviations | None) -> LayerState:
     """Return the state after a step, from the terms of the first and of the second inputs."""
     K, Θ = state
     if K.ndim == ALL_PIXELS:
@@ -206,6 +220,8 @@ def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms) -> LayerS
     match step:
         case Dense(weight_std=weight_std, bias_std=bias_std):
             # K ← σ_b² + σ_w² K, and Θ ← K + σ_w² Θ (Jacot et al. 2018)
+            if factors is not None:
+                weight_std, bias_std = weight_std * factors.weights, bias_std * factors.biases
             K = bias_std**2 + weight_std**2 * K
             return LayerState(K, None if Θ is None else K + weight_std**2 * Θ)
         case _Window():

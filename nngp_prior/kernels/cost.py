@@ -43,7 +43,7 @@ def kernel_cost(
         n: number of inputs.
         input_shape: shape of one input: (d,), or (height, width, channels).
         n2: number of other inputs, if the kernel is not that of X with itself.
-        get: ``nngp`` or ``ntk``.
+        get: as for :func:`nngp_prior.kernel`.
         dtype: ``float64`` or ``float32``.
         on_disk: True if the matrix is written to a file (``path=``).
 

@@ -4,6 +4,9 @@ With (u, v) ~ N(0, [[q, k], [k, q']]), and c = k/√(q q') their correlation. Qu
 computed once per input; the remaining computation per pair is elementwise, without branches, and free of NaN at c = ±1
 and at variances of 0. Results keep their relative accuracy as c goes to ±1 or the variances to 0, so that copies of an
 input stay copies through many layers.
+
+Derivatives by JAX are finite everywhere too: functions of which JAX would differentiate √x at 0, or a branch that is
+not taken, have rules of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -66,8 +70,8 @@ def dual(name: ActivationName, negative_slope: float = 0.0) -> Dual:
 
 def _scales(q: Array) -> Terms:
     """Return √q and 1/√q, the latter 0 for an input without variance."""
-    s = jnp.sqrt(q)
-    return s, jnp.where(q > 0, 1 / jnp.where(q > 0, s, 1), 0)
+    s = jnp.sqrt(jnp.where(q > 0, q, 1))
+    return jnp.where(q > 0, s, 0), jnp.where(q > 0, 1 / s, 0)
 
 
 def _rectifier(k: Array, t: Terms, t2: Terms, slopes: bool, slope: float) -> tuple[Array, Array | None]:
@@ -83,19 +87,38 @@ def _rectifier(k: Array, t: Terms, t2: Terms, slopes: bool, slope: float) -> tup
         both expectations.
     """
     (s, r), (s2, r2) = t, t2
-    a = slope
-    c = jnp.clip(k * (r * r2), -1, 1)
+    c = k * (r * r2)
+    expectation = (0.5 * (s * s2)) * _arc_cosine(c, slope)
+    return expectation, 0.5 * _arc_cosine_slope(c, slope) if slopes else None
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _arc_cosine(c: Array, a: float) -> Array:
+    """Return 2 E[φ(u) φ(v)] / √(q q') of leaky rectifiers."""
+    c, x, root = _from_one(c)
+    rest = x * root * _polynomial(_series_of(c).arc_integral, x)  # (sin θ - θ cos θ) / π at |c|
+    return (1 - a) ** 2 * rest + jnp.maximum((1 + a * a) * c, 2 * a * c)
+
+
+@_arc_cosine.defjvp
+def _(a: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _arc_cosine(*primals, a), _arc_cosine_slope(*primals, a) * tangents[0]
+
+
+def _arc_cosine_slope(c: Array, a: float) -> Array:
+    """Return 2 E[φ'(u) φ'(v)] of leaky rectifiers."""
+    c, x, root = _from_one(c)
+    share = root * _polynomial(_series_of(c).arc, x)  # θ / π at |c|
+    share = jnp.where(c < 0, 1 - share, share)
+    return 1 + a * a - (1 - a) ** 2 * share
+
+
+def _from_one(c: Array) -> tuple[Array, Array, Array]:
+    """Return the correlation, clipped, x = 1 - |c| and √x."""
+    c = jnp.clip(c, -1, 1)
     x = 1 - jnp.abs(c)
     x = jnp.where(x < _ROUNDING * jnp.finfo(x.dtype).eps, 0, x)  # θ ~ √x would magnify the rounding a thousandfold
-    root = jnp.sqrt(x)
-    coefficients = _series_of(k)
-    rest = x * root * _polynomial(coefficients.arc_integral, x)  # (sin θ - θ cos θ) / π at |c|
-    expectation = (0.5 * (s * s2)) * ((1 - a) ** 2 * rest + jnp.maximum((1 + a * a) * c, 2 * a * c))
-    if not slopes:
-        return expectation, None
-    share = root * _polynomial(coefficients.arc, x)  # θ / π at |c|
-    share = jnp.where(c < 0, 1 - share, share)
-    return expectation, 0.5 * (1 + a * a - (1 - a) ** 2 * share)
+    return c, x, jnp.sqrt(x)
 
 
 def _erf(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
@@ -148,20 +171,46 @@ def _sin(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | No
     Returns:
         both expectations.
     """
-    half, less = _exponentials(k, t, t2)
-    return -jnp.sign(k) * half * less, half * (2 + less) if slopes else None
+    damping = t[0] + t2[0]
+    return _damped_sinh(k, damping), _damped_cosh(k, damping) if slopes else None
 
 
 def _cos(k: Array, t: Terms, t2: Terms, slopes: bool) -> tuple[Array, Array | None]:
     """As for sin."""
-    half, less = _exponentials(k, t, t2)
-    return half * (2 + less), -jnp.sign(k) * half * less if slopes else None
+    damping = t[0] + t2[0]
+    return _damped_cosh(k, damping), _damped_sinh(k, damping) if slopes else None
 
 
-def _exponentials(k: Array, t: Terms, t2: Terms) -> tuple[Array, Array]:
-    """Return e^(|k| - (q + q')/2) / 2, and e^(-2 |k|) - 1, accurate to the precision of k, however small."""
+@jax.custom_jvp
+def _damped_sinh(k: Array, damping: Array) -> Array:
+    """Return e^(-damping) sinh k, accurate to the precision of k, however small."""
+    half, less = _exponentials(k, damping)
+    return -jnp.sign(k) * half * less
+
+
+@jax.custom_jvp
+def _damped_cosh(k: Array, damping: Array) -> Array:
+    """Return e^(-damping) cosh k."""
+    half, less = _exponentials(k, damping)
+    return half * (2 + less)
+
+
+@_damped_sinh.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    sinh = _damped_sinh(*primals)
+    return sinh, _damped_cosh(*primals) * tangents[0] - sinh * tangents[1]
+
+
+@_damped_cosh.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    cosh = _damped_cosh(*primals)
+    return cosh, _damped_sinh(*primals) * tangents[0] - cosh * tangents[1]
+
+
+def _exponentials(k: Array, damping: Array) -> tuple[Array, Array]:
+    """Return e^(|k| - damping) / 2, and e^(-2 |k|) - 1."""
     size = jnp.abs(k)
-    return 0.5 * jnp.exp(size - (t[0] + t2[0])), jnp.expm1(-2 * size)
+    return 0.5 * jnp.exp(size - damping), jnp.expm1(-2 * size)
 
 
 class _Series(NamedTuple):
@@ -178,6 +227,7 @@ class _Series(NamedTuple):
     arcsin: tuple[float, ...]
 
 
+@jax.custom_jvp
 def _arcsin(z: Array) -> Array:
     """arcsin z without branches: arcsin a = π/2 - 2 arcsin √((1 - a)/2) for a = abs(z) > 1/2."""
     a = jnp.abs(z)
@@ -186,6 +236,12 @@ def _arcsin(z: Array) -> Array:
     root = jnp.where(small, a, jnp.sqrt(x))
     angle = root + root * x * _polynomial(_series_of(z).arcsin, x)
     return jnp.sign(z) * jnp.where(small, angle, math.pi / 2 - 2 * angle)
+
+
+@_arcsin.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (z,) = primals
+    return _arcsin(z), tangents[0] / jnp.sqrt((1 - z) * (1 + z))
 
 
 def _series_of(x: Array) -> _Series:

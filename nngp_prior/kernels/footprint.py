@@ -131,7 +131,7 @@ def seconds_of_pair(layers: Layers, shape: tuple[int, ...], get: str = "nngp", i
     Args:
         layers: layers of the network.
         shape: shape of one input.
-        get: ``nngp`` or ``ntk``.
+        get: which matrix, as for :func:`nngp_prior.kernel`.
         itemsize: bytes per covariance.
 
     Returns:
@@ -156,8 +156,8 @@ def seconds_of_compilation(layers: Layers, shape: tuple[int, ...], get: str = "n
 
 
 def _arrays(get: str) -> int:
-    """Number of arrays in a state: K, and Θ for the NTK."""
-    return 2 if get == "ntk" else 1
+    """Number of arrays in a state: K, and Θ for the NTK, or K's derivative."""
+    return 1 if get == "nngp" else 2
 
 
 def _nanoseconds(layer: Layer | None) -> float:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -18,13 +18,13 @@ from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.text import one_line
 from nngp_prior.versions import versions
 
-Get = Literal["nngp", "ntk"]
+Get = Literal["nngp", "ntk", "d-weight-std", "d-bias-std"]
 DType = Literal["float32", "float64"]
 # Parts of the hash: a number to be increased with every change of the recursions that affects their results, and the
 # packages whose versions affect them too.
 _RECURSIONS = 3
 _COMPUTED_WITH = ("numpy", "scipy", "jax", "jaxlib")
-_CHOICES = {"get": ("nngp", "ntk"), "dtype": ("float64", "float32")}
+_CHOICES = {"get": get_args(Get), "dtype": ("float64", "float32")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class KernelJob:
         architecture: specification of the network.
         X: inputs of the rows.
         X2: inputs of the columns; None if they are those of the rows.
-        get: ``nngp`` or ``ntk``.
+        get: which matrix, as for :func:`nngp_prior.kernel`.
         dtype: dtype of the computation and of the matrix.
     """
 
@@ -56,7 +56,7 @@ class KernelJob:
             architecture: specification of the network.
             X: (n, …) inputs.
             X2: (n2, …) other inputs, or None.
-            get: ``nngp`` or ``ntk``.
+            get: which matrix, as for :func:`nngp_prior.kernel`.
             dtype: ``float64`` or ``float32``.
 
         Returns:

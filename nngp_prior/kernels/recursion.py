@@ -24,12 +24,13 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from nngp_prior.architectures.layers import Dense, Layers
+from nngp_prior.architectures.layers import Convolution, Dense, Layers
 from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels.compiled_layers import (
     ALL_PIXELS,
     EQUAL_PIXELS,
     VECTORS,
+    Deviations,
     LayerState,
     dropping_pairs,
     follow,
@@ -37,8 +38,7 @@ from nngp_prior.kernels.compiled_layers import (
     stages_of,
 )
 from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
-
-Get = Literal["nngp", "ntk"]
+from nngp_prior.kernels.job import Get
 
 _HIGHEST = lax.Precision.HIGHEST
 
@@ -48,8 +48,8 @@ class PreparedInputs(NamedTuple):
 
     Attributes:
         X: (n, d) or (n, height, width, channels) inputs, divided by √d or √channels.
-        terms: for each layer, the terms that its dual needs per input.
-        own: (n,) the kernel of each input with itself.
+        terms: for each layer, the terms that its dual needs per input; for a derivative, these and their derivatives.
+        own: (n,) the kernel (or its derivative) of each input with itself.
     """
 
     X: Any
@@ -67,13 +67,14 @@ class KernelFunction:
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
         self._shape, self._dtype, self._tangent = _working_shape(layers, input_shape), np.dtype(dtype), get == "ntk"
+        self._direction = _direction(layers, get)
         self._layout = VECTORS if len(self._shape) == 1 else ALL_PIXELS if any(map(pools, layers)) else EQUAL_PIXELS
         self._stages = stages_of(dropping_pairs(layers))
         stages = sizes(self._stages, (*self._shape[:2] * (self._layout // 2 - 1), 1, 1))
         largest = max(size for _, size in stages)
         self.tile = tile_of(largest)
         self._height = self.tile if self._layout == VECTORS else height_of(largest, self.tile)
-        buffers = BUFFERS * (1 + self._tangent) * largest * self._height / self.tile
+        buffers = BUFFERS * (1 + (get != "nngp")) * largest * self._height / self.tile
         self.bytes_per_pair = math.ceil((buffers + 2) * self._dtype.itemsize)
 
     def prepare(self, X: np.ndarray) -> PreparedInputs:
@@ -102,7 +103,7 @@ class KernelFunction:
             P2: data of n2 inputs.
 
         Returns:
-            the covariances (or tangent kernel).
+            the covariances (or tangent kernel, or derivative).
         """
         n = len(P.X)
         vectors = self._layout == VECTORS
@@ -141,8 +142,36 @@ class KernelFunction:
         return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[..., 0, :], -1, 0), (terms, K))
 
     def _result(self, K: Array, given: tuple[Any, Any] | None) -> tuple[Array, Any]:
+        if self._direction is not None:
+            return self._derivative(K, given, self._direction)
         state, terms = follow(self._stages, LayerState(K, jnp.zeros_like(K) if self._tangent else None), given)
         return state.K if state.Θ is None else state.Θ, terms
+
+    def _derivative(self, K: Array, given: tuple[Any, Any] | None, direction: Deviations) -> tuple[Array, Any]:
+        """Return the derivative (forward mode), and the terms of the inputs with their derivatives."""
+
+        def network(factors: Deviations, terms: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
+            return follow(self._stages, LayerState(K, None), terms, factors)
+
+        rows, columns = given or ((None, None), (None, None))
+        terms = [None if part is None else (part, part2) for part, part2 in zip(rows, columns, strict=True)]
+        ones, along = (
+            Deviations(*(jnp.asarray(x, K.dtype) for x in factors)) for factors in (Deviations(1.0, 1.0), direction)
+        )
+        (_, found), (state, derivatives) = jax.jvp(network, (ones, terms[0]), (along, terms[1]))
+        return state.K, (found, derivatives)
+
+
+def _direction(layers: Layers, get: Get) -> Deviations | None:
+    """Return the derivatives of the factors on σ_w and σ_b with respect to one of them; None if none is asked for."""
+    weighted = next(layer for layer in layers if isinstance(layer, Dense | Convolution))  # all have the same
+    match get:
+        case "d-weight-std":
+            return Deviations(1 / weighted.weight_std, 0.0)
+        case "d-bias-std":  # K depends on σ_b²
+            return Deviations(0.0, 1 / weighted.bias_std if weighted.bias_std else 0.0)
+        case _:
+            return None
 
 
 def kernel_function(
@@ -156,8 +185,9 @@ def kernel_function(
     Args:
         layers: layers of the network.
         input_shape: shape of one input, (height, width) or (height, width, channels) for a network on images.
-        get: ``nngp``, the covariances of outputs; or ``ntk``, the neural tangent kernel in the parametrisation of
-            Jacot et al. (2018): parameters are N(0, 1), weights are σ_w/√fan-in and biases σ_b times them.
+        get: ``nngp``, the covariances of outputs; ``ntk``, the neural tangent kernel in the parametrisation of
+            Jacot et al. (2018): parameters are N(0, 1), weights are σ_w/√fan-in and biases σ_b times them; or
+            ``d-weight-std`` or ``d-bias-std``, the derivative of ``nngp`` with respect to σ_w or σ_b of all layers.
         dtype: dtype of the computation.
 
     Returns:
