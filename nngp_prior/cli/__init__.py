@@ -16,6 +16,7 @@ from nngp_prior.cli.commands.jobs import app as jobs
 from nngp_prior.cli.commands.kernel import app as kernel
 from nngp_prior.cli.commands.posterior import posterior
 from nngp_prior.cli.commands.sample import sample
+from nngp_prior.cli.commands.select import select
 from nngp_prior.cli.commands.serve import serve
 from nngp_prior.cli.commands.sharpness import app as sharpness
 from nngp_prior.cli.commands.slurm import slurm
@@ -53,6 +54,7 @@ app.command()(estimate)
 app.add_typer(kernel, name="kernel")
 app.command()(posterior)
 app.command()(bound)
+app.command()(select)
 app.command()(sample)
 app.add_typer(sharpness, name="sharpness")
 app.add_typer(experiment, name="experiment")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +44,20 @@ class LayerState(NamedTuple):
         return LayerState(function(self.K), None if self.Θ is None else function(self.Θ))
 
 
+class Deviations(NamedTuple):
+    """σ_w and σ_b of all layers: not constants, so that networks that differ in them alone are compiled once."""
+
+    weights: Any
+    biases: Any
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """Weights with standard deviation σ_w/divisor, and biases."""
+
+    divisor: int = 1
+
+
 @dataclass(frozen=True)
 class _EqualPixels:
     """Marker: later layers need no covariances of different pixels."""
@@ -60,7 +74,7 @@ class _Window:
     factor: float = 1.0
 
 
-_Elementwise = Dense | Activation | LayerNorm
+_Elementwise = _Affine | Activation | LayerNorm
 Step = _Elementwise | GlobalAveragePool | Flatten | Sum | _EqualPixels | _Window
 
 
@@ -99,7 +113,9 @@ def sizes(stages: tuple[Stage, ...], shape: tuple[int, ...]) -> list[tuple[tuple
                 state, _ = [walk(branch, state) for branch in stage]
             else:
                 found.append((stage, state.K.size))
-                state = jax.eval_shape(lambda before, stage=stage: _run(stage, before, None)[0], state)
+                state = jax.eval_shape(
+                    lambda before, stage=stage: _run(stage, before, None, Deviations(1.0, 1.0))[0], state
+                )
         return state
 
     found: list[tuple[tuple[Step, ...], int]] = []
@@ -128,13 +144,13 @@ def stages_of(layers: tuple[Layer | _EqualPixels, ...]) -> tuple[Stage, ...]:
 
 
 def _steps(layer: Layer | _EqualPixels) -> tuple[Step, ...]:
-    """Return the steps of a layer, without its width, which kernels lack. Filters and windows go one axis at a time."""
+    """Return the steps of a layer, without width and standard deviations. Filters and windows go one axis at a time."""
     match layer:
         case Dense():
-            return (replace(layer, units=1),)
-        case Convolution(size=size, stride=stride, padding=padding, weight_std=weight_std, bias_std=bias_std):
+            return (_Affine(),)
+        case Convolution(size=size, stride=stride, padding=padding):
             moves = tuple(_Window(axes, size, stride, padding) for axes in ((0, 2), (1, 3)))
-            return (*moves, Dense(1, weight_std / size, bias_std))
+            return (*moves, _Affine(size))
         case Pooling(operation=operation, size=size, stride=stride):
             factor = 1 / size if operation == "average" else 1.0
             return tuple(_Window((axis,), size, stride, "valid", factor) for axis in range(4))
@@ -142,15 +158,8 @@ def _steps(layer: Layer | _EqualPixels) -> tuple[Step, ...]:
             return (layer,)
 
 
-class Deviations(NamedTuple):
-    """Factors on σ_w and on σ_b of all layers, with respect to which a kernel is differentiated."""
-
-    weights: Array | float
-    biases: Array | float
-
-
 def follow(
-    stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None = None
+    stages: tuple[Stage, ...], state: LayerState, given: tuple[Any, Any] | None, deviations: Deviations
 ) -> tuple[LayerState, Any]:
     """Return the state after some stages.
 
@@ -159,7 +168,7 @@ def follow(
         state: state before them.
         given: terms of the first and the second inputs; None to pair each input with itself and compute its terms in
             the process.
-        factors: factors on the standard deviations of weights and biases; default: 1.
+        deviations: standard deviations of weights and biases.
 
     Returns:
         the state after them, and all terms of the first inputs.
@@ -168,19 +177,19 @@ def follow(
     for i, stage in enumerate(stages):
         known = None if given is None else (given[0][i], given[1][i])
         if isinstance(stage, _Branches):
-            state, terms = _sum(stage, state, known, factors)
+            state, terms = _sum(stage, state, known, deviations)
         else:
-            state, terms = _run(stage, state, known, factors)
+            state, terms = _run(stage, state, known, deviations)
         all_terms.append(terms)
     return state, tuple(all_terms)
 
 
 def _sum(
-    branches: _Branches, state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None
+    branches: _Branches, state: LayerState, given: tuple[Any, Any] | None, deviations: Deviations
 ) -> tuple[LayerState, Any]:
     states, terms = zip(
         *(
-            follow(branch, state, None if given is None else (given[0][i], given[1][i]), factors)
+            follow(branch, state, None if given is None else (given[0][i], given[1][i]), deviations)
             for i, branch in enumerate(branches)
         ),
         strict=True,
@@ -190,12 +199,12 @@ def _sum(
 
 @functools.partial(jax.jit, static_argnames="stage")
 def _run(
-    stage: tuple[Step, ...], state: LayerState, given: tuple[Any, Any] | None, factors: Deviations | None = None
+    stage: tuple[Step, ...], state: LayerState, given: tuple[Any, Any] | None, deviations: Deviations
 ) -> tuple[LayerState, Any]:
     all_terms = []
     for i, step in enumerate(stage):
         terms, terms2 = (_terms(step, state.K),) * 2 if given is None else (given[0][i], given[1][i])
-        state = _after(step, state, terms, terms2, factors)
+        state = _after(step, state, terms, terms2, deviations)
         all_terms.append(terms)
     return state, tuple(all_terms)
 
@@ -212,17 +221,16 @@ def _terms(step: Step, K: Array) -> Terms:
             return (1 / jnp.sqrt(variance + _EPS),)
 
 
-def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms, factors: Deviations | None) -> LayerState:
+def _after(step: Step, state: LayerState, terms: Terms, terms2: Terms, deviations: Deviations) -> LayerState:
     """Return the state after a step, from the terms of the first and of the second inputs."""
     K, Θ = state
     if K.ndim == ALL_PIXELS:
         terms = tuple(term[:, :, None, None] for term in terms)
     match step:
-        case Dense(weight_std=weight_std, bias_std=bias_std):
+        case _Affine(divisor=divisor):
             # K ← σ_b² + σ_w² K, and Θ ← K + σ_w² Θ (Jacot et al. 2018)
-            if factors is not None:
-                weight_std, bias_std = weight_std * factors.weights, bias_std * factors.biases
-            K = bias_std**2 + weight_std**2 * K
+            weight_std = deviations.weights / divisor
+            K = deviations.biases**2 + weight_std**2 * K
             return LayerState(K, None if Θ is None else K + weight_std**2 * Θ)
         case _Window():
             return state.map(lambda A: step.factor * _window_sums(A, step))

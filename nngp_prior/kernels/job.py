@@ -22,7 +22,7 @@ Get = Literal["nngp", "ntk", "d-weight-std", "d-bias-std"]
 DType = Literal["float32", "float64"]
 # Parts of the hash: a number to be increased with every change of the recursions that affects their results, and the
 # packages whose versions affect them too.
-_RECURSIONS = 3
+_RECURSIONS = 4
 _COMPUTED_WITH = ("numpy", "scipy", "jax", "jaxlib")
 _CHOICES = {"get": get_args(Get), "dtype": ("float64", "float32")}
 

@@ -41,6 +41,7 @@ from nngp_prior.kernels.footprint import BUFFERS, height_of, pools, tile_of
 from nngp_prior.kernels.job import Get
 
 _HIGHEST = lax.Precision.HIGHEST
+_ALONG = {"d-weight-std": (1.0, 0.0), "d-bias-std": (0.0, 1.0)}  # directions in σ_w and σ_b
 
 
 class PreparedInputs(NamedTuple):
@@ -67,7 +68,9 @@ class KernelFunction:
 
     def __init__(self, layers: Layers, input_shape: tuple[int, ...], get: Get, dtype: str) -> None:
         self._shape, self._dtype, self._tangent = _working_shape(layers, input_shape), np.dtype(dtype), get == "ntk"
-        self._direction = _direction(layers, get)
+        weighted = next(layer for layer in layers if isinstance(layer, Dense | Convolution))  # all have the same
+        self._deviations = Deviations(*map(self._dtype.type, (weighted.weight_std, weighted.bias_std)))
+        self._along = _ALONG.get(get)
         self._layout = VECTORS if len(self._shape) == 1 else ALL_PIXELS if any(map(pools, layers)) else EQUAL_PIXELS
         self._stages = stages_of(dropping_pairs(layers))
         stages = sizes(self._stages, (*self._shape[:2] * (self._layout // 2 - 1), 1, 1))
@@ -142,36 +145,22 @@ class KernelFunction:
         return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf)[..., 0, :], -1, 0), (terms, K))
 
     def _result(self, K: Array, given: tuple[Any, Any] | None) -> tuple[Array, Any]:
-        if self._direction is not None:
-            return self._derivative(K, given, self._direction)
-        state, terms = follow(self._stages, LayerState(K, jnp.zeros_like(K) if self._tangent else None), given)
+        if self._along is not None:
+            return self._derivative(K, given, Deviations(*map(self._dtype.type, self._along)))
+        state = LayerState(K, jnp.zeros_like(K) if self._tangent else None)
+        state, terms = follow(self._stages, state, given, self._deviations)
         return state.K if state.Θ is None else state.Θ, terms
 
-    def _derivative(self, K: Array, given: tuple[Any, Any] | None, direction: Deviations) -> tuple[Array, Any]:
+    def _derivative(self, K: Array, given: tuple[Any, Any] | None, along: Deviations) -> tuple[Array, Any]:
         """Return the derivative (forward mode), and the terms of the inputs with their derivatives."""
 
-        def network(factors: Deviations, terms: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
-            return follow(self._stages, LayerState(K, None), terms, factors)
+        def network(deviations: Deviations, terms: tuple[Any, Any] | None) -> tuple[LayerState, Any]:
+            return follow(self._stages, LayerState(K, None), terms, deviations)
 
         rows, columns = given or ((None, None), (None, None))
         terms = [None if part is None else (part, part2) for part, part2 in zip(rows, columns, strict=True)]
-        ones, along = (
-            Deviations(*(jnp.asarray(x, K.dtype) for x in factors)) for factors in (Deviations(1.0, 1.0), direction)
-        )
-        (_, found), (state, derivatives) = jax.jvp(network, (ones, terms[0]), (along, terms[1]))
+        (_, found), (state, derivatives) = jax.jvp(network, (self._deviations, terms[0]), (along, terms[1]))
         return state.K, (found, derivatives)
-
-
-def _direction(layers: Layers, get: Get) -> Deviations | None:
-    """Return the derivatives of the factors on σ_w and σ_b with respect to one of them; None if none is asked for."""
-    weighted = next(layer for layer in layers if isinstance(layer, Dense | Convolution))  # all have the same
-    match get:
-        case "d-weight-std":
-            return Deviations(1 / weighted.weight_std, 0.0)
-        case "d-bias-std":  # K depends on σ_b²
-            return Deviations(0.0, 1 / weighted.bias_std if weighted.bias_std else 0.0)
-        case _:
-            return None
 
 
 def kernel_function(

@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 
 from nngp_prior.errors import InvalidLabels
 from nngp_prior.numerics.random import generator
+from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.particles import make_mixture
 from nngp_prior.probability.plan import plan
@@ -119,6 +120,7 @@ def run_labelling(
     progress: ProgressCallback,
     shares: Float[np.ndarray, " proposals"] | None = None,
     keep: bool = False,
+    start: Sites | None = None,
 ) -> LabellingRun:
     """Run EP, a pilot if no shares are given, and the replicates of ``parameters``.
 
@@ -131,13 +133,14 @@ def run_labelling(
         progress: progress callback.
         shares: shares of the mixture; default: from a pilot.
         keep: True to keep the particles.
+        start: initial sites for EP.
 
     Returns:
         the replicates.
     """
     # Runs that share random numbers need the same number of particles, so that no pilot changes it.
     parameters = parameters.model_copy(update={"particles": parameters.fewest_particles})
-    planned = plan(kernel, labels, parameters, seed, progress, shares=shares)
+    planned = plan(kernel, labels, parameters, seed, progress, start=start, shares=shares)
     shares = planned.shares
     mixture = make_mixture(kernel, labels, planned.proposals, allocate(shares, planned.particles))
     replicates = range(parameters.replicates)
@@ -189,7 +192,7 @@ def ratios_of_means(
     """Return ratios of means over the same replicates, with jackknife standard errors.
 
     Args:
-        numerator: not negative.
+        numerator: of any sign.
         denominator: not negative, at least one positive.
 
     Returns:

@@ -1,0 +1,358 @@
+"""Choice of an architecture by log P of the training labels: the network's evidence as a model of them.
+
+EP's log Z is maximised over σ_w and σ_b with its exact derivatives (:mod:`nngp_prior.probability.gradient`), for each
+architecture of a family; log P of the results is then estimated with its error bar. The maximum is rounded to a grid,
+so that the number of possible choices is finite: a PAC-Bayes bound for a prior chosen after seeing the labels holds
+with δ divided by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+from typing_extensions import override
+
+from nngp_prior import kernels, style
+from nngp_prior.architectures.inputs import check_inputs
+from nngp_prior.errors import InvalidInput
+from nngp_prior.prior.function_prior import log_prior
+from nngp_prior.prior.pac_bayes import pac_bayes_bounds
+from nngp_prior.prior.posterior import function_posterior, smc_of
+from nngp_prior.probability import prepare, require_memory
+from nngp_prior.probability.common_random_numbers import labels_kept
+from nngp_prior.probability.ep import Sites
+from nngp_prior.probability.gradient import ep_gradient
+from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
+from nngp_prior.schemas.results.bound import PacBayesBound
+from nngp_prior.schemas.results.estimate import Estimate
+from nngp_prior.schemas.results.posterior import VoteError
+from nngp_prior.schemas.seeds import SeedLike
+from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
+from nngp_prior.schemas.specs.estimator import EP, SMC
+from nngp_prior.schemas.specs.inequality import BoundName
+from nngp_prior.schemas.specs.labels import check_labels
+from nngp_prior.schemas.table import Column, Table, Tabular
+from nngp_prior.schemas.text import number_of
+from nngp_prior.schemas.titles import network
+
+Interval = tuple[float, float]
+WEIGHT_STD, BIAS_STD = (0.1, 10.0), (0.01, 10.0)
+_PER_DECADE = 50  # grid points of σ_w and of σ_b: steps of 4.7 %
+_EVALUATIONS = 40  # of EP for one architecture, at most
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture and its log P of the training labels.
+
+    Attributes:
+        architecture: the architecture.
+        optimised: True if σ_w and σ_b maximise EP's log Z; False as given.
+        log_p: estimate of log P of the training labels.
+        test_error: error of the posterior's vote at the test inputs, if there are any.
+    """
+
+    architecture: Architecture
+    optimised: bool
+    log_p: Estimate
+    test_error: VoteError | None = None
+
+    def __repr__(self) -> str:
+        error = "" if self.test_error is None else f", {self.test_error}"
+        return f"<{network(self.architecture)}: {self.log_p}{error}>"
+
+
+class Selection(Tabular, list[Candidate]):
+    """Candidates, the largest log P first; the data frame has a row for each.
+
+    Args:
+        candidates: the candidates.
+        choices: number of values that the choice could have had.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], choices: int) -> None:
+        super().__init__(sorted(candidates, key=lambda each: -each.log_p.value))
+        self.choices = choices
+
+    @property
+    def best(self) -> Architecture:
+        """Architecture of the largest log P."""
+        return self[0].architecture
+
+    def bounds(self, *, delta: float = 0.05, **options: Any) -> dict[BoundName, PacBayesBound]:
+        """Compute PAC-Bayes bounds for the best architecture, which account for its choice by the training labels.
+
+        Args:
+            delta: probability with which a bound may fail.
+            **options: as for :func:`nngp_prior.pac_bayes_bounds`.
+
+        Returns:
+            bounds by name, each computed with ``delta / choices``.
+        """
+        return pac_bayes_bounds(self[0].log_p, delta=delta / self.choices, **options)
+
+    @override
+    def _summary(self) -> str:
+        return f"{number_of(len(self), 'candidate')}; best: {self[0]!r}"
+
+    @override
+    def _table(self) -> Table:
+        columns = [
+            Column("architecture", lambda each: network(each.architecture), "str", "architecture"),
+            Column("weight_std", lambda each: each.architecture.weight_std, heading="σ_w", form=".4g"),
+            Column("bias_std", lambda each: each.architecture.bias_std, heading="σ_b", form=".4g"),
+            Column("optimised", lambda each: each.optimised, "bool", "optimised"),
+            Column("log_p", lambda each: each.log_p.value, heading="log P (nats)", form=".2f"),
+            Column("stderr", lambda each: each.log_p.stderr, heading="s.e.", form=".2g"),
+            Column("test_error", lambda each: each.test_error and each.test_error.value, heading="test error"),
+            Column("status", lambda each: each.log_p.status, "str", "status"),
+        ]
+        return Table(columns, self)
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        tested = all(each.test_error is not None for each in self)
+        for optimised, colour, label in ((False, style.INK, "as given"), (True, style.ACCENT, "optimised")):
+            some = [(i, each) for i, each in enumerate(self) if each.optimised is optimised]
+            x = [each.test_error.value if tested and each.test_error else i for i, each in some]
+            ax.plot(x, [each.log_p.value for _, each in some], "o", color=colour, label=label)
+        ax.set_xlabel("test error" if tested else "candidate")
+        ax.set_ylabel("log P(S) (nats)")
+        ax.legend()
+
+
+def select_architecture(
+    family: Architecture | Sequence[Architecture],
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    X_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
+    weight_std: Interval = WEIGHT_STD,
+    bias_std: Interval = BIAS_STD,
+    seed: SeedLike = 0,
+    progress: ProgressOption = None,
+    **options: Any,
+) -> Selection:
+    """Maximise log P of training labels over σ_w and σ_b of some architectures.
+
+    Args:
+        family: architectures, such as several depths and activations; the search starts at their σ_w and σ_b.
+        X: (n, …) training inputs.
+        y: (n,) training labels: integers -1/+1 or booleans.
+        X_test: (t, …) test inputs, for test errors; they have no part in the choice.
+        y_test: (t,) their labels.
+        weight_std: interval of σ_w.
+        bias_std: interval of σ_b.
+        seed: as for :func:`nngp_prior.log_probability`.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
+        **options: fields of ``SMC``, such as ``noise_variance``; not ``classes`` and ``target_stderr``.
+
+    Returns:
+        for each architecture two candidates: with its own σ_w and σ_b, and with those of the largest log Z of EP.
+
+    Raises:
+        InvalidInput: if an argument is invalid.
+    """
+    members = [family] if isinstance(family, ARCHITECTURES) else list(family)
+    if not members or not all(isinstance(each, ARCHITECTURES) for each in members):
+        raise InvalidInput("family", "is not a list of architectures", "Pass [FullyConnected(depth=1), …].")
+    if (X_test is None) != (y_test is None):
+        missing = "y_test" if y_test is None else "X_test"
+        raise InvalidInput(missing, "is missing", "Pass both X_test and y_test, or neither.")
+    box = [_interval("weight_std", weight_std), _interval("bias_std", bias_std)]
+    parameters = smc_of(options)
+    checked = [check_inputs("X", X, architecture) for architecture in members]
+    n = len(checked[0])
+    labels = check_labels(y, n)
+    if X_test is not None and y_test is not None:
+        check_labels(y_test, len(check_inputs("X_test", X_test, members[0])), field="y_test")
+    require_memory(n, parameters, with_kernel=True)
+    candidates: list[Candidate] = []
+    with shown(progress, "selection") as tell:
+        for done, (architecture, inputs) in enumerate(zip(members, checked, strict=True)):
+            tell(Progress("architectures", done, len(members)))
+            found = _maximum(architecture, inputs, labels, parameters, box, tell)
+            for each in dict.fromkeys([architecture, found]):
+                log_p = log_prior(each, inputs, labels, method=parameters, seed=seed)
+                error = None
+                if X_test is not None and y_test is not None:
+                    posterior = function_posterior(each, inputs, labels, X_test, seed=seed, **options)
+                    error = posterior.vote_error(y_test)
+                candidates.append(Candidate(each, each is found, log_p, error))
+        tell(Progress("architectures", len(members), len(members)))
+    return Selection(candidates, len(members) * math.prod(len(_grid(interval)) for interval in box))
+
+
+def _interval(field: str, interval: Interval) -> Interval:
+    low, high = interval
+    if not 0 < low < high < math.inf:
+        raise InvalidInput(field, f"got {interval!r}", "Pass two positive numbers, the smaller first.")
+    return low, high
+
+
+def _grid(interval: Interval) -> Float[np.ndarray, " values"]:
+    """Return the values that can be chosen: four digits, evenly spaced in the logarithm."""
+    low, high = (math.log10(end) for end in interval)
+    exponents = np.linspace(low, high, round((high - low) * _PER_DECADE) + 1)
+    return np.array([float(f"{value:.4g}") for value in 10**exponents])
+
+
+def _maximum(
+    architecture: Architecture,
+    X: np.ndarray,
+    y: np.ndarray,
+    parameters: SMC,
+    box: list[Interval],
+    progress: ProgressCallback,
+) -> Architecture:
+    """Return the architecture with the grid's σ_w and σ_b nearest to a maximum of EP's log Z."""
+    method = EP(noise_variance=parameters.noise_variance, jitter=parameters.jitter, max_sweeps=100)
+    sites: list[Sites] = []
+    best = (math.inf, _with(architecture, [architecture.weight_std, architecture.bias_std]))
+
+    def objective(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best
+        values = np.exp(logs)
+        each = _with(architecture, values)
+        value, gradient = _log_z(each, X, y, method, sites)
+        progress(Progress("evaluations of EP", len(sites), _EVALUATIONS))
+        if -value < best[0]:
+            best = (-value, each)
+        return -value, -gradient * values
+
+    bounds = [(math.log(low), math.log(high)) for low, high in box]
+    start = np.clip(np.log(np.maximum([architecture.weight_std, architecture.bias_std], 1e-300)), *np.transpose(bounds))
+    options = {"maxfun": _EVALUATIONS, "ftol": 1e-6}
+    minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    progress(Progress("evaluations of EP", _EVALUATIONS, _EVALUATIONS))
+    chosen = best[1].weight_std, best[1].bias_std
+    nearest = [
+        grid[np.argmin(np.abs(np.log(grid / value)))] for grid, value in zip(map(_grid, box), chosen, strict=True)
+    ]
+    return _with(architecture, np.array(nearest))
+
+
+def _log_z(
+    architecture: Architecture, X: np.ndarray, y: np.ndarray, method: EP, sites: list[Sites]
+) -> tuple[float, Float[np.ndarray, " 2"]]:
+    """Return EP's log Z and its derivatives; EP starts from the last of ``sites``, and appends its own.
+
+    Where a kernel is too close to singular for EP, log Z counts as very small, without a slope.
+    """
+    K, *dK = (kernels.kernel(architecture, X, get=get) for get in ("nngp", "d-weight-std", "d-bias-std"))
+    kernel = prepare(K, method)
+    if kernel.rank == kernel.m:
+        start = sites[-1] if sites and len(sites[-1].precision) == kernel.m else None
+        result, gradient = ep_gradient(kernel, labels_kept(kernel, y), dK, method, start)
+        sites.append(result.sites)
+        if np.isfinite(result.log_z) and np.isfinite(gradient).all():
+            return result.log_z, gradient
+    return -1e3 * len(X), np.zeros(2)
+
+
+def _with(architecture: Architecture, values: Sequence[float] | np.ndarray) -> Architecture:
+    weight_std, bias_std = (float(value) for value in values)
+    return architecture.model_copy(update={"weight_std": weight_std, "bias_std": bias_std})
+
+
+class PhaseDiagram(Tabular):
+    """EP's log Z of training labels over σ_w and σ_b; the data frame has a row for each pair.
+
+    Attributes:
+        architecture: the architecture, with any σ_w and σ_b.
+        weight_std: (w,) values of σ_w.
+        bias_std: (b,) values of σ_b.
+        log_z: (w, b) EP's log Z, nats; NaN where the kernel is too close to singular.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weight_std: Float[np.ndarray, " w"],
+        bias_std: Float[np.ndarray, " b"],
+        log_z: Float[np.ndarray, "w b"],
+    ) -> None:
+        self.architecture, self.weight_std, self.bias_std, self.log_z = architecture, weight_std, bias_std, log_z
+
+    @override
+    def _summary(self) -> str:
+        i, j = np.unravel_index(int(np.nanargmax(self.log_z)), self.log_z.shape)
+        where = f"σ_w = {self.weight_std[i]:.4g}, σ_b = {self.bias_std[j]:.4g}"
+        return f"{network(self.architecture)}: largest log Z {self.log_z[i, j]:.2f} at {where}"
+
+    @override
+    def _table(self) -> Table:
+        columns = [
+            Column("weight_std", lambda at: float(self.weight_std[at[0]]), heading="σ_w", form=".4g"),
+            Column("bias_std", lambda at: float(self.bias_std[at[1]]), heading="σ_b", form=".4g"),
+            Column("log_z", lambda at: float(self.log_z[at]), heading="EP's log Z (nats)", form=".2f"),
+        ]
+        return Table(columns, list(np.ndindex(self.log_z.shape)))
+
+    @override
+    def _draw(self, ax: Any) -> None:
+        mesh = ax.pcolormesh(self.weight_std, self.bias_std, self.log_z.T, shading="nearest", cmap="viridis")
+        ax.figure.colorbar(mesh, ax=ax, label="EP's log Z (nats)")
+        i, j = np.unravel_index(int(np.nanargmax(self.log_z)), self.log_z.shape)
+        ax.plot(self.weight_std[i], self.bias_std[j], "x", color=style.ACCENT)
+        ax.set(xscale="log", yscale="log", xlabel="σ_w", ylabel="σ_b")
+
+
+def phase_diagram(
+    architecture: Architecture,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    weight_std: ArrayLike | None = None,
+    bias_std: ArrayLike | None = None,
+    noise_variance: float = 0.0,
+    jitter: float = 0.0,
+    progress: ProgressOption = None,
+) -> PhaseDiagram:
+    """Compute EP's log Z of training labels on a grid of σ_w and σ_b.
+
+    Args:
+        architecture: specification of the network.
+        X: (n, …) training inputs.
+        y: (n,) training labels: integers -1/+1 or booleans.
+        weight_std: (w,) values of σ_w, ascending; default: nine from 0.5 to 8.
+        bias_std: (b,) values of σ_b, ascending; default: nine from 0.05 to 5.
+        noise_variance: v; for K + vI.
+        jitter: as for :func:`nngp_prior.log_probability`.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
+
+    Returns:
+        the grid.
+
+    Raises:
+        InvalidInput: if an argument is invalid.
+    """
+    weights = _ascending("weight_std", np.geomspace(0.5, 8, 9) if weight_std is None else weight_std)
+    biases = _ascending("bias_std", np.geomspace(0.05, 5, 9) if bias_std is None else bias_std)
+    X = check_inputs("X", X, architecture)
+    labels = check_labels(y, len(X))
+    method = EP(noise_variance=noise_variance, jitter=jitter, max_sweeps=100)
+    log_z = np.full((len(weights), len(biases)), math.nan)
+    with shown(progress, "phase diagram") as tell:
+        for done, (i, j) in enumerate(np.ndindex(log_z.shape)):
+            tell(Progress("kernels", done, log_z.size))
+            found = log_prior(_with(architecture, [weights[i], biases[j]]), X, labels, method=method)
+            if found.status == "ok":
+                log_z[i, j] = found.value
+        tell(Progress("kernels", log_z.size, log_z.size))
+    return PhaseDiagram(architecture, weights, biases, log_z)
+
+
+def _ascending(field: str, values: ArrayLike) -> Float[np.ndarray, " values"]:
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != 1 or not len(found) or not np.all(np.diff(found, prepend=0) > 0) or not np.isfinite(found).all():
+        raise InvalidInput(field, f"got {values!r}", "Pass positive numbers in ascending order.")
+    return found
