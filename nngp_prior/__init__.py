@@ -23,13 +23,16 @@ if TYPE_CHECKING:
         function_posterior,
         learning_curve,
         log_prior,
+        log_prior_gradient,
         pac_bayes_bounds,
         sample_functions,
     )
     from nngp_prior.prior.classifier import NNGPClassifier
     from nngp_prior.prior.contributions import contributions
     from nngp_prior.prior.posterior import posterior
+    from nngp_prior.prior.selection import phase_diagram, select_architecture
     from nngp_prior.probability import estimate_cost, log_probabilities, log_probability
+    from nngp_prior.probability.gradient import log_probability_gradient
     from nngp_prior.schemas.cost import Cost
     from nngp_prior.schemas.results.bound import PacBayesBound
     from nngp_prior.schemas.results.estimate import Estimate
@@ -74,12 +77,16 @@ _HOMES = {
     "kernel_cost": "nngp_prior.kernels",
     "learning_curve": "nngp_prior.prior.learning_curve",
     "log_prior": "nngp_prior.prior.function_prior",
+    "log_prior_gradient": "nngp_prior.prior.function_prior",
     "log_probabilities": "nngp_prior.probability",
     "log_probability": "nngp_prior.probability",
+    "log_probability_gradient": "nngp_prior.probability.gradient",
     "monte_carlo_kernel": "nngp_prior.kernels",
     "pac_bayes_bounds": "nngp_prior.prior.pac_bayes",
+    "phase_diagram": "nngp_prior.prior.selection",
     "posterior": "nngp_prior.prior.posterior",
     "sample_functions": "nngp_prior.prior",
+    "select_architecture": "nngp_prior.prior.selection",
 }
 
 __all__ = [
@@ -117,12 +124,16 @@ __all__ = [
     "kernel_cost",
     "learning_curve",
     "log_prior",
+    "log_prior_gradient",
     "log_probabilities",
     "log_probability",
+    "log_probability_gradient",
     "monte_carlo_kernel",
     "pac_bayes_bounds",
+    "phase_diagram",
     "posterior",
     "sample_functions",
+    "select_architecture",
 ]
 
 

@@ -14,9 +14,13 @@ from nngp_prior import (
     function_posterior,
     learning_curve,
     log_prior,
+    log_prior_gradient,
     log_probabilities,
     log_probability,
+    log_probability_gradient,
+    phase_diagram,
     posterior,
+    select_architecture,
 )
 from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.probability import ep_start
@@ -37,6 +41,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "posterior": lambda y, **options: posterior(K, y, **options),
     "function_posterior": lambda y, **options: function_posterior(NETWORK, X, y, X, **options),
     "contributions": lambda y, **options: contributions(K, y, **options),
+    "log_probability_gradient": lambda y, **options: log_probability_gradient(K, y, K, **options),
+    "log_prior_gradient": lambda y, **options: log_prior_gradient(NETWORK, X, y, **options),
+    "select_architecture": lambda y, **options: select_architecture(NETWORK, X, y, **options),
+    "phase_diagram": lambda y: phase_diagram(NETWORK, X, y, weight_std=[1.0], bias_std=[1.0]),
     "ep_start": lambda y, **options: ep_start(K, y, **options),
     "complexity": lambda y: complexity("lempel-ziv", y),
     "train": lambda y: train(NETWORK, X, y),
@@ -67,7 +75,9 @@ def test_masked_labels_are_refused_everywhere(name: str) -> None:
         FUNCTIONS[name](masked)
 
 
-@pytest.mark.parametrize("name", ["posterior", "function_posterior", "contributions"])
+@pytest.mark.parametrize(
+    "name", ["posterior", "function_posterior", "contributions", "log_prior_gradient", "select_architecture"]
+)
 def test_classes_are_refused_where_labels_have_signs(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"classes: got 3 where labels are -1 and \+1"):
         FUNCTIONS[name](np.array([0, 1, 2, 0, 1, 2]), classes=3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,7 @@ from nngp_prior.errors import InvalidInput
 from nngp_prior.kernels import monte_carlo_kernel
 from nngp_prior.prior.uncertain_kernel import log_probability_under
 from nngp_prior.probability import compute, estimator_of, prepare, require_memory
+from nngp_prior.probability.gradient import LogProbabilityGradient, log_probability_gradient
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
@@ -76,3 +78,48 @@ def log_prior(
     with shown(progress, "log P") as tell:
         K = kernels.kernel(architecture, X, progress=tell)
         return compute(prepare(K, estimator), y, estimator, seed, tell)
+
+
+_DERIVATIVES = {"weight_std": "d-weight-std", "bias_std": "d-bias-std"}
+
+
+@requires_architecture
+def log_prior_gradient(
+    architecture: Architecture,
+    X: ArrayLike,
+    y: ArrayLike,
+    parameters: Sequence[Literal["weight_std", "bias_std"]] = ("weight_std", "bias_std"),
+    *,
+    method: str | Estimator = "smc",
+    seed: SeedLike = 0,
+    progress: ProgressOption = None,
+    **options: Any,
+) -> LogProbabilityGradient:
+    """Estimate log P of a labelling and its derivatives with respect to σ_w and σ_b of all layers.
+
+    Args:
+        architecture: specification of the network.
+        X: (n, …) inputs.
+        y: (n,) integers -1/+1 or booleans.
+        parameters: parameters of the derivatives.
+        method: as for :func:`nngp_prior.log_probability_gradient`.
+        seed: as for :func:`nngp_prior.log_probability`.
+        progress: True to show progress, or a callback, called with ``Progress`` events.
+        **options: as for :func:`nngp_prior.log_probability_gradient`.
+
+    Returns:
+        log P, derivatives in nats per unit of each parameter, and standard errors.
+
+    Raises:
+        InvalidInput: if an argument is invalid.
+    """
+    unknown = next((name for name in parameters if name not in _DERIVATIVES), None)
+    if unknown is not None or not len(parameters):
+        raise InvalidInput("parameters", f"got {parameters!r}", f"Choose from {', '.join(_DERIVATIVES)}.")
+    X = check_inputs("X", X, architecture)
+    with shown(progress, "gradient of log P") as tell:
+        K, *dK = (
+            kernels.kernel(architecture, X, get=get, progress=tell)
+            for get in ("nngp", *(_DERIVATIVES[name] for name in parameters))
+        )
+        return log_probability_gradient(K, y, dK, method, names=parameters, seed=seed, progress=tell, **options)

@@ -235,9 +235,10 @@ def _maximum(
     progress(Progress("evaluations of EP", _EVALUATIONS, _EVALUATIONS))
     chosen = best[1].weight_std, best[1].bias_std
     nearest = [
-        grid[np.argmin(np.abs(np.log(grid / value)))] for grid, value in zip(map(_grid, box), chosen, strict=True)
+        float(grid[np.argmin(np.abs(np.log(grid / value)))])
+        for grid, value in zip(map(_grid, box), chosen, strict=True)
     ]
-    return _with(architecture, np.array(nearest))
+    return _with(architecture, nearest)
 
 
 def _log_z(
@@ -344,7 +345,7 @@ def phase_diagram(
     with shown(progress, "phase diagram") as tell:
         for done, (i, j) in enumerate(np.ndindex(log_z.shape)):
             tell(Progress("kernels", done, log_z.size))
-            found = log_prior(_with(architecture, [weights[i], biases[j]]), X, labels, method=method)
+            found = log_prior(_with(architecture, [float(weights[i]), float(biases[j])]), X, labels, method=method)
             if found.status == "ok":
                 log_z[i, j] = found.value
         tell(Progress("kernels", log_z.size, log_z.size))

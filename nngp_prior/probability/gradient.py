@@ -119,10 +119,13 @@ def log_probability_gradient(
     estimator = estimator_of(method, **options)
     if type(estimator) not in (SMC, EP):
         raise InvalidInput("method", f"got {estimator.kind!r}, which has no derivative", "Use smc or ep.")
-    for field in ("classes", "target_stderr"):
-        if getattr(estimator, field, None) is not None:
-            problem = f"got {getattr(estimator, field)!r}, which derivatives do not take"
-            raise InvalidInput(field, problem, "Leave it out; pass more particles or replicates.")
+    classes, target = getattr(estimator, "classes", None), getattr(estimator, "target_stderr", None)
+    if classes is not None:
+        problem = f"got {classes!r} where labels are -1 and +1"
+        raise InvalidInput("classes", problem, "Pass labels -1 and +1, such as one class against the rest.")
+    if target is not None:
+        problem = f"got {target!r}, and a gradient has many numbers"
+        raise InvalidInput("target_stderr", problem, "Pass more particles or replicates instead.")
     with _progress.shown(progress, "gradient of log P") as tell:
         kernel = prepare(K, estimator)
         labels = labels_kept(kernel, check_labels(y, kernel.n))

@@ -147,7 +147,7 @@ def script(
 def slurm(
     nodes: Annotated[int, typer.Option(min=1, help="number of nodes")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs per node, with a worker each; 0: one worker per node")] = 0,
-    cpus: Annotated[int | None, typer.Option(min=1, help="cores per worker [SLURM's default]")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="cores per worker; default: SLURM's")] = None,
     memory: Annotated[str | None, typer.Option(help="memory per node, such as 64G [SLURM's default]")] = None,
     time: Annotated[str | None, typer.Option(help="time limit, HH:MM:SS or D-HH:MM:SS [the partition's]")] = None,
     partition: Annotated[str | None, typer.Option(help="partition")] = None,
