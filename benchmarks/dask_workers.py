@@ -16,7 +16,7 @@ from tests.system.cluster import Cluster
 from tests.system.server import Server, wait_for
 
 _N, _GOAL = 500, 0.9
-_PAIRS = 3  # of runs, one after the other, since the machine may not be quiet
+_PAIRS = 2  # of runs, one after the other, since the machine may not be quiet
 
 
 def run(quick: bool) -> Iterator[Table]:
