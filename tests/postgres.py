@@ -60,7 +60,9 @@ class Postgres:
         return f"postgresql://{user}@/{name}?host={self._root}"
 
     def start(self) -> Postgres:
-        """Start it, and wait until it takes connections."""
+        """Start it if it does not run, and wait until it takes connections."""
+        if self._process is not None:
+            return self
         settings = {"unix_socket_directories": self._root, "listen_addresses": "", **self._settings}
         options = [f"-c{name}={value}" for name, value in settings.items()]
         command = [self._binaries / "postgres", "-D", self._root / "data", *options]

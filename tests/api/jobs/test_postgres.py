@@ -22,12 +22,17 @@ from tests.postgres import GUARDED, Postgres, postgres_or_skip
 from tests.system.server import wait_for
 
 
-@pytest.fixture
-def server() -> Iterator[Postgres]:
-    """A server that the test may stop."""
-    server = postgres_or_skip().start()
+@pytest.fixture(scope="module")
+def own() -> Iterator[Postgres]:
+    server = postgres_or_skip()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def server(own: Postgres) -> Postgres:
+    """A server that the test may stop."""
+    return own.start()
 
 
 def test_which_databases_are_shared() -> None:
