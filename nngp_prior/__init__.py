@@ -37,7 +37,17 @@ if TYPE_CHECKING:
     from nngp_prior.schemas.results.bound import PacBayesBound
     from nngp_prior.schemas.results.estimate import Estimate
     from nngp_prior.schemas.specs.architecture import Convolutional, FullyConnected, Residual
-    from nngp_prior.schemas.specs.estimator import EP, EP2, GHK, SMC, BernsteinYue, ClosedForm, Laplace, Sampling
+    from nngp_prior.schemas.specs.estimator import (
+        EP,
+        EP2,
+        GHK,
+        SMC,
+        BernsteinYue,
+        ClosedForm,
+        Laplace,
+        MinimaxTilting,
+        Sampling,
+    )
     from nngp_prior.schemas.specs.kernel import MonteCarlo
     from nngp_prior.sharpness.training.trained_functions import function_probability
     from nngp_prior.versions import __version__
@@ -51,6 +61,7 @@ _HOMES = {
     "BernsteinYue": "nngp_prior.schemas.specs.estimator",
     "ClosedForm": "nngp_prior.schemas.specs.estimator",
     "Laplace": "nngp_prior.schemas.specs.estimator",
+    "MinimaxTilting": "nngp_prior.schemas.specs.estimator",
     "Sampling": "nngp_prior.schemas.specs.estimator",
     "Client": "nngp_prior.client",
     "LocalClient": "nngp_prior.local",
@@ -105,6 +116,7 @@ __all__ = [
     "FunctionCounts",
     "Laplace",
     "LocalClient",
+    "MinimaxTilting",
     "MonteCarlo",
     "MonteCarloKernel",
     "NNGPClassifier",

@@ -137,8 +137,8 @@ def pac_bayes_bounds(
     """Compute bounds on the generalization error from log P of the training labels, the sharpest one first.
 
     They apply to functions drawn from the prior given the labels (zero training error), not to a network found by SGD.
-    An estimate with a rigorous lower bound (smc, ghk, sampling, bernstein-yue, closed-form) gives bounds; for any other
-    the value is used instead, and ``is_bound`` is False.
+    An estimate with a rigorous lower bound (smc, ghk, minimax-tilting, sampling, bernstein-yue, closed-form) gives
+    bounds; for any other the value is used instead, and ``is_bound`` is False.
 
     An estimate for K + cI is log P under another prior: network outputs with independent noise of variance c at each
     input. The bounds then hold for that prior and its posterior, whose functions are noisy too; ``added`` and the

@@ -21,6 +21,7 @@ from nngp_prior.probability import (  # noqa: F401  importing registers them
     ep2,
     ghk,
     laplace,
+    minimax_tilting,
     sampling,
     smc,
 )
@@ -106,7 +107,8 @@ def log_probability(
         method: a specification such as ``SMC(particles=256)``, or a name: ``smc`` (error bar, interval, rigorous
             bound), ``ep`` (fast, no error statement), ``ep2`` (EP with most of its error corrected, no error
             statement), ``laplace`` (fast, needs noise, no error statement), ``bernstein-yue`` (a lower bound without
-            randomness), ``closed-form``, ``sampling``. All but ``laplace`` and ``closed-form`` take ``classes``.
+            randomness), ``minimax-tilting`` (error bar, and an upper bound without randomness), ``closed-form``,
+            ``sampling``. All but ``laplace`` and ``closed-form`` take ``classes``.
         seed: random seed, an integer from 0 to 2⁶³ - 1 or a JAX key; the same seed gives the same value on the same
             machine.
         progress: True to show progress, or a callback, called with the expected cost and with ``Progress`` events.

@@ -18,6 +18,7 @@ from nngp_prior.schemas.specs.estimator import (
     ClosedForm,
     Estimator,
     Laplace,
+    MinimaxTilting,
     Sampling,
     classes_of,
     more_than_two,
@@ -71,6 +72,8 @@ def _needed(n: int, estimator: Estimator, threads: int) -> int:
             return 16 * n * n + _of_particles(n, estimator, 3, threads) + _COMPILER + _FIXED
         case GHK():
             return 8 * n * n + _of_particles(n, estimator, 1, threads) + _COMPILER + _FIXED
+        case MinimaxTilting():  # L, M and the matrix of a Newton step; then the particles
+            return 8 * n * n + max(24 * n * n, _of_particles(n, estimator, 2, threads) + _COMPILER) + _FIXED
         case EP():
             return 24 * n * n + _FIXED
         case ClosedForm():
@@ -79,7 +82,7 @@ def _needed(n: int, estimator: Estimator, threads: int) -> int:
             return 24 * n * n + 3 * 2**26 + _FIXED
 
 
-def _of_particles(n: int, estimator: SMC | GHK, proposals: int, threads: int) -> int:
+def _of_particles(n: int, estimator: SMC | GHK | MinimaxTilting, proposals: int, threads: int) -> int:
     """Bytes of all particles: those processed side by side, and the data kept per particle."""
     particles, replicates = _most_particles(estimator), estimator.replicates
     if isinstance(estimator, SMC) and estimator.target_stderr is not None:
@@ -90,9 +93,9 @@ def _of_particles(n: int, estimator: SMC | GHK, proposals: int, threads: int) ->
     return threads * max(COLUMNS, particles) * column + particles * replicates * kept
 
 
-def _most_particles(estimator: SMC | GHK) -> int:
+def _most_particles(estimator: SMC | GHK | MinimaxTilting) -> int:
     """Upper bound on the number of particles per replicate, whatever a pilot decides."""
-    if isinstance(estimator, GHK):
+    if not isinstance(estimator, SMC):
         return estimator.particles
     if estimator.target_stderr is not None:
         return max(estimator.fewest_particles, MOST_PARTICLES)
@@ -203,6 +206,9 @@ def _seconds(n: float, estimator: Estimator) -> float:
         case GHK():
             particles = estimator.particles * estimator.replicates
             return 0.03 + n**3 / 3 / 1.5e11 + n * n * particles / 1.5e11 + particles * (3e-6 + n * 1.3e-8)
+        case MinimaxTilting():
+            particles = estimator.particles * estimator.replicates
+            return 0.05 + 10 * n**3 / 1.5e11 + 2 * n * n * particles / 1.5e11 + particles * n * 1e-7
         case EP():
             return 0.002 + n * 1e-4 + 20 * n**3 / 1.5e11
         case Laplace():

@@ -13,7 +13,7 @@ from nngp_prior.schemas.results.estimate import Status
 from nngp_prior.schemas.specs.data import Constant, Flip, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, product_correlated, product_loadings
 
-_METHODS = ["smc", "ep", "ep2", "laplace", "ghk", "bernstein-yue", "sampling", "closed-form"]
+_METHODS = ["smc", "ep", "ep2", "laplace", "ghk", "minimax-tilting", "bernstein-yue", "sampling", "closed-form"]
 
 
 def _nearly_opposite() -> np.ndarray:

@@ -47,7 +47,10 @@ def bound(
         str | None, typer.Option("-m", "--m", help="numbers of training examples, such as 100,200,500; default: n")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="method: smc, ghk, bernstein-yue, sampling, closed-form; ep, ep2, laplace give no bound")
+        str,
+        typer.Option(
+            help="method: smc, ghk, minimax-tilting, bernstein-yue, sampling or closed-form, which give a bound"
+        ),
     ] = "smc",
     particles: options.Particles = None,
     replicates: options.Replicates = None,

@@ -73,7 +73,10 @@ def estimate(
         list[int] | None, typer.Option(help="with --trained: number of a network; may be repeated [all]")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="method: smc, ep, ep2, laplace, ghk, bernstein-yue, closed-form or sampling")
+        str,
+        typer.Option(
+            help="method: smc, ep, ep2, laplace, ghk, minimax-tilting, bernstein-yue, closed-form or sampling"
+        ),
     ] = "smc",
     particles: options.Particles = None,
     replicates: options.Replicates = None,

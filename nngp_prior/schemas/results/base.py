@@ -175,6 +175,11 @@ class Result(Row):
         estimate = self.estimate
         return None if estimate is None else estimate.lower_bound(delta)
 
+    def upper_bound(self) -> float | None:
+        """Return a certain upper bound on log P, nats; None if there is none."""
+        estimate = self.estimate
+        return None if estimate is None else estimate.upper_bound()
+
     def __repr__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"
         note = "" if self.status == "ok" else f" [{self.status}]"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
+from typing_extensions import override
 
 from nngp_prior.schemas.base import Specification
 from nngp_prior.schemas.statistics import jackknife, require_probability, student_quantile
@@ -20,6 +21,10 @@ _SKEWNESS_UNSEEN = 3.0  # the sample's skewness is multiplied by 1 + 3/√R, 1.5
 
 class _Evidence(Specification):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    def upper_bound(self) -> float | None:
+        """Return a certain upper bound on log P, nats; None if there is none."""
+        return None
 
 
 class Exact(_Evidence):
@@ -46,6 +51,11 @@ class Exact(_Evidence):
         del delta
         return self.log_p
 
+    @override
+    def upper_bound(self) -> float:
+        """Return the value."""
+        return self.log_p
+
 
 class Replicates(_Evidence):
     """Independent, non-negative, unbiased estimates Ẑ_r of P, given by their logarithms.
@@ -53,11 +63,13 @@ class Replicates(_Evidence):
     Attributes:
         log_estimates: log Ẑ_r, nats.
         certain: a certain lower bound on log P, if there is one.
+        upper: a certain upper bound on log P, if there is one.
     """
 
     kind: Literal["replicates"] = "replicates"
     log_estimates: Annotated[tuple[float, ...], Field(min_length=2)]
     certain: float | None = None
+    upper: float | None = None
 
     def value(self) -> float:
         """log mean_r Ẑ_r."""
@@ -81,19 +93,20 @@ class Replicates(_Evidence):
 
         Where the Ẑ_r are skewed, heavy weights that were not drawn make the mean too small more often than too large.
         The upper end is therefore the larger of that and of :func:`_upper_of_skewed`. The interval is cut at the
-        certain bound; if it lies below entirely, it is from the bound to 0.
+        certain bounds; if it lies below the lower one entirely, it is from that to the upper one, or to 0.
 
         Returns:
             its ends, in nats.
         """
         certain = -math.inf if self.certain is None else self.certain
+        top = 0.0 if self.upper is None else self.upper
         value = self.value()
         if math.isinf(value):
-            return certain, 0.0
+            return certain, top
         t = student_quantile(len(self.log_estimates) - 1, level)
         half_width = t * self.stderr()
-        high = min(max(value + half_width, _upper_of_skewed(np.array(self.log_estimates), t)), 0.0)
-        return (max(value - half_width, certain), high) if high > certain else (certain, 0.0)
+        high = min(max(value + half_width, _upper_of_skewed(np.array(self.log_estimates), t)), top)
+        return (max(value - half_width, certain), high) if high > certain else (certain, top)
 
     def lower_bound(self, delta: float) -> float:
         r"""Return a lower bound that log P exceeds with probability at least 1 - δ, for any distribution of the Ẑ_r.
@@ -116,6 +129,11 @@ class Replicates(_Evidence):
         log_delta = math.log(delta / 2)
         product = float(np.mean(log_z)) + log_delta / len(log_z)
         return min(max(product, _betting_bound(log_z, -log_delta), certain), 0.0)
+
+    @override
+    def upper_bound(self) -> float | None:
+        """Return the certain upper bound, if there is one."""
+        return self.upper
 
 
 def _upper_of_skewed(log_z: np.ndarray, t: float) -> float:
@@ -322,6 +340,16 @@ class Estimate(Specification):
         require_probability("delta", delta)
         bound = None if self.evidence is None else self.evidence.lower_bound(delta)
         return bound - _normal(1 - delta) * self.rounding if bound is not None and self.rounding else bound
+
+    def upper_bound(self) -> float | None:
+        """Return a certain upper bound on log P, without randomness (``minimax-tilting``; ``closed-form``: the value).
+
+        Returns:
+            the bound in nats, or None if the method has none, or the rounding of K matters.
+        """
+        if self.rounding or self.evidence is None:
+            return None
+        return self.evidence.upper_bound()
 
     def __str__(self) -> str:
         error = "" if self.stderr is None else f" ± {self.stderr:.2g}"

@@ -113,6 +113,19 @@ class GHK(_OfClasses):
     replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 32
 
 
+class MinimaxTilting(_OfClasses):
+    """Minimax tilting: unbiased for P, with standard error, and a certain upper bound on log P.
+
+    Attributes:
+        particles: number of particles per replicate.
+        replicates: number of independent replicates.
+    """
+
+    kind: Literal["minimax-tilting"] = "minimax-tilting"
+    particles: Annotated[int, Field(ge=4, le=_MOST), PLAIN] = 128
+    replicates: Annotated[int, Field(ge=2, le=_MOST), PLAIN] = 32
+
+
 class EP(_WithEP):
     """Expectation propagation: fast, biased, without an error statement, never a bound.
 
@@ -202,12 +215,12 @@ class Sampling(_OfClasses):
 
 
 Estimator = Annotated[
-    SMC | EP | EP2 | Laplace | GHK | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")
+    SMC | EP | EP2 | Laplace | GHK | MinimaxTilting | BernsteinYue | ClosedForm | Sampling, Field(discriminator="kind")
 ]
 _METHODS = {parameters.model_fields["kind"].default: parameters for parameters in get_args(get_args(Estimator)[0])}
 
 # Estimators with a field ``classes``. A link function's noise on each difference is not noise on each class.
-WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "bernstein-yue", "sampling")
+WITH_CLASSES = ("smc", "ep", "ep2", "ghk", "minimax-tilting", "bernstein-yue", "sampling")
 
 
 class EstimatorOptions(TypedDict, total=False):
@@ -236,7 +249,7 @@ def estimator_of(method: str | Estimator, **options: Any) -> Estimator:
 
     Args:
         method: a specification such as ``SMC(particles=256)``, or a name: ``smc``, ``ep``, ``ep2``, ``laplace``,
-            ``ghk``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
+            ``ghk``, ``minimax-tilting``, ``bernstein-yue``, ``closed-form`` or ``sampling``.
         **options: fields of a named estimator; ``classes=None`` is accepted for all of them.
 
     Returns:
