@@ -25,6 +25,8 @@ from nngp_prior.prior.contributions import Contributions
 from nngp_prior.prior.learning_curve import CurvePoint, LearningCurve
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
 from nngp_prior.prior.sampling import FunctionCounts
+from nngp_prior.prior.selection import Candidate, PhaseDiagram, Selection
+from nngp_prior.probability.gradient import LogProbabilityGradient
 from nngp_prior.schemas.results import base, bound, estimate, experiment, frequencies, posterior, sample, sharpness
 from nngp_prior.schemas.results.base import Results, refused_row
 from nngp_prior.schemas.results.bound import BoundResults
@@ -135,6 +137,12 @@ EXAMPLES: dict[str, tuple[Any, int]] = {
         lambda: Contributions(np.array([1, 0]), np.array([1, 2]), np.array([-0.7, -0.3]), np.full(2, 0.1), made_up(0)),
         2,
     ),
+    "LogProbabilityGradient": (
+        lambda: LogProbabilityGradient(made_up(0), np.ones(2), np.full(2, 0.1), np.ones(2), ("weight_std", "bias_std")),
+        2,
+    ),
+    "Selection": (lambda: Selection([Candidate(NET, False, made_up(0)), Candidate(NET, True, made_up(1))], 9), 2),
+    "PhaseDiagram": (lambda: PhaseDiagram(NET, np.ones(1), np.array([0.1, 1.0]), -np.ones((1, 2))), 2),
     "FunctionCounts": (
         lambda: FunctionCounts(
             np.array([[160], [32]], np.uint8), np.array([6, 1]), 3, 9, 2, np.zeros(3, int), {"source": "gp"}

@@ -80,7 +80,7 @@ class LogProbabilityGradient(Tabular):
         style.points(ax, place, self.value, self.value - error, self.value + error)
         ax.set_xticks(place, self.names)
         ax.axhline(0.0, color="grey", lw=0.8, ls=":")
-        ax.set_ylabel("d log P (nats)")
+        ax.set(xlabel="parameter", ylabel="d log P (nats)")
 
 
 def log_probability_gradient(

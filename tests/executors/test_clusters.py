@@ -63,6 +63,7 @@ def test_a_study_on_dask_has_the_rows_and_the_report_of_one_process(dask: DaskCl
     assert {"rows.jsonl", "results.csv", "report.html", "report.md"} <= set(files(folder / "dask"))
 
 
+@pytest.mark.slow
 def test_calls_on_parsl(parsl: Executor, folder: Path) -> None:
     assert CALLS["monte_carlo_kernel"](parsl, None) == CALLS["monte_carlo_kernel"](None, None)
     assert_errors_are_those_of_tasks(parsl)

@@ -115,7 +115,8 @@ def test_a_bad_labelling_stops_a_batch_before_it_begins() -> None:
     [
         (
             {"method": "magic"},
-            "method: got 'magic'. Choose one of bernstein-yue, closed-form, ep, ep2, ghk, laplace, sampling, smc",
+            "method: got 'magic'. Choose one of bernstein-yue, closed-form, ep, ep2, ghk, laplace, minimax-tilting, "
+            "sampling, smc",
         ),
         ({"particles": 0}, "particles: got 0"),
         ({"replicates": 1}, "replicates: got 1"),
