@@ -94,9 +94,14 @@ class Selection(Tabular, list[Candidate]):
             **options: as for :func:`nngp_prior.pac_bayes_bounds`.
 
         Returns:
-            bounds by name, each computed with ``delta / choices``.
+            bounds by name, each computed with ``delta / choices`` for one choice, so that all hold with ``delta``.
         """
-        return pac_bayes_bounds(self[0].log_p, delta=delta / self.choices, **options)
+        single = pac_bayes_bounds(self[0].log_p, delta=delta / self.choices, **options)
+        return {name: bound.model_copy(update=self._over_all(bound)) for name, bound in single.items()}
+
+    def _over_all(self, bound: PacBayesBound) -> dict[str, float]:
+        """Return the probabilities of failure of a bound over all choices (union bound)."""
+        return {name: getattr(bound, name) * self.choices for name in ("delta", "delta_estimator")}
 
     @override
     def _summary(self) -> str:

@@ -48,7 +48,9 @@ def test_choices_and_bounds(data: tuple[np.ndarray, np.ndarray]) -> None:
     assert found.choices == 2 * 3 * 51
     assert [each.log_p.value for each in found] == sorted((each.log_p.value for each in found), reverse=True)
     plain = pac_bayes_bounds(found[0].log_p, delta=0.05 / found.choices)["realizable"]
-    assert found.bounds(delta=0.05)["realizable"].value == plain.value
+    priced = found.bounds(delta=0.05)["realizable"]
+    assert priced.value == plain.value
+    assert priced.delta + priced.delta_estimator == pytest.approx(0.05)
     for each in found:
         if each.optimised:
             assert 1.0 <= each.architecture.weight_std <= 1.1
