@@ -310,6 +310,9 @@ class PhaseDiagram(Tabular):
         i, j = np.unravel_index(int(np.nanargmax(self.log_z)), self.log_z.shape)
         ax.plot(self.weight_std[i], self.bias_std[j], "x", color=style.ACCENT)
         ax.set(xscale="log", yscale="log", xlabel="σ_w", ylabel="σ_b")
+        ax.set_xticks(self.weight_std[::2], [f"{value:.2g}" for value in self.weight_std[::2]])
+        ax.set_yticks(self.bias_std[::2], [f"{value:.2g}" for value in self.bias_std[::2]])
+        ax.minorticks_off()
 
 
 def phase_diagram(
