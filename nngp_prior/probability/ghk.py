@@ -17,7 +17,7 @@ from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.particles import make_mixture
 from nngp_prior.probability.proposals import untwisted
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
+from nngp_prior.probability.replicates import importance_sampling
 from nngp_prior.progress import ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import GHK
@@ -30,24 +30,4 @@ def estimate_ghk(
     """Return the mean weight with its spread over replicates; inputs are visited in order if K is not singular."""
     began = time.perf_counter()
     mixture = make_mixture(kernel, labels, [untwisted(kernel)], np.array([parameters.particles]))
-    compiled = worth_compiling(kernel.rank, 1, parameters.particles * parameters.replicates)
-    replicates = range(parameters.replicates)
-    outcomes = run_in_threads(mixture, replicates, seed, "replicate", progress, compiled, resample=False)
-    evidence = evidence_of(outcomes)
-    status, message, diagnostics = judge(outcomes)
-    return Estimate(
-        value=evidence.value(),
-        stderr=evidence.stderr(),
-        n=kernel.n,
-        method="ghk",
-        status=status,
-        message="; ".join(part for part in (message, kernel.note()) if part),
-        diagnostics={
-            **diagnostics,
-            "distinct_inputs": kernel.distinct_inputs,
-            "rank": kernel.rank,
-            "smallest_conditional_variance": kernel.smallest_conditional_variance,
-        },
-        seconds=time.perf_counter() - began,
-        evidence=evidence,
-    )
+    return importance_sampling(kernel, mixture, parameters, seed, progress, began)

@@ -141,7 +141,7 @@ def log_probability_gradient(
 
 
 def _directions(dK: ArrayLike | Sequence[ArrayLike], n: int) -> list[np.ndarray]:
-    arrays = np.array(dK, dtype=np.float64, ndmin=3)
+    arrays = np.array(dK, dtype=np.float64, copy=None, ndmin=3)
     if arrays.ndim != 3 or arrays.shape[1:] != (n, n) or not len(arrays):
         raise InvalidInput("dK", f"has shape {arrays.shape} where K is ({n}, {n})", "Pass matrices of K's shape.")
     if not np.isfinite(arrays).all():
@@ -163,9 +163,8 @@ def _gradient(
     began = time.perf_counter()
     parameters = EP(precision=estimator.precision) if isinstance(estimator, SMC) else estimator
     whitened = [_whitened(kernel, direction, estimator.jitter) for direction in directions]
-    traces = np.array([A.trace() for A in whitened])
     ep = expectation_propagation(kernel, labels, parameters, progress)
-    of_ep = 0.5 * (_moments_of_ep(kernel, labels, ep, whitened) - traces)
+    of_ep = _derivatives(_moments_of_ep(kernel, labels, ep, whitened), whitened)
     if isinstance(estimator, EP):
         log_p = estimate_ep(kernel, labels, estimator, seed, progress, start=ep.sites)
         return LogProbabilityGradient(log_p, of_ep, None, of_ep, names)
@@ -180,7 +179,7 @@ def _gradient(
     sums = np.einsum("drp,rp->dr", forms.reshape(-1, *weights.shape), weights)
     value, stderr = ratios_of_means(sums, weights.sum(axis=1))
     log_p = run.estimate(kernel, time.perf_counter() - began)
-    return LogProbabilityGradient(log_p, 0.5 * (value - traces), 0.5 * stderr, of_ep, names)
+    return LogProbabilityGradient(log_p, _derivatives(value, whitened), 0.5 * stderr, of_ep, names)
 
 
 def ep_gradient(
@@ -204,8 +203,12 @@ def ep_gradient(
     """
     whitened = [_whitened(kernel, direction, parameters.jitter) for direction in directions]
     ep = expectation_propagation(kernel, labels, parameters, _progress.ignore, start=start)
-    traces = np.array([A.trace() for A in whitened])
-    return ep, 0.5 * (_moments_of_ep(kernel, labels, ep, whitened) - traces)
+    return ep, _derivatives(_moments_of_ep(kernel, labels, ep, whitened), whitened)
+
+
+def _derivatives(moments: Float[np.ndarray, " p"], whitened: list[np.ndarray]) -> Float[np.ndarray, " p"]:
+    """Return ½ (E[εᵀ A ε] - tr A) for each direction."""
+    return 0.5 * (moments - np.array([A.trace() for A in whitened]))
 
 
 def _whitened(kernel: FactoredKernel, dK: np.ndarray, jitter: float) -> Float[np.ndarray, "m m"]:

@@ -33,7 +33,7 @@ from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.particles import make_mixture
 from nngp_prior.probability.proposals import Proposal, untwisted
 from nngp_prior.probability.registry import ESTIMATORS
-from nngp_prior.probability.replicates import evidence_of, judge, run_in_threads, worth_compiling
+from nngp_prior.probability.replicates import importance_sampling
 from nngp_prior.progress import Progress, ProgressCallback
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.specs.estimator import MinimaxTilting
@@ -70,12 +70,12 @@ def saddle_point(kernel: FactoredKernel, labels: Float[np.ndarray, " m"], progre
     Returns:
         the minimum.
     """
-    rank, y = kernel.rank, labels[: kernel.rank]
+    rank = kernel.rank
     deviation = np.abs(kernel.algebra.diagonal(kernel.L)[:rank]).astype(np.float64)
-    L = np.asarray(kernel.algebra.to_host(kernel.L)[:rank], dtype=np.float64)
-    scaled = L * (y / deviation)[:, None]
-    M = scaled @ scaled.T
-    del L, scaled
+    M = np.tril(kernel.signed_correlation(labels)[:rank, :rank], -1)
+    M += M.T
+    M[np.diag_indices(rank)] = 1.0
+    M /= np.multiply.outer(deviation, deviation)
     w = np.zeros(rank)
     h, slope, rest, value = _objective(M, w)
     steps = 0
@@ -141,26 +141,7 @@ def estimate_minimax_tilting(
     found = saddle_point(kernel, labels, progress)
     proposals = [untwisted(kernel), tilted(kernel, labels, found.shift)]
     mixture = make_mixture(kernel, labels, proposals, np.array([0, parameters.particles]))
-    compiled = worth_compiling(kernel.rank, 2, parameters.particles * parameters.replicates)
-    replicates = range(parameters.replicates)
-    outcomes = run_in_threads(mixture, replicates, seed, "replicate", progress, compiled, resample=False)
-    evidence = evidence_of(outcomes).model_copy(update={"upper": found.upper_bound})
-    status, message, diagnostics = judge(outcomes)
-    return Estimate(
-        value=evidence.value(),
-        stderr=evidence.stderr(),
-        n=kernel.n,
-        method="minimax-tilting",
-        status=status,
-        message="; ".join(part for part in (message, kernel.note()) if part),
-        diagnostics={
-            **diagnostics,
-            "upper_bound": found.upper_bound,
-            "newton_steps": found.steps,
-            "distinct_inputs": kernel.distinct_inputs,
-            "rank": kernel.rank,
-            "smallest_conditional_variance": kernel.smallest_conditional_variance,
-        },
-        seconds=time.perf_counter() - began,
-        evidence=evidence,
+    diagnostics = {"upper_bound": found.upper_bound, "newton_steps": found.steps}
+    return importance_sampling(
+        kernel, mixture, parameters, seed, progress, began, upper=found.upper_bound, diagnostics=diagnostics
     )

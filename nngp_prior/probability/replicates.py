@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -13,9 +17,11 @@ from nngp_prior.numerics.random import generator
 from nngp_prior.numerics.threads import cores, on_all_cores
 from nngp_prior.probability.cost import COLUMNS, COLUMNS_ON_DEVICE
 from nngp_prior.probability.diagnostics import effective_sample_size, largest_share, pareto_k
+from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.particles import Mixture, ReplicateOutcome, run_replicates
 from nngp_prior.progress import Progress, ProgressCallback
-from nngp_prior.schemas.results.estimate import Replicates, Status
+from nngp_prior.schemas.results.estimate import Estimate, Replicates, Status
+from nngp_prior.schemas.specs.estimator import GHK, MinimaxTilting
 
 # A tail counts as heavy if its k̂ is large and one weight carries a visible part of the variance estimate. The shape
 # alone misleads: k̂ can be large for weights that hardly vary.
@@ -130,3 +136,53 @@ def judge(outcomes: list[ReplicateOutcome]) -> tuple[Status, str, dict[str, floa
         )
         return "heavy-tailed", message, diagnostics
     return "ok", "", diagnostics
+
+
+def importance_sampling(
+    kernel: FactoredKernel,
+    mixture: Mixture,
+    parameters: GHK | MinimaxTilting,
+    seed: int,
+    progress: ProgressCallback,
+    began: float,
+    *,
+    upper: float | None = None,
+    diagnostics: Mapping[str, Any] = MappingProxyType({}),
+) -> Estimate:
+    """Estimate log P by the mean weight of a mixture without resampling.
+
+    Args:
+        kernel: a factored kernel.
+        mixture: mixture from which trajectories are drawn.
+        parameters: specification of the estimator.
+        seed: seed of the labelling.
+        progress: progress callback.
+        began: time at which the estimator began, by ``time.perf_counter``.
+        upper: a certain upper bound on log P, if there is one.
+        diagnostics: diagnostics of the proposals.
+
+    Returns:
+        the estimate, with the spread of the replicates as error.
+    """
+    compiled = worth_compiling(kernel.rank, len(mixture.proposals), parameters.particles * parameters.replicates)
+    replicates = range(parameters.replicates)
+    outcomes = run_in_threads(mixture, replicates, seed, "replicate", progress, compiled, resample=False)
+    evidence = evidence_of(outcomes).model_copy(update={"upper": upper})
+    status, message, of_weights = judge(outcomes)
+    return Estimate(
+        value=evidence.value(),
+        stderr=evidence.stderr(),
+        n=kernel.n,
+        method=parameters.kind,
+        status=status,
+        message="; ".join(part for part in (message, kernel.note()) if part),
+        diagnostics={
+            **of_weights,
+            **diagnostics,
+            "distinct_inputs": kernel.distinct_inputs,
+            "rank": kernel.rank,
+            "smallest_conditional_variance": kernel.smallest_conditional_variance,
+        },
+        seconds=time.perf_counter() - began,
+        evidence=evidence,
+    )
