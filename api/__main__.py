@@ -35,7 +35,7 @@ def main() -> None:
             from api.app import create_app  # what needs the extra, once it is known to be installed
             from api.server import Server
 
-            settings = read_settings()
+            settings = read_settings(ServerSettings)
             sockets = listen(settings)
             for each in sockets:
                 ends.enter_context(each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -14,6 +14,7 @@ from nngp_prior.schemas.base import explain_one
 from nngp_prior.settings import Settings
 
 _MIB = 2**20
+S = TypeVar("S", bound=Settings)
 
 
 class MachineSettings(Settings):
@@ -107,8 +108,11 @@ class ServerSettings(MachineSettings):
         return self
 
 
-def read_settings() -> ServerSettings:
-    """Read the settings from the environment.
+def read_settings(kind: type[S]) -> S:
+    """Read settings from the environment.
+
+    Args:
+        kind: class of the settings.
 
     Returns:
         the settings.
@@ -117,7 +121,7 @@ def read_settings() -> ServerSettings:
         NngpPriorError: if one of them is invalid; the message names its environment variable.
     """
     try:
-        return ServerSettings()
+        return kind()
     except ValidationError as error:
         problem = error.errors()[0]
         if not problem["loc"]:  # an error of several settings together, which the message names

@@ -16,14 +16,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from api import logs
 from api.executors.create import local_executor
-from api.settings import MachineSettings
+from api.settings import MachineSettings, read_settings
 from nngp_prior.errors import InvalidInput, NngpPriorError
 from nngp_prior.extras import require_extra
-from nngp_prior.schemas.base import explain_one
 from nngp_prior.versions import PACKAGE, versions
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def main() -> None:
     try:
         require_extra("service")
         require_extra("dask")
-        settings = read_settings()
+        settings = read_settings(WorkerSettings)
         logs.configure(logging.getLevelNamesMapping()[settings.log_level.upper()])
         address = _address(settings)
         executor = local_executor(settings, _TASK_SECONDS)
@@ -83,23 +82,6 @@ def main() -> None:
         asyncio.run(_Process(settings, address, executor).run())
     finally:
         executor.close()
-
-
-def read_settings() -> WorkerSettings:
-    """Read the settings from the environment.
-
-    Returns:
-        the settings.
-
-    Raises:
-        NngpPriorError: if one of them is invalid; the message names its environment variable.
-    """
-    try:
-        return WorkerSettings()
-    except ValidationError as error:
-        problem = error.errors()[0]
-        refused = explain_one({**problem, "loc": (f"NNGP_{problem['loc'][0]}".upper(),)})
-        raise refused from None
 
 
 def _address(settings: WorkerSettings) -> str:

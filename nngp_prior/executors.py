@@ -269,7 +269,7 @@ def lost_as_limit() -> Iterator[None]:
 
 
 def stop(futures: Iterable[Future[Any]]) -> None:
-    """Cancel futures, and wait for those that are running."""
+    """Cancel futures, and wait for running ones."""
     running = []
     for future in futures:
         try:

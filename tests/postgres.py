@@ -34,7 +34,7 @@ def binaries() -> Path | None:
 class Postgres:
     """Server on a Unix socket in a folder of its own; it may be stopped, killed and started again.
 
-    As root, which the server refuses, it runs as the user ``nobody``.
+    The server refuses to run as root; then it runs as the user ``nobody``.
 
     Args:
         folder: folder of its binaries.

@@ -27,7 +27,7 @@ def executor_of(settings: ServerSettings) -> Executor:
     if settings.dask_address is None:
         return local_executor(settings, settings.task_seconds)
     require_extra("dask")
-    from api.executors.dask_executor import DaskExecutor  # only those who configure it need the extra
+    from api.executors.dask_executor import DaskExecutor  # needs the extra dask
 
     return DaskExecutor(
         settings.dask_address,

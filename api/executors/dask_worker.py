@@ -67,7 +67,7 @@ class Units:
         home: folder of kernels and uploaded arrays.
 
     Attributes:
-        draining: True once no further units are begun; Dask gives those that wait to other workers.
+        draining: True once no further units are begun; Dask gives waiting units to other workers.
     """
 
     def __init__(self, executor: LocalExecutor, home: Path) -> None:
@@ -118,7 +118,7 @@ class Units:
                 self._executor.cancel(number)
 
     def drop_all(self) -> None:
-        """Kill all units: the scheduler is lost, and with it those who want them."""
+        """Kill all units: without the scheduler no service can receive their results."""
         for number in tuple(self._running.values()):
             self._executor.cancel(number)
 

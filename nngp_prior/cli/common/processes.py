@@ -12,7 +12,7 @@ from typing import Any
 
 
 def environment(**chosen: Any) -> dict[str, str]:
-    """Return settings as environment variables, without those that are None."""
+    """Return settings as environment variables; settings of None are left out."""
     return {f"NNGP_{name.upper()}": str(value) for name, value in chosen.items() if value is not None}
 
 

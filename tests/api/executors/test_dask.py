@@ -131,7 +131,7 @@ def test_files_that_a_worker_cannot_reach(cluster: Cluster, executor: DaskExecut
 
 
 def test_a_task_for_a_worker_that_has_left_is_put_back(executor: DaskExecutor) -> None:
-    """It would wait for another one of that size; it is claimed again with the cores of those that are there."""
+    """Otherwise it would wait for a worker of that size; it is claimed again with the cores of the present workers."""
     for larger in ({"cores": 10**6}, {"bytes": 2**50}):
         outcome = executor.run(replace(odd("fine"), **larger), Heard())
         assert isinstance(outcome, PutBack)

@@ -1,4 +1,4 @@
-"""What PostgreSQL adds: a server that goes away and comes back, several services, processes that migrate at once."""
+"""PostgreSQL: restarts of the server, several services, concurrent migrations."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_lost_server_has_a_name_and_nothing_is_half_written(url: str, server: 
 
 
 def test_a_service_outlives_its_database(server: Postgres, tmp_path: Path) -> None:
-    """Requests are told to come back, accepted jobs end, waiting requests are answered."""
+    """Requests get 503 with Retry-After, accepted jobs end, waiting requests are answered."""
     with client(tmp_path, database_url=server.url(server.create())) as api:
         executor = api.app.state.service.executor  # pyright: ignore[reportAttributeAccessIssue, reportFunctionMemberAccess]
         executor.go_on.clear()
@@ -200,7 +200,7 @@ def test_a_service_outlives_its_database(server: Postgres, tmp_path: Path) -> No
 
 
 @POSTGRES
-def test_a_writer_that_stands_still_keeps_nobody_for_long(table: JobTable) -> None:
+def test_a_suspended_writer_does_not_block_others_for_long(table: JobTable) -> None:
     with table.database.read() as connection:
         for name in ("idle_in_transaction_session_timeout", "lock_timeout"):
             assert connection.execute(text(f"SHOW {name}")).scalar_one() == "30s"
