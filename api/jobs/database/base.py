@@ -28,7 +28,9 @@ class Database(ABC):
     """Database with up-to-date tables, and its transactions.
 
     Args:
-        engine: engine of the database; its connections begin transactions as the subclass says.
+        engine: engine of the database.
+        reader: the same engine, for read transactions.
+        writer: the same engine, for write transactions.
 
     Attributes:
         shared: True if several services may use it at the same time.
@@ -40,8 +42,8 @@ class Database(ABC):
 
     shared: bool
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, *, reader: Engine, writer: Engine) -> None:
+        self.engine, self._reader, self._writer = engine, reader, writer
         # Databases let writers wait by polling, or each with a connection; threads of one process can queue instead.
         self._lock = threading.Lock()
         self.damaged = False
@@ -118,16 +120,6 @@ class Database(ABC):
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-    @property
-    @abstractmethod
-    def _reader(self) -> Engine:
-        """Engine of read transactions."""
-
-    @property
-    @abstractmethod
-    def _writer(self) -> Engine:
-        """Engine of write transactions."""
 
     @abstractmethod
     def _check(self) -> None:

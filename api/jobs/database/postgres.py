@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import URL, Connection, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from typing_extensions import override
@@ -70,12 +70,12 @@ class PostgresDatabase(Database):
         event.listen(engine, "connect", _prepare)
         # A reader's snapshot is that of its first statement. Writers, one at a time, see what is committed: a snapshot
         # would be older than the changes of the writer that they have waited for.
-        self._reading = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._writing = engine.execution_options(isolation_level="READ COMMITTED")
+        reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        writer = engine.execution_options(isolation_level="READ COMMITTED")
         self._origin = uuid.uuid4().hex
         self._ending = threading.Event()
         self._follower: threading.Thread | None = None
-        super().__init__(engine)
+        super().__init__(engine, reader=reader, writer=writer)
 
     @override
     def seconds(self, connection: Connection) -> float:
@@ -108,16 +108,6 @@ class PostgresDatabase(Database):
         if self._follower is not None:
             self._follower.join()
         super().close()
-
-    @property
-    @override
-    def _reader(self) -> Engine:
-        return self._reading
-
-    @property
-    @override
-    def _writer(self) -> Engine:
-        return self._writing
 
     @override
     def _check(self) -> None:

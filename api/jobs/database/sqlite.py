@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from typing_extensions import override
@@ -45,22 +45,11 @@ class SqliteDatabase(Database):
         engine = create_engine(url, connect_args={"timeout": 30}, json_serializer=sealed, json_deserializer=unsealed)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
-        self._writing = engine.execution_options(writes=True)
-        super().__init__(engine)
+        super().__init__(engine, reader=engine, writer=engine.execution_options(writes=True))
 
     @override
     def seconds(self, connection: Connection) -> float:
         return time.monotonic()
-
-    @property
-    @override
-    def _reader(self) -> Engine:
-        return self.engine
-
-    @property
-    @override
-    def _writer(self) -> Engine:
-        return self._writing
 
     @override
     def _check(self) -> None:
