@@ -46,7 +46,7 @@ def run(quick: bool) -> list[Table]:
 
 def run_skewed(quick: bool) -> list[Table]:
     """Cases whose weights are skewed."""
-    seeds, replicates = (4, 16) if quick else (100, 256)
+    seeds, replicates = (4, 16) if quick else (300, 256)
     rows = [{"case": name, **study(make(), seeds, replicates, name)} for name, make in SKEWED.items()]
     return [_table("Calibration: smooth kernels, few factors, short ranges, negative correlations", rows)]
 

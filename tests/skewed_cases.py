@@ -1,4 +1,4 @@
-"""Kernels and labellings whose importance weights are skewed, most with log P by quadrature or recursion."""
+"""Kernels and labellings with skewed importance weights, most with log P by quadrature, recursion or in closed form."""
 
 import math
 from collections.abc import Callable
@@ -93,6 +93,13 @@ def _differences(n: int) -> Case:
     return Case(2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1), np.ones(n), -math.lgamma(n + 2))
 
 
+def _brownian(n: int) -> Case:
+    """Sums of n increments: a symmetric random walk is positive n times with probability C(2n, n)/4ⁿ."""
+    i = np.arange(1.0, n + 1)
+    truth = math.lgamma(2 * n + 1) - 2 * math.lgamma(n + 1) - n * math.log(4)
+    return Case(np.minimum(i[:, None], i), np.ones(n), truth)
+
+
 def _distances(side: int) -> Float[np.ndarray, "n n"]:
     places = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), axis=-1).reshape(-1, 2)
     return np.sqrt(np.square(places[:, None] - places).sum(axis=-1))
@@ -103,12 +110,13 @@ def _smooth(side: int) -> Case:
     return Case(np.exp(-0.1 * _distances(side) ** 2), np.ones(side**2), None)
 
 
-def _matern(side: int, length: float) -> Case:
-    """Matérn-3/2 on the unit square, nugget 0.01."""
-    d = math.sqrt(3) * _distances(side) / (side - 1) / length
-    return Case((1 + d) * np.exp(-d) + 0.01 * np.eye(side**2), -np.ones(side**2), None)
+def _matern(side: int, length: float, first: int | None = None) -> Case:
+    """Matérn-3/2 on the unit square, nugget 0.01, of the first points in the order of rows."""
+    d = math.sqrt(3) * _distances(side)[:first, :first] / (side - 1) / length
+    return Case((1 + d) * np.exp(-d) + 0.01 * np.eye(len(d)), -np.ones(len(d)), None)
 
 
+_RANDOM = np.sign(np.random.default_rng(0).standard_normal(200))
 _BLOCKS = np.where(np.arange(200) // 20 % 2, -1.0, 1.0)
 SKEWED: dict[str, Callable[[], Case]] = {
     "exp(-0.1 d²) on 20 × 20, all positive": lambda: _smooth(20),
@@ -121,10 +129,20 @@ SKEWED: dict[str, Callable[[], Case]] = {
     "three factors + 0.01, 1 % odd, n = 200": lambda: _factors(3, 0.01, 2),
     "three factors + 0.01, 10 % odd, n = 200": lambda: _factors(3, 0.01, 20),
     "three factors + 0.001, 5 % odd, n = 200": lambda: _factors(3, 0.001, 10),
+    "two factors + 0.3, one odd, n = 200": lambda: _factors(2, 0.3, 1),
+    "two factors + 0.1, 1 % odd, n = 200": lambda: _factors(2, 0.1, 2),
+    "two factors + 0.001, one odd, n = 200": lambda: _factors(2, 0.001, 1),
+    "three factors + 0.3, 5 % odd, n = 200": lambda: _factors(3, 0.3, 10),
+    "three factors + 0.001, 1 % odd, n = 200": lambda: _factors(3, 0.001, 2),
     "AR(1) 0.9, all positive, n = 200": lambda: _ar1(0.9, np.ones(200)),
     "AR(1) 0.99, blocks of 20, n = 200": lambda: _ar1(0.99, _BLOCKS),
+    "AR(1) 0.5, random labels, n = 200": lambda: _ar1(0.5, _RANDOM),
+    "AR(1) -0.7, all positive, n = 200": lambda: _ar1(-0.7, np.ones(200)),
+    "Brownian motion, all positive, n = 200": lambda: _brownian(200),
+    "MA(1) 0.8, all positive, n = 300": lambda: _ma1(0.8, 300),
     "MA(1) -0.8, all positive, n = 300": lambda: _ma1(-0.8, 300),
     "Matérn, length 0.1, 20 × 20, all negative": lambda: _matern(20, 0.1),
+    "Matérn, length 0.173, 900 of 31 × 31, all negative": lambda: _matern(31, 0.1 * math.sqrt(3), 900),
     "Matérn, length 0.3, 15 × 15, all negative": lambda: _matern(15, 0.3),
     "differences of noise, all positive, n = 30": lambda: _differences(30),
     "differences of noise, all positive, n = 100": lambda: _differences(100),

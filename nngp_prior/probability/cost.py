@@ -95,11 +95,9 @@ def _of_particles(n: int, estimator: SMC | GHK | MinimaxTilting, proposals: int,
 
 def _most_particles(estimator: SMC | GHK | MinimaxTilting) -> int:
     """Upper bound on the number of particles per replicate, whatever a pilot decides."""
-    if not isinstance(estimator, SMC):
+    if estimator.particles is not None:
         return estimator.particles
-    if estimator.target_stderr is not None:
-        return max(estimator.fewest_particles, MOST_PARTICLES)
-    return estimator.particles or max(estimator.fewest_particles, MOST_BY_DEFAULT)
+    return MOST_BY_DEFAULT if estimator.target_stderr is None else MOST_PARTICLES
 
 
 def _needed_on_device(n: int, estimator: Estimator) -> int:

@@ -27,11 +27,11 @@ _CONVERGED = 1e-3  # change of EP's means below which more sweeps do not improve
 _UNEVEN = 10.0  # relative variance of the pilot's weights that justifies more sweeps at any size
 _CHEAP = 2000  # number of constraints up to which a heavy tail in the pilot justifies them too
 # Unless the number of particles is given: relative variance up to which the fewest particles are enough (above 2,000
-# constraints it is _UNEVEN), particles per replicate of a pilot that measures larger ones, and the standard error for
-# which particles are then doubled.
-_EVEN = 4.0
+# constraints it is _UNEVEN), the one from which 256 weights are too few to measure it, and particles per replicate of
+# the larger pilot that then does.
+_EVEN = 3.0
+_DOUBTFUL = 2.0
 _LARGER_PILOT = 128
-_EXPECTED_STDERR = 0.04
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,18 @@ def plan(
             sweeps += ep.sweeps
             pilot = _run_pilot(kernel, labels, proposals, particles, seed, progress, compiled)
             best, variance = _optimal(pilot)
-        target, most = parameters.target_stderr, MOST_PARTICLES
-        enough = math.inf if parameters.particles else _EVEN if kernel.m <= _CHEAP else _UNEVEN
-        if variance > enough and particles < _LARGER_PILOT:
+        enough, doubtful = (_EVEN, _DOUBTFUL) if kernel.m <= _CHEAP else (_UNEVEN, _UNEVEN)
+        if parameters.particles is not None:
+            enough = doubtful = math.inf
+        if variance > doubtful and particles < _LARGER_PILOT:
             pilot = _run_pilot(kernel, labels, proposals, _LARGER_PILOT, seed, progress, compiled, "larger pilot")
             best, variance = _optimal(pilot)
-        if variance > enough and target is None:
-            target, most = _EXPECTED_STDERR, MOST_BY_DEFAULT
         shares = best if parameters.shares is None else np.array(parameters.shares)
-        if target is not None and math.isfinite(variance):
-            particles = _particles_for(target, variance, parameters, most)
+        if parameters.particles is None and math.isfinite(variance):
+            if parameters.target_stderr is not None:
+                particles = _particles_for(parameters.target_stderr, variance, parameters)
+            elif variance > enough:
+                particles = MOST_BY_DEFAULT
             compiled = worth_compiling(kernel.rank, len(proposals), particles * parameters.replicates)
         decided["pilot_particles"] = sum(outcome.log_weights.size for outcome in pilot)
         decided["pilot_variance"] = variance
@@ -188,20 +190,19 @@ def _optimal(pilot: list[ReplicateOutcome]) -> tuple[Float[np.ndarray, " proposa
     return optimal_shares(log_target, log_proposal, USUAL_SHARES)
 
 
-def _particles_for(target: float, variance: float, parameters: SMC, most: int) -> int:
+def _particles_for(target: float, variance: float, parameters: SMC) -> int:
     """Return the number of particles per replicate that should meet a standard error.
 
     Args:
         target: standard error of log P, nats.
         variance: relative variance of one weight.
         parameters: specification of the estimator.
-        most: number above which it is not doubled.
 
     Returns:
         the fewest particles, doubled until ``replicates`` replicates have that standard error if weights are
         independent (Sobol points do better).
     """
     particles = parameters.fewest_particles
-    while particles < min(variance / (target**2 * parameters.replicates), most):
+    while particles < min(variance / (target**2 * parameters.replicates), MOST_PARTICLES):
         particles *= 2
     return particles

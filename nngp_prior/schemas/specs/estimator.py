@@ -58,17 +58,17 @@ class SMC(_WithEP):
 
     Attributes:
         particles: number of particles per replicate; preferably a power of two, since the points are Sobol's. Default:
-            ``fewest_particles``, doubled up to 256 while a pilot run expects a large standard error.
+            ``fewest_particles``, or 256 if a pilot run finds uneven weights, or as many as ``target_stderr`` requires.
         replicates: number of independent replicates; the standard error is computed from their spread.
-        target_stderr: the number of particles per replicate is doubled according to a pilot run, then replicates are
-            added until the standard error is at most this.
+        target_stderr: unless ``particles`` is given, it is doubled according to a pilot run; then replicates are added
+            until the standard error is at most this.
         max_replicates: maximal number of replicates, at least ``replicates``; if they do not suffice, the status is
             ``target-not-met``.
         shares: fractions of the particles for each proposal of the mixture (untwisted, EP, EP widened). Default: chosen
             by a pilot run.
-        tolerance: EP sweeps end when the root mean square change of marginal means is below this fraction of their
-            standard deviations and is expected to be below 0.1 in the next sweep; a proposal need not have converged.
-            Default: 0.2 up to 2,000 constraints and for three classes or more, else 0.5; sweeps then continue, down to
+        tolerance: EP sweeps end when the root mean square of √(Δμ²/v + ½ (Δ log v)²), the change of a marginal N(μ, v),
+            is below this and is expected to be below 0.1 in the next sweep; a proposal need not have converged.
+            Default: 0.25 up to 2,000 constraints and for three classes or more, else 0.5; sweeps then continue, down to
             1e-3, while the pilot's weights are too uneven.
         max_sweeps: maximal number of EP sweeps.
     """
