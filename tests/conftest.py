@@ -1,4 +1,4 @@
-"""Shapes and types of all annotated functions are checked while tests run; real images are used where they are.
+"""Shapes of annotated arrays are checked while tests run; real images are used where they are.
 
 Tests spend most of their time in compilers, and little in what they compile. XLA leaves its optimisations out, here and
 in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), and what it has compiled is kept in
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
 from tests.postgres import Postgres, postgres_or_skip
+from tests.shapes import check_shapes
 
 os.environ.setdefault(
     "XLA_FLAGS",
@@ -39,7 +39,7 @@ _CHECKED = [
     "prior",
     "sharpness",
 ]
-install_import_hook([f"nngp_prior.{room}" for room in _CHECKED], "beartype.beartype")
+check_shapes([f"nngp_prior.{room}" for room in _CHECKED])
 
 
 def pytest_collection_finish() -> None:
