@@ -66,12 +66,9 @@ def without_times(document):
 @pytest.mark.parametrize(
     "command",
     [
-        "bound -n 40",
         "bound --m 40,20 --labelling parity --corrupt randomise:0.1 --delta 0.1 --gamma 0.2 --seed 3 --method ep",
-        "bound --data boolean --bits 4 --m 8 --corrupt flip:1",
         "bound -n 4 --labels-file {labels} --corrupt flip:1 --corrupt-seed 2",
         "sample -N 3000 --bits 3 --width 3 --weight-std 1 --bias-std 0 --top 3 --estimate smc --seed 5",
-        "sample -N 2000 --bits 3 --source gp",
         "sharpness measure {trained} --measure fisher-trace:layer=each --measure frobenius:probes=5 --seed 3",
         "sharpness measure {trained} --network 1 --network 1 --measure fisher-rao-norm --on all --epoch 1 --loss mse",
     ],

@@ -191,4 +191,3 @@ CALLS: dict[str, Callable[[Executor | None, ProgressOption], Any]] = {
     "train from given parameters": _training_from_given,
     "measure_networks": _measures,
 }
-SIX = ["kernel", "monte_carlo_kernel", "log_probabilities", "sample_functions", "train", "measure_networks"]

@@ -54,6 +54,7 @@ def test_calls_on_dask(dask: DaskCluster, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_study_on_dask_has_the_rows_and_the_report_of_one_process(dask: DaskCluster, tmp_path: Path) -> None:
     executor, folder = dask.client.get_executor(pure=False), tmp_path
     protocol = Protocol.model_validate({**TINY, "quantities": ["fisher-trace"]})

@@ -31,7 +31,7 @@ def study(request: pytest.FixtureRequest) -> Study | FrequencyStudy:
 
 @pytest.mark.parametrize(
     ("study", "after"),
-    [("networks", 1), ("networks", 6), ("functions", 1), ("functions", 5)],
+    [("networks", 6), ("functions", 1)],
     indirect=["study"],
 )
 def test_interrupted_run_continues(study: Study | FrequencyStudy, tmp_path: Path, after: int) -> None:
@@ -65,11 +65,12 @@ def test_rows_stored_in_part_are_completed(whole: Study, tmp_path: Path) -> None
     assert files(folder) == files(whole.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "text", "changes"),
     [
         ("networks", NETWORKS, PARTS),
-        pytest.param("functions", FUNCTIONS, [], marks=pytest.mark.slow),
+        ("functions", FUNCTIONS, []),
     ],
     indirect=["study"],
 )

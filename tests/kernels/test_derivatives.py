@@ -29,9 +29,7 @@ def check(architecture: Architecture, X: np.ndarray) -> None:
         assert np.abs(found - expected).max() < 1e-8 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    ("activation", "layer_norm"), [*((name, False) for name in ACTIVATIONS), ("relu", True), ("gelu", True)]
-)
+@pytest.mark.parametrize(("activation", "layer_norm"), [*((name, False) for name in ACTIVATIONS), ("relu", True)])
 def test_fully_connected(activation: str, layer_norm: bool) -> None:
     """With copies, an opposite, an orthogonal and a zero input, at which JAX's own rules give NaN."""
     X = np.random.default_rng(0).standard_normal((8, 3))
@@ -44,7 +42,7 @@ def test_fully_connected(activation: str, layer_norm: bool) -> None:
     [
         Convolutional(layers=(ConvolutionLayer(), PoolingLayer(), ConvolutionLayer(stride=2)), activation="erf"),
         Convolutional(layers=(ConvolutionLayer(padding="circular"),), readout="global-average-pool"),
-        Residual(groups=2, readout="flatten"),
+        Residual(groups=1, readout="flatten"),
     ],
 )
 def test_networks_on_images(architecture: Architecture) -> None:

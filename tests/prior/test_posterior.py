@@ -229,6 +229,7 @@ def test_of_an_architecture_and_inputs() -> None:
         function_posterior(FullyConnected(), X[:20], labels[:20], X[20:, :5])
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     page = Path(__file__).parents[2] / "docs" / "posterior.md"
     names: dict = {}

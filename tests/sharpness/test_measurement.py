@@ -30,7 +30,11 @@ def names_of(case: Case) -> str:
     return case.exact.kind
 
 
-@pytest.mark.parametrize("case", CASES, ids=names_of)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * (not (case.alpha or case.node))) for case in CASES],
+    ids=names_of,
+)
 def test_a_figure_stays_under_rescaling_exactly_if_its_case_says_so(case: Case) -> None:
     risk = trained()
     parameters = risk.unravel(np.asarray(risk.theta))

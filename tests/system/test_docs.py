@@ -79,6 +79,7 @@ def test_first_start_says_how_to_ask_with_the_token(served: Served) -> None:
     assert asked.returncode == 0, asked.stderr
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_page(environment: dict[str, str], served: Served) -> None:
     assert len(BLOCKS) > 5
     for block in BLOCKS:

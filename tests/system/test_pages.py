@@ -1,5 +1,6 @@
 """The Python lines of the README and of pages of the documentation that have no test of their own."""
 
+import ast
 import re
 import shutil
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ import pytest
 from nngp_prior import FullyConnected, kernel
 
 ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture
@@ -23,16 +25,24 @@ def names() -> dict[str, Any]:
 
 
 def run(page: str, names: dict[str, Any]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", ["bounds", "complexity", "estimators", "executors"])
+@pytest.mark.parametrize("page", ["bounds", "complexity"])
 def test_the_lines_of_a_page(page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(f"docs/{page}.md", names)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_pages_import_what_is_there(page: Path) -> None:
+    """Also pages whose lines are run by slow tests only."""
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), page.name, "exec"), {})
 
 
 @pytest.mark.usefixtures("cifar10_data")
@@ -42,7 +52,7 @@ def test_the_lines_of_the_page_on_data(names: dict[str, Any], tmp_path: Path, mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["kernels", "sampling", "tutorial"])
+@pytest.mark.parametrize("page", ["estimators", "executors", "kernels", "sampling", "tutorial"])
 def test_the_lines_of_a_long_page(
     page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from nngp_prior.schemas.specs.data import Digits, RandomLabels
 from tests.system.server import TOKEN, Server, wait_for
 
 Serve = Callable[..., Server]
-N, COUNT = 100, 40  # inputs, and labellings of a job that takes long enough to be disturbed
+N, COUNT = 100, 24  # inputs, and labellings of a job that takes long enough to be disturbed
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,7 @@ def test_full_queue_is_429(server: Server) -> None:
         http.delete(f"/v1/jobs/{answer.json()['id']}")
 
 
+@pytest.mark.slow
 def test_dismissed_job_ends_and_starts_again_with_its_rows(server: Server) -> None:
     job_id = post(server, body(400)).json()["id"]
     some_rows(server, job_id, 2)
@@ -242,6 +243,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_disk_that_is_full(narrow: Server) -> None:
     if not narrow.home.parent.is_mount():
         pytest.skip("needs the right to mount a small tmpfs")
@@ -282,6 +284,7 @@ def _events(text: str) -> list[dict[str, str]]:
     return [dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in blocks]
 
 
+@pytest.mark.slow
 def test_few_file_descriptors(narrow: Server) -> None:
     """Connections take half of them at most, so that idle ones of others keep nobody from being answered."""
     logged = len(narrow.log())
