@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt32
@@ -90,7 +91,9 @@ def _direction_numbers(dimensions: int, count: int) -> UInt32[np.ndarray, "count
     return (points[place_of_code[2 ** np.arange(count)]] * 2.0**_BITS).astype(np.uint32)
 
 
-def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Float[np.ndarray, "dimensions count"]:
+def scrambled_sobol(
+    dimensions: int, count: int, generators: Sequence[np.random.Generator]
+) -> Float[np.ndarray, "dimensions replicates count"]:
     """Draw scrambled Sobol points: each uniform in the open cube, together more even than random ones.
 
     Matoušek's affine scrambling (J. Complexity 14, 1998): every direction number is multiplied by a random lower
@@ -101,28 +104,29 @@ def scrambled_sobol(dimensions: int, count: int, rng: np.random.Generator) -> Fl
     Args:
         dimensions: number of coordinates; those beyond 21,201 are filled with random numbers.
         count: number of points.
-        rng: random generator of the scrambling.
+        generators: random generator of the scrambling of each replicate.
 
     Returns:
-        the points as columns.
+        the points of each replicate as columns.
     """
-    leading = min(dimensions, _SOBOL_DIMENSIONS)
+    leading, replicates = min(dimensions, _SOBOL_DIMENSIONS), len(generators)
     doublings = max(count - 1, 0).bit_length()
-    grid = np.empty((leading, count), dtype=np.uint32)
-    grid[:, 0] = rng.integers(0, 2**_BITS, leading, dtype=np.uint32)
-    if doublings:
+    grid = np.empty((leading, replicates, count), dtype=np.uint32)
+    columns = np.empty((doublings, leading, replicates), dtype=np.uint32)
+    points = np.empty((dimensions, replicates, count))
+    for r, rng in enumerate(generators):
+        grid[:, r, 0] = rng.integers(0, 2**_BITS, leading, dtype=np.uint32)
+        for j in range(doublings):  # columns of the scrambling matrices: a one on the diagonal, random bits below
+            columns[j, :, r] = rng.integers(0, 1 << (_BITS - 1 - j), leading, dtype=np.uint32)
+        points[:, r] = rng.random((dimensions, count))
+    for j in range(doublings):
         directions = _direction_numbers(leading, doublings)
-        columns = []  # columns of the scrambling matrices: a one on the diagonal, random bits below
-        for j in range(doublings):
-            diagonal = np.uint32(1 << (_BITS - 1 - j))
-            columns.append(diagonal | rng.integers(0, int(diagonal), leading, dtype=np.uint32))
-            scrambled = np.zeros(leading, dtype=np.uint32)
-            for k, column in enumerate(columns):
-                bit = (directions[j] >> np.uint32(_BITS - 1 - k)) & np.uint32(1)
-                scrambled ^= column * bit
-            half = 2**j
-            grid[:, half : 2 * half] = grid[:, : min(half, count - half)] ^ scrambled[:, None]
-    points = rng.random((dimensions, count))
-    points[:leading] = (grid + points[:leading]) * 2.0**-_BITS
+        columns[j] |= np.uint32(1 << (_BITS - 1 - j))
+        bits = (directions[j] >> (_BITS - 1 - np.arange(j + 1, dtype=np.uint32))[:, None]) & np.uint32(1)
+        scrambled = np.bitwise_xor.reduce(columns[: j + 1] * bits[:, :, None], axis=0)
+        half = 2**j
+        grid[..., half : 2 * half] = grid[..., : min(half, count - half)] ^ scrambled[..., None]
+    points[:leading] += grid
+    points[:leading] *= 2.0**-_BITS
     # Keep points inside the open interval despite rounding.
     return np.clip(points, 2.0**-60, 1 - 2.0**-53, out=points)

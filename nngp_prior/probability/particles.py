@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
 
+from nngp_prior.numerics.logarithms import log_sum_exp
 from nngp_prior.numerics.random import scrambled_sobol, systematic
 from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.probability.numpy_particles import NumpyParticles
@@ -38,12 +38,14 @@ class Mixture:
         counts: number of particles for each proposal.
         labels: ±1, for all coordinates.
         determined: rows of the prior's factor for the coordinates that the first ones determine.
+        blocks: data of blocks of coordinates, by their first one, as far as a run has needed them.
     """
 
     proposals: list[Proposal]
     counts: list[int]
     labels: Float[np.ndarray, " m"]
     determined: Float[Any, "rest rank"]
+    blocks: dict[int, ProposalBlock] = field(default_factory=dict)
 
     @property
     def on_device(self) -> bool:
@@ -165,10 +167,12 @@ class _Run:
                 for end, count in zip(ends, counts, strict=True)
             ]
         )
-        log_u = np.empty((self.rank, columns))
-        for rng, own in zip(generators, self.of_replicate, strict=True):
-            log_u[:, own] = scrambled_sobol(dimensions or self.rank, self.particles, rng)[: self.rank]
-        np.log(log_u, out=log_u)
+        points = scrambled_sobol(dimensions or self.rank, self.particles, generators)[: self.rank]
+        np.log(points, out=points)
+        log_u = np.hstack(
+            [part.reshape(self.rank, -1) for part in np.split(points, np.cumsum(counts)[:-1], axis=2)]  # by proposal
+        )
+        del points
         self.state = _particles(mixture, drawn_by, log_u, compiled)
         with np.errstate(divide="ignore"):
             self.log_shares = np.log(np.array(counts) / self.particles)[:, None]
@@ -184,7 +188,10 @@ class _Run:
         for start in range(0, self.rank, self.state.block):
             coordinates = slice(start, min(start + self.state.block, self.rank))
             y = mixture.labels[coordinates]
-            changes = self.state.follow(block_of(mixture.proposals, coordinates, y), y, mixture.guide)
+            block = mixture.blocks.get(start)
+            if block is None:
+                block = mixture.blocks[start] = block_of(mixture.proposals, coordinates, y)
+            changes = self.state.follow(block, y, mixture.guide)
             for total, change in zip((self.log_target, self.log_proposal, self.log_message), changes, strict=True):
                 total += change
             if resample and coordinates.stop < self.rank:
@@ -196,7 +203,7 @@ class _Run:
         log_weights = (self.log_target - self.log_start - self.log_mixture())[self.of_replicate]
         log_weights += self.log_z[:, None]
         return ReplicateOutcome(
-            logsumexp(log_weights, axis=1) - math.log(self.particles),
+            log_sum_exp(log_weights, axis=1) - math.log(self.particles),
             log_weights,
             self.resamplings,
             self.log_target - self.log_start,
@@ -204,7 +211,7 @@ class _Run:
         )
 
     def log_mixture(self) -> np.ndarray:
-        return logsumexp(self.log_proposal + self.log_shares, axis=0)
+        return log_sum_exp(self.log_proposal + self.log_shares, axis=0)
 
     def log_gamma(self) -> np.ndarray:
         """Return the guide's intermediate target, up to a constant that cancels or does not enter."""
