@@ -32,6 +32,7 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults, report_type
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.sharpness.requests import SharpnessRunner
 
@@ -44,7 +45,7 @@ class LocalJob(BaseJob[R]):
 
     Args:
         runner: object that executes the request.
-        request: request for estimates, bounds, posteriors, samples, sharpness or a study.
+        request: request for estimates, bounds, posteriors, a selection, samples, sharpness or a study.
     """
 
     _after_timeout = "Call again to continue."
@@ -156,6 +157,7 @@ class LocalClient(
         LocalJob[Results],
         LocalJob[BoundResults],
         LocalJob[PosteriorResults],
+        LocalJob[Selection],
         LocalJob[Samples],
         LocalJob[SharpnessResults],
         LocalJob[ExperimentResults],
@@ -163,8 +165,8 @@ class LocalClient(
 ):
     """Client that computes in this process, with the calls of :class:`nngp_prior.Client`.
 
-    Computes estimates, bounds, posteriors, samples, sharpness and studies when results are requested. Arrays (copies of
-    those that are "uploaded") and results, also those of unfinished studies, are kept for the lifetime of the client.
+    Computes when results are requested. Arrays (copies of those that are "uploaded") and results, also those of
+    unfinished studies, are kept for the lifetime of the client.
 
     Args:
         kernels: kernel cache; default: the user's cache.

@@ -25,15 +25,26 @@ from nngp_prior.prior.contributions import Contributions
 from nngp_prior.prior.learning_curve import CurvePoint, LearningCurve
 from nngp_prior.prior.pac_bayes import pac_bayes_bounds
 from nngp_prior.prior.sampling import FunctionCounts
-from nngp_prior.prior.selection import Candidate, PhaseDiagram, Selection
+from nngp_prior.prior.selection import PhaseDiagram
 from nngp_prior.probability.gradient import LogProbabilityGradient
-from nngp_prior.schemas.results import base, bound, estimate, experiment, frequencies, posterior, sample, sharpness
+from nngp_prior.schemas.results import (
+    base,
+    bound,
+    estimate,
+    experiment,
+    frequencies,
+    posterior,
+    sample,
+    selection,
+    sharpness,
+)
 from nngp_prior.schemas.results.base import Results, refused_row
 from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import Coefficient, ExperimentResults, SignError, Verdict
 from nngp_prior.schemas.results.frequencies import FrequencyResults, FrequencyVerdict
 from nngp_prior.schemas.results.posterior import PosteriorResults, Predictive
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import Candidate, Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.schemas.specs.landscape import Landscape
 from nngp_prior.schemas.specs.training import Training
@@ -50,7 +61,7 @@ TEXT = str(pd.Series(["a"]).dtype)  # str from pandas 3 on
 ONE_LINE = {
     "Row", "Result", "BoundResult", "PosteriorResult", "SharpnessResult", "TaskResult", "SampledFunction",  # rows
     "Estimate", "PacBayesBound", "GibbsError", "VoteError", "Measurement", "Verdict", "Coefficient", "SignError",
-    "FrequencyVerdict",
+    "FrequencyVerdict", "Candidate", "CandidateResult",
     "Exact", "Replicates", "Counts", "Approximate",
 }  # fmt: skip
 """Results of one value or row, whose ``repr`` is their display."""
@@ -183,7 +194,7 @@ def test_every_kind_of_result_has_a_display() -> None:
     assert tables == {name.partition(" ")[0] for name in EXAMPLES}
     defined = {
         name
-        for module in (base, bound, estimate, experiment, frequencies, posterior, sample, sharpness)
+        for module in (base, bound, estimate, experiment, frequencies, posterior, sample, selection, sharpness)
         for name, each in inspect.getmembers(module, inspect.isclass)
         if each.__module__ == module.__name__ and not name.startswith("_")
     }

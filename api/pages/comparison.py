@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from api.jobs.models import Job
 from nngp_prior import style
-from nngp_prior.schemas.requests import ExperimentRequest, SampleRequest, SharpnessRequest
+from nngp_prior.schemas.requests import ExperimentRequest, SampleRequest, SelectionRequest, SharpnessRequest
 from nngp_prior.schemas.results.base import LEVEL, Result
 from nngp_prior.schemas.results.experiment import STUDY
 from nngp_prior.schemas.results.frequencies import results_of_study
 from nngp_prior.schemas.results.sample import Samples, bits_of
+from nngp_prior.schemas.results.selection import Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResult
 from nngp_prior.schemas.text import nats, short
 
@@ -100,6 +101,9 @@ def _numbers(
         case SampleRequest.work if rows:
             for function in Samples(rows[0], about):
                 yield bits_of(function.labels), _of_result(function.frequency)
+        case SelectionRequest.work:
+            for each in Selection.of_rows(rows, about):
+                yield each.title, _of_result(each.log_p)
         case SharpnessRequest.work:
             for each in (each for row in rows for each in SharpnessResult(row).measurements):
                 error = each.stderr or 0.0

@@ -16,9 +16,10 @@ from api.pages.multipart import Form
 from api.unions import members
 from api.work import WORK
 from nngp_prior.schemas.base import Specification
-from nngp_prior.schemas.requests import ExperimentRequest, SharpnessRequest
+from nngp_prior.schemas.requests import ExperimentRequest, SelectionRequest, SharpnessRequest
 
-FORMS = tuple(kind for kind in WORK if kind not in (ExperimentRequest.work, SharpnessRequest.work))
+_WITHOUT = (ExperimentRequest.work, SelectionRequest.work, SharpnessRequest.work)
+FORMS = tuple(kind for kind in WORK if kind not in _WITHOUT)
 """Kinds of work with a form of their own; requests of all kinds can be entered as JSON."""
 REQUEST = "request"  # the field with JSON
 _UNIONS = ("dataset", "architecture", "labellings", "estimator")

@@ -18,6 +18,7 @@ from nngp_prior.schemas.requests import (
     KernelRequest,
     PosteriorRequest,
     SampleRequest,
+    SelectionRequest,
 )
 
 _LINE = 100  # characters
@@ -25,6 +26,7 @@ _CALLS = {
     EstimateRequest.work: ("estimate", ("architecture", "dataset", "labellings")),
     BoundRequest.work: ("bound", ("architecture", "dataset", "labellings")),
     PosteriorRequest.work: ("posterior", ("architecture", "dataset", "labellings")),
+    SelectionRequest.work: ("select", ("family", "dataset", "labelling")),
     SampleRequest.work: ("sample", ("architecture", "dataset", "networks")),
 }
 
@@ -96,12 +98,12 @@ class _Writer:
     def options(self, value: Specification, without: tuple[str, ...]) -> list[tuple[str, str]]:
         """Return the arguments of a client's method that are not positional, by name; it calls an estimator ``method``.
 
-        A posterior has one estimator, whose fields are arguments.
+        Posteriors and selections have one estimator, whose fields are arguments.
         """
         found: list[tuple[str, str]] = []
         for name in value.non_default:
             part = getattr(value, name)
-            if name == "estimator" and isinstance(value, PosteriorRequest):
+            if name == "estimator" and isinstance(value, PosteriorRequest | SelectionRequest):
                 found += [(each, repr(getattr(part, each))) for each in part.non_default if each != "kind"]
             elif name not in without:
                 found.append(("method" if name == "estimator" else name, self.expression(part)))

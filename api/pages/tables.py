@@ -14,6 +14,7 @@ from nngp_prior.schemas.requests import (
     KernelRequest,
     PosteriorRequest,
     SampleRequest,
+    SelectionRequest,
     SharpnessRequest,
 )
 from nngp_prior.schemas.results.base import DELTA, LEVEL, Result
@@ -22,9 +23,10 @@ from nngp_prior.schemas.results.experiment import STUDY, Coefficient, TaskResult
 from nngp_prior.schemas.results.frequencies import FrequencyResults, FrequencyVerdict, results_of_study
 from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.results.sample import Samples, bits_of
+from nngp_prior.schemas.results.selection import CandidateResult, Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResult
 from nngp_prior.schemas.text import duration, nats, size
-from nngp_prior.schemas.titles import in_words
+from nngp_prior.schemas.titles import in_words, network
 
 Rows = Sequence[tuple[int, dict[str, Any]]]
 _LABELS = 64  # labels of a function that are shown
@@ -150,6 +152,33 @@ def _of_posteriors(rows: Rows, about: Mapping[str, Any], name: Callable[[int], s
     return [Table("Posterior by labelling", headings, lines, 2, note)]
 
 
+def _of_selections(rows: Rows, about: Mapping[str, Any], _: Callable[[int], str]) -> list[Table]:
+    found = Selection.of_rows([row for _, row in rows], about)
+    lines = []
+    for each in found:
+        a, log_p, error = each.architecture, each.log_p, each.test_error
+        cells = (
+            network(a),
+            "optimised" if each.optimised else "as given",
+            f"{a.weight_std:.4g}",
+            f"{a.bias_std:.4g}",
+            nats(log_p.value, log_p.stderr),
+            nats(log_p.lower_bound(DELTA), log_p.stderr, False),
+            "–" if error is None else f"{error.value:.4f} ({error.low:.4f} … {error.high:.4f})",
+            duration(log_p.seconds),
+        )
+        lines.append(Line(cells, log_p.status, log_p.message))
+    refused = [result for result in (CandidateResult(row) for _, row in rows) if result.candidate is None]
+    lines += [Line(("–", *[""] * 7), each.status, each.message) for each in refused]
+    headings = ("architecture", "σ_w and σ_b", "σ_w", "σ_b", "log P(S) ± s.e. (nats)", "lower bound (nats)")
+    note = (
+        "The largest log P of the training labels S first. The lower bound is rigorous: log P is at least this with "
+        f"probability {1 - DELTA:g}, for one candidate. A PAC-Bayes bound for the best of them accounts for "
+        f"{found.choices:,} possible choices."
+    )
+    return [Table("Architectures by log P(S)", (*headings, "vote error", "time"), lines, 2, note)]
+
+
 def _of_samples(rows: Rows, *_: Any) -> list[Table]:
     samples = Samples(rows[0][1])
     complexities = list(samples[0].complexities) if samples else []
@@ -235,6 +264,7 @@ _TABLES: dict[str, Callable[[Rows, Mapping[str, Any], Callable[[int], str]], lis
     EstimateRequest.work: _of_estimates,
     BoundRequest.work: _of_bounds,
     PosteriorRequest.work: _of_posteriors,
+    SelectionRequest.work: _of_selections,
     SampleRequest.work: _of_samples,
     SharpnessRequest.work: _of_sharpness,
     ExperimentRequest.work: _of_experiments,

@@ -11,6 +11,7 @@ from api.work.experiments import ExperimentWork
 from api.work.kernels import KernelWork
 from api.work.posteriors import PosteriorWork
 from api.work.samples import SampleWork
+from api.work.selections import SelectionWork
 from api.work.sharpness import SharpnessWork
 
 __all__ = ["WORK", "Chunk", "Limits", "Plan", "Work"]
@@ -22,6 +23,7 @@ WORK: dict[str, Work[Any]] = {
         KernelWork(),
         BoundWork(),
         PosteriorWork(),
+        SelectionWork(),
         SampleWork(),
         SharpnessWork(),
         ExperimentWork(),

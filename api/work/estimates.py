@@ -67,7 +67,7 @@ def plan_of(request: EstimateRequest, runner: RequestRunner, limits: Limits, sec
     def needed(n: int) -> int:
         """Return the peak memory of a worker: inputs, matrix, and workspace of the kernel or the estimate."""
         threads = 1 if constraints(n, estimator) <= SMALL else limits.cores
-        working = max(bytes_of_kernel(job, n, threads), _bytes(n, estimator, threads))
+        working = max(bytes_of_kernel(job, n, threads), bytes_of_estimate(n, estimator, threads))
         return bytes_of_inputs(job, n) + 8 * n * n + working
 
     memory = needed(n)
@@ -93,8 +93,17 @@ def plan_of(request: EstimateRequest, runner: RequestRunner, limits: Limits, sec
     return Plan(rows, tuple(chunks), "labellings", facts, cached)
 
 
-def _bytes(n: int, estimator: Estimator, threads: int) -> int:
-    """Return the peak host memory of an estimate; only workers know if there is a GPU."""
+def bytes_of_estimate(n: int, estimator: Estimator, threads: int) -> int:
+    """Return the peak host memory of an estimate, without the matrix; only workers know if there is a GPU.
+
+    Args:
+        n: number of inputs.
+        estimator: specification of the estimator.
+        threads: number of particle groups run in parallel.
+
+    Returns:
+        bytes.
+    """
     if isinstance(estimator, EP | SMC):
         estimator = estimator.model_copy(update={"backend": "numpy"})
     return memory_needed(n, estimator, threads)

@@ -12,6 +12,7 @@ from nngp_prior.schemas.requests import (
     ExperimentRequest,
     KernelRequest,
     SampleRequest,
+    SelectionRequest,
     SharpnessRequest,
 )
 
@@ -31,7 +32,7 @@ def summary_of(request: Any, plan: Plan) -> dict[str, Any]:
         values by the names in :data:`SUMMARY`.
     """
     match request:
-        case EstimateRequest():
+        case EstimateRequest() | SelectionRequest():
             method = request.estimator.kind
         case KernelRequest():
             method = request.get
@@ -43,11 +44,12 @@ def summary_of(request: Any, plan: Plan) -> dict[str, Any]:
             method = request.protocol.name
         case _:
             method = None
-    data, architecture = brief(request.dataset, {"n"}), brief(request.architecture)
+    data = brief(request.dataset, {"n"})
+    family = request.family if isinstance(request, SelectionRequest) else (request.architecture,)
     return {
         "data": data,
         "n": plan.facts["n"],
-        "architecture": architecture,
+        "architecture": _short(", ".join(map(brief, family))),
         "method": method and _short(method),
         "cost": {"bytes": plan.bytes, "seconds": round(plan.seconds, 3)},
     }

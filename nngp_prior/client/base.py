@@ -12,18 +12,22 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.client.base_job import BaseJob
 from nngp_prior.client.listing import as_completed
-from nngp_prior.client.requests import sharpness_request, with_arrays
+from nngp_prior.client.requests import sharpness_request, with_arrays, with_labelling
+from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.frequencies import FrequencyProtocol
 from nngp_prior.schemas.job_names import JobNames
 from nngp_prior.schemas.measures.registry import DEFAULT
 from nngp_prior.schemas.protocol_files import read_protocol
 from nngp_prior.schemas.protocols import Protocol
 from nngp_prior.schemas.requests import (
+    BIAS_STD,
+    WEIGHT_STD,
     BoundRequest,
     EstimateRequest,
     ExperimentRequest,
     PosteriorRequest,
     SampleRequest,
+    SelectionRequest,
     SharpnessRequest,
 )
 from nngp_prior.schemas.results.base import Results
@@ -31,6 +35,7 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture, architecture_first
@@ -38,7 +43,7 @@ from nngp_prior.schemas.specs.estimator import Estimator, EstimatorOptions, esti
 
 _requires_architecture = architecture_first((*ARCHITECTURES, Mapping))
 # Bounds and posteriors extend estimates.
-Request = EstimateRequest | SampleRequest | SharpnessRequest | ExperimentRequest
+Request = EstimateRequest | SelectionRequest | SampleRequest | SharpnessRequest | ExperimentRequest
 
 
 J = TypeVar("J", bound=BaseJob[Any])
@@ -47,13 +52,16 @@ J = TypeVar("J", bound=BaseJob[Any])
 EstimateJob = TypeVar("EstimateJob", bound=BaseJob[Results])
 BoundJob = TypeVar("BoundJob", bound=BaseJob[BoundResults])
 PosteriorJob = TypeVar("PosteriorJob", bound=BaseJob[PosteriorResults])
+SelectionJob = TypeVar("SelectionJob", bound=BaseJob[Selection])
 SampleJob = TypeVar("SampleJob", bound=BaseJob[Samples])
 SharpnessJob = TypeVar("SharpnessJob", bound=BaseJob[SharpnessResults])
 ExperimentJob = TypeVar("ExperimentJob", bound=BaseJob[ExperimentResults])
 
 
-class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, SharpnessJob, ExperimentJob]):
-    """Estimates, bounds, posteriors, samples, sharpness and studies; subclasses determine where they are computed."""
+class BaseClient(
+    ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SelectionJob, SampleJob, SharpnessJob, ExperimentJob]
+):
+    """Requests of all kinds, such as estimates and studies; subclasses determine where they are computed."""
 
     @_requires_architecture
     def estimate(
@@ -163,6 +171,48 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         parts = {"architecture": architecture, "estimator": estimator_of("smc", **options), "seed": seed}
         return self.submit(with_arrays(PosteriorRequest, {**parts, "train": train}, X, Y, self.upload), **names)
 
+    def select(
+        self,
+        family: Architecture | Sequence[Architecture],
+        X: Any,
+        y: Any,
+        *,
+        train: int | None = None,
+        weight_std: tuple[float, float] = WEIGHT_STD,
+        bias_std: tuple[float, float] = BIAS_STD,
+        seed: SeedLike = 0,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        **options: Any,
+    ) -> SelectionJob:
+        """Submit a request for a choice of architecture, σ_w and σ_b, see :func:`nngp_prior.select_architecture`.
+
+        Args:
+            family: architectures; the search starts at their σ_w and σ_b.
+            X: training inputs, then test inputs, as in :meth:`estimate`.
+            y: labels -1 and +1 of training and test inputs, (n,), or one labelling.
+            train: number of leading inputs used for training; the others have no part in the choice. Default: all.
+            weight_std: interval of σ_w.
+            bias_std: interval of σ_b.
+            seed: random seed; the values equal the library's.
+            name: see :meth:`submit`.
+            tags: see :meth:`submit`.
+            **options: see :func:`nngp_prior.select_architecture`.
+
+        Returns:
+            the job; the existing one if the request was submitted before. Its result is a ``Selection``.
+
+        Raises:
+            InvalidInput: if ``family`` is not a list, or another argument is invalid.
+        """
+        names = JobNames.of(name, tags).model_dump()
+        members = [family] if isinstance(family, (*ARCHITECTURES, Mapping)) else family
+        if not isinstance(members, Sequence):
+            raise InvalidInput("family", f"got {type(family).__name__}", "Pass [FullyConnected(depth=1), …].")
+        parts = {"family": tuple(members), "train": train, "weight_std": weight_std, "bias_std": bias_std}
+        parts |= {"estimator": estimator_of("smc", **options), "seed": seed}
+        return self.submit(with_labelling(SelectionRequest, parts, X, y, self.upload), **names)
+
     @_requires_architecture
     def sample(
         self,
@@ -263,7 +313,7 @@ class BaseClient(ABC, Generic[EstimateJob, BoundJob, PosteriorJob, SampleJob, Sh
         """Submit a request; everything except its labels is validated at once.
 
         Args:
-            request: request for estimates, bounds, posteriors, samples, sharpness or a study.
+            request: request for estimates, bounds, posteriors, a selection, samples, sharpness or a study.
             name: name of the job, up to 200 characters; it replaces the name of an existing job.
             tags: tags of the job, up to 50 characters each; they are added to those of an existing job, up to 20.
 

@@ -76,8 +76,8 @@ class BaseJob(Tabular, Generic[R]):
             progress: see :meth:`wait`.
 
         Returns:
-            ``Results``, ``BoundResults`` or ``PosteriorResults``, one per labelling in order; ``Samples`` of draws;
-            ``SharpnessResults``, one per measure; ``ExperimentResults`` of a study.
+            ``Results``, ``BoundResults`` or ``PosteriorResults``, one per labelling in order; a ``Selection``;
+            ``Samples`` of draws; ``SharpnessResults``, one per measure; ``ExperimentResults`` of a study.
 
         Raises:
             NotFinished: if the job has not ended in time; computed results are kept. Call again, here or through
@@ -93,7 +93,8 @@ class BaseJob(Tabular, Generic[R]):
         """Yield results as soon as they are available.
 
         Yields:
-            each labelling's, measure's or task's result once, in no particular order; ``Samples`` of draws.
+            each labelling's, candidate's, measure's or task's result once, in no particular order; ``Samples`` of
+            draws.
         """
 
     @abstractmethod

@@ -23,6 +23,7 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 from nngp_prior.schemas.specs.data import BlobData, Dataset
 from nngp_prior.settings import ClientSettings
@@ -36,12 +37,13 @@ class Client(
         RemoteJob[Results],
         RemoteJob[BoundResults],
         RemoteJob[PosteriorResults],
+        RemoteJob[Selection],
         RemoteJob[Samples],
         RemoteJob[SharpnessResults],
         RemoteJob[ExperimentResults],
     ]
 ):
-    """Client for estimates, bounds, posteriors, samples, sharpness and studies. The jobs it returns have been accepted.
+    """Client for requests of all kinds, such as estimates and studies. The jobs it returns have been accepted.
 
     Refused requests raise the errors of this package (:mod:`nngp_prior.errors`). If the service is unreachable, too
     busy or out of disk space, requests are retried, after the time it states or with growing, jittered pauses.
@@ -82,7 +84,7 @@ class Client(
         """Estimate the cost of a request without submitting it.
 
         Args:
-            request: request for estimates, bounds, posteriors, samples, sharpness or a study.
+            request: request for estimates, bounds, posteriors, a selection, samples, sharpness or a study.
 
         Returns:
             peak ``bytes``, rough ``seconds``, ``cached`` (True if the kernel is), ``rows`` and ``chunks``.

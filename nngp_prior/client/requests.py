@@ -25,6 +25,7 @@ S = TypeVar("S", bound=Specification)
 Upload = Callable[[np.ndarray], str]
 _PIECE = 2**18
 _NO_LABEL = -128
+_PLACEHOLDER = "0" * 64  # hash of arrays that are uploaded once the other fields have been validated
 
 
 class Npy:
@@ -81,10 +82,9 @@ def with_arrays(model: type[S], parts: Mapping[str, Any], X: Any, Y: Any, upload
     if Y is not None and labels is not None:
         signs_only = model is PosteriorRequest
         _check_rows(labels, np.atleast_2d(_array("Y", Y)), _number_of(dataset), parts["estimator"], signs_only)
-    placeholder = "0" * 64  # validates the other fields before anything is uploaded
-    wanted = {**parts, "dataset": BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset}
+    wanted = {**parts, "dataset": BlobData(sha256=_PLACEHOLDER) if isinstance(dataset, np.ndarray) else dataset}
     if Y is not None:
-        wanted["labellings"] = (BlobLabellings(sha256=placeholder),) if labels is not None else specified
+        wanted["labellings"] = (BlobLabellings(sha256=_PLACEHOLDER),) if labels is not None else specified
     request = model(**wanted)
     if isinstance(dataset, np.ndarray):
         request = request.model_copy(update={"dataset": BlobData(sha256=upload(dataset))})
@@ -121,6 +121,32 @@ def sharpness_request(
     """
     arrays = named_weights(parameters)
     asked = [measures] if isinstance(measures, str | Specification | Mapping) else measures
+    parts = {
+        "architecture": architecture,
+        "weights": dict.fromkeys(arrays, _PLACEHOLDER),
+        "measures": tuple(measure_of(each) if isinstance(each, str) else each for each in asked),
+        **options,
+    }
+    request = with_labelling(SharpnessRequest, parts, X, y, upload)
+    return request.model_copy(update={"weights": {name: upload(array) for name, array in arrays.items()}})
+
+
+def with_labelling(model: type[S], parts: Mapping[str, Any], X: Any, y: Any, upload: Upload) -> S:
+    """Build a request with one labelling, and upload its arrays once everything else has been validated.
+
+    Args:
+        model: model of the request.
+        parts: other fields of the request.
+        X: see :func:`with_arrays`.
+        y: one labelling, see :func:`with_arrays`.
+        upload: see :func:`with_arrays`.
+
+    Returns:
+        the request.
+
+    Raises:
+        InvalidInput: if there are several labellings, or a field is invalid.
+    """
     specified, labels = _labellings(y)
     rows = len(specified) if labels is None else len(labels)
     if rows != 1:
@@ -128,16 +154,12 @@ def sharpness_request(
     dataset = X if _is_specification(X) else _inputs(X)
     if labels is not None:
         check_labels(labels[0], _number_of(dataset) or labels.shape[1], field="y")
-    placeholder = "0" * 64
-    request = SharpnessRequest(
-        architecture=architecture,
-        weights=dict.fromkeys(arrays, placeholder),
-        dataset=BlobData(sha256=placeholder) if isinstance(dataset, np.ndarray) else dataset,
-        labelling=specified[0] if labels is None else BlobLabellings(sha256=placeholder),
-        measures=tuple(measure_of(each) if isinstance(each, str) else each for each in asked),
-        **options,
+    request = model(
+        **parts,
+        dataset=BlobData(sha256=_PLACEHOLDER) if isinstance(dataset, np.ndarray) else dataset,
+        labelling=specified[0] if labels is None else BlobLabellings(sha256=_PLACEHOLDER),
     )
-    sent: dict[str, Any] = {"weights": {name: upload(array) for name, array in arrays.items()}}
+    sent: dict[str, Any] = {}
     if isinstance(dataset, np.ndarray):
         sent["dataset"] = BlobData(sha256=upload(dataset))
     if labels is not None:

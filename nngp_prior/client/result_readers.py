@@ -11,6 +11,7 @@ from nngp_prior.schemas.requests import (
     ExperimentRequest,
     PosteriorRequest,
     SampleRequest,
+    SelectionRequest,
     SharpnessRequest,
 )
 from nngp_prior.schemas.results.base import Result, Results
@@ -19,6 +20,7 @@ from nngp_prior.schemas.results.experiment import TaskResult
 from nngp_prior.schemas.results.frequencies import results_of_study
 from nngp_prior.schemas.results.posterior import PosteriorResult, PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import CandidateResult, Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResult, SharpnessResults
 
 
@@ -41,6 +43,7 @@ _KINDS = {
     EstimateRequest.work: _ESTIMATES,
     BoundRequest.work: ResultReader("labellings", BoundResult, BoundResults),
     PosteriorRequest.work: ResultReader("labellings", PosteriorResult, PosteriorResults),
+    SelectionRequest.work: ResultReader("candidates", CandidateResult, Selection.of_rows),
     SampleRequest.work: ResultReader("samples", Samples, lambda rows, about: Samples(rows[0], about)),
     SharpnessRequest.work: ResultReader("measures", SharpnessResult, SharpnessResults),
     ExperimentRequest.work: ResultReader("tasks", TaskResult, results_of_study),

@@ -15,9 +15,17 @@ from nngp_prior.prior.pac_bayes import clean_error_corrupted, pac_bayes_bounds
 from nngp_prior.prior.posterior import result_row
 from nngp_prior.prior.request_context import Blobs, Place, RequestContext, about, inputs_of
 from nngp_prior.prior.sampling.request import require_samples, sample_row
+from nngp_prior.prior.selection_request import candidate_rows, count_candidates, selection_facts
 from nngp_prior.probability import compute_all
 from nngp_prior.progress import ProgressCallback, ignore
-from nngp_prior.schemas.requests import BoundRequest, EstimateRequest, KernelRequest, PosteriorRequest, SampleRequest
+from nngp_prior.schemas.requests import (
+    BoundRequest,
+    EstimateRequest,
+    KernelRequest,
+    PosteriorRequest,
+    SampleRequest,
+    SelectionRequest,
+)
 from nngp_prior.schemas.results.base import refused_row, row_of
 from nngp_prior.schemas.results.bound import PacBayesBound, bound_row
 from nngp_prior.schemas.results.estimate import Estimate
@@ -28,7 +36,8 @@ from nngp_prior.versions import versions
 
 _SEARCHED = 10**7  # number of labels searched for one valid labelling
 
-ResultsRequest = EstimateRequest | SampleRequest  # bound and posterior requests are subclasses of EstimateRequest
+# Bound and posterior requests are subclasses of EstimateRequest.
+ResultsRequest = EstimateRequest | SelectionRequest | SampleRequest
 
 
 class RequestRunner(RequestContext):
@@ -166,6 +175,8 @@ class RequestRunner(RequestContext):
         match request:
             case SampleRequest():
                 yield from ((row, self.samples(request, progress)) for row in rows)
+            case SelectionRequest():
+                yield from candidate_rows(request, self, rows, progress)
             case PosteriorRequest():
                 yield from self.posteriors(request, rows, progress)
             case BoundRequest():
@@ -188,6 +199,8 @@ class RequestRunner(RequestContext):
         if isinstance(request, SampleRequest):
             require_samples(request, len(self.data(request.dataset).X))
             return 1
+        if isinstance(request, SelectionRequest):
+            return count_candidates(request, self)
         self._require_sizes(request)
         places = self.places(request.labellings)
         self._require_labels(request, places)
@@ -203,6 +216,8 @@ class RequestRunner(RequestContext):
             the number of inputs, the data set, the versions that the numbers depend on, and the kernel's key if there
             is one.
         """
+        if isinstance(request, SelectionRequest):
+            return selection_facts(request, self)
         common = {**about(request.dataset), "versions": versions()}
         if isinstance(request, SampleRequest):
             return {"n": len(self.data(request.dataset).X), **common}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,114 +22,23 @@ from nngp_prior import kernels, style
 from nngp_prior.architectures.inputs import check_inputs
 from nngp_prior.errors import InvalidInput
 from nngp_prior.prior.function_prior import log_prior
-from nngp_prior.prior.pac_bayes import pac_bayes_bounds
 from nngp_prior.prior.posterior import function_posterior, smc_of
+from nngp_prior.prior.weight_grid import Interval, grid, number_of_choices
 from nngp_prior.probability import prepare, require_memory
 from nngp_prior.probability.common_random_numbers import labels_kept
 from nngp_prior.probability.ep import Sites
 from nngp_prior.probability.gradient import ep_gradient
 from nngp_prior.progress import Progress, ProgressCallback, ProgressOption, shown
-from nngp_prior.schemas.results.bound import PacBayesBound
-from nngp_prior.schemas.results.estimate import Estimate
-from nngp_prior.schemas.results.posterior import VoteError
+from nngp_prior.schemas.requests import BIAS_STD, WEIGHT_STD
+from nngp_prior.schemas.results.selection import Candidate, Selection
 from nngp_prior.schemas.seeds import SeedLike
 from nngp_prior.schemas.specs.architecture import ARCHITECTURES, Architecture
 from nngp_prior.schemas.specs.estimator import EP, SMC
-from nngp_prior.schemas.specs.inequality import BoundName
 from nngp_prior.schemas.specs.labels import check_labels
 from nngp_prior.schemas.table import Column, Table, Tabular
-from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.titles import network
 
-Interval = tuple[float, float]
-WEIGHT_STD, BIAS_STD = (0.1, 10.0), (0.01, 10.0)
-_PER_DECADE = 50  # grid points of σ_w and of σ_b: steps of 4.7 %
 _EVALUATIONS = 40  # of EP for one architecture, at most
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An architecture and its log P of the training labels.
-
-    Attributes:
-        architecture: the architecture.
-        optimised: True if σ_w and σ_b maximise EP's log Z; False as given.
-        log_p: estimate of log P of the training labels.
-        test_error: error of the posterior's vote at the test inputs, if there are any.
-    """
-
-    architecture: Architecture
-    optimised: bool
-    log_p: Estimate
-    test_error: VoteError | None = None
-
-    def __repr__(self) -> str:
-        error = "" if self.test_error is None else f", {self.test_error}"
-        return f"<{network(self.architecture)}: {self.log_p}{error}>"
-
-
-class Selection(Tabular, list[Candidate]):
-    """Candidates, the largest log P first; the data frame has a row for each.
-
-    Args:
-        candidates: the candidates.
-        choices: number of values that the choice could have had.
-    """
-
-    def __init__(self, candidates: Sequence[Candidate], choices: int) -> None:
-        super().__init__(sorted(candidates, key=lambda each: -each.log_p.value))
-        self.choices = choices
-
-    @property
-    def best(self) -> Architecture:
-        """Architecture of the largest log P."""
-        return self[0].architecture
-
-    def bounds(self, *, delta: float = 0.05, **options: Any) -> dict[BoundName, PacBayesBound]:
-        """Compute PAC-Bayes bounds for the best architecture, which account for its choice by the training labels.
-
-        Args:
-            delta: probability with which a bound may fail.
-            **options: as for :func:`nngp_prior.pac_bayes_bounds`.
-
-        Returns:
-            bounds by name, each computed with ``delta / choices`` for one choice, so that all hold with ``delta``.
-        """
-        single = pac_bayes_bounds(self[0].log_p, delta=delta / self.choices, **options)
-        return {name: bound.model_copy(update=self._over_all(bound)) for name, bound in single.items()}
-
-    def _over_all(self, bound: PacBayesBound) -> dict[str, float]:
-        """Return the probabilities of failure of a bound over all choices (union bound)."""
-        return {name: getattr(bound, name) * self.choices for name in ("delta", "delta_estimator")}
-
-    @override
-    def _summary(self) -> str:
-        return f"{number_of(len(self), 'candidate')}; best: {self[0]!r}"
-
-    @override
-    def _table(self) -> Table:
-        columns = [
-            Column("architecture", lambda each: network(each.architecture), "str", "architecture"),
-            Column("weight_std", lambda each: each.architecture.weight_std, heading="σ_w", form=".4g"),
-            Column("bias_std", lambda each: each.architecture.bias_std, heading="σ_b", form=".4g"),
-            Column("optimised", lambda each: each.optimised, "bool", "optimised"),
-            Column("log_p", lambda each: each.log_p.value, heading="log P (nats)", form=".2f"),
-            Column("stderr", lambda each: each.log_p.stderr, heading="s.e.", form=".2g"),
-            Column("test_error", lambda each: each.test_error and each.test_error.value, heading="test error"),
-            Column("status", lambda each: each.log_p.status, "str", "status"),
-        ]
-        return Table(columns, self)
-
-    @override
-    def _draw(self, ax: Any) -> None:
-        tested = all(each.test_error is not None for each in self)
-        for optimised, colour, label in ((False, style.INK, "as given"), (True, style.ACCENT, "optimised")):
-            some = [(i, each) for i, each in enumerate(self) if each.optimised is optimised]
-            x = [each.test_error.value if tested and each.test_error else i for i, each in some]
-            ax.plot(x, [each.log_p.value for _, each in some], "o", color=colour, label=label)
-        ax.set_xlabel("test error" if tested else "candidate")
-        ax.set_ylabel("log P(S) (nats)")
-        ax.legend()
 
 
 def select_architecture(
@@ -177,23 +85,57 @@ def select_architecture(
     checked = [check_inputs("X", X, architecture) for architecture in members]
     n = len(checked[0])
     labels = check_labels(y, n)
+    test = None
     if X_test is not None and y_test is not None:
         check_labels(y_test, len(check_inputs("X_test", X_test, members[0])), field="y_test")
+        test = X_test, y_test
     require_memory(n, parameters, with_kernel=True)
     candidates: list[Candidate] = []
     with shown(progress, "selection") as tell:
         for done, (architecture, inputs) in enumerate(zip(members, checked, strict=True)):
             tell(Progress("architectures", done, len(members)))
-            found = _maximum(architecture, inputs, labels, parameters, box, tell)
+            found = maximum(architecture, inputs, labels, parameters, box, tell)
             for each in dict.fromkeys([architecture, found]):
-                log_p = log_prior(each, inputs, labels, method=parameters, seed=seed)
-                error = None
-                if X_test is not None and y_test is not None:
-                    posterior = function_posterior(each, inputs, labels, X_test, seed=seed, **options)
-                    error = posterior.vote_error(y_test)
-                candidates.append(Candidate(each, each is found, log_p, error))
+                candidates.append(candidate_of(each, each is found, inputs, labels, test, parameters, seed, tell))
         tell(Progress("architectures", len(members), len(members)))
-    return Selection(candidates, len(members) * math.prod(len(_grid(interval)) for interval in box))
+    return Selection(candidates, number_of_choices(len(members), box))
+
+
+def candidate_of(
+    architecture: Architecture,
+    optimised: bool,
+    X: np.ndarray,
+    y: np.ndarray,
+    test: tuple[ArrayLike, ArrayLike] | None,
+    parameters: SMC,
+    seed: SeedLike,
+    progress: ProgressCallback,
+) -> Candidate:
+    """Estimate log P of the training labels for one architecture, and its test error.
+
+    Args:
+        architecture: the architecture.
+        optimised: True if its σ_w and σ_b are optimised.
+        X: (n, …) training inputs.
+        y: (n,) training labels -1 and +1.
+        test: test inputs and their labels, if there are any.
+        parameters: specification of the estimator.
+        seed: random seed.
+        progress: progress callback.
+
+    Returns:
+        the candidate.
+
+    Raises:
+        InvalidLabels: if there are test inputs, and the training labels have probability 0.
+    """
+    log_p = log_prior(architecture, X, y, method=parameters, seed=seed, progress=progress)
+    error = None
+    if test is not None:
+        options = parameters.model_dump(exclude={"kind"})
+        posterior = function_posterior(architecture, X, y, test[0], seed=seed, progress=progress, **options)
+        error = posterior.vote_error(test[1])
+    return Candidate(architecture, optimised, log_p, error)
 
 
 def _interval(field: str, interval: Interval) -> Interval:
@@ -203,22 +145,27 @@ def _interval(field: str, interval: Interval) -> Interval:
     return low, high
 
 
-def _grid(interval: Interval) -> Float[np.ndarray, " values"]:
-    """Return the values that can be chosen: four digits, evenly spaced in the logarithm."""
-    low, high = (math.log10(end) for end in interval)
-    exponents = np.linspace(low, high, round((high - low) * _PER_DECADE) + 1)
-    return np.array([float(f"{value:.4g}") for value in 10**exponents])
-
-
-def _maximum(
+def maximum(
     architecture: Architecture,
     X: np.ndarray,
     y: np.ndarray,
     parameters: SMC,
-    box: list[Interval],
+    box: Sequence[Interval],
     progress: ProgressCallback,
 ) -> Architecture:
-    """Return the architecture with the grid's σ_w and σ_b nearest to a maximum of EP's log Z."""
+    """Maximise EP's log Z of training labels over σ_w and σ_b.
+
+    Args:
+        architecture: the architecture, with σ_w and σ_b where the search starts.
+        X: (n, …) training inputs.
+        y: (n,) training labels -1 and +1.
+        parameters: specification of the estimator of log P, for its noise and jitter.
+        box: intervals of σ_w and σ_b.
+        progress: progress callback, called after each evaluation of EP.
+
+    Returns:
+        the architecture with the grid's σ_w and σ_b nearest to the maximum found.
+    """
     method = EP(noise_variance=parameters.noise_variance, jitter=parameters.jitter, max_sweeps=100)
     sites: list[Sites] = []
     best = (math.inf, _with(architecture, [architecture.weight_std, architecture.bias_std]))
@@ -240,8 +187,8 @@ def _maximum(
     progress(Progress("evaluations of EP", _EVALUATIONS, _EVALUATIONS))
     chosen = best[1].weight_std, best[1].bias_std
     nearest = [
-        float(grid[np.argmin(np.abs(np.log(grid / value)))])
-        for grid, value in zip(map(_grid, box), chosen, strict=True)
+        float(values[np.argmin(np.abs(np.log(values / value)))])
+        for values, value in zip(map(grid, box), chosen, strict=True)
     ]
     return _with(architecture, nearest)
 

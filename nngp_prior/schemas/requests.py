@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from nngp_prior.errors import InvalidInput
@@ -25,6 +25,10 @@ RequestLabelling = Annotated[Labelling | BlobLabellings, Field(discriminator="ki
 RequestLabellings = Annotated[tuple[RequestLabelling, ...], Field(min_length=1), StopsEarly()]
 ArrayName = Annotated[str, Field(pattern="^(dense|convolution) [1-9][0-9]{0,4}/(weight|bias)$")]
 _Probability = Annotated[float, Field(ge=1e-9, lt=1), PLAIN]
+_Positive = Annotated[float, Field(gt=0, le=1e100), PLAIN]
+_Interval = tuple[_Positive, _Positive]
+WEIGHT_STD, BIAS_STD = (0.1, 10.0), (0.01, 10.0)
+"""Default intervals of σ_w and σ_b from which they are chosen."""
 
 
 class KernelRequest(Specification):
@@ -86,6 +90,22 @@ class BoundRequest(EstimateRequest):
         return None if sizes is None else tuple(sorted(set(sizes)))
 
 
+def _of_a_posterior(estimator: SMC) -> SMC:
+    if estimator.classes is not None:
+        raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
+    if estimator.target_stderr is not None:
+        raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
+    return estimator
+
+
+_SMCOfPosterior = Annotated[
+    SMC,
+    AfterValidator(_of_a_posterior),
+    KIND_IS_SAID,
+    Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}}),
+]
+
+
 class PosteriorRequest(EstimateRequest):
     """The posterior given the labels of the first inputs, at the other inputs.
 
@@ -96,18 +116,42 @@ class PosteriorRequest(EstimateRequest):
 
     work: ClassVar[str] = "posteriors"
     train: Count
-    estimator: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        SMC, KIND_IS_SAID, Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}})
-    ] = SMC()
+    estimator: _SMCOfPosterior = SMC()  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    @field_validator("estimator")
+
+class SelectionRequest(Specification):
+    """A choice among architectures, and of their σ_w and σ_b, by log P of the training labels.
+
+    Attributes:
+        family: architectures to choose from; the search starts at their σ_w and σ_b.
+        dataset: data set of the inputs.
+        labelling: labelling of the inputs; an uploaded array must have one row.
+        train: m, the number of leading inputs used for training; the others are test inputs, which have no part in the
+            choice. Default: all inputs.
+        weight_std: interval of σ_w.
+        bias_std: interval of σ_b.
+        estimator: estimator of log P, without ``classes`` and ``target_stderr``.
+        seed: random seed of the estimator.
+    """
+
+    work: ClassVar[str] = "selections"
+    family: Annotated[tuple[Architecture, ...], Field(min_length=1, max_length=100), StopsEarly()] = (
+        FullyConnected(depth=2),
+    )
+    dataset: RequestDataset
+    labelling: RequestLabelling
+    train: Count | None = None
+    weight_std: _Interval = WEIGHT_STD
+    bias_std: _Interval = BIAS_STD
+    estimator: _SMCOfPosterior = SMC()
+    seed: Seed = 0
+
+    @field_validator("weight_std", "bias_std")
     @classmethod
-    def _means_something(cls, estimator: SMC) -> SMC:
-        if estimator.classes is not None:
-            raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
-        if estimator.target_stderr is not None:
-            raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
-        return estimator
+    def _ascending(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if not interval[0] < interval[1]:
+            raise ValueError("Give two positive numbers, the smaller first")
+        return interval
 
 
 class SampleRequest(Specification):

@@ -21,6 +21,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "estimates": {**PARITY, "labellings": [{"kind": "parity"}, {"kind": "threshold", "at": 5}], "estimator": FAST},
     "bounds": {**PARITY, "sizes": [6, 12], "estimator": FAST},
     "posteriors": {**PARITY, "train": 8, "estimator": FAST},
+    "selections": {
+        "family": [{"kind": "fully-connected", "depth": 1, "activation": "erf"}],
+        "dataset": {"kind": "digits", "n": 12},
+        "labelling": {"kind": "parity"},
+        "train": 8,
+        "weight_std": [1.0, 2.0],
+        "estimator": FAST,
+    },
     "samples": {"dataset": {"kind": "boolean", "bits": 3}, "networks": 50, "source": "gp", "complexities": ["entropy"]},
     "kernels": {"dataset": {"kind": "digits", "n": 12}},
 }

@@ -89,6 +89,7 @@ DIGITS = {"kind": "digits", "n": 6}
 ESTIMATE = {"dataset": DIGITS, "labellings": [{"kind": "constant"}]}
 POSTERIOR = {**ESTIMATE, "train": 3}
 WEIGHTS = {"dense 1/weight": "0" * 64}
+SELECTION = {"dataset": DIGITS, "labelling": {"kind": "constant"}}
 SHARPNESS = {"dataset": DIGITS, "labelling": {"kind": "constant"}, "weights": WEIGHTS}
 STUDY = {
     "kind": "networks",
@@ -136,6 +137,11 @@ def _location(api: TestClient, path: str, body: dict[str, Any]) -> str | None:
         ("posteriors", {**POSTERIOR, "estimator": {"particles": 8}}, "estimator.kind"),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": 3}}, "estimator"),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "target_stderr": 0.1}}, "estimator"),
+        ("selections", {**SELECTION, "family": []}, "family"),
+        ("selections", {**SELECTION, "family": [{"depth": 1}]}, "family.0.kind"),
+        ("selections", {**SELECTION, "weight_std": [0, 1]}, "weight_std.0"),
+        ("selections", {**SELECTION, "bias_std": [1]}, "bias_std.1"),
+        ("selections", {**SELECTION, "estimator": {"kind": "smc", "classes": 3}}, "estimator"),
         ("sharpness", {**SHARPNESS, "weights": {**WEIGHTS, "dense one": "0" * 64}}, "weights.dense one.[key]"),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "eigenvalues", "largest": 0, "smallest": 0}]}, "measures.0"),
         (
@@ -163,6 +169,7 @@ def test_document_and_service_refuse_the_same(api: TestClient, path: str, body: 
         ("estimates", {**ESTIMATE, "dataset": {"kind": "boolean", "leave_out_zero": True, "encoding": "bits"}}),
         ("estimates", {**ESTIMATE, "labellings": [{"kind": "explicit", "values": [1, -1.0, 1, 1, 1, 1]}]}),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": None, "particles": 8}}),
+        ("selections", {**SELECTION, "family": [{"kind": "residual"}], "weight_std": [1, 2.5], "train": 3}),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "contrastive-flatness", "of": "trace"}]}),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "eigenvalues", "largest": 0}]}),
         ("sharpness", {**SHARPNESS, "measures": [{"kind": "keskar", "mode": "zhang2021", "subspace": None}]}),

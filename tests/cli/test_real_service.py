@@ -68,6 +68,8 @@ def without_times(document):
     [
         "bound --m 40,20 --labelling parity --corrupt randomise:0.1 --delta 0.1 --gamma 0.2 --seed 3 --method ep",
         "bound -n 4 --labels-file {labels} --corrupt flip:1 --corrupt-seed 2",
+        "select -n 30 -m 20 --labelling parity --depths 0,1 --seed 3",
+        "select -n 20 --labels-file {many} --depth 0",
         "sample -N 3000 --bits 3 --width 3 --weight-std 1 --bias-std 0 --top 3 --estimate smc --seed 5",
         "sharpness measure {trained} --measure fisher-trace:layer=each --measure frobenius:probes=5 --seed 3",
         "sharpness measure {trained} --network 1 --network 1 --measure fisher-rao-norm --on all --epoch 1 --loss mse",
@@ -78,7 +80,8 @@ def test_here_and_there(
 ) -> None:
     monkeypatch.setenv("NNGP_TOKEN", TOKEN)
     np.save(tmp_path / "labels.npy", np.array([1, -1, -1, 1]))
-    arguments = command.format(labels=tmp_path / "labels.npy", trained=trained).split()
+    np.save(tmp_path / "many.npy", np.tile([1, -1, -1, 1], 5))
+    arguments = command.format(labels=tmp_path / "labels.npy", many=tmp_path / "many.npy", trained=trained).split()
     here, there = run(*arguments, "--json"), run(*arguments, "--json", "--url", url)
     assert (here.code, there.code) == (0, 0), here.err + there.err
     assert without_times(parse(there.out)) == without_times(parse(here.out))
@@ -120,6 +123,7 @@ def test_what_the_service_refuses_is_told(run, url: str, monkeypatch: pytest.Mon
     ended = run("sample", "-N", 100, "--bits", 3, "--encoding", "bits", "--keep-zero", "--bias-std", 0, "--url", url)
     assert ended.code == 2
     assert "input 0 is zero everywhere" in ended.err
+    assert_refused(run("select", "-n", 20, "-m", 30, "--url", url), "--train", "30")
     ended = run("bound", "-n", 20, "--m", 30, "--url", url)
     assert ended.code == 2
     assert "--m (sizes): got 30" in ended.err
@@ -155,6 +159,8 @@ def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: p
         weights = [(np.eye(8).reshape(64, 1), None)]
         flatness = client.sharpness(FullyConnected(depth=0, bias_std=0), weights, Digits(n=20), Parity(), "trace")
         trace = flatness.result().report["trace"]
+        selection = client.select(FullyConnected(depth=0), Digits(n=12), Parity(), train=8, particles=4, replicates=4)
+        best = selection.result()[0]
     shown = run("jobs", "results", bounds.id, "--url", url)
     assert shown.code == 0
     for point in bound.points:
@@ -172,6 +178,12 @@ def test_results_of_jobs_are_printed_by_their_kind(run, url: str, monkeypatch: p
     assert shown.code == 0
     assert "fully-connected, 20 inputs, 64 parameters" in shown.out
     assert f"{trace.value:.6g}" in shown.out
+    shown = run("jobs", "results", selection.id, "--url", url)
+    assert f"{best.log_p.value:.3f} ± " in shown.out
+    assert "choices" in shown.out
+    document = parse(run("jobs", "results", selection.id, "--url", url, "--json").out)
+    assert document["results"][0]["log_p"] == best.log_p.value
+    assert document["train"] == 8
     for id, wanted in ((bounds.id, [str(p.estimate.n) for p in bound.points]), (samples.id, ["1", "2"])):
         lines = list(csv.DictReader(io.StringIO(run("jobs", "results", id, "--url", url, "--csv").out)))
         name = "m" if id == bounds.id else "rank"

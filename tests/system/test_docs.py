@@ -99,6 +99,7 @@ def test_the_service_itself_never_loads_jax(served: Served) -> None:
             "estimates": {"labellings": labellings},
             "bounds": {"labellings": labellings, "sizes": [10]},
             "posteriors": {"labellings": labellings, "train": 10},
+            "selections": {"labelling": labellings[0], "train": 10},
             "samples": {"source": "gp"},
             "kernels": {},
         }.items():

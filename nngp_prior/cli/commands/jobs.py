@@ -15,6 +15,7 @@ from nngp_prior.cli.commands.bound import print_bounds
 from nngp_prior.cli.commands.experiment import print_study
 from nngp_prior.cli.commands.posterior import print_posteriors
 from nngp_prior.cli.commands.sample import print_samples
+from nngp_prior.cli.commands.select import about_of, print_selection
 from nngp_prior.cli.commands.sharpness.measure import print_measures
 from nngp_prior.cli.common import options, output, remote
 from nngp_prior.cli.common.command import App
@@ -24,6 +25,7 @@ from nngp_prior.schemas.results.bound import BoundResults
 from nngp_prior.schemas.results.experiment import ExperimentResults
 from nngp_prior.schemas.results.posterior import PosteriorResults
 from nngp_prior.schemas.results.sample import Samples
+from nngp_prior.schemas.results.selection import Selection
 from nngp_prior.schemas.results.sharpness import SharpnessResults
 
 if TYPE_CHECKING:
@@ -100,6 +102,9 @@ def results(id: Id, url: Url = None, csv: options.Csv = False, json: options.Jso
         output.print_rows(found.document(), "rows", csv=csv)
     elif isinstance(found, ExperimentResults):
         print_study(found, json=False)
+    elif isinstance(found, Selection):
+        about = {"units": "nats", "labelling": found.about["labelling"], **about_of(found)}
+        print_selection(found, about, csv=csv, json=json)
     elif json or csv:
         rows = [found.row] if isinstance(found, Samples) else [result.row for result in found]
         if csv:
