@@ -103,7 +103,9 @@ def test_the_service_itself_never_loads_jax(served: Served) -> None:
             "samples": {"source": "gp"},
             "kernels": {},
         }.items():
-            body = {**given, "architecture": {"kind": "residual"}, **more}
+            network = {"kind": "residual"}
+            networks = {"family": [network]} if work == "selections" else {"architecture": network}
+            body = {**given, **networks, **more}
             assert http.post(f"/v1/{work}?dry_run=true", json=body).status_code == 200
         assert http.post("/v1/estimates", json={**given, "labellings": labellings}, headers=WAIT).status_code == 200
         for path in ("/v1/catalogue", "/v1/kernels", "/metrics", "/openapi.json", "/docs", "/readyz"):
