@@ -1,8 +1,9 @@
 """Shapes of annotated arrays are checked while tests run; real images are used where they are.
 
-Tests spend most of their time in compilers, and little in what they compile. XLA leaves its optimisations out, here and
-in the processes that tests start (``XLA_FLAGS= pytest`` tests what users run), and what it has compiled is kept in
-``.pytest_cache/jax`` under JAX's own key: the program, the options and the versions.
+Tests spend most of their time in compilers, and little in what they compile. XLA leaves its optimisations out and does
+not divide programs among threads, here and in the processes that tests start (``XLA_FLAGS= pytest`` tests what users
+run), and what it has compiled is kept in ``.pytest_cache/jax`` under JAX's own key: the program, the options and the
+versions.
 """
 
 import gc
@@ -18,7 +19,8 @@ from tests.shapes import check_shapes
 
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 
 # All processes share the folder. JAX writes in place: an entry that is half there fails its checksum and is compiled

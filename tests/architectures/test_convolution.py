@@ -20,7 +20,6 @@ Function = Callable[[Array, Array], Array]
 
 # image, channels in and out, filter, stride, padding
 CASES = [
-    ((6, 5), 2, 4, 3, 1, "same"),
     ((7, 6), 4, 2, 3, 2, "same"),  # the filter leaves out a column
     ((8, 7), 3, 2, 3, 3, "valid"),
     ((9, 8), 17, 20, 2, 1, "valid"),  # more channels than are filled up in float64
@@ -58,9 +57,7 @@ def everything(convolution: Function, x: Array, W: Array, v: tuple[Array, Array]
     )
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype"), [*((case, "float64") for case in CASES), (CASES[1], "float32"), (CASES[-1], "float32")], ids=str
-)
+@pytest.mark.parametrize(("case", "dtype"), [*((case, "float64") for case in CASES), (CASES[0], "float32")], ids=str)
 def test_equals_lax_and_its_derivatives(case: tuple[Any, ...], dtype: str) -> None:
     image, inputs, outputs, size, stride, padding = case
     rng = np.random.default_rng(0)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from nngp_prior.experiments import read_protocol
 from tests.cli.strict_json import parse
 from tests.cli.test_bad_input import assert_refused
@@ -53,6 +55,7 @@ def test_data_that_are_missing(run, tmp_path: Path, monkeypatch) -> None:
     assert_refused(run("experiment", "run", "zhang2021-fcn-mnist", "--folder", folder), "mnist")
 
 
+@pytest.mark.slow
 def test_a_study_of_functions_from_protocol_to_report(run, tmp_path: Path) -> None:
     path, folder = written(tmp_path, FUNCTIONS), tmp_path / "study"
     planned = run("experiment", "run", path, "--folder", folder, "--dry-run")

@@ -43,7 +43,7 @@ def test_the_width_of_a_network_on_images_is_its_channels(run, tmp_path: Path) -
     assert document["input_shape"] == [8, 8, 1]
 
 
-@pytest.mark.parametrize("from_file", [False, True])
+@pytest.mark.parametrize("from_file", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_estimate_has_the_kernels_error_in_its_own(run, tmp_path: Path, from_file: bool) -> None:
     labels = label(Parity(), DATA.classes)
     np.save(tmp_path / "X.npy", DATA.X)

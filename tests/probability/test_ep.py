@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nngp_prior import log_probabilities, log_probability
-from nngp_prior.schemas.specs.data import Constant, OneVsRest, Parity, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import Constant, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, mnist
 from tests.probability.oracles import sequential_ep
 
@@ -24,7 +24,7 @@ def test_agrees_with_plain_sequential_ep_across_blocks() -> None:
     assert ours.value == pytest.approx(sequential_ep(K, labels, sweeps=15), abs=1e-6)
 
 
-@pytest.mark.parametrize("labelling", [Constant(), OneVsRest(label=3), Parity(), Threshold(at=5), RandomLabels()])
+@pytest.mark.parametrize("labelling", [Constant(), Threshold(at=5), RandomLabels()])
 def test_converges_on_mnist_in_few_sweeps_and_float32_suffices(image_data, labelling) -> None:
     K, labels = mnist(1000, labelling)
     single, double = (log_probability(K, labels, method="ep", precision=p) for p in ("float32", "float64"))

@@ -9,7 +9,7 @@ from nngp_prior import log_probability
 from nngp_prior.errors import InvalidInput
 from nngp_prior.probability.ep import EPResult, Sites
 from nngp_prior.probability.ep2 import correction_terms
-from nngp_prior.schemas.specs.data import Constant, OneVsRest, RandomLabels, Threshold
+from nngp_prior.schemas.specs.data import OneVsRest, RandomLabels, Threshold
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 
 _PRECISE = {"precision": "float64", "tolerance": 1e-9}
@@ -40,7 +40,7 @@ def test_a_hundred_positive_labels() -> None:
     assert estimate.diagnostics["log_z_ep"] == pytest.approx(-4.6467, abs=1e-4)
 
 
-@pytest.mark.parametrize("labelling", [Constant(), OneVsRest(label=3), Threshold(at=5), RandomLabels()])
+@pytest.mark.parametrize("labelling", [OneVsRest(label=3), RandomLabels()])
 def test_agrees_with_smc_on_digits(labelling) -> None:
     K, labels = digits(100, labelling)
     ep2 = log_probability(K, labels, method="ep2")

@@ -17,7 +17,7 @@ _ERRORS = 5  # standard errors, of Student's t with 31 degrees of freedom: one f
 Case = tuple[np.ndarray, np.ndarray]
 
 # The same examples on every run.
-_few, _many, _most = (settings(derandomize=True, database=None, deadline=None, max_examples=k) for k in (6, 15, 50))
+_few, _many, _most = (settings(derandomize=True, database=None, deadline=None, max_examples=k) for k in (4, 10, 25))
 _SCIPY_ERROR = 3e-4  # of its cdf on nearly singular matrices, where the arcsines are right: 7e-5 has been seen
 
 

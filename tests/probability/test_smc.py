@@ -1,4 +1,5 @@
 import functools
+import itertools
 import math
 import time
 from itertools import pairwise
@@ -15,10 +16,18 @@ from nngp_prior.schemas.specs.data import Constant, OneVsRest, RandomLabels, Thr
 from tests.cases import digits, equicorrelated, equicorrelated_labels, equicorrelated_truth
 from tests.probability.oracles import all_labellings
 
+KINDS, RHOS = ("positive", "mixed", "random"), (0.1, 0.5, 0.8, 0.95)
 
-@pytest.mark.parametrize("kind", ["positive", "mixed", "random"])
-@pytest.mark.parametrize("rho", [0.1, 0.5, 0.8, 0.95])
-@pytest.mark.parametrize("n", [2, 10, 300, pytest.param(1000, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize(
+    ("n", "rho", "kind"),
+    [
+        (2, 0.95, "mixed"),
+        *itertools.product((10,), RHOS, KINDS),
+        *[(300, 0.1, "random"), (300, 0.5, "mixed"), (300, 0.8, "positive"), (300, 0.95, "random")],
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in itertools.product((1000,), RHOS, KINDS)),
+    ],
+)
 def test_agrees_with_the_closed_form(n: int, rho: float, kind: str) -> None:
     labels = equicorrelated_labels(n, kind)
     estimate = log_probability(equicorrelated(n, rho), labels)

@@ -202,7 +202,7 @@ def test_steps_end_once_the_density_has_converged() -> None:
     assert spectral_density(uniform, specification).products == 320
 
 
-@pytest.mark.parametrize("steps", [9, 33])
+@pytest.mark.parametrize("steps", [9, pytest.param(33, marks=pytest.mark.slow)])
 def test_errors_cover_what_further_steps_would_change(steps: int) -> None:
     """Of the part of a continuum's eigenvalues below a threshold, which few nodes find only roughly."""
     eigenvalues = np.concatenate([[30.0, 12.0], np.random.default_rng(1).exponential(1, 198) - 0.5])
