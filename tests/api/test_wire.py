@@ -1,6 +1,7 @@
 """Over a socket: slow, cut off and endless requests, and answers while a body is still coming."""
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -228,8 +229,12 @@ def is_well(wire: socket.socket) -> bool:
     return received.startswith(b"HTTP/1.1 200")
 
 
-def test_one_connection_too_many_ends_the_one_that_was_idle_for_longest(tmp_path: Path) -> None:
-    with serving(tmp_path, max_connections=3) as port, ExitStack() as open_ones:
+@pytest.mark.parametrize(("most", "descriptors"), [(3, 1024), (1000, 6)], ids=["setting", "half of the descriptors"])
+def test_one_connection_too_many_ends_the_one_that_was_idle_for_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, descriptors: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    with serving(tmp_path, max_connections=most) as port, ExitStack() as open_ones:
 
         def connect() -> socket.socket:
             return open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
