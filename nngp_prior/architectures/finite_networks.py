@@ -41,23 +41,24 @@ class Network(NamedTuple):
     Attributes:
         init: (key, input shape) -> (output shape, parameters); weights N(0, σ_w²/fan-in), biases N(0, σ_b²). Raises
             :class:`nngp_prior.errors.InvalidInput` if images are smaller than a window without padding.
-        apply: (parameters, X) -> outputs; (n, 1) for a specification's network.
+        apply: (parameters, X) -> outputs; (n, outputs) for a specification's network.
     """
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
 
 
-def network(architecture: Architecture) -> Network:
+def network(architecture: Architecture, outputs: int = 1) -> Network:
     """Build the finite network of a specification.
 
     Args:
         architecture: specification of the network.
+        outputs: number of outputs.
 
     Returns:
         initialiser and forward pass.
     """
-    return network_of(layers_of(architecture))
+    return network_of(layers_of(architecture, outputs))
 
 
 def network_of(layers: Layers) -> Network:

@@ -1,4 +1,4 @@
-"""Layers of an architecture, from the input to the one output, shared by its kernel and its finite network."""
+"""Layers of an architecture, from the input to the outputs, shared by its kernel and its finite network."""
 
 from __future__ import annotations
 
@@ -82,11 +82,12 @@ Layer = Dense | Convolution | Activation | LayerNorm | Pooling | Flatten | Globa
 Layers = tuple[Layer, ...]
 
 
-def layers_of(architecture: Architecture) -> Layers:
+def layers_of(architecture: Architecture, outputs: int = 1) -> Layers:
     """Return the layers of a specification.
 
     Args:
         architecture: specification of the network.
+        outputs: number of outputs, each with the same prior and independent of the others at infinite width.
 
     Returns:
         its layers; images have the axes height, width, channels.
@@ -94,12 +95,12 @@ def layers_of(architecture: Architecture) -> Layers:
     match architecture:
         case FullyConnected(depth=depth, width=width):
             hidden = (_dense(architecture, width), *_nonlinearity(architecture)) * depth
-            return (*hidden, _dense(architecture, 1))
+            return (*hidden, _dense(architecture, outputs))
         case Convolutional(layers=layers):
             inner = tuple(part for layer in layers for part in _convolutional(architecture, layer))
-            return (*inner, *_readout(architecture))
+            return (*inner, *_readout(architecture, outputs))
         case Residual():
-            return (*_residual(architecture), *_nonlinearity(architecture), *_readout(architecture))
+            return (*_residual(architecture), *_nonlinearity(architecture), *_readout(architecture, outputs))
 
 
 def _dense(network: Architecture, units: int) -> Dense:
@@ -111,8 +112,8 @@ def _nonlinearity(network: Architecture) -> Layers:
     return (LayerNorm(), activation) if network.layer_norm else (activation,)
 
 
-def _readout(network: Convolutional | Residual) -> Layers:
-    return (Flatten() if network.readout == "flatten" else GlobalAveragePool(), _dense(network, 1))
+def _readout(network: Convolutional | Residual, outputs: int) -> Layers:
+    return (Flatten() if network.readout == "flatten" else GlobalAveragePool(), _dense(network, outputs))
 
 
 def _convolutional(network: Convolutional, layer: ConvolutionLayer | PoolingLayer) -> Layers:

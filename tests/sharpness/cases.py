@@ -107,6 +107,69 @@ def small(loss: str = "cross-entropy", activation: str = "erf", dtype: str = "fl
     return EmpiricalRisk.of(architecture, parameters, *data(20, 4), loss=loss, dtype=dtype, chunk=8)
 
 
+CLASSES = 3
+
+
+def classes_of(n: int) -> np.ndarray:
+    """Labels 0 … C-1 of ``data(n, …)``."""
+    return np.random.default_rng(n).permutation(np.arange(n) % CLASSES)
+
+
+@functools.cache
+def of_classes(loss: str = "cross-entropy", activation: str = "erf", chunk: int = 8) -> EmpiricalRisk:
+    """A network with three outputs and 73 parameters, its examples in three chunks, the last one not full."""
+    architecture = SMALL.model_copy(update={"activation": activation})
+    parameters, X = finite_network(architecture, (4,), CLASSES).init(1), data(20, 4)[0]
+    return EmpiricalRisk.of(architecture, parameters, X, classes_of(20), loss=loss, chunk=chunk, classes=CLASSES)
+
+
+def _mean_loss(network: FiniteNetwork, loss: str, theta: jax.Array, X: jax.Array, one_hot: jax.Array) -> jax.Array:
+    """Mean loss of C outputs by its textbook formula, without the losses under test."""
+    f = _outputs(network, theta, X)
+    each = (f - one_hot) ** 2 if loss == "mse" else -one_hot * jax.nn.log_softmax(f)
+    return each.sum(axis=1).mean()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _derivatives(network: FiniteNetwork, loss: str, *arguments: jax.Array) -> tuple[Any, jax.Array]:
+    function = functools.partial(_mean_loss, network, loss)
+    return jax.value_and_grad(function)(*arguments), jax.hessian(function)(*arguments)
+
+
+class DenseOfClasses(NamedTuple):
+    """Derivatives of the mean loss of C outputs, without the code under test."""
+
+    value: float
+    gradient: np.ndarray  # (P,)
+    hessian: np.ndarray  # (P, P)
+    jacobian: np.ndarray  # (n, C, P)
+    slopes: np.ndarray  # (n, C)
+    blocks: np.ndarray  # (n, C, C)
+
+    def matrix(self, name: str) -> np.ndarray:
+        """Matrix by its definition."""
+        if name == "hessian":
+            return self.hessian
+        blocks = self.blocks if name == "ggn" else self.slopes[:, :, None] * self.slopes[:, None, :]
+        return np.einsum("ncp,ncd,ndq->pq", self.jacobian, blocks, self.jacobian) / len(blocks)
+
+
+@functools.cache
+def dense_of_classes(risk: EmpiricalRisk) -> DenseOfClasses:
+    """Dense derivatives by ``jax.hessian`` and closed forms of ℓ' and ℓ''."""
+    one_hot = np.eye(CLASSES)[np.asarray(risk.y, int)]
+    with high_precision():
+        arguments = risk.theta, risk.X, jnp.asarray(one_hot)
+        (value, gradient), hessian = _derivatives(risk.network, risk.loss_name, *arguments)
+        f, J = (np.asarray(function(risk.network, risk.theta, risk.X)) for function in (_outputs, _jacobian))
+    p = np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
+    blocks = p[:, :, None] * (np.eye(CLASSES) - p[:, None, :])
+    slopes = p - one_hot
+    if risk.loss_name == "mse":
+        slopes, blocks = 2 * (f - one_hot), np.broadcast_to(2 * np.eye(CLASSES), blocks.shape)
+    return DenseOfClasses(float(value), np.asarray(gradient), np.asarray(hessian), J, slopes, blocks)
+
+
 @functools.cache
 def images() -> EmpiricalRisk:
     parameters = finite_network(IMAGES, (4, 4, 1)).init(2)

@@ -92,7 +92,8 @@ class Intermediates(NamedTuple):
 def has_formulas(network: Any) -> bool:
     """True if the formulas hold for a network."""
     architecture = network.architecture
-    return isinstance(architecture, FullyConnected) and not architecture.layer_norm and len(network.input_shape) == 1
+    plain = isinstance(architecture, FullyConnected) and not architecture.layer_norm
+    return plain and len(network.input_shape) == 1 and network.classes is None
 
 
 def bytes_a_vector(network: Any, dtype: Any) -> int:

@@ -275,7 +275,8 @@ def ggn(risk: EmpiricalRisk, layer: str | None = None) -> Operator:
     .. math:: G = \frac1n \sum_i \ell''(f_i)\, ∇f_i ∇f_i^T
 
     G is the Fisher information of the model whose negative log likelihood is the loss: for cross-entropy
-    ℓ'' = σ(f) (1 - σ(f)); for the squared error of labels with variance 1/2, ℓ'' = 2.
+    ℓ'' = σ(f) (1 - σ(f)), or with C outputs diag p - ppᵀ, p the softmax of f; for the squared error of labels with
+    variance 1/2, ℓ'' = 2.
 
     Args:
         risk: as for :func:`hessian`.

@@ -4,9 +4,12 @@ r"""Products of vectors with symmetric P × P matrices of a risk, which share on
     H = G + \sum_i w_i \ell'(f_i)\, ∇^2 f_i, \qquad G = \sum_i w_i \ell''(f_i)\, ∇f_i ∇f_i^T, \qquad
     F̂ = \sum_i w_i \ell'(f_i)^2\, ∇f_i ∇f_i^T
 
+With C outputs ∇f_i is the (P, C) transposed Jacobian, and ℓ'' and ℓ'² are the C × C blocks of second derivatives and of
+ℓ' ℓ'ᵀ: :math:`G = \sum_i w_i J_i^T (\mathrm{diag}\, p_i - p_i p_i^T) J_i` for cross-entropy.
+
 The Hessian, the generalised Gauss-Newton matrix and the empirical Fisher information (``hessian``, ``ggn``,
-``empirical-fisher``). Fully connected networks have formulas of their own (``dense_networks.py``); others are
-differentiated by JAX. All functions are JAX-traceable.
+``empirical-fisher``). Fully connected networks of one output have formulas of their own (``dense_networks.py``); others
+are differentiated by JAX. All functions are JAX-traceable.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from jax import Array
 
 from nngp_prior.schemas.measures.curvature import Matrix
 from nngp_prior.sharpness.curvature import dense_networks as dense
-from nngp_prior.sharpness.risk.losses import LOSSES, curvature, slope, squared_slope
+from nngp_prior.sharpness.risk.losses import curvature, slope, squared_slope, weighted
 
 if TYPE_CHECKING:
     from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
 
-# c in the part Σ w c ∇f ∇fᵀ of each matrix
+# c, a number or a C × C block per example, in the part Σ w c ∇f ∇fᵀ of each matrix
 FACTORS: dict[Matrix, Callable[..., Array]] = {
     "hessian": curvature,
     "ggn": curvature,
@@ -145,7 +148,11 @@ def start_vector(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any) -> Arr
 
     def part(X: Array, y: Array, w: Array) -> Array:
         f, back = jax.vjp(lambda theta: risk.outputs(theta, X), theta)
-        return back(w * FACTORS[matrix](LOSSES[risk.loss_name], f, y))[0]
+        factors = weighted(w, FACTORS[matrix](risk.output_loss, f, y))
+        if risk.classes is not None:
+            # diag p - ppᵀ maps 1 to 0: the row of the label instead
+            factors = jnp.take_along_axis(factors, y[:, None, None].astype(int), axis=1)[:, 0]
+        return back(factors)[0]
 
     return risk.total(part)
 
@@ -158,10 +165,10 @@ def _total(risk: EmpiricalRisk, matrix: Matrix, linearisation: Any, part: Callab
 
 
 def _linearise(risk: EmpiricalRisk, matrix: Matrix, X: Array, y: Array, w: Array) -> Any:
-    ell = LOSSES[risk.loss_name]
+    ell = risk.output_loss
 
     def factors(f: Array) -> Array:
-        return w * FACTORS[matrix](ell, f, y)
+        return weighted(w, FACTORS[matrix](ell, f, y))
 
     if dense.has_formulas(risk.network):
         slopes = (lambda f: w * slope(ell, f, y)) if matrix == "hessian" else None
@@ -187,7 +194,10 @@ def _forward(risk: EmpiricalRisk, matrix: Matrix, X: Array, linearisation: Any, 
         return jnp.sum(V * whole, axis=1), whole
     along, factors = linearisation
     Rf = dense.one_by_one(along, V)
-    return Rf**2 @ factors, factors * Rf
+    if risk.classes is None:
+        return Rf**2 @ factors, factors * Rf
+    blocks_Rf = jnp.einsum("ncd,knd->knc", factors, Rf)
+    return jnp.einsum("knc,knc->k", Rf, blocks_Rf), blocks_Rf
 
 
 def _backward(risk: EmpiricalRisk, matrix: Matrix, X: Array, linearisation: Any, intermediates: Any) -> Array:

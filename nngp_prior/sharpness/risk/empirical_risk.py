@@ -24,8 +24,15 @@ from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.training import LossName
 from nngp_prior.schemas.text import number_of
 from nngp_prior.sharpness.risk.chunked_inputs import laid_out
-from nngp_prior.sharpness.risk.losses import LOSSES, is_error
-from nngp_prior.sharpness.risk.networks import FiniteNetwork, ParameterBlock, Parameters, finite_network, high_precision
+from nngp_prior.sharpness.risk.losses import LOSSES, Loss, error_of, loss_of
+from nngp_prior.sharpness.risk.networks import (
+    FiniteNetwork,
+    ParameterBlock,
+    Parameters,
+    checked_classes,
+    finite_network,
+    high_precision,
+)
 from nngp_prior.sharpness.risk.validation import checked_data, fitting_rows
 
 _GRADIENT_BYTES = 2**27  # memory of gradients of single examples
@@ -64,7 +71,7 @@ class EmpiricalRisk:
     Attributes:
         theta: flat vector of parameters, (P,).
         inputs: inputs in chunks of equal size; the last chunk is padded with copies of an input.
-        labels: labels ±1, (chunks, rows).
+        labels: labels ±1, or 0 … C-1 for a network with C outputs, (chunks, rows).
         weights: weights in a mean, (chunks, rows): 1/n for examples and 0 for padding.
         network: the finite network.
         loss_name: ``cross-entropy`` or ``mse``.
@@ -96,25 +103,28 @@ class EmpiricalRisk:
         loss: str = "cross-entropy",
         dtype: str = "float64",
         chunk: int | None = None,
+        classes: int | None = None,
     ) -> EmpiricalRisk:
         """Create from an architecture, its parameters and data.
 
         Args:
-            architecture: a specification, or a user's network with one output.
-            parameters: as returned by the architecture's ``init``.
+            architecture: a specification, or a user's network with one output, or C.
+            parameters: as returned by ``init`` of the finite network.
             X: (n, …) inputs. If they are larger than one chunk and 64 MiB, they are read from this array, which may be
                 a file mapped into memory and must not be modified from now on.
-            y: (n,) labels -1 or +1, or booleans.
-            loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+            y: (n,) labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
+            loss: ``cross-entropy`` (nats, of one logit, or of the softmax of C) or ``mse``, (f - y)², or the sum of it
+                over C outputs and the one-hot label.
             dtype: dtype of all computations, ``float64`` or ``float32``.
             chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
+            classes: number of outputs C, for labels 0 … C-1. Default: one output, for labels ±1.
 
         Returns:
             the risk.
 
         Raises:
-            InvalidInput: if the loss or dtype is unknown, or parameters are not finite or do not fit; for inputs and
-                labels as in :func:`checked_data`.
+            InvalidInput: if the loss, dtype or number of classes is invalid, or parameters are not finite or do not
+                fit; for inputs and labels as in :func:`checked_data`.
         """
         if loss not in LOSSES:
             raise InvalidInput("loss", f"got {loss!r}", f"Choose one of {', '.join(LOSSES)}.")
@@ -122,8 +132,8 @@ class EmpiricalRisk:
             raise InvalidInput("dtype", f"got {dtype!r}", "Choose float64 or float32.")
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int | np.integer) or chunk < 1):
             raise InvalidInput("chunk", f"got {chunk!r}", "Pass a number of examples, at least 1.")
-        inputs, labels = checked_data(architecture, X, y)
-        network = finite_network(architecture, inputs.shape[1:])
+        inputs, labels = checked_data(architecture, X, y, classes=checked_classes(classes))
+        network = finite_network(architecture, inputs.shape[1:], classes)
         theta = network.flatten(parameters, dtype)
         with high_precision():
             rows = chunk or fitting_rows(network, dtype)
@@ -145,6 +155,16 @@ class EmpiricalRisk:
         return self.labels.shape[1]
 
     @property
+    def classes(self) -> int | None:
+        """Number of outputs C for labels 0 … C-1; None for one output and labels ±1."""
+        return self.network.classes
+
+    @property
+    def output_loss(self) -> Loss:
+        """ℓ as a function of outputs and labels."""
+        return loss_of(self.loss_name, self.network.classes)
+
+    @property
     def in_one_chunk(self) -> bool:
         """True if all examples are in one chunk."""
         return len(self.labels) == 1
@@ -162,7 +182,7 @@ class EmpiricalRisk:
 
     @property
     def y(self) -> Float[Array, " n"]:
-        """Labels ±1, (n,)."""
+        """Labels ±1, or 0 … C-1, (n,)."""
         return self.labels.reshape(-1)[: self.n]
 
     def unravel(self, theta: Vector) -> Parameters:
@@ -195,7 +215,7 @@ class EmpiricalRisk:
                 self.theta, *laid_out(X, y, self.dtype.name, self.chunk), self.network, self.loss_name, len(X)
             )
 
-    def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    def outputs(self, theta: Vector, X: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
         """Return f(θ, x) for a batch of inputs (JAX-traceable).
 
         Args:
@@ -203,7 +223,7 @@ class EmpiricalRisk:
             X: (b, …) inputs.
 
         Returns:
-            one output per input.
+            one output per input, or C.
         """
         return self.network.forward(self.network.unflatten(theta), X)
 
@@ -218,7 +238,7 @@ class EmpiricalRisk:
         Returns:
             one loss per example.
         """
-        return LOSSES[self.loss_name](self.outputs(theta, X), y)
+        return self.output_loss(self.outputs(theta, X), y)
 
     def example_gradients(self, theta: Vector, X: Float[Array, "b ..."], y: Float[Array, " b"]) -> Float[Array, "b P"]:
         """Return ∇ℓ for a batch of examples, all in memory (JAX-traceable).
@@ -238,14 +258,14 @@ class EmpiricalRisk:
         return jax.vmap(one)(X, y)
 
     @_compiled
-    def all_outputs(self, theta: Vector) -> Float[Array, " n"]:
+    def all_outputs(self, theta: Vector) -> Float[Array, "n ..."]:
         """Return f(θ, x) for all inputs.
 
         Args:
             theta: parameters.
 
         Returns:
-            one output per input.
+            one output per input, or C.
         """
         return self.of_examples(lambda X: self.outputs(theta, X))
 
@@ -263,7 +283,7 @@ class EmpiricalRisk:
 
     @_compiled
     def error(self, theta: Vector) -> Float[Array, ""]:
-        """Return the fraction of examples with y f ≤ 0.
+        """Return the fraction of examples with y f ≤ 0; with C outputs, whose label's output is not the largest.
 
         Args:
             theta: parameters.
@@ -271,7 +291,7 @@ class EmpiricalRisk:
         Returns:
             error between 0 and 1.
         """
-        return self.total(lambda X, y, w: w @ is_error(self.outputs(theta, X), y))
+        return self.total(lambda X, y, w: w @ error_of(self.classes)(self.outputs(theta, X), y))
 
     @_compiled
     def gradient(self, theta: Vector) -> Float[Array, " P"]:
@@ -339,23 +359,32 @@ class EmpiricalRisk:
         """Return the mean over examples of a function of ∇f, computed for a few examples at a time (JAX-traceable).
 
         Args:
-            function: (∇f, f, y) of one example -> arrays.
+            function: (∇f, f, y) of one example -> arrays; ∇f is (P,), or with C outputs (C, P).
             theta: parameters.
 
         Returns:
             the mean of its results.
         """
-        at_a_time = max(1, min(self.chunk, _GRADIENT_BYTES // (4 * self.size * self.dtype.itemsize)))
+        at_a_time = max(
+            1, min(self.chunk, _GRADIENT_BYTES // (4 * self.size * (self.classes or 1) * self.dtype.itemsize))
+        )
 
         def part(X: Array, y: Array, w: Array) -> Any:
             def one(example: tuple[Array, Array, Array]) -> Any:
                 x, label, weight = example
-                f, gradient = jax.value_and_grad(lambda theta: self.outputs(theta, x[None])[0])(theta)
+                f, gradient = self._output_gradient(theta, x)
                 return jax.tree.map(lambda value: weight * value, function(gradient, f, label))
 
             return jax.tree.map(lambda values: values.sum(axis=0), lax.map(one, (X, y, w), batch_size=at_a_time))
 
         return self.total(part)
+
+    def _output_gradient(self, theta: Any, x: Array) -> tuple[Array, Array]:
+        """f and ∇f of one example; with C outputs (C,) and (C, P)."""
+        if self.classes is None:
+            return jax.value_and_grad(lambda theta: self.outputs(theta, x[None])[0])(theta)
+        f, back = jax.vjp(lambda theta: self.outputs(theta, x[None])[0], theta)
+        return f, jax.vmap(lambda row: back(row)[0])(jnp.eye(len(f), dtype=f.dtype))
 
     def _chunk_gradient(self, theta: Any) -> Callable[[Array, Array, Array], Array]:
         return lambda X, y, w: jax.grad(lambda theta: w @ self.example_losses(theta, X, y))(theta)

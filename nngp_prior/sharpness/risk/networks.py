@@ -16,13 +16,14 @@ from jax import Array
 from jax.tree_util import SequenceKey, keystr, tree_leaves_with_path
 from jaxtyping import Float
 
-from nngp_prior.architectures import FromNetwork, network
+from nngp_prior.architectures import FromNetwork, Network, network
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.arrays import plain_array
 from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.text import number_of
 from nngp_prior.schemas.weights import layout_remedy, named_weights
 
+MOST_CLASSES = 10_000
 _PLURAL = {"weight": "weights", "bias": "biases"}
 Parameters = Any  # nested tuples, lists and dictionaries of arrays
 
@@ -67,17 +68,21 @@ class FiniteNetwork:
         input_shape: shape of one input.
         blocks: all arrays of parameters, in the order of the flat vector.
         structure: tree structure of the parameters in JAX.
-        forward: (parameters, X) -> (n,) outputs, JAX-traceable; :meth:`apply` is the compiled version.
+        forward: (parameters, X) -> outputs, (n,) or with classes (n, C), JAX-traceable; :meth:`apply` is the compiled
+            version.
+        classes: number of outputs C for labels 0 … C-1; None for one output and labels ±1.
     """
 
     architecture: Architecture | FromNetwork
     input_shape: tuple[int, ...]
     blocks: tuple[ParameterBlock, ...]
     structure: Any
-    forward: Callable[..., Float[Array, " n"]]
+    forward: Callable[..., Float[Array, "n ..."]]
+    classes: int | None = None
 
     def __repr__(self) -> str:
-        return f"<FiniteNetwork {number_of(self.size, 'parameter')}, inputs {self.input_shape}>"
+        outputs = "" if self.classes is None else f", {self.classes} outputs"
+        return f"<FiniteNetwork {number_of(self.size, 'parameter')}, inputs {self.input_shape}{outputs}>"
 
     @property
     def size(self) -> int:
@@ -125,7 +130,7 @@ class FiniteNetwork:
 
     def apply(
         self, parameters: Parameters, X: Float[Array, "n ..."] | Float[np.ndarray, "n ..."]
-    ) -> Float[Array, " n"]:
+    ) -> Float[Array, "n ..."]:
         """Return the outputs f(x).
 
         Args:
@@ -133,7 +138,7 @@ class FiniteNetwork:
             X: inputs, (n, *input_shape).
 
         Returns:
-            one output per input.
+            one output per input, or C.
         """
         with high_precision():
             return _compiled_forward(self)(parameters, X)
@@ -197,31 +202,60 @@ class FiniteNetwork:
         return jax.tree.unflatten(self.structure, leaves)
 
 
-def finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
+def finite_network(
+    architecture: Architecture | FromNetwork, input_shape: tuple[int, ...], classes: int | None = None
+) -> FiniteNetwork:
     """Return the finite network of an architecture.
 
+    With ``classes=C`` the network has C outputs. At infinite width they are independent draws from the prior of the one
+    output: their covariance at n inputs is K ⊗ I.
+
     Args:
-        architecture: a specification, or a user's network with one output.
+        architecture: a specification, or a user's network with one output, or C.
         input_shape: shape of one input.
+        classes: number of outputs C, at least 2. Default: one output.
 
     Returns:
         the network.
 
     Raises:
-        InvalidInput: if images are smaller than a window without padding, or a user's network has several outputs or
-            cannot be traced by JAX.
+        InvalidInput: if ``classes`` is not a number of classes, images are smaller than a window without padding, or a
+            user's network has another number of outputs or cannot be traced by JAX.
     """
     # pyright does not know that frozen models have a hash.
-    return _finite_network(architecture, tuple(input_shape))  # pyright: ignore[reportArgumentType]
+    return _finite_network(architecture, tuple(input_shape), checked_classes(classes))  # pyright: ignore[reportArgumentType]
+
+
+def checked_classes(classes: int | None) -> int | None:
+    """Validate a number of classes.
+
+    Args:
+        classes: number of classes C, or None.
+
+    Returns:
+        the same.
+
+    Raises:
+        InvalidInput: if it is not an integer of at least 2.
+    """
+    if classes is not None and (
+        isinstance(classes, bool) or not isinstance(classes, int | np.integer) or not 2 <= classes <= MOST_CLASSES
+    ):
+        remedy = f"Pass the number of classes C, 2 to {MOST_CLASSES}, or nothing for labels -1 and +1."
+        raise InvalidInput("classes", f"got {classes!r}", remedy)
+    return None if classes is None else int(classes)
 
 
 @functools.lru_cache(maxsize=32)  # the same network must give the same function objects, for JAX to compile them once
-def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple[int, ...]) -> FiniteNetwork:
+def _finite_network(
+    architecture: Architecture | FromNetwork, input_shape: tuple[int, ...], classes: int | None
+) -> FiniteNetwork:
     own = isinstance(architecture, FromNetwork)
-    functions = architecture if own else network(architecture)
+    functions = functions_of_outputs(architecture, classes)
 
-    def forward(parameters: Parameters, X: Float[Array, "n ..."]) -> Float[Array, " n"]:
-        return functions.apply(parameters, X).reshape(len(X))
+    def forward(parameters: Parameters, X: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        f = functions.apply(parameters, X)
+        return f.reshape(len(X)) if classes is None else f
 
     with high_precision():
         try:
@@ -232,14 +266,30 @@ def _finite_network(architecture: Architecture | FromNetwork, input_shape: tuple
             problem = f"cannot be traced by JAX ({str(error).splitlines()[0]})"
             remedy = "Write init and apply with jax.numpy, without branches on values."
             raise InvalidInput("architecture", problem, remedy) from None
-    if outputs.shape not in ((3,), (3, 1)):
+    if outputs.shape not in (((3,), (3, 1)) if classes is None else ((3, classes),)):
         problem = f"gives outputs of shape {outputs.shape} for 3 inputs"
-        raise InvalidInput("architecture", problem, "Its sharpness is measured with one output: give it one.")
+        remedy = "Give it one output, or pass classes=C with as many outputs as classes."
+        if classes is not None:
+            remedy = f"With classes={classes}, give it {classes} outputs."
+        raise InvalidInput("architecture", problem, remedy)
     leaves, structure = tree_leaves_with_path(shapes), jax.tree.structure(shapes)
     if not leaves:
         raise InvalidInput("architecture", "has no parameters", "Give the network at least one layer with weights.")
     blocks = _blocks([(path, leaf.shape) for path, leaf in leaves], own)
-    return FiniteNetwork(architecture, input_shape, blocks, structure, forward)
+    return FiniteNetwork(architecture, input_shape, blocks, structure, forward, classes)
+
+
+def functions_of_outputs(architecture: Architecture | FromNetwork, classes: int | None) -> FromNetwork | Network:
+    """Return the initialiser and the forward pass of an architecture.
+
+    Args:
+        architecture: a specification, or a user's network.
+        classes: number of outputs; None for one.
+
+    Returns:
+        an object with ``init`` and ``apply``.
+    """
+    return architecture if isinstance(architecture, FromNetwork) else network(architecture, classes or 1)
 
 
 def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[ParameterBlock, ...]:
@@ -266,8 +316,7 @@ def _blocks(leaves: list[tuple[Any, tuple[int, ...]]], own: bool) -> tuple[Param
 
 @functools.lru_cache(maxsize=32)
 def _compiled_init(finite: FiniteNetwork) -> Callable[..., Any]:
-    architecture = finite.architecture
-    functions = architecture if isinstance(architecture, FromNetwork) else network(architecture)
+    functions = functions_of_outputs(finite.architecture, finite.classes)
     # Compiling a random number generator takes longer than running it, hence fewer optimisations.
     return jax.jit(
         lambda key: functions.init(key, (1, *finite.input_shape))[1],

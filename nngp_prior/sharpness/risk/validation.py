@@ -21,18 +21,23 @@ _CHUNK_BYTES = 2**27  # approximate memory of the examples of one chunk in a Hes
 
 
 def checked_data(
-    architecture: Architecture | FromNetwork, X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")
+    architecture: Architecture | FromNetwork,
+    X: ArrayLike,
+    y: ArrayLike,
+    names: tuple[str, str] = ("X", "y"),
+    classes: int | None = None,
 ) -> tuple[Real[np.ndarray, "n ..."], Float[np.ndarray, " n"]]:
     """Return inputs, in their dtype, and labels in float64, in the shapes that the network takes.
 
     Args:
         architecture: a specification, or a user's network.
         X: (n, …) inputs.
-        y: (n,) labels -1 or +1, or booleans.
+        y: (n,) labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
         names: names of both arguments, for messages.
+        classes: number of classes C; None for labels ±1.
 
     Returns:
-        inputs and labels; labels are ±1.
+        inputs and labels; labels are ±1, or 0 … C-1.
 
     Raises:
         InvalidInput: if ``architecture`` is not an architecture, or inputs are not real, not finite or have another
@@ -40,7 +45,8 @@ def checked_data(
         InvalidLabels: if labels have other values, or their number differs from that of the inputs.
     """
     inputs = fitting_inputs(names[0], X, architecture)
-    return inputs, check_labels(y, len(inputs), field=names[1])
+    labels = check_labels(y, len(inputs), classes, takes_classes=True, field=names[1])
+    return inputs, labels.astype(np.float64, copy=False)
 
 
 def fitting_rows(network: FiniteNetwork, dtype: str) -> int:

@@ -162,7 +162,7 @@ X, Y = data(6, 4)
         ({"dtype": "float16"}, "dtype: got 'float16'"),
         ({"chunk": 0}, "chunk: got 0"),
         ({"y": Y[:-1]}, r"y: got shape \(5,\) where there are 6 inputs"),
-        ({"y": (Y + 1) // 2}, r"y: got labels 0 and 1 \(y\[\d\] is 0\)\. Pass 2 \* y - 1, or booleans"),
+        ({"y": (Y + 1) // 2}, r"y: got labels 0 and 1 \(y\[\d\] is 0\)\. Pass 2 \* y - 1, booleans, or classes=2"),
         ({"X": np.ma.array(X, mask=X > 0)}, "X: .* masked"),
         ({"X": X.astype(str)}, "X: .*it holds text"),
         ({"y": np.ma.array(Y, mask=Y > 0)}, "y: .* masked"),
