@@ -40,6 +40,7 @@ from nngp_prior.schemas.results import (
 )
 from nngp_prior.schemas.results.base import Results, refused_row
 from nngp_prior.schemas.results.bound import BoundResults
+from nngp_prior.schemas.results.class_predictive import ClassPredictive
 from nngp_prior.schemas.results.experiment import Coefficient, ExperimentResults, SignError, Verdict
 from nngp_prior.schemas.results.frequencies import FrequencyResults, FrequencyVerdict
 from nngp_prior.schemas.results.posterior import PosteriorResults, Predictive
@@ -126,6 +127,7 @@ EXAMPLES: dict[str, tuple[Any, int]] = {
     "BoundResults": (lambda: BoundResults([*rows("bounds"), REFUSED]), 3),
     "BoundResults of sizes": (lambda: BoundResults(rows("bounds", sizes=[2, 4])), 4),
     "PosteriorResults": (lambda: PosteriorResults([*rows("posteriors", train=2), REFUSED]), 3),
+    "ClassPredictive": (lambda: ClassPredictive(np.eye(3), np.zeros((3, 3)), np.zeros(3), 31), 3),
     "Predictive": (lambda: Predictive(np.array([0.1, 0.5, 0.9]), np.array([0.0, 0.1, 0.01]), 31), 3),
     "Samples": (lambda: Samples(row("samples", 0, {"complexities": ["entropy"]})), 1),
     "Report": (lambda: report(0), 1),

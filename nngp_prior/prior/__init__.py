@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nngp_prior.lazy import attributes
 
 if TYPE_CHECKING:
+    from nngp_prior.prior.class_posterior import ClassPosterior
     from nngp_prior.prior.function_prior import log_prior
     from nngp_prior.prior.learning_curve import CurvePoint, learning_curve
     from nngp_prior.prior.pac_bayes import clean_error_flipped, clean_error_randomised, pac_bayes_bounds
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nngp_prior.prior.sampling import FunctionCounts, sample_functions
 
 __all__ = [
+    "ClassPosterior",
     "CurvePoint",
     "FunctionCounts",
     "Posterior",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ClassPosterior": "nngp_prior.prior.class_posterior",
     "CurvePoint": "nngp_prior.prior.learning_curve",
     "FunctionCounts": "nngp_prior.prior.sampling",
     "Posterior": "nngp_prior.prior.posterior",

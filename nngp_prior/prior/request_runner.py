@@ -270,7 +270,7 @@ class RequestRunner(RequestContext):
     ) -> Iterator[tuple[int, np.ndarray | InvalidLabels]]:
         """Yield row indices, each with its labels or the error."""
         data, classes = self.data(request.dataset), classes_of(request.estimator)
-        takes_classes = request.estimator.kind in WITH_CLASSES and not isinstance(request, PosteriorRequest)
+        takes_classes = request.estimator.kind in WITH_CLASSES
         for row in rows:
             try:
                 yield row, self.labels(places[row], data, classes, takes_classes=takes_classes)

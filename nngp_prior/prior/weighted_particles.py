@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from nngp_prior.errors import ResourceLimit
 from nngp_prior.probability.common_random_numbers import LabellingRun, ratios_of_means
 from nngp_prior.schemas.results.posterior import GibbsError, Predictive
-from nngp_prior.schemas.specs.estimator import SMC
+from nngp_prior.schemas.specs.estimator import SMC, classes_of
 
 _ROWS = 256  # inputs per block of predictions
 _FEW = 20  # number of contributing particles below which the jackknife's standard error is unreliable
@@ -77,14 +77,14 @@ class WeightedParticles:
             P(label +1 | S) per input, with standard errors.
         """
         weights = self.weights
-        positive, unseen = np.empty((count, len(weights))), np.empty(count)
+        positive, missed = np.empty((count, len(weights))), np.empty(count)
         for some in _blocks(count):
             z = standardised(some)
             positive[some] = np.einsum("irp,rp->ir", ndtr(z), weights)
             likely = positive[some].sum(axis=1) > weights.sum() / 2
-            unseen[some] = self._unseen(ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
+            missed[some] = unseen(weights, ndtr(np.where(likely, -1.0, 1.0)[:, None, None] * z))
         value, stderr = ratios_of_means(positive, weights.sum(axis=1))
-        stderr = np.hypot(stderr, np.where(certain, 0.0, unseen))
+        stderr = np.hypot(stderr, np.where(certain, 0.0, missed))
         return Predictive(np.clip(value, 0.0, 1.0), stderr, len(weights) - 1)
 
     def gibbs_error(self, y: Float[np.ndarray, " t"], standardised: _Standardised, certain: bool) -> GibbsError:
@@ -103,26 +103,30 @@ class WeightedParticles:
         for some in _blocks(len(y)):
             wrong += ndtr(-y[some][:, None, None] * standardised(some)).sum(axis=0) / len(y)
         value, stderr = ratios_of_means(np.sum(weights * wrong, axis=1), weights.sum(axis=1))
-        unseen = 0.0 if certain else float(self._unseen(wrong if value < 0.5 else 1 - wrong))
-        return GibbsError(float(value), math.hypot(stderr, unseen), len(weights) - 1)
+        missed = 0.0 if certain else float(unseen(weights, wrong if value < 0.5 else 1 - wrong))
+        return GibbsError(float(value), math.hypot(stderr, missed), len(weights) - 1)
 
-    def _unseen(self, rare: Float[np.ndarray, "*some replicates particles"]) -> Float[np.ndarray, "*some"]:
-        r"""Return the standard error of a small probability that the spread of replicates misses.
 
-        The jackknife reflects only events that occurred among the particles. Of N effective particles none shows an
-        event of probability 1/N in a third of all runs, and a probability to which only N_h = (Σ w h)²/Σ (w h)²
-        particles contribute is as uncertain as a count of N_h. So 1/N is added if N_h is small.
+def unseen(
+    weights: Float[np.ndarray, "replicates particles"], rare: Float[np.ndarray, "*some replicates particles"]
+) -> Float[np.ndarray, "*some"]:
+    r"""Return the standard error of a small probability that the spread of replicates misses.
 
-        Args:
-            rare: h, the event's probability given each particle.
+    The jackknife reflects only events that occurred among the particles. Of N effective particles none shows an event
+    of probability 1/N in a third of all runs, and a probability to which only N_h = (Σ w h)²/Σ (w h)² particles
+    contribute is as uncertain as a count of N_h. So 1/N is added if N_h is small.
 
-        Returns:
-            exp(-N_h/20)/N.
-        """
-        parts = self.weights * rare
-        total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
-        contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
-        return np.asarray(np.exp(-contributing / _FEW) * np.square(self.weights).sum() / self.weights.sum() ** 2)
+    Args:
+        weights: weights of the particles.
+        rare: h, the event's probability given each particle.
+
+    Returns:
+        exp(-N_h/20)/N.
+    """
+    parts = weights * rare
+    total, squares = np.asarray(parts.sum(axis=(-2, -1))), np.square(parts).sum(axis=(-2, -1))
+    contributing = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
+    return np.asarray(np.exp(-contributing / _FEW) * np.square(weights).sum() / weights.sum() ** 2)
 
 
 def _blocks(count: int) -> list[slice]:
@@ -140,7 +144,10 @@ def bytes_beside(train: int, parameters: SMC) -> int:
     Returns:
         bytes.
     """
-    particles = parameters.fewest_particles * parameters.replicates
+    particles, classes = parameters.fewest_particles * parameters.replicates, classes_of(parameters) or 2
+    if classes > 2:  # the particles twice, as differences and as functions; blocks of probabilities
+        rank = train * (classes - 1)
+        return 8 * (rank * rank + train * (2 * classes - 1) * particles + 8 * max(2**20, classes * particles))
     return 8 * (train * train + 2 * train * particles + 3 * _ROWS * particles)
 
 

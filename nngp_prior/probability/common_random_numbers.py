@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.special import logsumexp
 
 from nngp_prior.errors import InvalidLabels
@@ -85,12 +85,12 @@ class LabellingRun:
         )
 
 
-def labels_kept(kernel: FactoredKernel, labels: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+def labels_kept(kernel: FactoredKernel, labels: Real[np.ndarray, " n"]) -> Real[np.ndarray, " m"]:
     """Return the labels of the inputs kept, for a possible labelling.
 
     Args:
         kernel: a factored kernel.
-        labels: ±1 for all inputs.
+        labels: ±1, or classes, for all inputs.
 
     Returns:
         labels of the inputs kept, in the order of visits.
@@ -106,9 +106,10 @@ def labels_kept(kernel: FactoredKernel, labels: Float[np.ndarray, " n"]) -> Floa
     return y
 
 
-def seed_of(labels: Float[np.ndarray, " n"], seed: int) -> int:
+def seed_of(labels: Real[np.ndarray, " n"], seed: int) -> int:
     """Derive the seed of runs that share random numbers from the user's seed and the labels."""
-    return int(generator(seed, labels.astype(np.int8).tobytes()).integers(2**63))
+    content = labels.astype(np.int8 if labels.max() < 128 else np.int64)
+    return int(generator(seed, content.tobytes()).integers(2**63))
 
 
 def run_labelling(

@@ -239,7 +239,7 @@ def leading_part(kernel: FactoredKernel, count: int) -> FactoredKernel:
         L,
         place[kernel.group[:count]],
         kernel.sign[:count],
-        np.arange(count),
+        np.where(kernel.opposite[:count] < count, kernel.opposite[:count], np.arange(count)),
         kernel.rounding,
         kernel.algebra,
     )

@@ -85,18 +85,31 @@ def differences(kernel: FactoredKernel, labels: Integer[np.ndarray, " m"], class
     Returns:
         its kernel, for labels that are all +1.
     """
-    R = np.linalg.cholesky(0.5 * (np.eye(classes - 1) + 1))
 
     def factors(present: np.ndarray, z: int) -> np.ndarray:
-        """Return D_yz R for all y: relative to class z, the other functions are minus their differences to it."""
-        of_z = np.zeros((classes, classes - 1))
-        of_z[_others(z, classes)] = R
-        return np.array([of_z[_others(int(y), classes)] - of_z[y] for y in present])
+        """Return D_yz R for all y."""
+        f = relative_functions(z, classes)
+        return np.array([f[y] - f[_others(int(y), classes)] for y in present])
 
     algebra = kernel.algebra
     L = _blocks(algebra.to_host(kernel.L), labels, classes - 1, factors, np.dtype(np.float64))
     parts = {field.name: getattr(kernel, field.name) for field in fields(kernel)}
     return ClassDifferences(**parts | {"L": algebra.place(L)}, classes=classes, given=labels)
+
+
+def relative_functions(z: int, classes: int) -> Float[np.ndarray, "classes others"]:
+    """Return (f^c - f^z)/√2 for all classes c, from whitened differences of class z to the others.
+
+    Args:
+        z: class.
+        classes: number of classes C.
+
+    Returns:
+        the linear map: -R, and a row of zeros for z itself.
+    """
+    f = np.zeros((classes, classes - 1))
+    f[_others(z, classes)] = -np.linalg.cholesky(0.5 * (np.eye(classes - 1) + 1))
+    return f
 
 
 def _others(y: int, classes: int) -> Integer[np.ndarray, " others"]:

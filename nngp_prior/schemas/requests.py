@@ -90,9 +90,13 @@ class BoundRequest(EstimateRequest):
         return None if sizes is None else tuple(sorted(set(sizes)))
 
 
-def _of_a_posterior(estimator: SMC) -> SMC:
+def _of_signs(estimator: SMC) -> SMC:
     if estimator.classes is not None:
         raise ValueError("labels are -1 and +1, such as one class against the rest: leave classes out")
+    return estimator
+
+
+def _of_a_posterior(estimator: SMC) -> SMC:
     if estimator.target_stderr is not None:
         raise ValueError("a posterior has many numbers: leave target_stderr out, and choose particles")
     return estimator
@@ -100,6 +104,13 @@ def _of_a_posterior(estimator: SMC) -> SMC:
 
 _SMCOfPosterior = Annotated[
     SMC,
+    AfterValidator(_of_a_posterior),
+    KIND_IS_SAID,
+    Said({"properties": {"target_stderr": {"type": "null"}}}),
+]
+_SMCOfSelection = Annotated[
+    SMC,
+    AfterValidator(_of_signs),
     AfterValidator(_of_a_posterior),
     KIND_IS_SAID,
     Said({"properties": {"classes": {"type": "null"}, "target_stderr": {"type": "null"}}}),
@@ -111,7 +122,7 @@ class PosteriorRequest(EstimateRequest):
 
     Attributes:
         train: m, the number of leading inputs used for training; the others are test inputs.
-        estimator: estimator of the runs, without ``classes`` and ``target_stderr``.
+        estimator: estimator of the runs, without ``target_stderr``.
     """
 
     work: ClassVar[str] = "posteriors"
@@ -143,7 +154,7 @@ class SelectionRequest(Specification):
     train: Count | None = None
     weight_std: _Interval = WEIGHT_STD
     bias_std: _Interval = BIAS_STD
-    estimator: _SMCOfPosterior = SMC()
+    estimator: _SMCOfSelection = SMC()
     seed: Seed = 0
 
     @field_validator("weight_std", "bias_std")

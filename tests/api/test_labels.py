@@ -38,11 +38,10 @@ def refused(api: TestClient, route: str, body: dict[str, Any]) -> dict[str, str]
 def test_uploaded_labels_none_of_which_can_be_used(api: TestClient, route: str) -> None:
     zero_one = blob(api, (SIGNS + 1) // 2)
     body = {"dataset": DIGITS, "labellings": [zero_one]}
-    remedy = "or booleans." if route == "posteriors" else "booleans, or classes=2."
     assert refused(api, route, body) == {
         "location": "labellings.0",
         "message": "row 0: got labels 0 and 1 (labels[1] is 0); none of the 2 labellings can be used. "
-        f"Pass 2 * labels - 1, {remedy}",
+        "Pass 2 * labels - 1, booleans, or classes=2.",
     }
     short = blob(api, SIGNS[0, :5])
     error = refused(api, route, {"dataset": DIGITS, "labellings": [short, zero_one]})

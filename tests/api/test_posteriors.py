@@ -15,7 +15,7 @@ from nngp_prior.kernels import KernelCache
 from nngp_prior.prior.request_runner import RequestRunner
 from nngp_prior.schemas.requests import PosteriorRequest
 from nngp_prior.schemas.results.posterior import PosteriorResult
-from nngp_prior.schemas.specs.data import Digits, Parity, Threshold
+from nngp_prior.schemas.specs.data import Classes, Digits, Parity, Threshold
 from tests.api.apps import WAIT, npy, problem, sha256
 
 ROWS = ({"kind": "parity"}, {"kind": "explicit", "values": [1]}, {"kind": "threshold", "at": 5})
@@ -39,6 +39,30 @@ def assert_is(found: PosteriorResult, expected, labels: np.ndarray) -> None:
     assert found.given is not None
     assert (found.given.value, found.given.stderr, found.given.n) == (given.value, given.stderr, given.n)
     assert found.given.interval() == given.interval()
+
+
+def test_three_classes(api: TestClient, tmp_path: Path) -> None:
+    data = load(Digits(n=24, classes=(0, 1, 2)))
+    estimator = {"kind": "smc", "classes": 3, "particles": 8, "replicates": 8}
+    dataset, labellings = Digits(n=24, classes=(0, 1, 2)), [Classes()]
+    body = {
+        **BODY,
+        "dataset": dataset.model_dump(mode="json"),
+        "labellings": [{"kind": "classes"}],
+        "estimator": estimator,
+    }
+    (row,) = posted(api, body)["results"]
+    expected = posterior(
+        kernel(FullyConnected(), data.X), data.classes[:20], classes=3, particles=8, replicates=8, seed=5
+    )
+    with LocalClient(KernelCache(tmp_path, 10**9)) as local:
+        job = local.posterior(
+            FullyConnected(), dataset, labellings, train=20, seed=5, classes=3, particles=8, replicates=8
+        )
+        (here,) = job.result()
+    for found in (PosteriorResult(row), here):
+        assert_is(found, expected, data.classes[20:])
+        assert np.array_equal(found.predictive.margin_stderr, expected.predictive().margin_stderr)
 
 
 def test_results_are_those_of_the_library_bit_for_bit(api: TestClient, tmp_path: Path) -> None:
@@ -82,7 +106,7 @@ def test_labels_that_cannot_be_are_told_in_their_row(api: TestClient) -> None:
         ({"train": 30}, "train"),
         ({"train": 0}, "train"),
         ({"estimator": {"kind": "ep"}}, "estimator"),
-        ({"estimator": {"kind": "smc", "classes": 3}}, "one class against the rest"),
+        ({"estimator": {"kind": "smc", "classes": 1}}, "classes"),
         ({"estimator": {"kind": "smc", "target_stderr": 0.1}}, "target_stderr"),
     ],
 )
@@ -105,6 +129,6 @@ def test_what_it_would_take(api: TestClient, tmp_path: Path) -> None:
 
 def test_clients_check_options_before_anything_is_sent(tmp_path: Path) -> None:
     with LocalClient(KernelCache(tmp_path, 10**9)) as local:
-        for options, part in (({"train": 4}, "train"), ({"train": 2, "classes": 3}, "estimator")):
+        for options, part in (({"train": 4}, "train"), ({"train": 2, "target_stderr": 0.1}, "estimator")):
             with pytest.raises(InvalidInput, match=part):
                 local.posterior(FullyConnected(), np.eye(4), np.ones(4), **options)

@@ -135,7 +135,6 @@ def _location(api: TestClient, path: str, body: dict[str, Any]) -> str | None:
         ("estimates", {**ESTIMATE, "architecture": {"kind": "residual", "layer_norm": 1}}, "architecture.layer_norm"),
         ("bounds", {**ESTIMATE, "sizes": [True]}, "sizes.0"),
         ("posteriors", {**POSTERIOR, "estimator": {"particles": 8}}, "estimator.kind"),
-        ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "classes": 3}}, "estimator"),
         ("posteriors", {**POSTERIOR, "estimator": {"kind": "smc", "target_stderr": 0.1}}, "estimator"),
         ("selections", {**SELECTION, "family": []}, "family"),
         ("selections", {**SELECTION, "family": [{"depth": 1}]}, "family.0.kind"),

@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nngp_prior import FullyConnected, kernel, posterior
+from nngp_prior import FullyConnected, function_posterior, kernel, posterior
 from nngp_prior.data import label, load
+from nngp_prior.schemas.results.class_predictive import ClassPredictive
+from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.specs.data import Digits, Flip, Parity, Threshold
 from tests.cases import equicorrelated
 from tests.cli.strict_json import parse
@@ -76,7 +78,28 @@ def test_bad_input(run, tmp_path: Path) -> None:
     assert_refused(run("posterior", "--train", 2, "-n", 3, *files), "--n", "--kernel-file")
     np.save(tmp_path / "y.npy", np.array([1, 1]))
     assert_refused(run("posterior", "--train", 2, *files), "labels-file", "2 labels")
-    assert_refused(run("posterior", "--train", 2, "-n", 5, "--labelling", "classes"), "labelling", "one-vs-rest")
+    np.save(tmp_path / "y.npy", np.array([0, 0, 3]))
+    assert_refused(run("posterior", "--train", 2, *files, "--label-classes", 3), "labels[2] is 3", "--label-classes 3")
+    assert_refused(run("posterior", "--train", 2, *files, "--label-classes", 1), "--label-classes", "1")
+
+
+def test_three_classes(run, tmp_path: Path) -> None:
+    data = load(Digits(n=30, classes=(0, 1, 2)))
+    np.save(tmp_path / "y.npy", data.classes)
+    few = ("--particles", 8, "--replicates", 8, "--json")
+    ended = run("posterior", "--train", 20, "-n", 30, "--classes", "0,1,2", "--labelling", "classes", *few)
+    assert ended.code == 0, ended.err
+    (row,) = parse(ended.out)["results"]
+    found = function_posterior(
+        FullyConnected(), data.X[:20], data.classes[:20], data.X[20:], classes=3, particles=8, replicates=8
+    )
+    predictive = PosteriorResult(row).predictive
+    assert isinstance(predictive, ClassPredictive)
+    for name in ("value", "stderr", "margin_stderr"):
+        np.testing.assert_allclose(getattr(predictive, name), getattr(found.predictive(), name), rtol=1e-12)
+    assert row["test"]["gibbs_error"]["value"] == pytest.approx(found.gibbs_error(data.classes[20:]).value)
+    assert row["test"]["vote_error"]["value"] == found.vote_error(data.classes[20:]).value
+    assert row["test"]["log_p"] == pytest.approx(found.log_probability(data.classes[20:]).value)
 
 
 def test_posteriors_of_a_service(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

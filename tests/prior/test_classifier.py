@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from jaxtyping import config
 from sklearn.exceptions import NotFittedError
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
 from nngp_prior import SMC, Convolutional, FullyConnected, NNGPClassifier, kernel, log_probability, posterior
@@ -99,12 +98,18 @@ def test_images() -> None:
     assert np.array_equal(flat.predict_proba(images[16:]), again.predict_proba(images[16:].reshape(8, -1)))
 
 
-def test_more_classes_one_against_the_rest() -> None:
-    classes = np.where(X[:, 0] > 0.5, "c", np.where(X[:, 0] > -0.5, "b", "a"))
-    with pytest.raises(InvalidInput, match=r"y: has 3 classes. Only binary .*OneVsRestClassifier"):
-        NNGPClassifier(method=FEW).fit(X, classes)
-    found = OneVsRestClassifier(NNGPClassifier(method=FEW)).fit(X, classes)
-    assert found.score(X, classes) == 1.0
+def test_three_classes() -> None:
+    names = np.array(["a", "b", "c"])
+    y = np.digitize(X[:, 0], [-0.5, 0.5])
+    found = NNGPClassifier(FullyConnected(depth=1), method=FEW, seed=2).fit(X, names[y])
+    K = kernel(FullyConnected(depth=1), np.concatenate([X, X_TEST]))
+    alone = posterior(K[:30, :30], y, classes=3, particles=8, replicates=8, seed=2)
+    expected = alone.predictive_at(K[30:, :30], K.diagonal()[30:])
+    probabilities = found.predict_proba(X_TEST)
+    np.testing.assert_allclose(probabilities, expected.value, atol=1e-10)
+    np.testing.assert_allclose(found.predictive(X_TEST).stderr, expected.stderr, atol=1e-10)
+    assert np.array_equal(found.predict(X_TEST), names[expected.votes])
+    assert found.score(X, names[y]) == 1.0
 
 
 @pytest.mark.usefixtures("_unchecked_types")

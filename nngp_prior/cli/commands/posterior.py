@@ -10,8 +10,9 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from nngp_prior.cli.common import options, output, remote
+from nngp_prior.cli.common.command import naming
 from nngp_prior.cli.common.parsing import Given
-from nngp_prior.cli.common.tasks import task_of
+from nngp_prior.cli.common.tasks import for_classes, task_of
 from nngp_prior.errors import InvalidInput
 from nngp_prior.schemas.results.posterior import PosteriorResult
 from nngp_prior.schemas.specs.architecture import Architecture
@@ -38,7 +39,7 @@ _IGNORED = {
 class LabelOptions(options.LabelOptions):
     """Labels of training and test inputs."""
 
-    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}; may be repeated")] = None
+    labelling: Annotated[list[str] | None, typer.Option(help=f"{options.LABELLINGS}, classes; may be repeated")] = None
     corrupt: Annotated[
         str | None, typer.Option(help=f"corruption of training and test labels: {options.CORRUPTIONS}")
     ] = None
@@ -52,7 +53,8 @@ def posterior(
     train: Annotated[int, typer.Option("-m", "--train", help="number of leading inputs used for training")],
     kernel_file: Annotated[Path | None, typer.Option(help=f"{options.MATRIX}; training inputs first")] = None,
     inputs_file: options.InputsFile = None,
-    particles: Annotated[int | None, typer.Option(help="particles per replicate [32]")] = None,
+    label_classes: options.LabelClasses = None,
+    particles: Annotated[int | None, typer.Option(help="particles per replicate [32, or 128 with classes]")] = None,
     replicates: Annotated[int | None, typer.Option(help="number of independent replicates [32]")] = None,
     noise_variance: options.NoiseVariance = 0.0,
     jitter: options.Jitter = 0.0,
@@ -64,12 +66,13 @@ def posterior(
 ) -> None:
     """Predict the labels of test inputs by the prior given the training labels, and count errors."""
     fields = {"particles": particles, "replicates": replicates, "noise_variance": noise_variance, "jitter": jitter}
-    parameters = SMC(**{name: value for name, value in fields.items() if value is not None})
+    with naming({"classes": "--label-classes"}):
+        parameters = SMC(**{name: value for name, value in fields.items() if value is not None}, classes=label_classes)
     if train < 1:
         raise InvalidInput("--train", f"got {train}", "Give at least one training input.")
     network = architecture.specification()
     options.refuse_ignored(context, _IGNORED)
-    given = Given.of(data, network, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file)
+    given = Given.of(data, network, labels=labels, kernel_file=kernel_file, inputs_file=inputs_file, takes_classes=True)
     asked = _Asked(network, given, parameters, train, seed)
     computed = _here(asked) if service.url is None else _there(service, asked)
     if json or csv:
@@ -97,12 +100,11 @@ def _here(asked: _Asked) -> _Computed:
     """Compute posteriors in this process."""
     from nngp_prior.prior.posterior import result_row
 
-    parameters, names, results = asked.parameters, [], []
+    names, results = [], []
     with output.ProgressBars() as bars:
-        task = task_of(asked.given, asked.network, parameters, bars)
-        if task.estimator != parameters:
-            raise InvalidInput("labelling", "got 'classes' where labels are -1 and +1", "Use one-vs-rest:K, say.")
-        n = len(task.K)
+        task = task_of(asked.given, asked.network, asked.parameters, bars)
+        assert isinstance(task.estimator, SMC)
+        parameters, n = task.estimator, len(task.K)
         if asked.train >= n:
             raise InvalidInput("--train", f"got {asked.train:,} where there are {n:,} inputs", "Leave some to test.")
         for i, (name, labels) in enumerate(task.labellings):
@@ -131,7 +133,8 @@ def _there(service: remote.ServiceOptions, asked: _Asked) -> _Computed:
 
     with Client(service.url) as client:
         sent = remote.asked(client, asked.given, asked.parameters)
-        options_of_smc = asked.parameters.model_dump(exclude={"kind"}, exclude_unset=True)
+        parameters = for_classes(asked.parameters, sent.labellings, sent.known_classes)
+        options_of_smc = parameters.model_dump(exclude={"kind"}, exclude_unset=True)
         job = client.posterior(
             asked.network, sent.dataset, sent.labellings, train=asked.train, seed=asked.seed,
             **service.names, **options_of_smc,
@@ -156,7 +159,7 @@ def print_posteriors(names: Sequence[str], results: Sequence[PosteriorResult], a
     for name, result in zip(names, results, strict=True):
         made.add_row(name, output.nats(result.value, result.stderr), *_cells(result))
     output.print_table(made)
-    output.console.print("* votes that more particles may change: 95 % interval of P contains ½", soft_wrap=True)
+    output.console.print("* votes that more particles may change: the 95 % interval contains a tie", soft_wrap=True)
     for name, result in zip(names, results, strict=True):
         for message in filter(None, dict.fromkeys([result.message, result.given.message if result.given else ""])):
             output.note(f"{name}: {message}")

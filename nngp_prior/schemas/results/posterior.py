@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from nngp_prior import style
 from nngp_prior.schemas.results.base import LABELLING, LOG_P, STATUS, Result, Results, finite, label_axes, row_of
+from nngp_prior.schemas.results.class_predictive import ClassPredictive
 from nngp_prior.schemas.results.estimate import Estimate
 from nngp_prior.schemas.statistics import student_quantile
 from nngp_prior.schemas.table import Column, Table, Tabular
@@ -136,7 +137,12 @@ class VoteError:
 
 
 def posterior_row(
-    index: int, log_p: Estimate, predictive: Predictive, gibbs: GibbsError, vote: VoteError, given: Estimate
+    index: int,
+    log_p: Estimate,
+    predictive: Predictive | ClassPredictive,
+    gibbs: GibbsError,
+    vote: VoteError,
+    given: Estimate,
 ) -> dict[str, Any]:
     """Return the row of one result.
 
@@ -155,11 +161,7 @@ def posterior_row(
     del of_labels["labelling"], of_labels["lower_bound"]
     test = {
         **of_labels,
-        "predictive": {
-            "value": finite(predictive.value.tolist()),
-            "stderr": finite(predictive.stderr.tolist()),
-            "freedom": predictive.freedom,
-        },
+        "predictive": {name: finite(np.asarray(x).tolist()) for name, x in vars(predictive).items()},
         "gibbs_error": finite(asdict(gibbs)),
         "vote_error": asdict(vote),
     }
@@ -170,13 +172,14 @@ class PosteriorResult(Result):
     """A posterior as sent, and log P of the training labels."""
 
     @property
-    def predictive(self) -> Predictive | None:
+    def predictive(self) -> Predictive | ClassPredictive | None:
         """Predictive probabilities at the test inputs; None without a posterior."""
         found = self._test("predictive")
         if found is None:
             return None
-        value, stderr = (np.array(found[name], dtype=float) for name in ("value", "stderr"))
-        return Predictive(value, stderr, found["freedom"])
+        kind = ClassPredictive if "margin_stderr" in found else Predictive
+        arrays = {name: np.array(x, dtype=float) for name, x in found.items() if name != "freedom"}
+        return kind(**arrays, freedom=found["freedom"])
 
     @property
     def gibbs_error(self) -> GibbsError | None:
