@@ -29,7 +29,7 @@ from nngp_prior.probability.factored_kernel import FactoredKernel
 # β for labellings that are likely under the prior, whose tails matter, and for all others, for which a proposal nearer
 # EP's own Gaussian gains most.
 _WIDENING_SIMPLE, _WIDENING = 0.12, 0.5
-_SIMPLE_ABOVE = -8.0  # of EP's log P
+_SIMPLE_ABOVE = -24.0  # of EP's log P
 DEFENSIVE_SHARE = 1 / 16
 # Shares towards which the pilot's are shrunk if its weights are uninformative; adequate for simple and hard labellings.
 USUAL_SHARES = np.array([DEFENSIVE_SHARE, 0.7, 0.3 - DEFENSIVE_SHARE])
