@@ -32,7 +32,7 @@ from nngp_prior.schemas.specs.landscape import Landscape, Normalisation
 from nngp_prior.schemas.specs.training import LossName
 from nngp_prior.sharpness.cost import landscape_cost
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.losses import LOSSES, is_error
+from nngp_prior.sharpness.risk.losses import error_of
 from nngp_prior.sharpness.risk.networks import Parameters, high_precision
 from nngp_prior.sharpness.surface import Surface
 from nngp_prior.sharpness.training.trained import described
@@ -52,6 +52,7 @@ def landscape(
     loss: LossName = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
+    classes: int | None = None,
     seed: SeedLike = 0,
     trajectory: Sequence[Parameters] | None = None,
     path: str | os.PathLike[str] | None = None,
@@ -60,15 +61,16 @@ def landscape(
     """Loss and training error on a line or plane through a network's parameters.
 
     Args:
-        architecture: specification of the network, or a user's network with one output. Filters are the last axis of
-            weight arrays.
+        architecture: specification of the network, or a user's network with one output, or C. Filters are the last
+            axis of weight arrays.
         parameters: θ, as returned by ``architectures.network(architecture).init`` or by training.
         X: (n, …) inputs.
-        y: (n,) labels -1 or +1, or booleans.
+        y: (n,) labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
         specification: grid, and normalisation of directions.
-        loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+        loss: ``cross-entropy`` (nats) or ``mse``, as for :class:`EmpiricalRisk`.
         dtype: ``float64`` or ``float32``.
         chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
+        classes: number of outputs C, for labels 0 … C-1. Default: one output, for labels ±1.
         seed: random seed of the directions; the random numbers do not depend on θ.
         trajectory: parameters on the way to θ, such as those kept by training. The directions are then the first
             principal directions, of length 1, of their differences from θ instead of random (section 7 of the paper).
@@ -86,7 +88,7 @@ def landscape(
     if not isinstance(specification, Landscape):
         raise InvalidInput("specification", f"got {specification!r}", "Pass Landscape(…), or nothing.")
     seed = checked_seed(seed)
-    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
+    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk, classes=classes)
     steps = None if trajectory is None else np.array([risk.network.flatten(each) for each in trajectory])
     about = {
         "architecture": described(architecture),
@@ -99,6 +101,7 @@ def landscape(
         "examples": digest(np.asarray(risk.X), np.asarray(risk.y)),
         "parameters": digest(np.asarray(risk.theta)),
         "trajectory": None if steps is None else digest(steps),
+        **({} if risk.classes is None else {"classes": risk.classes}),
     }
     file = writable("path", path)
     directions, surface = _planned(risk, specification, seed, steps, about)
@@ -234,7 +237,7 @@ def _figures(
 
         def part(X: Array, y: Array, w: Array) -> tuple[Array, Array]:
             f = risk.outputs(theta, X)
-            return w @ LOSSES[risk.loss_name](f, y), w @ is_error(f, y)
+            return w @ risk.output_loss(f, y), w @ error_of(risk.classes)(f, y)
 
         loss, error = risk.total(part)
         # On overflow, ∞ - ∞ is NaN.

@@ -44,9 +44,10 @@ from nngp_prior.sharpness.measures import (  # noqa: F401  (they register their 
     spectrum,
     trace,
 )
+from nngp_prior.sharpness.measures.of_classes import check_outputs
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.networks import finite_network
+from nngp_prior.sharpness.risk.networks import checked_classes, finite_network
 from nngp_prior.sharpness.risk.validation import checked_data
 from nngp_prior.sharpness.training.trained import Trained
 from nngp_prior.versions import versions
@@ -63,6 +64,7 @@ def measure(
     loss: str = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
+    classes: int | None = None,
     seed: SeedLike = 0,
     progress: ProgressOption = None,
 ) -> Report:
@@ -71,15 +73,17 @@ def measure(
     All arguments are checked before anything is computed.
 
     Args:
-        architecture: specification of the network, or a user's network with one output.
-        parameters: as returned by ``architectures.network(architecture).init`` or by training, or pairs of weights and
+        architecture: specification of the network, or a user's network with one output, or C.
+        parameters: as returned by ``finite_network(…).init`` or by training, or pairs of weights and
             biases from the input on.
         X: (n, …) inputs.
-        y: (n,) labels -1 or +1, or booleans.
+        y: (n,) labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
         measures: names of measures, or specifications with options.
-        loss: ``cross-entropy`` (nats, of one logit) or ``mse``, (f - y)².
+        loss: ``cross-entropy`` (nats, of one logit, or of the softmax of C) or ``mse``, (f - y)², or the sum of it over
+            C outputs and the one-hot label.
         dtype: ``float64`` or ``float32``.
         chunk: number of examples processed at a time. Default: as many as fit into about 128 MiB.
+        classes: number of outputs C, at least 2, for labels 0 … C-1. Default: one output, for labels ±1.
         seed: random seed of all random vectors; a quantity does not depend on which others are measured.
         progress: True for a progress bar, or a callback, called with the expected cost and the state of each measure.
 
@@ -87,7 +91,7 @@ def measure(
         the quantities, in the order of the measures.
     """
     specifications = _specifications(measures)
-    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk)
+    risk = EmpiricalRisk.of(architecture, parameters, X, y, loss=loss, dtype=dtype, chunk=chunk, classes=classes)
     checked(risk, specifications)
     with shown(progress, "sharpness", rows=True) as tell:
         return measure_risk(risk, specifications, checked_seed(seed), tell)
@@ -104,6 +108,7 @@ def measure_networks(
     loss: str = "cross-entropy",
     dtype: str = "float64",
     chunk: int | None = None,
+    classes: int | None = None,
     seed: SeedLike = 0,
     executor: Executor | None = None,
     progress: ProgressOption = None,
@@ -113,14 +118,15 @@ def measure_networks(
     All arguments are checked before anything is computed.
 
     Args:
-        architecture: specification of the networks, or a user's network with one output.
+        architecture: specification of the networks, or a user's network with one output, or C.
         networks: trained networks; or a list with the parameters of each, as for :func:`measure`.
         X: (n, …) inputs.
-        y: (n,) labels -1 or +1, or booleans.
+        y: (n,) labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
         measures: as for :func:`measure`.
         loss: as for :func:`measure`.
         dtype: as for :func:`measure`.
         chunk: as for :func:`measure`.
+        classes: as for :func:`measure`. Default: that of trained networks.
         seed: as for :func:`measure`, for all networks.
         executor: executor whose workers measure, with the same result; see :func:`nngp_prior.log_probabilities`.
             Default: this process.
@@ -136,13 +142,16 @@ def measure_networks(
     if executor is not None:
         checked_executor(executor)
     if isinstance(networks, Trained):
+        classes = networks.classes if classes is None else classes
         networks = [networks.network(i) for i in range(len(networks))]
     if not isinstance(networks, list | tuple) or not networks:
         problem = "are none" if isinstance(networks, list | tuple) else f"got {type(networks).__name__}"
         raise InvalidInput("networks", problem, "Pass what train returned, or a list with the parameters of each.")
     specifications = _specifications(measures)
-    inputs, labels = checked_data(architecture, X, y)
-    risk = EmpiricalRisk.of(architecture, networks[0], inputs, labels, loss=loss, dtype=dtype, chunk=chunk)
+    classes = checked_classes(classes)
+    inputs, labels = checked_data(architecture, X, y, classes=classes)
+    options = {"loss": loss, "dtype": dtype, "chunk": chunk, "classes": classes}
+    risk = EmpiricalRisk.of(architecture, networks[0], inputs, labels, **options)
     thetas = np.stack([_flat(risk, parameters, i) for i, parameters in enumerate(networks)])
     checked(risk, specifications)
     seed, total = checked_seed(seed), len(networks)
@@ -154,7 +163,7 @@ def measure_networks(
             reports = ((i, measure_risk(risk.at(theta), specifications, seed)) for i, theta in enumerate(thetas))
         else:
             parts = blocks(total, math.inf if each is None else each.seconds)
-            common = inputs, labels, thetas, architecture, loss, dtype, chunk, specifications, seed
+            common = inputs, labels, thetas, architecture, options, specifications, seed
             reports = _measure_on(executor, parts, *common)
         for i, report in reports:
             found[i] = report
@@ -191,16 +200,14 @@ def _measure_there(
     y: SharedArray,
     thetas: SharedArray,
     architecture: Common[Architecture | FromNetwork],
-    loss: str,
-    dtype: str,
-    chunk: int | None,
+    options: dict[str, Any],
     specifications: Sequence[Measure],
     seed: int,
     part: range,
 ) -> list[Report]:
     """Measure some networks in a worker."""
     own: Any = architecture.value
-    risk = _risk_there(X, y, thetas, own, loss, dtype, chunk)
+    risk = _risk_there(X, y, thetas, own, **options)
     return [measure_risk(risk.at(theta), specifications, seed) for theta in thetas.rows(part)]
 
 
@@ -213,10 +220,12 @@ def _risk_there(
     loss: str,
     dtype: str,
     chunk: int | None,
+    classes: int | None,
 ) -> EmpiricalRisk:
     inputs = X.load()
-    parameters = finite_network(architecture, inputs.shape[1:]).unflatten(thetas.rows(range(1))[0])
-    return EmpiricalRisk.of(architecture, parameters, inputs, y.load(), loss=loss, dtype=dtype, chunk=chunk)
+    parameters = finite_network(architecture, inputs.shape[1:], classes).unflatten(thetas.rows(range(1))[0])
+    options = {"loss": loss, "dtype": dtype, "chunk": chunk, "classes": classes}
+    return EmpiricalRisk.of(architecture, parameters, inputs, y.load(), **options)
 
 
 def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:
@@ -227,6 +236,7 @@ def checked(risk: EmpiricalRisk, specifications: Sequence[Measure]) -> None:
         specifications: specifications of the measures.
     """
     for specification in specifications:
+        check_outputs(risk, specification)
         if type(specification) in CHECKS:
             CHECKS[specification](risk, specification)
 

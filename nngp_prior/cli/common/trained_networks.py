@@ -34,7 +34,7 @@ class TrainedFile(NamedTuple):
 
     Attributes:
         trained: the networks.
-        data: X, (n, …), and y, ±1.
+        data: X, (n, …), and y, ±1, or 0 … C-1.
         source: source of the data, for JSON.
         title: title of tables and plots.
     """
@@ -60,7 +60,25 @@ class TrainedFile(NamedTuple):
 
         loss = loss or self.trained.training.loss
         parameters = self.trained.network(i, epoch)
-        return EmpiricalRisk.of(self.trained.architecture, parameters, *self.data, loss=loss, dtype=dtype)
+        return EmpiricalRisk.of(
+            self.trained.architecture, parameters, *self.data, loss=loss, dtype=dtype, classes=self.trained.classes
+        )
+
+
+def require_one_output(trained: Trained, path: Path, what: str, remedy: str) -> None:
+    """Raise an error for networks with C outputs.
+
+    Args:
+        trained: networks.
+        path: path of their file.
+        what: what needs one output.
+        remedy: what to use instead.
+
+    Raises:
+        InvalidInput: if the networks have C outputs.
+    """
+    if trained.classes is not None:
+        raise InvalidInput("FILE", f"{path} has networks with {trained.classes} outputs; {what} needs one", remedy)
 
 
 class Functions(NamedTuple):
@@ -100,7 +118,7 @@ def open_networks(path: Path, on: str, inputs_file: Path | None = None, labels_f
     architecture: Any = trained.architecture  # a specification: users' own networks are not supported here
     network = titles.network(architecture)
     if inputs_file is not None:
-        data, source = data_of_files(inputs_file, labels_file)
+        data, source = data_of_files(inputs_file, labels_file, trained.classes)
         return TrainedFile(trained, data, source, f"{network}, {number_of(len(data[1]), 'input')} of a file")
     if labels_file is not None:
         raise InvalidInput("--labels-file", "means nothing without --inputs-file", "Add that, or leave it out.")
@@ -154,6 +172,8 @@ def functions_of_file(path: Path, asked: list[int] | None) -> Functions:
     from nngp_prior.sharpness.training.trained_functions import functions_of
 
     trained = Trained.load(path)
+    remedy = "Pass trained.outputs(X).argmax(axis=-1) to log_probabilities with classes=C, in Python."
+    require_one_output(trained, path, "the function of a network", remedy)
     sets = sets_of(trained, path)
     indices = places(trained, asked)
     note_statuses(trained, indices)
@@ -165,12 +185,15 @@ def functions_of_file(path: Path, asked: list[int] | None) -> Functions:
     )
 
 
-def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples, dict[str, Any]]:
+def data_of_files(
+    inputs_file: Path, labels_file: Path | None, classes: int | None = None
+) -> tuple[Examples, dict[str, Any]]:
     """Read inputs and labels from files, in order.
 
     Args:
         inputs_file: file of inputs, and possibly labels.
         labels_file: file of labels.
+        classes: number of classes C; None for labels ±1.
 
     Returns:
         examples, and a JSON description of their source.
@@ -178,7 +201,7 @@ def data_of_files(inputs_file: Path, labels_file: Path | None) -> tuple[Examples
     from nngp_prior.data.splits import training_data
 
     files = {"inputs_file": str(inputs_file), "labels_file": None if labels_file is None else str(labels_file)}
-    return training_data(TrainingData(**files)).train, files
+    return training_data(TrainingData(**files), classes).train, files
 
 
 def note_statuses(trained: Trained, chosen: list[int]) -> None:

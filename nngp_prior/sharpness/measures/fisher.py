@@ -23,7 +23,7 @@ from nngp_prior.sharpness.curvature.dense_networks import has_formulas, squared_
 from nngp_prior.sharpness.measures.names import check_layer, layers_asked, of_layer
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.losses import LOSSES, curvature, squared_slope
+from nngp_prior.sharpness.risk.losses import curvature, squared_slope
 from nngp_prior.sharpness.risk.networks import high_precision
 
 CHECKS.register(FisherTrace)(check_layer)
@@ -36,7 +36,7 @@ _PREFIXES = {"model": "", "empirical": "empirical_"}
 @jax.jit(static_argnames="fisher")
 def _traces(risk: EmpiricalRisk, fisher: str) -> Array:
     """Trace of each layer's block."""
-    loss = LOSSES[risk.loss_name]
+    loss = risk.output_loss
     if has_formulas(risk.network):
 
         def part(X: Array, y: Array, w: Array) -> Array:
@@ -47,8 +47,12 @@ def _traces(risk: EmpiricalRisk, fisher: str) -> Array:
     places = [risk.network.slice_of(layer) for layer in risk.network.layers]
 
     def of_example(gradient: Array, f: Array, y: Array) -> Array:
-        squares = jnp.stack([jnp.sum(gradient[start:stop] ** 2) for start, stop in places])
-        return _FACTORS[fisher](loss, f[None], y[None])[0] * squares
+        factor = _FACTORS[fisher](loss, f[None], y[None])[0]
+        if risk.classes is None:
+            return factor * jnp.stack([jnp.sum(gradient[start:stop] ** 2) for start, stop in places])
+        # Tr JᵀCJ = Σ C_cd ∇f_c · ∇f_d
+        parts = (gradient[:, start:stop] for start, stop in places)
+        return jnp.stack([jnp.sum(factor * (part @ part.T)) for part in parts])
 
     return risk.mean_over_gradients(of_example, risk.theta)
 
@@ -99,7 +103,10 @@ def _norm(risk: EmpiricalRisk, fisher: str) -> Array:
     def part(X: Array, y: Array, w: Array) -> Array:
         # θᵀ F θ = Σ w c (∇f·θ)²
         f, along = jax.jvp(lambda theta: risk.outputs(theta, X), (theta,), (theta,))
-        return w @ (_FACTORS[fisher](LOSSES[risk.loss_name], f, y) * along**2)
+        factors = _FACTORS[fisher](risk.output_loss, f, y)
+        if risk.classes is None:
+            return w @ (factors * along**2)
+        return w @ jnp.einsum("nc,ncd,nd->n", along, factors, along)
 
     return risk.total(part)
 

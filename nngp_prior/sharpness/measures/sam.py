@@ -22,24 +22,27 @@ from nngp_prior.schemas.measures.neighbourhoods import ASAMSharpness, FisherSAMS
 from nngp_prior.sharpness.measures.projected_ascent import BALL, NORMALIZED, averaged, climb, normalized_loss
 from nngp_prior.sharpness.measures.registry import CHECKS, MEASURES, MeasureOutcome, Quantity
 from nngp_prior.sharpness.risk.empirical_risk import EmpiricalRisk
-from nngp_prior.sharpness.risk.losses import LOSSES, curvature, squared_slope
+from nngp_prior.sharpness.risk.losses import curvature, squared_slope
 from nngp_prior.sharpness.risk.minibatches import minibatch
 from nngp_prior.sharpness.risk.networks import high_precision
 
 
 def check(risk: EmpiricalRisk, specification: SAMSharpness | ASAMSharpness | FisherSAMSharpness) -> None:
-    """Raise an error for minibatches larger than the data, and for normalisation of single outputs.
+    """Raise an error for minibatches larger than the data, and for normalisation of single or of C outputs.
 
     Args:
         risk: network, loss and data.
         specification: options of the measure.
 
     Raises:
-        InvalidInput: in both cases.
+        InvalidInput: in these cases.
     """
     m = specification.minibatch
     if m is not None and m > risk.n:
         raise InvalidInput("minibatch", f"got {m} where there are {risk.n} examples", f"Pass at most {risk.n}.")
+    if specification.normalize_logits and risk.classes is not None:
+        message = f"is of networks with one output, and there are {risk.classes}"
+        raise InvalidInput("normalize_logits", message, "Leave it out, and compare networks at equal loss.")
     if specification.normalize_logits and (m or risk.n) == 1:
         message = "of a single output would leave nothing but its sign"
         raise InvalidInput("normalize_logits", message, "Take more examples, or a larger minibatch.")
@@ -116,7 +119,8 @@ def _diagonal(risk: EmpiricalRisk, fisher: str) -> Array:
     factor = squared_slope if fisher == "empirical" else curvature
 
     def of_example(gradient: Array, f: Array, y: Array) -> Array:
-        return factor(LOSSES[risk.loss_name], f[None], y[None])[0] * gradient**2
+        factors = factor(risk.output_loss, f[None], y[None])[0]
+        return factors * gradient**2 if risk.classes is None else jnp.sum(gradient * (factors @ gradient), axis=0)
 
     return risk.mean_over_gradients(of_example, risk.theta)
 

@@ -59,7 +59,7 @@ def train_on(
         arrays = [runner.share(array) for array in (data.X, data.y, *(data.test or ()))]
         leaves = None if initial is None else [runner.share(leaf) for leaf in jax.tree.leaves(initial)]
         common = runner.common(own)
-        tasks = [(common, arrays, data.n, training, seed, numbers, part, leaves) for part in parts]
+        tasks = [(common, arrays, data.n, training, seed, numbers, part, leaves, network.classes) for part in parts]
         for place, trained in runner.run(_train_there, tasks):
             found[place] = trained
             done += len(trained)
@@ -83,11 +83,12 @@ def _train_there(
     numbers: tuple[int, ...],
     part: range,
     leaves: Sequence[SharedArray] | None,
+    classes: int | None,
 ) -> Trained:
     """Train some networks in a worker."""
     X, y, *test = (array.load() for array in arrays)
-    network = finite_network(architecture.value, X.shape[1:])
-    about = {"input_shape": list(X.shape[1:])}
+    network = finite_network(architecture.value, X.shape[1:], classes)
+    about = {"input_shape": list(X.shape[1:]), **({} if classes is None else {"classes": classes})}
     data = TrainingArrays(X, y, n, (test[0], test[1]) if test else None)
     start = None if leaves is None else jax.tree.unflatten(network.structure, [leaf.rows(part) for leaf in leaves])
     with high_precision():

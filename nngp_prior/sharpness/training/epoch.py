@@ -12,13 +12,11 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int32
 
-from nngp_prior.architectures import FromNetwork
-from nngp_prior.architectures import network as network_of_specification
 from nngp_prior.numerics.chunks import even_chunks
 from nngp_prior.schemas.specs.training import FlatnessPenalty, LossName, Optimizer
 from nngp_prior.sharpness.curvature.layer_partition import cuts_asked, kappa_trace
-from nngp_prior.sharpness.risk.losses import LOSSES, is_error
-from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters
+from nngp_prior.sharpness.risk.losses import error_of, loss_of
+from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, functions_of_outputs
 from nngp_prior.sharpness.risk.validation import numbers_of_example
 from nngp_prior.sharpness.training.optimizers import steps_of
 
@@ -90,7 +88,7 @@ def compiled(
     Returns:
         compiled functions, for any data.
     """
-    steps, losses = steps_of(optimizer), LOSSES[loss]
+    steps, losses, is_error = steps_of(optimizer), loss_of(loss, network.classes), error_of(network.classes)
     rows = _rows(network, dtype, side_by_side)
 
     cuts = [] if penalty is None else list(cuts_asked(network, penalty.layer).values())
@@ -158,8 +156,7 @@ def draws(network: FiniteNetwork, seed: int, numbers: Sequence[int], dtype: str)
 
 @functools.lru_cache(maxsize=16)
 def _draw(network: FiniteNetwork) -> Callable[..., Parameters]:
-    own = network.architecture
-    init = (own if isinstance(own, FromNetwork) else network_of_specification(own)).init
+    init = functions_of_outputs(network.architecture, network.classes).init
     # Compiling a random number generator takes longer than running it, hence fewer optimisations.
     return jax.jit(
         lambda key, r: init(jax.random.fold_in(key, r), (1, *network.input_shape))[1],
@@ -222,7 +219,7 @@ def outputs_of(network: FiniteNetwork, parameters: Parameters, X: Float[np.ndarr
         X: inputs, in the shape that the network takes.
 
     Returns:
-        outputs, (networks, n).
+        outputs, (networks, n), or (networks, n, C).
     """
     dtype = str(jax.tree.leaves(parameters)[0].dtype)
     return np.asarray(_outputs(network, _rows(network, dtype, 1))(parameters, jnp.asarray(X, dtype)))
@@ -248,4 +245,5 @@ def _in_chunks(function: Callable[[Array], Array], X: Array, rows: int) -> Array
     if chunks == 1:
         return function(X)
     filled = np.where(np.arange(chunks * rows) < n, np.arange(chunks * rows), 0)
-    return lax.map(function, X[filled].reshape(chunks, rows, *X.shape[1:])).reshape(-1)[:n]
+    found = lax.map(function, X[filled].reshape(chunks, rows, *X.shape[1:]))
+    return found.reshape(-1, *found.shape[2:])[:n]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior.architectures import FromNetwork
 from nngp_prior.architectures.inputs import requires_architecture
+from nngp_prior.data.splits import wrong_classes
 from nngp_prior.errors import InvalidInput
 from nngp_prior.executors import checked_executor
 from nngp_prior.numerics.hashing import digest
@@ -20,10 +21,16 @@ from nngp_prior.numerics.whole_files import writable
 from nngp_prior.progress import ProgressOption, shown
 from nngp_prior.schemas.seeds import SeedLike, checked_seed
 from nngp_prior.schemas.specs.architecture import Architecture
-from nngp_prior.schemas.specs.labels import label_array
+from nngp_prior.schemas.specs.labels import check_labels, label_array
 from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.text import number_of
-from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
+from nngp_prior.sharpness.risk.networks import (
+    FiniteNetwork,
+    Parameters,
+    checked_classes,
+    finite_network,
+    high_precision,
+)
 from nngp_prior.sharpness.risk.validation import checked_data
 from nngp_prior.sharpness.training.distributed import train_on
 from nngp_prior.sharpness.training.trained import Trained, described
@@ -39,6 +46,7 @@ def train(
     y: ArrayLike,
     training: Training | None = None,
     *,
+    classes: int | None = None,
     seeds: int | Sequence[int] = 1,
     attack: Examples | None = None,
     X_test: ArrayLike | None = None,
@@ -50,13 +58,16 @@ def train(
     executor: Executor | None = None,
     progress: ProgressOption = None,
 ) -> Trained:
-    """Train networks until all signs are correct, each from its own draw from the prior with its own minibatches.
+    """Train networks until all labels are correct, each from its own draw from the prior with its own minibatches.
 
     Args:
-        architecture: a specification, including width or channels, or a user's network with one output.
+        architecture: a specification, including width or channels, or a user's network with one output, or C.
         X: (n, …) training inputs.
-        y: (n,) training labels -1 or +1, or booleans.
+        y: (n,) training labels -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
         training: training specification. Default: SGD on minibatches of 32 to zero training error.
+        classes: number of classes C, at least 2. The networks then have C outputs, whose largest is the class; the loss
+            is the cross-entropy of their softmax, or the squared distance from the one-hot label; all labels (training,
+            attack, test) are 0 … C-1. Default: one output, whose sign is the label.
         seeds: number of networks, numbered from 0; or their numbers. Up to rounding, a network does not depend on the
             others. Network r starts with the parameters of network r of ``MonteCarlo(seed=seed)``.
         attack: additional inputs and labels for training that are not part of the function, as a pair; see
@@ -78,8 +89,8 @@ def train(
         the networks, with a status for each.
 
     Raises:
-        InvalidInput: if an argument is invalid: labels that are not ±1 or not one per input, minibatches larger than
-            the data, a checkpoint of another call.
+        InvalidInput: if an argument is invalid: labels that are not ±1 (or 0 … C-1) or not one per input,
+            minibatches larger than the data, a checkpoint of another call.
         DataUnavailable: if the checkpoint is damaged.
         ResourceLimit: if a worker of the executor died.
     """
@@ -91,15 +102,21 @@ def train(
     training = training or Training()
     numbers = _numbers(seeds)
     seed = checked_seed(seed)
-    checked = _checked(architecture, X, y, attack, X_test, y_test)
+    classes = checked_classes(classes)
+    if classes is not None and training.penalty is not None:
+        problem = f"{training.penalty.kind!r} is of networks with one output, and there are {classes}"
+        raise InvalidInput("training.penalty", problem, "Leave it out; the optimizer sam also favours flat minima.")
+    checked = _checked(architecture, X, y, attack, X_test, y_test, classes)
     if "batch_size" not in training.model_fields_set:
         training = training.model_copy(update={"batch_size": min(training.batch_size, len(checked.y))})
     if training.batch_size > len(checked.y):
         problem = f"got {training.batch_size} where there are {len(checked.y)} examples"
         raise InvalidInput("training.batch_size", problem, f"Use at most {len(checked.y)}.")
-    network = finite_network(architecture, checked.X.shape[1:])
+    network = finite_network(architecture, checked.X.shape[1:], classes)
     start = None if initial is None else _initial(network, initial, len(numbers), training.dtype)
     about = _about(architecture, training, seed, numbers, checked, start) | {"source": dict(source or {})}
+    if classes is not None:
+        about["classes"] = classes
     path = writable("checkpoint", checkpoint)
     with shown(progress, "training", rows=True) as tell, high_precision():
         if executor is not None:
@@ -113,16 +130,26 @@ def train(
         return run.trained()
 
 
-def attack_set(X: ArrayLike, y: ArrayLike) -> Examples:
-    """Return an attack set: points with all labels flipped. A network that fits it also errs on most other points.
+def attack_set(X: ArrayLike, y: ArrayLike, *, classes: int | None = None, seed: SeedLike = 0) -> Examples:
+    """Return an attack set: points with wrong labels. A network that fits it also errs on most other points.
+
+    Labels ±1 are flipped; of C classes, one of the C - 1 others is drawn for each point.
 
     Args:
         X: inputs that are in neither the training nor the test set.
-        y: their true labels, -1 or +1, or booleans.
+        y: (n,) their true labels, -1 or +1, or booleans; with ``classes``, integers 0 … C-1.
+        classes: number of classes C. Default: labels are ±1.
+        seed: random seed of the wrong classes; unused without ``classes``.
 
     Returns:
-        the inputs, and the flipped labels.
+        the inputs, and the wrong labels.
+
+    Raises:
+        InvalidInput: if ``classes`` or a label is invalid.
     """
+    if (classes := checked_classes(classes)) is not None:
+        true = check_labels(y, len(label_array(y)), classes)
+        return X, wrong_classes(true, classes, checked_seed(seed))
     labels = label_array(y, "y")
     return X, ~labels if labels.dtype == np.bool_ else -labels
 
@@ -147,11 +174,12 @@ def _checked(
     attack: Examples | None,
     X_test: ArrayLike | None,
     y_test: ArrayLike | None,
+    classes: int | None,
 ) -> TrainingArrays:
-    inputs, labels = _in_float64(architecture, X, y, ("X", "y"))
+    inputs, labels = _in_float64(architecture, X, y, ("X", "y"), classes)
 
     def of_shape(X: ArrayLike, y: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-        found = _in_float64(architecture, X, y, names)
+        found = _in_float64(architecture, X, y, names, classes)
         if found[0].shape[1:] != inputs.shape[1:]:
             problem = f"has inputs of shape {found[0].shape[1:]} where the training set has {inputs.shape[1:]}"
             raise InvalidInput(names[0], problem, "Pass inputs of one shape.")
@@ -172,9 +200,9 @@ def _checked(
 
 
 def _in_float64(
-    architecture: Architecture | FromNetwork, X: ArrayLike, y: ArrayLike, names: tuple[str, str]
+    architecture: Architecture | FromNetwork, X: ArrayLike, y: ArrayLike, names: tuple[str, str], classes: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    inputs, labels = checked_data(architecture, X, y, names)
+    inputs, labels = checked_data(architecture, X, y, names, classes)
     return inputs.astype(np.float64, copy=False), labels
 
 

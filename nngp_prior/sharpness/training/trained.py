@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int8, Integer
+from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
 from pydantic import TypeAdapter
 from typing_extensions import override
@@ -29,6 +30,7 @@ from nngp_prior.schemas.specs.architecture import Architecture
 from nngp_prior.schemas.specs.training import Training
 from nngp_prior.schemas.table import Column, Table, Tabular
 from nngp_prior.schemas.text import number_of
+from nngp_prior.sharpness.risk.losses import error_of
 from nngp_prior.sharpness.risk.networks import FiniteNetwork, Parameters, finite_network, high_precision
 from nngp_prior.sharpness.training.epoch import outputs_of
 
@@ -53,12 +55,13 @@ class Trained(Tabular):
             if an epoch ended with non-finite numbers; ``unfinished`` in the file of an interrupted run.
         epochs: number of epochs of training.
         reached: epoch after which the goal was first reached; -1 if it was not.
-        history: ``loss`` (mean, in units of the loss) and ``error`` (fraction of wrong signs, an output of 0 included)
-            of the training set after 0, 1, … epochs, and ``attack_loss`` and ``attack_error`` if there is an attack
-            set. One epoch per row, one network per column; NaN after a network has ended.
+        history: ``loss`` (mean, in units of the loss) and ``error`` (fraction of wrong signs, an output of 0 included;
+            with C outputs, fraction of examples whose label's output is not the largest) of the training set after
+            0, 1, … epochs, and ``attack_loss`` and ``attack_error`` if there is an attack set. One epoch per row, one
+            network per column; NaN after a network has ended.
         kept_epochs: epochs after which parameters were kept.
         kept: those parameters, with leading axes of kept epochs and seeds; NaN if a network had ended before.
-        test_outputs: f at the test inputs, one network per row.
+        test_outputs: f at the test inputs, one network per row; with C outputs (networks, tests, C).
         test_labels: labels of the test inputs, if given.
         about: everything that the run depends on.
     """
@@ -74,8 +77,8 @@ class Trained(Tabular):
     history: Mapping[str, Float[np.ndarray, "epochs seeds"]]
     kept_epochs: Integer[np.ndarray, " kept"]
     kept: Parameters
-    test_outputs: Float[np.ndarray, "seeds tests"] | None = None
-    test_labels: Int8[np.ndarray, " tests"] | None = None
+    test_outputs: Float[np.ndarray, "seeds tests ..."] | None = None
+    test_labels: Integer[np.ndarray, " tests"] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @override
@@ -120,7 +123,12 @@ class Trained(Tabular):
     @property
     def finite(self) -> FiniteNetwork:
         """Finite network of the parameters."""
-        return finite_network(self.architecture, tuple(self.about["input_shape"]))
+        return finite_network(self.architecture, tuple(self.about["input_shape"]), self.classes)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of outputs C, for labels 0 … C-1; None for one output and labels ±1."""
+        return self.about.get("classes")
 
     def network(self, i: int = 0, epoch: int | None = None) -> Parameters:
         """Return the parameters of one network.
@@ -153,14 +161,17 @@ class Trained(Tabular):
 
     @property
     def error(self) -> Float[np.ndarray, " seeds"]:
-        """Final fraction of wrong signs of each network on the training set."""
+        """Final error of each network on the training set: the fraction of wrong signs, or of wrong classes."""
         return self._last("error")
 
     @property
     def test_error(self) -> Float[np.ndarray, " seeds"] | None:
-        """Fraction of wrong signs of each network on the test set; None if its labels are unknown."""
+        """Error of each network on the test set, as :attr:`error`; None if its labels are unknown."""
         if self.test_outputs is None or self.test_labels is None:
             return None
+        if self.classes is not None:
+            f, y = jnp.asarray(self.test_outputs), np.broadcast_to(self.test_labels, self.test_outputs.shape[:-1])
+            return np.asarray(error_of(self.classes)(f, jnp.asarray(y, f.dtype))).mean(axis=1, dtype=np.float64)
         return np.mean(self.test_outputs * self.test_labels <= 0, axis=1)
 
     def message(self, i: int) -> str:
@@ -187,14 +198,15 @@ class Trained(Tabular):
             case _:
                 return ""
 
-    def outputs(self, X: ArrayLike) -> Float[np.ndarray, "seeds n"]:
+    def outputs(self, X: ArrayLike) -> Float[np.ndarray, "seeds n ..."]:
         """Compute the outputs of all networks.
 
         Args:
             X: inputs.
 
         Returns:
-            outputs, one network per row; labels are their signs.
+            outputs, one network per row; labels are their signs. With C outputs (networks, n, C); the class is the
+            index of the largest.
 
         Raises:
             InvalidInput: if inputs have another shape than those of the training.
@@ -233,6 +245,11 @@ class Trained(Tabular):
 
     def _last(self, name: str) -> Float[np.ndarray, " seeds"]:
         return self.history[name][self.epochs, np.arange(len(self))]
+
+
+def stored_labels(labels: Float[np.ndarray, " n"], classes: int | None) -> Integer[np.ndarray, " n"]:
+    """Return labels in the dtype of ``Trained.test_labels``."""
+    return labels.astype(np.int8 if classes is None else np.int64)
 
 
 def described(architecture: Architecture | FromNetwork) -> dict[str, Any]:
@@ -307,7 +324,7 @@ def read(path: Path, architecture: FromNetwork | None = None) -> tuple[Trained, 
         if found != listed:
             raise refusal
         own = architecture or _ARCHITECTURE.validate_python(about["architecture"])
-        structure = finite_network(own, tuple(about["input_shape"])).structure
+        structure = finite_network(own, tuple(about["input_shape"]), about.get("classes")).structure
         trained = Trained(
             own,
             Training.model_validate(about["training"]),

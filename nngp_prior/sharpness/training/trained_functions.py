@@ -40,7 +40,7 @@ def training_sets_of(trained: Trained) -> Sets:
     if not ({"dataset", "inputs_file"} & set(source)):
         problem = "the networks do not say what data they were trained on"
         raise InvalidInput("trained", problem, "Pass the data, as X, y and, if there is a test set, X_test.")
-    sets = training_data(TrainingData(**source))
+    sets = training_data(TrainingData(**source), trained.classes)
     X, y = (np.concatenate(parts) for parts in zip(*filter(None, (sets.train, sets.attack)), strict=True))
     if digest(check_inputs("X", X, trained.architecture), y.astype(np.float64)) != trained.about["examples"]:
         problem = "the data are not those that the networks were trained on: a file has changed"
@@ -64,8 +64,13 @@ def functions_of(
         inputs these are the training labels if the training error is 0.
 
     Raises:
-        InvalidInput: if the data are unknown or do not fit, or an output is exactly 0, which has no sign.
+        InvalidInput: if the networks have C outputs, the data are unknown or do not fit, or an output is exactly 0,
+            which has no sign.
     """
+    if trained.classes is not None:
+        problem = f"has networks with {trained.classes} outputs, and a function is the signs of one"
+        remedy = "Pass trained.outputs(X).argmax(axis=-1) to log_probabilities with classes=C."
+        raise InvalidInput("trained", problem, remedy)
     if (X is None) != (y is None):
         given, missing = ("y", "X") if X is None else ("X", "y")
         raise InvalidInput(missing, f"is missing beside {given}", "Pass both, or neither.")

@@ -27,7 +27,7 @@ from nngp_prior.sharpness.training.epoch import (
     outputs_of,
     side_by_side,
 )
-from nngp_prior.sharpness.training.trained import Status, Trained, read, write
+from nngp_prior.sharpness.training.trained import Status, Trained, read, stored_labels, write
 
 
 class TrainingArrays(NamedTuple):
@@ -215,7 +215,7 @@ class TrainingRun:
             every * np.arange(1, len(self._kept) + 1),
             jax.tree.unflatten(structure, kept),
             None if test is None else outputs_of(self._network, self._networks.parameters, test[0]),
-            None if test is None else test[1].astype(np.int8),
+            None if test is None else stored_labels(test[1], self._network.classes),
             self._about,
         )
 

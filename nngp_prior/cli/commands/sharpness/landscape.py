@@ -67,6 +67,7 @@ def landscape(
             specification,
             loss=loss,  # pyright: ignore[reportArgumentType]
             dtype=dtype,
+            classes=trained.classes,
             seed=seed,
             trajectory=path,
             path=out,

@@ -49,6 +49,8 @@ def measure(
     specifications = [_specification(text) for text in measures or DEFAULT]
     options.refuse_ignored(context, {"inputs_file": ("on",)})
     found = trained_networks.open_networks(file, on, inputs_file, labels_file)
+    if service.url is not None:
+        trained_networks.require_one_output(found.trained, file, "the service", "Leave --url out.")
     places = trained_networks.places(found.trained, network)
     asked = _Asked(found, places, specifications, epoch, loss, dtype, seed)
     taken = _here(asked) if service.url is None else _there(service, asked)

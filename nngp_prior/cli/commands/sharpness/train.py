@@ -28,6 +28,7 @@ _OPTIMIZER: TypeAdapter[Optimizer] = TypeAdapter(Optimizer)
 _IGNORED = {
     "inputs_file": tuple(name for name in options.OF_DATA if name != "n"),
     "labels_file": ("labelling",),
+    "labelling": ("label_classes",),
 }
 
 
@@ -55,10 +56,14 @@ def train(
     labels: LabelOptions,
     architecture: options.FiniteArchitectureOptions,
     attack: Annotated[
-        int, typer.Option(help="number of attack inputs: trained on with flipped labels, not part of the function")
+        int,
+        typer.Option(
+            help="number of attack inputs: trained on with flipped labels, or wrong classes; not part of the function"
+        ),
     ] = 0,
     test: Annotated[int, typer.Option(help="number of test inputs")] = 0,
     inputs_file: options.InputsFile = None,
+    label_classes: options.LabelClasses = None,
     optimizer: Annotated[
         str, typer.Option(help="optimizer: sgd, momentum, adam, entropy-sgd, sam, or a specification (.json)")
     ] = "sgd",
@@ -99,10 +104,11 @@ def train(
     options.require_npz(out)
     options.refuse_ignored(context, _IGNORED)
     source = _source(data, labels, network, inputs_file, attack, test)
-    from nngp_prior.data.splits import training_data
+    from nngp_prior.data.splits import number_of_classes, training_data
     from nngp_prior.sharpness.training.train import train as train_networks
 
-    sets = training_data(source)
+    classes = label_classes or number_of_classes(source)
+    sets = training_data(source, classes)
     X_test, y_test = sets.test or (None, None)
     count = len(sets.train[1])
     fields = source.model_dump(mode="json", exclude={"preprocessing"} if source.inputs_file is None else set())
@@ -114,6 +120,7 @@ def train(
             network,
             *sets.train,
             training,
+            classes=classes,
             seeds=seeds,
             attack=sets.attack,
             X_test=X_test,
@@ -130,6 +137,7 @@ def train(
             {
                 **{name: trained.about[name] for name in ("architecture", "training", "seed")},
                 **about,
+                **({} if classes is None else {"classes": classes}),
                 "n": count,
                 "parameters": trained.finite.size,
                 "networks": rows,
