@@ -99,3 +99,23 @@ def test_recursions_and_quadrature_of_the_skewed_cases() -> None:
     expected = log_probability(K, labels, method="closed-form").value
     assert log_orthant_factors(loadings, 0.2, labels) == pytest.approx(expected, abs=1e-8)
     assert log_orthant_factors(two, 0.2, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sweeps_end_when_variances_have_settled_too() -> None:
+    """Means move by 3.1, 0.04 and 0.22 deviations, log variances by 1.6, 0.56 and 0.08; log Z is -10.8, -9.5, -9.15."""
+    case = SKEWED["Matérn, length 0.3, 15 × 15, all negative"]()
+    found = log_probability(case.K, case.labels)
+    converged = log_probability(case.K, case.labels, method="ep")
+    assert found.diagnostics["ep_sweeps"] >= 3
+    assert abs(found.diagnostics["log_z_ep"] - converged.value) < 0.1
+
+
+def test_one_odd_label_gives_no_heavy_tail() -> None:
+    """A narrower widened proposal is heavy-tailed on two of three seeds here."""
+    case = SKEWED["two factors + 0.3, one odd, n = 200"]()
+    for seed in range(4):
+        estimate = log_probability(case.K, case.labels, seed=seed)
+        assert estimate.status == "ok"
+        assert case.truth is not None
+        assert estimate.stderr is not None
+        assert abs(estimate.value - case.truth) < 4 * estimate.stderr
