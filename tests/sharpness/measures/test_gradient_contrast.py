@@ -209,7 +209,7 @@ def test_float32_is_enough_for_it() -> None:
         measure_risk(linear(X, y, np.full(4, 0.5), "cross-entropy", dtype=dtype), measures, 0)
         for dtype in ("float32", "float64")
     )
-    for one, other in zip(single, double, strict=True):
+    for one, other in zip(single.values(), double.values(), strict=True):
         assert one.status == other.status == "ok"
         assert one.value == pytest.approx(other.value, rel=1e-3)
 
