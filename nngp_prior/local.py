@@ -165,8 +165,8 @@ class LocalClient(
 ):
     """Client that computes in this process, with the calls of :class:`nngp_prior.Client`.
 
-    Computes when results are requested. Arrays (copies of those that are "uploaded") and results, also those of
-    unfinished studies, are kept for the lifetime of the client.
+    A job is computed when its results are requested. Arrays (copies of those that are "uploaded") and results, also
+    those of unfinished studies, are kept for the lifetime of the client.
 
     Args:
         kernels: kernel cache; default: the user's cache.

@@ -47,11 +47,7 @@ _Result = TypeVar("_Result")
 
 
 class ClassPosterior(Conditioned):
-    """f | S, the prior given training labels 0 … C-1; created by :func:`nngp_prior.posterior` with ``classes``.
-
-    Attributes:
-        classes: C.
-    """
+    """f | S, the prior given training labels 0 … C-1; created by :func:`nngp_prior.posterior` with ``classes``."""
 
     @property
     def classes(self) -> int:
@@ -66,15 +62,10 @@ class ClassPosterior(Conditioned):
         return orthant, np.ones(orthant.m)
 
     @functools.cached_property
-    def _weights(self) -> Float[np.ndarray, "replicates particles"]:
-        return np.exp(self._run.log_weights - self._run.log_weights.max())
-
-    @functools.cached_property
     def _functions(self) -> Float[np.ndarray, "rank classes count"]:
         """H: whitened functions of each particle relative to their mean over classes."""
-        assert self._run.epsilon is not None
         given, others = self._kept_labels[: self._rank].astype(np.int64), self.classes - 1
-        epsilon = self._run.epsilon.reshape(self._rank, others, -1)
+        epsilon = self._particles.epsilon.reshape(self._rank, others, -1)
         H = np.empty((self._rank, self.classes, epsilon.shape[2]))
         for z in np.unique(given):
             those = given == z
@@ -115,7 +106,7 @@ class ClassPosterior(Conditioned):
     def _predict(
         self, rows: Float[np.ndarray, "t rank"], deviations: Float[np.ndarray, " t"], certain: Bool[np.ndarray, " t"]
     ) -> ClassPredictive:
-        weights = self._weights
+        weights = self._particles.weights
         count, replicates = len(rows), len(weights)
         mass = np.empty((count, self.classes, replicates))
         missed = np.empty((count, self.classes))
@@ -149,7 +140,7 @@ class ClassPosterior(Conditioned):
         Returns:
             the mean over test inputs of P(another class | S), and its standard error.
         """
-        given, weights = self._test_labels(y).astype(np.int64), self._weights
+        given, weights = self._test_labels(y).astype(np.int64), self._particles.weights
         _, rows, deviations = self._rows(slice(None))
 
         def wrong(some: slice) -> Float[np.ndarray, " count"]:
@@ -172,8 +163,7 @@ class ClassPosterior(Conditioned):
         """
         given, predictive = self._test_labels(y), self.predictive()
         wrong, uncertain = predictive.votes != given, predictive.uncertain()
-        low = float(wrong[~uncertain].sum()) / self.test
-        return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
+        return VoteError.of(wrong, uncertain)
 
     def samples(self, count: int, seed: SeedLike = 0) -> Float[np.ndarray, "{count} n classes"]:
         """Draw functions from the posterior, at training and test inputs.
@@ -194,7 +184,7 @@ class ClassPosterior(Conditioned):
         """
         count = checked_count(count)
         kernel, rng, C = self._kernel, generator(checked_seed(seed), "posterior samples"), self.classes
-        chosen = self._functions[:, :, systematic(self._weights.ravel(), count, rng)]
+        chosen = self._functions[:, :, systematic(self._particles.weights.ravel(), count, rng)]
         rest = rng.standard_normal((kernel.rank - self._rank, C, count)) * math.sqrt(0.5)
         rest -= rest.mean(axis=1, keepdims=True)
         common = rng.standard_normal((kernel.rank, 1, count)) / math.sqrt(C)
@@ -204,7 +194,7 @@ class ClassPosterior(Conditioned):
 
     def _on_blocks(self, work: Callable[[slice], _Result], count: int) -> list[_Result]:
         """Return results for blocks of inputs, computed on all cores; the same for any number of cores."""
-        size = max(1, _ENTRIES // (self.classes * self._weights.size))
+        size = max(1, _ENTRIES // (self.classes * self._particles.weights.size))
         blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
         _ = self._functions  # computed once, not by each thread
         return [result for _, result in sorted(on_all_cores(work, blocks), key=lambda pair: pair[0])]

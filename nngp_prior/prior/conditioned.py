@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import math
 import time
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from nngp_prior import progress as _progress
 from nngp_prior.errors import InvalidInput, InvalidLabels
-from nngp_prior.prior.weighted_particles import require_room
+from nngp_prior.prior.weighted_particles import WeightedParticles, require_room
 from nngp_prior.probability import memory_needed, prepare, seconds_needed
 from nngp_prior.probability.checks import as_matrix
 from nngp_prior.probability.common_random_numbers import LabellingRun, labels_kept, log_ratio, run_labelling, seed_of
@@ -75,6 +76,10 @@ class Conditioned(abc.ABC):
         if not math.isfinite(self.log_p.value):
             raise InvalidLabels("y", self.log_p.message, "There is no posterior without them.")
         self._kept_labels = labels
+
+    @functools.cached_property
+    def _particles(self) -> WeightedParticles:
+        return WeightedParticles.of(self._run)
 
     @abc.abstractmethod
     def _orthant(

@@ -30,7 +30,6 @@ from nngp_prior.errors import InvalidInput, InvalidLabels
 from nngp_prior.numerics.random import generator, systematic
 from nngp_prior.prior.class_posterior import ClassPosterior
 from nngp_prior.prior.conditioned import Conditioned, checked_count
-from nngp_prior.prior.weighted_particles import WeightedParticles
 from nngp_prior.probability import require_memory
 from nngp_prior.probability.factored_kernel import FactoredKernel
 from nngp_prior.progress import ProgressCallback, ProgressOption
@@ -216,10 +215,6 @@ def smc_of(options: dict[str, Any], classes: int | None = None) -> SMC:
 class Posterior(Conditioned):
     """f | S, the prior given training labels -1 and +1; created by :func:`posterior`."""
 
-    @functools.cached_property
-    def _particles(self) -> WeightedParticles:
-        return WeightedParticles.of(self._run)
-
     @override
     def _orthant(
         self, kernel: FactoredKernel, labels: Real[np.ndarray, " m"]
@@ -279,8 +274,7 @@ class Posterior(Conditioned):
         """
         y, predictive = self._test_labels(y), self.predictive()
         wrong, uncertain = 0.5 * (1 - predictive.votes * y), predictive.uncertain()
-        low = float(wrong[~uncertain].sum()) / self.test
-        return VoteError(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
+        return VoteError.of(wrong, uncertain)
 
     def samples(self, count: int, seed: SeedLike = 0) -> Float[np.ndarray, "{count} n"]:
         """Draw functions from the posterior, at training and test inputs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from typing_extensions import override
@@ -130,6 +130,20 @@ class VoteError:
     low: float
     high: float
     uncertain: int
+
+    @classmethod
+    def of(cls, wrong: np.ndarray, uncertain: np.ndarray) -> Self:
+        """Return the error of votes.
+
+        Args:
+            wrong: (t,) 1 for a wrong vote, 0 for a right one, ½ for a tie.
+            uncertain: (t,) mask of the votes that more particles may change.
+
+        Returns:
+            the error.
+        """
+        low = float(wrong[~uncertain].sum()) / len(wrong)
+        return cls(float(wrong.mean()), low, low + float(uncertain.mean()), int(uncertain.sum()))
 
     def __repr__(self) -> str:
         uncertain = number_of(self.uncertain, "vote")
